@@ -1,0 +1,103 @@
+/**
+ * Owns what holding a number of connections costs one host: holders, descriptors, memory, buffer pages. Every
+ * function grows with the number of connections, so that the largest number that fits can be found by halving.
+ * Must never know how much a host has (capacity.ts, preflight.ts).
+ */
+
+/** Descriptors of a holder that are no connections: Node itself, epoll, IPC pipes, the log. */
+export const DESCRIPTORS_RESERVED = 64;
+
+/** More processes than this on one host cost more than they bring. */
+export const HOLDERS_MAX = 256;
+
+/** From here on one core is not enough to open them quickly: one holder for each core. */
+export const HOLDER_PER_CORE_FROM = 20_000;
+
+/**
+ * Kernel memory of one end of an idle established connection: socket, file, dentry, inode, epoll item.
+ * Measured on kernel 6.18: 54,000 connections on loopback, both ends, took 387 MB: 3,580 bytes an end.
+ */
+export const KERNEL_BYTES_PER_END = 3_700;
+
+/** Resident size of one holder: Node itself 43 MB, koffi and the connection table. Measured: 52 MB. */
+export const HOLDER_BYTES = 55_000_000;
+
+/** What the cost of connections depends on. */
+export interface Shape {
+  /** 2 when an endpoint is on this host: both ends of a connection live here; else 1 */
+  readonly endsHere: 1 | 2;
+  /** connections that one holder can have, at least 0 */
+  readonly perHolder: number;
+  /** `--holders`; null: as many as needed */
+  readonly holdersAsked: number | null;
+  readonly cpus: number;
+  /** connects in flight at most */
+  readonly pendingMax: number;
+}
+
+/**
+ * How many holder processes a quota takes: as many as descriptors need, at least one for each core from 20,000
+ * connections on, never more than connections.
+ * @param connections the quota, at least 0
+ * @param shape how many one holder can have, cores, and `--holders`
+ * @returns 0 for an empty quota, else 1 to `HOLDERS_MAX`; may be too few, see `descriptorsBound`
+ */
+export function holdersFor(
+  connections: number,
+  shape: Pick<Shape, 'perHolder' | 'holdersAsked' | 'cpus'>,
+): number {
+  if (connections <= 0) return 0;
+  const needed = shape.perHolder > 0 ? Math.ceil(connections / shape.perHolder) : HOLDERS_MAX;
+  const forCores = connections >= HOLDER_PER_CORE_FROM ? shape.cpus : 1;
+  return Math.min(shape.holdersAsked ?? Math.max(needed, forCores), connections, HOLDERS_MAX);
+}
+
+/** Connections that all holders together can have. */
+export function descriptorsBound(shape: Pick<Shape, 'perHolder' | 'holdersAsked'>): number {
+  return shape.perHolder * Math.min(shape.holdersAsked ?? HOLDERS_MAX, HOLDERS_MAX);
+}
+
+/** Open files that the run takes of the whole system's: one for each end that is here, and those of the holders. */
+export function systemFiles(connections: number, shape: Shape): number {
+  return connections * shape.endsHere + holdersFor(connections, shape) * DESCRIPTORS_RESERVED;
+}
+
+/** Memory of the run on this host in bytes: kernel memory of the ends that are here, and the holders. */
+export function memoryBytes(connections: number, shape: Shape): number {
+  return connections * shape.endsHere * KERNEL_BYTES_PER_END + holdersFor(connections, shape) * HOLDER_BYTES;
+}
+
+/**
+ * Pages that the run is sure to count against `tcp_mem`: one for each connect in flight, whose SYN waits for its
+ * answer. Measured on kernel 6.18, `mem` in /proc/net/sockstat, 4,000 sockets each: connects in flight 3,840 pages
+ * (about one each; the kernel rounds per core), established and silent 0, with 64 unread bytes at one end 3,840, after
+ * these were read 0, after an echo 0. 108,000 silent ends: 0 pages.
+ */
+export function bufferPagesSure(connections: number, shape: Shape): number {
+  return Math.min(connections, shape.pendingMax);
+}
+
+/**
+ * Pages if bytes lie unread at every end that is here (a target that greets, or does not read). Kernels before 6.0
+ * also keep a page for each socket that has ever carried data.
+ */
+export function bufferPagesWorst(connections: number, shape: Shape): number {
+  return bufferPagesSure(connections, shape) + connections * shape.endsHere;
+}
+
+/**
+ * The largest number of connections that fits.
+ * @param most the search ends here, at least 0
+ * @param fits true up to some number and false above it
+ * @returns 0 to `most`
+ */
+export function largestThatFits(most: number, fits: (connections: number) => boolean): number {
+  let low = 0;
+  let high = most;
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (fits(middle)) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}

@@ -1,0 +1,203 @@
+/**
+ * Owns endpoints: one `address:port` of the target each, and the text that names them.
+ * Must never resolve a name (host/resolver.ts).
+ */
+import assert from 'node:assert/strict';
+import { type Family, isAddress, parseAddress, unmapV4 } from './address.ts';
+import { type BenchError, ErrorCode, usageError } from './errors.ts';
+import { formatCount } from './units.ts';
+
+/** One `address:port` of the target. */
+export interface Endpoint {
+  /** canonical IP literal */
+  readonly address: string;
+  readonly port: number;
+  readonly family: Family;
+}
+
+/** Every protocol that is built, in the order in which help lists them. */
+export const PROTOCOL_NAMES = ['tcp', 'echo'] as const;
+
+/** How a connection proves itself. More protocols join this union as they are built. */
+export type ProtocolName = (typeof PROTOCOL_NAMES)[number];
+
+/** What `--target` names, before any name is resolved. */
+export interface TargetSpec {
+  /** as typed */
+  readonly text: string;
+  readonly protocol: ProtocolName;
+  /** a host name, or a canonical IP literal without brackets; 127.0.0.1 for `self` */
+  readonly host: string;
+  /** 1 to 65535; 0 for `self`: the built-in target chooses */
+  readonly portFrom: number;
+  /** at least `portFrom` */
+  readonly portTo: number;
+  /** with its slash; null for protocols that have none */
+  readonly path: string | null;
+  /** the built-in target, started by us on loopback */
+  readonly self: boolean;
+}
+
+/** The most endpoints that one run can have. */
+export const ENDPOINTS_MAX = 65_536;
+
+const HOST_NAME_PATTERN =
+  /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\.?$/i;
+
+function badEndpoint(text: string, what: string, hint: string): BenchError {
+  return usageError(ErrorCode.badEndpoint, `--target ${text === '' ? '""' : text}: ${what}`, hint);
+}
+
+function isProtocolName(text: string): text is ProtocolName {
+  return (PROTOCOL_NAMES as readonly string[]).includes(text);
+}
+
+/** Splits off `scheme://`; without one the protocol is tcp. */
+function splitScheme(text: string): { protocol: ProtocolName; prefix: string; rest: string } {
+  const match = /^([^/]*):\/\/(.*)$/.exec(text);
+  if (match === null) return { protocol: 'tcp', prefix: '', rest: text };
+  const scheme = (match[1] ?? '').toLowerCase();
+  const rest = match[2] ?? '';
+  if (!isProtocolName(scheme)) {
+    const known = PROTOCOL_NAMES.map((name) => `${name}://`).join(', ');
+    throw badEndpoint(
+      text,
+      `unknown scheme "${scheme}://" (known: ${known})`,
+      `type --target tcp://${rest === '' ? 'host:8000' : rest}`,
+    );
+  }
+  return { protocol: scheme, prefix: `${scheme}://`, rest };
+}
+
+/** Host and port text; the host without brackets. */
+function splitHostPort(text: string, prefix: string, rest: string): { host: string; portText: string } {
+  const bracketed = /^\[([^\]]*)\](?::(.*))?$/.exec(rest);
+  if (bracketed !== null) {
+    const host = bracketed[1] ?? '';
+    if (host.includes('.') || host.includes(':') ? !isAddress(host) : host !== '') {
+      throw badEndpoint(text, `"${host}" in brackets is not an IPv6 address`, 'type --target [::1]:8000');
+    }
+    return { host, portText: bracketed[2] ?? '' };
+  }
+  const lastColon = rest.lastIndexOf(':');
+  if (lastColon >= 0 && rest.indexOf(':') !== lastColon) {
+    const before = rest.slice(0, lastColon);
+    const after = rest.slice(lastColon + 1);
+    const meant =
+      isAddress(before) && /^\d{2,5}(-\d+)?$/.test(after) ? `[${before}]:${after}` : `[${rest}]:8000`;
+    throw badEndpoint(
+      text,
+      'an IPv6 address needs brackets',
+      `type --target ${prefix}${isAddress(before) || isAddress(rest) ? meant : '[::1]:8000'}`,
+    );
+  }
+  if (lastColon < 0) return { host: rest, portText: '' };
+  return { host: rest.slice(0, lastColon), portText: rest.slice(lastColon + 1) };
+}
+
+/** Reads `8000` or `8000-8080`. */
+function parsePorts(text: string, portText: string, example: string): { portFrom: number; portTo: number } {
+  const match = /^(\d+)(?:-(\d+))?$/.exec(portText);
+  if (match === null) {
+    throw badEndpoint(text, `"${portText}" is not a port or a range of ports`, `type --target ${example}`);
+  }
+  const portFrom = Number(match[1]);
+  const portTo = match[2] === undefined ? portFrom : Number(match[2]);
+  for (const port of [portFrom, portTo]) {
+    if (port < 1 || port > 65_535) {
+      throw badEndpoint(text, `port ${port} is outside 1 to 65535`, `type --target ${example}`);
+    }
+  }
+  if (portTo < portFrom) {
+    const swapped = `${example.slice(0, example.lastIndexOf(':'))}:${portTo}-${portFrom}`;
+    throw badEndpoint(text, `the port range ${portText} ends before it starts`, `type --target ${swapped}`);
+  }
+  return { portFrom, portTo };
+}
+
+/** Canonical literal, or the name in lower case. */
+function parseHost(text: string, host: string): string {
+  if (isAddress(host)) return parseAddress(host).address;
+  if (host.includes('%')) {
+    throw badEndpoint(text, 'an address with a zone (%) is not supported', 'type --target [::1]:8000');
+  }
+  if (/^[\d.]+$/.test(host)) {
+    throw badEndpoint(text, `"${host}" is not an IPv4 address`, 'type --target 127.0.0.1:8000');
+  }
+  if (!HOST_NAME_PATTERN.test(host)) {
+    throw badEndpoint(
+      text,
+      `"${host}" is not a host name`,
+      'type --target host:8000 with a name or an IP address',
+    );
+  }
+  return host.toLowerCase();
+}
+
+/**
+ * Reads what `--target` names: `host:8000`, `host:8000-8080`, `[::1]:8000`, with `tcp://` or `echo://` in front if
+ * wanted, or `self` (also `echo://self`) for the built-in target. Names stay names.
+ * @param text as typed
+ * @throws BenchError `bad-endpoint`, exit code 2
+ */
+export function parseTarget(text: string): TargetSpec {
+  const typed = text.trim();
+  const { protocol, prefix, rest } = splitScheme(typed);
+  if (rest.toLowerCase() === 'self') {
+    return { text: typed, protocol, host: '127.0.0.1', portFrom: 0, portTo: 0, path: null, self: true };
+  }
+  const slash = rest.indexOf('/');
+  const authority = slash < 0 ? rest : rest.slice(0, slash);
+  if (slash >= 0 && rest.slice(slash) !== '/') {
+    throw badEndpoint(typed, `${protocol} has no path`, `type --target ${prefix}${authority}`);
+  }
+  const { host, portText } = splitHostPort(typed, prefix, authority);
+  const literal = host.includes(':') ? `[${host}]` : host;
+  if (host === '') {
+    const port = /^\d+$/.test(portText) ? portText : '8000';
+    throw badEndpoint(typed, 'the host is missing', `type --target ${prefix}127.0.0.1:${port}`);
+  }
+  const hostParsed = parseHost(typed, host);
+  if (portText === '') {
+    throw badEndpoint(typed, 'the port is missing', `type --target ${prefix}${literal}:8000`);
+  }
+  const { portFrom, portTo } = parsePorts(typed, portText, `${prefix}${literal}:8000`);
+  return { text: typed, protocol, host: hostParsed, portFrom, portTo, path: null, self: false };
+}
+
+/**
+ * `1.2.3.4:80` or `[::1]:80`. This text is the key of `openByEndpoint`.
+ * @param endpoint with a canonical address
+ */
+export function formatEndpoint(endpoint: Endpoint): string {
+  return endpoint.family === 6
+    ? `[${endpoint.address}]:${endpoint.port}`
+    : `${endpoint.address}:${endpoint.port}`;
+}
+
+/**
+ * One endpoint for each address and port; the address varies fastest, equal addresses count once, and a `::ffff:`
+ * address becomes IPv4, which is what the kernel makes of it.
+ * @param target its ports; must not be `self` with port 0 (asserted): say first where the built-in target listens
+ * @param addresses what the host resolved to, IP literals
+ * @throws BenchError `bad-endpoint` above `ENDPOINTS_MAX`, `bad-address` for what is no literal
+ */
+export function endpointsOf(target: TargetSpec, addresses: readonly string[]): Endpoint[] {
+  assert(target.portFrom >= 1 && target.portTo >= target.portFrom, 'a target without ports has no endpoints');
+  const parsed = [...new Set(addresses.map((address) => unmapV4(address)))].map((address) =>
+    parseAddress(address),
+  );
+  const count = parsed.length * (target.portTo - target.portFrom + 1);
+  if (count > ENDPOINTS_MAX) {
+    throw badEndpoint(
+      target.text,
+      `${formatCount(count)} endpoints; at most ${formatCount(ENDPOINTS_MAX)} are possible`,
+      'name fewer ports',
+    );
+  }
+  const endpoints: Endpoint[] = [];
+  for (let port = target.portFrom; port <= target.portTo; port += 1) {
+    for (const { address, family } of parsed) endpoints.push({ address, port, family });
+  }
+  return endpoints;
+}

@@ -1,0 +1,76 @@
+/**
+ * Owns the one error class that a failed run throws, its stable codes and the exit codes.
+ * Must never hold text for a single failed connection: those are counts (outcome.ts).
+ */
+
+/** The process exit codes. Stable: scripts rely on them, and docs/MANUAL.md lists them. */
+export const ExitCode = {
+  held: 0,
+  notHeld: 1,
+  usage: 2,
+  refused: 3,
+  incomplete: 4,
+  reportUnwritten: 5,
+  bug: 70,
+  interrupted: 130,
+  terminated: 143,
+} as const;
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
+
+/** Stable error codes; each has its row in docs/MANUAL.md (checked by test/docs.test.ts). */
+export const ErrorCode = {
+  usage: 'usage',
+  badNumber: 'bad-number',
+  badDuration: 'bad-duration',
+  badRate: 'bad-rate',
+  badEndpoint: 'bad-endpoint',
+  badAddress: 'bad-address',
+  badPorts: 'bad-ports',
+  nameNotResolved: 'name-not-resolved',
+  preflightRefused: 'preflight-refused',
+  notOurAddress: 'not-our-address',
+  notLinux: 'not-linux',
+  agentMissing: 'agent-missing',
+  agentRefused: 'agent-refused',
+  agentLost: 'agent-lost',
+  controlChannel: 'control-channel',
+  protocolVersion: 'protocol-version',
+  serveFailed: 'serve-failed',
+  reportUnwritable: 'report-unwritable',
+} as const;
+export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode];
+
+/**
+ * A run that cannot start or go on, told to a person: what happened and what to type next.
+ * `message` is one line; `hint` is a line that can be typed or done.
+ */
+export class BenchError extends Error {
+  readonly code: ErrorCode;
+  readonly exitCode: ExitCode;
+  readonly hint: string;
+
+  /**
+   * @param code stable error code
+   * @param exitCode what the process exits with when nobody handles this
+   * @param message one line: what is wrong, with the figures
+   * @param hint what the user can type next
+   * @param cause the underlying error, if any
+   */
+  constructor(code: ErrorCode, exitCode: ExitCode, message: string, hint: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = 'BenchError';
+    this.code = code;
+    this.exitCode = exitCode;
+    this.hint = hint;
+  }
+}
+
+/**
+ * A usage error: exit code 2.
+ * @param code stable error code
+ * @param message one line: what is wrong
+ * @param hint what the user can type instead
+ */
+export function usageError(code: ErrorCode, message: string, hint: string): BenchError {
+  return new BenchError(code, ExitCode.usage, message, hint);
+}

@@ -1,0 +1,154 @@
+/**
+ * Owns latencies as mergeable histograms: recording without allocation, sparse counts to send, percentiles.
+ * Must never import the complete hdr-histogram-js (15 MB resident in every holder; histogram-encoding.ts does that).
+ */
+import int32Histogram from 'hdr-histogram-js/dist/Int32Histogram.js';
+
+/** The shortest latency that is told apart, in microseconds; shorter ones count as this. */
+export const LATENCY_US_MIN = 1;
+/** The longest latency that is told apart, in microseconds: one hour; longer ones count as this. */
+export const LATENCY_US_MAX = 3_600_000_000;
+/** Decimal digits that every recorded value keeps. */
+export const SIGNIFICANT_DIGITS = 3;
+
+/**
+ * The counts of an HdrHistogram with the three constants above: `[countsIndex, count, countsIndex, count, ...]`,
+ * indexes ascending, counts above 0.
+ */
+export type SparseHistogram = readonly number[];
+
+/** Percentiles in microseconds; null when nothing was recorded. */
+export interface LatencySummary {
+  readonly count: number;
+  readonly p50: number | null;
+  readonly p90: number | null;
+  readonly p99: number | null;
+  readonly p999: number | null;
+  readonly max: number | null;
+}
+
+// A CommonJS module with an `exports.default`: Node gives an importing ES module the exports object.
+const Int32Histogram = int32Histogram.default;
+
+/** The value scale alone; nothing is ever recorded in it. */
+const SCALE = new Int32Histogram(LATENCY_US_MIN, LATENCY_US_MAX, SIGNIFICANT_DIGITS);
+
+/** The length of the counts array: indexes of a `SparseHistogram` are 0 to this - 1. */
+export const COUNTS_LENGTH = SCALE.countsArrayLength;
+
+/** Nothing recorded; neutral for `mergeHistograms`. */
+export const EMPTY_HISTOGRAM: SparseHistogram = [];
+
+/** A histogram with nothing recorded. */
+export function emptyHistogram(): SparseHistogram {
+  return EMPTY_HISTOGRAM;
+}
+
+/** Records latencies of one kind; about 100 KiB whatever their number. */
+export class LatencyRecorder {
+  readonly #histogram = new Int32Histogram(LATENCY_US_MIN, LATENCY_US_MAX, SIGNIFICANT_DIGITS);
+  #sparse: SparseHistogram = EMPTY_HISTOGRAM;
+  #sparseCount = 0;
+
+  /** how many latencies were recorded */
+  get count(): number {
+    return this.#histogram.totalCount;
+  }
+
+  /**
+   * Counts one latency. Allocates nothing.
+   * @param us microseconds; a fraction is rounded, and a value out of range is taken as the nearest in range
+   */
+  record(us: number): void {
+    const rounded = Math.round(us);
+    // Written so that NaN, which compares with nothing, becomes the minimum and not a crash in the hot loop.
+    if (!(rounded >= LATENCY_US_MIN)) this.#histogram.recordValue(LATENCY_US_MIN);
+    else if (rounded > LATENCY_US_MAX) this.#histogram.recordValue(LATENCY_US_MAX);
+    else this.#histogram.recordValue(rounded);
+  }
+
+  /** Everything recorded so far; the same array as before when nothing was recorded since. */
+  sparse(): SparseHistogram {
+    if (this.count === this.#sparseCount) return this.#sparse;
+    const pairs: number[] = [];
+    const last = this.#histogram.countsArrayIndex(this.#histogram.maxValue);
+    for (
+      let index = this.#histogram.countsArrayIndex(this.#histogram.minNonZeroValue);
+      index <= last;
+      index += 1
+    ) {
+      const count = this.#histogram.getCountAtIndex(index);
+      if (count > 0) pairs.push(index, count);
+    }
+    this.#sparse = pairs;
+    this.#sparseCount = this.count;
+    return pairs;
+  }
+}
+
+/**
+ * The sum of two histograms; neither is changed.
+ * @returns as if everything had been recorded in one
+ */
+export function mergeHistograms(a: SparseHistogram, b: SparseHistogram): SparseHistogram {
+  if (a.length === 0) return b;
+  if (b.length === 0) return a;
+  const merged: number[] = [];
+  let atA = 0;
+  let atB = 0;
+  while (atA < a.length || atB < b.length) {
+    const indexA = atA < a.length ? a[atA]! : Number.POSITIVE_INFINITY;
+    const indexB = atB < b.length ? b[atB]! : Number.POSITIVE_INFINITY;
+    let count = 0;
+    if (indexA <= indexB) {
+      count += a[atA + 1]!;
+      atA += 2;
+    }
+    if (indexB <= indexA) {
+      count += b[atB + 1]!;
+      atB += 2;
+    }
+    merged.push(Math.min(indexA, indexB), count);
+  }
+  return merged;
+}
+
+/** How many latencies a histogram holds. */
+export function histogramCount(sparse: SparseHistogram): number {
+  let count = 0;
+  for (let at = 1; at < sparse.length; at += 2) count += sparse[at]!;
+  return count;
+}
+
+/** The highest value, in microseconds, that is counted at an index. */
+function valueUsAt(index: number): number {
+  return SCALE.highestEquivalentValue(SCALE.valueFromIndex(index));
+}
+
+/**
+ * Percentiles as HdrHistogram defines them: the highest value equivalent to the one that so many percent of all
+ * recorded values do not exceed. Within 0.1 % of what was recorded.
+ * @returns microseconds; all null when nothing was recorded
+ */
+export function latencySummary(sparse: SparseHistogram): LatencySummary {
+  const count = histogramCount(sparse);
+  if (count === 0) return { count, p50: null, p90: null, p99: null, p999: null, max: null };
+  const valueUs = (perMille: number): number => {
+    // Thousandths are whole numbers, so no rounding error can skip a rank.
+    const rank = Math.max(1, Math.ceil((perMille * count) / 1_000));
+    let seen = 0;
+    for (let at = 0; at < sparse.length; at += 2) {
+      seen += sparse[at + 1]!;
+      if (seen >= rank) return valueUsAt(sparse[at]!);
+    }
+    return valueUsAt(sparse[sparse.length - 2]!);
+  };
+  return {
+    count,
+    p50: valueUs(500),
+    p90: valueUs(900),
+    p99: valueUs(990),
+    p999: valueUs(999),
+    max: valueUs(1_000),
+  };
+}

@@ -1,0 +1,291 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import type { Finding } from '../../src/core/finding.ts';
+import {
+  initialRunState,
+  type RunCommand,
+  type RunEvent,
+  type RunPlan,
+  type RunState,
+  step,
+} from '../../src/core/run-state.ts';
+
+const PLAN: RunPlan = {
+  connections: 1_001,
+  ratePerSec: 500,
+  pendingMax: 100,
+  holdMs: 10_000,
+  agentsExpected: 2,
+  gatherMs: 60_000,
+  prepareMs: 30_000,
+  stallMs: 20_000,
+  drainMs: 20_000,
+  leaseMs: 20_000,
+};
+
+const REFUSAL: Finding = {
+  what: 'tuples',
+  severity: 'refuse',
+  needed: 2,
+  available: 1,
+  unit: 'tuples',
+  message: 'too few',
+  fix: null,
+};
+
+/** `Omit` over a union would lose its members: this keeps them. */
+type EventBody = RunEvent extends infer Event
+  ? Event extends RunEvent
+    ? Omit<Event, 'atMs'>
+    : never
+  : never;
+
+/** Feeds events at given times and collects every command. */
+function play(plan: RunPlan, events: readonly (readonly [number, EventBody])[]) {
+  let state = initialRunState(plan, 0);
+  const commands: RunCommand[] = [];
+  for (const [atMs, body] of events) {
+    const stepped = step(state, { ...body, atMs } as RunEvent);
+    state = stepped.state;
+    commands.push(...stepped.commands);
+  }
+  return { state, commands };
+}
+
+const join = (agent: string): EventBody => ({ type: 'agent-joined', agent });
+const offer = (agent: string, capacity: number): EventBody => ({
+  type: 'agent-offered',
+  agent,
+  capacity,
+  boundBy: 'tuples',
+  findings: [],
+});
+const ready = (agent: string): EventBody => ({ type: 'agent-ready', agent });
+const report = (agent: string, open: number, settled: boolean): EventBody => ({
+  type: 'agent-reported',
+  agent,
+  settled,
+  open,
+  established: open,
+});
+const UP_TO_RAMP: readonly (readonly [number, EventBody])[] = [
+  [0, join('a')],
+  [1, join('b')],
+  [2, offer('a', 10_000)],
+  [3, offer('b', 10_000)],
+  [4, ready('a')],
+  [5, ready('b')],
+];
+const types = (commands: readonly RunCommand[]): string[] => commands.map((command) => command.type);
+
+describe('a run of two agents', () => {
+  it('hands out the odd total exactly, and the rate and the pending cap with it', () => {
+    const { commands } = play(PLAN, UP_TO_RAMP.slice(0, 4));
+    const quotas = commands.filter((command) => command.type === 'send-quota');
+    assert.deepEqual(
+      quotas.map((quota) => quota.connections),
+      [501, 500],
+    );
+    assert.equal(
+      quotas.reduce((sum, quota) => sum + (quota.ratePerSec ?? 0), 0),
+      500,
+    );
+    assert.equal(
+      quotas.reduce((sum, quota) => sum + quota.pendingMax, 0),
+      100,
+    );
+  });
+
+  it('starts nobody before everybody is ready', () => {
+    const almost = play(PLAN, UP_TO_RAMP.slice(0, 5));
+    assert.ok(!types(almost.commands).includes('send-start'));
+    const all = play(PLAN, UP_TO_RAMP);
+    assert.equal(all.commands.filter((command) => command.type === 'send-start').length, 2);
+    assert.equal(all.state.phase, 'ramping');
+  });
+
+  it('holds only when both have settled, for the whole hold time, and ends when both are done', () => {
+    const { state, commands } = play(PLAN, [
+      ...UP_TO_RAMP,
+      [1_000, report('a', 501, true)],
+      [1_500, report('b', 400, false)],
+      [2_000, report('b', 500, true)],
+      [11_900, { type: 'ticked' }],
+    ]);
+    assert.equal(state.phase, 'holding');
+    assert.equal(commands.filter((command) => command.type === 'send-hold').length, 2);
+    const drained = play(PLAN, [
+      ...UP_TO_RAMP,
+      [1_000, report('a', 501, true)],
+      [2_000, report('b', 500, true)],
+      [12_000, { type: 'ticked' }],
+      [12_100, { type: 'agent-done', agent: 'a' }],
+      [12_200, { type: 'agent-done', agent: 'b' }],
+    ]);
+    assert.deepEqual(drained.state.endReason, { type: 'held' });
+    assert.equal(drained.state.phase, 'ended');
+  });
+
+  it('refuses with the arithmetic of each agent when all together offer too little', () => {
+    const { state } = play(PLAN, [...UP_TO_RAMP.slice(0, 2), [2, offer('a', 500)], [3, offer('b', 500)]]);
+    assert.equal(state.endReason?.type, 'refused');
+    assert.match(
+      state.endReason?.type === 'refused' ? state.endReason.findings[0]!.message : '',
+      /1,001 connections.* 1,000: a 500 .*b 500/,
+    );
+  });
+
+  it('goes on without a lost agent, and ends when both are lost', () => {
+    const one = play(PLAN, [
+      ...UP_TO_RAMP,
+      [1_000, report('a', 501, true)],
+      [1_100, { type: 'agent-left', agent: 'b' }],
+    ]);
+    assert.equal(one.state.phase, 'holding');
+    const two = step(one.state, { type: 'agent-left', agent: 'a', atMs: 1_200 });
+    assert.equal(two.state.phase, 'ended');
+    assert.deepEqual(two.state.endReason, { type: 'agents-lost', lost: ['a', 'b'] });
+  });
+
+  it('loses an agent that is silent for longer than its lease', () => {
+    const { state } = play(PLAN, [
+      ...UP_TO_RAMP,
+      [15_000, report('a', 10, false)],
+      [20_006, { type: 'ticked' }],
+    ]);
+    assert.deepEqual(
+      state.agents.map((agent) => agent.stage),
+      ['running', 'lost'],
+    );
+  });
+
+  it('names who is missing when the wait is over', () => {
+    const { state } = play(PLAN, [
+      [0, join('a')],
+      [59_999, { type: 'ticked' }],
+      [60_000, { type: 'ticked' }],
+    ]);
+    assert.deepEqual(state.endReason, { type: 'agents-missing', joined: ['a'], expected: 2 });
+  });
+
+  it('gives no spec to an agent too many', () => {
+    const { commands, state } = play(PLAN, [...UP_TO_RAMP.slice(0, 2), [2, join('c')]]);
+    assert.equal(commands.length, 2);
+    assert.equal(state.agents.length, 2);
+  });
+});
+
+describe('a ramp', () => {
+  it('that stands still for the stall time stops opening, once', () => {
+    const { commands, state } = play(PLAN, [
+      ...UP_TO_RAMP,
+      [1_000, report('a', 100, false)],
+      [15_000, report('b', 0, false)],
+      [19_000, report('a', 100, false)],
+      [21_001, { type: 'ticked' }],
+      [22_001, { type: 'ticked' }],
+    ]);
+    assert.equal(commands.filter((command) => command.type === 'send-stop-opening').length, 2);
+    assert.equal(state.stalled, true);
+  });
+
+  it('that opened nothing ends without a hold', () => {
+    const { state, commands } = play(PLAN, [
+      ...UP_TO_RAMP,
+      [1_000, report('a', 0, true)],
+      [1_001, report('b', 0, true)],
+    ]);
+    assert.equal(state.phase, 'draining');
+    assert.equal(state.endReason?.type, 'nothing-open');
+    assert.ok(!types(commands).includes('send-hold'));
+  });
+
+  it('that is interrupted drains, and a second interrupt ends at once', () => {
+    const once = play(PLAN, [...UP_TO_RAMP, [100, { type: 'interrupted', signal: 'SIGINT' }]]);
+    assert.equal(once.state.phase, 'draining');
+    assert.equal(once.commands.filter((command) => command.type === 'send-stop').length, 2);
+    const twice = step(once.state, { type: 'interrupted', signal: 'SIGINT', atMs: 200 });
+    assert.deepEqual(types(twice.commands), ['finish']);
+    assert.deepEqual(twice.state.endReason, { type: 'interrupted', signal: 'SIGINT' });
+  });
+});
+
+describe('a refusal by one agent', () => {
+  it('stops everybody before anything is opened', () => {
+    const { state, commands } = play(PLAN, [
+      ...UP_TO_RAMP.slice(0, 4),
+      [5, { type: 'agent-refused', agent: 'b', findings: [REFUSAL] }],
+    ]);
+    assert.equal(state.endReason?.type, 'refused');
+    assert.ok(!types(commands).includes('send-start'));
+    assert.equal(commands.filter((command) => command.type === 'send-stop').length, 2);
+  });
+});
+
+describe('any history of events', () => {
+  const agentName = fc.constantFrom('a', 'b', 'c');
+  const eventBody: fc.Arbitrary<EventBody> = fc.oneof(
+    agentName.map(join),
+    fc
+      .tuple(agentName, fc.integer({ min: 0, max: 2_000 }))
+      .map(([agent, capacity]) => offer(agent, capacity)),
+    agentName.map(ready),
+    fc
+      .tuple(agentName, fc.integer({ min: 0, max: 1_001 }), fc.boolean())
+      .map(([agent, open, settled]) => report(agent, open, settled)),
+    agentName.map((agent): EventBody => ({ type: 'agent-left', agent })),
+    agentName.map((agent): EventBody => ({ type: 'agent-done', agent })),
+    agentName.map((agent): EventBody => ({ type: 'agent-refused', agent, findings: [REFUSAL] })),
+    fc.constant<EventBody>({ type: 'ticked' }),
+    fc.constant<EventBody>({ type: 'interrupted', signal: 'SIGTERM' }),
+  );
+  const history = fc.array(fc.tuple(fc.integer({ min: 0, max: 15_000 }), eventBody), { maxLength: 60 });
+
+  it('never ends without a reason, never hands out more than the total, and ends once', () => {
+    fc.assert(
+      fc.property(history, fc.integer({ min: 1, max: 3 }), fc.boolean(), (steps, agentsExpected, orderly) => {
+        const plan = { ...PLAN, agentsExpected };
+        let state: RunState = initialRunState(plan, 0);
+        let atMs = 0;
+        let finished = 0;
+        // Half of the histories begin in order, so that the later phases are reached often.
+        const opening: readonly EventBody[] =
+          orderly && agentsExpected === 2 ? UP_TO_RAMP.map(([, body]) => body) : [];
+        const all = [...opening.map((body) => [1, body] as const), ...steps];
+        for (const [delayMs, body] of all) {
+          atMs += delayMs;
+          const stepped = step(state, { ...body, atMs } as RunEvent);
+          const handedOut = stepped.state.agents.reduce((sum, agent) => sum + agent.quota, 0);
+          assert.ok(handedOut === 0 || handedOut <= plan.connections);
+          for (const agent of stepped.state.agents) assert.ok(agent.quota <= Math.max(agent.capacity, 0));
+          finished += stepped.commands.filter((command) => command.type === 'finish').length;
+          if (stepped.state.phase === 'ended') assert.notEqual(stepped.state.endReason, null);
+          if (state.phase === 'ended') assert.deepEqual(stepped, { state, commands: [] });
+          state = stepped.state;
+        }
+        assert.equal(finished, state.phase === 'ended' ? 1 : 0);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
+  it('comes to an end when time goes on and nobody speaks', () => {
+    fc.assert(
+      fc.property(history, (steps) => {
+        let state: RunState = initialRunState(PLAN, 0);
+        let atMs = 0;
+        for (const [delayMs, body] of steps) {
+          atMs += delayMs;
+          state = step(state, { ...body, atMs } as RunEvent).state;
+        }
+        for (let tick = 0; tick < 200; tick++) {
+          atMs += 1_000;
+          state = step(state, { type: 'ticked', atMs }).state;
+        }
+        assert.equal(state.phase, 'ended');
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
