@@ -1,0 +1,73 @@
+/**
+ * Owns the agent's end of the control channel: connecting with the token, once.
+ * Must never retry (the agent decides) and never know what a run is.
+ */
+import { isIP } from 'node:net';
+import { connect, type TLSSocket } from 'node:tls';
+import { WebSocket } from 'ws';
+import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
+import { type Channel, type ChannelEvents, wrapSocket } from './channel.ts';
+import { decodeCoordinatorMessage } from './codec.ts';
+import { type AgentMessage, type CoordinatorMessage, MESSAGE_BYTES_MAX } from './message.ts';
+import { AGENT_PATH, TLS_CIPHERS, TLS_VERSION } from './tls.ts';
+import type { Token } from './token.ts';
+
+/** How long the TCP connect, the TLS handshake and the upgrade may take together. */
+const CONNECT_TIMEOUT_MS = 10_000;
+
+function failure(host: string, port: number, error: Error): BenchError {
+  return new BenchError(
+    ErrorCode.controlChannel,
+    ExitCode.incomplete,
+    `cannot join the coordinator at ${host}:${port}: ${error.message}`,
+    'check the address, and that both sides have the same token',
+    error,
+  );
+}
+
+/**
+ * Opens a control channel.
+ * @param events told about everything that comes
+ * @returns the channel, open
+ * @throws BenchError (control-channel, exit 4) when the coordinator cannot be reached or the key is wrong
+ */
+export function connectChannel(
+  host: string,
+  port: number,
+  token: Token,
+  events: ChannelEvents<CoordinatorMessage>,
+): Promise<Channel<AgentMessage>> {
+  return new Promise((resolve, reject) => {
+    const tls: TLSSocket = connect({
+      host,
+      port,
+      ...(isIP(host) === 0 ? { servername: host } : {}),
+      pskCallback: () => ({ psk: token.key, identity: token.identity }),
+      minVersion: TLS_VERSION,
+      ciphers: TLS_CIPHERS,
+      // The key proves the coordinator: there is no certificate whose name could be compared.
+      checkServerIdentity: () => undefined,
+    });
+    const timer = setTimeout(() => tls.destroy(new Error('no answer in 10 s')), CONNECT_TIMEOUT_MS);
+    const fail = (error: Error): void => {
+      clearTimeout(timer);
+      tls.destroy();
+      reject(failure(host, port, error));
+    };
+    tls.once('error', fail);
+    tls.once('secureConnect', () => {
+      tls.off('error', fail);
+      const socket = new WebSocket(`ws://coordinator${AGENT_PATH}`, {
+        createConnection: () => tls,
+        maxPayload: MESSAGE_BYTES_MAX,
+        perMessageDeflate: false,
+      });
+      socket.once('error', fail);
+      socket.once('open', () => {
+        clearTimeout(timer);
+        socket.off('error', fail);
+        resolve(wrapSocket<AgentMessage, CoordinatorMessage>(socket, decodeCoordinatorMessage, events));
+      });
+    });
+  });
+}

@@ -1,0 +1,168 @@
+/**
+ * Owns the coordinator's end of all control channels: listening, the TLS-PSK handshake, the hello deadline.
+ * A stranger costs one count and no memory. Must never know what a run is.
+ */
+import { createServer, type Server } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import { type WebSocket, WebSocketServer } from 'ws';
+import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
+import { type Channel, type ChannelEvents, wrapSocket } from './channel.ts';
+import { decodeAgentMessage } from './codec.ts';
+import {
+  type AgentMessage,
+  type AgentMessageOf,
+  type CoordinatorMessage,
+  MESSAGE_BYTES_MAX,
+  PROTOCOL_VERSION,
+} from './message.ts';
+import { AGENT_PATH, TLS_CIPHERS, TLS_VERSION } from './tls.ts';
+
+/** How long a socket may stay without a complete request, and a channel without its hello. */
+const HEADERS_TIMEOUT_MS = 3_000;
+const REQUEST_TIMEOUT_MS = 4_000;
+const CHECK_INTERVAL_MS = 500;
+const HELLO_TIMEOUT_MS = 5_000;
+/** Sockets at once, strangers included. */
+const SOCKETS_MAX = 10_000;
+
+/** Why something that knocked was not let in; counted, never logged per stranger. */
+export type StrangerReason = 'tls' | 'http' | 'hello-late' | 'malformed' | 'version' | 'first-not-hello';
+
+export interface ControlServerOptions {
+  readonly host: string;
+  /** 0: a free port */
+  readonly port: number;
+  /** the key of an identity, or null for a stranger */
+  readonly keyFor: (identity: string) => Buffer | null;
+  /**
+   * An agent that proved its key and said hello.
+   * @returns what to tell about this channel from now on
+   */
+  readonly onAgent: (
+    channel: Channel<CoordinatorMessage>,
+    hello: AgentMessageOf<'hello'>,
+  ) => ChannelEvents<AgentMessage>;
+  readonly onStranger: (reason: StrangerReason) => void;
+}
+
+/** The listening side of the control channel. */
+export class ControlServer {
+  readonly #options: ControlServerOptions;
+  readonly #https: Server;
+  readonly #sockets: WebSocketServer;
+
+  constructor(options: ControlServerOptions) {
+    this.#options = options;
+    this.#https = createServer({
+      // Node's types ask for a socket argument that this rule does not need.
+      pskCallback: (_socket: TLSSocket, identity: string) => options.keyFor(identity),
+      minVersion: TLS_VERSION,
+      ciphers: TLS_CIPHERS,
+      handshakeTimeout: HEADERS_TIMEOUT_MS,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      connectionsCheckingInterval: CHECK_INTERVAL_MS,
+      maxHeaderSize: 8_192,
+    } as Parameters<typeof createServer>[0]);
+    this.#https.maxConnections = SOCKETS_MAX;
+    this.#sockets = new WebSocketServer({
+      server: this.#https,
+      path: AGENT_PATH,
+      maxPayload: MESSAGE_BYTES_MAX,
+      perMessageDeflate: false,
+      clientTracking: true,
+    });
+    // https.Server passes every failed handshake on as a clientError, so this is the one place that counts both.
+    this.#https.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+      const isHttp = error.code?.startsWith('HPE_') === true || error.code?.startsWith('ERR_HTTP') === true;
+      options.onStranger(isHttp ? 'http' : 'tls');
+      socket.destroy();
+    });
+    this.#https.on('request', (_request, response) => {
+      options.onStranger('http');
+      response.writeHead(404, { connection: 'close' }).end();
+    });
+    this.#sockets.on('wsClientError', (_error, socket) => {
+      options.onStranger('http');
+      socket.destroy();
+    });
+    this.#sockets.on('connection', (socket) => this.#greet(socket));
+  }
+
+  /**
+   * Starts listening.
+   * @returns the address and port that it listens on
+   * @throws BenchError (control-channel, exit 3) when it cannot
+   */
+  listen(): Promise<{ host: string; port: number }> {
+    const { host, port } = this.#options;
+    return new Promise((resolve, reject) => {
+      const failed = (error: Error): void =>
+        reject(
+          new BenchError(
+            ErrorCode.controlChannel,
+            ExitCode.refused,
+            `cannot listen for agents on ${host}:${port}: ${error.message}`,
+            'choose another address with --listen <address>:<port>',
+            error,
+          ),
+        );
+      this.#https.once('error', failed);
+      this.#https.listen({ host, port, backlog: 4_096 }, () => {
+        this.#https.off('error', failed);
+        const bound = this.#https.address() as AddressInfo;
+        resolve({ host: bound.address, port: bound.port });
+      });
+    });
+  }
+
+  /** The first message must be a hello of our major version, in time. */
+  #greet(socket: WebSocket): void {
+    const { onAgent, onStranger } = this.#options;
+    let inner: ChannelEvents<AgentMessage> | null = null;
+    const refuse = (reason: StrangerReason, text: string): void => {
+      onStranger(reason);
+      socket.close(1008, text);
+      setTimeout(() => socket.terminate(), 1_000).unref();
+    };
+    const deadline = setTimeout(() => refuse('hello-late', 'no hello in time'), HELLO_TIMEOUT_MS);
+    let refused = false;
+    const channel = wrapSocket<CoordinatorMessage, AgentMessage>(socket, decodeAgentMessage, {
+      onMessage: (message) => {
+        if (inner !== null) {
+          inner.onMessage(message);
+          return;
+        }
+        if (refused) return;
+        clearTimeout(deadline);
+        if (message.type !== 'hello') {
+          refused = true;
+          refuse('first-not-hello', 'the first message must be hello');
+          return;
+        }
+        if (message.protocol.split('.')[0] !== PROTOCOL_VERSION.split('.')[0]) {
+          refused = true;
+          refuse('version', `protocol ${message.protocol} here ${PROTOCOL_VERSION}`);
+          return;
+        }
+        inner = onAgent(channel, message);
+      },
+      onClose: (problem) => {
+        clearTimeout(deadline);
+        if (inner !== null) inner.onClose(problem);
+        else if (problem !== null && !refused) onStranger('malformed');
+      },
+    });
+  }
+
+  /** Closes every channel and stops listening. */
+  close(): Promise<void> {
+    for (const socket of this.#sockets.clients) socket.terminate();
+    this.#sockets.close();
+    return new Promise((resolve) => {
+      this.#https.close(() => resolve());
+      this.#https.closeAllConnections();
+    });
+  }
+}
