@@ -1,0 +1,246 @@
+/**
+ * Owns the system calls: the only file that imports koffi. Each function returns what the kernel returned, or
+ * a negative errno, so that no caller has to remember to read errno in time.
+ * Must never decide, log or throw for a failed call.
+ */
+import { arch, constants, endianness } from 'node:os';
+import koffi from 'koffi';
+
+/** Constants of Linux on x64 and arm64 (asm-generic headers). */
+export const AF_INET = 2;
+export const AF_INET6 = 10;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+export const SOL_SOCKET = 1;
+export const SO_REUSEADDR = 2;
+export const SO_ERROR = 4;
+export const SO_LINGER = 13;
+export const SO_REUSEPORT = 15;
+export const IPPROTO_TCP = 6;
+export const TCP_NODELAY = 1;
+export const TCP_INFO = 11;
+export const IPPROTO_IPV6 = 41;
+export const IPV6_V6ONLY = 26;
+export const EPOLLIN = 0x1;
+export const EPOLLOUT = 0x4;
+export const EPOLLERR = 0x8;
+export const EPOLLHUP = 0x10;
+export const EPOLLRDHUP = 0x2000;
+/** EPOLLET is bit 31: written as a signed number because the buffers hold Int32. */
+export const EPOLLET = -0x80000000;
+export const EPOLL_CTL_ADD = 1;
+export const EPOLL_CTL_DEL = 2;
+export const EPOLL_CTL_MOD = 3;
+const EPOLL_CLOEXEC = 0o2000000;
+const EFD_NONBLOCK = 0o4000;
+const EFD_CLOEXEC = 0o2000000;
+const F_DUPFD_CLOEXEC = 1030;
+const RLIMIT_NOFILE = 7;
+const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
+export const MSG_NOSIGNAL = 0x4000;
+export const MSG_DONTWAIT = 0x40;
+
+/** Positive errno values by name, such as `Errno.EINPROGRESS`. */
+export const Errno = constants.errno;
+
+/** `struct epoll_event` is packed on x64 only: 12 bytes there, 16 elsewhere (linux/eventpoll.h, EPOLL_PACKED). */
+export const EPOLL_EVENT_BYTES = arch() === 'x64' ? 12 : 16;
+/** byte offset of the data field in `struct epoll_event` */
+export const EPOLL_DATA_OFFSET = arch() === 'x64' ? 4 : 8;
+
+if (endianness() !== 'LE') throw new Error('c100k-bench needs a little-endian machine');
+
+// load(null) looks symbols up in the process itself, so glibc and musl both work.
+const library = koffi.load(null);
+const calls = {
+  socket: library.func('int socket(int, int, int)'),
+  bind: library.func('int bind(int, void *, uint)'),
+  connect: library.func('int connect(int, void *, uint)'),
+  listen: library.func('int listen(int, int)'),
+  accept4: library.func('int accept4(int, void *, void *, int)'),
+  close: library.func('int close(int)'),
+  shutdown: library.func('int shutdown(int, int)'),
+  recv: library.func('intptr_t recv(int, void *, size_t, int)'),
+  send: library.func('intptr_t send(int, void *, size_t, int)'),
+  setsockopt: library.func('int setsockopt(int, int, int, void *, uint)'),
+  getsockopt: library.func('int getsockopt(int, int, int, void *, void *)'),
+  getsockname: library.func('int getsockname(int, void *, void *)'),
+  getpeername: library.func('int getpeername(int, void *, void *)'),
+  epollCreate: library.func('int epoll_create1(int)'),
+  epollCtl: library.func('int epoll_ctl(int, int, int, void *)'),
+  epollWait: library.func('int epoll_wait(int, void *, int, int)'),
+  eventfd: library.func('int eventfd(uint, int)'),
+  write: library.func('intptr_t write(int, void *, size_t)'),
+  read: library.func('intptr_t read(int, void *, size_t)'),
+  fcntl: library.func('int fcntl(int, int, int)'),
+  getrlimit: library.func('int getrlimit(int, void *)'),
+};
+
+/** koffi keeps errno of the last call of this thread; it must be read before anything else runs. */
+function result(returned: number): number {
+  return returned < 0 ? -koffi.errno() : returned;
+}
+
+const intValue = new Int32Array(1);
+const intLength = new Int32Array(1);
+const lingerValue = new Int32Array([1, 0]);
+
+/** A non-blocking, close-on-exec TCP socket: its descriptor, or -errno. */
+export function tcpSocket(family: number): number {
+  return result(calls.socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+}
+
+/** bind(2): 0, or -errno. `address` is a sockaddr of `length` bytes. */
+export function bind(fd: number, address: Uint8Array, length: number): number {
+  return result(calls.bind(fd, address, length));
+}
+
+/** connect(2): 0, or -errno (-EINPROGRESS while the handshake runs). */
+export function connect(fd: number, address: Uint8Array, length: number): number {
+  return result(calls.connect(fd, address, length));
+}
+
+/** listen(2): 0, or -errno. The kernel cuts `backlog` to net.core.somaxconn. */
+export function listen(fd: number, backlog: number): number {
+  return result(calls.listen(fd, backlog));
+}
+
+/**
+ * accept4(2) with SOCK_NONBLOCK and SOCK_CLOEXEC: the new descriptor, or -errno.
+ * @param address receives the peer's sockaddr
+ * @param length one-element in/out length; must be set to the size of `address` before each call
+ */
+export function accept(fd: number, address: Uint8Array, length: Int32Array): number {
+  return result(calls.accept4(fd, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+}
+
+/** close(2): 0, or -errno. */
+export function close(fd: number): number {
+  return result(calls.close(fd));
+}
+
+/** shutdown(2) of the writing side: sends FIN. 0, or -errno. */
+export function shutdownWrite(fd: number): number {
+  return result(calls.shutdown(fd, 1));
+}
+
+/** recv(2) without waiting: bytes, 0 at FIN, or -errno. */
+export function recv(fd: number, buffer: Uint8Array, length: number): number {
+  return result(calls.recv(fd, buffer, length, MSG_DONTWAIT));
+}
+
+/** send(2) without waiting and without SIGPIPE: bytes, or -errno. */
+export function send(fd: number, buffer: Uint8Array, length: number): number {
+  return result(calls.send(fd, buffer, length, MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+
+/** setsockopt(2) with an int: 0, or -errno. */
+export function setIntOption(fd: number, level: number, option: number, value: number): number {
+  intValue[0] = value;
+  return result(calls.setsockopt(fd, level, option, intValue, 4));
+}
+
+/** Makes the next close send RST instead of FIN (SO_LINGER with 0 seconds, socket(7)): leaves no TIME_WAIT. */
+export function setResetOnClose(fd: number): number {
+  return result(calls.setsockopt(fd, SOL_SOCKET, SO_LINGER, lingerValue, 8));
+}
+
+/** The socket's pending error (SO_ERROR) as a positive errno, 0 for none, or -errno of the call itself. */
+export function socketError(fd: number): number {
+  intLength[0] = 4;
+  const code = result(calls.getsockopt(fd, SOL_SOCKET, SO_ERROR, intValue, intLength));
+  return code < 0 ? code : intValue[0]!;
+}
+
+/**
+ * TCP_INFO into `info`: bytes written, or -errno. Offsets (linux/tcp.h, struct tcp_info): state 0,
+ * tcpi_rtt 68, tcpi_total_retrans 100.
+ */
+export function tcpInfo(fd: number, info: Uint8Array): number {
+  intLength[0] = info.byteLength;
+  const code = result(calls.getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, intLength));
+  return code < 0 ? code : intLength[0]!;
+}
+
+/** getsockname(2): 0, or -errno; `length` as in accept(). */
+export function getsockname(fd: number, address: Uint8Array, length: Int32Array): number {
+  return result(calls.getsockname(fd, address, length));
+}
+
+/** getpeername(2): 0, or -errno; `length` as in accept(). */
+export function getpeername(fd: number, address: Uint8Array, length: Int32Array): number {
+  return result(calls.getpeername(fd, address, length));
+}
+
+/** epoll_create1(2): descriptor, or -errno. */
+export function epollCreate(): number {
+  return result(calls.epollCreate(EPOLL_CLOEXEC));
+}
+
+/** epoll_ctl(2): 0, or -errno. */
+export function epollCtl(epollFd: number, operation: number, fd: number, event: Uint8Array | null): number {
+  return result(calls.epollCtl(epollFd, operation, fd, event));
+}
+
+/** epoll_wait(2) in this thread: number of events, or -errno. */
+export function epollWait(epollFd: number, events: Uint8Array, eventsMax: number, timeoutMs: number): number {
+  return result(calls.epollWait(epollFd, events, eventsMax, timeoutMs));
+}
+
+/**
+ * epoll_wait(2) in a worker thread, so that Node's own loop stays alive meanwhile.
+ * @param done called with the number of events; a failed or interrupted wait counts as 0 events, because
+ *   errno belongs to the other thread
+ */
+export function epollWaitAsync(
+  epollFd: number,
+  events: Uint8Array,
+  eventsMax: number,
+  timeoutMs: number,
+  done: (count: number) => void,
+): void {
+  calls.epollWait.async(epollFd, events, eventsMax, timeoutMs, (error: unknown, count: number) => {
+    done(error === null || error === undefined ? Math.max(0, count) : 0);
+  });
+}
+
+/** eventfd(2), non-blocking: descriptor, or -errno. */
+export function eventfd(): number {
+  return result(calls.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+}
+
+/** write(2): bytes, or -errno. */
+export function write(fd: number, buffer: Uint8Array, length: number): number {
+  return result(calls.write(fd, buffer, length));
+}
+
+/** read(2): bytes, or -errno. */
+export function read(fd: number, buffer: Uint8Array, length: number): number {
+  return result(calls.read(fd, buffer, length));
+}
+
+/** struct rlimit: soft, hard */
+const limitWords = new BigUint64Array(2);
+
+/** The soft limit of descriptors of this process (RLIMIT_NOFILE); Infinity when there is none. */
+export function descriptorsMax(): number {
+  if (calls.getrlimit(RLIMIT_NOFILE, limitWords) < 0) return Number.POSITIVE_INFINITY;
+  return limitWords[0] === RLIM_INFINITY ? Number.POSITIVE_INFINITY : Number(limitWords[0]);
+}
+
+/**
+ * Makes the process's descriptor table large enough at once. A table that grows by itself doubles ten times on the way
+ * to 18,000 descriptors, and because Node has threads, each doubling waits for an RCU grace period, 5 to 20 ms in which
+ * no connect goes out (expand_fdtable() in fs/file.c: synchronize_rcu() when the table is shared).
+ * @param count descriptors that will be needed; more than the limit allows is cut to the limit
+ */
+export function reserveDescriptors(count: number): void {
+  const highest = Math.min(count, descriptorsMax()) - 1;
+  // Any descriptor will do as the model; it is copied to the first free number from `highest` on.
+  const model = epollCreate();
+  if (model < 0) return;
+  const copy = result(calls.fcntl(model, F_DUPFD_CLOEXEC, highest));
+  if (copy >= 0) close(copy);
+  close(model);
+}

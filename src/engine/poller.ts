@@ -1,0 +1,119 @@
+/**
+ * Owns one epoll instance: what is watched, and the batch of events that the last wait brought.
+ * Must never know what a slot means.
+ */
+import assert from 'node:assert/strict';
+import * as libc from './libc.ts';
+
+/** Events per wait: large enough to keep up in a ramp, small enough to yield to Node's loop often. */
+const EVENTS_MAX = 1024;
+
+/** The slot under which the wake-up eventfd reports; never a connection. */
+const WAKE_SLOT = -1;
+
+/** One epoll instance. All methods but the constructor and `close` allocate nothing. */
+export class Poller {
+  readonly #fd: number;
+  readonly #wakeFd: number;
+  readonly #control = new Uint8Array(libc.EPOLL_EVENT_BYTES);
+  readonly #controlView = new DataView(this.#control.buffer);
+  readonly #events = new Uint8Array(EVENTS_MAX * libc.EPOLL_EVENT_BYTES);
+  readonly #words = new Int32Array(this.#events.buffer);
+  readonly #stride = libc.EPOLL_EVENT_BYTES / 4;
+  readonly #dataWord = libc.EPOLL_DATA_OFFSET / 4;
+  readonly #eight = new Uint8Array(8);
+  #waiting = false;
+  #closed = false;
+
+  /** @throws AssertionError when the process has no descriptor left for epoll itself */
+  constructor() {
+    this.#fd = libc.epollCreate();
+    assert(this.#fd >= 0, `epoll_create1 failed with errno ${-this.#fd}`);
+    this.#wakeFd = libc.eventfd();
+    assert(this.#wakeFd >= 0, `eventfd failed with errno ${-this.#wakeFd}`);
+    assert(this.add(this.#wakeFd, libc.EPOLLIN, WAKE_SLOT) === 0, 'the wake-up descriptor must be watchable');
+  }
+
+  /** Watches `fd`; its events come back with `slot`. 0, or -errno. */
+  add(fd: number, events: number, slot: number): number {
+    return this.#ctl(libc.EPOLL_CTL_ADD, fd, events, slot);
+  }
+
+  /** Changes what is watched of `fd`. 0, or -errno. */
+  modify(fd: number, events: number, slot: number): number {
+    return this.#ctl(libc.EPOLL_CTL_MOD, fd, events, slot);
+  }
+
+  /** Stops watching `fd`. Not needed before close(2): the kernel drops a closed descriptor by itself. */
+  remove(fd: number): number {
+    return libc.epollCtl(this.#fd, libc.EPOLL_CTL_DEL, fd, null);
+  }
+
+  #ctl(operation: number, fd: number, events: number, slot: number): number {
+    this.#controlView.setInt32(0, events, true);
+    this.#controlView.setInt32(libc.EPOLL_DATA_OFFSET, slot, true);
+    return libc.epollCtl(this.#fd, operation, fd, this.#control);
+  }
+
+  /** Waits in this thread for at most `timeoutMs` (0: only looks). The number of events. */
+  wait(timeoutMs: number): number {
+    assert(!this.#waiting, 'wait() while waitAsync() owns the event buffer');
+    const count = libc.epollWait(this.#fd, this.#events, EVENTS_MAX, timeoutMs);
+    return this.#drainWake(Math.max(0, count));
+  }
+
+  /**
+   * Waits in a worker thread, so that Node's loop goes on; `wake()` ends it early.
+   * @param done called with the number of events; one shared function, not a closure per call
+   */
+  waitAsync(timeoutMs: number, done: (count: number) => void): void {
+    assert(!this.#waiting, 'only one wait at a time');
+    this.#waiting = true;
+    libc.epollWaitAsync(this.#fd, this.#events, EVENTS_MAX, timeoutMs, (count) => {
+      this.#waiting = false;
+      if (this.#closed) this.#release();
+      else done(this.#drainWake(count));
+    });
+  }
+
+  /** Ends a running waitAsync soon. */
+  wake(): void {
+    this.#eight[0] = 1;
+    libc.write(this.#wakeFd, this.#eight, 8);
+  }
+
+  /** The slot of event `index` of the last batch. */
+  slotAt(index: number): number {
+    return this.#words[index * this.#stride + this.#dataWord]!;
+  }
+
+  /** The event bits of event `index` of the last batch. */
+  eventsAt(index: number): number {
+    return this.#words[index * this.#stride]!;
+  }
+
+  /** Takes the wake-up event out of the batch, so that callers see connections only. */
+  #drainWake(count: number): number {
+    for (let index = 0; index < count; index++) {
+      if (this.slotAt(index) !== WAKE_SLOT) continue;
+      libc.read(this.#wakeFd, this.#eight, 8);
+      const last = count - 1;
+      this.#words.copyWithin(index * this.#stride, last * this.#stride, (last + 1) * this.#stride);
+      return last;
+    }
+    return count;
+  }
+
+  /** Gives the descriptors back, after a running waitAsync has returned. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#waiting) this.wake();
+    else this.#release();
+  }
+
+  #release(): void {
+    libc.close(this.#wakeFd);
+    libc.close(this.#fd);
+  }
+}

@@ -1,0 +1,52 @@
+/**
+ * Owns the interface behind which protocols differ, and what a protocol may ask of the engine.
+ * Must never hold state of its own.
+ *
+ *   engine -> protocol : opened, bytes, writable, probe, closing, forgotten
+ *   protocol -> engine : send, opened, verified, answered, fail
+ *
+ * A protocol is told slots of the connection table and keeps what it needs about them in typed arrays of its own
+ * (`capacity` is known when it is made). It answers by calling the host, because one receive may hold several things
+ * (the end of a handshake and an answer), and because TLS, which runs in Node's own loop, answers when no event of ours
+ * is being handled. After `host.fail` the slot is gone: return at once. No method may allocate per connection.
+ */
+import type { DropReason, FailReason } from '../../core/outcome.ts';
+
+/** What the engine does for a protocol. */
+export interface ProtocolHost {
+  /** slots of the connection table */
+  readonly capacity: number;
+  /**
+   * send(2) on the slot's descriptor; what was taken is counted as bytes out.
+   * @returns bytes taken, 0 when the socket is full (`onWritable` follows), or -errno
+   */
+  send(slot: number, buffer: Uint8Array, length: number): number;
+  /** The handshake is over: the connection counts as established and open. Only for `hasHandshake` protocols. */
+  opened(slot: number): void;
+  /** The far application has proven itself. */
+  verified(slot: number): void;
+  /** The slot's probe was answered in full. */
+  answered(slot: number): void;
+  /** The connection is no good: counted as `fail` while it is being opened, as `drop` when it was open; then closed. */
+  lost(slot: number, fail: FailReason, drop: DropReason): void;
+}
+
+/** One way to use a connection. */
+export interface Protocol {
+  /** Whether the connection is open only after `host.opened`; otherwise as soon as the kernel has connected. */
+  readonly hasHandshake: boolean;
+  /** Whether it can probe; probes of a protocol that cannot are never due. */
+  readonly canProbe: boolean;
+  /** The kernel has connected. May send. */
+  onConnected(slot: number): void;
+  /** `length` bytes came; the buffer is shared by all connections and is overwritten by the next receive. */
+  onBytes(slot: number, buffer: Uint8Array, length: number): void;
+  /** The socket takes bytes again after a short `host.send`. */
+  onWritable(slot: number): void;
+  /** Send the probe with this number (1 or more); the one before it was answered. */
+  onProbeDue(slot: number, sequence: number): void;
+  /** The engine closes the connection now by its own will (not after a loss): say goodbye if the protocol has a word for it. */
+  onClosing(slot: number): void;
+  /** The slot is gone, for whatever reason. */
+  onForgotten(slot: number): void;
+}

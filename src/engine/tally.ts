@@ -1,0 +1,144 @@
+/**
+ * Owns the books of one engine: every count and latency, and the `Stats` that they add up to.
+ * Must never touch a socket or decide anything.
+ *
+ * At any time: attempted = established + failed + pending; established = open + dropped + closed; and the quota is
+ * attempted + unattempted + what is still to be attempted.
+ */
+import { formatEndpoint } from '../core/endpoint.ts';
+import { LatencyRecorder } from '../core/histogram.ts';
+import type { Counts, DropReason, FailReason, SkipReason } from '../core/outcome.ts';
+import type { HolderSpec } from '../core/run-spec.ts';
+import type { Stats } from '../core/stats.ts';
+
+/** Plain numbers for the hot loop; `stats` makes records of them. */
+export class Tally {
+  attempted = 0;
+  established = 0;
+  open = 0;
+  verified = 0;
+  pending = 0;
+  closed = 0;
+  unattempted = 0;
+  synRetransmits = 0;
+  retransmittedConnects = 0;
+  bytesIn = 0;
+  bytesOut = 0;
+  probesSent = 0;
+  probesAnswered = 0;
+  firstConnectAtMs = -1;
+  lastEstablishedAtMs = -1;
+  readonly connectUs = new LatencyRecorder();
+  readonly connectFromIntendedUs = new LatencyRecorder();
+  readonly probeUs = new LatencyRecorder();
+  readonly #failed: Counts<FailReason> = {};
+  readonly #dropped: Counts<DropReason> = {};
+  readonly #localSkips: Counts<SkipReason> = {};
+  readonly #sourceNames: readonly string[];
+  readonly #endpointNames: readonly string[];
+  readonly #openBySource: Int32Array;
+  readonly #openByEndpoint: Int32Array;
+  #isHolding = false;
+  #openMin = 0;
+  #verifiedMin = 0;
+
+  constructor(spec: Pick<HolderSpec, 'addresses' | 'endpoints'>) {
+    this.#sourceNames = spec.addresses;
+    this.#endpointNames = spec.endpoints.map(formatEndpoint);
+    this.#openBySource = new Int32Array(this.#sourceNames.length);
+    this.#openByEndpoint = new Int32Array(this.#endpointNames.length);
+  }
+
+  /** From now on the lowest `open` and `verified` are remembered. */
+  markHold(): void {
+    this.#isHolding = true;
+    this.#openMin = this.open;
+    this.#verifiedMin = this.verified;
+  }
+
+  /** A pending connect became an open connection. */
+  opened(source: number, endpoint: number, atMs: number): void {
+    this.pending--;
+    this.established++;
+    this.open++;
+    this.lastEstablishedAtMs = atMs;
+    this.#openBySource[source]!++;
+    this.#openByEndpoint[endpoint]!++;
+  }
+
+  /** `count` connections of the quota failed; those that were pending are taken off `pending` by the caller. */
+  failed(reason: FailReason, count: number): void {
+    this.#failed[reason] = (this.#failed[reason] ?? 0) + count;
+  }
+
+  skipped(reason: SkipReason): void {
+    this.#localSkips[reason] = (this.#localSkips[reason] ?? 0) + 1;
+  }
+
+  /** The far application of an open connection proved itself for the first time. */
+  proved(): void {
+    this.verified++;
+  }
+
+  /** An open connection was lost. */
+  dropped(reason: DropReason, source: number, endpoint: number, wasVerified: boolean): void {
+    this.#dropped[reason] = (this.#dropped[reason] ?? 0) + 1;
+    this.#leave(source, endpoint, wasVerified);
+    if (!this.#isHolding) return;
+    this.#openMin = Math.min(this.#openMin, this.open);
+    this.#verifiedMin = Math.min(this.#verifiedMin, this.verified);
+  }
+
+  /** An open connection was closed by us: that lowers no minimum. */
+  closedByUs(source: number, endpoint: number, wasVerified: boolean): void {
+    this.closed++;
+    this.#leave(source, endpoint, wasVerified);
+  }
+
+  #leave(source: number, endpoint: number, wasVerified: boolean): void {
+    this.open--;
+    if (wasVerified) this.verified--;
+    this.#openBySource[source]!--;
+    this.#openByEndpoint[endpoint]!--;
+  }
+
+  /** A snapshot that later changes do not touch. */
+  stats(): Stats {
+    return {
+      attempted: this.attempted,
+      established: this.established,
+      open: this.open,
+      openMin: this.#openMin,
+      verified: this.verified,
+      verifiedMin: this.#verifiedMin,
+      pending: this.pending,
+      closed: this.closed,
+      unattempted: this.unattempted,
+      failed: { ...this.#failed },
+      dropped: { ...this.#dropped },
+      localSkips: { ...this.#localSkips },
+      synRetransmits: this.synRetransmits,
+      retransmittedConnects: this.retransmittedConnects,
+      bytesIn: this.bytesIn,
+      bytesOut: this.bytesOut,
+      probesSent: this.probesSent,
+      probesAnswered: this.probesAnswered,
+      connectUs: this.connectUs.sparse(),
+      connectFromIntendedUs: this.connectFromIntendedUs.sparse(),
+      probeUs: this.probeUs.sparse(),
+      openBySource: recordOf(this.#sourceNames, this.#openBySource),
+      openByEndpoint: recordOf(this.#endpointNames, this.#openByEndpoint),
+      rampMs: this.lastEstablishedAtMs < 0 ? 0 : this.lastEstablishedAtMs - this.firstConnectAtMs,
+    };
+  }
+}
+
+/** Counts by name; names that count 0 are left out, because a host may have thousands of addresses. */
+function recordOf(names: readonly string[], counts: Int32Array): Record<string, number> {
+  const record: Record<string, number> = {};
+  for (let index = 0; index < names.length; index++) {
+    const count = counts[index]!;
+    if (count > 0) record[names[index]!] = (record[names[index]!] ?? 0) + count;
+  }
+  return record;
+}

@@ -1,0 +1,175 @@
+/**
+ * Owns what the engine's tests share: running an engine in this process, and far sides that count for themselves.
+ */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { createServer, type Server, type Socket } from 'node:net';
+import type { HolderSpec } from '../../src/core/run-spec.ts';
+import type { Stats } from '../../src/core/stats.ts';
+import { Engine } from '../../src/engine/engine.ts';
+import * as libc from '../../src/engine/libc.ts';
+import { portOf, sockAddr } from '../../src/engine/sockaddr.ts';
+
+const clock = { monotonicMs: () => performance.now(), wallMs: () => Date.now() };
+
+/** A port that nobody had a moment ago, below the kernel's own range so that nobody is given it meanwhile. */
+let nextSourcePort = 1_100 + (process.pid % 200) * 150;
+
+/** `count` neighbouring source ports that no other test of this process uses. */
+export function sourcePorts(count: number): { from: number; to: number } {
+  const from = nextSourcePort;
+  nextSourcePort += count;
+  if (nextSourcePort > 32_000) nextSourcePort = 1_100;
+  return from + count > 32_767 ? sourcePorts(count) : { from, to: from + count - 1 };
+}
+
+/** A spec for `connections` from 127.0.0.77 to one endpoint, with slack of ten tuples. */
+export function specTo(port: number, connections: number, over: Partial<HolderSpec> = {}): HolderSpec {
+  const addresses = over.addresses ?? ['127.0.0.77'];
+  const ports = over.ports ?? [sourcePorts(connections + 10)];
+  const endpoints = over.endpoints ?? [{ address: '127.0.0.1', port, family: 4 as const }];
+  const portCount = ports.reduce((sum, { from, to }) => sum + to - from + 1, 0);
+  return {
+    id: 'test/0',
+    addresses,
+    ports,
+    endpoints,
+    sliceFrom: 0,
+    sliceTo: portCount * addresses.length * endpoints.length,
+    connections,
+    ratePerSec: null,
+    pendingMax: 256,
+    connectTimeoutMs: 5_000,
+    close: 'rst',
+    protocol: 'tcp',
+    probeEveryMs: null,
+    probeTimeoutMs: 1_000,
+    ...over,
+  };
+}
+
+/** One engine under test; `stop` must be awaited. */
+export class EngineRun {
+  readonly engine: Engine;
+  readonly warnings: string[] = [];
+  readonly settled: Promise<void>;
+  #settle: () => void = () => {};
+
+  constructor(spec: HolderSpec) {
+    this.settled = new Promise((resolve) => {
+      this.#settle = resolve;
+    });
+    this.engine = new Engine(spec, clock, 0xabcd1234, {
+      onSettled: () => this.#settle(),
+      onWarning: (message) => this.warnings.push(message),
+    });
+  }
+
+  /** Starts and waits until nothing is left to open. */
+  async open(): Promise<Stats> {
+    this.engine.start();
+    await within(this.settled, 15_000, 'the engine must settle');
+    return this.stats();
+  }
+
+  /** The books, which must add up whenever they are read. */
+  stats(): Stats {
+    const stats = this.engine.stats();
+    const sum = (counts: Partial<Record<string, number>>): number =>
+      Object.values(counts).reduce<number>((total, count) => total + (count ?? 0), 0);
+    assert.equal(stats.attempted, stats.established + sum(stats.failed) + stats.pending, 'attempted adds up');
+    assert.equal(stats.established, stats.open + sum(stats.dropped) + stats.closed, 'established adds up');
+    assert.equal(sum(stats.openBySource), stats.open, 'open by source adds up');
+    assert.equal(sum(stats.openByEndpoint), stats.open, 'open by endpoint adds up');
+    return stats;
+  }
+
+  async stop(): Promise<Stats> {
+    await within(new Promise<void>((done) => this.engine.closeAll(done)), 10_000, 'the engine must close');
+    this.engine.end();
+    return this.stats();
+  }
+}
+
+/** Fails with `what` when `promise` takes longer than `ms`. */
+export async function within<T>(promise: Promise<T>, ms: number, what: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what} within ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Waits until `is` says so. */
+export async function until(is: () => boolean, ms: number, what: string): Promise<void> {
+  const began = performance.now();
+  while (!is()) {
+    assert(performance.now() - began < ms, `${what} within ${ms} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** A server written with node:net that keeps every socket it has accepted. */
+export class Target {
+  readonly server: Server;
+  readonly sockets = new Set<Socket>();
+  accepted = 0;
+  /** error codes that sockets have ended with */
+  readonly errors: string[] = [];
+  ended = 0;
+
+  private constructor(onSocket: (socket: Socket) => void) {
+    this.server = createServer({ noDelay: true, allowHalfOpen: false }, (socket) => {
+      this.accepted++;
+      this.sockets.add(socket);
+      socket.on('error', (error: NodeJS.ErrnoException) => this.errors.push(error.code ?? ''));
+      socket.on('end', () => this.ended++);
+      socket.on('close', () => this.sockets.delete(socket));
+      onSocket(socket);
+    });
+  }
+
+  /** @param host listens there, on a free port */
+  static async listen(
+    onSocket: (socket: Socket) => void = (socket) => socket.resume(),
+    host = '127.0.0.1',
+  ): Promise<Target> {
+    const target = new Target(onSocket);
+    await new Promise<void>((resolve) =>
+      target.server.listen({ port: 0, host, backlog: 4_096 }, () => resolve()),
+    );
+    return target;
+  }
+
+  get port(): number {
+    const address = this.server.address();
+    assert(address !== null && typeof address === 'object');
+    return address.port;
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.sockets) socket.destroy();
+    await new Promise<void>((resolve) => this.server.close(() => resolve()));
+  }
+}
+
+/** A listener that never accepts: its kernel completes `backlog + 1` handshakes and drops further SYNs. */
+export function deafListener(backlog: number): { readonly port: number; close(): void } {
+  const fd = libc.tcpSocket(libc.AF_INET);
+  const address = sockAddr('127.0.0.1', 0);
+  assert.equal(libc.bind(fd, address.bytes, address.length), 0);
+  assert.equal(libc.listen(fd, backlog), 0);
+  const named = new Uint8Array(28);
+  assert.equal(libc.getsockname(fd, named, new Int32Array([28])), 0);
+  return { port: portOf(named), close: () => libc.close(fd) };
+}
+
+/** How many sockets with this state the kernel has towards `127.0.0.1:port` (or `[::1]:port`), on the client's side. */
+export function kernelCount(state: string, port: number): number {
+  const text = execFileSync('ss', ['-Htn', 'state', state, 'dport', '=', `:${port}`], { encoding: 'utf8' });
+  return text.split('\n').filter((line) => line !== '').length;
+}

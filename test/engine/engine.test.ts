@@ -1,0 +1,358 @@
+/** Tests opening, holding and closing: what the far side and the kernel count must be what the books say. */
+import assert from 'node:assert/strict';
+import { createServer } from 'node:net';
+import { after, before, describe, test } from 'node:test';
+import { latencySummary } from '../../src/core/histogram.ts';
+import { deafListener, EngineRun, kernelCount, sourcePorts, specTo, Target, until } from './engine-run.ts';
+
+describe('an engine towards a healthy target', () => {
+  let target: Target;
+  before(async () => {
+    target = await Target.listen();
+  });
+  after(() => target.close());
+
+  test('opens its quota, and the far side and the kernel count the same', async () => {
+    const before = target.accepted;
+    const run = new EngineRun(specTo(target.port, 500));
+    const stats = await run.open();
+    assert.equal(stats.open, 500);
+    await until(() => target.accepted - before === 500, 2_000, 'the target accepts all');
+    assert.equal(kernelCount('established', target.port), 500);
+    assert.equal(new Set([...target.sockets].map((socket) => socket.remotePort)).size, 500);
+    assert.deepEqual(stats.openBySource, { '127.0.0.77': 500 });
+    assert.deepEqual(stats.openByEndpoint, { [`127.0.0.1:${target.port}`]: 500 });
+    assert.equal(latencySummary(stats.connectUs).count, 500);
+    assert.equal(latencySummary(stats.connectFromIntendedUs).count, 500);
+    assert(stats.rampMs > 0);
+    const closed = await run.stop();
+    assert.equal(closed.closed, 500);
+    await until(() => target.sockets.size === 0, 2_000, 'the target sees all of them go');
+  });
+
+  test('uses exactly the source ports and addresses of its slice', async () => {
+    const ports = sourcePorts(50);
+    const addresses = ['127.0.0.80', '127.0.0.81'];
+    // Tuples 10 to 60 of 100: ports 5 to 29, both addresses each.
+    const run = new EngineRun(
+      specTo(target.port, 50, { addresses, ports: [ports], sliceFrom: 10, sliceTo: 60 }),
+    );
+    await run.open();
+    await until(() => target.sockets.size === 50, 2_000, 'the target accepts all');
+    const seen = [...target.sockets].map((socket) => `${socket.remoteAddress}:${socket.remotePort}`).sort();
+    const expected = [];
+    for (let port = ports.from + 5; port < ports.from + 30; port++) {
+      expected.push(...addresses.map((address) => `${address}:${port}`));
+    }
+    assert.deepEqual(seen, expected.sort());
+    await run.stop();
+    await until(() => target.sockets.size === 0, 2_000, 'the target sees all of them go');
+  });
+
+  test('closing by RST reaches the target as a reset and leaves no TIME_WAIT', async () => {
+    const errorsBefore = target.errors.length;
+    const run = new EngineRun(specTo(target.port, 100, { close: 'rst' }));
+    await run.open();
+    await until(() => target.sockets.size === 100, 2_000, 'the target accepts all');
+    await run.stop();
+    await until(() => target.sockets.size === 0, 2_000, 'the target sees all of them go');
+    assert.deepEqual(target.errors.slice(errorsBefore), Array(100).fill('ECONNRESET'));
+    assert.equal(kernelCount('time-wait', target.port), 0);
+  });
+
+  test('closing by FIN reaches the target as an end', async () => {
+    const [endedBefore, errorsBefore] = [target.ended, target.errors.length];
+    const run = new EngineRun(specTo(target.port, 100, { close: 'fin' }));
+    await run.open();
+    await until(() => target.sockets.size === 100, 2_000, 'the target accepts all');
+    await run.stop();
+    await until(() => target.sockets.size === 0, 2_000, 'the target sees all of them go');
+    assert.equal(target.ended - endedBefore, 100);
+    assert.equal(target.errors.length, errorsBefore);
+  });
+
+  test('a rate is kept: no burst at the start, and not slower than asked', async () => {
+    const arrivals: number[] = [];
+    const paced = await Target.listen(() => arrivals.push(performance.now()));
+    const run = new EngineRun(specTo(paced.port, 200, { ratePerSec: 400 }));
+    const stats = await run.open();
+    await until(() => arrivals.length === 200, 2_000, 'the target accepts all');
+    const spanMs = arrivals[199]! - arrivals[0]!;
+    assert(spanMs > 450, `199 intervals of 2.5 ms took ${spanMs} ms`);
+    assert(spanMs < 1_500, `199 intervals of 2.5 ms took ${spanMs} ms`);
+    const early = arrivals.filter((at) => at < arrivals[0]! + 100).length;
+    assert(early < 80, `${early} arrived in the first 100 ms`);
+    assert(stats.rampMs > 450);
+    await run.stop();
+    await paced.close();
+  });
+
+  test('giving up in the middle of a ramp keeps what is open and counts the rest', async () => {
+    const run = new EngineRun(specTo(target.port, 1_000, { ratePerSec: 500 }));
+    run.engine.start();
+    await until(() => run.stats().open > 50, 3_000, 'some are open');
+    run.engine.stopOpening();
+    await run.settled;
+    const stats = run.stats();
+    assert.equal(stats.pending, 0);
+    assert.equal(stats.attempted + stats.unattempted, 1_000);
+    assert(stats.open > 50 && stats.open < 900, `${stats.open} open`);
+    assert.equal(kernelCount('established', target.port), stats.open);
+    await run.stop();
+    await until(() => target.sockets.size === 0, 2_000, 'the target sees all of them go');
+  });
+
+  test('an engine that never started closes at once', async () => {
+    const run = new EngineRun(specTo(target.port, 10));
+    const stats = await run.stop();
+    assert.equal(stats.unattempted, 10);
+    assert.equal(stats.attempted, 0);
+  });
+
+  test('a second engine on the same tuples skips them locally and fills its quota from the slack', async () => {
+    const ports = sourcePorts(60);
+    const first = new EngineRun(specTo(target.port, 20, { ports: [ports] }));
+    await first.open();
+    const second = new EngineRun(specTo(target.port, 30, { ports: [ports] }));
+    const stats = await second.open();
+    assert.equal(stats.open, 30);
+    assert.deepEqual(stats.failed, {});
+    assert.deepEqual(stats.localSkips, { 'tuple-in-use': 20 });
+    assert.equal(kernelCount('established', target.port), 50);
+    await first.stop();
+    await second.stop();
+  });
+
+  test('a slice that is used up fails the rest as source-exhausted, after one more try of each skip', async () => {
+    const ports = sourcePorts(40);
+    const first = new EngineRun(specTo(target.port, 20, { ports: [ports] }));
+    await first.open();
+    const second = new EngineRun(specTo(target.port, 40, { ports: [ports] }));
+    const stats = await second.open();
+    assert.equal(stats.open, 20);
+    assert.deepEqual(stats.failed, { 'source-exhausted': 20 });
+    assert.deepEqual(stats.localSkips, { 'tuple-in-use': 20 }, 'a tuple is counted once');
+    assert.match(second.warnings.join(), /used up/);
+    await first.stop();
+    await second.stop();
+  });
+
+  test('a source port that somebody listens on everywhere is skipped, and the quota is filled', async () => {
+    const ports = sourcePorts(30);
+    const listener = createServer();
+    await new Promise<void>((resolve) => listener.listen(ports.from + 3, '0.0.0.0', () => resolve()));
+    const run = new EngineRun(specTo(target.port, 20, { ports: [ports] }));
+    const stats = await run.open();
+    assert.equal(stats.open, 20);
+    assert.deepEqual(stats.localSkips, { 'port-in-use': 1 });
+    assert.deepEqual(stats.failed, {});
+    await run.stop();
+    await new Promise((resolve) => listener.close(resolve));
+  });
+
+  test('one source port serves several endpoints', async () => {
+    const other = await Target.listen();
+    const ports = sourcePorts(10);
+    const endpoints = [target.port, other.port].map((port) => ({
+      address: '127.0.0.1',
+      port,
+      family: 4 as const,
+    }));
+    const run = new EngineRun(specTo(0, 20, { ports: [ports], endpoints }));
+    const stats = await run.open();
+    assert.equal(stats.open, 20);
+    await until(() => other.accepted === 10, 2_000, 'the other endpoint accepts half');
+    assert.deepEqual(stats.openByEndpoint, {
+      [`127.0.0.1:${target.port}`]: 10,
+      [`127.0.0.1:${other.port}`]: 10,
+    });
+    await run.stop();
+    await other.close();
+  });
+});
+
+describe('an engine whose connects fail', () => {
+  test('counts refused connects when nobody listens, in well under a second', async () => {
+    const gone = await Target.listen();
+    const { port } = gone;
+    await gone.close();
+    const began = performance.now();
+    const run = new EngineRun(specTo(port, 1_000));
+    const stats = await run.open();
+    assert.deepEqual(stats.failed, { refused: 1_000 });
+    assert.equal(stats.established, 0);
+    assert(performance.now() - began < 3_000);
+    await run.stop();
+  });
+
+  test('a full accept queue shows as timeouts, with the SYN retransmits counted', async () => {
+    const deaf = deafListener(4);
+    const run = new EngineRun(specTo(deaf.port, 20, { connectTimeoutMs: 2_500 }));
+    const stats = await run.open();
+    const established = kernelCount('established', deaf.port);
+    assert.equal(stats.open, established);
+    assert(stats.open >= 4 && stats.open <= 6, `${stats.open} of a backlog of 4`);
+    assert.deepEqual(stats.failed, { timeout: 20 - stats.open });
+    assert.equal(stats.retransmittedConnects, 20 - stats.open);
+    // After 1 s and after 2 s (linear) or 3 s (exponential): one or two each.
+    const perConnect = stats.synRetransmits / stats.retransmittedConnects;
+    assert(perConnect >= 1 && perConnect <= 2, `${perConnect} retransmits a connect`);
+    await run.stop();
+    deaf.close();
+  });
+
+  test('no more connects are in flight than allowed', async () => {
+    const deaf = deafListener(0);
+    const run = new EngineRun(specTo(deaf.port, 100, { pendingMax: 7, connectTimeoutMs: 10_000 }));
+    run.engine.start();
+    await until(() => run.stats().pending === 7, 2_000, 'the cap is reached');
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    assert.equal(kernelCount('syn-sent', deaf.port), 7);
+    const stats = await run.stop();
+    assert.equal(stats.attempted + stats.unattempted, 100);
+    assert.equal(stats.pending, 0);
+    assert.equal(kernelCount('syn-sent', deaf.port), 0);
+    deaf.close();
+  });
+
+  test('a source address that is not ours is source-lost, with one warning', async () => {
+    const target = await Target.listen();
+    // 192.0.2.0/24 is for documentation (RFC 5737): bind refuses it, so nothing leaves this host.
+    const run = new EngineRun(specTo(target.port, 50, { addresses: ['192.0.2.7'] }));
+    const stats = await run.open();
+    assert.deepEqual(stats.failed, { 'source-lost': 50 });
+    assert.equal(run.warnings.length, 1);
+    assert.match(run.warnings[0]!, /192\.0\.2\.7/);
+    await run.stop();
+    await target.close();
+  });
+
+  test('a connection is never made to itself', async () => {
+    const gone = await Target.listen(undefined, '127.0.0.77');
+    const { port } = gone;
+    await gone.close();
+    const endpoints = [{ address: '127.0.0.77', port, family: 4 as const }];
+    const run = new EngineRun(specTo(port, 3, { endpoints, ports: [{ from: port - 1, to: port + 3 }] }));
+    const stats = await run.open();
+    assert.equal(stats.established, 0);
+    assert.deepEqual(stats.localSkips, { 'self-connect': 1 });
+    assert.deepEqual(stats.failed, { refused: 3 });
+    await run.stop();
+  });
+
+  test('two connections of ours that cross each other do not meet', async () => {
+    const ports = sourcePorts(2);
+    const endpoints = [ports.from, ports.to].map((port) => ({
+      address: '127.0.0.77',
+      port,
+      family: 4 as const,
+    }));
+    const run = new EngineRun(specTo(0, 4, { endpoints, ports: [ports] }));
+    const stats = await run.open();
+    assert.equal(stats.established, 0);
+    assert.deepEqual(stats.localSkips, { 'self-connect': 4 });
+    await run.stop();
+  });
+});
+
+describe('an engine whose connections are lost while it holds', () => {
+  async function held(count: number): Promise<{ target: Target; run: EngineRun }> {
+    const target = await Target.listen();
+    const run = new EngineRun(specTo(target.port, count));
+    const stats = await run.open();
+    assert.equal(stats.open, count);
+    await until(() => target.sockets.size === count, 2_000, 'the target accepts all');
+    run.engine.markHold();
+    return { target, run };
+  }
+
+  test('a FIN is a drop by fin, and the lowest number open is remembered', async () => {
+    const { target, run } = await held(100);
+    for (const socket of [...target.sockets].slice(0, 30)) socket.end();
+    await until(() => run.stats().open === 70, 3_000, 'the loss is noticed');
+    const stats = run.stats();
+    assert.deepEqual(stats.dropped, { fin: 30 });
+    assert.equal(stats.openMin, 70);
+    assert.deepEqual(stats.openBySource, { '127.0.0.77': 70 });
+    const closed = await run.stop();
+    assert.equal(closed.openMin, 70, 'closing by ourselves is no loss');
+    await target.close();
+  });
+
+  test('a RST is a drop by rst', async () => {
+    const { target, run } = await held(60);
+    for (const socket of [...target.sockets].slice(0, 25)) socket.resetAndDestroy();
+    await until(() => run.stats().open === 35, 3_000, 'the loss is noticed');
+    assert.deepEqual(run.stats().dropped, { rst: 25 });
+    await run.stop();
+    await target.close();
+  });
+
+  test('a loss in an idle hold is noticed at once, not at the next tick', async () => {
+    const { target, run } = await held(5);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const began = performance.now();
+    for (const socket of target.sockets) socket.resetAndDestroy();
+    await until(() => run.stats().open === 0, 3_000, 'the loss is noticed');
+    assert(performance.now() - began < 200, `${performance.now() - began} ms`);
+    await run.stop();
+    await target.close();
+  });
+
+  test('bytes that come are read and counted, also more than one buffer, and lose nothing', async () => {
+    const { target, run } = await held(4);
+    const chunk = Buffer.alloc(700_000, 1);
+    for (const socket of target.sockets) socket.write(chunk);
+    await until(() => run.stats().bytesIn === 4 * 700_000, 5_000, 'all bytes are read');
+    assert.equal(run.stats().open, 4);
+    for (const socket of target.sockets) socket.end(chunk);
+    await until(() => run.stats().open === 0, 5_000, 'the end is noticed');
+    assert.equal(run.stats().bytesIn, 8 * 700_000);
+    assert.deepEqual(run.stats().dropped, { fin: 4 });
+    await run.stop();
+    await target.close();
+  });
+
+  test('a target that closes right after accept counts as established, then dropped', async () => {
+    const target = await Target.listen((socket) => socket.end());
+    const run = new EngineRun(specTo(target.port, 200));
+    await run.open();
+    await until(() => run.stats().open === 0, 3_000, 'all are lost');
+    const stats = run.stats();
+    assert.equal(stats.established, 200);
+    assert.deepEqual(stats.dropped, { fin: 200 });
+    await run.stop();
+    await target.close();
+  });
+});
+
+test('an IPv6 target is opened from ::1', async (t) => {
+  let target: Target;
+  try {
+    target = await Target.listen(undefined, '::1');
+  } catch {
+    t.skip('this machine has no ::1');
+    return;
+  }
+  const endpoints = [{ address: '::1', port: target.port, family: 6 as const }];
+  const run = new EngineRun(specTo(target.port, 50, { addresses: ['::1'], endpoints }));
+  const stats = await run.open();
+  assert.equal(stats.open, 50);
+  assert.deepEqual(stats.openByEndpoint, { [`[::1]:${target.port}`]: 50 });
+  await until(() => target.accepted === 50, 2_000, 'the target accepts all');
+  await run.stop();
+  await target.close();
+});
+
+test('the loop lag says how long the engine was kept from its work', async () => {
+  const target = await Target.listen();
+  const run = new EngineRun(specTo(target.port, 50, { ratePerSec: 100 }));
+  run.engine.start();
+  await until(() => run.stats().open > 5, 2_000, 'some are open');
+  const began = performance.now();
+  while (performance.now() - began < 250);
+  await run.settled;
+  assert(run.engine.loopLagMsMax >= 240 && run.engine.loopLagMsMax < 600, `${run.engine.loopLagMsMax} ms`);
+  await run.stop();
+  await target.close();
+});
