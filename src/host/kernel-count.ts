@@ -1,0 +1,221 @@
+/**
+ * Owns asking the kernel how many sockets it has between our sources and the endpoints: the count that our own
+ * books are checked against. Must never look at our own books.
+ */
+import { createReadStream } from 'node:fs';
+import { join } from 'node:path';
+import { addressToBigInt, parseAddress, unmapV4 } from '../core/address.ts';
+import type { Endpoint } from '../core/endpoint.ts';
+import type { PortRange } from '../core/tuple-space.ts';
+import { countLines, LineCounter } from './command.ts';
+
+/** The states that are counted, as `ss` names them, and as /proc/net/tcp does (include/net/tcp_states.h). */
+const STATE_CODES = { established: '01', 'time-wait': '06' } as const;
+export type SocketState = keyof typeof STATE_CODES;
+
+export interface SocketQuery {
+  readonly state: SocketState;
+  /** local addresses that count; null: all */
+  readonly sources: readonly string[] | null;
+  /** local ports that count; null: all */
+  readonly ports: readonly PortRange[] | null;
+  /** remote ends that count */
+  readonly endpoints: readonly Endpoint[];
+  /** the `ss` program; default from PATH */
+  readonly ss?: string;
+  /** default `/proc` */
+  readonly procRoot?: string;
+}
+
+export interface SocketCount {
+  /** null: the kernel could not be asked */
+  readonly count: number | null;
+  readonly method: 'ss' | 'proc-net-tcp' | 'none';
+}
+
+export interface EstablishedCount {
+  /** sockets in state ESTABLISHED; null: the kernel could not be asked */
+  readonly established: number | null;
+  readonly method: SocketCount['method'];
+}
+
+/** 130,000 sockets take `ss` under a second; a host with ten times as many must not hang the run. */
+const SS_TIMEOUT_MS = 15_000;
+
+/** A longer filter is left out: then every line is read and judged here. */
+const FILTER_CLAUSES_MAX = 256;
+
+const READ_BYTES = 262_144;
+
+/**
+ * Sockets that the kernel calls ESTABLISHED from our sources to the endpoints. On loopback, where both ends are
+ * on this host, only the client's end counts, because only it has an endpoint as its remote end.
+ * @param query sources, source ports and endpoints; local address and remote address:port are compared exactly,
+ *   IPv4-mapped IPv6 sockets count as IPv4
+ */
+export async function countEstablished(query: Omit<SocketQuery, 'state'>): Promise<EstablishedCount> {
+  const { count, method } = await countSockets({ ...query, state: 'established' });
+  return { established: count, method };
+}
+
+/**
+ * Sockets in one state from our sources to the endpoints: through `ss` (netlink, filtered in the kernel), else by
+ * reading /proc/net/tcp and tcp6.
+ * @param query what counts
+ */
+export async function countSockets(query: SocketQuery): Promise<SocketCount> {
+  if (query.endpoints.length === 0) return { count: 0, method: 'none' };
+  if (query.procRoot === undefined) {
+    const bySs = await countBySs(query);
+    if (bySs !== null) return { count: bySs, method: 'ss' };
+  }
+  const byProc = await countByProc(query);
+  return byProc === null ? { count: null, method: 'none' } : { count: byProc, method: 'proc-net-tcp' };
+}
+
+async function countBySs(query: SocketQuery): Promise<number | null> {
+  const isOurs = socketMatcher(query, (address) => address, String);
+  const filter = ssFilter(query.endpoints);
+  const args = ['-Htn', 'state', query.state, ...(filter === null ? [] : [filter])];
+  const result = await countLines(query.ss ?? 'ss', args, {
+    timeoutMs: SS_TIMEOUT_MS,
+    // Columns: Recv-Q Send-Q Local:Port Peer:Port; with one state asked for there is no State column.
+    matches: (line) => {
+      const [, , local = '', remote = ''] = line.split(/\s+/, 4);
+      return isOurs(plainSocketName(local), plainSocketName(remote));
+    },
+  });
+  return result.code === 0 ? result.count : null;
+}
+
+/** `[::1]:80` gives `::1:80`; `[::ffff:1.2.3.4]:80` and `1.2.3.4%eth0:80` give `1.2.3.4:80`. */
+function plainSocketName(name: string): string {
+  const colon = name.lastIndexOf(':');
+  let address = name.slice(0, colon);
+  if (address.startsWith('[')) address = address.slice(1, -1);
+  const zone = address.indexOf('%');
+  if (zone >= 0) address = address.slice(0, zone).replace(']', '');
+  if (address.startsWith('::ffff:') && address.includes('.')) address = address.slice(7);
+  return address + name.slice(colon);
+}
+
+/** A filter that lets at least every endpoint through; null: too many pieces. */
+function ssFilter(endpoints: readonly Endpoint[]): string | null {
+  const portsOf = new Map<string, number[]>();
+  for (const { address, port } of endpoints) {
+    const ports = portsOf.get(address);
+    if (ports === undefined) portsOf.set(address, [port]);
+    else ports.push(port);
+  }
+  const clauses: string[] = [];
+  for (const [address, ports] of portsOf) {
+    const literal = address.includes(':') ? `[${address}]` : address;
+    for (const { from, to } of contiguous(ports)) {
+      clauses.push(
+        from === to
+          ? `dst ${literal}:${from}`
+          : `( dst ${literal} and dport >= :${from} and dport <= :${to} )`,
+      );
+    }
+    if (clauses.length > FILTER_CLAUSES_MAX) return null;
+  }
+  return `( ${clauses.join(' or ')} )`;
+}
+
+function contiguous(ports: readonly number[]): PortRange[] {
+  const ranges: { from: number; to: number }[] = [];
+  for (const port of [...ports].sort((left, right) => left - right)) {
+    const last = ranges.at(-1);
+    if (last !== undefined && port <= last.to + 1) last.to = port;
+    else ranges.push({ from: port, to: port });
+  }
+  return ranges;
+}
+
+/**
+ * A predicate over `address:port` texts of a socket's local and remote end.
+ * @param query what counts
+ * @param writeAddress how the table writes a canonical address
+ * @param writePort how the table writes a port
+ */
+function socketMatcher(
+  query: SocketQuery,
+  writeAddress: (address: string) => string,
+  writePort: (port: number) => string,
+): (local: string, remote: string) => boolean {
+  const write = (address: string): string => writeAddress(unmapV4(address));
+  const remotes = new Set(query.endpoints.map((end) => `${write(end.address)}:${writePort(end.port)}`));
+  const sources = query.sources === null ? null : new Set(query.sources.map(write));
+  const ports = query.ports === null ? null : portTexts(query.ports, writePort);
+  return (local, remote) => {
+    if (!remotes.has(remote)) return false;
+    const colon = local.lastIndexOf(':');
+    if (sources !== null && !sources.has(local.slice(0, colon))) return false;
+    return ports === null || ports.has(local.slice(colon + 1));
+  };
+}
+
+function portTexts(ranges: readonly PortRange[], writePort: (port: number) => string): ReadonlySet<string> {
+  const texts = new Set<string>();
+  for (const { from, to } of ranges) for (let port = from; port <= to; port++) texts.add(writePort(port));
+  return texts;
+}
+
+/** Hex digits of an address in each table. */
+const PROC_TABLES = [
+  ['net/tcp', 8],
+  ['net/tcp6', 32],
+] as const;
+
+/** Reads both tables in pieces; null when neither is there. */
+async function countByProc(query: SocketQuery): Promise<number | null> {
+  const isOurs = socketMatcher(query, hexOfAddress, hexOfPort);
+  const stateCode = STATE_CODES[query.state];
+  let total: number | null = null;
+  for (const [table, digits] of PROC_TABLES) {
+    // `   0: 0100007F:1F40 0200007F:0400 01 ...`: fixed columns after the first colon, because splitting every line
+    // into words takes three times as long. A name is the address, a colon and four digits of port.
+    const nameChars = digits + 5;
+    const counter = new LineCounter((line) => {
+      const local = line.indexOf(':') + 2;
+      const remote = local + nameChars + 1;
+      const state = remote + nameChars + 1;
+      return (
+        line.startsWith(stateCode, state) &&
+        isOurs(unmapHex(line.slice(local, remote - 1)), unmapHex(line.slice(remote, state - 1)))
+      );
+    });
+    try {
+      const stream = createReadStream(join(query.procRoot ?? '/proc', table), { highWaterMark: READ_BYTES });
+      for await (const chunk of stream) counter.add(chunk as Buffer);
+      total = (total ?? 0) + counter.end();
+    } catch {
+      // No such table: a kernel without IPv6 has no tcp6.
+    }
+  }
+  return total;
+}
+
+/** The first twelve bytes of `::ffff:0:0/96` as /proc/net/tcp6 writes them. */
+const MAPPED_HEX = '0000000000000000FFFF0000';
+
+function unmapHex(name: string): string {
+  return name.startsWith(MAPPED_HEX) ? name.slice(MAPPED_HEX.length) : name;
+}
+
+/** 32-bit words in the byte order of x64 and arm64, as the kernel's `%08X` prints them. */
+function hexOfAddress(address: string): string {
+  const { family } = parseAddress(address);
+  const digits = addressToBigInt(address)
+    .toString(16)
+    .padStart(family === 4 ? 8 : 32, '0');
+  const words = digits.match(/.{8}/g) ?? [];
+  return words
+    .map((word) => (word.match(/../g) ?? []).reverse().join(''))
+    .join('')
+    .toUpperCase();
+}
+
+function hexOfPort(port: number): string {
+  return port.toString(16).toUpperCase().padStart(4, '0');
+}

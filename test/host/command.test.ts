@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { countLines, LineCounter, runCommand } from '../../src/host/command.ts';
+
+const NODE = process.execPath;
+
+test('a command tells its exit code and both outputs', async () => {
+  const script = 'process.stdout.write("out"); process.stderr.write("err"); process.exitCode = 3';
+  const result = await runCommand(NODE, ['-e', script], { timeoutMs: 10_000 });
+  assert.deepEqual(result, { code: 3, stdout: 'out', stderr: 'err', missing: false, truncated: false });
+});
+
+test('input reaches the command, and a command that never reads its input does no harm', async () => {
+  const echoed = await runCommand('cat', [], { timeoutMs: 5_000, input: 'hello\n' });
+  assert.equal(echoed.stdout, 'hello\n');
+  const deaf = await runCommand('true', [], { timeoutMs: 5_000, input: 'x'.repeat(1_000_000) });
+  assert.equal(deaf.code, 0);
+});
+
+test('arguments are not seen by a shell', async () => {
+  const result = await runCommand('echo', ['$HOME; exit 1', '*'], { timeoutMs: 5_000 });
+  assert.equal(result.stdout, '$HOME; exit 1 *\n');
+});
+
+test('a command that is not installed is missing, not an exception', async () => {
+  const result = await runCommand('c100k-no-such-program', [], { timeoutMs: 5_000 });
+  assert.equal(result.missing, true);
+  assert.equal(result.code, null);
+  const counted = await countLines('c100k-no-such-program', [], { timeoutMs: 5_000 });
+  assert.equal(counted.missing, true);
+  assert.equal(counted.code, null);
+});
+
+test('a command that hangs is killed at its time limit and has no exit code', async () => {
+  const result = await runCommand(NODE, ['-e', 'setInterval(() => {}, 1000)'], { timeoutMs: 300 });
+  assert.equal(result.code, null);
+  assert.equal(result.missing, false);
+});
+
+test('output beyond 16 MiB is thrown away and said to be', async () => {
+  const result = await runCommand('head', ['-c', '20000000', '/dev/zero'], { timeoutMs: 10_000 });
+  assert.equal(result.code, 0);
+  assert.equal(result.truncated, true);
+  assert.equal(result.stdout.length, 16 * 1024 * 1024);
+});
+
+test('lines are counted as they come: 300,000 of them, and those that match', async () => {
+  const all = await countLines('seq', ['300000'], { timeoutMs: 10_000 });
+  assert.deepEqual(all, { code: 0, missing: false, count: 300_000 });
+  const some = await countLines('seq', ['300000'], {
+    timeoutMs: 10_000,
+    matches: (line) => line.endsWith('7'),
+  });
+  assert.equal(some.count, 30_000);
+});
+
+test('a line counts once wherever the pieces are cut', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.stringMatching(/^[a-z]{0,8}$/), { maxLength: 30 }),
+      fc.array(fc.nat(300), { maxLength: 10 }),
+      (lines, cuts) => {
+        const text = lines.map((line) => `${line}\n`).join('');
+        const seen: string[] = [];
+        const counter = new LineCounter((line) => seen.push(line) > 0);
+        let from = 0;
+        for (const cut of [
+          ...cuts.map((at) => Math.min(at, text.length)).sort((a, b) => a - b),
+          text.length,
+        ]) {
+          counter.add(Buffer.from(text.slice(from, cut)));
+          from = cut;
+        }
+        assert.equal(counter.end(), lines.length);
+        assert.deepEqual(seen, lines);
+      },
+    ),
+  );
+});

@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict';
+import { createServer } from 'node:net';
+import { afterEach, test } from 'node:test';
+import {
+  parsePortList,
+  readListenPortsAny,
+  readSysctl,
+  readSysctlNumbers,
+} from '../../src/host/proc-file.ts';
+import { type FakeKernel, fakeKernel } from './fake-kernel.ts';
+
+let kernel: FakeKernel | null = null;
+afterEach(() => kernel?.remove());
+
+const HEAD = '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt\n';
+const line = (index: number, local: string, state: string): string =>
+  `${String(index).padStart(4)}: ${local} 00000000:0000 ${state} 00000000:00000000 00:00000000 00000000     0\n`;
+
+test('a sysctl is numbers, and null when it is missing or is no number', () => {
+  kernel = fakeKernel({
+    'proc/sys/net/ipv4/tcp_mem': '287901\t383869\t575802\n',
+    'proc/sys/net/core/somaxconn': '4096\n',
+    'proc/sys/odd': 'yes\n',
+    'proc/sys/empty': '\n',
+  });
+  assert.deepEqual(readSysctlNumbers(kernel.procRoot, 'net/ipv4/tcp_mem'), [287_901, 383_869, 575_802]);
+  assert.equal(readSysctl(kernel.procRoot, 'net/core/somaxconn'), 4_096);
+  for (const name of ['odd', 'empty', 'not/there']) assert.equal(readSysctl(kernel.procRoot, name), null);
+});
+
+test('the list of reserved ports: none, single ports, ranges, and nonsense left out', () => {
+  const rows: [string, { from: number; to: number }[]][] = [
+    ['\n', []],
+    ['8080\n', [{ from: 8_080, to: 8_080 }]],
+    [
+      '9000-9010,8080\n',
+      [
+        { from: 8_080, to: 8_080 },
+        { from: 9_000, to: 9_010 },
+      ],
+    ],
+    ['70000,5-4,x,443', [{ from: 443, to: 443 }]],
+  ];
+  for (const [text, ranges] of rows) assert.deepEqual(parsePortList(text), ranges, text);
+});
+
+test('only listeners at the wildcard address are found, of both families, each port once', () => {
+  kernel = fakeKernel({
+    'proc/net/tcp':
+      HEAD +
+      line(0, '00000000:07E8', '0A') +
+      line(1, '0100007F:1F90', '0A') +
+      line(2, '0200007F:2000', '01') +
+      line(3, '00000000:2001', '01'),
+    'proc/net/tcp6':
+      HEAD +
+      line(0, '00000000000000000000000000000000:0050', '0A') +
+      line(1, '00000000000000000000000000000000:07E8', '0A') +
+      line(2, '00000000000000000000000001000000:0051', '0A'),
+  });
+  assert.deepEqual(readListenPortsAny(kernel.procRoot), [0x50, 0x7e8]);
+});
+
+test('a host without these tables has no listeners', () => {
+  kernel = fakeKernel();
+  assert.deepEqual(readListenPortsAny(kernel.procRoot), []);
+});
+
+test('a real listener at 0.0.0.0 is found, one at 127.0.0.1 is not', async () => {
+  // Wildcard, but on a port of the kernel's choice and closed at once: nothing is sent.
+  const wide = createServer().listen({ port: 0, host: '0.0.0.0' });
+  const narrow = createServer().listen({ port: 0, host: '127.0.0.1' });
+  await Promise.all(
+    [wide, narrow].map((server) => new Promise((resolve) => server.once('listening', resolve))),
+  );
+  const portOf = (server: typeof wide): number => (server.address() as { port: number }).port;
+  const found = readListenPortsAny('/proc');
+  const [widePort, narrowPort] = [portOf(wide), portOf(narrow)];
+  wide.close();
+  narrow.close();
+  assert.ok(found.includes(widePort));
+  assert.ok(!found.includes(narrowPort));
+});
