@@ -1,0 +1,230 @@
+/**
+ * Owns the holder processes of one agent: forking them, their last stats, their loss.
+ * Must never own a target socket, and never leave a holder behind.
+ */
+import assert from 'node:assert/strict';
+import { type ChildProcess, fork } from 'node:child_process';
+import {
+  type AgentToHolder,
+  HOLDER_ENTRY,
+  HOLDER_EXEC_ARGV,
+  type HolderToAgent,
+} from '../core/holder-message.ts';
+import { withAllLost } from '../core/loss.ts';
+import { DropReason } from '../core/outcome.ts';
+import type { HolderSpec } from '../core/run-spec.ts';
+import { emptyStats, type HolderHealth, mergeAllStats, type Stats } from '../core/stats.ts';
+
+/** How long a holder may take to fork, load and answer. */
+const READY_TIMEOUT_MS = 20_000;
+
+interface HolderEntry {
+  readonly spec: HolderSpec;
+  readonly process: ChildProcess;
+  ready: boolean;
+  settled: boolean;
+  finished: boolean;
+  lost: boolean;
+  stats: Stats;
+  health: HolderHealth;
+  /** how many stats messages have come; `freshReport` waits for it to grow */
+  reports: number;
+}
+
+export interface HolderPoolOptions {
+  readonly entryPath: string;
+  readonly specs: readonly HolderSpec[];
+  /** after every message or loss that changes what `stats()` or `settled` says */
+  readonly onChange: () => void;
+  /** a holder that died unasked; told once each, in words */
+  readonly onLoss: (note: string) => void;
+}
+
+/** The holders of one quota. */
+export class HolderPool {
+  readonly #options: HolderPoolOptions;
+  readonly #holders: HolderEntry[];
+  readonly #waiting = new Set<() => void>();
+  #stopping = false;
+
+  /** Forks one process per spec; they open nothing before `start`. */
+  constructor(options: HolderPoolOptions) {
+    this.#options = options;
+    this.#holders = options.specs.map((spec) => this.#fork(spec));
+  }
+
+  #fork(spec: HolderSpec): HolderEntry {
+    const child = fork(this.#options.entryPath, [HOLDER_ENTRY], {
+      execArgv: [...HOLDER_EXEC_ARGV],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    });
+    const health = {
+      id: spec.id,
+      pid: child.pid ?? 0,
+      alive: true,
+      cpuUserMs: 0,
+      cpuSystemMs: 0,
+      residentBytes: 0,
+      loopLagMsMax: 0,
+      descriptorsUsed: 0,
+      descriptorsMax: 0,
+      tuplesUsed: 0,
+      tuplesMax: spec.sliceTo - spec.sliceFrom,
+    };
+    const entry: HolderEntry = {
+      spec,
+      process: child,
+      ready: false,
+      settled: false,
+      finished: false,
+      lost: false,
+      stats: emptyStats(),
+      health,
+      reports: 0,
+    };
+    child.on('message', (message) => this.#take(entry, message as HolderToAgent));
+    child.on('error', () => this.#gone(entry, 'could not be started'));
+    child.on('exit', (code, signal) =>
+      this.#gone(entry, signal === null ? `exited with ${code}` : `killed by ${signal}`),
+    );
+    this.#send(entry, { type: 'open', spec });
+    return entry;
+  }
+
+  #send(entry: HolderEntry, message: AgentToHolder): void {
+    // A holder that is going away cannot take messages; its exit event tells the rest.
+    if (entry.process.connected) entry.process.send(message, () => {});
+  }
+
+  #sendAll(message: AgentToHolder): void {
+    for (const entry of this.#holders) this.#send(entry, message);
+  }
+
+  #take(entry: HolderEntry, message: HolderToAgent): void {
+    switch (message.type) {
+      case 'ready':
+        entry.ready = true;
+        break;
+      case 'stats':
+        entry.stats = message.stats;
+        entry.health = message.health;
+        entry.settled = message.settled;
+        entry.reports++;
+        break;
+      case 'done':
+        entry.stats = message.stats;
+        entry.health = message.health;
+        entry.settled = true;
+        entry.finished = true;
+        break;
+      case 'failed':
+        this.#options.onLoss(`holder ${entry.spec.id}: ${message.message}`);
+        break;
+    }
+    this.#changed();
+  }
+
+  #gone(entry: HolderEntry, how: string): void {
+    entry.health = { ...entry.health, alive: false };
+    if (entry.finished || entry.lost) return;
+    entry.lost = true;
+    entry.settled = true;
+    entry.stats = withAllLost(entry.stats, DropReason.holderLost, entry.spec.connections);
+    if (!this.#stopping) {
+      this.#options.onLoss(`holder ${entry.spec.id} (pid ${entry.process.pid}) was lost: ${how}`);
+    }
+    this.#changed();
+  }
+
+  #changed(): void {
+    for (const check of this.#waiting) check();
+    this.#options.onChange();
+  }
+
+  /** Resolves with true once `done` says so, with false after `timeoutMs`. */
+  #until(done: () => boolean, timeoutMs: number): Promise<boolean> {
+    if (done()) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const finish = (result: boolean): void => {
+        clearTimeout(timer);
+        this.#waiting.delete(check);
+        resolve(result);
+      };
+      const check = (): void => {
+        if (done()) finish(true);
+      };
+      const timer = setTimeout(() => finish(false), timeoutMs);
+      this.#waiting.add(check);
+    });
+  }
+
+  /** Whether every holder has answered in time and is still there. */
+  async ready(): Promise<boolean> {
+    await this.#until(() => this.#holders.every((entry) => entry.ready || entry.lost), READY_TIMEOUT_MS);
+    return this.#holders.every((entry) => entry.ready && !entry.lost);
+  }
+
+  /** All holders begin to connect. */
+  start(): void {
+    this.#sendAll({ type: 'start' });
+  }
+
+  /** The ramp is over: `openMin` counts from now. */
+  hold(): void {
+    this.#sendAll({ type: 'hold' });
+  }
+
+  /** What is not open yet is given up. */
+  stopOpening(): void {
+    this.#sendAll({ type: 'stop-opening' });
+  }
+
+  /** Asks every live holder for stats and waits until all have come, or `timeoutMs`. */
+  async freshReport(timeoutMs: number): Promise<void> {
+    const before = this.#holders.map((entry) => entry.reports);
+    this.#sendAll({ type: 'report' });
+    await this.#until(
+      () =>
+        this.#holders.every((entry, index) => entry.lost || entry.finished || entry.reports > before[index]!),
+      timeoutMs,
+    );
+  }
+
+  /**
+   * Closes every connection and ends every holder; those that do not end in time are killed.
+   * @param timeoutMs for closing
+   */
+  async stop(timeoutMs: number): Promise<void> {
+    this.#stopping = true;
+    this.#sendAll({ type: 'stop' });
+    const isOver = (entry: HolderEntry): boolean => entry.finished || entry.lost;
+    await this.#until(() => this.#holders.every(isOver), timeoutMs);
+    this.kill();
+  }
+
+  /** Ends every holder at once; the kernel closes their sockets. */
+  kill(): void {
+    this.#stopping = true;
+    for (const entry of this.#holders) {
+      if (entry.process.exitCode === null && entry.process.signalCode === null && !entry.finished) {
+        entry.process.kill('SIGKILL');
+      }
+      if (entry.process.connected) entry.process.disconnect();
+    }
+  }
+
+  /** The sum over all holders, lost ones included. */
+  stats(): Stats {
+    return mergeAllStats(this.#holders.map((entry) => entry.stats));
+  }
+
+  health(): HolderHealth[] {
+    return this.#holders.map((entry) => entry.health);
+  }
+
+  /** Whether no holder has anything left to open. */
+  get settled(): boolean {
+    assert(this.#holders.length > 0);
+    return this.#holders.every((entry) => entry.settled);
+  }
+}

@@ -1,0 +1,139 @@
+/**
+ * Owns a holder process: the shell around one engine that listens to the agent over IPC and reports each second.
+ * Must never import what makes a holder big (ws, valibot, yargs), and never outlive its agent.
+ *
+ * The conversation is drawn in core/holder-message.ts.
+ */
+import { randomBytes } from 'node:crypto';
+import { readdirSync } from 'node:fs';
+import type { Clock } from '../core/clock.ts';
+import type { AgentToHolder, HolderToAgent } from '../core/holder-message.ts';
+import type { HolderSpec } from '../core/run-spec.ts';
+import type { HolderHealth } from '../core/stats.ts';
+import { Engine } from '../engine/engine.ts';
+import { descriptorsMax } from '../engine/libc.ts';
+import { systemClock } from '../host/clock.ts';
+
+const REPORT_EVERY_MS = 1_000;
+
+/** One holder; made by `runHolder`. */
+class Holder {
+  readonly #clock: Clock;
+  #spec: HolderSpec | null = null;
+  #engine: Engine | null = null;
+  #reportTimer: NodeJS.Timeout | null = null;
+  /** descriptors that are no connections */
+  #descriptorsOwn = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  readonly onMessage = (message: unknown): void => {
+    try {
+      this.#take(message as AgentToHolder);
+    } catch (error) {
+      this.#send({ type: 'failed', message: error instanceof Error ? error.message : String(error) });
+      this.leave();
+    }
+  };
+
+  #take(message: AgentToHolder): void {
+    switch (message.type) {
+      case 'open':
+        this.#open(message.spec);
+        break;
+      case 'start':
+        this.#engine?.start();
+        this.#reportTimer = setInterval(this.#report, REPORT_EVERY_MS);
+        break;
+      case 'report':
+        this.#report();
+        break;
+      case 'hold':
+        this.#engine?.markHold();
+        break;
+      case 'stop-opening':
+        this.#engine?.stopOpening();
+        break;
+      case 'stop':
+        if (this.#engine === null) this.leave();
+        else this.#engine.closeAll(this.#closed);
+        break;
+    }
+  }
+
+  #open(spec: HolderSpec): void {
+    this.#spec = spec;
+    const salt = randomBytes(4).readUInt32LE();
+    this.#engine = new Engine(spec, this.#clock, salt, {
+      onSettled: this.#report,
+      onWarning: (message) => this.#send({ type: 'warning', message }),
+    });
+    this.#descriptorsOwn = readdirSync('/proc/self/fd').length;
+    this.#send({ type: 'ready' });
+  }
+
+  readonly #report = (): void => {
+    if (this.#engine === null) return;
+    this.#send({
+      type: 'stats',
+      stats: this.#engine.stats(),
+      health: this.#health(),
+      settled: this.#engine.settled,
+    });
+  };
+
+  readonly #closed = (): void => {
+    const stats = this.#engine!.stats();
+    // Leaving before the message is written would lose it.
+    this.#send({ type: 'done', stats, health: this.#health() }, this.leave);
+  };
+
+  #health(): HolderHealth {
+    const cpu = process.cpuUsage();
+    return {
+      id: this.#spec?.id ?? '',
+      pid: process.pid,
+      alive: true,
+      cpuUserMs: cpu.user / 1_000,
+      cpuSystemMs: cpu.system / 1_000,
+      residentBytes: process.memoryUsage.rss(),
+      loopLagMsMax: this.#engine?.loopLagMsMax ?? 0,
+      descriptorsUsed: this.#descriptorsOwn + (this.#engine?.descriptorsUsed ?? 0),
+      descriptorsMax: descriptorsMax(),
+      tuplesUsed: this.#engine?.tuplesUsed ?? 0,
+      tuplesMax: this.#engine?.tuplesMax ?? 0,
+    };
+  }
+
+  #send(message: HolderToAgent, then: () => void = () => {}): void {
+    // A closed pipe is told by `disconnect`; nobody is left to tell about it.
+    if (process.connected) process.send?.(message, undefined, undefined, then);
+    else then();
+  }
+
+  /**
+   * Lets go of everything that keeps the process alive, so that it ends by itself: also in a busy ramp, because the
+   * engine's loop looks before each turn. The kernel closes what is still open.
+   */
+  readonly leave = (): void => {
+    if (this.#reportTimer !== null) clearInterval(this.#reportTimer);
+    this.#engine?.end();
+    process.off('message', this.onMessage);
+    if (process.connected) process.disconnect();
+  };
+}
+
+/**
+ * Runs this process as a holder until its agent says `stop` or goes away. Returns at once; the process ends by itself.
+ * @param dependencies what a test may replace
+ */
+export function runHolder(dependencies: { readonly clock: Clock } = { clock: systemClock }): void {
+  const holder = new Holder(dependencies.clock);
+  // The terminal sends Ctrl-C to the whole group, and a service manager SIGTERM; the agent decides what they mean.
+  process.on('SIGINT', () => {});
+  process.on('SIGTERM', () => {});
+  process.on('disconnect', holder.leave);
+  process.on('message', holder.onMessage);
+}

@@ -1,0 +1,116 @@
+/**
+ * Owns what the built-in target counts, the addition over its workers, and the line that tells it to a person.
+ * Must never ask a worker (serve.ts) or print (cli/).
+ */
+
+import { formatCount } from '../core/units.ts';
+
+export type ServeMode = 'hold' | 'echo';
+
+/** What one worker counts by itself; cumulative but for `openNow`. */
+export interface WorkerTotals {
+  /** connections that are accepted and open now */
+  readonly openNow: number;
+  /** connections ever accepted */
+  readonly acceptedTotal: number;
+  /** connections that ended with the peer's FIN */
+  readonly closedByPeer: number;
+  /** connections that ended with an error, nearly always the peer's RST */
+  readonly reset: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  /** how many times a worker stopped accepting because accept4(2) had no descriptor or no memory */
+  readonly descriptorsFull: number;
+}
+
+/** `[address, connections that are open now]` */
+export type SourceCount = readonly [address: string, open: number];
+
+/** The most entries of `ServeCounts.bySource`. */
+export const BY_SOURCE_ENTRIES_MAX = 1_000;
+
+/** What the target as a whole holds and has seen. */
+export interface ServeCounts extends WorkerTotals {
+  /**
+   * The highest sum of `openNow` over the workers that was ever seen. Workers tell a changed count every 200 ms,
+   * each at its own time, and on every request: a peak that is shorter may be missed, and while connections move
+   * from one worker to another the sum may differ from the truth by what moved within 200 ms. Steady counts are exact.
+   */
+  readonly openMax: number;
+  /** distinct source addresses with an open connection now; a lower bound once one worker has more than 65,536 */
+  readonly sourceAddresses: number;
+  /** open connections by source address, most first; at most 1,000 entries, so it may sum to less than `openNow` */
+  readonly bySource: Readonly<Record<string, number>>;
+  /** workers that serve now; after stop(): that served until then */
+  readonly workers: number;
+  /** workers that died without being told to; what they had open is gone, what they had accepted stays counted */
+  readonly workersLost: number;
+  /** milliseconds since every worker listened */
+  readonly servedMs: number;
+}
+
+export const ZERO_TOTALS: WorkerTotals = {
+  openNow: 0,
+  acceptedTotal: 0,
+  closedByPeer: 0,
+  reset: 0,
+  bytesIn: 0,
+  bytesOut: 0,
+  descriptorsFull: 0,
+};
+
+/** The sum of two workers' totals; associative and commutative, `ZERO_TOTALS` is neutral. */
+export function addTotals(a: WorkerTotals, b: WorkerTotals): WorkerTotals {
+  return {
+    openNow: a.openNow + b.openNow,
+    acceptedTotal: a.acceptedTotal + b.acceptedTotal,
+    closedByPeer: a.closedByPeer + b.closedByPeer,
+    reset: a.reset + b.reset,
+    bytesIn: a.bytesIn + b.bytesIn,
+    bytesOut: a.bytesOut + b.bytesOut,
+    descriptorsFull: a.descriptorsFull + b.descriptorsFull,
+  };
+}
+
+/**
+ * Adds the source addresses of several workers: one client's connections spread over all of them.
+ * @returns the number of distinct addresses, and the busiest `BY_SOURCE_ENTRIES_MAX` of them
+ */
+export function mergeSources(lists: Iterable<readonly SourceCount[]>): {
+  sourceAddresses: number;
+  bySource: Record<string, number>;
+} {
+  const open = new Map<string, number>();
+  for (const list of lists) {
+    for (const [address, count] of list) open.set(address, (open.get(address) ?? 0) + count);
+  }
+  const busiest = [...open].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
+  return {
+    sourceAddresses: open.size,
+    bySource: Object.fromEntries(busiest.slice(0, BY_SOURCE_ENTRIES_MAX)),
+  };
+}
+
+/** `1 address`, `1,234 addresses` */
+function counted(count: number, one: string, many: string): string {
+  return `${formatCount(count)} ${count === 1 ? one : many}`;
+}
+
+/**
+ * One line for a person, without a line end, such as
+ * `holds 130,000 now, 130,000 at most, from 4 source addresses; accepted 130,000 in all`.
+ * What went wrong (resets, lost workers, no descriptors) is added only where it happened.
+ */
+export function formatServeCounts(counts: ServeCounts): string {
+  const parts = [
+    `holds ${formatCount(counts.openNow)} now, ${formatCount(counts.openMax)} at most, ` +
+      `from ${counted(counts.sourceAddresses, 'source address', 'source addresses')}`,
+    `accepted ${formatCount(counts.acceptedTotal)} in all`,
+  ];
+  if (counts.reset > 0) parts.push(`${formatCount(counts.reset)} reset`);
+  if (counts.descriptorsFull > 0) {
+    parts.push(`${counted(counts.descriptorsFull, 'time', 'times')} out of descriptors`);
+  }
+  if (counts.workersLost > 0) parts.push(`${counted(counts.workersLost, 'worker', 'workers')} lost`);
+  return parts.join('; ');
+}

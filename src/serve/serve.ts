@@ -1,0 +1,298 @@
+/**
+ * Owns the built-in target as a whole: its workers from fork to end, and the sum of what they count. Must never
+ * print (cli/) and never own a socket (target-loop.ts does).
+ */
+import assert from 'node:assert/strict';
+import { isIP } from 'node:net';
+import { availableParallelism, constants } from 'node:os';
+import type { Clock } from '../core/clock.ts';
+import { BenchError, ErrorCode, ExitCode, usageError } from '../core/errors.ts';
+import { formatCount } from '../core/units.ts';
+import { readText } from '../host/proc-file.ts';
+import { addTotals, mergeSources, type ServeCounts, type ServeMode, ZERO_TOTALS } from './serve-counts.ts';
+import { WORKERS_MAX, workersFor } from './worker-count.ts';
+import { type Listening, type WorkerEvents, WorkerHandle } from './worker-handle.ts';
+
+export interface ServeOptions {
+  /** IP literal of this host, IPv4 or IPv6; default `127.0.0.1` */
+  readonly host?: string;
+  /** 0 to 65,535; 0 takes a free one; default 0 */
+  readonly port?: number;
+  /** default `hold` */
+  readonly mode?: ServeMode;
+  /** 1 to 1,024; null (default): as many as `connectionsMax` needs */
+  readonly workers?: number | null;
+  /** how many connections it must be able to hold; default 130,000 */
+  readonly connectionsMax?: number;
+  /** default 65,535; the kernel cuts it to net.core.somaxconn */
+  readonly backlog?: number;
+  /** the script to fork; with the argument `serve-worker` it must call `runServeWorker` (worker.ts) */
+  readonly entryPath: string;
+  readonly clock: Clock;
+  /** told what a person should know, one line each: a lost worker, descriptors used up */
+  readonly onNotice?: (line: string) => void;
+}
+
+/** A target that listens. */
+export interface ServeHandle {
+  readonly address: string;
+  readonly port: number;
+  readonly mode: ServeMode;
+  /** process ids of the workers that live now */
+  pids(): number[];
+  /** asks every worker */
+  counts(): Promise<ServeCounts>;
+  /** closes everything and ends every worker; `openNow` is what was open at that moment. Once or more often. */
+  stop(): Promise<ServeCounts>;
+  /** resolves when no worker is left, whether stopped or lost */
+  readonly ended: Promise<void>;
+}
+
+const DEFAULT_HOST = '127.0.0.1';
+const CONNECTIONS_MAX_DEFAULT = 130_000;
+const BACKLOG_DEFAULT = 65_535;
+/** What a process gets where /proc does not say (getrlimit(2): the usual soft limit). */
+const DESCRIPTORS_UNKNOWN = 1_024;
+
+/** Settled options. */
+type Plan = Required<Omit<ServeOptions, 'workers' | 'onNotice'>> & {
+  readonly workers: number;
+  readonly onNotice: (line: string) => void;
+};
+
+/**
+ * Starts the built-in target and returns once every worker listens.
+ * @throws BenchError `serve-failed` (exit 3) when it cannot listen there, with what to type instead;
+ *   `bad-address`, `bad-ports` or `bad-number` (exit 2) for options out of range
+ */
+export async function serveTarget(options: ServeOptions): Promise<ServeHandle> {
+  const target = new Target(planOf(options));
+  await target.start();
+  return target;
+}
+
+/** One line for a person once it listens: `listening on 127.0.0.1:8000 (hold, 8 workers)`. */
+export function formatListening(handle: ServeHandle): string {
+  const count = handle.pids().length;
+  const workers = `${formatCount(count)} ${count === 1 ? 'worker' : 'workers'}`;
+  return `listening on ${endpointText(handle.address, handle.port)} (${handle.mode}, ${workers})`;
+}
+
+function endpointText(address: string, port: number): string {
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+function planOf(options: ServeOptions): Plan {
+  const host = options.host ?? DEFAULT_HOST;
+  const port = options.port ?? 0;
+  const connectionsMax = options.connectionsMax ?? CONNECTIONS_MAX_DEFAULT;
+  const asked = options.workers ?? null;
+  if (isIP(host) === 0 || host.includes('%')) {
+    throw usageError(
+      ErrorCode.badAddress,
+      `cannot listen on "${host}": it is no IP address`,
+      'give an address of this host, such as --host 127.0.0.1, --host 0.0.0.0 or --host ::1',
+    );
+  }
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+    throw usageError(
+      ErrorCode.badPorts,
+      `${port} is no port`,
+      'give --port 8000, or --port 0 for a free one',
+    );
+  }
+  if (asked !== null && (!Number.isInteger(asked) || asked < 1 || asked > WORKERS_MAX)) {
+    throw usageError(
+      ErrorCode.badNumber,
+      `--workers must be 1 to ${formatCount(WORKERS_MAX)}, not ${asked}`,
+      'leave --workers out: there will be as many as the descriptors ask for',
+    );
+  }
+  assert(
+    Number.isInteger(connectionsMax) && connectionsMax >= 1,
+    'connectionsMax must be a positive integer',
+  );
+  return {
+    host,
+    port,
+    mode: options.mode ?? 'hold',
+    workers: asked ?? workersFor(connectionsMax, descriptorsPerProcess(), availableParallelism()),
+    connectionsMax,
+    backlog: options.backlog ?? BACKLOG_DEFAULT,
+    entryPath: options.entryPath,
+    clock: options.clock,
+    onNotice: options.onNotice ?? (() => {}),
+  };
+}
+
+/** RLIMIT_NOFILE of a forked worker: the hard limit, because Node raises its soft limit to that at its start. */
+function descriptorsPerProcess(): number {
+  const hard = /^Max open files\s+\S+\s+(\d+)/m.exec(readText('/proc', 'self/limits') ?? '')?.[1];
+  return hard === undefined ? DESCRIPTORS_UNKNOWN : Number(hard);
+}
+
+class Target implements ServeHandle {
+  readonly ended: Promise<void>;
+  readonly #plan: Plan;
+  readonly #workers: WorkerHandle[] = [];
+  #port = 0;
+  #openMax = 0;
+  #workersLost = 0;
+  #isServing = false;
+  #servingSinceMs = 0;
+  #stopped: Promise<ServeCounts> | undefined;
+  readonly #saidFull = new Set<WorkerHandle>();
+  #resolveEnded: () => void = () => {};
+  readonly #events: WorkerEvents = {
+    totals: (worker) => this.#told(worker),
+    ended: (worker, wasAsked) => this.#gone(worker, wasAsked),
+  };
+
+  constructor(plan: Plan) {
+    this.#plan = plan;
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve;
+    });
+  }
+
+  get address(): string {
+    return this.#plan.host;
+  }
+
+  get port(): number {
+    return this.#port;
+  }
+
+  get mode(): ServeMode {
+    return this.#plan.mode;
+  }
+
+  pids(): number[] {
+    return this.#workers.filter((worker) => worker.isAlive).map((worker) => worker.pid);
+  }
+
+  /** All processes load at once; the first one chooses the port, then the others share it. */
+  async start(): Promise<void> {
+    for (let index = 0; index < this.#plan.workers; index++) {
+      this.#workers.push(new WorkerHandle(this.#plan.entryPath, index, this.#events));
+    }
+    const first = await this.#listen(this.#workers[0]!, this.#plan.port, true);
+    if (first.type === 'listening') this.#port = first.port;
+    const all =
+      first.type === 'listening'
+        ? await Promise.all(this.#workers.slice(1).map((worker) => this.#listen(worker, first.port, false)))
+        : [first];
+    const bad = all.find((result) => result.type !== 'listening');
+    if (bad !== undefined) {
+      await this.#endAll();
+      throw this.#listenError(bad);
+    }
+    this.#isServing = true;
+    this.#servingSinceMs = this.#plan.clock.monotonicMs();
+  }
+
+  #listen(worker: WorkerHandle, port: number, alone: boolean): Promise<Listening> {
+    const { host, mode, backlog } = this.#plan;
+    return worker.listen({ type: 'listen', host, port, mode, backlog, alone });
+  }
+
+  #told(worker: WorkerHandle): void {
+    this.#sample();
+    if (worker.totals.descriptorsFull === 0 || this.#saidFull.has(worker)) return;
+    this.#saidFull.add(worker);
+    const open = formatCount(worker.totals.openNow);
+    this.#plan.onNotice(
+      `worker ${worker.index + 1} (pid ${worker.pid}) has no descriptor or memory left with ${open} connections open: ` +
+        'it accepts again when one closes (more workers hold more: --workers)',
+    );
+  }
+
+  #gone(worker: WorkerHandle, wasAsked: boolean): void {
+    if (!wasAsked && this.#isServing) {
+      this.#workersLost++;
+      this.#plan.onNotice(
+        `worker ${worker.index + 1} (pid ${worker.pid}) ${worker.how}: its connections are gone; ` +
+          `${this.pids().length} of ${this.#workers.length} workers go on`,
+      );
+    }
+    if (this.pids().length === 0) this.#resolveEnded();
+  }
+
+  #sample(): void {
+    let open = 0;
+    for (const worker of this.#workers) open += worker.totals.openNow;
+    this.#openMax = Math.max(this.#openMax, open);
+  }
+
+  async counts(): Promise<ServeCounts> {
+    if (this.#stopped !== undefined) return this.#stopped;
+    await Promise.all(this.#workers.map((worker) => worker.count()));
+    return this.#sum(this.pids().length);
+  }
+
+  stop(): Promise<ServeCounts> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<ServeCounts> {
+    const workers = this.pids().length;
+    await this.#endAll();
+    return this.#sum(workers);
+  }
+
+  async #endAll(): Promise<void> {
+    await Promise.all(this.#workers.map((worker) => worker.stop()));
+  }
+
+  #sum(workers: number): ServeCounts {
+    this.#sample();
+    return {
+      ...this.#workers.map((worker) => worker.totals).reduce(addTotals, ZERO_TOTALS),
+      openMax: this.#openMax,
+      ...mergeSources(this.#workers.map((worker) => worker.sources)),
+      workers,
+      workersLost: this.#workersLost,
+      servedMs: Math.round(this.#plan.clock.monotonicMs() - this.#servingSinceMs),
+    };
+  }
+
+  #listenError(bad: Exclude<Listening, { type: 'listening' }>): BenchError {
+    const { host, port } = this.#plan;
+    const where = endpointText(host, port);
+    const failed = (message: string, hint: string): BenchError =>
+      new BenchError(ErrorCode.serveFailed, ExitCode.refused, message, hint);
+    if (bad.type === 'lost') {
+      return failed(
+        `cannot listen on ${where}: a worker ${bad.how}`,
+        'try again; if it stays so, look for the worker error above',
+      );
+    }
+    switch (bad.errno) {
+      case constants.errno.EADDRINUSE:
+        return failed(
+          `cannot listen on ${where}: the port is in use`,
+          `type --port 0 for a free port, or see who listens: ss -Hltnp sport = :${port}`,
+        );
+      case constants.errno.EADDRNOTAVAIL:
+        return failed(
+          `cannot listen on ${where}: ${host} is not an address of this host`,
+          'see which addresses it has: ip -br addr',
+        );
+      case constants.errno.EACCES:
+        return failed(
+          `cannot listen on ${where}: ports below net.ipv4.ip_unprivileged_port_start need a privilege`,
+          'take a port from 1024 upward, such as --port 8000',
+        );
+      default:
+        return failed(
+          `cannot listen on ${where}: ${bad.call} failed with ${errnoName(bad.errno)}`,
+          'check the address family and the limits of this host: ulimit -n, ip -br addr',
+        );
+    }
+  }
+}
+
+function errnoName(errno: number): string {
+  return Object.entries(constants.errno).find(([, number]) => number === errno)?.[0] ?? `errno ${errno}`;
+}

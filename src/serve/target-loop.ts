@@ -1,0 +1,265 @@
+/**
+ * Owns the target's hot loop: one listener, its connections, and what they count. State per connection lies in
+ * typed arrays indexed by descriptor, so a held connection costs a few bytes here and its kernel memory.
+ * Must never speak to the parent (worker.ts), fork or log.
+ */
+import assert from 'node:assert/strict';
+import * as libc from '../engine/libc.ts';
+import { Poller } from '../engine/poller.ts';
+import { SOCKADDR_BYTES_MAX } from '../engine/sockaddr.ts';
+import type { ServeMode, SourceCount, WorkerTotals } from './serve-counts.ts';
+import { SourceTable } from './source-table.ts';
+
+const DESCRIPTORS_AT_FIRST = 1024;
+/** Accepts per turn: a backlog of 65,535 must not keep the loop from its open connections. */
+const ACCEPTS_PER_TURN_MAX = 512;
+const BUFFER_BYTES = 65_536;
+/**
+ * While something happened lately the loop waits in this thread: 1 us a call, where a wait in another thread costs
+ * 40. It holds up IPC and timers for as long, so it is short.
+ */
+const BUSY_WAIT_MS = 2;
+/** empty waits of BUSY_WAIT_MS after which the loop waits in another thread */
+const BUSY_WAITS_MAX = 25;
+const IDLE_WAIT_MS = 1_000;
+/** After ENFILE, ENOBUFS or ENOMEM somebody else may free what we lack, and nobody tells us. */
+const RETRY_ACCEPT_MS = 1_000;
+/** A worker with more sources than this reports this many: an IPC message stays below some megabytes. */
+const SOURCES_LISTED_MAX = 65_536;
+
+/** the source entry of a descriptor that is no connection */
+const NOT_OURS = -1;
+
+/** One worker's connections. */
+export class TargetLoop {
+  readonly #listenerFd: number;
+  readonly #mode: ServeMode;
+  readonly #changed: () => void;
+  readonly #poller = new Poller();
+  readonly #sources = new SourceTable();
+  /** source entry by descriptor */
+  #sourceOf = new Int32Array(DESCRIPTORS_AT_FIRST).fill(NOT_OURS);
+  /** echo: what a slow reader has not taken yet, by descriptor; empty unless a send was partial */
+  readonly #unsent = new Map<number, Uint8Array>();
+  readonly #buffer = new Uint8Array(BUFFER_BYTES);
+  readonly #peer = new Uint8Array(SOCKADDR_BYTES_MAX);
+  readonly #peerLength = new Int32Array(1);
+  #open = 0;
+  #accepted = 0;
+  #closedByPeer = 0;
+  #reset = 0;
+  #bytesIn = 0;
+  #bytesOut = 0;
+  #full = 0;
+  #isListening = true;
+  #isClosed = false;
+  #emptyWaits = 0;
+  #retryTimer: NodeJS.Timeout | undefined;
+
+  /**
+   * @param listenerFd a non-blocking listening socket; the loop owns it from now on
+   * @param mode `hold` drops what comes in, `echo` sends it back
+   * @param changed called after a batch of events: some count may have changed
+   */
+  constructor(listenerFd: number, mode: ServeMode, changed: () => void) {
+    this.#listenerFd = listenerFd;
+    this.#mode = mode;
+    this.#changed = changed;
+    assert(this.#poller.add(listenerFd, libc.EPOLLIN, listenerFd) === 0, 'a listener must be watchable');
+  }
+
+  /** Runs until `close`. */
+  start(): void {
+    setImmediate(this.#turn);
+  }
+
+  totals(): WorkerTotals {
+    return {
+      openNow: this.#open,
+      acceptedTotal: this.#accepted,
+      closedByPeer: this.#closedByPeer,
+      reset: this.#reset,
+      bytesIn: this.#bytesIn,
+      bytesOut: this.#bytesOut,
+      descriptorsFull: this.#full,
+    };
+  }
+
+  /** Source addresses with open connections, at most 65,536. */
+  sources(): SourceCount[] {
+    return this.#sources.list(SOURCES_LISTED_MAX);
+  }
+
+  /** Closes the listener and every connection, and lets the loop end. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    clearTimeout(this.#retryTimer);
+    libc.close(this.#listenerFd);
+    for (let fd = 0; fd < this.#sourceOf.length; fd++) {
+      if (this.#sourceOf[fd] !== NOT_OURS) libc.close(fd);
+    }
+    this.#poller.close();
+  }
+
+  readonly #turn = (): void => {
+    if (this.#isClosed) return;
+    const count = this.#poller.wait(BUSY_WAIT_MS);
+    this.#handle(count);
+    this.#emptyWaits = count > 0 ? 0 : this.#emptyWaits + 1;
+    if (this.#emptyWaits < BUSY_WAITS_MAX) setImmediate(this.#turn);
+    else this.#poller.waitAsync(IDLE_WAIT_MS, this.#idleDone);
+  };
+
+  readonly #idleDone = (count: number): void => {
+    if (this.#isClosed) return;
+    if (count === 0) {
+      this.#poller.waitAsync(IDLE_WAIT_MS, this.#idleDone);
+      return;
+    }
+    this.#handle(count);
+    this.#emptyWaits = 0;
+    setImmediate(this.#turn);
+  };
+
+  #handle(count: number): void {
+    for (let index = 0; index < count; index++) {
+      const fd = this.#poller.slotAt(index);
+      if (fd === this.#listenerFd) this.#acceptSome();
+      // A descriptor that was closed and accepted anew within this batch gets a stale event; every call below is
+      // non-blocking and finds nothing to do then.
+      else if (this.#sourceOf[fd] === NOT_OURS) continue;
+      else if (this.#unsent.has(fd)) this.#flush(fd);
+      else this.#receive(fd);
+    }
+    if (count > 0) this.#changed();
+  }
+
+  #acceptSome(): void {
+    for (let accepts = 0; accepts < ACCEPTS_PER_TURN_MAX; accepts++) {
+      this.#peerLength[0] = SOCKADDR_BYTES_MAX;
+      const fd = libc.accept(this.#listenerFd, this.#peer, this.#peerLength);
+      if (fd === -libc.Errno.EAGAIN) return;
+      const code = fd < 0 ? fd : this.#take(fd);
+      if (isOutOfRoom(code)) {
+        this.#restListener(code);
+        return;
+      }
+      // What is left is about one connection that ended in the queue (accept(2), "Error handling").
+    }
+  }
+
+  /** Begins to hold an accepted connection: 0, or the -errno for which it had to be closed again. */
+  #take(fd: number): number {
+    if (fd >= this.#sourceOf.length) this.#grow(fd);
+    const code = this.#poller.add(fd, libc.EPOLLIN, fd);
+    if (code < 0) {
+      // It cannot be served, so it must not look held.
+      libc.close(fd);
+      return code;
+    }
+    this.#sourceOf[fd] = this.#sources.add(this.#peer);
+    this.#accepted++;
+    this.#open++;
+    return 0;
+  }
+
+  #grow(fd: number): void {
+    let length = this.#sourceOf.length;
+    while (length <= fd) length *= 2;
+    const grown = new Int32Array(length).fill(NOT_OURS);
+    grown.set(this.#sourceOf);
+    this.#sourceOf = grown;
+  }
+
+  /** Without this the listener would be ready for ever and the loop would spin on a call that must fail. */
+  #restListener(code: number): void {
+    this.#full++;
+    this.#isListening = false;
+    this.#poller.remove(this.#listenerFd);
+    const ownCloseHelps = code === -libc.Errno.EMFILE && this.#open > 0;
+    if (!ownCloseHelps) this.#retryTimer = setTimeout(this.#resumeListener, RETRY_ACCEPT_MS);
+  }
+
+  readonly #resumeListener = (): void => {
+    if (this.#isListening || this.#isClosed) return;
+    clearTimeout(this.#retryTimer);
+    this.#isListening = true;
+    const code = this.#poller.add(this.#listenerFd, libc.EPOLLIN, this.#listenerFd);
+    assert(code === 0, `the listener must be watchable again, errno ${-code}`);
+  };
+
+  #receive(fd: number): void {
+    const got = libc.recv(fd, this.#buffer, BUFFER_BYTES);
+    if (got > 0) {
+      this.#bytesIn += got;
+      if (this.#mode === 'echo') this.#sendBack(fd, got);
+    } else if (got === 0) {
+      this.#closedByPeer++;
+      this.#drop(fd);
+    } else if (!isTransient(got)) {
+      this.#reset++;
+      this.#drop(fd);
+    }
+  }
+
+  /** Sends the first `length` bytes of the buffer; what the socket does not take waits, and reading stops. */
+  #sendBack(fd: number, length: number): void {
+    const sent = this.#send(fd, this.#buffer, length);
+    if (sent < 0 || sent === length) return;
+    this.#unsent.set(fd, this.#buffer.slice(sent, length));
+    this.#watch(fd, libc.EPOLLOUT);
+  }
+
+  #flush(fd: number): void {
+    const rest = this.#unsent.get(fd)!;
+    const sent = this.#send(fd, rest, rest.byteLength);
+    if (sent < 0) return;
+    if (sent < rest.byteLength) {
+      this.#unsent.set(fd, rest.subarray(sent));
+      return;
+    }
+    this.#unsent.delete(fd);
+    this.#watch(fd, libc.EPOLLIN);
+  }
+
+  /** Bytes that the socket took, 0 when it is full, negative when the connection is gone (and dropped). */
+  #send(fd: number, bytes: Uint8Array, length: number): number {
+    const sent = libc.send(fd, bytes, length);
+    if (sent >= 0) {
+      this.#bytesOut += sent;
+      return sent;
+    }
+    if (isTransient(sent)) return 0;
+    this.#reset++;
+    this.#drop(fd);
+    return sent;
+  }
+
+  #watch(fd: number, events: number): void {
+    const code = this.#poller.modify(fd, events, fd);
+    assert(code === 0, `an open connection must be watchable, errno ${-code}`);
+  }
+
+  #drop(fd: number): void {
+    this.#sources.remove(this.#sourceOf[fd]!);
+    this.#sourceOf[fd] = NOT_OURS;
+    this.#unsent.delete(fd);
+    libc.close(fd);
+    this.#open--;
+    if (!this.#isListening) this.#resumeListener();
+  }
+}
+
+/**
+ * Whether accept4(2) or epoll_ctl(2) failed for want of a descriptor, a watch or memory: it will fail again until
+ * some is freed.
+ */
+function isOutOfRoom(code: number): boolean {
+  const { EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC } = libc.Errno;
+  return code === -EMFILE || code === -ENFILE || code === -ENOBUFS || code === -ENOMEM || code === -ENOSPC;
+}
+
+function isTransient(code: number): boolean {
+  return code === -libc.Errno.EAGAIN || code === -libc.Errno.EINTR;
+}

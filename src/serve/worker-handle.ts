@@ -1,0 +1,146 @@
+/**
+ * Owns one worker as its parent sees it: the forked process, what it said last, and its end. It is the parent's
+ * end of worker-message.ts. Must never add up workers (serve.ts).
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { type SourceCount, type WorkerTotals, ZERO_TOTALS } from './serve-counts.ts';
+import type { FromWorker, ToWorker } from './worker-message.ts';
+
+/** The hidden first argument that makes the program a worker of the target (main.ts). */
+export const SERVE_WORKER_ENTRY = 'serve-worker';
+/** A small young generation keeps a worker small: it allocates nearly nothing. */
+const WORKER_EXEC_ARGV = ['--max-semi-space-size=1'];
+const LISTEN_DEADLINE_MS = 20_000;
+const ANSWER_DEADLINE_MS = 2_000;
+const END_DEADLINE_MS = 2_000;
+
+/** What came of asking a worker to listen. */
+export type Listening =
+  | { readonly type: 'listening'; readonly port: number }
+  | { readonly type: 'failed'; readonly call: string; readonly errno: number }
+  /** it ended, or said nothing in time */
+  | { readonly type: 'lost'; readonly how: string };
+
+/** Called as a worker's story goes on. */
+export interface WorkerEvents {
+  /** new totals came */
+  totals(worker: WorkerHandle): void;
+  /** the process ended; `wasAsked` says whether we told it to */
+  ended(worker: WorkerHandle, wasAsked: boolean): void;
+}
+
+/** One forked worker. */
+export class WorkerHandle {
+  readonly index: number;
+  /** what it said last; `openNow` becomes 0 when it ends without being asked, because the kernel closed all */
+  totals: WorkerTotals = ZERO_TOTALS;
+  /** open connections by source, as of the last answer */
+  sources: readonly SourceCount[] = [];
+  /** how the process ended; null while it lives */
+  how: string | null = null;
+  readonly #child: ChildProcess;
+  readonly #events: WorkerEvents;
+  #isAsked = false;
+  #lastRequest = 0;
+  /** those who wait for a message, or for the end (null) */
+  readonly #waiting = new Set<(message: FromWorker | null) => void>();
+
+  /** Forks the process; it does nothing before `listen`. */
+  constructor(entryPath: string, index: number, events: WorkerEvents) {
+    this.index = index;
+    this.#events = events;
+    this.#child = fork(entryPath, [SERVE_WORKER_ENTRY], {
+      execArgv: WORKER_EXEC_ARGV,
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+      // A process group of its own: Ctrl-C in the terminal must not end it before whoever holds connections to it
+      // has drained. It ends with its parent's IPC channel, so it still outlives nobody.
+      detached: true,
+    });
+    this.#child.on('message', (message) => this.#take(message as FromWorker));
+    this.#child.on('error', (error) => this.#gone(`could not be started: ${error.message}`));
+    this.#child.on('exit', (code, signal) =>
+      this.#gone(signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`),
+    );
+  }
+
+  /** 0 when it could not be started */
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  get isAlive(): boolean {
+    return this.how === null;
+  }
+
+  /** Makes it listen, and waits until it does. */
+  async listen(message: ToWorker & { type: 'listen' }): Promise<Listening> {
+    this.#say(message);
+    const answer = await this.#answer(
+      (said) => said.type === 'listening' || said.type === 'failed',
+      LISTEN_DEADLINE_MS,
+    );
+    if (answer?.type === 'listening' || answer?.type === 'failed') return answer;
+    return { type: 'lost', how: this.how ?? `said nothing for ${LISTEN_DEADLINE_MS / 1000} s` };
+  }
+
+  /** Brings `totals` and `sources` up to date; a worker that does not answer in 2 s keeps its last ones. */
+  async count(): Promise<void> {
+    if (!this.isAlive) return;
+    const request = ++this.#lastRequest;
+    this.#say({ type: 'count', request });
+    await this.#answer((said) => said.type === 'counts' && said.request === request, ANSWER_DEADLINE_MS);
+  }
+
+  /** Takes its final counts and ends it, with SIGKILL if it does not end in 2 s. */
+  async stop(): Promise<void> {
+    if (!this.isAlive) return;
+    this.#isAsked = true;
+    this.#say({ type: 'stop' });
+    await this.#answer(() => false, END_DEADLINE_MS);
+    if (!this.isAlive) return;
+    this.#child.kill('SIGKILL');
+    await this.#answer(() => false, END_DEADLINE_MS);
+  }
+
+  #say(message: ToWorker): void {
+    // A worker that is going away takes no messages; its end tells the rest.
+    if (this.#child.connected) this.#child.send(message, () => {});
+  }
+
+  #take(message: FromWorker): void {
+    if (message.type === 'counts' || message.type === 'stopped') this.sources = message.sources;
+    if ('totals' in message) {
+      this.totals = message.totals;
+      this.#events.totals(this);
+    }
+    for (const wake of this.#waiting) wake(message);
+  }
+
+  #gone(how: string): void {
+    if (!this.isAlive) return;
+    this.how = how;
+    if (!this.#isAsked) {
+      this.totals = { ...this.totals, openNow: 0 };
+      this.sources = [];
+    }
+    for (const wake of this.#waiting) wake(null);
+    this.#events.ended(this, this.#isAsked);
+  }
+
+  /** The first message that `isIt` accepts; null at the process's end and after the deadline. */
+  #answer(isIt: (message: FromWorker) => boolean, deadlineMs: number): Promise<FromWorker | null> {
+    if (!this.isAlive) return Promise.resolve(null);
+    return new Promise((resolve) => {
+      const finish = (answer: FromWorker | null): void => {
+        clearTimeout(timer);
+        this.#waiting.delete(wake);
+        resolve(answer);
+      };
+      const wake = (message: FromWorker | null): void => {
+        if (message === null || isIt(message)) finish(message);
+      };
+      const timer = setTimeout(() => finish(null), deadlineMs);
+      this.#waiting.add(wake);
+    });
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * Owns one process of the target: the IPC between its parent and its loop, and its end. It must stay small: it
+ * never imports ws, yargs, valibot or the complete hdr-histogram-js, and it never outlives its parent.
+ */
+import assert from 'node:assert/strict';
+import { openListener } from './listener.ts';
+import { TargetLoop } from './target-loop.ts';
+import type { FromWorker, ToWorker } from './worker-message.ts';
+
+/** The longest that a changed count stays untold. */
+const TELL_EVERY_MS = 200;
+/** If the loop has not run dry by then, something holds it: an orphan is worse than an unclean end. */
+const END_DEADLINE_MS = 1_000;
+
+/**
+ * Runs one worker in this process, which must have been forked with IPC (messages: worker-message.ts). Returns at
+ * once; the process ends by itself when the parent says `stop` or is gone.
+ */
+export function runServeWorker(): void {
+  // The parent decides: Ctrl-C in a terminal and `kill -- -group` reach the workers too.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR2'] as const) process.on(signal, () => {});
+  const worker = new Worker();
+  process.on('message', (message: ToWorker) => worker.take(message));
+  process.on('disconnect', () => worker.end());
+  if (!process.connected) worker.end();
+}
+
+class Worker {
+  #loop: TargetLoop | undefined;
+  #tellTimer: NodeJS.Timeout | undefined;
+  /** a message of totals that the pipe has not taken yet: a stopped parent must not make us grow */
+  #isTelling = false;
+  #isEnding = false;
+
+  take(message: ToWorker): void {
+    switch (message.type) {
+      case 'listen':
+        this.#listen(message);
+        return;
+      case 'count': {
+        const { totals, sources } = this.#counts();
+        this.#say({ type: 'counts', request: message.request, totals, sources });
+        return;
+      }
+      case 'stop': {
+        if (this.#loop === undefined) {
+          this.end();
+          return;
+        }
+        const { totals, sources } = this.#counts();
+        this.#say({ type: 'stopped', totals, sources }, () => this.end());
+        return;
+      }
+      default:
+        assert.fail(`unknown message: ${JSON.stringify(message satisfies never)}`);
+    }
+  }
+
+  #listen(message: ToWorker & { type: 'listen' }): void {
+    assert(this.#loop === undefined, 'a worker listens once');
+    const listener = openListener(message);
+    if (listener.type === 'failed') {
+      this.#say(listener, () => this.end());
+      return;
+    }
+    this.#loop = new TargetLoop(listener.fd, message.mode, this.#changed);
+    this.#loop.start();
+    this.#say({ type: 'listening', port: listener.port });
+  }
+
+  #counts() {
+    assert(this.#loop !== undefined, 'a worker counts once it listens');
+    return { totals: this.#loop.totals(), sources: this.#loop.sources() };
+  }
+
+  /** Arms one timer for any number of changes, so that a silent worker has none. */
+  readonly #changed = (): void => {
+    if (this.#tellTimer === undefined && !this.#isEnding)
+      this.#tellTimer = setTimeout(this.#tell, TELL_EVERY_MS);
+  };
+
+  readonly #tell = (): void => {
+    this.#tellTimer = undefined;
+    if (this.#isTelling) {
+      this.#changed();
+      return;
+    }
+    this.#isTelling = true;
+    this.#say({ type: 'totals', totals: this.#counts().totals }, () => {
+      this.#isTelling = false;
+    });
+  };
+
+  #say(message: FromWorker, sent?: () => void): void {
+    if (process.connected) process.send?.(message, undefined, undefined, () => sent?.());
+    else sent?.();
+  }
+
+  /** Lets go of everything that keeps Node's loop alive; main.ts alone may call process.exit. */
+  end(): void {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    clearTimeout(this.#tellTimer);
+    this.#loop?.close();
+    if (process.connected) process.disconnect();
+    setTimeout(() => process.kill(process.pid, 'SIGKILL'), END_DEADLINE_MS).unref();
+  }
+}
