@@ -1,35 +1,30 @@
 /**
- * Owns one host's part in a run: the conversation with the coordinator, the lease, the holders.
+ * Owns one host's link to the coordinator: joining, coming back after a cut, the lease.
  * Must never own a target socket, so that a busy holder never looks like a dead agent.
+ *
+ * Without contact an agent opens nothing after `quietMs`, and after `leaseMs` it has closed everything: by its own
+ * monotonic clock, so that no quota has two owners whatever the clocks of other hosts say.
  */
 import assert from 'node:assert/strict';
 import { cpus, hostname, release, totalmem } from 'node:os';
 import type { Channel } from '../control/channel.ts';
 import { connectChannel } from '../control/client.ts';
-import {
-  type AgentMessage,
-  type CoordinatorMessage,
-  type CoordinatorMessageOf,
-  PROTOCOL_VERSION,
-} from '../control/message.ts';
+import { type AgentMessage, type CoordinatorMessage, PROTOCOL_VERSION } from '../control/message.ts';
 import type { Token } from '../control/token.ts';
+import type { Allowance } from '../core/allowance.ts';
 import type { Clock } from '../core/clock.ts';
-import { ExitCode } from '../core/errors.ts';
-import type { Finding } from '../core/finding.ts';
-import type { KernelCount } from '../core/report.ts';
-import type { RunSpec } from '../core/run-spec.ts';
-import { emptyStats, type Stats } from '../core/stats.ts';
-import { countEstablished } from '../host/kernel-count.ts';
-import { HolderPool } from './holder-pool.ts';
-import { holderSpecs, type Preparation, prepareHost } from './preparation.ts';
+import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
+import type { SourceSpec } from '../core/run-spec.ts';
+import { writePartialReport } from './partial-report.ts';
+import { RunShare } from './run-share.ts';
 
-const STATS_EVERY_MS = 1_000;
-const LEASE_CHECK_MS = 250;
-/** Closing 20,000 sockets takes a holder well under a second; the rest is for a loaded machine. */
-const CLOSE_TIMEOUT_MS = 20_000;
-const FRESH_REPORT_MS = 3_000;
-/** More sources than this are told only in the final message, because stats go out every second. */
-const SOURCES_EACH_SECOND_MAX = 1_024;
+const CHECK_EVERY_MS = 250;
+/** Silence after which a link is given up and made anew: a cut cable closes no socket. */
+const RELINK_AFTER_MS = 3_500;
+const RELINK_TIMEOUT_MS = 2_000;
+const RETRY_EVERY_MS = 500;
+/** The lease closes everything at `leaseMs`; it begins a little earlier, because closing takes time. */
+const LEASE_MARGIN_MS = 1_000;
 
 export interface AgentOptions {
   readonly host: string;
@@ -39,36 +34,43 @@ export interface AgentOptions {
   /** the script that holders are forked from */
   readonly entryPath: string;
   readonly clock: Clock;
+  readonly allowance: Allowance;
+  /** this host's own source addresses and holders, before the coordinator's; null: the coordinator's */
+  readonly ownSources: SourceSpec | null;
+  readonly ownHolders: number | null;
+  /** serve one run after the other instead of one */
+  readonly stay: boolean;
+  /** how long to try to reach the coordinator before the first contact */
+  readonly joinTimeoutMs: number;
+  /** where the last stats go when the coordinator is lost; null: nowhere */
+  readonly partialReportPath: string | null;
   /** one line for a person, to stderr */
   readonly onNote: (line: string) => void;
 }
 
-type AgentPhase = 'waiting' | 'offering' | 'preparing' | 'standing-by' | 'running' | 'closing' | 'over';
-
-/** One agent in one run. */
+/** One agent serving one run. */
 class Agent {
   readonly #options: AgentOptions;
+  readonly #clock: Clock;
   readonly #over: Promise<ExitCode>;
   #finish: (code: ExitCode) => void = () => {};
   #channel: Channel<AgentMessage> | null = null;
-  #phase: AgentPhase = 'waiting';
-  #spec: RunSpec | null = null;
-  #preparation: Preparation | null = null;
-  #pool: HolderPool | null = null;
-  #kernel: KernelCount[] = [];
-  #notes: string[] = [];
-  #counting: Promise<void> = Promise.resolve();
-  #statsTimer: NodeJS.Timeout | null = null;
-  #leaseTimer: NodeJS.Timeout | null = null;
+  /** grows with each link, so that a late event of an old one is known as such */
+  #link = 0;
+  #isLinking = false;
+  #nextTryMs = 0;
+  #share: RunShare | null = null;
   #lastContactMs: number;
-  #leaseMs = Number.POSITIVE_INFINITY;
-  #quietMs = Number.POSITIVE_INFINITY;
-  #quiet = false;
-  #wasSettled = false;
+  #isQuiet = false;
+  #isOver = false;
+  #wasDone = false;
+  readonly #isStopped: () => boolean;
 
-  constructor(options: AgentOptions) {
+  constructor(options: AgentOptions, isStopped: () => boolean) {
     this.#options = options;
-    this.#lastContactMs = options.clock.monotonicMs();
+    this.#clock = options.clock;
+    this.#isStopped = isStopped;
+    this.#lastContactMs = this.#clock.monotonicMs();
     this.#over = new Promise((resolve) => {
       this.#finish = resolve;
     });
@@ -76,13 +78,54 @@ class Agent {
 
   /** Joins, serves one run, and resolves with the exit code. */
   async run(): Promise<ExitCode> {
+    await this.#join();
+    const timer = setInterval(() => this.#check(), CHECK_EVERY_MS);
+    const code = await this.#over;
+    clearInterval(timer);
+    this.#channel?.close();
+    return code;
+  }
+
+  /** The first link: tried until it holds or the time is up. A wrong key or version is not tried again. */
+  async #join(): Promise<void> {
+    const startedMs = this.#clock.monotonicMs();
+    for (;;) {
+      try {
+        await this.#connect(this.#options.joinTimeoutMs);
+        return;
+      } catch (error) {
+        const isLate = this.#clock.monotonicMs() - startedMs + RETRY_EVERY_MS > this.#options.joinTimeoutMs;
+        if (isLate || this.#isStopped() || !isUnreachable(error)) throw error;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_EVERY_MS));
+      }
+    }
+  }
+
+  async #connect(timeoutMs: number): Promise<void> {
     const { host, port, token, name } = this.#options;
-    this.#channel = await connectChannel(host, port, token, {
-      onMessage: (message) => this.#take(message),
-      onClose: () => void this.#abandon('the coordinator is gone'),
-    });
-    this.#leaseTimer = setInterval(() => this.#checkLease(), LEASE_CHECK_MS);
-    this.#send({
+    const link = ++this.#link;
+    this.#channel = null;
+    const channel = await connectChannel(
+      host,
+      port,
+      token,
+      {
+        onMessage: (message) => {
+          if (link === this.#link) this.#take(message);
+        },
+        onClose: (problem) => {
+          if (link === this.#link) this.#cut(problem);
+        },
+      },
+      timeoutMs,
+      this.#clock,
+    );
+    if (link !== this.#link || this.#isOver) {
+      channel.close();
+      return;
+    }
+    this.#channel = channel;
+    channel.send({
       type: 'hello',
       protocol: PROTOCOL_VERSION,
       name,
@@ -93,250 +136,179 @@ class Agent {
         kernel: release(),
         node: process.version,
       },
+      resume: this.#share?.identity ?? null,
     });
-    const code = await this.#over;
-    if (this.#leaseTimer !== null) clearInterval(this.#leaseTimer);
-    if (this.#statsTimer !== null) clearInterval(this.#statsTimer);
-    this.#channel.close();
-    return code;
   }
 
   /** Ends everything now: the parent or the user asks for it. */
-  abandon(why: string): Promise<void> {
-    return this.#abandon(why);
-  }
-
-  #send(message: AgentMessage): void {
-    this.#channel?.send(message);
-  }
-
-  #take(message: CoordinatorMessage): void {
-    this.#lastContactMs = this.#options.clock.monotonicMs();
-    // A rejected promise here is a bug of ours: it must end the process, and Node does that for us.
-    switch (message.type) {
-      case 'spec':
-        void this.#offer(message);
-        break;
-      case 'quota':
-        void this.#prepare(message);
-        break;
-      case 'start':
-        this.#start();
-        break;
-      case 'renew':
-        break;
-      case 'stop-opening':
-        this.#pool?.stopOpening();
-        break;
-      case 'hold':
-        this.#pool?.hold();
-        this.#counting = this.#countKernel('ramp-end');
-        break;
-      case 'stop':
-        void this.#stop();
-        break;
-    }
-  }
-
-  async #offer(message: CoordinatorMessageOf<'spec'>): Promise<void> {
-    if (this.#phase !== 'waiting') return;
-    this.#phase = 'offering';
-    this.#leaseMs = message.leaseMs;
-    this.#quietMs = message.quietMs;
-    this.#spec = message.spec as RunSpec;
-    const prepared = await prepareHost(this.#spec, this.#spec.connections);
-    if (!('plan' in prepared)) {
-      this.#refuse(prepared);
+  abandon(why: string): void {
+    if (this.#isOver) return;
+    if (this.#wasDone) {
+      this.#end(ExitCode.held);
       return;
     }
-    this.#preparation = prepared;
-    this.#send({
-      type: 'offer',
-      connectionsMax: prepared.plan.capacityMax,
-      boundBy: prepared.plan.boundBy,
-      findings: [...prepared.plan.findings],
-      sources: [...prepared.plan.addresses],
-      notes: [...prepared.notes],
-    });
-  }
-
-  #refuse(findings: readonly Finding[]): void {
-    this.#send({ type: 'refuse', findings: [...findings] });
-  }
-
-  async #prepare(quota: CoordinatorMessageOf<'quota'>): Promise<void> {
-    if (this.#phase !== 'offering' || this.#spec === null) return;
-    this.#phase = 'preparing';
-    const whole = quota.connections === this.#spec.connections ? this.#preparation : null;
-    // The offer was planned for the whole; a smaller quota may need fewer addresses and holders.
-    const prepared = whole ?? (await prepareHost(this.#spec, quota.connections));
-    if (!('plan' in prepared)) {
-      this.#refuse(prepared);
-      return;
-    }
-    const refusals = prepared.plan.findings.filter((finding) => finding.severity === 'refuse');
-    if (refusals.length > 0) {
-      this.#refuse(refusals);
-      return;
-    }
-    this.#preparation = prepared;
-    if (quota.connections > 0) {
-      this.#pool = new HolderPool({
-        entryPath: this.#options.entryPath,
-        specs: holderSpecs(this.#options.name, this.#spec, prepared.plan, quota),
-        onChange: () => this.#changed(),
-        onLoss: (note) => this.#notes.push(note),
-      });
-      if (!(await this.#pool.ready())) {
-        await this.#abandon(this.#notes.at(-1) ?? 'the holders did not start');
-        return;
-      }
-    }
-    this.#phase = 'standing-by';
-    this.#send({
-      type: 'ready',
-      sources: [...prepared.plan.addresses],
-      holders: prepared.plan.holders,
-      findings: [...prepared.plan.findings],
-      notes: [...prepared.notes],
-    });
-  }
-
-  #start(): void {
-    if (this.#phase !== 'standing-by') return;
-    this.#phase = 'running';
-    this.#pool?.start();
-    this.#statsTimer = setInterval(() => this.#report(), STATS_EVERY_MS);
-    if (this.#pool === null) this.#report();
-  }
-
-  /** Tells at once when the holders settle, so that the barrier into the hold phase is not a second late. */
-  #changed(): void {
-    if (this.#phase !== 'running' || this.#pool === null) return;
-    const settled = this.#pool.settled;
-    if (settled !== this.#wasSettled) this.#report();
-    this.#wasSettled = settled;
-  }
-
-  #report(): void {
-    const stats = this.#pool?.stats() ?? emptyStats();
-    this.#send({
-      type: 'stats',
-      stats: this.#trimmed(stats),
-      holders: this.#pool?.health() ?? [],
-      settled: this.#pool?.settled ?? true,
-      kernel: [...this.#kernel],
-    });
-  }
-
-  /** Leaves out the long tables that only the final message carries. */
-  #trimmed(stats: Stats): WireStats {
-    const sources = Object.keys(stats.openBySource).length;
-    const endpoints = Object.keys(stats.openByEndpoint).length;
-    return toWire({
-      ...stats,
-      openBySource: sources > SOURCES_EACH_SECOND_MAX ? {} : stats.openBySource,
-      openByEndpoint: endpoints > SOURCES_EACH_SECOND_MAX ? {} : stats.openByEndpoint,
-    });
-  }
-
-  /** Asks the kernel, with our own books read right after it. */
-  async #countKernel(when: KernelCount['when']): Promise<void> {
-    const [pool, preparation, spec] = [this.#pool, this.#preparation, this.#spec];
-    if (pool === null || preparation === null || spec === null) return;
-    const { plan } = preparation;
-    const counted = await countEstablished({
-      sources: plan.addresses,
-      ports: plan.ports,
-      endpoints: spec.endpoints,
-    });
-    await pool.freshReport(FRESH_REPORT_MS);
-    this.#kernel.push({
-      agent: this.#options.name,
-      when,
-      established: counted.established,
-      open: pool.stats().open,
-      method: counted.method,
-    });
-  }
-
-  /** The orderly end: count, close, tell, leave. */
-  async #stop(): Promise<void> {
-    if (this.#phase === 'closing' || this.#phase === 'over') return;
-    const wasRunning = this.#phase === 'running';
-    this.#phase = 'closing';
-    this.#pool?.stopOpening();
-    await this.#counting;
-    if (wasRunning) await this.#countKernel('hold-end');
-    // Read before closing: afterwards nothing is open by source, and every descriptor is spare.
-    const atEnd = this.#pool?.stats() ?? emptyStats();
-    const healthAtEnd = this.#pool?.health() ?? [];
-    await this.#pool?.stop(CLOSE_TIMEOUT_MS);
-    const closed = this.#pool?.stats() ?? emptyStats();
-    this.#send({
-      type: 'done',
-      stats: toWire({ ...atEnd, closed: closed.closed, bytesIn: closed.bytesIn, bytesOut: closed.bytesOut }),
-      holders: healthAtEnd,
-      kernel: [...this.#kernel],
-      notes: [...this.#notes],
-    });
-    this.#end(ExitCode.held);
-  }
-
-  /** The disorderly end: nobody is left to report to, or we must go. */
-  async #abandon(why: string): Promise<void> {
-    if (this.#phase === 'over') return;
-    if (this.#phase === 'closing') {
-      this.#pool?.kill();
-      this.#end(ExitCode.incomplete);
-      return;
-    }
-    this.#phase = 'closing';
     this.#options.onNote(`agent ${this.#options.name}: ${why}; closing everything`);
-    this.#pool?.kill();
+    if (this.#share !== null) {
+      this.#savePartial(why);
+      this.#share.abandon();
+    }
     this.#end(ExitCode.incomplete);
   }
 
+  #savePartial(why: string): void {
+    const { partialReportPath, name, clock, onNote } = this.#options;
+    if (partialReportPath === null || this.#share === null) return;
+    const path = writePartialReport(partialReportPath, {
+      agent: name,
+      why,
+      ...this.#share.identity,
+      writtenAt: new Date(clock.wallMs()).toISOString(),
+      ...this.#share.partial(),
+    });
+    if (path !== null) onNote(`agent ${name}: its last stats are in ${path}`);
+  }
+
+  #take(message: CoordinatorMessage): void {
+    this.#lastContactMs = this.#clock.monotonicMs();
+    if (this.#isQuiet) {
+      this.#isQuiet = false;
+      this.#share?.resume();
+    }
+    if (message.type === 'spec' && this.#share === null) {
+      const { ownSources, ownHolders } = this.#options;
+      const { spec } = message;
+      const own = {
+        ...spec,
+        sources: (ownSources ?? spec.sources) as typeof spec.sources,
+        holders: ownHolders ?? spec.holders,
+      };
+      this.#share = new RunShare(
+        { ...message, spec: own },
+        {
+          agent: this.#options.name,
+          entryPath: this.#options.entryPath,
+          allowance: this.#options.allowance,
+          send: (reply) => this.#channel?.send(reply),
+          onOver: () => this.#shareOver(),
+        },
+      );
+      void this.#share.offer();
+      return;
+    }
+    if (message.type === 'resumed') {
+      this.#share?.resend();
+      return;
+    }
+    this.#share?.take(message);
+  }
+
+  /** Everything is closed and told; the coordinator closes the channel once it has read that. */
+  #shareOver(): void {
+    if (this.#isOver) return;
+    this.#wasDone = true;
+  }
+
+  /** The channel is gone: the end after a run, otherwise a cut that may heal within the lease. */
+  #cut(problem: string | null): void {
+    this.#channel = null;
+    if (this.#wasDone) {
+      this.#end(ExitCode.held);
+      return;
+    }
+    if (this.#share === null || this.#isStopped()) {
+      if (problem !== null)
+        this.#options.onNote(`agent ${this.#options.name}: the coordinator said: ${problem}`);
+      this.#end(ExitCode.incomplete);
+      return;
+    }
+    this.#nextTryMs = 0;
+  }
+
   #end(code: ExitCode): void {
-    this.#phase = 'over';
+    if (this.#isOver) return;
+    this.#isOver = true;
     this.#finish(code);
   }
 
-  /** The lease, by our own monotonic clock: stop opening when it is quiet, close everything when it is over. */
-  #checkLease(): void {
-    const silentMs = this.#options.clock.monotonicMs() - this.#lastContactMs;
-    if (silentMs > this.#leaseMs) {
-      void this.#abandon(`no contact for ${Math.round(silentMs / 1000)} s`);
+  /** Four times a second: the lease, and a new link when the old one is silent. */
+  #check(): void {
+    const nowMs = this.#clock.monotonicMs();
+    const silentMs = nowMs - this.#lastContactMs;
+    const share = this.#share;
+    if (share === null) {
+      if (silentMs > this.#options.joinTimeoutMs) this.abandon('the coordinator said nothing after hello');
       return;
     }
-    if (silentMs > this.#quietMs && !this.#quiet) {
-      this.#quiet = true;
-      this.#pool?.stopOpening();
+    if (silentMs > share.leaseMs - LEASE_MARGIN_MS) {
+      this.abandon(`no contact with the coordinator for ${Math.round(silentMs / 1000)} s`);
+      return;
+    }
+    if (silentMs > share.quietMs && !this.#isQuiet) {
+      this.#isQuiet = true;
+      share.pause();
+    }
+    const isSilent = this.#channel === null || silentMs > RELINK_AFTER_MS;
+    if (isSilent && !this.#isLinking && nowMs >= this.#nextTryMs) void this.#relink(nowMs);
+  }
+
+  async #relink(nowMs: number): Promise<void> {
+    this.#isLinking = true;
+    this.#nextTryMs = nowMs + RETRY_EVERY_MS;
+    this.#channel?.close();
+    try {
+      await this.#connect(RELINK_TIMEOUT_MS);
+      // A link that brings nothing is tried for as long as a new one would take.
+      this.#nextTryMs = this.#clock.monotonicMs() + RELINK_TIMEOUT_MS;
+    } catch {
+      // Not there yet: the lease decides how long we try.
+    } finally {
+      this.#isLinking = false;
     }
   }
 }
 
-type WireStats = Extract<AgentMessage, { type: 'stats' }>['stats'];
-
-/** Stats as the schema types them: plain mutable records; the values are the same. */
-function toWire(stats: Stats): WireStats {
-  return stats as unknown as WireStats;
+/** Whether an error of joining says that nobody is there yet, so that trying again makes sense. */
+function isUnreachable(error: unknown): boolean {
+  const cause = error instanceof BenchError ? (error.cause as NodeJS.ErrnoException | undefined) : undefined;
+  return ['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'EAI_AGAIN', 'ENOTFOUND'].includes(
+    cause?.code ?? '',
+  );
 }
 
 /**
- * Joins a coordinator and serves one run.
+ * Joins a coordinator and serves one run, or with `stay` one after the other.
  *
- * Ends by itself when the run is over, when the coordinator is gone, or when the parent that forked it is gone.
+ * Ends by itself when the run is over, when the lease is over, when the parent that forked it is gone, or when
+ * `stopWhen` says so.
+ * @param stopWhen given a function that ends the agent with a reason; for a parent's end of input
  * @returns the exit code of the process: 0 after an orderly end, 4 otherwise
  * @throws BenchError (control-channel, exit 4) when it cannot join
  */
-export async function runAgent(options: AgentOptions): Promise<ExitCode> {
+export async function runAgent(
+  options: AgentOptions,
+  stopWhen: (stop: (why: string) => void) => void = () => {},
+): Promise<ExitCode> {
   assert(options.name.length > 0, 'an agent has a name');
-  const agent = new Agent(options);
+  let current: Agent | null = null;
+  let stopped: string | null = null;
+  const stop = (why: string): void => {
+    stopped ??= why;
+    current?.abandon(why);
+  };
   // The local agent is forked by the CLI: when that dies, the pipe closes within milliseconds.
-  process.on('disconnect', () => void agent.abandon('the process that started this agent is gone'));
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(signal, () => void agent.abandon(`got ${signal}`));
+  process.on('disconnect', () => stop('the process that started this agent is gone'));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(signal, () => stop(`got ${signal}`));
+  stopWhen(stop);
+  for (;;) {
+    current = new Agent(options, () => stopped !== null);
+    try {
+      const code = await current.run();
+      if (!options.stay || stopped !== null) return code;
+    } catch (error) {
+      const isFatal = !(error instanceof BenchError) || error.code !== ErrorCode.controlChannel;
+      if (!options.stay || stopped !== null || isFatal) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, RETRY_EVERY_MS));
   }
-  return agent.run();
 }

@@ -2,7 +2,6 @@
  * Owns the holder processes of one agent: forking them, their last stats, their loss.
  * Must never own a target socket, and never leave a holder behind.
  */
-import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
 import {
   type AgentToHolder,
@@ -22,6 +21,7 @@ interface HolderEntry {
   readonly spec: HolderSpec;
   readonly process: ChildProcess;
   ready: boolean;
+  started: boolean;
   settled: boolean;
   finished: boolean;
   lost: boolean;
@@ -36,8 +36,8 @@ export interface HolderPoolOptions {
   readonly specs: readonly HolderSpec[];
   /** after every message or loss that changes what `stats()` or `settled` says */
   readonly onChange: () => void;
-  /** a holder that died unasked; told once each, in words */
-  readonly onLoss: (note: string) => void;
+  /** a holder that died unasked, or that has something to say; in words */
+  readonly onNote: (note: string) => void;
 }
 
 /** The holders of one quota. */
@@ -75,6 +75,7 @@ export class HolderPool {
       spec,
       process: child,
       ready: false,
+      started: false,
       settled: false,
       finished: false,
       lost: false,
@@ -117,8 +118,11 @@ export class HolderPool {
         entry.settled = true;
         entry.finished = true;
         break;
+      case 'warning':
+        this.#options.onNote(`holder ${entry.spec.id}: ${message.message}`);
+        break;
       case 'failed':
-        this.#options.onLoss(`holder ${entry.spec.id}: ${message.message}`);
+        this.#options.onNote(`holder ${entry.spec.id}: ${message.message}`);
         break;
     }
     this.#changed();
@@ -131,7 +135,7 @@ export class HolderPool {
     entry.settled = true;
     entry.stats = withAllLost(entry.stats, DropReason.holderLost, entry.spec.connections);
     if (!this.#stopping) {
-      this.#options.onLoss(`holder ${entry.spec.id} (pid ${entry.process.pid}) was lost: ${how}`);
+      this.#options.onNote(`holder ${entry.spec.id} (pid ${entry.process.pid}) was lost: ${how}`);
     }
     this.#changed();
   }
@@ -164,14 +168,40 @@ export class HolderPool {
     return this.#holders.every((entry) => entry.ready && !entry.lost);
   }
 
-  /** All holders begin to connect. */
+  /** All holders that have not begun to connect do so now. */
   start(): void {
-    this.#sendAll({ type: 'start' });
+    for (const entry of this.#holders) {
+      if (!entry.started) this.#send(entry, { type: 'start' });
+      entry.started = true;
+    }
   }
 
-  /** The ramp is over: `openMin` counts from now. */
+  /** The ramp is over: `openMin` counts from now, in every holder that does not count it yet. */
   hold(): void {
     this.#sendAll({ type: 'hold' });
+  }
+
+  /** Further holders for a quota that grew; they open nothing before the next `start`. */
+  add(specs: readonly HolderSpec[]): void {
+    for (const spec of specs) this.#holders.push(this.#fork(spec));
+  }
+
+  get size(): number {
+    return this.#holders.length;
+  }
+
+  /** The first tuple index that no holder has. */
+  get tuplesEnd(): number {
+    return Math.max(0, ...this.#holders.map((entry) => entry.spec.sliceTo));
+  }
+
+  /** Opens nothing until `resume`; what is open stays open. */
+  pause(): void {
+    this.#sendAll({ type: 'pause' });
+  }
+
+  resume(): void {
+    this.#sendAll({ type: 'resume' });
   }
 
   /** What is not open yet is given up. */
@@ -224,7 +254,6 @@ export class HolderPool {
 
   /** Whether no holder has anything left to open. */
   get settled(): boolean {
-    assert(this.#holders.length > 0);
     return this.#holders.every((entry) => entry.settled);
   }
 }

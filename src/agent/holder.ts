@@ -33,8 +33,8 @@ class Holder {
     try {
       this.#take(message as AgentToHolder);
     } catch (error) {
-      this.#send({ type: 'failed', message: error instanceof Error ? error.message : String(error) });
-      this.leave();
+      const text = error instanceof Error ? error.message : String(error);
+      this.#send({ type: 'failed', message: text }, this.leave);
     }
   };
 
@@ -52,6 +52,12 @@ class Holder {
         break;
       case 'hold':
         this.#engine?.markHold();
+        break;
+      case 'pause':
+        this.#engine?.pause();
+        break;
+      case 'resume':
+        this.#engine?.resume();
         break;
       case 'stop-opening':
         this.#engine?.stopOpening();
@@ -98,7 +104,7 @@ class Holder {
       alive: true,
       cpuUserMs: cpu.user / 1_000,
       cpuSystemMs: cpu.system / 1_000,
-      residentBytes: process.memoryUsage.rss(),
+      residentBytes: residentBytes(),
       loopLagMsMax: this.#engine?.loopLagMsMax ?? 0,
       descriptorsUsed: this.#descriptorsOwn + (this.#engine?.descriptorsUsed ?? 0),
       descriptorsMax: descriptorsMax(),
@@ -121,8 +127,20 @@ class Holder {
     if (this.#reportTimer !== null) clearInterval(this.#reportTimer);
     this.#engine?.end();
     process.off('message', this.onMessage);
-    if (process.connected) process.disconnect();
+    // Not at once: Node cannot close the channel in the middle of handing a message out.
+    setImmediate(() => {
+      if (process.connected) process.disconnect();
+    });
   };
+}
+
+/** Resident bytes now; the highest so far when no descriptor is left to read them from /proc with. */
+function residentBytes(): number {
+  try {
+    return process.memoryUsage.rss();
+  } catch {
+    return process.resourceUsage().maxRSS * 1_024;
+  }
 }
 
 /**

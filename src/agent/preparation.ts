@@ -2,9 +2,10 @@
  * Owns what an agent finds out about its host before anything is opened: facts, sources, plan, findings.
  * Must never open a connection to the target.
  */
-import { type HostPlan, planHost } from '../core/host-plan.ts';
+import { holdersFor } from '../core/cost.ts';
 import { BenchError } from '../core/errors.ts';
 import type { Finding } from '../core/finding.ts';
+import { type HostPlan, planHost } from '../core/host-plan.ts';
 import { splitEvenly, splitPending, splitRate } from '../core/quota.ts';
 import type { HolderSpec, RunSpec } from '../core/run-spec.ts';
 import { slicesOf } from '../core/tuple-space.ts';
@@ -47,27 +48,39 @@ export async function prepareHost(spec: RunSpec, wanted: number): Promise<Prepar
   }
 }
 
+/** Where further holders of a grown quota go: behind the tuples and the numbers that are taken. */
+export interface Placement {
+  readonly tuplesFrom: number;
+  readonly indexFrom: number;
+}
+
 /**
  * Splits an agent's quota over its holders: disjoint slices, quotas that sum to the whole.
  * @param share connections, rate and pending cap of this agent
+ * @param keepFree tuples that no holder gets now, for a quota that may grow
  */
 export function holderSpecs(
   agent: string,
   spec: RunSpec,
   plan: HostPlan,
   share: { connections: number; ratePerSec: number | null; pendingMax: number },
+  keepFree: number,
+  placement: Placement = { tuplesFrom: 0, indexFrom: 0 },
 ): HolderSpec[] {
-  const quotas = splitEvenly(share.connections, plan.holders);
+  const holders = holdersFor(share.connections, plan.shape);
+  const quotas = splitEvenly(share.connections, holders);
   const rates = splitRate(share.ratePerSec, quotas);
   const pendings = splitPending(share.pendingMax, quotas);
-  const slices = slicesOf(plan.tuples, quotas);
+  // The slice behind the last holder's is nobody's: a quota that grows takes its tuples from there.
+  const tuples = plan.tuples - placement.tuplesFrom;
+  const slices = slicesOf(tuples, [...quotas, Math.min(keepFree, tuples - share.connections)]);
   return quotas.map((connections, index) => ({
-    id: `${agent}/${index + 1}`,
+    id: `${agent}/${placement.indexFrom + index + 1}`,
     addresses: plan.addresses,
     ports: plan.ports,
     endpoints: spec.endpoints,
-    sliceFrom: slices[index]!.from,
-    sliceTo: slices[index]!.to,
+    sliceFrom: placement.tuplesFrom + slices[index]!.from,
+    sliceTo: placement.tuplesFrom + slices[index]!.to,
     connections,
     ratePerSec: rates[index]!,
     pendingMax: pendings[index]!,

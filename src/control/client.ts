@@ -5,15 +5,13 @@
 import { isIP } from 'node:net';
 import { connect, type TLSSocket } from 'node:tls';
 import { WebSocket } from 'ws';
+import type { Clock } from '../core/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
 import { type Channel, type ChannelEvents, wrapSocket } from './channel.ts';
 import { decodeCoordinatorMessage } from './codec.ts';
 import { type AgentMessage, type CoordinatorMessage, MESSAGE_BYTES_MAX } from './message.ts';
 import { AGENT_PATH, TLS_CIPHERS, TLS_VERSION } from './tls.ts';
 import type { Token } from './token.ts';
-
-/** How long the TCP connect, the TLS handshake and the upgrade may take together. */
-const CONNECT_TIMEOUT_MS = 10_000;
 
 function failure(host: string, port: number, error: Error): BenchError {
   return new BenchError(
@@ -25,9 +23,14 @@ function failure(host: string, port: number, error: Error): BenchError {
   );
 }
 
+function timeoutError(timeoutMs: number): NodeJS.ErrnoException {
+  return Object.assign(new Error(`no answer in ${timeoutMs / 1000} s`), { code: 'ETIMEDOUT' });
+}
+
 /**
  * Opens a control channel.
  * @param events told about everything that comes
+ * @param timeoutMs for the TCP connect, the TLS handshake and the upgrade together
  * @returns the channel, open
  * @throws BenchError (control-channel, exit 4) when the coordinator cannot be reached or the key is wrong
  */
@@ -36,6 +39,8 @@ export function connectChannel(
   port: number,
   token: Token,
   events: ChannelEvents<CoordinatorMessage>,
+  timeoutMs: number,
+  clock: Clock,
 ): Promise<Channel<AgentMessage>> {
   return new Promise((resolve, reject) => {
     const tls: TLSSocket = connect({
@@ -48,7 +53,7 @@ export function connectChannel(
       // The key proves the coordinator: there is no certificate whose name could be compared.
       checkServerIdentity: () => undefined,
     });
-    const timer = setTimeout(() => tls.destroy(new Error('no answer in 10 s')), CONNECT_TIMEOUT_MS);
+    const timer = setTimeout(() => tls.destroy(timeoutError(timeoutMs)), timeoutMs);
     const fail = (error: Error): void => {
       clearTimeout(timer);
       tls.destroy();
@@ -66,7 +71,11 @@ export function connectChannel(
       socket.once('open', () => {
         clearTimeout(timer);
         socket.off('error', fail);
-        resolve(wrapSocket<AgentMessage, CoordinatorMessage>(socket, decodeCoordinatorMessage, events));
+        resolve(
+          wrapSocket<AgentMessage, CoordinatorMessage>(socket, decodeCoordinatorMessage, events, () =>
+            clock.monotonicMs(),
+          ),
+        );
       });
     });
   });

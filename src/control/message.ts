@@ -11,12 +11,14 @@
  *   agent <-- coordinator : start         barrier: everyone is ready
  *   agent --> coordinator : stats         cumulative, every second; doubles as a heartbeat
  *   agent <-- coordinator : renew         extends the lease, every second
+ *   agent <-- coordinator : resumed       (after a cut, for hello with resume) go on
  *   agent <-- coordinator : stop-opening  the ramp has stalled: give up what is not open yet
  *   agent <-- coordinator : hold          the ramp is over everywhere: `held` counts from now
  *   agent <-- coordinator : stop          reason
  *   agent --> coordinator : done          final stats
  */
 import * as v from 'valibot';
+import { ALIAS_LEASE_MAX_MS, ALIAS_LEASE_MIN_MS, DEVICE_NAME_PATTERN, PREFIXES_MAX } from '../core/alias.ts';
 
 /** Major differences are refused; see docs/PROTOCOL.md. */
 export const PROTOCOL_VERSION = '1.0';
@@ -49,6 +51,8 @@ const portRange = v.pipe(
 
 const endpoint = v.strictObject({ address, port, family: v.picklist([4, 6]) });
 
+const deviceName = v.pipe(v.string(), v.regex(DEVICE_NAME_PATTERN));
+
 const runSpec = v.strictObject({
   endpoints: v.pipe(v.array(endpoint), v.minLength(1), v.maxLength(ENDPOINTS_MAX)),
   protocol: v.picklist(['tcp', 'echo']),
@@ -63,6 +67,9 @@ const runSpec = v.strictObject({
   sources: v.strictObject({
     addresses: v.pipe(v.array(v.pipe(v.string(), v.maxLength(256))), v.maxLength(ADDRESSES_MAX)),
     ports: v.nullable(v.pipe(v.array(portRange), v.maxLength(1_024))),
+    aliasDevice: v.nullable(deviceName),
+    aliasLeaseMs: v.pipe(count, v.minValue(ALIAS_LEASE_MIN_MS), v.maxValue(ALIAS_LEASE_MAX_MS)),
+    prefixes: v.pipe(v.array(v.pipe(v.string(), v.maxLength(64))), v.maxLength(PREFIXES_MAX)),
   }),
   holders: v.nullable(v.pipe(count, v.minValue(1), v.maxValue(HOLDERS_MAX))),
 });
@@ -142,6 +149,8 @@ export const agentMessageSchema = v.variant('type', [
       kernel: v.pipe(v.string(), v.maxLength(256)),
       node: v.pipe(v.string(), v.maxLength(64)),
     }),
+    /** after a cut: the share that this agent still carries */
+    resume: v.nullable(v.strictObject({ runId: name, epoch: count })),
   }),
   v.strictObject({
     type: v.literal('offer'),
@@ -159,9 +168,18 @@ export const agentMessageSchema = v.variant('type', [
     notes: v.pipe(v.array(line), v.maxLength(64)),
   }),
   v.strictObject({ type: v.literal('refuse'), findings }),
-  v.strictObject({ type: v.literal('stats'), stats, holders, settled: v.boolean(), kernel }),
+  v.strictObject({
+    type: v.literal('stats'),
+    epoch: count,
+    quota: count,
+    stats,
+    holders,
+    settled: v.boolean(),
+    kernel,
+  }),
   v.strictObject({
     type: v.literal('done'),
+    epoch: count,
     stats,
     holders,
     kernel,
@@ -173,8 +191,12 @@ export const agentMessageSchema = v.variant('type', [
 export const coordinatorMessageSchema = v.variant('type', [
   v.strictObject({
     type: v.literal('spec'),
+    runId: name,
+    /** grows with each agent that joins: one that comes back after its lease gets a new one */
+    epoch: count,
     spec: runSpec,
-    agentsExpected: v.pipe(count, v.minValue(1)),
+    /** a lost agent's quota may come on top later: leave tuples free for it */
+    mayGrow: v.boolean(),
     leaseMs: v.pipe(amount, v.gtValue(0)),
     quietMs: v.pipe(amount, v.gtValue(0)),
   }),
@@ -186,6 +208,7 @@ export const coordinatorMessageSchema = v.variant('type', [
   }),
   v.strictObject({ type: v.literal('start') }),
   v.strictObject({ type: v.literal('renew') }),
+  v.strictObject({ type: v.literal('resumed') }),
   v.strictObject({ type: v.literal('stop-opening') }),
   v.strictObject({ type: v.literal('hold') }),
   v.strictObject({ type: v.literal('stop'), reason: name }),

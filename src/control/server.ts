@@ -6,6 +6,7 @@ import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { type WebSocket, WebSocketServer } from 'ws';
+import type { Clock } from '../core/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
 import { type Channel, type ChannelEvents, wrapSocket } from './channel.ts';
 import { decodeAgentMessage } from './codec.ts';
@@ -17,6 +18,7 @@ import {
   PROTOCOL_VERSION,
 } from './message.ts';
 import { AGENT_PATH, TLS_CIPHERS, TLS_VERSION } from './tls.ts';
+import { claimsOf } from './token.ts';
 
 /** How long a socket may stay without a complete request, and a channel without its hello. */
 const HEADERS_TIMEOUT_MS = 3_000;
@@ -27,13 +29,21 @@ const HELLO_TIMEOUT_MS = 5_000;
 const SOCKETS_MAX = 10_000;
 
 /** Why something that knocked was not let in; counted, never logged per stranger. */
-export type StrangerReason = 'tls' | 'http' | 'hello-late' | 'malformed' | 'version' | 'first-not-hello';
+export type StrangerReason =
+  | 'tls'
+  | 'http'
+  | 'hello-late'
+  | 'malformed'
+  | 'version'
+  | 'first-not-hello'
+  | 'name';
 
 export interface ControlServerOptions {
+  readonly clock: Clock;
   readonly host: string;
   /** 0: a free port */
   readonly port: number;
-  /** the key of an identity, or null for a stranger */
+  /** the key of a PSK identity, or null for a stranger */
   readonly keyFor: (identity: string) => Buffer | null;
   /**
    * An agent that proved its key and said hello.
@@ -51,12 +61,16 @@ export class ControlServer {
   readonly #options: ControlServerOptions;
   readonly #https: Server;
   readonly #sockets: WebSocketServer;
+  /** who each socket proved to be; forgotten with the socket */
+  readonly #identities = new WeakMap<object, string>();
 
   constructor(options: ControlServerOptions) {
     this.#options = options;
     this.#https = createServer({
-      // Node's types ask for a socket argument that this rule does not need.
-      pskCallback: (_socket: TLSSocket, identity: string) => options.keyFor(identity),
+      pskCallback: (socket: TLSSocket, identity: string) => {
+        this.#identities.set(socket, identity);
+        return options.keyFor(identity);
+      },
       minVersion: TLS_VERSION,
       ciphers: TLS_CIPHERS,
       handshakeTimeout: HEADERS_TIMEOUT_MS,
@@ -87,7 +101,9 @@ export class ControlServer {
       options.onStranger('http');
       socket.destroy();
     });
-    this.#sockets.on('connection', (socket) => this.#greet(socket));
+    this.#sockets.on('connection', (socket, request) => {
+      this.#greet(socket, this.#identities.get(request.socket) ?? '');
+    });
   }
 
   /**
@@ -117,43 +133,41 @@ export class ControlServer {
     });
   }
 
-  /** The first message must be a hello of our major version, in time. */
-  #greet(socket: WebSocket): void {
-    const { onAgent, onStranger } = this.#options;
+  /** The first message must be a hello of our major version, in time, under the name that the token carries. */
+  #greet(socket: WebSocket, identity: string): void {
+    const { onAgent, onStranger, clock } = this.#options;
     let inner: ChannelEvents<AgentMessage> | null = null;
+    let isRefused = false;
     const refuse = (reason: StrangerReason, text: string): void => {
+      isRefused = true;
       onStranger(reason);
-      socket.close(1008, text);
-      setTimeout(() => socket.terminate(), 1_000).unref();
+      channel.close(text);
     };
     const deadline = setTimeout(() => refuse('hello-late', 'no hello in time'), HELLO_TIMEOUT_MS);
-    let refused = false;
-    const channel = wrapSocket<CoordinatorMessage, AgentMessage>(socket, decodeAgentMessage, {
-      onMessage: (message) => {
-        if (inner !== null) {
-          inner.onMessage(message);
-          return;
-        }
-        if (refused) return;
-        clearTimeout(deadline);
-        if (message.type !== 'hello') {
-          refused = true;
-          refuse('first-not-hello', 'the first message must be hello');
-          return;
-        }
-        if (message.protocol.split('.')[0] !== PROTOCOL_VERSION.split('.')[0]) {
-          refused = true;
-          refuse('version', `protocol ${message.protocol} here ${PROTOCOL_VERSION}`);
-          return;
-        }
-        inner = onAgent(channel, message);
+    const channel = wrapSocket<CoordinatorMessage, AgentMessage>(
+      socket,
+      decodeAgentMessage,
+      {
+        onMessage: (message) => {
+          if (isRefused) return;
+          if (inner !== null) {
+            if (message.type === 'hello') refuse('malformed', 'a second hello');
+            else inner.onMessage(message);
+            return;
+          }
+          clearTimeout(deadline);
+          const refusal = refusalOf(message, identity);
+          if (refusal !== null) refuse(refusal.reason, refusal.text);
+          else inner = onAgent(channel, message as AgentMessageOf<'hello'>);
+        },
+        onClose: (problem) => {
+          clearTimeout(deadline);
+          if (problem !== null && !isRefused) onStranger('malformed');
+          inner?.onClose(problem);
+        },
       },
-      onClose: (problem) => {
-        clearTimeout(deadline);
-        if (inner !== null) inner.onClose(problem);
-        else if (problem !== null && !refused) onStranger('malformed');
-      },
-    });
+      () => clock.monotonicMs(),
+    );
   }
 
   /** Closes every channel and stops listening. */
@@ -165,4 +179,23 @@ export class ControlServer {
       this.#https.closeAllConnections();
     });
   }
+}
+
+/** Why a first message is not taken; null when it is a good hello. */
+function refusalOf(
+  message: AgentMessage,
+  identity: string,
+): { readonly reason: StrangerReason; readonly text: string } | null {
+  if (message.type !== 'hello') return { reason: 'first-not-hello', text: 'the first message must be hello' };
+  if (message.protocol.split('.')[0] !== PROTOCOL_VERSION.split('.')[0]) {
+    return {
+      reason: 'version',
+      text: `this coordinator speaks protocol ${PROTOCOL_VERSION}, the agent ${message.protocol}`,
+    };
+  }
+  const claims = claimsOf(identity);
+  if (claims !== null && claims.name !== message.name) {
+    return { reason: 'name', text: `the token is for an agent named ${claims.name}` };
+  }
+  return null;
 }

@@ -3,6 +3,7 @@
  * Must never decide what the run does next (core/run-state.ts).
  */
 
+import type { AgentMessageOf } from '../control/message.ts';
 import type { Finding } from '../core/finding.ts';
 import { withAllLost } from '../core/loss.ts';
 import { DropReason, totalOf } from '../core/outcome.ts';
@@ -27,6 +28,18 @@ export class AgentBooks {
 
   constructor(name: string) {
     this.name = name;
+  }
+
+  offered(offer: AgentMessageOf<'offer'>): void {
+    this.capacity = offer.connectionsMax;
+    this.boundBy = offer.boundBy;
+    this.prepared(offer);
+  }
+
+  prepared(ready: AgentMessageOf<'offer'> | AgentMessageOf<'ready'>): void {
+    this.sources = ready.sources;
+    this.findings = ready.findings;
+    this.notes = ready.notes;
   }
 
   /** Moves everything that it held to `dropped: agent-lost`. */

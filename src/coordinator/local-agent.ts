@@ -7,32 +7,51 @@ import { formatToken, type Token } from '../control/token.ts';
 
 /** The environment variable that carries an agent's token. */
 const TOKEN_VARIABLE = 'C100K_TOKEN';
+/** How long the agent may take to end after its channel was closed. */
+const END_TIMEOUT_MS = 2_000;
 
 export interface LocalAgentOptions {
   readonly entryPath: string;
   readonly name: string;
+  readonly host: string;
   readonly port: number;
   readonly token: Token;
   /** once, when the process is gone, however it ended */
   readonly onExit: (how: string) => void;
 }
 
-/** Forks the local agent; resolves never: the agent joins by itself. */
-export function forkLocalAgent(options: LocalAgentOptions): ChildProcess {
-  const { entryPath, name, port, token } = options;
-  const child = fork(entryPath, ['agent', '--join', `127.0.0.1:${port}`, '--name', name], {
-    // Its own process group: Ctrl-C in the terminal must reach the CLI alone, which then drains in order.
-    detached: true,
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    env: { ...process.env, [TOKEN_VARIABLE]: formatToken(token) },
-  });
-  let exited = false;
-  const exit = (how: string): void => {
-    if (exited) return;
-    exited = true;
-    options.onExit(how);
-  };
-  child.on('error', (error) => exit(error.message));
-  child.on('exit', (code, signal) => exit(signal === null ? `exited with ${code}` : `killed by ${signal}`));
-  return child;
+/** The forked agent. It joins by itself. */
+export class LocalAgent {
+  readonly #process: ChildProcess;
+  #isGone = false;
+
+  constructor(options: LocalAgentOptions) {
+    const { entryPath, name, host, port, token, onExit } = options;
+    const join = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+    this.#process = fork(entryPath, ['agent', '--join', join, '--name', name], {
+      // Its own process group: Ctrl-C in the terminal must reach the CLI alone, which then drains in order.
+      detached: true,
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+      env: { ...process.env, [TOKEN_VARIABLE]: formatToken(token) },
+    });
+    const gone = (how: string): void => {
+      if (this.#isGone) return;
+      this.#isGone = true;
+      onExit(how);
+    };
+    this.#process.on('error', (error) => gone(error.message));
+    this.#process.on('exit', (code, signal) =>
+      gone(signal === null ? `exited with ${code}` : `killed by ${signal}`),
+    );
+  }
+
+  /** Waits for its end, which its closed channel brings about; one that does not end is killed. */
+  async reap(): Promise<void> {
+    if (this.#isGone) return;
+    const exited = new Promise<void>((resolve) => this.#process.once('exit', () => resolve()));
+    if (this.#process.connected) this.#process.disconnect();
+    const killer = setTimeout(() => this.#process.kill('SIGKILL'), END_TIMEOUT_MS);
+    await exited;
+    clearTimeout(killer);
+  }
 }

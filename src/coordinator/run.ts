@@ -2,20 +2,21 @@
  * Owns the shell of a run: feeds the reducer (core/run-state.ts) with what happens and carries out what it says.
  * Must never decide anything itself, and never print.
  */
-import type { ChildProcess } from 'node:child_process';
-import type { Channel } from '../control/channel.ts';
+import { randomUUID } from 'node:crypto';
+import type { Channel, ChannelEvents } from '../control/channel.ts';
 import type { AgentMessage, AgentMessageOf, CoordinatorMessage } from '../control/message.ts';
 import { ControlServer, type StrangerReason } from '../control/server.ts';
-import { generateToken, type Token } from '../control/token.ts';
+import { agentToken, keyOf, type Token } from '../control/token.ts';
 import type { Clock } from '../core/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
 import { totalOf } from '../core/outcome.ts';
-import type { Phase, Progress } from '../core/progress.ts';
+import type { Progress } from '../core/progress.ts';
 import type { RunReport } from '../core/report.ts';
 import type { RunSpec } from '../core/run-spec.ts';
 import {
   type EndReason,
   initialRunState,
+  type LossPolicy,
   type RunCommand,
   type RunEvent,
   type RunPlan,
@@ -25,20 +26,29 @@ import {
 import type { Stats } from '../core/stats.ts';
 import { EMPTY_TIMELINE, withPoint } from '../core/timeline.ts';
 import { AgentBooks, totalProgress } from './agent-books.ts';
-import { forkLocalAgent } from './local-agent.ts';
-import { holdersCpuMs, makeReport } from './run-report.ts';
+import { type AgentSession, AgentSessions } from './agent-session.ts';
+import { LocalAgent } from './local-agent.ts';
+import { holdersCpuMs, makeReport, type RunFacts } from './run-report.ts';
+import { SshAgents, type SshAgentsOptions } from './ssh-agents.ts';
 
-/** An agent without contact stops opening after the first, closes everything after the second. */
+/** An agent without contact opens nothing after the first, and has closed everything after the second. */
 const QUIET_MS = 5_000;
 const LEASE_MS = 15_000;
 /** The coordinator waits longer than the agent: connections never have two owners, whatever the clocks say. */
 const LEASE_MARGIN_MS = 5_000;
 const TICK_MS = 1_000;
-const GATHER_MS = 60_000;
-const PREPARE_MS = 60_000;
-const DRAIN_MS = 45_000;
+const PREPARE_MS = 120_000;
+const DRAIN_MS = 60_000;
 const STALL_MS_MIN = 10_000;
 const LOCAL_AGENT = 'local';
+
+/** One message of the run, for tests that check its history. */
+export interface RecordedMessage {
+  readonly atMs: number;
+  readonly agent: string;
+  readonly epoch: number;
+  readonly message: AgentMessage | CoordinatorMessage;
+}
 
 export interface RunOptions {
   readonly spec: RunSpec;
@@ -48,9 +58,24 @@ export interface RunOptions {
   readonly entryPath: string;
   readonly toolVersion: string;
   readonly clock: Clock;
+  /** where agents join; port 0: a free one */
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly token: Token;
+  /** whether this host takes a quota too */
+  readonly hasLocalAgent: boolean;
+  /** agents that join from elsewhere, those started by ssh included */
+  readonly remoteAgents: number;
+  readonly waitAgentsMs: number;
+  readonly onAgentLoss: LossPolicy;
+  /** null: none */
+  readonly ssh: SshAgentsOptions | null;
   readonly onProgress: (progress: Progress) => void;
   /** one line for a person */
   readonly onNote: (line: string) => void;
+  /** the control channel listens */
+  readonly onListening: (address: { host: string; port: number }) => void;
+  /** every quota, stats and other message, in order */
+  readonly onRecord?: (entry: RecordedMessage) => void;
 }
 
 /** The silence after which a ramp counts as stalled: two connect timeouts, or ten intervals of a slow rate. */
@@ -59,18 +84,20 @@ function stallMsOf(spec: RunSpec): number {
   return Math.max(STALL_MS_MIN, 2 * spec.connectTimeoutMs, slow);
 }
 
-function planOf(spec: RunSpec): RunPlan {
+function planOf(options: RunOptions): RunPlan {
+  const { spec } = options;
   return {
     connections: spec.connections,
     ratePerSec: spec.ratePerSec,
     pendingMax: spec.pendingMax,
     holdMs: spec.holdMs,
-    agentsExpected: 1,
-    gatherMs: GATHER_MS,
+    agentsExpected: options.remoteAgents + (options.hasLocalAgent ? 1 : 0),
+    gatherMs: options.waitAgentsMs,
     prepareMs: PREPARE_MS,
     stallMs: stallMsOf(spec),
     drainMs: DRAIN_MS,
     leaseMs: LEASE_MS + LEASE_MARGIN_MS,
+    onAgentLoss: options.onAgentLoss,
   };
 }
 
@@ -78,10 +105,10 @@ function planOf(spec: RunSpec): RunPlan {
 export class Run {
   readonly #options: RunOptions;
   readonly #clock: Clock;
-  readonly #token: Token = generateToken(LOCAL_AGENT);
-  readonly #channels = new Map<string, Channel<CoordinatorMessage>>();
-  readonly #books = new Map<string, AgentBooks>();
+  readonly #runId = randomUUID();
+  readonly #sessions = new AgentSessions();
   readonly #strangers = new Map<StrangerReason, number>();
+  readonly #notes: string[] = [];
   readonly #startedMs: number;
   readonly #startedWallMs: number;
   #state: RunState;
@@ -90,8 +117,8 @@ export class Run {
   #holdStartedMs: number | null = null;
   #holdEndedMs: number | null = null;
   #holdCpu: { fromMs: number; fromCpuMs: number; toMs: number; toCpuMs: number } | null = null;
-  #localAgent: ChildProcess | null = null;
-  #localAgentEnd: string | null = null;
+  #localAgent: LocalAgent | null = null;
+  #sshAgents: SshAgents | null = null;
   #finish: (reason: EndReason) => void = () => {};
 
   constructor(options: RunOptions) {
@@ -99,7 +126,7 @@ export class Run {
     this.#clock = options.clock;
     this.#startedMs = this.#clock.monotonicMs();
     this.#startedWallMs = this.#clock.wallMs();
-    this.#state = initialRunState(planOf(options.spec), this.#startedMs);
+    this.#state = initialRunState(planOf(options), this.#startedMs);
   }
 
   /**
@@ -111,24 +138,27 @@ export class Run {
     const finished = new Promise<EndReason>((resolve) => {
       this.#finish = resolve;
     });
+    const { listen, token, clock, onListening } = this.#options;
     const server = new ControlServer({
-      host: '127.0.0.1',
-      port: 0,
-      keyFor: (identity) => (identity === this.#token.identity ? this.#token.key : null),
+      clock,
+      host: listen.host,
+      port: listen.port,
+      keyFor: (identity) => keyOf(token, identity, clock.wallMs()),
       onAgent: (channel, hello) => this.#welcome(channel, hello),
       onStranger: (reason) => this.#strangers.set(reason, (this.#strangers.get(reason) ?? 0) + 1),
     });
-    const { port } = await server.listen();
+    const bound = await server.listen();
+    onListening(bound);
     const timer = setInterval(() => this.#tick(), TICK_MS);
     try {
-      if (this.#state.phase === 'gathering') this.#forkLocal(port);
+      if (this.#state.phase === 'gathering') this.#startAgents(bound.port);
       const reason = await finished;
       this.#throwIfNeverRan(reason);
-      return makeReport(this.#facts(), this.#clock);
+      return makeReport(this.#facts(), clock);
     } finally {
       clearInterval(timer);
       await server.close();
-      await this.#reapLocalAgent();
+      await Promise.all([this.#localAgent?.reap(), this.#sshAgents?.stop()]);
     }
   }
 
@@ -137,46 +167,52 @@ export class Run {
     this.#dispatch({ type: 'interrupted', atMs: this.#clock.monotonicMs(), signal });
   }
 
-  #forkLocal(port: number): void {
-    this.#localAgent = forkLocalAgent({
-      entryPath: this.#options.entryPath,
-      name: LOCAL_AGENT,
-      port,
-      token: this.#token,
-      onExit: (how) => {
-        this.#localAgentEnd = how;
-        this.#leave(LOCAL_AGENT, `agent ${LOCAL_AGENT} ${how}`);
-        // It died before it could join: nobody else will come.
-        if (this.#state.phase === 'gathering') {
-          this.#dispatch({
-            type: 'ticked',
-            atMs: this.#clock.monotonicMs() + this.#state.plan.gatherMs,
-          });
-        }
-      },
-    });
+  #startAgents(port: number): void {
+    const { hasLocalAgent, entryPath, token, ssh, listen } = this.#options;
+    if (hasLocalAgent) {
+      this.#localAgent = new LocalAgent({
+        entryPath,
+        name: LOCAL_AGENT,
+        host: localHostOf(listen.host),
+        port,
+        token: agentToken(token, { name: LOCAL_AGENT, expiresSec: null, targets: null }),
+        onExit: (how) => this.#localAgentGone(how),
+      });
+    }
+    if (ssh !== null) {
+      this.#sshAgents = new SshAgents(ssh, port, (name) =>
+        agentToken(token, { name, expiresSec: null, targets: null }),
+      );
+      void this.#sshAgents.start((line) => this.#note(line));
+    }
   }
 
-  /** The local agent ends by itself when its channel closes; one that does not is killed. */
-  async #reapLocalAgent(): Promise<void> {
-    const child = this.#localAgent;
-    if (child === null || this.#localAgentEnd !== null) return;
-    if (child.connected) child.disconnect();
-    const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-    const killer = setTimeout(() => child.kill('SIGKILL'), 2_000);
-    await exited;
-    clearTimeout(killer);
+  #note(line: string): void {
+    this.#notes.push(line);
+    this.#options.onNote(line);
+  }
+
+  /** Its holders end with it, so its connections are gone for sure and no lease has to be waited for. */
+  #localAgentGone(how: string): void {
+    const session = this.#sessions.get(LOCAL_AGENT);
+    if (session !== undefined) {
+      this.#dispatch({ type: 'agent-left', atMs: this.#clock.monotonicMs(), agent: session.id });
+      return;
+    }
+    if (this.#state.phase !== 'gathering') return;
+    // It died before it could join, and nobody will come in its place.
+    this.#note(`the local agent ${how}`);
+    this.#dispatch({ type: 'ticked', atMs: this.#clock.monotonicMs() + this.#state.plan.gatherMs });
   }
 
   #throwIfNeverRan(reason: EndReason): void {
     if (reason.type === 'agents-missing') {
       const came = reason.joined.length === 0 ? 'none came' : `only ${reason.joined.join(', ')} came`;
-      const why = this.#localAgentEnd === null ? '' : ` (the local agent ${this.#localAgentEnd})`;
       throw new BenchError(
         ErrorCode.agentMissing,
         ExitCode.incomplete,
-        `${reason.expected} agent(s) expected, ${came}${why}`,
-        'run again; if it stays so, start it with NODE_DEBUG=net and report it',
+        `${reason.expected} agent(s) expected, ${came} in ${this.#options.waitAgentsMs / 1000} s`,
+        'start the missing ones with the join line above, or wait longer: --wait-agents 5m',
       );
     }
     if (reason.type === 'agents-not-ready') {
@@ -184,53 +220,87 @@ export class Run {
         ErrorCode.agentLost,
         ExitCode.incomplete,
         `not ready in time: ${reason.missing.join(', ')}`,
-        'see the lines above; fewer --holders need less memory and time to start',
+        'see what these agents say on their own stderr',
       );
     }
   }
 
-  /** A new agent's channel: what comes over it becomes events. */
+  /** A new channel: a new agent, or one that is back after a cut. */
   #welcome(
     channel: Channel<CoordinatorMessage>,
     hello: AgentMessageOf<'hello'>,
-  ): { onMessage: (message: AgentMessage) => void; onClose: (problem: string | null) => void } {
-    const agent = hello.name;
-    if (this.#channels.has(agent)) {
-      channel.close();
+  ): ChannelEvents<AgentMessage> {
+    const atMs = this.#clock.monotonicMs();
+    const { resume, name } = hello;
+    if (resume !== null) return this.#takeBack(channel, name, resume, atMs);
+    if (this.#sessions.isPresent(name)) {
+      channel.close(`an agent named ${name} is already here; choose another --name`);
       return { onMessage: () => {}, onClose: () => {} };
     }
-    this.#channels.set(agent, channel);
-    this.#books.set(agent, new AgentBooks(agent));
-    this.#dispatch({ type: 'agent-joined', atMs: this.#clock.monotonicMs(), agent });
+    const session = this.#sessions.add(name, channel, (id) => new AgentBooks(id));
+    this.#record(session, hello);
+    this.#dispatch({ type: 'agent-joined', atMs, agent: session.id });
+    return this.#eventsOf(session, channel);
+  }
+
+  #takeBack(
+    channel: Channel<CoordinatorMessage>,
+    name: string,
+    resume: { readonly runId: string; readonly epoch: number },
+    atMs: number,
+  ): ChannelEvents<AgentMessage> {
+    const session = resume.runId === this.#runId ? this.#sessions.resumable(name, resume.epoch) : undefined;
+    if (session === undefined || session.books.lost) {
+      // Its lease is over here: whatever it still carries is not part of the run any more.
+      channel.send({ type: 'stop', reason: 'lease-over' });
+      return { onMessage: () => {}, onClose: () => {} };
+    }
+    const old = session.channel;
+    session.channel = channel;
+    old?.close();
+    this.#dispatch({ type: 'agent-resumed', atMs, agent: session.id });
+    return this.#eventsOf(session, channel);
+  }
+
+  #eventsOf(session: AgentSession, channel: Channel<CoordinatorMessage>): ChannelEvents<AgentMessage> {
     return {
-      onMessage: (message) => this.#take(agent, message),
-      onClose: (problem) =>
-        this.#leave(agent, `agent ${agent} left${problem === null ? '' : `: ${problem}`}`),
+      onMessage: (message) => {
+        if (session.channel === channel) this.#take(session, message);
+      },
+      onClose: (problem) => {
+        if (session.channel === channel) this.#cut(session, problem);
+      },
     };
   }
 
-  #leave(agent: string, note: string): void {
-    const known = this.#state.agents.find((each) => each.name === agent);
-    if (known === undefined || known.stage === 'done' || known.stage === 'lost') return;
-    if (this.#state.phase !== 'ended') this.#options.onNote(note);
-    this.#channels.delete(agent);
-    this.#books.get(agent)?.lose();
-    this.#dispatch({ type: 'agent-left', atMs: this.#clock.monotonicMs(), agent });
+  /** Contact is cut: before the quotas that is the end of it, afterwards the lease decides. */
+  #cut(session: AgentSession, problem: string | null): void {
+    session.channel = null;
+    const { phase } = this.#state;
+    const known = this.#state.agents.find((agent) => agent.name === session.id);
+    if (known === undefined || known.stage === 'done' || known.stage === 'lost' || phase === 'ended') return;
+    const why = problem === null ? '' : ` (${problem})`;
+    if (phase === 'gathering') {
+      this.#options.onNote(`agent ${session.id} left${why}`);
+      this.#dispatch({ type: 'agent-left', atMs: this.#clock.monotonicMs(), agent: session.id });
+      this.#sessions.remove(session.id);
+      return;
+    }
+    this.#options.onNote(
+      `agent ${session.id}: contact is cut${why}; it has ${LEASE_MS / 1000} s to come back`,
+    );
   }
 
-  #take(agent: string, message: AgentMessage): void {
-    const books = this.#books.get(agent);
-    if (books === undefined || books.lost) return;
+  #take(session: AgentSession, message: AgentMessage): void {
+    const { books, id: agent } = session;
+    if (books.lost) return;
+    this.#record(session, message);
     const atMs = this.#clock.monotonicMs();
     switch (message.type) {
       case 'hello':
         break;
       case 'offer':
-        books.capacity = message.connectionsMax;
-        books.boundBy = message.boundBy;
-        books.sources = message.sources;
-        books.findings = message.findings;
-        books.notes = message.notes;
+        books.offered(message);
         this.#dispatch({
           type: 'agent-offered',
           atMs,
@@ -244,23 +314,19 @@ export class Run {
         this.#dispatch({ type: 'agent-refused', atMs, agent, findings: message.findings });
         break;
       case 'ready':
-        books.sources = message.sources;
-        books.findings = message.findings;
-        books.notes = message.notes;
+        books.prepared(message);
         this.#dispatch({ type: 'agent-ready', atMs, agent });
         break;
-      case 'stats':
+      case 'stats': {
+        if (message.epoch !== session.epoch) break;
         this.#keep(books, message);
-        this.#dispatch({
-          type: 'agent-reported',
-          atMs,
-          agent,
-          settled: message.settled,
-          open: message.stats.open,
-          established: message.stats.established,
-        });
+        const { open, established } = message.stats;
+        const { settled, quota } = message;
+        this.#dispatch({ type: 'agent-reported', atMs, agent, quota, settled, open, established });
         break;
+      }
       case 'done':
+        if (message.epoch !== session.epoch) break;
         this.#keep(books, message);
         books.notes = [...books.notes, ...message.notes];
         this.#dispatch({ type: 'agent-done', atMs, agent });
@@ -278,55 +344,67 @@ export class Run {
   /** From the first report of the hold phase, not from its start: the ramp's last second is not holding. */
   #sampleHoldCpu(): void {
     const toMs = this.#clock.monotonicMs();
-    const toCpuMs = holdersCpuMs([...this.#books.values()]);
+    const toCpuMs = holdersCpuMs(this.#allBooks());
     this.#holdCpu ??= { fromMs: toMs, fromCpuMs: toCpuMs, toMs, toCpuMs };
     this.#holdCpu = { ...this.#holdCpu, toMs, toCpuMs };
   }
 
+  #allBooks(): AgentBooks[] {
+    return this.#sessions.all().map((session) => session.books);
+  }
+
   #tick(): void {
     const atMs = this.#clock.monotonicMs();
-    for (const channel of this.#channels.values()) channel.send({ type: 'renew' });
+    for (const { channel } of this.#sessions.all()) channel?.send({ type: 'renew' });
     this.#dispatch({ type: 'ticked', atMs });
     this.#showProgress(atMs, false);
   }
 
   #dispatch(event: RunEvent): void {
-    const before = this.#state.phase;
-    const { state, commands } = step(this.#state, event);
+    const before = this.#state;
+    const { state, commands } = step(before, event);
     this.#state = state;
-    if (state.phase !== before) this.#enter(state.phase, before, event.atMs);
+    this.#noteChanges(before, event.atMs);
     for (const command of commands) this.#carryOut(command);
-    if (state.phase !== before) this.#showProgress(event.atMs, true);
+    if (state.phase !== before.phase) this.#showProgress(event.atMs, true);
   }
 
-  #enter(phase: Phase, before: Phase, atMs: number): void {
+  /** Brings the books in line with what the reducer decided: quotas, losses, phases. */
+  #noteChanges(before: RunState, atMs: number): void {
     for (const agent of this.#state.agents) {
-      const books = this.#books.get(agent.name);
-      if (books !== undefined) books.quota = agent.quota;
+      const session = this.#sessions.get(agent.name);
+      if (session === undefined) continue;
+      const wasQuota = session.books.quota;
+      if (agent.stage === 'lost' && !session.books.lost) {
+        session.books.lose();
+        session.channel?.close('the lease is over');
+        session.channel = null;
+        if (this.#state.phase !== 'ended') this.#note(`agent ${agent.name} is lost`);
+      }
+      session.books.quota = agent.quota;
+      if (agent.stage === 'lost' && agent.quota < wasQuota) {
+        this.#note(`${wasQuota - agent.quota} connections of agent ${agent.name} were handed to others`);
+      }
     }
+    const { phase } = this.#state;
+    if (phase === before.phase) return;
     if (phase === 'ramping') this.#rampStartedMs = atMs;
     if (phase === 'holding') this.#holdStartedMs = atMs;
-    if (before === 'holding') this.#holdEndedMs = atMs;
+    if (before.phase === 'holding') this.#holdEndedMs = atMs;
   }
 
   #carryOut(command: RunCommand): void {
     switch (command.type) {
       case 'send-spec':
-        this.#send(command.agent, {
-          type: 'spec',
-          spec: toWire(this.#options.spec),
-          agentsExpected: this.#state.plan.agentsExpected,
-          leaseMs: LEASE_MS,
-          quietMs: QUIET_MS,
-        });
+        this.#sendSpec(command.agent);
         break;
-      case 'send-quota':
-        this.#send(command.agent, {
-          type: 'quota',
-          connections: command.connections,
-          ratePerSec: command.ratePerSec,
-          pendingMax: command.pendingMax,
-        });
+      case 'send-quota': {
+        const { connections, ratePerSec, pendingMax } = command;
+        this.#send(command.agent, { type: 'quota', connections, ratePerSec, pendingMax });
+        break;
+      }
+      case 'send-resumed':
+        this.#send(command.agent, { type: 'resumed' });
         break;
       case 'send-start':
         this.#send(command.agent, { type: 'start' });
@@ -340,19 +418,53 @@ export class Run {
       case 'send-stop':
         this.#send(command.agent, { type: 'stop', reason: command.reason });
         break;
+      case 'turn-away':
+        this.#sessions.get(command.agent)?.channel?.close(command.reason);
+        this.#sessions.remove(command.agent);
+        break;
       case 'finish':
         this.#finish(command.reason);
         break;
     }
   }
 
+  #sendSpec(agent: string): void {
+    const session = this.#sessions.get(agent);
+    if (session === undefined) return;
+    const { spec, onAgentLoss } = this.#options;
+    // Source addresses belong to this host; an agent elsewhere has its own flags for its own.
+    const isLocal = agent === LOCAL_AGENT && this.#options.hasLocalAgent;
+    const sources = isLocal ? spec.sources : { ...spec.sources, addresses: [] };
+    this.#send(agent, {
+      type: 'spec',
+      runId: this.#runId,
+      epoch: session.epoch,
+      spec: toWire({ ...spec, sources }),
+      mayGrow: onAgentLoss === 'replace',
+      leaseMs: LEASE_MS,
+      quietMs: QUIET_MS,
+    });
+  }
+
   #send(agent: string, message: CoordinatorMessage): void {
-    this.#channels.get(agent)?.send(message);
+    const session = this.#sessions.get(agent);
+    if (session === undefined) return;
+    this.#record(session, message);
+    session.channel?.send(message);
+  }
+
+  #record(session: AgentSession, message: AgentMessage | CoordinatorMessage): void {
+    this.#options.onRecord?.({
+      atMs: this.#clock.monotonicMs(),
+      agent: session.id,
+      epoch: session.epoch,
+      message,
+    });
   }
 
   #showProgress(atMs: number, isLandmark: boolean): void {
     const { phase, plan, phaseSinceMs } = this.#state;
-    const agents = [...this.#books.values()].map((books) => books.progress(atMs));
+    const agents = this.#allBooks().map((books) => books.progress(atMs));
     const total = totalProgress(agents);
     this.#options.onProgress({
       phase,
@@ -361,7 +473,7 @@ export class Run {
       asked: plan.connections,
       total,
       agents,
-      note: null,
+      note: this.#waitingNote(),
     });
     if (this.#rampStartedMs === 0) return;
     const point = {
@@ -372,33 +484,45 @@ export class Run {
       pending: total.pending,
       failed: total.failed,
       dropped: total.dropped,
-      verified: [...this.#books.values()].reduce((sum, books) => sum + books.stats.verified, 0),
+      verified: this.#allBooks().reduce((sum, books) => sum + books.stats.verified, 0),
     };
     this.#timeline = withPoint(this.#timeline, point, isLandmark);
   }
 
-  #facts(): Parameters<typeof makeReport>[0] {
-    const notes = this.#strangers.size === 0 ? [] : [strangersNote(this.#strangers)];
+  /** Who has come and how many are missing; null once everybody is here. */
+  #waitingNote(): string | null {
+    const { phase, plan, agents } = this.#state;
+    const missing = plan.agentsExpected - agents.length;
+    if (phase !== 'gathering' || missing === 0 || this.#options.remoteAgents === 0) return null;
+    const here = agents.length === 0 ? 'nobody' : agents.map((agent) => agent.name).join(', ');
+    const started = this.#sshAgents?.missing(agents.map((agent) => agent.name)) ?? [];
+    const named = started.length === 0 ? '' : `: ${started.join(', ')}`;
+    return `waiting for agents: ${here} here, ${missing} of ${plan.agentsExpected} missing${named}`;
+  }
+
+  #facts(): RunFacts {
+    const strangers = this.#strangers.size === 0 ? [] : [strangersNote(this.#strangers)];
+    const cpu = this.#holdCpu;
     return {
       spec: this.#options.spec,
       targetText: this.#options.targetText,
       toolVersion: this.#options.toolVersion,
       state: this.#state,
-      books: [...this.#books.values()],
+      books: this.#allBooks(),
       timeline: this.#timeline,
       startedWallMs: this.#startedWallMs,
       holdStartedMs: this.#holdStartedMs,
       holdEndedMs: this.#holdEndedMs,
-      holdCpu:
-        this.#holdCpu === null
-          ? null
-          : {
-              cpuMs: this.#holdCpu.toCpuMs - this.#holdCpu.fromCpuMs,
-              elapsedMs: this.#holdCpu.toMs - this.#holdCpu.fromMs,
-            },
-      notes,
+      holdCpu: cpu === null ? null : { cpuMs: cpu.toCpuMs - cpu.fromCpuMs, elapsedMs: cpu.toMs - cpu.fromMs },
+      notes: [...this.#notes, ...strangers],
     };
   }
+}
+
+/** Where an agent on this host finds a listener: the unspecified address listens on loopback too. */
+function localHostOf(listenHost: string): string {
+  if (listenHost === '0.0.0.0') return '127.0.0.1';
+  return listenHost === '::' ? '::1' : listenHost;
 }
 
 type WireSpec = Extract<CoordinatorMessage, { type: 'spec' }>['spec'];

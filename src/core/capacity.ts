@@ -43,10 +43,10 @@ export interface PortRequest {
 }
 
 export interface PortChoice {
-  /** disjoint, in order of preference, never a reserved port */
+  /** disjoint, in order of preference; never a reserved port, nor one that cannot be bound */
   readonly ports: readonly PortRange[];
-  /** ports of these that can be bound: without those that somebody listens on or that need privileges */
-  readonly usablePorts: number;
+  /** how many these are: with the pairs they make the tuple space, which slices are cut from */
+  readonly portCount: number;
   /** whether some are inside ip_local_port_range, from which the rest of the host takes its ports */
   readonly usesEphemeral: boolean;
 }
@@ -59,7 +59,7 @@ export function slackOf(wanted: number): number {
 /**
  * Which source ports to use. Outside ip_local_port_range first (1024-32767 and 61000-65535 by default), so that the
  * rest of the host keeps its ephemeral ports (facts P2 and P5); the whole inside too when the quota with its slack
- * needs it. Explicit ranges are taken as they are, minus the reserved ports.
+ * needs it. Explicit ranges keep their order, whatever the ephemeral range.
  * @param request ports that are to be avoided, and how many tuples are needed
  * @returns ranges in order of preference; they suffice whenever all ports together suffice
  */
@@ -68,23 +68,16 @@ export function choosePorts(request: PortRequest): PortChoice {
   const firstPort = request.firstPort ?? PORT_FIRST;
   const unbindable: PortRange[] = request.listenAny.map((port) => ({ from: port, to: port }));
   if (firstPort > 1) unbindable.push({ from: 1, to: firstPort - 1 });
-  if (request.explicit !== null) {
-    const ports = subtractPorts(request.explicit, request.reserved);
-    return {
-      ports,
-      usablePorts: portCount(subtractPorts(ports, unbindable)),
-      usesEphemeral: portCount(subtractPorts(ports, [inside])) < portCount(ports),
-    };
-  }
-  const all = subtractPorts([{ from: PORT_FIRST, to: PORT_LAST }], [...request.reserved, ...unbindable]);
+  const base = request.explicit ?? [{ from: PORT_FIRST, to: PORT_LAST }];
+  const all = subtractPorts(base, [...request.reserved, ...unbindable]);
   const outsidePorts = subtractPorts(all, [inside]);
-  const insidePorts = subtractPorts(all, outsidePorts);
   const suffices = portCount(outsidePorts) * request.tuplesPerPort >= slackOf(request.wanted);
-  const ports = suffices ? outsidePorts : [...outsidePorts, ...insidePorts];
+  const preferred = suffices ? outsidePorts : [...outsidePorts, ...subtractPorts(all, outsidePorts)];
+  const ports = request.explicit === null ? preferred : all;
   return {
     ports,
-    usablePorts: portCount(ports),
-    usesEphemeral: !suffices && insidePorts.length > 0,
+    portCount: portCount(ports),
+    usesEphemeral: portCount(ports) > portCount(outsidePorts),
   };
 }
 
@@ -108,7 +101,7 @@ export interface PlanBasis extends PlanRequest {
   readonly choice: PortChoice;
   /** (source address, endpoint) pairs of one family */
   readonly pairs: number;
-  /** usable ports x pairs */
+  /** ports x pairs */
   readonly tuples: number;
   /** tuples that cannot be used because they sit in TIME_WAIT */
   readonly tuplesInTimeWait: number;
@@ -145,7 +138,7 @@ export function planBasis(request: PlanRequest): PlanBasis {
     tuplesPerPort: pairs,
     wanted,
   });
-  const tuples = choice.usablePorts * pairs;
+  const tuples = choice.portCount * pairs;
   // With timestamps on, a connect from an explicit port takes a TIME_WAIT tuple over (fact P9).
   const tuplesInTimeWait = facts.tcpTimestamps === 0 ? Math.min(tuples, facts.timeWaitOnTuples ?? 0) : 0;
   const shape: Shape = {

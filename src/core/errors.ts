@@ -34,6 +34,8 @@ export const ErrorCode = {
   agentRefused: 'agent-refused',
   agentLost: 'agent-lost',
   controlChannel: 'control-channel',
+  badToken: 'bad-token',
+  tokenExpired: 'token-expired',
   protocolVersion: 'protocol-version',
   serveFailed: 'serve-failed',
   reportUnwritable: 'report-unwritable',

@@ -7,6 +7,8 @@
  *   agent --> holder : start         connect
  *   agent <-- holder : stats         each second, at `report`, and at once when `settled` changes
  *   agent --> holder : report        send stats now
+ *   agent --> holder : pause         open nothing until `resume`; what is open stays open
+ *   agent --> holder : resume
  *   agent --> holder : stop-opening  give up what is not open yet
  *   agent --> holder : hold          the ramp is over: count the lowest `open` from now
  *   agent --> holder : stop          close everything
@@ -21,6 +23,8 @@ export type AgentToHolder =
   | { readonly type: 'open'; readonly spec: HolderSpec }
   | { readonly type: 'start' }
   | { readonly type: 'report' }
+  | { readonly type: 'pause' }
+  | { readonly type: 'resume' }
   | { readonly type: 'stop-opening' }
   | { readonly type: 'hold' }
   | { readonly type: 'stop' };
@@ -40,5 +44,5 @@ export type HolderToAgent =
 /** The hidden first argument that makes the program a holder. */
 export const HOLDER_ENTRY = 'holder';
 
-/** Node flags that keep a holder small: a small young generation, because it allocates nearly nothing. */
-export const HOLDER_EXEC_ARGV: readonly string[] = ['--max-semi-space-size=1'];
+/** Node flags that keep a holder small: it allocates nearly nothing, so a small young generation and one helper thread do. */
+export const HOLDER_EXEC_ARGV: readonly string[] = ['--max-semi-space-size=1', '--v8-pool-size=1'];

@@ -12,7 +12,7 @@ import { formatCount } from './units.ts';
 export interface HostPlan {
   readonly addresses: readonly string[];
   readonly ports: readonly PortRange[];
-  /** possible connections: usable ports x (source address, endpoint) pairs of one family */
+  /** possible connections: ports x (source address, endpoint) pairs of one family */
   readonly tuples: number;
   /** the most connections that this host can hold */
   readonly capacityMax: number;

@@ -97,8 +97,8 @@ function tuples(basis: PlanBasis): Finding {
   const factors =
     pairs === addresses.length * endpoints
       ? `${plural(addresses.length, 'source address', 'source addresses')} x ` +
-        `${plural(choice.usablePorts, 'port')} x ${plural(endpoints, 'endpoint')}`
-      : `${plural(choice.usablePorts, 'port')} x ${plural(pairs, 'pair')} of source address and endpoint`;
+        `${plural(choice.portCount, 'port')} x ${plural(endpoints, 'endpoint')}`
+      : `${plural(choice.portCount, 'port')} x ${plural(pairs, 'pair')} of source address and endpoint`;
   const less = tuplesInTimeWait > 0 ? `, less ${formatCount(tuplesInTimeWait)} in TIME_WAIT` : '';
   const available = basis.bounds.tuples;
   const short = available < wanted;
@@ -116,7 +116,7 @@ function tuples(basis: PlanBasis): Finding {
 /** More addresses; more ports too when the user narrowed them; patience when TIME_WAIT alone is in the way. */
 function tuplesFix({ wanted, tuples: all, choice, pairs, addresses, facts, spec }: PlanBasis): string {
   if (all >= wanted) return 'sleep 60';
-  const perAddress = addresses.length === 0 ? 0 : (choice.usablePorts * pairs) / addresses.length;
+  const perAddress = addresses.length === 0 ? 0 : (choice.portCount * pairs) / addresses.length;
   if (perAddress === 0) {
     return spec.sources.ports === null ? '--source-ip <address>' : '--source-ports 1024-65535';
   }

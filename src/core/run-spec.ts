@@ -35,7 +35,16 @@ export interface SourceSpec {
   readonly addresses: readonly string[];
   /** source ports in order of preference; null: outside ip_local_port_range first */
   readonly ports: readonly PortRange[] | null;
+  /** the device that addresses which the host lacks are added to; `auto`: the one towards the target; null: none */
+  readonly aliasDevice: string | null;
+  /** the lifetime of what is added; the kernel drops it when nobody renews it; whole seconds */
+  readonly aliasLeaseMs: number;
+  /** networks whose every address becomes a source by one local route each (AnyIP), as typed */
+  readonly prefixes: readonly string[];
 }
+
+/** What an alias lives for when nobody renews it, unless the user says otherwise. */
+export const ALIAS_LEASE_DEFAULT_MS = 60_000;
 
 /** One holder's part of the work, sent over IPC. */
 export interface HolderSpec {

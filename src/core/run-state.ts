@@ -11,6 +11,9 @@ import type { Phase } from './progress.ts';
 import { splitPending, splitQuota, splitRate } from './quota.ts';
 import { formatCount } from './units.ts';
 
+/** What becomes of the quota of an agent that is lost. */
+export type LossPolicy = 'fail' | 'continue' | 'replace';
+
 /** What the run is to do, fixed at its start; times in milliseconds. */
 export interface RunPlan {
   readonly connections: number;
@@ -26,13 +29,15 @@ export interface RunPlan {
   readonly stallMs: number;
   /** how long closing may take */
   readonly drainMs: number;
-  /** an agent that was silent for so long is lost */
+  /** an agent that was silent for so long is lost; longer than its own lease, after which it has closed everything */
   readonly leaseMs: number;
+  readonly onAgentLoss: LossPolicy;
 }
 
 export type AgentStage = 'joined' | 'offered' | 'quoted' | 'ready' | 'running' | 'done' | 'lost';
 
 export interface AgentState {
+  /** unique within the run: one that comes back after its lease has a new name */
   readonly name: string;
   readonly stage: AgentStage;
   readonly lastSeenMs: number;
@@ -40,6 +45,8 @@ export interface AgentState {
   readonly boundBy: string;
   readonly findings: readonly Finding[];
   readonly quota: number;
+  /** its quota was handed to others, or nobody could take it */
+  readonly isReplaced: boolean;
   readonly settled: boolean;
   readonly open: number;
   readonly established: number;
@@ -84,10 +91,13 @@ export type RunEvent = { readonly atMs: number } & (
   | {
       readonly type: 'agent-reported';
       readonly agent: string;
+      /** the quota that the report speaks of: an older one does not settle a newer one */
+      readonly quota: number;
       readonly settled: boolean;
       readonly open: number;
       readonly established: number;
     }
+  | { readonly type: 'agent-resumed'; readonly agent: string }
   | { readonly type: 'agent-done'; readonly agent: string }
   | { readonly type: 'agent-left'; readonly agent: string }
   | { readonly type: 'ticked' }
@@ -104,6 +114,8 @@ export type RunCommand =
       readonly ratePerSec: number | null;
       readonly pendingMax: number;
     }
+  | { readonly type: 'turn-away'; readonly agent: string; readonly reason: string }
+  | { readonly type: 'send-resumed'; readonly agent: string }
   | { readonly type: 'send-start'; readonly agent: string }
   | { readonly type: 'send-stop-opening'; readonly agent: string }
   | { readonly type: 'send-hold'; readonly agent: string }
@@ -131,6 +143,10 @@ export function initialRunState(plan: RunPlan, atMs: number): RunState {
 }
 
 const isLive = (agent: AgentState): boolean => agent.stage !== 'lost' && agent.stage !== 'done';
+const isRunPhase = (phase: Phase): boolean => phase === 'ramping' || phase === 'holding';
+/** Live and with a quota: neither a spare nor one that is still offering. */
+const isCarrying = (agent: AgentState): boolean =>
+  agent.stage === 'running' || agent.stage === 'quoted' || agent.stage === 'ready';
 const stay = (state: RunState): Stepped => ({ state, commands: [] });
 
 function updateAgent(state: RunState, name: string, change: Partial<AgentState>): RunState {
@@ -179,16 +195,16 @@ export function step(state: RunState, event: RunEvent): Stepped {
     case 'agent-offered':
       return offered(state, event);
     case 'agent-refused':
-      return drain(
-        seen(state, event.agent, event.atMs),
-        { type: 'refused', agent: event.agent, findings: event.findings },
-        event.atMs,
-      );
+      return refused(state, event.agent, event.findings, event.atMs);
+    case 'agent-resumed':
+      return resumed(state, event.agent, event.atMs);
     case 'agent-ready':
       return ready(state, event.agent, event.atMs);
     case 'agent-reported':
       return reported(state, event);
     case 'agent-done':
+      // One that is done before it was told to stop has closed on its own: nothing of it is held any more.
+      if (state.phase !== 'draining') return left(state, event.agent, event.atMs);
       return settleDrain(
         updateAgent(state, event.agent, { stage: 'done', lastSeenMs: event.atMs }),
         event.atMs,
@@ -207,10 +223,14 @@ function seen(state: RunState, name: string, atMs: number): RunState {
 }
 
 function joined(state: RunState, name: string, atMs: number): Stepped {
-  const known = state.agents.some((agent) => agent.name === name);
-  // A late or surplus agent gets no spec: it is not part of this run.
-  if (known || state.phase !== 'gathering' || state.agents.length >= state.plan.agentsExpected)
-    return stay(state);
+  if (state.agents.some((agent) => agent.name === name)) return stay(state);
+  const isExpected = state.phase === 'gathering' && state.agents.length < state.plan.agentsExpected;
+  const isSpare = isRunPhase(state.phase) && state.plan.onAgentLoss === 'replace';
+  if (!isExpected && !isSpare) {
+    const reason =
+      state.phase === 'gathering' ? 'all expected agents are here' : 'the run has begun without it';
+    return { state, commands: [{ type: 'turn-away', agent: name, reason }] };
+  }
   const agent: AgentState = {
     name,
     stage: 'joined',
@@ -219,6 +239,7 @@ function joined(state: RunState, name: string, atMs: number): Stepped {
     boundBy: 'none',
     findings: [],
     quota: 0,
+    isReplaced: false,
     settled: false,
     open: 0,
     established: 0,
@@ -229,10 +250,57 @@ function joined(state: RunState, name: string, atMs: number): Stepped {
   };
 }
 
+/** Before the start a refusal ends the run; a spare's refusal only loses the spare. */
+function refused(state: RunState, name: string, findings: readonly Finding[], atMs: number): Stepped {
+  const next = seen(state, name, atMs);
+  if (!isRunPhase(state.phase)) return drain(next, { type: 'refused', agent: name, findings }, atMs);
+  return lose(next, name, atMs);
+}
+
+/** An agent is back after a cut, within its lease: it is told again what it may have missed. */
+function resumed(state: RunState, name: string, atMs: number): Stepped {
+  const next = seen(state, name, atMs);
+  const agent = next.agents.find((each) => each.name === name);
+  if (agent === undefined || !isLive(agent)) return stay(next);
+  const commands: RunCommand[] = [{ type: 'send-resumed', agent: name }];
+  if (state.phase === 'draining') {
+    return { state: next, commands: [...commands, { type: 'send-stop', agent: name, reason: 'draining' }] };
+  }
+  if (agent.stage === 'joined') commands.push({ type: 'send-spec', agent: name });
+  if (isCarrying(agent)) commands.push(quotaCommand(next, agent));
+  if (agent.stage === 'running') {
+    commands.push({ type: 'send-start', agent: name });
+    if (state.stalled) commands.push({ type: 'send-stop-opening', agent: name });
+    if (state.phase === 'holding') commands.push({ type: 'send-hold', agent: name });
+  }
+  return { state: next, commands };
+}
+
+/** The whole quota of an agent with its share of the rate and of the pending cap. */
+function quotaCommand(state: RunState, agent: AgentState): RunCommand {
+  const quotas = state.agents.map((each) => each.quota);
+  const index = state.agents.indexOf(agent);
+  return {
+    type: 'send-quota',
+    agent: agent.name,
+    connections: agent.quota,
+    ratePerSec: splitRate(state.plan.ratePerSec, quotas)[index]!,
+    pendingMax: splitPending(state.plan.pendingMax, quotas)[index]!,
+  };
+}
+
 function offered(state: RunState, event: Extract<RunEvent, { type: 'agent-offered' }>): Stepped {
   const { capacity, boundBy, findings, atMs } = event;
   const sender = state.agents.find((agent) => agent.name === event.agent);
-  if (state.phase !== 'gathering' || sender?.stage !== 'joined') return stay(seen(state, event.agent, atMs));
+  if (sender?.stage !== 'joined') return stay(seen(state, event.agent, atMs));
+  if (isRunPhase(state.phase)) {
+    // A spare: it gets a quota when one is free.
+    return handOver(
+      updateAgent(state, event.agent, { stage: 'offered', lastSeenMs: atMs, capacity, boundBy, findings }),
+      atMs,
+    );
+  }
+  if (state.phase !== 'gathering') return stay(seen(state, event.agent, atMs));
   const next = updateAgent(state, event.agent, {
     stage: 'offered',
     lastSeenMs: atMs,
@@ -247,7 +315,7 @@ function offered(state: RunState, event: Extract<RunEvent, { type: 'agent-offere
 
 /** Everyone has offered: quotas by capacity, or a refusal. */
 function assign(state: RunState, atMs: number): Stepped {
-  const { connections, ratePerSec, pendingMax } = state.plan;
+  const { connections } = state.plan;
   const capacities = state.agents.map((agent) => agent.capacity);
   const capacity = capacities.reduce((sum, each) => sum + each, 0);
   const alone = state.agents.length === 1;
@@ -261,8 +329,6 @@ function assign(state: RunState, atMs: number): Stepped {
     return drain(state, { type: 'refused', agent: alone ? state.agents[0]!.name : null, findings }, atMs);
   }
   const quotas = splitQuota(connections, capacities);
-  const rates = splitRate(ratePerSec, quotas);
-  const pendings = splitPending(pendingMax, quotas);
   const agents = state.agents.map((agent, index) => ({
     ...agent,
     stage: 'quoted' as const,
@@ -273,16 +339,8 @@ function assign(state: RunState, atMs: number): Stepped {
     connections,
     'quotas must sum to the total',
   );
-  return {
-    state: { ...enter(state, 'preparing', atMs), agents },
-    commands: agents.map((agent, index) => ({
-      type: 'send-quota',
-      agent: agent.name,
-      connections: agent.quota,
-      ratePerSec: rates[index]!,
-      pendingMax: pendings[index]!,
-    })),
-  };
+  const next = { ...enter(state, 'preparing', atMs), agents };
+  return { state: next, commands: agents.map((agent) => quotaCommand(next, agent)) };
 }
 
 /** Asked against offered, agent by agent. */
@@ -307,7 +365,15 @@ function capacityFinding(state: RunState): Finding {
 
 function ready(state: RunState, name: string, atMs: number): Stepped {
   const sender = state.agents.find((agent) => agent.name === name);
-  if (state.phase !== 'preparing' || sender?.stage !== 'quoted') return stay(seen(state, name, atMs));
+  if (sender?.stage !== 'quoted') return stay(seen(state, name, atMs));
+  if (isRunPhase(state.phase)) {
+    // The barrier is behind us: a spare starts as soon as it is ready.
+    const next = updateAgent(state, name, { stage: 'running', lastSeenMs: atMs });
+    const commands: RunCommand[] = [{ type: 'send-start', agent: name }];
+    if (state.phase === 'holding') commands.push({ type: 'send-hold', agent: name });
+    return { state: next, commands };
+  }
+  if (state.phase !== 'preparing') return stay(seen(state, name, atMs));
   const next = updateAgent(state, name, { stage: 'ready', lastSeenMs: atMs });
   if (next.agents.some((agent) => agent.stage === 'quoted')) return stay(next);
   const agents = next.agents.map((agent) =>
@@ -320,7 +386,11 @@ function ready(state: RunState, name: string, atMs: number): Stepped {
 }
 
 function reported(state: RunState, event: Extract<RunEvent, { type: 'agent-reported' }>): Stepped {
-  const { settled, open, established, atMs } = event;
+  const { open, established, atMs } = event;
+  const sender = state.agents.find((agent) => agent.name === event.agent);
+  if (sender === undefined || !isLive(sender)) return stay(state);
+  if (sender.stage !== 'running') return stay(seen(state, event.agent, atMs));
+  const settled = event.settled && event.quota === sender.quota;
   const next = updateAgent(state, event.agent, { lastSeenMs: atMs, settled, open, established });
   const sum = next.agents.reduce((total, agent) => total + agent.established, 0);
   const grown = sum > next.establishedMax ? { ...next, establishedMax: sum, grewAtMs: atMs } : next;
@@ -329,19 +399,28 @@ function reported(state: RunState, event: Extract<RunEvent, { type: 'agent-repor
 
 /** Moves on from the ramp when everybody has settled, and from the hold when nothing is left to hold. */
 function progressed(state: RunState, atMs: number): Stepped {
-  const live = state.agents.filter(isLive);
-  const nothingOpen = live.every((agent) => agent.open === 0);
-  if (state.phase === 'ramping' && live.every((agent) => agent.settled)) {
-    if (nothingOpen) return drain(state, { type: 'nothing-open' }, atMs);
-    return {
-      state: enter(state, 'holding', atMs),
-      commands: live.map((agent) => ({ type: 'send-hold', agent: agent.name })),
-    };
-  }
-  if (state.phase === 'holding' && nothingOpen) return drain(state, { type: 'nothing-open' }, atMs);
-  return stay(state);
+  if (!isRunPhase(state.phase) || hasOpenLoss(state)) return stay(state);
+  const carrying = state.agents.filter(isCarrying);
+  const isSettled = carrying.every((agent) => agent.stage === 'running' && agent.settled);
+  if (!isSettled) return stay(state);
+  if (carrying.every((agent) => agent.open === 0)) return drain(state, { type: 'nothing-open' }, atMs);
+  if (state.phase === 'holding') return stay(state);
+  return {
+    state: enter(state, 'holding', atMs),
+    commands: carrying.map((agent) => ({ type: 'send-hold', agent: agent.name })),
+  };
 }
 
+/** Whether a lost quota still waits to be handed to somebody. */
+function hasOpenLoss(state: RunState): boolean {
+  return (
+    state.plan.onAgentLoss === 'replace' &&
+    !state.stalled &&
+    state.agents.some((agent) => agent.stage === 'lost' && agent.quota > 0 && !agent.isReplaced)
+  );
+}
+
+/** An agent is gone for sure: its process ended, or it closed everything before it was told to. */
 function left(state: RunState, name: string, atMs: number): Stepped {
   const agent = state.agents.find((each) => each.name === name);
   if (agent === undefined || !isLive(agent)) return stay(state);
@@ -349,23 +428,57 @@ function left(state: RunState, name: string, atMs: number): Stepped {
     // It has no quota yet, so its place is free for another.
     return stay({ ...state, agents: state.agents.filter((each) => each.name !== name) });
   }
+  return lose(state, name, atMs);
+}
+
+function lose(state: RunState, name: string, atMs: number): Stepped {
   const next = updateAgent(state, name, { stage: 'lost', open: 0 });
   if (state.phase === 'draining') return settleDrain(next, atMs);
   if (state.phase === 'preparing') return drain(next, { type: 'agents-not-ready', missing: [name] }, atMs);
-  if (next.agents.every((each) => !isLive(each))) {
-    return finish(next, { type: 'agents-lost', lost: next.agents.map((each) => each.name) }, atMs);
-  }
+  const lost = next.agents.filter((agent) => agent.stage === 'lost').map((agent) => agent.name);
+  if (!next.agents.some(isLive)) return finish(next, { type: 'agents-lost', lost }, atMs);
+  const wasCarrying = state.agents.some((agent) => agent.name === name && agent.quota > 0);
+  if (state.plan.onAgentLoss === 'fail' && wasCarrying)
+    return drain(next, { type: 'agents-lost', lost }, atMs);
   return progressed(next, atMs);
+}
+
+/**
+ * Hands lost quotas to agents with spare capacity: only when the lease of the lost one and a margin are over, so that it
+ * has closed everything, whatever became of it.
+ */
+function handOver(state: RunState, atMs: number): Stepped {
+  const due = state.agents.find(
+    (agent) =>
+      agent.stage === 'lost' &&
+      agent.quota > 0 &&
+      !agent.isReplaced &&
+      atMs - agent.lastSeenMs >= state.plan.leaseMs,
+  );
+  if (due === undefined || state.plan.onAgentLoss !== 'replace') return stay(state);
+  const spares = state.agents.map((agent) =>
+    agent.stage === 'running' || agent.stage === 'offered' ? agent.capacity - agent.quota : 0,
+  );
+  const extras = splitQuota(due.quota, spares);
+  const given = extras.reduce((sum, extra) => sum + extra, 0);
+  const agents = state.agents.map((agent, index) => {
+    if (agent.name === due.name) return { ...agent, quota: agent.quota - given, isReplaced: true };
+    if (extras[index] === 0) return agent;
+    const stage = agent.stage === 'offered' ? ('quoted' as const) : agent.stage;
+    return { ...agent, stage, quota: agent.quota + extras[index]!, settled: false };
+  });
+  const next = { ...state, agents, grewAtMs: atMs };
+  const grown = agents.filter((_, index) => extras[index]! > 0);
+  const stepped = progressed(next, atMs);
+  return {
+    state: stepped.state,
+    commands: [...grown.map((agent) => quotaCommand(next, agent)), ...stepped.commands],
+  };
 }
 
 /** Ends the run when nobody is left to wait for. */
 function settleDrain(state: RunState, atMs: number): Stepped {
-  if (state.phase !== 'draining') {
-    // An agent that is done before it was told to stop has ended on its own: it holds nothing any more.
-    if (state.agents.some(isLive)) return state.phase === 'gathering' ? stay(state) : progressed(state, atMs);
-    return finish(state, { type: 'agents-lost', lost: state.agents.map((agent) => agent.name) }, atMs);
-  }
-  if (state.agents.some(isLive)) return stay(state);
+  if (state.phase !== 'draining' || state.agents.some(isLive)) return stay(state);
   assert(state.endReason !== null, 'draining without a reason');
   return finish(state, state.endReason, atMs);
 }
@@ -373,6 +486,8 @@ function settleDrain(state: RunState, atMs: number): Stepped {
 function ticked(state: RunState, atMs: number): Stepped {
   const { plan } = state;
   const elapsedMs = atMs - state.phaseSinceMs;
+  const silent = state.agents.find((agent) => isLive(agent) && atMs - agent.lastSeenMs > plan.leaseMs);
+  if (silent !== undefined && state.phase !== 'gathering') return lose(state, silent.name, atMs);
   switch (state.phase) {
     case 'gathering': {
       if (elapsedMs < plan.gatherMs) return stay(state);
@@ -398,16 +513,16 @@ function ticked(state: RunState, atMs: number): Stepped {
 
 function runningTick(state: RunState, atMs: number): Stepped {
   const { plan } = state;
-  const silent = state.agents.find((agent) => isLive(agent) && atMs - agent.lastSeenMs > plan.leaseMs);
-  if (silent !== undefined) return left(state, silent.name, atMs);
   if (state.phase === 'holding' && atMs - state.phaseSinceMs >= plan.holdMs) {
     return drain(state, { type: 'held' }, atMs);
   }
+  const handed = handOver(state, atMs);
+  if (handed.state !== state) return handed;
   if (state.phase === 'ramping' && !state.stalled && atMs - state.grewAtMs > plan.stallMs) {
     return {
       state: { ...state, stalled: true },
       commands: state.agents
-        .filter(isLive)
+        .filter(isCarrying)
         .map((agent) => ({ type: 'send-stop-opening', agent: agent.name })),
     };
   }

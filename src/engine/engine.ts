@@ -88,6 +88,7 @@ export class Engine implements ProtocolHost {
   /** connects that the pacer has let through */
   #paced = 0;
   #isGivingUp = false;
+  #isPaused = false;
   #settled = false;
   #closeCursor = 0;
   #onClosed: (() => void) | null = null;
@@ -139,6 +140,17 @@ export class Engine implements ProtocolHost {
   /** The hold phase begins: `openMin` and `verifiedMin` are counted from now. */
   markHold(): void {
     this.#tally.markHold();
+  }
+
+  /** Opens nothing until `resume`; connects in flight go on, and what is open stays open. */
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  /** Opens again. The time of the pause is lost to the pacer: it catches up no faster than the pending cap allows. */
+  resume(): void {
+    this.#isPaused = false;
+    this.#interrupt();
   }
 
   /** Gives up what is not open yet: the rest of the quota and the connects in flight count as unattempted. */
@@ -273,7 +285,7 @@ export class Engine implements ProtocolHost {
   #idleMs(): number {
     const nowMs = this.#turnEndedAtMs;
     let untilMs = Math.floor(this.#nowMs) + this.#wheel.ticksUntilDue(SLEEP_MS_MAX) - nowMs;
-    if (this.#remaining > 0 && this.#tally.pending < this.#spec.pendingMax) {
+    if (this.#remaining > 0 && !this.#isPaused && this.#tally.pending < this.#spec.pendingMax) {
       const rate = this.#spec.ratePerSec;
       const nextAtMs = rate === null || rate === 0 ? 0 : (this.#paced * 1_000) / rate;
       if (rate !== 0) untilMs = Math.min(untilMs, nextAtMs - nowMs);
@@ -284,7 +296,7 @@ export class Engine implements ProtocolHost {
   // ---- opening ----
 
   #dialBatch(): void {
-    if (this.#remaining === 0) return;
+    if (this.#remaining === 0 || this.#isPaused) return;
     const { ratePerSec, pendingMax } = this.#spec;
     const allowed = connectsAllowed(this.#nowMs, ratePerSec);
     for (let tries = 0; tries < DIALS_PER_TURN_MAX; tries++) {

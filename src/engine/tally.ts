@@ -49,8 +49,9 @@ export class Tally {
     this.#openByEndpoint = new Int32Array(this.#endpointNames.length);
   }
 
-  /** From now on the lowest `open` and `verified` are remembered. */
+  /** From now on the lowest `open` and `verified` are remembered; a second call changes nothing. */
   markHold(): void {
+    if (this.#isHolding) return;
     this.#isHolding = true;
     this.#openMin = this.open;
     this.#verifiedMin = this.verified;

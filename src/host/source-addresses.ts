@@ -116,14 +116,14 @@ function loopbackSources(
   facts: SourceFacts,
   wanted: number,
 ): string[] {
-  const { usablePorts } = choosePorts({
+  const { portCount } = choosePorts({
     ...portFacts(facts),
     explicit: spec.ports,
     tuplesPerPort: endpoints.length,
     // Nothing is wanted yet: that keeps the choice outside the ephemeral range.
     wanted: 0,
   });
-  const tuplesPerAddress = Math.max(1, usablePorts * endpoints.length);
+  const tuplesPerAddress = Math.max(1, portCount * endpoints.length);
   const count = Math.min(LOOPBACK_ADDRESSES_MAX, Math.max(1, Math.ceil(slackOf(wanted) / tuplesPerAddress)));
   // An endpoint's own address would meet itself at one port: leave it out.
   const taken = new Set(endpoints.map((endpoint) => endpoint.address));

@@ -8,26 +8,29 @@ import { connectChannel } from '../../src/control/client.ts';
 import type { AgentMessage, AgentMessageOf, CoordinatorMessage } from '../../src/control/message.ts';
 import { PROTOCOL_VERSION } from '../../src/control/message.ts';
 import { ControlServer, type StrangerReason } from '../../src/control/server.ts';
-import { generateToken, type Token } from '../../src/control/token.ts';
+import { agentToken, generateToken, keyOf, type Token } from '../../src/control/token.ts';
 import { BenchError } from '../../src/core/errors.ts';
+import { systemClock } from '../../src/host/clock.ts';
 
 const HELLO: AgentMessageOf<'hello'> = {
   type: 'hello',
   protocol: PROTOCOL_VERSION,
   name: 'a',
   host: { hostname: 'h', cpus: 1, memoryBytes: 1, kernel: '6', node: 'v20' },
+  resume: null,
 };
 
 /** A server that records everything that it was told. */
-async function startServer(token: Token) {
+async function startServer(master: Token) {
   const heard: AgentMessage[] = [];
   const closed: (string | null)[] = [];
   const strangers: StrangerReason[] = [];
   const channels: Channel<CoordinatorMessage>[] = [];
   const server = new ControlServer({
+    clock: systemClock,
     host: '127.0.0.1',
     port: 0,
-    keyFor: (identity) => (identity === token.identity ? token.key : null),
+    keyFor: (identity) => keyOf(master, identity, Date.now()),
     onAgent: (channel, hello) => {
       channels.push(channel);
       heard.push(hello);
@@ -55,7 +58,7 @@ function client(port: number, token: Token) {
     onMessage: (message: CoordinatorMessage) => void heard.push(message),
     onClose: (problem: string | null) => void closed.push(problem),
   };
-  return { heard, closed, channel: connectChannel('127.0.0.1', port, token, events) };
+  return { heard, closed, channel: connectChannel('127.0.0.1', port, token, events, 5_000, systemClock) };
 }
 
 describe('the control channel', () => {
@@ -65,7 +68,7 @@ describe('the control channel', () => {
   });
 
   it('carries messages both ways between an agent and a coordinator with the same token', async () => {
-    const token = generateToken('a');
+    const token = generateToken();
     const { server, port, heard, channels } = await startServer(token);
     stops.push(() => server.close());
     const agent = client(port, token);
@@ -81,11 +84,14 @@ describe('the control channel', () => {
     await until(() => agent.closed.length === 1, 'the close');
   });
 
-  it('refuses a wrong key and an unknown name in the TLS handshake, and counts each stranger once', async () => {
-    const token = generateToken('a');
+  it('refuses a wrong key, an unknown, an expired and a changed identity in the TLS handshake, and counts each stranger once', async () => {
+    const token = generateToken();
     const { server, port, heard, strangers } = await startServer(token);
     stops.push(() => server.close());
-    for (const wrong of [{ ...generateToken('a') }, { identity: 'b', key: token.key }]) {
+    const named = agentToken(token, { name: 'a', expiresSec: null, targets: null });
+    const expired = agentToken(token, { name: 'a', expiresSec: 1_000, targets: null });
+    const widened = { ...named, identity: named.identity.replace('"a"', '"b"') };
+    for (const wrong of [generateToken(), { identity: 'b', key: token.key }, expired, widened]) {
       await assert.rejects(client(port, wrong).channel, (error) => {
         assert.ok(error instanceof BenchError);
         assert.equal(error.exitCode, 4);
@@ -93,13 +99,13 @@ describe('the control channel', () => {
         return true;
       });
     }
-    await until(() => strangers.length === 2, 'two strangers');
-    assert.deepEqual(strangers, ['tls', 'tls']);
+    await until(() => strangers.length === 4, 'four strangers');
+    assert.deepEqual(strangers, ['tls', 'tls', 'tls', 'tls']);
     assert.deepEqual(heard, []);
   });
 
   it('closes a socket that says nothing, within seconds', async () => {
-    const { server, port } = await startServer(generateToken('a'));
+    const { server, port } = await startServer(generateToken());
     stops.push(() => server.close());
     const socket = tcpConnect(port, '127.0.0.1');
     const startedMs = Date.now();
@@ -109,7 +115,7 @@ describe('the control channel', () => {
   });
 
   it('closes a channel whose first message is not a hello, or of another major version', async () => {
-    const token = generateToken('a');
+    const token = generateToken();
     const { server, port, strangers, heard } = await startServer(token);
     stops.push(() => server.close());
     const first = client(port, token);
@@ -120,10 +126,40 @@ describe('the control channel', () => {
     await until(() => second.closed.length === 1, 'the second to be closed');
     assert.deepEqual(strangers, ['first-not-hello', 'version']);
     assert.deepEqual(heard, []);
+    assert.match(second.closed[0] ?? '', /1\.\d.*99\.0/, 'the refusal names both versions');
+  });
+
+  it('lets an agent use no other name than the one in its token', async () => {
+    const master = generateToken();
+    const { server, port, strangers, heard } = await startServer(master);
+    stops.push(() => server.close());
+    const agent = client(port, agentToken(master, { name: 'b', expiresSec: null, targets: null }));
+    (await agent.channel).send(HELLO);
+    await until(() => agent.closed.length === 1, 'the close');
+    assert.deepEqual([strangers, heard], [['name'], []]);
+  });
+
+  it('closes a channel that says hello twice, and one that floods', async () => {
+    const token = generateToken();
+    const { server, port, strangers, heard } = await startServer(token);
+    stops.push(() => server.close());
+    const twice = client(port, token);
+    const first = await twice.channel;
+    first.send(HELLO);
+    first.send(HELLO);
+    await until(() => twice.closed.length === 1, 'the first to be closed');
+    assert.deepEqual(strangers, ['malformed']);
+    const flood = client(port, token);
+    const second = await flood.channel;
+    second.send({ ...HELLO, name: 'flood' });
+    for (let count = 0; count < 500; count++) second.send({ type: 'refuse', findings: [] });
+    await until(() => flood.closed.length === 1, 'the flood to be closed');
+    assert.match(flood.closed[0] ?? '', /messages a second/);
+    assert.ok(heard.length < 200, `${heard.length} messages were let through`);
   });
 
   it('closes a channel that sends what the schema does not know', async () => {
-    const token = generateToken('a');
+    const token = generateToken();
     const { server, port, closed } = await startServer(token);
     stops.push(() => server.close());
     const agent = client(port, token);

@@ -9,6 +9,8 @@ describe('the codec', () => {
   it('brings a stats message through unchanged', () => {
     const message = {
       type: 'stats',
+      epoch: 1,
+      quota: 5,
       stats: { ...emptyStats(), failed: { refused: 3 }, connectUs: [5, 1] },
       holders: [],
       settled: false,

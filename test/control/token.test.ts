@@ -1,19 +1,72 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { formatToken, generateToken, parseToken } from '../../src/control/token.ts';
+import fc from 'fast-check';
+import {
+  agentToken,
+  claimsOf,
+  formatToken,
+  generateToken,
+  isMaster,
+  keyOf,
+  parseToken,
+} from '../../src/control/token.ts';
 import { BenchError } from '../../src/core/errors.ts';
 
+const CLAIMS = { name: 'host-7', expiresSec: 2_000, targets: ['10.0.0.0/8:8000'] };
+
 it('a token survives its text form, surrounding white space included', () => {
-  const token = generateToken('host-7');
-  assert.deepEqual(parseToken(`  ${formatToken(token)}\n`), token);
+  for (const token of [generateToken(), agentToken(generateToken(), CLAIMS)]) {
+    assert.deepEqual(parseToken(`  ${formatToken(token)}\n`), token);
+  }
 });
 
 it('two tokens never share a key', () => {
-  assert.notDeepEqual(generateToken('a').key, generateToken('a').key);
+  assert.notDeepEqual(generateToken().key, generateToken().key);
+});
+
+it('the coordinator derives the key of an agent again from the master and the identity alone', () => {
+  const master = generateToken();
+  const token = agentToken(master, CLAIMS);
+  assert.deepEqual(keyOf(master, token.identity, 1_999_999), token.key);
+  assert.deepEqual(claimsOf(token.identity), CLAIMS);
+  assert.ok(isMaster(master) && !isMaster(token));
+});
+
+it('an expired token has no key, to the second', () => {
+  const master = generateToken();
+  const { identity } = agentToken(master, CLAIMS);
+  assert.notEqual(keyOf(master, identity, 1_999_999), null);
+  assert.equal(keyOf(master, identity, 2_000_000), null);
+});
+
+it('another name, expiry or target list needs another key', () => {
+  const master = generateToken();
+  const key = agentToken(master, CLAIMS).key;
+  for (const change of [{ name: 'host-8' }, { expiresSec: null }, { targets: null }, { targets: [] }]) {
+    assert.notDeepEqual(agentToken(master, { ...CLAIMS, ...change }).key, key);
+  }
+});
+
+it('whatever a stranger sends as an identity never throws and yields no key', () => {
+  const master = generateToken();
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.string(),
+        fc.json().map((text) => `agent:${text}`),
+      ),
+      (identity) => {
+        const key = keyOf(master, identity, 0);
+        assert.ok(key === null || identity === 'master' || claimsOf(identity) !== null);
+      },
+    ),
+    { numRuns: 2_000 },
+  );
+  assert.equal(keyOf(master, `agent:["${'x'.repeat(10_000)}",null,null]`, 0), null);
 });
 
 it('a text that is not a token is refused without repeating it', () => {
-  for (const text of ['', 'secret-password', 'c100k1.YQ.AAAA', `${formatToken(generateToken('a'))}.more`]) {
+  for (const text of ['', 'secret-password', 'c100k1.YQ.AAAA', `${formatToken(generateToken())}.more`]) {
     assert.throws(
       () => parseToken(text),
       (error) => {

@@ -14,7 +14,7 @@ import {
 import type { HostFacts } from '../../src/core/host-facts.ts';
 import { type HostPlan, planHost } from '../../src/core/host-plan.ts';
 import type { RunSpec } from '../../src/core/run-spec.ts';
-import { type PortRange, portCount } from '../../src/core/tuple-space.ts';
+import { type PortRange, portCount, TupleMap } from '../../src/core/tuple-space.ts';
 import { FACTS, LOOPBACK_4, SPEC, SPEC_FAR } from './plan-fixture.ts';
 
 const DEFAULT_PORTS: PortRequest = {
@@ -34,11 +34,11 @@ test('ports outside the ephemeral range come first, and the inside only when the
   // 35,505 x 1.02 + 64 = 36,280, all that is outside; one more connection passes it.
   assert.equal(slackOf(35_505), 36_280);
   const below = choosePorts({ ...DEFAULT_PORTS, wanted: 35_505 });
-  assert.deepEqual(below, { ports: outside, usablePorts: 36_280, usesEphemeral: false });
+  assert.deepEqual(below, { ports: outside, portCount: 36_280, usesEphemeral: false });
   const above = choosePorts({ ...DEFAULT_PORTS, wanted: 35_506 });
   assert.deepEqual(above, {
     ports: [...outside, { from: 32_768, to: 60_999 }],
-    usablePorts: 64_512,
+    portCount: 64_512,
     usesEphemeral: true,
   });
 });
@@ -78,7 +78,7 @@ test('reserved ports, ports with a listener and ports that need privileges are l
   for (const [more, ports] of rows) {
     const choice = choosePorts({ ...DEFAULT_PORTS, ...more });
     assert.deepEqual(choice.ports, ports);
-    assert.equal(choice.usablePorts, portCount(ports));
+    assert.equal(choice.portCount, portCount(ports));
   }
 });
 
@@ -88,7 +88,7 @@ test('a host whose ephemeral range is everything above 1023 uses it, and says so
   assert.equal(choice.usesEphemeral, true);
 });
 
-test('explicit ports are taken as they are, in order, minus reserved ones; a listener there is not counted', () => {
+test('explicit ports keep their order, minus reserved ports and ports with a listener', () => {
   const explicit = [
     { from: 40_000, to: 40_999 },
     { from: 20_000, to: 20_099 },
@@ -101,11 +101,12 @@ test('explicit ports are taken as they are, in order, minus reserved ones; a lis
   });
   assert.deepEqual(choice, {
     ports: [
-      { from: 40_000, to: 40_999 },
+      { from: 40_000, to: 40_499 },
+      { from: 40_501, to: 40_999 },
       { from: 20_000, to: 20_049 },
       { from: 20_060, to: 20_099 },
     ],
-    usablePorts: 1_089,
+    portCount: 1_089,
     usesEphemeral: true,
   });
   assert.equal(
@@ -117,7 +118,7 @@ test('explicit ports are taken as they are, in order, minus reserved ones; a lis
     explicit: [{ from: 1_000, to: 1_033 }],
     firstPort: 1_024,
   });
-  assert.equal(privileged.usablePorts, 10);
+  assert.equal(privileged.portCount, 10);
 });
 
 const arbPort = fc.integer({ min: 1, max: 65_535 });
@@ -152,13 +153,13 @@ test('property: chosen ports are disjoint, never reserved, and suffice whenever 
         const times = chosen[port] ?? 0;
         assert.ok(times <= 1, `port ${port} twice`);
         const reserved = contains(request.reserved, port);
-        assert.ok(times === 0 || !reserved, `port ${port} is reserved`);
         const bindable = port >= request.firstPort && !request.listenAny.includes(port);
-        if (times === 1 && bindable) usable += 1;
+        assert.ok(times === 0 || (bindable && !reserved), `port ${port} is reserved or cannot be bound`);
+        usable += times;
         const inFull = request.explicit === null ? port >= 1_024 : contains(request.explicit, port);
         if (inFull && !reserved && bindable) usableFull += 1;
       }
-      assert.equal(choice.usablePorts, usable);
+      assert.equal(choice.portCount, usable);
       if (usableFull * request.tuplesPerPort >= request.wanted) {
         assert.ok(usable * request.tuplesPerPort >= request.wanted);
       }
@@ -290,6 +291,11 @@ test('property: capacity never exceeds a resource, and preflight refuses exactly
         const { capacityMax, shape } = plan;
         assert.ok(capacityMax >= 0 && Number.isSafeInteger(capacityMax), String(capacityMax));
         assert.ok(capacityMax <= plan.tuples);
+        // Slices are cut from this number, so it must be the size of the tuple space.
+        assert.equal(
+          plan.tuples,
+          new TupleMap({ addresses, ports: plan.ports, endpoints: spec.endpoints }).size,
+        );
         assert.ok(capacityMax <= descriptorsBound(shape));
         const within = (cost: number, available: number | null): void => {
           // Nothing at all costs nothing, however little there is.

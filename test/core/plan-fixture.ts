@@ -58,7 +58,7 @@ export const SPEC: RunSpec = {
   close: 'fin',
   probeEveryMs: null,
   probeTimeoutMs: 5_000,
-  sources: { addresses: [], ports: null },
+  sources: { addresses: [], ports: null, aliasDevice: null, aliasLeaseMs: 60_000, prefixes: [] },
   holders: null,
 };
 

@@ -22,6 +22,7 @@ const PLAN: RunPlan = {
   stallMs: 20_000,
   drainMs: 20_000,
   leaseMs: 20_000,
+  onAgentLoss: 'continue',
 };
 
 const REFUSAL: Finding = {
@@ -62,9 +63,16 @@ const offer = (agent: string, capacity: number): EventBody => ({
   findings: [],
 });
 const ready = (agent: string): EventBody => ({ type: 'agent-ready', agent });
-const report = (agent: string, open: number, settled: boolean): EventBody => ({
+/** By default a report of the quota that `UP_TO_RAMP` gives the agent. */
+const report = (
+  agent: string,
+  open: number,
+  settled: boolean,
+  quota = agent === 'a' ? 501 : 500,
+): EventBody => ({
   type: 'agent-reported',
   agent,
+  quota,
   settled,
   open,
   established: open,
@@ -169,10 +177,99 @@ describe('a run of two agents', () => {
     assert.deepEqual(state.endReason, { type: 'agents-missing', joined: ['a'], expected: 2 });
   });
 
-  it('gives no spec to an agent too many', () => {
+  it('gives no spec to an agent too many, and says why', () => {
     const { commands, state } = play(PLAN, [...UP_TO_RAMP.slice(0, 2), [2, join('c')]]);
-    assert.equal(commands.length, 2);
+    assert.deepEqual(types(commands), ['send-spec', 'send-spec', 'turn-away']);
     assert.equal(state.agents.length, 2);
+  });
+
+  it('tells an agent that is back after a cut everything that it may have missed', () => {
+    const { commands } = play(PLAN, [
+      ...UP_TO_RAMP,
+      [1_000, report('a', 501, true)],
+      [2_000, report('b', 500, true)],
+      [3_000, { type: 'agent-resumed', agent: 'b' }],
+    ]);
+    assert.deepEqual(types(commands.filter((each) => 'agent' in each && each.agent === 'b')).slice(-4), [
+      'send-resumed',
+      'send-quota',
+      'send-start',
+      'send-hold',
+    ]);
+  });
+});
+
+describe('the loss of an agent', () => {
+  const afterLoss = (policy: RunPlan['onAgentLoss'], until: readonly (readonly [number, EventBody])[]) =>
+    play({ ...PLAN, onAgentLoss: policy }, [
+      ...UP_TO_RAMP,
+      [1_000, report('a', 100, false)],
+      [1_000, report('b', 300, false)],
+      [2_000, { type: 'agent-left', agent: 'b' }],
+      ...until,
+    ]);
+
+  it('ends the run under fail', () => {
+    const { state } = afterLoss('fail', []);
+    assert.equal(state.phase, 'draining');
+    assert.deepEqual(state.endReason, { type: 'agents-lost', lost: ['b'] });
+  });
+
+  it('hands the quota to another under replace, only after lease and margin, and the total stays exact', () => {
+    const early = afterLoss('replace', [
+      [20_000, report('a', 501, true)],
+      [20_999, { type: 'ticked' }],
+    ]);
+    assert.equal(early.commands.filter((command) => command.type === 'send-quota').length, 2);
+    assert.equal(early.state.phase, 'ramping', 'the ramp waits for the quota to be handed over');
+    const due = step(early.state, { type: 'ticked', atMs: 21_000 });
+    assert.deepEqual(due.commands, [
+      { type: 'send-quota', agent: 'a', connections: 1_001, ratePerSec: 500, pendingMax: 100 },
+    ]);
+    assert.deepEqual(
+      due.state.agents.map((agent) => agent.quota),
+      [1_001, 0],
+    );
+    const old = step(due.state, { ...report('a', 501, true), atMs: 21_100 } as RunEvent);
+    assert.equal(old.state.phase, 'ramping', 'a report of the old quota does not settle the new one');
+    const all = step(old.state, { ...report('a', 1_001, true, 1_001), atMs: 22_000 } as RunEvent);
+    assert.equal(all.state.phase, 'holding');
+  });
+
+  it('goes on without what nobody can take under replace', () => {
+    const { state } = play({ ...PLAN, onAgentLoss: 'replace' }, [
+      [0, join('a')],
+      [1, join('b')],
+      [2, offer('a', 501)],
+      [3, offer('b', 500)],
+      [4, ready('a')],
+      [5, ready('b')],
+      [1_000, report('a', 501, true)],
+      [2_000, { type: 'agent-left', agent: 'b' }],
+      [20_000, report('a', 501, true)],
+      [22_000, { type: 'ticked' }],
+    ]);
+    assert.equal(state.phase, 'holding');
+  });
+
+  it('lets an agent that comes back as a new one take the quota over', () => {
+    const { state, commands } = afterLoss('replace', [
+      [3_000, join('b#3')],
+      [3_100, offer('b#3', 10_000)],
+      [20_000, report('a', 501, true)],
+      [20_500, report('b#3', 0, true, 0)],
+      [21_000, { type: 'ticked' }],
+      [21_100, ready('b#3')],
+    ]);
+    assert.deepEqual(
+      state.agents.map((agent) => [agent.name, agent.stage, agent.quota]),
+      [
+        ['a', 'running', 751],
+        ['b', 'lost', 0],
+        ['b#3', 'running', 250],
+      ],
+    );
+    assert.deepEqual(types(commands).slice(-3), ['send-quota', 'send-quota', 'send-start']);
   });
 });
 
@@ -234,46 +331,54 @@ describe('any history of events', () => {
     fc
       .tuple(agentName, fc.integer({ min: 0, max: 1_001 }), fc.boolean())
       .map(([agent, open, settled]) => report(agent, open, settled)),
+    agentName.map((agent): EventBody => ({ type: 'agent-resumed', agent })),
     agentName.map((agent): EventBody => ({ type: 'agent-left', agent })),
     agentName.map((agent): EventBody => ({ type: 'agent-done', agent })),
     agentName.map((agent): EventBody => ({ type: 'agent-refused', agent, findings: [REFUSAL] })),
     fc.constant<EventBody>({ type: 'ticked' }),
     fc.constant<EventBody>({ type: 'interrupted', signal: 'SIGTERM' }),
   );
+  const policy = fc.constantFrom<RunPlan['onAgentLoss']>('fail', 'continue', 'replace');
   const history = fc.array(fc.tuple(fc.integer({ min: 0, max: 15_000 }), eventBody), { maxLength: 60 });
 
   it('never ends without a reason, never hands out more than the total, and ends once', () => {
     fc.assert(
-      fc.property(history, fc.integer({ min: 1, max: 3 }), fc.boolean(), (steps, agentsExpected, orderly) => {
-        const plan = { ...PLAN, agentsExpected };
-        let state: RunState = initialRunState(plan, 0);
-        let atMs = 0;
-        let finished = 0;
-        // Half of the histories begin in order, so that the later phases are reached often.
-        const opening: readonly EventBody[] =
-          orderly && agentsExpected === 2 ? UP_TO_RAMP.map(([, body]) => body) : [];
-        const all = [...opening.map((body) => [1, body] as const), ...steps];
-        for (const [delayMs, body] of all) {
-          atMs += delayMs;
-          const stepped = step(state, { ...body, atMs } as RunEvent);
-          const handedOut = stepped.state.agents.reduce((sum, agent) => sum + agent.quota, 0);
-          assert.ok(handedOut === 0 || handedOut <= plan.connections);
-          for (const agent of stepped.state.agents) assert.ok(agent.quota <= Math.max(agent.capacity, 0));
-          finished += stepped.commands.filter((command) => command.type === 'finish').length;
-          if (stepped.state.phase === 'ended') assert.notEqual(stepped.state.endReason, null);
-          if (state.phase === 'ended') assert.deepEqual(stepped, { state, commands: [] });
-          state = stepped.state;
-        }
-        assert.equal(finished, state.phase === 'ended' ? 1 : 0);
-      }),
+      fc.property(
+        history,
+        fc.integer({ min: 1, max: 3 }),
+        policy,
+        fc.boolean(),
+        (steps, agentsExpected, onAgentLoss, orderly) => {
+          const plan = { ...PLAN, agentsExpected, onAgentLoss };
+          let state: RunState = initialRunState(plan, 0);
+          let atMs = 0;
+          let finished = 0;
+          // Half of the histories begin in order, so that the later phases are reached often.
+          const opening: readonly EventBody[] =
+            orderly && agentsExpected === 2 ? UP_TO_RAMP.map(([, body]) => body) : [];
+          const all = [...opening.map((body) => [1, body] as const), ...steps];
+          for (const [delayMs, body] of all) {
+            atMs += delayMs;
+            const stepped = step(state, { ...body, atMs } as RunEvent);
+            const handedOut = stepped.state.agents.reduce((sum, agent) => sum + agent.quota, 0);
+            assert.ok(handedOut === 0 || handedOut <= plan.connections);
+            for (const agent of stepped.state.agents) assert.ok(agent.quota <= Math.max(agent.capacity, 0));
+            finished += stepped.commands.filter((command) => command.type === 'finish').length;
+            if (stepped.state.phase === 'ended') assert.notEqual(stepped.state.endReason, null);
+            if (state.phase === 'ended') assert.deepEqual(stepped, { state, commands: [] });
+            state = stepped.state;
+          }
+          assert.equal(finished, state.phase === 'ended' ? 1 : 0);
+        },
+      ),
       { numRuns: 2_000 },
     );
   });
 
   it('comes to an end when time goes on and nobody speaks', () => {
     fc.assert(
-      fc.property(history, (steps) => {
-        let state: RunState = initialRunState(PLAN, 0);
+      fc.property(history, policy, (steps, onAgentLoss) => {
+        let state: RunState = initialRunState({ ...PLAN, onAgentLoss }, 0);
         let atMs = 0;
         for (const [delayMs, body] of steps) {
           atMs += delayMs;

@@ -1,0 +1,56 @@
+/**
+ * Owns what this process writes: results to stdout, talk to stderr, and what happens when nobody reads.
+ * Must never decide what is written.
+ */
+import { styleText } from 'node:util';
+import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
+import type { Paint } from '../report/layout.ts';
+
+/**
+ * A reader that went away: `| head -c 10`, a closed terminal. Not our failure, and never a reason to stop a run.
+ * main.ts listens to the streams' errors, so that they reach us in the callbacks of the writes alone.
+ */
+const READER_GONE: ReadonlySet<string | undefined> = new Set([
+  'EPIPE',
+  'ECONNRESET',
+  'EIO',
+  'ERR_STREAM_DESTROYED',
+]);
+
+/**
+ * Writes a result and waits until the system has it. A reader that went away is not an error.
+ * @param text what to write
+ * @throws BenchError (exit code 5) when stdout cannot take it, such as a full disk
+ */
+export async function writeResult(text: string): Promise<void> {
+  const error = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
+    process.stdout.write(text, (failure) => resolve(failure ?? null));
+  });
+  if (error === null || READER_GONE.has(error.code)) return;
+  throw new BenchError(
+    ErrorCode.reportUnwritable,
+    ExitCode.reportUnwritten,
+    `the result could not be written to stdout: ${error.message}`,
+    'send stdout to a place that has room',
+    error,
+  );
+}
+
+/**
+ * Writes one line, or several, to stderr.
+ * @param text without the last line break
+ */
+export function tell(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+/**
+ * Colours for a stream: none unless it is a terminal and `NO_COLOR` is not set.
+ * @param stream where the text goes
+ */
+export function paintFor(stream: NodeJS.WriteStream): Paint {
+  const coloured = stream.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
+  const styles = { good: 'green', bad: 'red', dim: 'dim' } as const;
+  // Node 20 looks at stdout alone when it validates the stream, so the rule above decides.
+  return (style, text) => (coloured ? styleText(styles[style], text, { validateStream: false }) : text);
+}

@@ -1,0 +1,38 @@
+/**
+ * Owns the rule that one process at a time changes the addresses of a network namespace.
+ * Must never be held for longer than a few `ip` commands take.
+ *
+ * The lock is an abstract Unix socket: its name belongs to the network namespace, exactly as addresses do (unix(7)), and
+ * the kernel frees it when its holder dies. No file, nothing stale.
+ */
+import { createServer, type Server } from 'node:net';
+
+const LOCK_NAME = '\0c100k-bench-addresses';
+const RETRY_EVERY_MS = 20;
+const RETRIES_MAX = 500;
+
+/**
+ * Does some work while no other run changes addresses.
+ * @param work gets whether the lock was taken; after ten seconds it is called without it, because an abstract name can
+ *   be taken by any user, and nobody must be able to keep a run from removing what it added
+ */
+export async function withAddressLock<Result>(work: (isLocked: boolean) => Promise<Result>): Promise<Result> {
+  let server: Server | null = null;
+  for (let retry = 0; retry < RETRIES_MAX && server === null; retry += 1) {
+    server = await tryLock();
+    if (server === null) await new Promise((resolve) => setTimeout(resolve, RETRY_EVERY_MS));
+  }
+  try {
+    return await work(server !== null);
+  } finally {
+    server?.close();
+  }
+}
+
+function tryLock(): Promise<Server | null> {
+  return new Promise((resolve) => {
+    const server = createServer((socket) => socket.destroy());
+    server.once('error', () => resolve(null));
+    server.listen(LOCK_NAME, () => resolve(server));
+  });
+}

@@ -1,0 +1,62 @@
+/**
+ * Owns the way from argv to the exit code: the one place where an error becomes an exit code.
+ * Must never load the command line's packages for a holder or a serve worker: those processes stay small.
+ */
+import { BenchError, ErrorCode, ExitCode, usageError } from './core/errors.ts';
+
+/**
+ * Runs one process of c100k-bench.
+ * @param argv as Node gives it: the runtime, the script, then what was typed
+ * @returns the exit code; the process ends by itself when its last work is done
+ */
+export async function main(argv: readonly string[]): Promise<number> {
+  // A reader that goes away (`| head -c 10`) must not end a run: without listeners a failed write would.
+  process.stdout.on('error', ignoreWriteError);
+  process.stderr.on('error', ignoreWriteError);
+  process.on('uncaughtException', exitOnBug);
+  try {
+    switch (argv[2]) {
+      case 'holder':
+        requireParent(argv[2]);
+        (await import('./agent/holder.ts')).runHolder();
+        return ExitCode.held;
+      case 'serve-worker':
+        requireParent(argv[2]);
+        (await import('./serve/worker.ts')).runServeWorker();
+        return ExitCode.held;
+      default:
+        return await (await import('./cli/cli.ts')).runCli(argv);
+    }
+  } catch (error) {
+    return explain(error);
+  }
+}
+
+/** Two entries are for our own child processes alone: they live by the messages of the parent that forked them. */
+function requireParent(entry: string): void {
+  if (process.connected) return;
+  throw usageError(
+    ErrorCode.usage,
+    `${entry} is not a command: it is started by other processes of c100k-bench`,
+    'c100k-bench --help shows every command and flag',
+  );
+}
+
+function ignoreWriteError(): void {}
+
+/** A throw that nobody awaits. Node would end with 1, which means that the target did not hold. */
+function exitOnBug(error: unknown): void {
+  process.exit(explain(error));
+}
+
+/** Tells an error on stderr: one line and a hint when it is the user's to mend, the stack when it is ours. */
+function explain(error: unknown): ExitCode {
+  if (error instanceof BenchError) {
+    process.stderr.write(`c100k-bench: ${error.message}\n  hint: ${error.hint}\n`);
+    return error.exitCode;
+  }
+  const { message, stack } = error instanceof Error ? error : new Error(String(error));
+  const where = stack?.split('\n').slice(1).join('\n') ?? '';
+  process.stderr.write(`c100k-bench: this is a bug: ${message.split('\n')[0]}\n${where}\n`);
+  return ExitCode.bug;
+}

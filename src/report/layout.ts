@@ -1,0 +1,113 @@
+/**
+ * Owns the layout of plain text: labelled lines, tables and wrapping within a given width.
+ * Must never know what a run is.
+ */
+import { formatDuration } from '../core/units.ts';
+
+/** The width that every text for people keeps to, in characters. */
+export const TEXT_WIDTH = 80;
+
+/** How the text is coloured; the identity for plain text. */
+export type Paint = (style: 'good' | 'bad' | 'dim', text: string) => string;
+
+/** A `Paint` that leaves text alone. */
+export const noPaint: Paint = (_style, text) => text;
+
+/** The column at which the values of labelled lines begin. */
+const LABEL_WIDTH = 13;
+
+/**
+ * Breaks text at spaces so that no line is longer than `width`; a longer word stands alone on its line.
+ * @param text one paragraph
+ * @param width in characters, at least 1
+ */
+export function wrapText(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else {
+      line = line === '' ? word : `${line} ${word}`;
+    }
+  }
+  if (line !== '') lines.push(line);
+  return lines;
+}
+
+/**
+ * One labelled value, wrapped under itself: `label        value value`.
+ * @param label at most 12 characters; may start with spaces
+ * @param text the value
+ */
+export function labelled(label: string, text: string): string[] {
+  const indent = ' '.repeat(LABEL_WIDTH);
+  return wrapText(text, TEXT_WIDTH - LABEL_WIDTH).map((line, index) =>
+    index === 0 ? label.padEnd(LABEL_WIDTH) + line : indent + line,
+  );
+}
+
+/**
+ * One labelled value made of pieces that are never broken: pieces that do not fit go to the next line.
+ * @param label at most 12 characters
+ * @param pieces such as `p50 0.4 ms`
+ */
+export function labelledPieces(label: string, pieces: readonly string[]): string[] {
+  const width = TEXT_WIDTH - LABEL_WIDTH;
+  const lines: string[] = [];
+  let line = '';
+  for (const piece of pieces) {
+    if (line !== '' && line.length + 2 + piece.length > width) {
+      lines.push(line);
+      line = piece;
+    } else {
+      line = line === '' ? piece : `${line}  ${piece}`;
+    }
+  }
+  lines.push(line);
+  return lines.map((text, index) => (index === 0 ? label : '').padEnd(LABEL_WIDTH) + text);
+}
+
+/**
+ * A bulleted paragraph.
+ * @param bullet such as `-`
+ * @param text one paragraph
+ */
+export function bulleted(bullet: string, text: string): string[] {
+  const indent = ' '.repeat(bullet.length + 3);
+  return wrapText(text, TEXT_WIDTH - indent.length).map((line, index) =>
+    index === 0 ? `  ${bullet} ${line}` : indent + line,
+  );
+}
+
+/**
+ * A table: the first column to the left, the others to the right, two spaces between and in front.
+ * A last column that does not fit is cut with `~`, so that no line is longer than 80 characters.
+ * @param rows cells, the first row being the heads; all rows have the same number of cells
+ */
+export function table(rows: readonly (readonly string[])[]): string[] {
+  const widths: number[] = [];
+  for (const row of rows) {
+    row.forEach((cell, column) => {
+      widths[column] = Math.max(widths[column] ?? 0, cell.length);
+    });
+  }
+  return rows.map((row) => {
+    const cells = row.map((cell, column) => {
+      const width = widths[column] ?? 0;
+      return column === 0 ? cell.padEnd(width) : cell.padStart(width);
+    });
+    const line = `  ${cells.join('  ')}`.trimEnd();
+    return line.length <= TEXT_WIDTH ? line : `${line.slice(0, TEXT_WIDTH - 1)}~`;
+  });
+}
+
+/**
+ * A duration in seconds for a sentence: `30 s`, `0.42 s`, `1h30m`.
+ * @param seconds 0 or more
+ */
+export function formatSeconds(seconds: number): string {
+  const rounded = seconds >= 10 ? Math.round(seconds) : Math.round(seconds * 100) / 100;
+  return formatDuration(rounded * 1000).replace(/^([\d.]+)(m?s)$/, '$1 $2');
+}

@@ -1,0 +1,237 @@
+/**
+ * Owns the report as text for a person: the verdict line first, then what it rests on. At most 80 columns.
+ * Must never decide or compute a verdict (core/verdict.ts) or write to a stream (cli/).
+ */
+import { type Counts, totalOf } from '../core/outcome.ts';
+import type { AgentReport, Latency, RunReport } from '../core/report.ts';
+import { formatBytes, formatCount, formatMs } from '../core/units.ts';
+import { attentionLines } from './findings.ts';
+import {
+  bulleted,
+  formatSeconds,
+  labelled,
+  labelledPieces,
+  noPaint,
+  type Paint,
+  TEXT_WIDTH,
+  table,
+  wrapText,
+} from './layout.ts';
+
+/** Sources or endpoints up to this number are listed one by one; above it only their spread is told. */
+const LIST_MAX = 8;
+
+/**
+ * The whole report as text, ending in a line break. The first line is the verdict.
+ * @param report the final numbers
+ * @param paint colours; default none
+ */
+export function renderReport(report: RunReport, paint: Paint = noPaint): string {
+  const lines = [
+    paint(report.verdict === 'pass' ? 'good' : 'bad', verdictLine(report)),
+    ...reasonLines(report),
+    ...(report.verdict === 'refused' ? [] : measuredLines(report)),
+    ...attentionLines(report.findings),
+    ...noteLines(report.notes),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+/**
+ * One line, such as `PASS held 130,000 of 130,000 for 30 s`.
+ * @param report the final numbers
+ */
+export function verdictLine(report: RunReport): string {
+  const { held } = report.connections;
+  const asked = report.asked.connections;
+  const word = report.verdict.toUpperCase();
+  if (report.verdict === 'refused') return `${word} nothing was opened`;
+  const time = report.hold.seconds > 0 ? ` for ${formatSeconds(report.hold.seconds)}` : '';
+  return `${word} held ${formatCount(held)} of ${formatCount(asked)}${time}`;
+}
+
+/** Why, and who ran out; nothing on a pass, where the verdict line says it all. */
+function reasonLines(report: RunReport): string[] {
+  if (report.verdict === 'pass') return [];
+  // A refusal is told by its findings, with the commands that mend them.
+  if (report.verdict === 'refused' && report.findings.some((finding) => finding.severity === 'refuse'))
+    return [];
+  const { held } = report.connections;
+  const repeated = `${formatCount(held)} of ${formatCount(report.asked.connections)} held: `;
+  const reason = report.reason.startsWith(repeated) ? report.reason.slice(repeated.length) : report.reason;
+  const lines = wrapText(reason, TEXT_WIDTH);
+  if (report.whoRanOut !== null) lines.push(`who ran out: ${report.whoRanOut}`);
+  return lines;
+}
+
+/** Everything that was measured, in the order in which people ask for it. */
+function measuredLines(report: RunReport): string[] {
+  const agents = agentTable(report.agents);
+  return [
+    '',
+    ...connectionLines(report),
+    ...latencyLines(report),
+    ...rampLines(report),
+    ...spreadLines('by source', report.bySource),
+    ...spreadLines('by endpoint', report.byEndpoint),
+    ...kernelLines(report),
+    ...generatorLines(report),
+    ...(agents.length === 0 ? [] : ['', ...agents]),
+  ];
+}
+
+function connectionLines(report: RunReport): string[] {
+  const c = report.connections;
+  const pieces = [
+    `asked ${formatCount(report.asked.connections)}`,
+    `established ${formatCount(c.established)}`,
+    `open at the end ${formatCount(c.open)}`,
+  ];
+  if (report.asked.probeEveryMs !== null || c.verified > 0)
+    pieces.push(`verified ${formatCount(c.verified)}`);
+  if (c.unattempted > 0) pieces.push(`not attempted ${formatCount(c.unattempted)}`);
+  return [
+    ...labelledPieces('connections', pieces),
+    ...countLines('failed', c.failed),
+    ...countLines('dropped', c.dropped),
+    ...(totalOf(c.localSkips) > 0 ? countLines('skipped', c.localSkips) : []),
+  ];
+}
+
+/** `failed  12   timeout 10   refused 2`, the most frequent first. */
+function countLines(label: string, counts: Counts<string>): string[] {
+  return labelledPieces(label, [formatCount(totalOf(counts)), ...countPieces(counts)]);
+}
+
+function countPieces(counts: Counts<string>): string[] {
+  return Object.entries(counts)
+    .filter((entry): entry is [string, number] => (entry[1] ?? 0) > 0)
+    .sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0]))
+    .map(([reason, count]) => `${reason} ${formatCount(count)}`);
+}
+
+function latencyLines(report: RunReport): string[] {
+  const lines = percentileLines('connect', report.connectMs);
+  if (lines.length > 0 && differs(report.connectMs, report.connectFromIntendedMs)) {
+    lines.push(...percentileLines('  intended', report.connectFromIntendedMs));
+  }
+  return [...lines, ...percentileLines('echo', report.echoMs)];
+}
+
+function percentileLines(label: string, latency: Latency): string[] {
+  if (latency.count === 0) return [];
+  return labelledPieces(label, [
+    `p50 ${formatMs(latency.p50)}`,
+    `p90 ${formatMs(latency.p90)}`,
+    `p99 ${formatMs(latency.p99)}`,
+    `p99.9 ${formatMs(latency.p999)}`,
+    `max ${formatMs(latency.max)}`,
+  ]);
+}
+
+/** Whether any shown percentile differs: then the generator was late, and that belongs in the text. */
+function differs(a: Latency, b: Latency): boolean {
+  const keys = ['p50', 'p90', 'p99', 'p999', 'max'] as const;
+  return keys.some((key) => formatMs(a[key]) !== formatMs(b[key]));
+}
+
+function rampLines(report: RunReport): string[] {
+  const { seconds, ratePerSec, synRetransmits, retransmittedConnects } = report.ramp;
+  if (report.connections.attempted === 0) return [];
+  const lines = labelledPieces('ramp', [
+    formatSeconds(seconds),
+    `${formatCount(Math.round(ratePerSec))} connections/s`,
+  ]);
+  if (retransmittedConnects > 0) {
+    const connects = retransmittedConnects === 1 ? 'connect' : 'connects';
+    const many = synRetransmits > retransmittedConnects ? ` (${formatCount(synRetransmits)} in all)` : '';
+    const text = `${formatCount(retransmittedConnects)} ${connects} needed a SYN retransmit${many}`;
+    lines.push(...labelled('  SYN', text));
+  }
+  return lines;
+}
+
+/** Open connections by source or endpoint: a list when few, the spread when many, nothing for a single one. */
+function spreadLines(label: string, counts: Readonly<Record<string, number>>): string[] {
+  const entries = Object.entries(counts);
+  if (entries.length < 2) return [];
+  if (entries.length <= LIST_MAX) {
+    return labelledPieces(
+      label,
+      entries.map(([name, count]) => `${name} ${formatCount(count)}`),
+    );
+  }
+  const values = entries.map(([, count]) => count);
+  const least = formatCount(Math.min(...values));
+  const most = formatCount(Math.max(...values));
+  return labelled(label, `${formatCount(entries.length)} of them, from ${least} to ${most} connections each`);
+}
+
+function kernelLines(report: RunReport): string[] {
+  const { counts } = report.kernel;
+  if (counts.length === 0) return [];
+  const methods = { ss: 'ss', 'proc-net-tcp': '/proc/net/tcp', none: 'no way to ask' };
+  const lines: string[] = [];
+  for (const when of ['ramp-end', 'hold-end'] as const) {
+    const here = counts.filter((count) => count.when === when);
+    if (here.length === 0) continue;
+    const asked = here.filter((count) => count.established !== null);
+    const moment = when === 'ramp-end' ? 'after the ramp' : 'after the hold';
+    const label = lines.length === 0 ? 'kernel' : '';
+    if (asked.length === 0) {
+      lines.push(...labelled(label, `could not be asked ${moment}`));
+      continue;
+    }
+    const established = asked.reduce((sum, count) => sum + (count.established ?? 0), 0);
+    const open = asked.reduce((sum, count) => sum + count.open, 0);
+    const method = methods[asked[0]?.method ?? 'none'];
+    const partly = asked.length < here.length ? `, ${asked.length} of ${here.length} agents asked` : '';
+    lines.push(
+      ...labelledPieces(label, [
+        `${formatCount(established)} established ${moment} (${method}${partly})`,
+        `our books ${formatCount(open)}`,
+      ]),
+    );
+  }
+  return lines;
+}
+
+function generatorLines(report: RunReport): string[] {
+  const g = report.generator;
+  if (g.holders === 0) return [];
+  const pieces = [
+    `${formatCount(g.holders)} ${g.holders === 1 ? 'holder' : 'holders'}`,
+    `CPU ${formatSeconds(g.cpuMs / 1000)}`,
+  ];
+  if (g.cpuPercentOfOneCoreWhileHolding !== null) {
+    pieces.push(`${g.cpuPercentOfOneCoreWhileHolding.toFixed(1)} % of a core while holding`);
+  }
+  pieces.push(
+    `loop lag up to ${formatMs(g.loopLagMsMax)}`,
+    `resident up to ${formatBytes(g.residentBytesMax)} each`,
+    `spare descriptors ${formatCount(g.descriptorHeadroomMin)}`,
+    `tuples used ${(g.tupleFillRatio * 100).toFixed(0)} %`,
+  );
+  return labelledPieces('generator', pieces);
+}
+
+function agentTable(agents: readonly AgentReport[]): string[] {
+  if (agents.length === 0) return [];
+  const heads = ['agent', 'quota', 'established', 'held', 'failed', 'dropped', 'capacity', 'bound by'];
+  const rows = agents.map((agent) => [
+    agent.lost ? `${agent.name} (lost)` : agent.name,
+    formatCount(agent.quota),
+    formatCount(agent.established),
+    formatCount(agent.held),
+    formatCount(totalOf(agent.failed)),
+    formatCount(totalOf(agent.dropped)),
+    formatCount(agent.capacity),
+    agent.boundBy,
+  ]);
+  return table([heads, ...rows]);
+}
+
+function noteLines(notes: readonly string[]): string[] {
+  if (notes.length === 0) return [];
+  return ['', 'notes', ...notes.flatMap((note) => bulleted('-', note))];
+}

@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, it } from 'node:test';
+import { type CliOptions, runCli } from '../support/run-cli.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'c100k-cli-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+interface BadInput {
+  readonly what: string;
+  readonly args: readonly string[];
+  readonly code: number;
+  /** what the line, or its hint, says */
+  readonly says: RegExp;
+  readonly options?: CliOptions;
+}
+
+/** Port 9 needs no listener: every one of these is refused before anything is opened. */
+const TARGET = ['--target', '127.0.0.1:9'];
+
+const USAGE: readonly BadInput[] = [
+  { what: 'an unknown flag', args: [...TARGET, '--conn', '5'], code: 2, says: /did you mean --conns\?/ },
+  { what: 'no connections', args: [...TARGET, '--conns', '0'], code: 2, says: /at least 1/ },
+  { what: 'fewer than none', args: [...TARGET, '--conns', '-5'], code: 2, says: /--conns .*"-5"/ },
+  { what: 'a half connection', args: [...TARGET, '--conns', '1.5'], code: 2, says: /whole number/ },
+  { what: 'a count with a tail', args: [...TARGET, '--conns', '130K!'], code: 2, says: /130K/ },
+  { what: 'no count', args: TARGET, code: 2, says: /--conns is missing/ },
+  { what: 'no target', args: ['--conns', '5'], code: 2, says: /--target is missing/ },
+  { what: 'a host without port', args: ['-t', '127.0.0.1', '-c', '5'], code: 2, says: /port is missing/ },
+  { what: 'port 0', args: ['-t', '127.0.0.1:0', '-c', '5'], code: 2, says: /port 0/ },
+  { what: 'port 70000', args: ['-t', '127.0.0.1:70000', '-c', '5'], code: 2, says: /port 70000/ },
+  {
+    what: 'a name that does not resolve',
+    args: ['-t', 'no-such-host.invalid:80', '-c', '5'],
+    code: 2,
+    says: /no-such-host\.invalid does not resolve/,
+  },
+  {
+    what: 'a wrong count from the environment',
+    args: TARGET,
+    code: 2,
+    says: /C100K_CONNS/,
+    options: { env: { C100K_CONNS: 'many' } },
+  },
+];
+
+const REFUSED: readonly BadInput[] = [
+  {
+    what: 'a source address that is not ours',
+    args: [...TARGET, '-c', '5', '--source-ip', '192.0.2.77'],
+    code: 3,
+    says: /192\.0\.2\.77/,
+  },
+  {
+    what: 'more connections than tuples',
+    args: [...TARGET, '-c', '5000', '--source-ip', '127.0.0.2', '--source-ports', '20000-20099'],
+    code: 3,
+    says: /5,000 tuples, has 100/,
+  },
+  {
+    what: 'more connections than descriptors allow',
+    args: [...TARGET, '-c', '130000', '--holders', '2'],
+    code: 3,
+    says: /descriptors/,
+    options: { descriptorsMax: 256 },
+  },
+];
+
+const UNWRITABLE: readonly BadInput[] = [
+  {
+    what: 'a report in a missing directory',
+    args: ['--json', join(folder, 'no', 'r.json')],
+    code: 5,
+    says: /does not exist/,
+  },
+  { what: 'a report that is a directory', args: ['--json', folder], code: 5, says: /is a directory/ },
+  { what: 'a report on a full device', args: ['--json', '/dev/full'], code: 5, says: /no space left/ },
+];
+
+for (const command of ['run', 'plan'] as const) {
+  describe(`wrong input to ${command}`, () => {
+    for (const { what, args, code, says, options } of USAGE) {
+      it(`${what}: exit ${code}, one line and a hint`, async () => {
+        const result = await runCli(command === 'run' ? args : [command, ...args], options);
+        assert.equal(result.stdout, '');
+        const lines = result.stderr
+          .trimEnd()
+          .split('\n')
+          .filter((line) => !line.startsWith('c100k-bench --'));
+        assert.equal(lines.length, 2, result.stderr);
+        assert.match(lines[0] ?? '', /^c100k-bench: /);
+        assert.match(lines[1] ?? '', /^ {2}hint: /);
+        assert.match(lines.join(' '), says);
+        assert.equal(result.code, code, result.stderr);
+      });
+    }
+
+    for (const { what, args, code, says, options } of REFUSED) {
+      it(`${what}: refused with the arithmetic, exit ${code}`, async () => {
+        const result = await runCli(command === 'run' ? args : [command, ...args], options);
+        assert.match(result.stdout, /^REFUSED /, result.stderr);
+        assert.match(result.stdout, says);
+        assert.equal(result.code, code, result.stderr);
+      });
+    }
+
+    for (const { what, args, code, says } of UNWRITABLE) {
+      it(`${what}: found before the start, exit ${code}`, async () => {
+        const full = [...TARGET, '-c', '5', ...args];
+        const result = await runCli(command === 'run' ? full : [command, ...full]);
+        assert.equal(result.stdout, '', 'nothing was run or planned');
+        assert.match(result.stderr, says);
+        assert.match(result.stderr, /hint: /);
+        assert.equal(result.code, code);
+        assert.deepEqual(readdirSync(folder), []);
+      });
+    }
+  });
+}
+
+describe('wrong input to the other commands', () => {
+  const cases: readonly BadInput[] = [
+    { what: 'a port that is none', args: ['serve', '--port', '70000'], code: 2, says: /70000/ },
+    { what: 'an address that is none', args: ['serve', '--host', 'nowhere'], code: 2, says: /nowhere/ },
+    { what: 'no workers', args: ['serve', '--workers', '0'], code: 2, says: /--workers/ },
+    { what: 'no coordinator', args: ['agent'], code: 2, says: /--join is missing/ },
+    { what: 'no token', args: ['agent', '--join', '127.0.0.1:9'], code: 2, says: /token/ },
+    {
+      what: 'a token that is none',
+      args: ['agent', '--join', '127.0.0.1:9'],
+      code: 2,
+      says: /not one that c100k-bench made/,
+      options: { env: { C100K_TOKEN: 'letmein' } },
+    },
+    { what: 'a holder by hand', args: ['holder'], code: 2, says: /not a command/ },
+    { what: 'a serve worker by hand', args: ['serve-worker'], code: 2, says: /not a command/ },
+    { what: 'an unknown shell', args: ['completion', 'tcsh'], code: 2, says: /bash or zsh/ },
+  ];
+  for (const { what, args, code, says, options } of cases) {
+    it(`${what}: exit ${code}, one line and a hint`, async () => {
+      const result = await runCli(args, options);
+      assert.match(result.stderr, says);
+      assert.match(result.stderr, /^c100k-bench: .*\n {2}hint: .*\n$/);
+      assert.equal(result.code, code);
+    });
+  }
+
+  it('a token is never repeated', async () => {
+    const result = await runCli(['agent', '--join', '127.0.0.1:9'], {
+      env: { C100K_TOKEN: 'hunter2hunter2' },
+    });
+    assert.ok(!result.stderr.includes('hunter2'));
+  });
+});

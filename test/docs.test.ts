@@ -1,0 +1,135 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { environmentName, FLAGS } from '../src/cli/flags.ts';
+import { COMMANDS } from '../src/cli/help.ts';
+import { ErrorCode, ExitCode } from '../src/core/errors.ts';
+import { DropReason, FailReason, SkipReason } from '../src/core/outcome.ts';
+import { sampleReport } from './report/sample-report.ts';
+import { reportSchema } from './support/report-schema.ts';
+import { repositoryRoot, runCli } from './support/run-cli.ts';
+
+const manual = readFileSync(join(repositoryRoot, 'docs', 'MANUAL.md'), 'utf8');
+
+/** The manual's text below a heading, up to the next heading of the same or a higher level. */
+function section(heading: string): string {
+  const lines = manual.split('\n');
+  const start = lines.findIndex((line) => /^#+ /.test(line) && line.replace(/^#+ /, '') === heading);
+  assert.ok(start >= 0, `no heading ${heading}`);
+  const level = lines[start]?.indexOf(' ') ?? 0;
+  const rest = lines.slice(start + 1);
+  const end = rest.findIndex((line) => /^#+ /.test(line) && line.indexOf(' ') <= level);
+  return rest.slice(0, end < 0 ? undefined : end).join('\n');
+}
+
+/** The words in the first column of the tables of a section, without backticks. */
+function firstColumn(heading: string): string[] {
+  return section(heading)
+    .split('\n')
+    .filter((line) => line.startsWith('| '))
+    .map((line) => line.split('|')[1]?.trim().replaceAll('`', '') ?? '')
+    .filter((cell) => !/^-+$/.test(cell));
+}
+
+describe('the manual', () => {
+  it('has a row for every flag, with its letter and its default', () => {
+    for (const flag of FLAGS) {
+      const names = flag.letter === null ? `\`--${flag.name}\`` : `\`--${flag.name}\`, \`-${flag.letter}\``;
+      const row = manual.split('\n').find((line) => line.startsWith(`| ${names} |`));
+      assert.ok(row, `no row for ${names}`);
+      const wanted = flag.default === null ? null : `| \`${flag.default}\` |`;
+      if (wanted !== null) assert.ok(row.includes(wanted), `${names} must say ${wanted}: ${row}`);
+    }
+  });
+
+  it('has a row for the environment variable of every flag', () => {
+    const variables = firstColumn('Environment');
+    for (const flag of FLAGS) assert.ok(variables.includes(environmentName(flag)), environmentName(flag));
+  });
+
+  it('has no flag that does not exist', () => {
+    const known = new Set([...FLAGS.map((flag) => flag.name), 'help', 'version']);
+    for (const [, name] of manual.matchAll(/(?<![\w-])--([a-z][a-z-]*)/g))
+      assert.ok(known.has(name ?? ''), `--${name}`);
+  });
+
+  it('names every command', () => {
+    for (const { command } of COMMANDS) {
+      assert.ok(manual.includes(command === 'run' ? '## The run' : `\n## ${command}\n`), command);
+    }
+  });
+
+  it('lists exactly the exit codes, error codes and reasons that there are', () => {
+    const sorted = (words: readonly string[]): string[] => words.toSorted();
+    const without = (head: string, words: readonly string[]): string[] =>
+      words.filter((word) => word !== head);
+    assert.deepEqual(
+      sorted(without('code', firstColumn('Exit codes'))),
+      sorted(Object.values(ExitCode).map(String)),
+    );
+    assert.deepEqual(sorted(without('code', firstColumn('Errors'))), sorted(Object.values(ErrorCode)));
+    assert.deepEqual(sorted(without('reason', firstColumn('Failures'))), sorted(Object.values(FailReason)));
+    assert.deepEqual(sorted(without('reason', firstColumn('Drops'))), sorted(Object.values(DropReason)));
+    assert.deepEqual(sorted(without('reason', firstColumn('Skips'))), sorted(Object.values(SkipReason)));
+  });
+});
+
+describe('the help', () => {
+  it('knows every flag of every command, as the real command line prints it', async () => {
+    for (const { command } of COMMANDS) {
+      const { stdout, code } = await runCli(command === 'run' ? ['--help'] : [command, '--help']);
+      assert.equal(code, 0);
+      for (const flag of FLAGS.filter((one) => one.commands.includes(command))) {
+        assert.ok(stdout.includes(`--${flag.name}`), `${command} --${flag.name}`);
+      }
+      for (const exitCode of Object.values(ExitCode)) assert.match(stdout, new RegExp(`\\b${exitCode}\\b`));
+    }
+  });
+});
+
+describe('the schema of the report', () => {
+  type Schema = {
+    readonly properties?: Readonly<Record<string, Schema>>;
+    readonly required?: readonly string[];
+    readonly additionalProperties?: boolean | Schema;
+    readonly items?: Schema;
+    readonly $ref?: string;
+  };
+  const root = reportSchema() as Schema & { readonly $defs: Readonly<Record<string, Schema>> };
+
+  function resolved(schema: Schema): Schema {
+    return schema.$ref === undefined ? schema : (root.$defs[schema.$ref.replace('#/$defs/', '')] ?? {});
+  }
+
+  /** Compares the fields of an object with those of its schema, all the way down. */
+  function compare(value: unknown, given: Schema, path: string): void {
+    const schema = resolved(given);
+    if (Array.isArray(value)) {
+      assert.ok(schema.items, `${path} has no items`);
+      for (const item of value) compare(item, schema.items, `${path}[]`);
+      return;
+    }
+    if (value === null || typeof value !== 'object' || schema.properties === undefined) return;
+    assert.equal(schema.additionalProperties, false, `${path} is open`);
+    // Counts by reason are the one kind of object whose fields may be absent.
+    if (schema.required !== undefined) {
+      assert.deepEqual(Object.keys(value).toSorted(), Object.keys(schema.properties).toSorted(), path);
+      assert.deepEqual(schema.required.toSorted(), Object.keys(schema.properties).toSorted(), path);
+    }
+    for (const [name, inner] of Object.entries(value)) {
+      compare(inner, schema.properties[name] ?? {}, `${path}.${name}`);
+    }
+  }
+
+  it('has exactly the fields of a report, at every level', () => {
+    compare(sampleReport(), root, 'report');
+  });
+
+  it('lists exactly the reasons that there are', () => {
+    const keys = (name: string): string[] => Object.keys(root.$defs[name]?.properties ?? {}).toSorted();
+    assert.deepEqual(keys('failed'), Object.values(FailReason).toSorted());
+    assert.deepEqual(keys('dropped'), Object.values(DropReason).toSorted());
+    assert.deepEqual(keys('localSkips'), Object.values(SkipReason).toSorted());
+  });
+});

@@ -1,0 +1,181 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { renderReport, verdictLine } from '../../src/report/text.ts';
+import { sampleReport } from './sample-report.ts';
+
+const linesOf = (text: string): string[] => text.split('\n');
+
+/** A run in which half of the connects failed. */
+function failedReport(): ReturnType<typeof sampleReport> {
+  const report = sampleReport();
+  return {
+    ...report,
+    verdict: 'fail',
+    exitCode: 1,
+    reason: '64,512 of 130,000 held: 65,488 connects timed out; nothing tells target from path',
+    whoRanOut: 'unknown',
+    connections: {
+      ...report.connections,
+      established: 64_512,
+      held: 64_512,
+      failed: { timeout: 65_400, refused: 88 },
+      dropped: { rst: 7 },
+    },
+  };
+}
+
+describe('the report as text', () => {
+  it('begins with the verdict', () => {
+    assert.equal(linesOf(renderReport(sampleReport()))[0], 'PASS held 130,000 of 130,000 for 30 s');
+    assert.equal(linesOf(renderReport(failedReport()))[0], 'FAIL held 64,512 of 130,000 for 30 s');
+  });
+
+  it('claims no hold time when there was no hold', () => {
+    const line = verdictLine(sampleReport({ verdict: 'incomplete', hold: { seconds: 0 } }));
+    assert.equal(line, 'INCOMPLETE held 130,000 of 130,000');
+  });
+
+  it('names who ran out and why, without saying the numbers of the verdict twice', () => {
+    const lines = linesOf(renderReport(failedReport()));
+    assert.equal(lines[1], '65,488 connects timed out; nothing tells target from path');
+    assert.equal(lines[2], 'who ran out: unknown');
+  });
+
+  it('lists failures and drops by reason, the most frequent first', () => {
+    const text = renderReport(failedReport());
+    assert.match(text, /^failed +65,488 {2}timeout 65,400 {2}refused 88$/m);
+    assert.match(text, /^dropped +7 {2}rst 7$/m);
+  });
+
+  it('shows latency from the intended time only when it differs', () => {
+    assert.doesNotMatch(renderReport(sampleReport()), /intended/);
+    const late = sampleReport({ connectFromIntendedMs: { ...sampleReport().connectMs, p99: 900 } });
+    assert.match(renderReport(late), /intended +p50 0\.41 ms .*p99 900 ms/);
+  });
+
+  it('names SYN retransmits', () => {
+    assert.match(renderReport(sampleReport()), /12 connects needed a SYN retransmit \(14 in all\)/);
+    const none = sampleReport({
+      ramp: { seconds: 1, ratePerSec: 1, synRetransmits: 0, retransmittedConnects: 0 },
+    });
+    assert.doesNotMatch(renderReport(none), /retransmit/);
+  });
+
+  it('lists few sources one by one and tells the spread of many', () => {
+    assert.match(renderReport(sampleReport()), /127\.0\.0\.3 43,333/);
+    const many = Object.fromEntries(
+      Array.from({ length: 40 }, (_, index) => [`10.0.0.${index}`, 100 + index]),
+    );
+    const text = renderReport(sampleReport({ bySource: many }));
+    assert.match(text, /40 of them, from 100 to 139 connections each/);
+    assert.doesNotMatch(text, /10\.0\.0\.7/);
+  });
+
+  it('sets the count of the kernel beside our own books', () => {
+    assert.match(
+      renderReport(sampleReport()),
+      /130,000 established after the hold \(ss\) {2}our books 130,000/,
+    );
+    const unasked = sampleReport({
+      kernel: {
+        established: null,
+        counts: [{ agent: 'local', when: 'hold-end', established: null, open: 5, method: 'none' }],
+      },
+    });
+    assert.match(renderReport(unasked), /could not be asked after the hold/);
+  });
+
+  it('tells a refusal by its findings and the commands that mend them, and shows no empty numbers', () => {
+    const report = sampleReport({
+      verdict: 'refused',
+      exitCode: 3,
+      reason: 'needs 130,000 tuples, has 64,512',
+      whoRanOut: 'generator',
+      findings: [
+        {
+          what: 'tuples',
+          severity: 'refuse',
+          needed: 130_000,
+          available: 64_512,
+          unit: 'tuples',
+          message: 'needs 130,000 tuples, has 64,512',
+          fix: 'c100k-bench --target 192.168.0.10:8000 --conns 130000 --source-ip 192.168.0.102-192.168.0.103',
+        },
+      ],
+    });
+    const text = renderReport(report);
+    assert.match(text, /^REFUSED nothing was opened\n/);
+    assert.match(text, /needs 130,000 tuples, has 64,512/);
+    assert.match(text, /^ +c100k-bench --target .* --source-ip 192\.168\.0\.102-192\.168\.0\.103$/m);
+    assert.doesNotMatch(text, /established/);
+  });
+
+  it('shows warnings with the command that mends them', () => {
+    assert.match(
+      renderReport(sampleReport()),
+      /warnings\n {2}! the accept queue[\s\S]*sysctl -w net\.core\.somaxconn/,
+    );
+  });
+
+  it('colours the verdict line alone', () => {
+    const text = renderReport(sampleReport(), (style, line) => `<${style}>${line}</${style}>`);
+    assert.equal(linesOf(text)[0], '<good>PASS held 130,000 of 130,000 for 30 s</good>');
+    assert.equal(text.match(/<good>|<bad>/g)?.length, 1);
+  });
+
+  it('fits 80 columns, whatever the numbers and names', () => {
+    const count = fc.nat({ max: 100_000_000 });
+    const ms = fc.option(fc.double({ min: 0, max: 10_000_000, noNaN: true }));
+    const latency = fc.record({
+      count: fc.constant(1),
+      p50: ms,
+      p90: ms,
+      p99: ms,
+      p999: ms,
+      max: ms,
+      histogram: fc.constant(null),
+    });
+    const property = fc.property(
+      fc.record({
+        name: fc.stringMatching(/^[a-z0-9.-]{1,100}$/),
+        numbers: fc.array(count, { minLength: 12, maxLength: 12 }),
+        latency,
+        words: fc.array(fc.stringMatching(/^[a-z0-9]{1,40}$/), { minLength: 1, maxLength: 60 }),
+        sources: fc.nat({ max: 20 }),
+      }),
+      ({ name, numbers, latency: measured, words, sources }) => {
+        const n = (index: number): number => numbers[index] ?? 0;
+        const base = failedReport();
+        const report = {
+          ...base,
+          reason: words.join(' '),
+          notes: [words.join(' ')],
+          connections: {
+            ...base.connections,
+            established: n(0),
+            attempted: n(1),
+            unattempted: n(2),
+            verified: n(3),
+          },
+          connectMs: measured,
+          echoMs: measured,
+          ramp: { seconds: n(4), ratePerSec: n(5), synRetransmits: n(6), retransmittedConnects: n(7) },
+          bySource: Object.fromEntries(
+            Array.from({ length: sources }, (_, i) => [`2001:db8:aaaa:bbbb:cccc:dddd:eeee:${i}`, n(i % 12)]),
+          ),
+          agents: base.agents.map((agent) => ({
+            ...agent,
+            name,
+            quota: n(8),
+            capacity: n(9),
+            boundBy: name,
+          })),
+          generator: { ...base.generator, cpuMs: n(10), residentBytesMax: n(11) },
+        };
+        for (const line of linesOf(renderReport(report))) assert.ok(line.length <= 80, line);
+      },
+    );
+    fc.assert(property, { numRuns: 200 });
+  });
+});
