@@ -114,7 +114,7 @@ function withoutComments(text: string): string {
   return text.replace(/\/\*[\s\S]*?\*\//g, ' ').replace(/(^|\s)\/\/.*$/gm, '$1');
 }
 
-const IMPORT_PATTERN = /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire(?:\.resolve)?\s*\(\s*)(['"])([^'"]+)\1/g;
+const IMPORT_PATTERN = /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire(?:\.resolve)?\s*\(\s*)(['"])([^'"\s,]+)\1/g;
 const ERASED_PATTERN = /\b(?:import|export)\s+type\b[^;]*;/g;
 const DYNAMIC_PATTERN = /\bimport\s*\(\s*(['"])[^'"]+\1\s*\)/g;
 

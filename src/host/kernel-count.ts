@@ -176,14 +176,21 @@ async function countByProc(query: SocketQuery): Promise<number | null> {
     // `   0: 0100007F:1F40 0200007F:0400 01 ...`: fixed columns after the first colon, because splitting every line
     // into words takes three times as long. A name is the address, a colon and four digits of port.
     const nameChars = digits + 5;
+    // The table is read in pieces while sockets come and go, and a piece that begins anew may repeat a socket: each
+    // 4-tuple counts once (tcp_seek_last_pos() in net/ipv4/tcp_ipv4.c finds its place by counting).
+    const seen = new Set<string>();
     const counter = new LineCounter((line) => {
       const local = line.indexOf(':') + 2;
       const remote = local + nameChars + 1;
       const state = remote + nameChars + 1;
-      return (
+      const isMatch =
         line.startsWith(stateCode, state) &&
-        isOurs(unmapHex(line.slice(local, remote - 1)), unmapHex(line.slice(remote, state - 1)))
-      );
+        isOurs(unmapHex(line.slice(local, remote - 1)), unmapHex(line.slice(remote, state - 1)));
+      if (!isMatch) return false;
+      const tuple = line.slice(local, state);
+      if (seen.has(tuple)) return false;
+      seen.add(tuple);
+      return true;
     });
     try {
       const stream = createReadStream(join(query.procRoot ?? '/proc', table), { highWaterMark: READ_BYTES });
