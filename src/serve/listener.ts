@@ -45,9 +45,9 @@ function attempt(address: SockAddr, shared: boolean, backlog: number): ListenRes
     libc.close(fd);
     return { type: 'failed', call, errno: -code };
   };
-  // With port 0, SO_REUSEADDR would let the kernel choose a port that another socket has bound.
-  const wantsReuse = portOf(address.bytes) !== 0;
-  let code = wantsReuse ? libc.setIntOption(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1) : 0;
+  // With port 0, SO_REUSEADDR would let the kernel choose a port that another socket has bound: set it afterwards.
+  const wantsFreePort = portOf(address.bytes) === 0;
+  let code = wantsFreePort ? 0 : libc.setIntOption(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
   if (code < 0) return failed('setsockopt', code);
   code = shared ? libc.setIntOption(fd, libc.SOL_SOCKET, libc.SO_REUSEPORT, 1) : 0;
   if (code < 0) return failed('setsockopt', code);
@@ -61,6 +61,9 @@ function attempt(address: SockAddr, shared: boolean, backlog: number): ListenRes
   }
   code = libc.bind(fd, address.bytes, address.length);
   if (code < 0) return failed('bind', code);
+  // Accepted sockets inherit it, so those in FIN_WAIT or TIME_WAIT do not keep the next target from this port.
+  code = libc.setIntOption(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
+  if (code < 0) return failed('setsockopt', code);
   code = libc.listen(fd, backlog);
   if (code < 0) return failed('listen', code);
   const bound = new Uint8Array(SOCKADDR_BYTES_MAX);

@@ -5,7 +5,10 @@
 
 import { formatCount } from '../core/units.ts';
 
-export type ServeMode = 'hold' | 'echo';
+/** Every mode, in the order in which help lists them. */
+export const SERVE_MODES = ['hold', 'echo', 'whoami'] as const;
+
+export type ServeMode = (typeof SERVE_MODES)[number];
 
 /** What one worker counts by itself; cumulative but for `openNow`. */
 export interface WorkerTotals {

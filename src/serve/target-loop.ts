@@ -4,9 +4,10 @@
  * Must never speak to the parent (worker.ts), fork or log.
  */
 import assert from 'node:assert/strict';
+import { unmapV4 } from '../core/address.ts';
 import * as libc from '../engine/libc.ts';
 import { Poller } from '../engine/poller.ts';
-import { SOCKADDR_BYTES_MAX } from '../engine/sockaddr.ts';
+import { addressOf, portOf, SOCKADDR_BYTES_MAX } from '../engine/sockaddr.ts';
 import type { ServeMode, SourceCount, WorkerTotals } from './serve-counts.ts';
 import { SourceTable } from './source-table.ts';
 
@@ -58,7 +59,7 @@ export class TargetLoop {
 
   /**
    * @param listenerFd a non-blocking listening socket; the loop owns it from now on
-   * @param mode `hold` drops what comes in, `echo` sends it back
+   * @param mode `hold` drops what comes in, `echo` sends it back, `whoami` says once whom it sees and drops the rest
    * @param changed called after a batch of events: some count may have changed
    */
   constructor(listenerFd: number, mode: ServeMode, changed: () => void) {
@@ -161,7 +162,15 @@ export class TargetLoop {
     this.#sourceOf[fd] = this.#sources.add(this.#peer);
     this.#accepted++;
     this.#open++;
+    if (this.#mode === 'whoami') this.#tellWhoami(fd);
     return 0;
+  }
+
+  /** One line, then silence. A new socket takes a line; one that does not is about to end, and says so itself. */
+  #tellWhoami(fd: number): void {
+    const line = Buffer.from(whoamiLine(this.#peer), 'latin1');
+    const sent = libc.send(fd, line, line.byteLength);
+    if (sent > 0) this.#bytesOut += sent;
   }
 
   #grow(fd: number): void {
@@ -249,6 +258,12 @@ export class TargetLoop {
     this.#open--;
     if (!this.#isListening) this.#resumeListener();
   }
+}
+
+/** `192.168.0.1:40001` or `[2001:db8::1]:40001` with a line end: where a peer comes from, as the kernel tells it. */
+function whoamiLine(peer: Uint8Array): string {
+  const address = unmapV4(addressOf(peer));
+  return `${address.includes(':') ? `[${address}]` : address}:${portOf(peer)}\n`;
 }
 
 /**

@@ -102,7 +102,8 @@ class Worker {
     this.#isEnding = true;
     clearTimeout(this.#tellTimer);
     this.#loop?.close();
-    if (process.connected) process.disconnect();
+    // Not disconnect(): inside a message's handler Node 20 trips over it (kPendingMessages of null).
+    process.channel?.unref();
     setTimeout(() => process.kill(process.pid, 'SIGKILL'), END_DEADLINE_MS).unref();
   }
 }
