@@ -48,7 +48,17 @@ export function specTo(port: number, connections: number, over: Partial<HolderSp
   };
 }
 
-/** One engine under test; `stop` must be awaited. */
+const runs = new Set<EngineRun>();
+const targets = new Set<Target>();
+
+/** For afterEach: what a failed test has left behind would keep the process of the tests alive. */
+export async function cleanUp(): Promise<void> {
+  for (const run of runs) run.engine.end();
+  runs.clear();
+  for (const target of targets) await target.close();
+}
+
+/** One engine under test. */
 export class EngineRun {
   readonly engine: Engine;
   readonly warnings: string[] = [];
@@ -63,6 +73,7 @@ export class EngineRun {
       onSettled: () => this.#settle(),
       onWarning: (message) => this.warnings.push(message),
     });
+    runs.add(this);
   }
 
   /** Starts and waits until nothing is left to open. */
@@ -139,9 +150,11 @@ export class Target {
     host = '127.0.0.1',
   ): Promise<Target> {
     const target = new Target(onSocket);
-    await new Promise<void>((resolve) =>
-      target.server.listen({ port: 0, host, backlog: 4_096 }, () => resolve()),
-    );
+    await new Promise<void>((resolve, reject) => {
+      target.server.once('error', reject);
+      target.server.listen({ port: 0, host, backlog: 4_096 }, () => resolve());
+    });
+    targets.add(target);
     return target;
   }
 
@@ -152,6 +165,7 @@ export class Target {
   }
 
   async close(): Promise<void> {
+    if (!targets.delete(this)) return;
     for (const socket of this.sockets) socket.destroy();
     await new Promise<void>((resolve) => this.server.close(() => resolve()));
   }

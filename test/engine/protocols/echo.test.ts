@@ -1,10 +1,12 @@
 /** Tests the echo proof: only what the far application sends back, byte for byte, verifies a connection. */
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
-import { test } from 'node:test';
-import { latencySummary } from '../../src/core/histogram.ts';
-import type { HolderSpec } from '../../src/core/run-spec.ts';
-import { deafListener, EngineRun, specTo, Target, until } from './engine-run.ts';
+import { afterEach, test } from 'node:test';
+import { latencySummary } from '../../../src/core/histogram.ts';
+import type { HolderSpec } from '../../../src/core/run-spec.ts';
+import { cleanUp, deafListener, EngineRun, specTo, Target, until } from '../engine-run.ts';
+
+afterEach(cleanUp);
 
 function echoSpec(port: number, connections: number, over: Partial<HolderSpec> = {}): HolderSpec {
   return specTo(port, connections, { protocol: 'echo', probeEveryMs: 400, probeTimeoutMs: 600, ...over });

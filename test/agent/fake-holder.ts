@@ -1,0 +1,42 @@
+/**
+ * Owns a holder that misbehaves, for tests of the pool: it says what a holder says, and does what its id names.
+ *
+ *   deaf    never says done, never ends
+ *   lingers says done, never ends
+ *   fails   says why it cannot, and ends
+ */
+import { fileURLToPath } from 'node:url';
+import type { AgentToHolder, HolderToAgent } from '../../src/core/holder-message.ts';
+import { emptyStats } from '../../src/core/stats.ts';
+
+/** The compiled path of this program, to fork. */
+export const FAKE_HOLDER_ENTRY = fileURLToPath(import.meta.url);
+
+function say(message: HolderToAgent): void {
+  process.send?.(message);
+}
+
+function health(id: string) {
+  const numbers = { cpuUserMs: 0, cpuSystemMs: 0, residentBytes: 0, loopLagMsMax: 0, descriptorsUsed: 0 };
+  return { id, pid: process.pid, alive: true, ...numbers, descriptorsMax: 0, tuplesUsed: 0, tuplesMax: 0 };
+}
+
+function misbehave(): void {
+  let id = '';
+  // Nothing but SIGKILL ends it, not even the end of its pipe.
+  setInterval(() => {}, 1_000);
+  process.on('message', (message: AgentToHolder) => {
+    if (message.type === 'open') {
+      id = message.spec.id;
+      if (id === 'fails') {
+        say({ type: 'failed', message: 'no epoll' });
+        setTimeout(() => process.exit(1), 50);
+      } else say({ type: 'ready' });
+    }
+    if (message.type === 'stop' && id === 'lingers') {
+      say({ type: 'done', stats: { ...emptyStats(), closed: 7 }, health: health(id) });
+    }
+  });
+}
+
+if (process.argv[1] === FAKE_HOLDER_ENTRY) misbehave();

@@ -1,0 +1,254 @@
+/**
+ * Owns many simulated agents in one process: real sockets, real TLS-PSK, real messages, no holders and no target.
+ * Forked by coordinator-scale.ts; the key comes over the environment. Must never answer faster than a real agent would
+ * have to: each says what it has once a second, at its own moment within the second.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Channel } from '../../src/control/channel.ts';
+import { connectChannel } from '../../src/control/client.ts';
+import { type AgentMessage, type CoordinatorMessage, PROTOCOL_VERSION } from '../../src/control/message.ts';
+import { parseToken } from '../../src/control/token.ts';
+import { LatencyRecorder, type SparseHistogram } from '../../src/core/histogram.ts';
+import { emptyStats, newHolderHealth } from '../../src/core/stats.ts';
+import { systemClock } from '../../src/host/clock.ts';
+import { hostMonotonicMs } from './host-time.ts';
+
+/** What the parent asks for, as JSON in the first argument. */
+export interface AgentsOrder {
+  readonly port: number;
+  /** numbers of the agents, `from` included, `to` not */
+  readonly from: number;
+  readonly to: number;
+  /** what each agent offers */
+  readonly capacity: number;
+  readonly holders: number;
+}
+
+/** What the parent is told at the end. */
+export interface AgentsNews {
+  readonly type: 'agents';
+  readonly done: number;
+  readonly joinRetries: number;
+  /** the coordinator closed a channel before the agent was done, by what it said */
+  readonly cutOff: readonly string[];
+  readonly messageBytes: number;
+}
+
+const STATS_EVERY_MS = 1_000;
+const CONNECT_TIMEOUT_MS = 60_000;
+const RETRY_EVERY_MS = 500;
+const JOIN_TRIES_MAX = 120;
+
+type StatsMessage = Extract<AgentMessage, { type: 'stats' }>;
+
+/** Latencies as a loopback ramp shows them: most near the median, a long tail. The same for every run. */
+function typicalLatencies(count: number, seed: number): SparseHistogram {
+  const recorder = new LatencyRecorder();
+  let state = seed * 2_654_435_761 + 1;
+  const random = (): number => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return (state + 1) / 4_294_967_297;
+  };
+  for (let index = 0; index < count; index++) {
+    const normal = Math.sqrt(-2 * Math.log(random())) * Math.cos(2 * Math.PI * random());
+    recorder.record(4_000 * Math.exp(0.7 * normal));
+  }
+  return recorder.sparse();
+}
+
+class SimulatedAgent {
+  readonly #order: AgentsOrder;
+  readonly #number: number;
+  readonly #onEnd: (problem: string | null) => void;
+  #channel: Channel<AgentMessage> | null = null;
+  #epoch = 0;
+  #quota = 0;
+  #isDone = false;
+  #timer: NodeJS.Timeout | null = null;
+  #stats: StatsMessage['stats'] | null = null;
+  #holders: StatsMessage['holders'] = [];
+  joinRetries = 0;
+  messageBytes = 0;
+
+  constructor(order: AgentsOrder, number: number, onEnd: (problem: string | null) => void) {
+    this.#order = order;
+    this.#number = number;
+    this.#onEnd = onEnd;
+  }
+
+  get isDone(): boolean {
+    return this.#isDone;
+  }
+
+  /** As a real agent does: tries again until it is in. */
+  async join(): Promise<void> {
+    const token = parseToken(process.env.C100K_TOKEN ?? '');
+    for (let tries = 0; ; tries++) {
+      try {
+        this.#channel = await connectChannel(
+          '127.0.0.1',
+          this.#order.port,
+          token,
+          { onMessage: (message) => this.#take(message), onClose: (problem) => this.#closed(problem) },
+          CONNECT_TIMEOUT_MS,
+          systemClock,
+        );
+        break;
+      } catch (error) {
+        if (tries >= JOIN_TRIES_MAX) throw error;
+        this.joinRetries++;
+        await sleep(RETRY_EVERY_MS);
+      }
+    }
+    this.#channel.send({
+      type: 'hello',
+      protocol: PROTOCOL_VERSION,
+      name: `host-${this.#number}`,
+      host: { hostname: `host-${this.#number}`, cpus: 2, memoryBytes: 2 ** 34, kernel: '6.1', node: 'v20' },
+      resume: null,
+    });
+  }
+
+  #take(message: CoordinatorMessage): void {
+    switch (message.type) {
+      case 'spec':
+        this.#epoch = message.epoch;
+        this.#say({
+          type: 'offer',
+          connectionsMax: this.#order.capacity,
+          boundBy: 'descriptors',
+          findings: [],
+          sources: [this.#address],
+          notes: [],
+        });
+        this.#timer = setTimeout(() => this.#everySecond(), (this.#number * 7_919) % STATS_EVERY_MS);
+        break;
+      case 'quota':
+        this.#quota = message.connections;
+        this.#prepare();
+        this.#say({
+          type: 'ready',
+          sources: [this.#address],
+          holders: this.#order.holders,
+          findings: [],
+          notes: [],
+        });
+        break;
+      case 'stop':
+        this.#stop();
+        break;
+      default:
+        break;
+    }
+  }
+
+  get #address(): string {
+    return `10.${(this.#number >> 16) & 255}.${(this.#number >> 8) & 255}.${this.#number & 255}`;
+  }
+
+  /** Everything is open from the first report on: what a report costs does not depend on that. */
+  #prepare(): void {
+    const quota = this.#quota;
+    this.#stats = {
+      ...emptyStats(),
+      attempted: quota,
+      established: quota,
+      open: quota,
+      openMin: quota,
+      connectUs: [...typicalLatencies(quota, this.#number)],
+      connectFromIntendedUs: [...typicalLatencies(quota, this.#number + 1)],
+      probeUs: [],
+      openBySource: { [this.#address]: quota },
+      openByEndpoint: { '127.0.0.1:9': quota },
+    };
+    this.#holders = Array.from({ length: this.#order.holders }, (_, index) => ({
+      ...newHolderHealth(`host-${this.#number}/${index}`, 1_000 + index, 2 * quota),
+      cpuUserMs: 1_234.5,
+      cpuSystemMs: 2_345.6,
+      residentBytes: 50_000_000,
+      loopLagMsMax: 12.5,
+      descriptorsUsed: quota,
+      descriptorsMax: 20_000,
+      tuplesUsed: quota,
+    }));
+  }
+
+  #everySecond(): void {
+    this.#report();
+    this.#timer = setInterval(() => this.#report(), STATS_EVERY_MS);
+  }
+
+  #report(): void {
+    const stats = this.#stats;
+    if (this.#channel === null) return;
+    this.#say({
+      type: 'stats',
+      epoch: this.#epoch,
+      sentAtMs: systemClock.monotonicMs(),
+      quota: this.#quota,
+      stats: { ...(stats ?? (emptyStats() as unknown as StatsMessage['stats'])), rampMs: hostMonotonicMs() },
+      holders: this.#holders,
+      settled: stats !== null,
+      kernel: [],
+    });
+  }
+
+  #stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#isDone = true;
+    const stats = this.#stats ?? (emptyStats() as unknown as StatsMessage['stats']);
+    const message: AgentMessage = {
+      type: 'done',
+      epoch: this.#epoch,
+      stats: { ...stats, closed: stats.open },
+      holders: this.#holders,
+      kernel: [],
+      evidence: null,
+      notes: [],
+    };
+    this.messageBytes = JSON.stringify(message).length;
+    this.#say(message);
+  }
+
+  #say(message: AgentMessage): void {
+    this.#channel?.send(message);
+  }
+
+  #closed(problem: string | null): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#channel = null;
+    this.#onEnd(this.#isDone ? null : (problem ?? 'closed'));
+  }
+}
+
+async function main(): Promise<void> {
+  const order = JSON.parse(process.argv[2] ?? '{}') as AgentsOrder;
+  const cutOff: string[] = [];
+  const agents: SimulatedAgent[] = [];
+  const ends: Promise<void>[] = [];
+  for (let number = order.from; number < order.to; number++) {
+    ends.push(
+      new Promise((resolve) => {
+        const agent = new SimulatedAgent(order, number, (problem) => {
+          if (problem !== null) cutOff.push(problem);
+          resolve();
+        });
+        agents.push(agent);
+      }),
+    );
+  }
+  // All at once, as the pods of a Job do.
+  await Promise.all(agents.map((agent) => agent.join()));
+  await Promise.all(ends);
+  const news: AgentsNews = {
+    type: 'agents',
+    done: agents.filter((agent) => agent.isDone).length,
+    joinRetries: agents.reduce((sum, agent) => sum + agent.joinRetries, 0),
+    cutOff,
+    messageBytes: agents[0]?.messageBytes ?? 0,
+  };
+  process.send?.(news);
+  process.disconnect();
+}
+
+await main();

@@ -1,0 +1,70 @@
+/**
+ * Owns the C programs that measurements compare with: compiling them, running client and server.
+ * Must never leave a process or a file behind.
+ */
+import assert from 'node:assert/strict';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** What the C client says about one run. */
+export interface ClientRun {
+  readonly open: number;
+  readonly seconds: number;
+  readonly cpuSeconds: number;
+}
+
+/** Both programs, compiled into a temporary folder by the C compiler of this machine (`cc`). */
+export class Yardstick {
+  readonly #folder = mkdtempSync(join(tmpdir(), 'c100k-bench-'));
+
+  /** @param sourceFolder where the .c files are */
+  constructor(sourceFolder: string) {
+    for (const name of ['yardstick-client', 'yardstick-server']) {
+      const source = join(sourceFolder, `${name}.c`);
+      execFileSync('cc', ['-O2', '-Wall', '-o', join(this.#folder, name), source], { stdio: 'inherit' });
+    }
+  }
+
+  /** Starts a target of so many processes on a free port of 127.0.0.1. */
+  async serve(processes: number): Promise<YardstickServer> {
+    // A group of its own, because the server ends its processes as a group.
+    const child = spawn(join(this.#folder, 'yardstick-server'), [String(processes)], {
+      detached: true,
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    const [line] = await once(child.stdout!, 'data');
+    return new YardstickServer(child, Number(String(line)));
+  }
+
+  /** Opens connections with the C client and closes them again (it ends). */
+  connect(port: number, connections: number, source: string, pendingMax: number): ClientRun {
+    const args = [port, connections, source, 1_024, pendingMax].map(String);
+    const run = JSON.parse(execFileSync(join(this.#folder, 'yardstick-client'), args, { encoding: 'utf8' }));
+    assert.equal(run.open, connections, 'the C client opens them all');
+    return run;
+  }
+
+  remove(): void {
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+/** A running target; it ends with this process at the latest. */
+export class YardstickServer {
+  readonly port: number;
+  readonly #child: ChildProcess;
+
+  constructor(child: ChildProcess, port: number) {
+    this.#child = child;
+    this.port = port;
+  }
+
+  async stop(): Promise<void> {
+    const ended = once(this.#child, 'exit');
+    this.#child.stdin?.end();
+    await ended;
+  }
+}

@@ -1,0 +1,45 @@
+/** Tests the system calls on what the kernel says about them elsewhere. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import * as libc from '../../src/engine/libc.ts';
+import { sockAddr } from '../../src/engine/sockaddr.ts';
+
+test('the limit of descriptors is the one in /proc', () => {
+  const line = /Max open files +(\S+)/.exec(readFileSync('/proc/self/limits', 'utf8'))![1]!;
+  const expected = line === 'unlimited' ? Number.POSITIVE_INFINITY : Number(line);
+  assert.equal(libc.descriptorsMax(), expected);
+});
+
+test('the descriptor table grows at once, costs no descriptor, and asks for no more than the limit', () => {
+  const tableSize = (): number =>
+    Number(/FDSize:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]);
+  const wanted = Math.min(4_000, libc.descriptorsMax());
+  const first = libc.epollCreate();
+  libc.reserveDescriptors(wanted);
+  const second = libc.epollCreate();
+  assert.equal(second, first + 1, 'the next descriptor is the one after');
+  assert(tableSize() >= wanted, `${tableSize()} of ${wanted}`);
+  libc.reserveDescriptors(1e9);
+  libc.close(first);
+  libc.close(second);
+});
+
+test('a failed call returns its errno, negative', () => {
+  assert.equal(libc.close(-1), -libc.Errno.EBADF);
+  const fd = libc.tcpSocket(libc.AF_INET);
+  // 192.0.2.0/24 is for documentation (RFC 5737): no host has it.
+  const foreign = sockAddr('192.0.2.1', 0);
+  assert.equal(libc.bind(fd, foreign.bytes, foreign.length), -libc.Errno.EADDRNOTAVAIL);
+  assert.equal(libc.recv(fd, new Uint8Array(8), 8), -libc.Errno.ENOTCONN);
+  assert.equal(libc.close(fd), 0);
+});
+
+test('TCP_INFO of a fresh socket is long enough to hold the retransmits, which are 0', () => {
+  const fd = libc.tcpSocket(libc.AF_INET);
+  const info = new Uint8Array(256);
+  assert(libc.tcpInfo(fd, info) >= 104);
+  assert.equal(info[0], 7, 'TCP_CLOSE');
+  assert.equal(new DataView(info.buffer).getUint32(100, true), 0);
+  libc.close(fd);
+});
