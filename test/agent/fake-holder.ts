@@ -7,7 +7,7 @@
  */
 import { fileURLToPath } from 'node:url';
 import type { AgentToHolder, HolderToAgent } from '../../src/core/holder-message.ts';
-import { emptyStats } from '../../src/core/stats.ts';
+import { emptyStats, type HolderHealth } from '../../src/core/stats.ts';
 
 /** The compiled path of this program, to fork. */
 export const FAKE_HOLDER_ENTRY = fileURLToPath(import.meta.url);
@@ -16,9 +16,10 @@ function say(message: HolderToAgent): void {
   process.send?.(message);
 }
 
-function health(id: string) {
+/** What the pool looks at; it passes the rest on unseen. */
+function health(id: string): HolderHealth {
   const numbers = { cpuUserMs: 0, cpuSystemMs: 0, residentBytes: 0, loopLagMsMax: 0, descriptorsUsed: 0 };
-  return { id, pid: process.pid, alive: true, ...numbers, descriptorsMax: 0, tuplesUsed: 0, tuplesMax: 0 };
+  return { id, pid: process.pid, alive: true, ...numbers } as HolderHealth;
 }
 
 function misbehave(): void {

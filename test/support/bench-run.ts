@@ -70,7 +70,17 @@ export function startBench(t: TestContext, args: readonly string[], options: Cli
       });
       return port ?? 0;
     },
-    gone: (withinMs) => until('every process of the run is gone', withinMs, () => processes().length === 0),
+    gone: async (withinMs) => {
+      const beganMs = performance.now();
+      for (;;) {
+        const left = processes();
+        const tookMs = performance.now() - beganMs;
+        if (left.length === 0) return tookMs;
+        const names = left.map(({ pid, args }) => `${pid} ${args.slice(2).join(' ')}`);
+        if (tookMs > withinMs) throw new Error(`left after ${Math.round(tookMs)} ms: ${names.join('; ')}`);
+        await sleep(POLL_MS);
+      }
+    },
     report: () => JSON.parse(readFileSync(reportPath, 'utf8')) as RunReport,
   };
 }
