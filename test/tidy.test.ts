@@ -32,6 +32,7 @@ const HOME_OF_PACKAGE: Readonly<Record<string, string>> = {
   yargs: 'src/cli/',
   'cli-progress': 'src/cli/',
   'hdr-histogram-js': 'src/core/',
+  yaml: 'src/report/manifest-yaml.ts',
 };
 
 /** What a holder or a worker of the target must not load, because there are many of them and each pays for it. */

@@ -3,28 +3,34 @@
  * Must never own a target socket, so that a busy holder never looks like a dead agent.
  *
  * Without contact an agent opens nothing after `quietMs`, and after `leaseMs` it has closed everything: by its own
- * monotonic clock, so that no quota has two owners whatever the clocks of other hosts say.
+ * monotonic clock, so that no quota has two owners whatever the clocks of other hosts say. Contact is an *answer*: it
+ * counts from the moment at which the message that was answered was sent (core/lease.ts).
  */
 import assert from 'node:assert/strict';
 import { cpus, hostname, release, totalmem } from 'node:os';
-import type { Channel } from '../control/channel.ts';
+import type { Channel, ChannelEnd } from '../control/channel.ts';
 import { connectChannel } from '../control/client.ts';
-import { type AgentMessage, type CoordinatorMessage, PROTOCOL_VERSION } from '../control/message.ts';
+import {
+  type AgentMessage,
+  type CoordinatorMessage,
+  type CoordinatorMessageOf,
+  PROTOCOL_VERSION,
+} from '../control/message.ts';
 import type { Token } from '../control/token.ts';
 import type { Allowance } from '../core/allowance.ts';
 import type { Clock } from '../core/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
+import type { Rhythm } from '../core/lease.ts';
 import type { SourceSpec } from '../core/run-spec.ts';
 import { writePartialReport } from './partial-report.ts';
 import { RunShare } from './run-share.ts';
 
-const CHECK_EVERY_MS = 250;
-/** Silence after which a link is given up and made anew: a cut cable closes no socket. */
-const RELINK_AFTER_MS = 3_500;
-const RELINK_TIMEOUT_MS = 2_000;
-const RETRY_EVERY_MS = 500;
-/** The lease closes everything at `leaseMs`; it begins a little earlier, because closing takes time. */
-const LEASE_MARGIN_MS = 1_000;
+/** Between two tries to join. */
+const JOIN_RETRY_MS = 500;
+/** Between the end of a parent's control channel and that of its pipe. */
+const PIPE_AFTER_SERVER_MS = 200;
+/** Before an agent with `stay` asks again, after it was turned away or could not join. */
+const STAY_RETRY_MS = 5_000;
 
 export interface AgentOptions {
   readonly host: string;
@@ -59,29 +65,43 @@ class Agent {
   #link = 0;
   #isLinking = false;
   #nextTryMs = 0;
+  #helloAtMs = 0;
   #share: RunShare | null = null;
-  #lastContactMs: number;
-  #isQuiet = false;
+  /** when the last message that was answered was sent; before the first answer, when we began */
+  #contactMs: number;
   #isOver = false;
+  /** everything is closed and told; what is missing is the coordinator's orderly close */
   #wasDone = false;
+  #wasTurnedAway = false;
   readonly #isStopped: () => boolean;
 
   constructor(options: AgentOptions, isStopped: () => boolean) {
     this.#options = options;
     this.#clock = options.clock;
     this.#isStopped = isStopped;
-    this.#lastContactMs = this.#clock.monotonicMs();
+    this.#contactMs = this.#clock.monotonicMs();
     this.#over = new Promise((resolve) => {
       this.#finish = resolve;
     });
   }
 
+  /** Whether the coordinator did not want it: asking again at once would bring the same answer. */
+  get wasTurnedAway(): boolean {
+    return this.#wasTurnedAway;
+  }
+
   /** Joins, serves one run, and resolves with the exit code. */
   async run(): Promise<ExitCode> {
     await this.#join();
-    const timer = setInterval(() => this.#check(), CHECK_EVERY_MS);
+    let timer = setTimeout(() => {}, 0);
+    const look = (): void => {
+      this.#check();
+      const everyMs = this.#share?.rhythm.checkEveryMs ?? JOIN_RETRY_MS;
+      if (!this.#isOver) timer = setTimeout(look, everyMs);
+    };
+    look();
     const code = await this.#over;
-    clearInterval(timer);
+    clearTimeout(timer);
     this.#channel?.close();
     return code;
   }
@@ -94,9 +114,9 @@ class Agent {
         await this.#connect(this.#options.joinTimeoutMs);
         return;
       } catch (error) {
-        const isLate = this.#clock.monotonicMs() - startedMs + RETRY_EVERY_MS > this.#options.joinTimeoutMs;
+        const isLate = this.#clock.monotonicMs() - startedMs + JOIN_RETRY_MS > this.#options.joinTimeoutMs;
         if (isLate || this.#isStopped() || !isUnreachable(error)) throw error;
-        await new Promise((resolve) => setTimeout(resolve, RETRY_EVERY_MS));
+        await new Promise((resolve) => setTimeout(resolve, JOIN_RETRY_MS));
       }
     }
   }
@@ -113,8 +133,8 @@ class Agent {
         onMessage: (message) => {
           if (link === this.#link) this.#take(message);
         },
-        onClose: (problem) => {
-          if (link === this.#link) this.#cut(problem);
+        onClose: (problem, end) => {
+          if (link === this.#link) this.#cut(problem, end);
         },
       },
       timeoutMs,
@@ -125,6 +145,7 @@ class Agent {
       return;
     }
     this.#channel = channel;
+    this.#helloAtMs = this.#clock.monotonicMs();
     channel.send({
       type: 'hello',
       protocol: PROTOCOL_VERSION,
@@ -140,13 +161,9 @@ class Agent {
     });
   }
 
-  /** Ends everything now: the parent or the user asks for it. */
+  /** Ends everything now: the parent or the user asks for it, or the lease is over. */
   abandon(why: string): void {
     if (this.#isOver) return;
-    if (this.#wasDone) {
-      this.#end(ExitCode.held);
-      return;
-    }
     this.#options.onNote(`agent ${this.#options.name}: ${why}; closing everything`);
     if (this.#share !== null) {
       this.#savePartial(why);
@@ -169,53 +186,66 @@ class Agent {
   }
 
   #take(message: CoordinatorMessage): void {
-    this.#lastContactMs = this.#clock.monotonicMs();
-    if (this.#isQuiet) {
-      this.#isQuiet = false;
-      this.#share?.resume();
+    if (this.#isOver) return;
+    switch (message.type) {
+      case 'spec':
+        this.#begin(message);
+        return;
+      case 'resumed':
+        this.#answered(this.#helloAtMs);
+        this.#share?.resend();
+        return;
+      case 'renew':
+        this.#answered(message.sentAtMs);
+        return;
+      default:
+        this.#share?.take(message);
     }
-    if (message.type === 'spec' && this.#share === null) {
-      const { ownSources, ownHolders } = this.#options;
-      const { spec } = message;
-      const own = {
-        ...spec,
-        sources: (ownSources ?? spec.sources) as typeof spec.sources,
-        holders: ownHolders ?? spec.holders,
-      };
-      this.#share = new RunShare(
-        { ...message, spec: own },
-        {
-          agent: this.#options.name,
-          entryPath: this.#options.entryPath,
-          allowance: this.#options.allowance,
-          send: (reply) => this.#channel?.send(reply),
-          onOver: () => this.#shareOver(),
-        },
-      );
-      void this.#share.offer();
-      return;
-    }
-    if (message.type === 'resumed') {
-      this.#share?.resend();
-      return;
-    }
-    this.#share?.take(message);
   }
 
-  /** Everything is closed and told; the coordinator closes the channel once it has read that. */
-  #shareOver(): void {
-    if (this.#isOver) return;
-    this.#wasDone = true;
+  /** What comes to a share that has begun already was sent again after a cut, and changes nothing. */
+  #begin(message: CoordinatorMessageOf<'spec'>): void {
+    if (this.#share !== null) return;
+    const { ownSources, ownHolders, name, entryPath, allowance, clock } = this.#options;
+    const { spec } = message;
+    const own = {
+      ...spec,
+      sources: (ownSources ?? spec.sources) as typeof spec.sources,
+      holders: ownHolders ?? spec.holders,
+    };
+    this.#share = new RunShare(
+      { ...message, spec: own },
+      {
+        agent: name,
+        entryPath,
+        allowance,
+        clock,
+        send: (reply) => this.#channel?.send(reply),
+        onOver: () => {
+          this.#wasDone = true;
+        },
+      },
+    );
+    this.#answered(this.#helloAtMs);
+    void this.#share.offer();
+  }
+
+  /** The coordinator has answered what we sent at `sentAtMs`: the lease counts from then, never from the answer. */
+  #answered(sentAtMs: number): void {
+    const atMs = Math.min(sentAtMs, this.#clock.monotonicMs());
+    if (atMs > this.#contactMs) this.#contactMs = atMs;
+    this.#share?.extendLease(this.#contactMs);
   }
 
   /** The channel is gone: the end after a run, otherwise a cut that may heal within the lease. */
-  #cut(problem: string | null): void {
+  #cut(problem: string | null, end: ChannelEnd): void {
     this.#channel = null;
-    if (this.#wasDone) {
+    if (this.#wasDone && end === 'orderly') {
       this.#end(ExitCode.held);
       return;
     }
     if (this.#share === null || this.#isStopped()) {
+      this.#wasTurnedAway = end === 'refused';
       if (problem !== null)
         this.#options.onNote(`agent ${this.#options.name}: the coordinator said: ${problem}`);
       this.#end(ExitCode.incomplete);
@@ -230,35 +260,31 @@ class Agent {
     this.#finish(code);
   }
 
-  /** Four times a second: the lease, and a new link when the old one is silent. */
+  /** Some times a second: the lease, and a new link when the old one is silent. */
   #check(): void {
     const nowMs = this.#clock.monotonicMs();
-    const silentMs = nowMs - this.#lastContactMs;
+    const silentMs = nowMs - this.#contactMs;
     const share = this.#share;
     if (share === null) {
       if (silentMs > this.#options.joinTimeoutMs) this.abandon('the coordinator said nothing after hello');
       return;
     }
-    if (silentMs > share.leaseMs - LEASE_MARGIN_MS) {
+    if (nowMs >= share.liveUntilMs) {
       this.abandon(`no contact with the coordinator for ${Math.round(silentMs / 1000)} s`);
       return;
     }
-    if (silentMs > share.quietMs && !this.#isQuiet) {
-      this.#isQuiet = true;
-      share.pause();
-    }
-    const isSilent = this.#channel === null || silentMs > RELINK_AFTER_MS;
-    if (isSilent && !this.#isLinking && nowMs >= this.#nextTryMs) void this.#relink(nowMs);
+    const isSilent = this.#channel === null || silentMs > share.rhythm.relinkAfterMs;
+    if (isSilent && !this.#isLinking && nowMs >= this.#nextTryMs) void this.#relink(nowMs, share.rhythm);
   }
 
-  async #relink(nowMs: number): Promise<void> {
+  async #relink(nowMs: number, { retryEveryMs, relinkTimeoutMs }: Rhythm): Promise<void> {
     this.#isLinking = true;
-    this.#nextTryMs = nowMs + RETRY_EVERY_MS;
+    this.#nextTryMs = nowMs + retryEveryMs;
     this.#channel?.close();
     try {
-      await this.#connect(RELINK_TIMEOUT_MS);
+      await this.#connect(relinkTimeoutMs);
       // A link that brings nothing is tried for as long as a new one would take.
-      this.#nextTryMs = this.#clock.monotonicMs() + RELINK_TIMEOUT_MS;
+      this.#nextTryMs = this.#clock.monotonicMs() + relinkTimeoutMs;
     } catch {
       // Not there yet: the lease decides how long we try.
     } finally {
@@ -267,12 +293,22 @@ class Agent {
   }
 }
 
+/** A reset is what a forwarded port without a coordinator, and one that is too busy for a handshake, answer with. */
+const UNREACHABLE: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ETIMEDOUT',
+  'EAI_AGAIN',
+  'ENOTFOUND',
+]);
+
 /** Whether an error of joining says that nobody is there yet, so that trying again makes sense. */
 function isUnreachable(error: unknown): boolean {
   const cause = error instanceof BenchError ? (error.cause as NodeJS.ErrnoException | undefined) : undefined;
-  return ['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'EAI_AGAIN', 'ENOTFOUND'].includes(
-    cause?.code ?? '',
-  );
+  return UNREACHABLE.has(cause?.code ?? '');
 }
 
 /**
@@ -300,15 +336,25 @@ export async function runAgent(
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.on(signal, () => stop(`got ${signal}`));
   stopWhen(stop);
+  // The parent may have gone while this process was loading: then `disconnect` was told before anybody listened.
+  if (process.send !== undefined && !process.connected) return ExitCode.incomplete;
   for (;;) {
-    current = new Agent(options, () => stopped !== null);
+    const agent = new Agent(options, () => stopped !== null);
+    current = agent;
+    let waitMs = JOIN_RETRY_MS;
     try {
-      const code = await current.run();
+      const code = await agent.run();
       if (!options.stay || stopped !== null) return code;
+      if (agent.wasTurnedAway) waitMs = STAY_RETRY_MS;
     } catch (error) {
       const isFatal = !(error instanceof BenchError) || error.code !== ErrorCode.controlChannel;
-      if (!options.stay || stopped !== null || isFatal) throw error;
+      // A parent that ends closes its server a moment before our pipe: then its end is the news, not this error.
+      if (process.connected) await new Promise((resolve) => setTimeout(resolve, PIPE_AFTER_SERVER_MS));
+      if (stopped !== null) return ExitCode.incomplete;
+      if (!options.stay || isFatal) throw error;
+      waitMs = STAY_RETRY_MS;
     }
-    await new Promise((resolve) => setTimeout(resolve, RETRY_EVERY_MS));
+    await new Promise((resolve) => setTimeout(resolve, waitMs));
+    if (stopped !== null) return ExitCode.incomplete;
   }
 }

@@ -9,10 +9,11 @@ import {
   HOLDER_EXEC_ARGV,
   type HolderToAgent,
 } from '../core/holder-message.ts';
-import { withAllLost } from '../core/loss.ts';
+import type { LeaseEnds } from '../core/lease.ts';
+import { type Loss, withAllLost } from '../core/loss.ts';
 import { DropReason } from '../core/outcome.ts';
 import type { HolderSpec } from '../core/run-spec.ts';
-import { emptyStats, type HolderHealth, mergeAllStats, type Stats } from '../core/stats.ts';
+import { emptyStats, type HolderHealth, mergeAllStats, newHolderHealth, type Stats } from '../core/stats.ts';
 
 /** How long a holder may take to fork, load and answer. */
 const READY_TIMEOUT_MS = 20_000;
@@ -34,10 +35,14 @@ interface HolderEntry {
 export interface HolderPoolOptions {
   readonly entryPath: string;
   readonly specs: readonly HolderSpec[];
+  /** until when the holders may act, unless `lease` says more; absent: as long as the agent lives */
+  readonly lease?: LeaseEnds;
   /** after every message or loss that changes what `stats()` or `settled` says */
   readonly onChange: () => void;
   /** a holder that died unasked, or that has something to say; in words */
   readonly onNote: (note: string) => void;
+  /** details of lost connections, a batch at a time */
+  readonly onLosses: (losses: readonly Loss[]) => void;
 }
 
 /** The holders of one quota. */
@@ -46,10 +51,12 @@ export class HolderPool {
   readonly #holders: HolderEntry[];
   readonly #waiting = new Set<() => void>();
   #stopping = false;
+  #lease: LeaseEnds | null;
 
   /** Forks one process per spec; they open nothing before `start`. */
   constructor(options: HolderPoolOptions) {
     this.#options = options;
+    this.#lease = options.lease ?? null;
     this.#holders = options.specs.map((spec) => this.#fork(spec));
   }
 
@@ -58,19 +65,7 @@ export class HolderPool {
       execArgv: [...HOLDER_EXEC_ARGV],
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
-    const health = {
-      id: spec.id,
-      pid: child.pid ?? 0,
-      alive: true,
-      cpuUserMs: 0,
-      cpuSystemMs: 0,
-      residentBytes: 0,
-      loopLagMsMax: 0,
-      descriptorsUsed: 0,
-      descriptorsMax: 0,
-      tuplesUsed: 0,
-      tuplesMax: spec.sliceTo - spec.sliceFrom,
-    };
+    const health = newHolderHealth(spec.id, child.pid ?? 0, spec.sliceTo - spec.sliceFrom);
     const entry: HolderEntry = {
       spec,
       process: child,
@@ -89,6 +84,7 @@ export class HolderPool {
       this.#gone(entry, signal === null ? `exited with ${code}` : `killed by ${signal}`),
     );
     this.#send(entry, { type: 'open', spec });
+    if (this.#lease !== null) this.#send(entry, { type: 'lease', ...this.#lease });
     return entry;
   }
 
@@ -112,6 +108,9 @@ export class HolderPool {
         entry.settled = message.settled;
         entry.reports++;
         break;
+      case 'losses':
+        this.#options.onLosses(message.losses);
+        return;
       case 'done':
         entry.stats = message.stats;
         entry.health = message.health;
@@ -133,8 +132,10 @@ export class HolderPool {
     if (entry.finished || entry.lost) return;
     entry.lost = true;
     entry.settled = true;
+    const { open } = entry.stats;
     entry.stats = withAllLost(entry.stats, DropReason.holderLost, entry.spec.connections);
     if (!this.#stopping) {
+      if (open > 0) this.#options.onLosses([lossOf(entry.spec.id, open)]);
       this.#options.onNote(`holder ${entry.spec.id} (pid ${entry.process.pid}) was lost: ${how}`);
     }
     this.#changed();
@@ -195,13 +196,15 @@ export class HolderPool {
     return Math.max(0, ...this.#holders.map((entry) => entry.spec.sliceTo));
   }
 
-  /** Opens nothing until `resume`; what is open stays open. */
-  pause(): void {
-    this.#sendAll({ type: 'pause' });
+  /** Until when the holders may act; those that are added later are told too. */
+  lease(ends: LeaseEnds): void {
+    this.#lease = ends;
+    this.#sendAll({ type: 'lease', ...ends });
   }
 
-  resume(): void {
-    this.#sendAll({ type: 'resume' });
+  /** These addresses are no longer on this host: what is bound to them counts as dropped. */
+  loseSources(addresses: readonly string[]): void {
+    this.#sendAll({ type: 'lose-sources', addresses });
   }
 
   /** What is not open yet is given up. */
@@ -232,6 +235,19 @@ export class HolderPool {
     this.kill();
   }
 
+  /**
+   * Waits until the processes themselves are gone, and with them every socket.
+   * @param timeoutMs after `stop` or `kill`
+   */
+  async gone(timeoutMs: number): Promise<void> {
+    const isGone = ({ process: child }: HolderEntry): boolean =>
+      child.pid === undefined || child.exitCode !== null || child.signalCode !== null;
+    for (const { process: child } of this.#holders) child.once('exit', () => this.#changed());
+    if (await this.#until(() => this.#holders.every(isGone), timeoutMs)) return;
+    // One that has said `done` and still does not end has nothing to lose.
+    for (const entry of this.#holders) if (!isGone(entry)) entry.process.kill('SIGKILL');
+  }
+
   /** Ends every holder at once; the kernel closes their sockets. */
   kill(): void {
     this.#stopping = true;
@@ -252,8 +268,18 @@ export class HolderPool {
     return this.#holders.map((entry) => entry.health);
   }
 
+  /** Whether no holder that was told to start has anything left to open. */
+  get startedSettled(): boolean {
+    return this.#holders.every((entry) => entry.settled || !entry.started);
+  }
+
   /** Whether no holder has anything left to open. */
   get settled(): boolean {
     return this.#holders.every((entry) => entry.settled);
   }
+}
+
+/** A process that died cannot say which connections it had, only how many it last told of; the time is the agent's. */
+function lossOf(holder: string, count: number): Loss {
+  return { atMs: -1, holder, source: '*', endpoint: '*', ageMs: null, reason: DropReason.holderLost, count };
 }

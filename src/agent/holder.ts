@@ -8,25 +8,30 @@ import { randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import type { Clock } from '../core/clock.ts';
 import type { AgentToHolder, HolderToAgent } from '../core/holder-message.ts';
+import { LOSS_BATCH_MAX } from '../core/loss.ts';
 import type { HolderSpec } from '../core/run-spec.ts';
 import type { HolderHealth } from '../core/stats.ts';
 import { Engine } from '../engine/engine.ts';
 import { descriptorsMax } from '../engine/libc.ts';
 import { systemClock } from '../host/clock.ts';
+import { HolderLoad } from './holder-load.ts';
 
 const REPORT_EVERY_MS = 1_000;
 
 /** One holder; made by `runHolder`. */
 class Holder {
   readonly #clock: Clock;
+  readonly #load: HolderLoad;
   #spec: HolderSpec | null = null;
   #engine: Engine | null = null;
   #reportTimer: NodeJS.Timeout | null = null;
+  #leaseTimer: NodeJS.Timeout | null = null;
   /** descriptors that are no connections */
   #descriptorsOwn = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
+    this.#load = new HolderLoad(clock);
   }
 
   readonly onMessage = (message: unknown): void => {
@@ -44,20 +49,24 @@ class Holder {
         this.#open(message.spec);
         break;
       case 'start':
+        this.#load.rampBegins();
         this.#engine?.start();
-        this.#reportTimer = setInterval(this.#report, REPORT_EVERY_MS);
+        this.#reportTimer = setInterval(this.#report, this.#spec?.reportEveryMs ?? REPORT_EVERY_MS);
         break;
       case 'report':
         this.#report();
         break;
       case 'hold':
         this.#engine?.markHold();
+        this.#load.holdBegins();
         break;
-      case 'pause':
-        this.#engine?.pause();
+      case 'lose-sources':
+        this.#engine?.loseSources(message.addresses);
+        this.#report();
         break;
-      case 'resume':
-        this.#engine?.resume();
+      case 'lease':
+        this.#engine?.openUntil(message.openUntilMs);
+        this.#liveUntil(message.liveUntilMs);
         break;
       case 'stop-opening':
         this.#engine?.stopOpening();
@@ -73,15 +82,45 @@ class Holder {
     this.#spec = spec;
     const salt = randomBytes(4).readUInt32LE();
     this.#engine = new Engine(spec, this.#clock, salt, {
-      onSettled: this.#report,
+      onSettled: this.#settled,
       onWarning: (message) => this.#send({ type: 'warning', message }),
     });
     this.#descriptorsOwn = readdirSync('/proc/self/fd').length;
     this.#send({ type: 'ready' });
   }
 
+  /**
+   * Without a further lease this process ends, and the kernel closes what it holds: an agent that is stopped, or too
+   * busy, can neither renew the lease nor close anything.
+   */
+  #liveUntil(atMs: number): void {
+    if (this.#leaseTimer !== null) clearTimeout(this.#leaseTimer);
+    const leftMs = Math.max(0, atMs - this.#clock.monotonicMs());
+    this.#leaseTimer = setTimeout(() => {
+      // The clock decides: a timer may be early by the fraction of a millisecond.
+      if (this.#clock.monotonicMs() >= atMs) this.leave();
+      else this.#liveUntil(atMs);
+    }, leftMs);
+  }
+
+  readonly #settled = (): void => {
+    this.#load.rampEnds();
+    this.#report();
+  };
+
+  /** Details go before the stats that count them, so that a ledger is never behind its counts. */
+  #sendLosses(): void {
+    const engine = this.#engine!;
+    for (;;) {
+      const losses = engine.takeLosses(LOSS_BATCH_MAX);
+      if (losses.length === 0) return;
+      this.#send({ type: 'losses', losses });
+    }
+  }
+
   readonly #report = (): void => {
     if (this.#engine === null) return;
+    this.#sendLosses();
     this.#send({
       type: 'stats',
       stats: this.#engine.stats(),
@@ -91,6 +130,7 @@ class Holder {
   };
 
   readonly #closed = (): void => {
+    this.#sendLosses();
     const stats = this.#engine!.stats();
     // Leaving before the message is written would lose it.
     this.#send({ type: 'done', stats, health: this.#health() }, this.leave);
@@ -110,6 +150,12 @@ class Holder {
       descriptorsMax: descriptorsMax(),
       tuplesUsed: this.#engine?.tuplesUsed ?? 0,
       tuplesMax: this.#engine?.tuplesMax ?? 0,
+      loopLagMsP99: this.#engine?.loopLagMsP99 ?? 0,
+      scheduleLagMsP99: this.#engine?.scheduleLagMsP99 ?? 0,
+      gcMs: this.#load.gcMs,
+      cpuWaitMs: this.#load.cpuWaitMs,
+      ramp: this.#load.ramp,
+      hold: this.#load.hold,
     };
   }
 
@@ -125,7 +171,9 @@ class Holder {
    */
   readonly leave = (): void => {
     if (this.#reportTimer !== null) clearInterval(this.#reportTimer);
+    if (this.#leaseTimer !== null) clearTimeout(this.#leaseTimer);
     this.#engine?.end();
+    this.#load.end();
     process.off('message', this.onMessage);
     // Not at once: Node cannot close the channel in the middle of handing a message out.
     setImmediate(() => {

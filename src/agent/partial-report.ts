@@ -12,8 +12,9 @@ import { dirname } from 'node:path';
 export function writePartialReport(path: string, report: unknown): string | null {
   const temporary = `${path}.${process.pid}.tmp`;
   try {
+    // `wx`: a link that somebody else has put there is not followed.
     mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(temporary, `${JSON.stringify(report, null, 2)}\n`, { mode: 0o600 });
+    writeFileSync(temporary, `${JSON.stringify(report, null, 2)}\n`, { mode: 0o600, flag: 'wx' });
     renameSync(temporary, path);
     return path;
   } catch {

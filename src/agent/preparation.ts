@@ -8,14 +8,21 @@ import type { Finding } from '../core/finding.ts';
 import { type HostPlan, planHost } from '../core/host-plan.ts';
 import { splitEvenly, splitPending, splitRate } from '../core/quota.ts';
 import type { HolderSpec, RunSpec } from '../core/run-spec.ts';
+import { sourceFindings } from '../core/source-findings.ts';
 import { slicesOf } from '../core/tuple-space.ts';
 import { gatherHostFacts } from '../host/facts.ts';
-import { chooseSources } from '../host/source-addresses.ts';
+import { chooseFrom, findSources, type SourceChoice, type Sourcing } from './sourcing.ts';
 
 /** What this host can do for `wanted` connections of a run. */
 export interface Preparation {
   readonly plan: HostPlan;
   readonly notes: readonly string[];
+  readonly wanted: number;
+  readonly sourcing: Sourcing;
+  /** the sources of the plan, and what must be added before they can be used */
+  readonly choice: SourceChoice;
+  /** what makes the sources impossible here, whatever the capacity; the plan's findings hold it too */
+  readonly blocked: readonly Finding[];
 }
 
 /** Turns a refusal by exception into a finding, so that it crosses the control channel like the others. */
@@ -39,13 +46,43 @@ export function findingOf(error: BenchError): Finding {
 export async function prepareHost(spec: RunSpec, wanted: number): Promise<Preparation | readonly Finding[]> {
   try {
     const facts = await gatherHostFacts(spec.endpoints);
-    const { addresses, notes } = await chooseSources(spec.sources, spec.endpoints, facts, wanted);
-    const plan = planHost({ spec, wanted, facts, addresses });
-    return { plan, notes: [...notes, ...plan.notes] };
+    const sourcing = await findSources(spec, facts, wanted);
+    return planSources(spec, wanted, sourcing);
   } catch (error) {
     if (error instanceof BenchError) return [findingOf(error)];
     throw error;
   }
+}
+
+/**
+ * Plans with the sources of this host, less those that were found not to work.
+ * @param wanted connections that this host is to hold
+ */
+export function planSources(
+  spec: RunSpec,
+  wanted: number,
+  sourcing: Sourcing,
+  excluded: ReadonlySet<string> = new Set(),
+): Preparation {
+  const choice = chooseFrom(sourcing, spec, wanted, excluded);
+  const plan = planHost({ spec, wanted, facts: sourcing.facts, addresses: choice.addresses });
+  const ofSources = sourceFindings({
+    facts: sourcing.facts,
+    settings: sourcing.settings,
+    addresses: choice.addresses,
+    aliases: choice.aliases,
+    spare: choice.spare,
+    leaseMs: spec.sources.aliasLeaseMs,
+    canChangeAddresses: sourcing.canChangeAddresses,
+  });
+  return {
+    plan: { ...plan, findings: [...plan.findings, ...ofSources] },
+    notes: [...sourcing.notes, ...plan.notes],
+    wanted,
+    sourcing,
+    choice,
+    blocked: ofSources.filter((finding) => finding.severity === 'refuse'),
+  };
 }
 
 /** Where further holders of a grown quota go: behind the tuples and the numbers that are taken. */
@@ -87,7 +124,10 @@ export function holderSpecs(
     connectTimeoutMs: spec.connectTimeoutMs,
     close: spec.close,
     protocol: spec.protocol,
+    ...(spec.protocolOptions === undefined ? {} : { protocolOptions: spec.protocolOptions }),
     probeEveryMs: spec.probeEveryMs,
     probeTimeoutMs: spec.probeTimeoutMs,
+    onDrop: spec.onDrop,
+    wantsLossDetails: spec.wantsLossDetails,
   }));
 }

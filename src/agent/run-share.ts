@@ -4,18 +4,34 @@
  */
 import type { AgentMessage, CoordinatorMessage, CoordinatorMessageOf } from '../control/message.ts';
 import { type Allowance, allowedShare, checkAllowance } from '../core/allowance.ts';
+import type { Clock } from '../core/clock.ts';
 import type { Finding } from '../core/finding.ts';
+import { type StatsNews, statsNews } from '../core/histogram-news.ts';
+import { synLadderSec } from '../core/kernel-evidence.ts';
+import { type LeaseEnds, leaseEndsOf, type Rhythm, rhythmOf } from '../core/lease.ts';
+import type { Loss } from '../core/loss.ts';
 import type { KernelCount } from '../core/report.ts';
 import type { HolderSpec, RunSpec } from '../core/run-spec.ts';
 import { emptyStats, type Stats } from '../core/stats.ts';
-import { countEstablished } from '../host/kernel-count.ts';
+import { formatCount } from '../core/units.ts';
+import { AliasRecords } from '../host/alias-records.ts';
+import { untilClosed } from '../host/closing-sockets.ts';
+import { runCommand } from '../host/command.ts';
+import { AliasLease } from './alias-lease.ts';
 import { HolderPool } from './holder-pool.ts';
+import { countBesideBooks, KernelWatch } from './kernel-watch.ts';
 import { holderSpecs, type Preparation, prepareHost } from './preparation.ts';
+import { secureSources } from './source-check.ts';
 
-const STATS_EVERY_MS = 1_000;
+/** What counting and closing may take at the end of --max-duration. */
+const CLOSING_MS = 2_000;
 /** Closing 20,000 sockets takes a holder well under a second; the rest is for a loaded machine. */
 const CLOSE_TIMEOUT_MS = 20_000;
 const FRESH_REPORT_MS = 3_000;
+/** How long the far ends may take to answer our FINs, and killed holders to end, before the aliases go. */
+const SOCKETS_GONE_MS = 2_000;
+/** Lost sources come in one note per second; what is beyond this many notes shows in the counts alone. */
+const LOSS_NOTES_MAX = 32;
 /** More sources than this are told only in the final message, because stats go out every second. */
 const SOURCES_EACH_SECOND_MAX = 1_024;
 
@@ -24,13 +40,26 @@ export interface RunShareOptions {
   readonly entryPath: string;
   /** what this host's owner allows, whatever the coordinator says */
   readonly allowance: Allowance;
+  readonly clock: Clock;
   /** drops the message when there is no contact: what matters is said again by `resend` */
   readonly send: (message: AgentMessage) => void;
   /** the share is over and everything is closed */
   readonly onOver: () => void;
 }
 
-type SharePhase = 'waiting' | 'offering' | 'preparing' | 'standing-by' | 'running' | 'closing' | 'over';
+/** What a coordinator says about the share itself; the link's own messages are the agent's. */
+type ShareMessage = Exclude<CoordinatorMessage, { type: 'spec' | 'renew' | 'resumed' }>;
+
+type SharePhase =
+  | 'waiting'
+  | 'offering'
+  | 'offered'
+  | 'refused'
+  | 'preparing'
+  | 'standing-by'
+  | 'running'
+  | 'closing'
+  | 'over';
 
 /** One share of one run. */
 export class RunShare {
@@ -38,18 +67,28 @@ export class RunShare {
   readonly #specMessage: CoordinatorMessageOf<'spec'>;
   readonly #spec: RunSpec;
   readonly #notes: string[] = [];
+  readonly #lease: AliasLease;
   #phase: SharePhase = 'waiting';
   #preparation: Preparation | null = null;
   #pool: HolderPool | null = null;
   #quota = 0;
   #kernel: KernelCount[] = [];
+  #watch: KernelWatch | null = null;
+  #startedMs = 0;
   #counting: Promise<void> = Promise.resolve();
+  /** may still add aliases after we were told to stop: these must go too */
+  #preparing: Promise<void> = Promise.resolve();
   #isHolding = false;
   /** the books when closing began: what is closed by then is not lost */
   #atEnd: Stats | null = null;
   #statsTimer: NodeJS.Timeout | null = null;
   #durationTimer: NodeJS.Timeout | null = null;
   #wasSettled = false;
+  /** holders for a quota that grew stand by */
+  #hasMore = false;
+  #ends: LeaseEnds;
+  /** the stats that were said last on this channel */
+  #told: Stats | null = null;
   /** the last message that the coordinator cannot do without */
   #lastSaid: AgentMessage | null = null;
 
@@ -57,14 +96,29 @@ export class RunShare {
     this.#options = options;
     this.#specMessage = message;
     this.#spec = message.spec as RunSpec;
+    this.#ends = leaseEndsOf(options.clock.monotonicMs(), message);
+    this.#lease = new AliasLease({
+      run: runCommand,
+      records: new AliasRecords(),
+      leaseMs: this.#spec.sources.aliasLeaseMs,
+      onLost: (addresses) => this.#loseSources(addresses),
+    });
   }
 
-  get leaseMs(): number {
-    return this.#specMessage.leaseMs;
+  /** How often things happen in this run. */
+  get rhythm(): Rhythm {
+    return rhythmOf(this.#specMessage);
   }
 
-  get quietMs(): number {
-    return this.#specMessage.quietMs;
+  /** When everything must be closed unless there is further contact, on the host's monotonic clock. */
+  get liveUntilMs(): number {
+    return this.#ends.liveUntilMs;
+  }
+
+  /** @param contactMs when the last message that was answered was sent */
+  extendLease(contactMs: number): void {
+    this.#ends = leaseEndsOf(contactMs, this.#specMessage);
+    this.#pool?.lease(this.#ends);
   }
 
   /** The run and epoch that this share belongs to. */
@@ -83,12 +137,9 @@ export class RunShare {
   }
 
   /** Carries out what the coordinator says. A message that came twice, after a cut, changes nothing. */
-  take(message: CoordinatorMessage): void {
+  take(message: ShareMessage): void {
     // A rejected promise here is a bug of ours: it must end the process, and Node does that for us.
     switch (message.type) {
-      case 'spec':
-      case 'renew':
-        break;
       case 'quota':
         void this.#takeQuota(message);
         break;
@@ -109,17 +160,10 @@ export class RunShare {
 
   /** After a cut: says again what the coordinator may have missed. */
   resend(): void {
+    // What was on its way when contact was cut may be lost.
+    this.#told = null;
     if (this.#lastSaid !== null) this.#options.send(this.#lastSaid);
     if (this.#phase === 'running') this.#report();
-  }
-
-  /** Too long without contact: opens nothing until `resume`. */
-  pause(): void {
-    this.#pool?.pause();
-  }
-
-  resume(): void {
-    this.#pool?.resume();
   }
 
   #say(message: AgentMessage): void {
@@ -130,7 +174,7 @@ export class RunShare {
   /** Finds out what this host can do, and says so. From now on it gives a sign of life each second. */
   async offer(): Promise<void> {
     this.#phase = 'offering';
-    this.#statsTimer = setInterval(() => this.#report(), STATS_EVERY_MS);
+    this.#statsTimer = setInterval(() => this.#report(), this.rhythm.reportEveryMs);
     const { allowance } = this.#options;
     const forbidden = checkAllowance(allowance, this.#spec);
     if (forbidden.length > 0) {
@@ -138,11 +182,17 @@ export class RunShare {
       return;
     }
     const prepared = await prepareHost(this.#spec, this.#spec.connections);
+    if (this.#isEnding) return;
     if (!('plan' in prepared)) {
       this.#refuse(prepared);
       return;
     }
+    if (prepared.blocked.length > 0) {
+      this.#refuse(prepared.blocked);
+      return;
+    }
     this.#preparation = prepared;
+    this.#phase = 'offered';
     const { plan } = prepared;
     const isCapped = allowance.connectionsMax < plan.capacityMax;
     this.#say({
@@ -155,21 +205,43 @@ export class RunShare {
     });
   }
 
+  /** Whether the end has begun; asked after each wait, because `stop` does not wait for us. */
+  get #isEnding(): boolean {
+    return this.#phase === 'closing' || this.#phase === 'over';
+  }
+
+  /** From now on nothing that the coordinator says opens a connection here. */
   #refuse(findings: readonly Finding[]): void {
+    this.#phase = 'refused';
+    void this.#lease.release();
     this.#say({ type: 'refuse', findings: [...findings] });
   }
 
   async #takeQuota(quota: CoordinatorMessageOf<'quota'>): Promise<void> {
-    const isFirst = this.#phase === 'offering';
+    const isFirst = this.#phase === 'offered';
     const isMore =
       (this.#phase === 'running' || this.#phase === 'standing-by') && quota.connections > this.#quota;
-    if (isFirst) await this.#prepare(quota);
-    else if (isMore) await this.#extend(quota);
+    if (!isFirst && !isMore) return;
+    const { connectionsMax } = this.#options.allowance;
+    if (quota.connections > connectionsMax) {
+      const finding = tooMany(quota.connections, connectionsMax);
+      if (isFirst) this.#refuse([finding]);
+      else this.#say({ type: 'refuse', findings: [finding] });
+      return;
+    }
+    if (isFirst) {
+      this.#preparing = this.#prepare(quota);
+      await this.#preparing;
+    } else {
+      await this.#extend(quota);
+    }
   }
 
   async #prepare(quota: CoordinatorMessageOf<'quota'>): Promise<void> {
     this.#phase = 'preparing';
-    const prepared = await this.#planFor(quota.connections);
+    const planned = await this.#planFor(quota.connections);
+    const prepared = 'plan' in planned ? await secureSources(this.#spec, planned, this.#lease) : planned;
+    if (this.#isEnding) return;
     if (!('plan' in prepared)) {
       this.#refuse(prepared);
       return;
@@ -191,7 +263,9 @@ export class RunShare {
           this.#keepFree(quota),
         ),
       );
-      if (!(await this.#pool.ready())) {
+      const isReady = await this.#pool.ready();
+      if (this.#isEnding) return;
+      if (!isReady) {
         this.#refuse([notStarted(this.#notes.at(-1))]);
         return;
       }
@@ -210,7 +284,8 @@ export class RunShare {
   async #planFor(connections: number): Promise<Preparation | readonly Finding[]> {
     const { connections: whole } = this.#spec;
     const offered = this.#preparation;
-    const mayReach = offered === null ? whole : Math.min(whole, offered.plan.capacityMax);
+    const { connectionsMax } = this.#options.allowance;
+    const mayReach = Math.min(whole, offered?.plan.capacityMax ?? whole, connectionsMax);
     const wanted = this.#specMessage.mayGrow ? Math.max(connections, mayReach) : connections;
     if (offered !== null && wanted === whole) return offered;
     return prepareHost(this.#spec, wanted);
@@ -229,8 +304,10 @@ export class RunShare {
     return new HolderPool({
       entryPath: this.#options.entryPath,
       specs,
+      lease: this.#ends,
       onChange: () => this.#changed(),
       onNote: (note) => this.#notes.push(note),
+      onLosses: (losses) => this.#tellLosses(losses),
     });
   }
 
@@ -240,11 +317,13 @@ export class RunShare {
     const before = this.#quota;
     this.#quota = quota.connections;
     const { plan } = this.#preparation!;
-    const share = this.#capped({
+    const part = extra / quota.connections;
+    const { ratePerSec } = this.#capped(quota);
+    const share = {
       connections: extra,
-      ratePerSec: quota.ratePerSec === null ? null : (quota.ratePerSec * extra) / quota.connections,
-      pendingMax: Math.max(1, Math.floor((quota.pendingMax * extra) / quota.connections)),
-    });
+      ratePerSec: ratePerSec === null ? null : ratePerSec * part,
+      pendingMax: Math.max(1, Math.floor(quota.pendingMax * part)),
+    };
     const taken = this.#pool?.tuplesEnd ?? 0;
     const specs = holderSpecs(this.#options.agent, this.#spec, plan, share, this.#keepFree(quota), {
       tuplesFrom: taken,
@@ -255,7 +334,16 @@ export class RunShare {
     this.#wasSettled = false;
     this.#notes.push(`the quota grew from ${before} to ${quota.connections} because another agent was lost`);
     await this.#pool.ready();
-    if (this.#phase !== 'running') return;
+    this.#hasMore = true;
+    this.#startMore();
+  }
+
+  /** Under the owner's --max-rate the new holders begin when the others have opened everything: rates add up. */
+  #startMore(): void {
+    if (!this.#hasMore || this.#phase !== 'running' || this.#pool === null) return;
+    const isRateLimited = Number.isFinite(this.#options.allowance.ratePerSecMax);
+    if (isRateLimited && !this.#pool.startedSettled) return;
+    this.#hasMore = false;
     this.#pool.start();
     // The new holders count their own lowest number from now; what they have not opened yet was never held.
     if (this.#isHolding) this.#pool.hold();
@@ -264,13 +352,24 @@ export class RunShare {
   #start(): void {
     if (this.#phase !== 'standing-by') return;
     this.#phase = 'running';
+    this.#startedMs = this.#options.clock.monotonicMs();
+    const { facts } = this.#preparation!.sourcing;
+    this.#watch = new KernelWatch({
+      hasLocalEndpoint: facts.routes.some(({ local }) => local),
+      synLadderSec: synLadderSec(facts.synLinearTimeouts),
+    });
+    this.#watch.start();
     this.#pool?.start();
     const { runMsMax } = this.#options.allowance;
     if (Number.isFinite(runMsMax)) {
-      this.#durationTimer = setTimeout(() => {
-        this.#notes.push(`agent ${this.#options.agent} ended at its own --max-duration`);
-        void this.stop();
-      }, runMsMax);
+      this.#durationTimer = setTimeout(
+        () => {
+          this.#notes.push(`agent ${this.#options.agent} ended at its own --max-duration`);
+          void this.stop();
+          // Closing takes time, and the promise is that everything is closed by then.
+        },
+        runMsMax - Math.min(CLOSING_MS, runMsMax / 10),
+      );
     }
     if (this.#pool === null) this.#report();
   }
@@ -282,9 +381,18 @@ export class RunShare {
     this.#counting = this.#countKernel('ramp-end');
   }
 
+  /** Details are told as they come, if anybody wants them; the counts are in every stats message. */
+  #tellLosses(losses: readonly Loss[]): void {
+    if (!this.#spec.wantsLossDetails) return;
+    const nowMs = this.#options.clock.monotonicMs() - this.#startedMs;
+    const told = losses.map((loss) => (loss.atMs < 0 ? { ...loss, atMs: Math.max(0, nowMs) } : loss));
+    this.#options.send({ type: 'losses', epoch: this.identity.epoch, losses: told });
+  }
+
   /** Tells at once when the holders settle, so that the barrier into the hold phase is not a second late. */
   #changed(): void {
     if (this.#phase !== 'running' || this.#pool === null) return;
+    this.#startMore();
     const settled = this.#pool.settled;
     if (settled !== this.#wasSettled) this.#report();
     this.#wasSettled = settled;
@@ -295,31 +403,28 @@ export class RunShare {
     this.#options.send({
       type: 'stats',
       epoch: this.identity.epoch,
+      sentAtMs: this.#options.clock.monotonicMs(),
       quota: this.#quota,
-      stats: trimmed(stats),
+      stats: trimmed(statsNews(stats, this.#told)),
       holders: this.#pool?.health() ?? [],
       settled: this.#pool?.settled ?? true,
       kernel: [...this.#kernel],
     });
+    this.#told = stats;
   }
 
-  /** Asks the kernel, with our own books read right after it. */
+  async #freshOpen(): Promise<number> {
+    await this.#pool?.freshReport(FRESH_REPORT_MS);
+    return this.#pool?.stats().open ?? 0;
+  }
+
+  /** Asks the kernel, between two looks into our own books. */
   async #countKernel(when: KernelCount['when']): Promise<void> {
     if (this.#pool === null || this.#preparation === null) return;
     const { plan } = this.#preparation;
-    const counted = await countEstablished({
-      sources: plan.addresses,
-      ports: plan.ports,
-      endpoints: this.#spec.endpoints,
-    });
-    await this.#pool.freshReport(FRESH_REPORT_MS);
-    this.#kernel.push({
-      agent: this.#options.agent,
-      when,
-      established: counted.established,
-      open: this.#pool.stats().open,
-      method: counted.method,
-    });
+    const query = { sources: plan.addresses, ports: plan.ports, endpoints: this.#spec.endpoints };
+    const counted = await countBesideBooks(query, () => this.#freshOpen());
+    this.#kernel.push({ agent: this.#options.agent, when, ...counted });
   }
 
   /** The orderly end: count, close, tell. */
@@ -335,14 +440,18 @@ export class RunShare {
     const atEnd = this.#pool?.stats() ?? emptyStats();
     this.#atEnd = atEnd;
     const healthAtEnd = this.#pool?.health() ?? [];
+    const evidence = this.#watch?.evidence() ?? null;
+    this.#watch?.stop();
     await this.#pool?.stop(CLOSE_TIMEOUT_MS);
     const closed = this.#pool?.stats() ?? emptyStats();
+    await this.#giveBack(this.#spec.close === 'fin');
     this.#say({
       type: 'done',
       epoch: this.identity.epoch,
       stats: toWire({ ...atEnd, closed: closed.closed, bytesIn: closed.bytesIn, bytesOut: closed.bytesOut }),
       holders: healthAtEnd,
       kernel: [...this.#kernel],
+      evidence: evidence as WireEvidence,
       notes: [...this.#notes],
     });
     this.#end();
@@ -351,10 +460,37 @@ export class RunShare {
   /** The disorderly end: nobody is left to report to, or we must go. Sockets close with their processes. */
   abandon(): void {
     this.#pool?.kill();
+    void this.#giveBackKilled();
     this.#end();
   }
 
+  /** Sockets first, then aliases: an address that goes earlier would leave them silent on the target. */
+  async #giveBack(hasFins: boolean): Promise<void> {
+    await this.#preparing;
+    const addresses = this.#lease.held.map((alias) => alias.address);
+    if (hasFins && addresses.length > 0) await untilClosed(addresses, SOCKETS_GONE_MS);
+    this.#notes.push(...(await this.#lease.release()));
+  }
+
+  async #giveBackKilled(): Promise<void> {
+    await this.#preparing;
+    await this.#pool?.gone(SOCKETS_GONE_MS);
+    await this.#lease.release();
+  }
+
+  #loseSources(addresses: readonly string[]): void {
+    this.#pool?.loseSources(addresses);
+    // The final message carries a bounded number of notes.
+    if (this.#notes.length >= LOSS_NOTES_MAX) return;
+    const shown = addresses.slice(0, 8).join(', ');
+    const more = addresses.length > 8 ? ` and ${addresses.length - 8} more` : '';
+    this.#notes.push(
+      `the source address ${shown}${more} disappeared from this host in mid-run: its connections count as dropped (alias-lost)`,
+    );
+  }
+
   #clearTimers(): void {
+    this.#watch?.stop();
     if (this.#statsTimer !== null) clearInterval(this.#statsTimer);
     if (this.#durationTimer !== null) clearTimeout(this.#durationTimer);
   }
@@ -367,22 +503,36 @@ export class RunShare {
   }
 }
 
+type WireEvidence = Extract<AgentMessage, { type: 'done' }>['evidence'];
 type WireStats = Extract<AgentMessage, { type: 'stats' }>['stats'];
 
 /** Stats as the schema types them: plain mutable records; the values are the same. */
-function toWire(stats: Stats): WireStats {
+function toWire(stats: Stats | StatsNews): WireStats {
   return stats as unknown as WireStats;
 }
 
 /** Leaves out the long tables that only the final message carries. */
-function trimmed(stats: Stats): WireStats {
+function trimmed(stats: StatsNews): WireStats {
   const sources = Object.keys(stats.openBySource).length;
   const endpoints = Object.keys(stats.openByEndpoint).length;
   return toWire({
     ...stats,
     openBySource: sources > SOURCES_EACH_SECOND_MAX ? {} : stats.openBySource,
     openByEndpoint: endpoints > SOURCES_EACH_SECOND_MAX ? {} : stats.openByEndpoint,
+    droppedBy: Object.keys(stats.droppedBy).length > SOURCES_EACH_SECOND_MAX ? {} : stats.droppedBy,
   });
+}
+
+function tooMany(asked: number, allowed: number): Finding {
+  return {
+    what: 'max-conns',
+    severity: 'refuse',
+    needed: asked,
+    available: allowed,
+    unit: 'connections',
+    message: `a quota of ${formatCount(asked)} connections, this agent allows ${formatCount(allowed)}`,
+    fix: 'its owner decides: c100k-bench agent --max-conns',
+  };
 }
 
 function notStarted(why: string | undefined): Finding {

@@ -6,6 +6,7 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runAgent } from '../agent/agent.ts';
 import { claimsOf, type Token } from '../control/token.ts';
+import { LOCAL_VARIABLE } from '../coordinator/local-agent.ts';
 import { type Allowance, OWNER_ALLOWANCE, parseAllowedTarget } from '../core/allowance.ts';
 import { parseTarget } from '../core/endpoint.ts';
 import { BenchError, ErrorCode, type ExitCode, usageError } from '../core/errors.ts';
@@ -29,10 +30,9 @@ export async function agentCommand({ values, entryPath, clock }: CommandContext)
   const isFromStdin = values.on('token-stdin');
   const token = await joinToken(values.one('token-file'), isFromStdin, clock.wallMs());
   const name = values.one('name') ?? claimsOf(token.identity)?.name ?? hostname();
-  // Only the command line forks an agent with a pipe, for the person who typed the target.
-  const isForked = process.connected === true;
+  const isForked = process.connected === true && process.env[LOCAL_VARIABLE] === '1';
   const wait = values.one('wait-coordinator') ?? '60s';
-  return await runAgent(
+  const code = await runAgent(
     {
       host,
       port,
@@ -50,11 +50,16 @@ export async function agentCommand({ values, entryPath, clock }: CommandContext)
     },
     (stop) => {
       if (!isFromStdin) return;
+      const ended = (): void => stop('standard input has ended');
+      if (process.stdin.readableEnded) ended();
       process.stdin.resume();
-      process.stdin.on('end', () => stop('standard input has ended'));
-      process.stdin.on('error', () => stop('standard input has ended'));
+      process.stdin.on('end', ended);
+      process.stdin.on('error', ended);
     },
   );
+  // A pipe that its writer keeps open would keep this process.
+  if (isFromStdin) process.stdin.destroy();
+  return code;
 }
 
 function defaultPartialReport(name: string): string {

@@ -3,6 +3,7 @@
  * Must never start one (coordinator/).
  */
 import { networkInterfaces } from 'node:os';
+import { basename } from 'node:path';
 import type { RunOptions } from '../coordinator/run.ts';
 import type { SshAgentsOptions } from '../coordinator/ssh-agents.ts';
 import { ErrorCode, usageError } from '../core/errors.ts';
@@ -29,9 +30,17 @@ export function readAgents(values: FlagValues): AgentsOptions {
     expected === null ? 0 : parseCount(expected, values.origin('expect-agents'), { min: 1, max: AGENTS_MAX });
   const kinds = readKinds(values, joining + (ssh?.hosts.length ?? 0));
   const remoteAgents = kinds.remote ? joining + (ssh?.hosts.length ?? 0) : 0;
+  const tokenFile = values.one('token-file');
+  if (joining > 0 && tokenFile === null && !process.env.C100K_TOKEN) {
+    throw usageError(
+      ErrorCode.usage,
+      'agents that join need a token, and one that is made for this run alone is known to nobody',
+      'add --token-file run.token: it is made when it is not there, and the same file serves the agents',
+    );
+  }
   return {
     listen: readListen(values, remoteAgents > 0 && ssh !== null),
-    token: masterToken(values.one('token-file')),
+    token: masterToken(tokenFile),
     hasLocalAgent: kinds.local,
     remoteAgents,
     waitAgentsMs: parseDurationMs(values.one('wait-agents') ?? '60s', values.origin('wait-agents'), {
@@ -106,8 +115,13 @@ function readSsh(values: FlagValues): SshAgentsOptions | null {
 /**
  * The line to type on the other hosts.
  * @param bound where the coordinator listens
+ * @param tokenFile the coordinator's own; null: the agents have the token otherwise
  */
-export function joinLine(bound: { host: string; port: number }, advertise: string | null): string {
+export function joinLine(
+  bound: { host: string; port: number },
+  advertise: string | null,
+  tokenFile: string | null,
+): string {
   const { host, port } = bound;
   const isAny = host === '0.0.0.0' || host === '::';
   const own = Object.values(networkInterfaces())
@@ -115,5 +129,5 @@ export function joinLine(bound: { host: string; port: number }, advertise: strin
     .find((address) => !address.internal && address.family === (host === '::' ? 'IPv6' : 'IPv4'));
   const address = isAny ? (own?.address ?? 'THIS-HOST') : host;
   const at = advertise ?? (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`);
-  return `c100k-bench agent --join ${at} --token-file FILE`;
+  return `c100k-bench agent --join ${at} --token-file ${tokenFile === null ? 'FILE' : basename(tokenFile)}`;
 }

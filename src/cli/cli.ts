@@ -50,12 +50,18 @@ function commandOf(command: CommandName): (context: CommandContext) => Promise<E
       return async (context) => (await import('./run-command.ts')).runCommand(context);
     case 'plan':
       return async (context) => (await import('./plan-command.ts')).planCommand(context);
+    case 'path':
+      return async (context) => (await import('./path-command.ts')).pathCommand(context);
     case 'agent':
       return async (context) => (await import('./agent-command.ts')).agentCommand(context);
     case 'token':
       return async (context) => (await import('./token-command.ts')).tokenCommand(context);
+    case 'k8s':
+      return async (context) => (await import('./k8s-command.ts')).k8sCommand(context);
     case 'serve':
       return async (context) => (await import('./serve-command.ts')).serveCommand(context);
+    case 'cleanup':
+      return async (context) => (await import('./cleanup-command.ts')).cleanupCommand(context);
     case 'completion':
       return async (context) => (await import('./completion.ts')).completionCommand(context);
   }

@@ -3,8 +3,19 @@
  * completion scripts, the environment variables and the test of docs/MANUAL.md all read this one list.
  * Must never parse a value (run-options.ts).
  */
+import { KUBERNETES_FLAGS, withPods } from './kubernetes-flags.ts';
+import { PATH_FLAGS } from './path-flags.ts';
 
-export type CommandName = 'run' | 'plan' | 'agent' | 'serve' | 'token' | 'completion';
+export type CommandName =
+  | 'run'
+  | 'plan'
+  | 'path'
+  | 'agent'
+  | 'serve'
+  | 'token'
+  | 'k8s'
+  | 'cleanup'
+  | 'completion';
 
 export type FlagGroup =
   | 'Target:'
@@ -14,7 +25,10 @@ export type FlagGroup =
   | 'Agents:'
   | 'Output:'
   | 'Serve:'
-  | 'Agent:';
+  | 'Agent:'
+  | 'Kubernetes:'
+  | 'Cleanup:'
+  | 'Path:';
 
 export interface Flag {
   readonly name: string;
@@ -48,9 +62,9 @@ const TARGET_FLAGS: readonly Flag[] = [
     letter: 't',
     kind: 'list',
     group: 'Target:',
-    commands: RUN,
+    commands: [...RUN, 'path'],
     describe:
-      'what to connect to: host:port, host:8000-8080, [::1]:8000, echo://host:port, or self; repeatable',
+      'what to connect to: host:port, host:8000-8080, [::1]:8000, with echo://, ws://, http://, tls://, wss:// or https:// in front, or self; repeatable',
     default: null,
     required: true,
   },
@@ -122,7 +136,7 @@ const SOURCE_FLAGS: readonly Flag[] = [
     letter: null,
     kind: 'list',
     group: 'Sources:',
-    commands: HOSTS,
+    commands: [...HOSTS, 'path'],
     describe: 'source address, range a-b or CIDR; repeatable',
     default: null,
     defaultNote: 'those of the interface towards the target; 127.0.0.2 upward on loopback',
@@ -132,23 +146,75 @@ const SOURCE_FLAGS: readonly Flag[] = [
     letter: null,
     kind: 'one',
     group: 'Sources:',
-    commands: HOSTS,
+    commands: [...HOSTS, 'path'],
     describe: 'source ports, such as 1024-32767,61000-65535',
     default: null,
     defaultNote: 'outside ip_local_port_range first',
   },
+  {
+    name: 'source-prefix',
+    letter: null,
+    kind: 'list',
+    group: 'Sources:',
+    commands: HOSTS,
+    describe:
+      'network that is routed to this host: each of its addresses becomes a source; repeatable; needs root',
+    default: null,
+  },
+  {
+    name: 'alias-dev',
+    letter: null,
+    kind: 'one',
+    group: 'Sources:',
+    commands: HOSTS,
+    describe:
+      'add those of --source-ip that this host lacks to this device for the run; auto: the device towards the target; needs root',
+    default: null,
+  },
+  {
+    name: 'alias-lease',
+    letter: null,
+    kind: 'one',
+    group: 'Sources:',
+    commands: HOSTS,
+    describe: 'lifetime of added addresses: the kernel removes them when nobody is left to renew it',
+    default: '60s',
+  },
+];
+
+const CLEANUP_FLAGS: readonly Flag[] = [
+  {
+    name: 'dry-run',
+    letter: null,
+    kind: 'switch',
+    group: 'Cleanup:',
+    commands: ['cleanup'],
+    describe: 'only say what would be removed',
+    default: null,
+  },
 ];
 
 const PROOF_FLAGS: readonly Flag[] = [
+  {
+    name: 'probe',
+    letter: null,
+    kind: 'one',
+    group: 'Proof:',
+    commands: RUN,
+    describe:
+      'what a tcp:// target proves itself with; whoami also tells what the path makes of our addresses',
+    default: null,
+    choices: ['echo', 'whoami'],
+  },
   {
     name: 'probe-every',
     letter: null,
     kind: 'one',
     group: 'Proof:',
     commands: RUN,
-    describe: 'how often each connection must prove itself (echo:// only)',
+    describe: 'how often each connection must prove itself',
     default: null,
-    defaultNote: '10s for echo://, never for tcp://',
+    defaultNote: '10s for echo, ws, wss, http and https; never for tcp and tls',
   },
   {
     name: 'probe-timeout',
@@ -158,6 +224,112 @@ const PROOF_FLAGS: readonly Flag[] = [
     commands: RUN,
     describe: 'a probe that is not answered within this time drops its connection',
     default: '10s',
+  },
+  {
+    name: 'require',
+    letter: null,
+    kind: 'list',
+    group: 'Proof:',
+    commands: RUN_ONLY,
+    describe: "what must be true at the end, such as 'held>=99.9%' or 'connect_p99<250ms'; repeatable",
+    default: null,
+    defaultNote: 'held>=100%',
+  },
+  {
+    name: 'abort-early',
+    letter: null,
+    kind: 'switch',
+    group: 'Proof:',
+    commands: RUN_ONLY,
+    describe: 'end as soon as a requirement can no longer hold',
+    default: null,
+  },
+  {
+    name: 'on-drop',
+    letter: null,
+    kind: 'one',
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'a connection that is lost while held is counted, or counted and opened again',
+    default: 'count',
+    choices: ['count', 'reopen'],
+  },
+  {
+    name: 'target-stats',
+    letter: null,
+    kind: 'one',
+    group: 'Proof:',
+    commands: RUN_ONLY,
+    describe: 'http://host:port where the target tells its own count (serve --stats-listen)',
+    default: null,
+  },
+  {
+    name: 'expect-banner',
+    letter: null,
+    kind: 'one',
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'tcp, tls: the target speaks first, and begins with this text; any: with anything',
+    default: null,
+  },
+  {
+    name: 'ws-message',
+    letter: null,
+    kind: 'one',
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'ws, wss: a text message to send before each ping',
+    default: null,
+  },
+  {
+    name: 'http-status',
+    letter: null,
+    kind: 'one',
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'http, https: the status that proves',
+    default: null,
+    defaultNote: '200 to 399',
+  },
+  {
+    name: 'host-header',
+    letter: null,
+    kind: 'one',
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'ws, wss, http, https: what to send as Host',
+    default: null,
+    defaultNote: 'the host of --target',
+  },
+  {
+    name: 'tls-servername',
+    letter: null,
+    kind: 'one',
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'tls, wss, https: name to ask for (SNI) and to find in the certificate',
+    default: null,
+    defaultNote: 'the host of --target',
+  },
+  {
+    name: 'tls-ca',
+    letter: null,
+    kind: 'one',
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'tls, wss, https: file with the certificates to trust, PEM',
+    default: null,
+    defaultNote: 'those of Node.js',
+    file: true,
+  },
+  {
+    name: 'insecure',
+    letter: null,
+    kind: 'switch',
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'tls, wss, https: take any certificate',
+    default: null,
   },
 ];
 
@@ -244,7 +416,7 @@ const AGENT_FLAGS: readonly Flag[] = [
     kind: 'list',
     group: 'Agents:',
     commands: RUN_ONLY,
-    describe: 'further arguments of ssh, such as "-p 2222"',
+    describe: 'further arguments of ssh; with = because they begin with a dash: --ssh-option="-p 2222"',
     default: null,
   },
   {
@@ -380,11 +552,41 @@ const JOIN_FLAGS: readonly Flag[] = [
 
 const OUTPUT_FLAGS: readonly Flag[] = [
   {
+    name: 'events',
+    letter: null,
+    kind: 'one',
+    group: 'Output:',
+    commands: RUN_ONLY,
+    describe: 'write every loss to this file, one JSON object a line',
+    default: null,
+    file: true,
+  },
+  {
+    name: 'junit',
+    letter: null,
+    kind: 'one',
+    group: 'Output:',
+    commands: RUN_ONLY,
+    describe: 'write JUnit XML to this file: a test case for each requirement',
+    default: null,
+    file: true,
+  },
+  {
+    name: 'prometheus',
+    letter: null,
+    kind: 'one',
+    group: 'Output:',
+    commands: RUN_ONLY,
+    describe: 'write a text file for the collector of a node exporter',
+    default: null,
+    file: true,
+  },
+  {
     name: 'json',
     letter: null,
     kind: 'one',
     group: 'Output:',
-    commands: RUN,
+    commands: [...RUN, 'path'],
     describe: 'write the result as JSON to this file; - writes it to stdout and the text to stderr',
     default: null,
     file: true,
@@ -394,7 +596,7 @@ const OUTPUT_FLAGS: readonly Flag[] = [
     letter: 'q',
     kind: 'switch',
     group: 'Output:',
-    commands: [...RUN, 'serve'],
+    commands: [...RUN, 'path', 'serve'],
     describe: 'nothing on stderr but errors',
     default: null,
   },
@@ -420,6 +622,15 @@ const OUTPUT_FLAGS: readonly Flag[] = [
 
 const SERVE_FLAGS: readonly Flag[] = [
   {
+    name: 'stats-listen',
+    letter: null,
+    kind: 'one',
+    group: 'Serve:',
+    commands: ['serve'],
+    describe: 'address:port where it tells its counts as JSON over HTTP, for --target-stats',
+    default: null,
+  },
+  {
     name: 'host',
     letter: null,
     kind: 'one',
@@ -443,9 +654,10 @@ const SERVE_FLAGS: readonly Flag[] = [
     kind: 'one',
     group: 'Serve:',
     commands: ['serve'],
-    describe: 'hold: accept and stay silent; echo: send back what comes',
+    describe:
+      'hold: accept and stay silent; echo: send back what comes; whoami: say once which address it came from',
     default: 'hold',
-    choices: ['hold', 'echo'],
+    choices: ['hold', 'echo', 'whoami'],
   },
   {
     name: 'workers',
@@ -459,8 +671,7 @@ const SERVE_FLAGS: readonly Flag[] = [
   },
 ];
 
-/** Every flag of every command, in the order of the help. */
-export const FLAGS: readonly Flag[] = [
+const ALL_FLAGS: readonly Flag[] = [
   ...TARGET_FLAGS,
   ...LOAD_FLAGS,
   ...SOURCE_FLAGS,
@@ -468,8 +679,14 @@ export const FLAGS: readonly Flag[] = [
   ...AGENT_FLAGS,
   ...SERVE_FLAGS,
   ...JOIN_FLAGS,
+  ...KUBERNETES_FLAGS,
+  ...CLEANUP_FLAGS,
+  ...PATH_FLAGS,
   ...OUTPUT_FLAGS,
 ];
+
+/** Every flag of every command, in the order of the help. */
+export const FLAGS: readonly Flag[] = ALL_FLAGS.map(withPods);
 
 /** The environment variable that stands for a flag: `C100K_CONNECT_TIMEOUT` for `--connect-timeout`. */
 export function environmentName(flag: Flag): string {

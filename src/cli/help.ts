@@ -30,6 +30,14 @@ export const COMMANDS: readonly Command[] = [
     epilogue: '',
   },
   {
+    command: 'path',
+    words: '',
+    describe: 'Say what the way to a whoami target does to addresses, ports and idle connections',
+    epilogue:
+      'The target is c100k-bench serve --mode whoami (with --find-idle-timeout: --mode echo), started where the server ' +
+      'is. Exit code 0: the path was seen; 1: the target told nothing.',
+  },
+  {
     command: 'serve',
     words: '',
     describe: 'The built-in target',
@@ -46,6 +54,20 @@ export const COMMANDS: readonly Command[] = [
     words: '',
     describe: 'Make a token for one agent, with a name, an expiry and allowed targets',
     epilogue: '',
+  },
+  {
+    command: 'k8s',
+    words: '',
+    describe: 'Print Kubernetes manifests of a run with its agents',
+    epilogue:
+      'Flags of a run go to the coordinator, flags of a host (sources, limits) to each agent; $(JOB_COMPLETION_INDEX) in ' +
+      'one of these is the number of the agent, from 0. The Secret that is printed holds the token.',
+  },
+  {
+    command: 'cleanup',
+    words: '',
+    describe: 'Remove the source addresses that a crashed run left on this host',
+    epilogue: 'An address that is not ours, or that a living run uses, is never touched.',
   },
   {
     command: 'completion',
@@ -72,12 +94,31 @@ export const EXAMPLES: Readonly<Partial<Record<CommandName, readonly (readonly [
     ['--target self --conns 130k', 'try it against the built-in target'],
     ['-t 192.168.0.10:8000 -c 20k -d 60s', 'hold 20,000 connections for a minute'],
     ['-t 10.0.0.1:8000-8080 -c 130k -r 5k/s', '81 endpoints, 5,000 connects a second'],
+    [
+      '-t 10.0.0.1:8000 -c 130k --source-ip 10.0.0.102-10.0.0.105 --alias-dev auto',
+      'add four addresses for the run',
+    ],
     ['-t echo://10.0.0.1:7 -c 10k --json r.json', 'prove each connection by echo'],
+    ['-t ws://10.0.0.1:8080/chat -c 20k', 'WebSocket, proven by pings'],
   ],
-  plan: [['plan -t 192.168.0.10:8000 -c 130k', 'what is missing on this host?']],
+  plan: [
+    ['plan -t 192.168.0.10:8000 -c 130k', 'what is missing on this host?'],
+    ['plan -t 1.2.3.4:8000 -c 130k --via dnat --via haproxy:1x1', 'and on the way?'],
+  ],
+  path: [
+    ['path -t 1.2.3.4:8000', 'does the router translate?'],
+    ['path -t echo://1.2.3.4:8000 --find-idle-timeout', 'when does it forget?'],
+  ],
   serve: [['serve --port 8000 --mode echo', 'a target that answers']],
   agent: [['agent --join 10.0.0.1:7100 --token-file run.token', 'as the coordinator prints it']],
   token: [['token --token-file run.token --name host7 --expires 24h > host7.token', 'one host, one day']],
+  cleanup: [['cleanup --dry-run', 'what did a crash leave?']],
+  k8s: [
+    [
+      'k8s -t my-server:8000 -c 100k --expect-agents 5 --image registry.example/c100k-bench:1 | kubectl apply -f -',
+      'five agents in a cluster',
+    ],
+  ],
   completion: [
     ['completion bash > ~/.local/share/bash-completion/completions/c100k-bench', 'bash'],
     ['completion zsh > ~/.zfunc/_c100k-bench', 'zsh, with ~/.zfunc in $fpath'],

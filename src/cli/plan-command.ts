@@ -3,13 +3,16 @@
  * Must never judge: the findings come from the same code that an agent runs.
  */
 import { prepareHost } from '../agent/preparation.ts';
+import { parseAddress } from '../core/address.ts';
 import { formatEndpoint } from '../core/endpoint.ts';
 import { ExitCode } from '../core/errors.ts';
+import { type PathPlan, parseHop, planPath } from '../core/path-plan.ts';
 import type { RunSpec } from '../core/run-spec.ts';
-import { portCount } from '../core/tuple-space.ts';
+import { parsePortRanges, portCount } from '../core/tuple-space.ts';
 import { planJson } from '../report/json.ts';
 import { PLAN_SCHEMA_VERSION, type Plan, renderPlan } from '../report/plan.ts';
 import type { CommandContext } from './cli.ts';
+import type { FlagValues } from './command-line.ts';
 import { paintFor, tell } from './output.ts';
 import { publish, resultPlaces } from './result.ts';
 import {
@@ -26,7 +29,7 @@ const SELF_ENDPOINT = { address: '127.0.0.1', port: 8000, family: 4 } as const;
 
 /**
  * Plans and prints.
- * @returns 0 when a run would start, 3 when it would be refused
+ * @returns 0 when a run would start, 3 when it would be refused, 1 when the hops of --via would not let all through
  * @throws BenchError on wrong flags, a name that does not resolve, a report that cannot be written
  */
 export async function planCommand({ values, toolVersion }: CommandContext): Promise<ExitCode> {
@@ -34,10 +37,28 @@ export async function planCommand({ values, toolVersion }: CommandContext): Prom
   const places = resultPlaces(values);
   if (!places.quiet) tell(effectiveOptions(request));
   const { endpoints, lines } = await endpointsOfPlan(request);
-  const plan = await makePlan(request, specOf(request, endpoints), lines, toolVersion);
+  const spec = specOf(request, endpoints);
+  const plan = await makePlan(request, spec, lines, toolVersion, readPath(values, spec));
   const paint = paintFor(places.textStream);
   await publish(places, { text: renderPlan(plan, paint), json: planJson(plan) });
-  return plan.wouldStart ? ExitCode.held : ExitCode.refused;
+  return plan.exitCode as ExitCode;
+}
+
+/** The hops of `--via`; null without one. */
+function readPath(values: FlagValues, spec: RunSpec): PathPlan | null {
+  const via = values.list('via');
+  if (via.length === 0) return null;
+  const ports = values.one('via-ports');
+  const firstAddress = values.one('via-source') ?? '';
+  parseAddress(firstAddress.split('/')[0] ?? '');
+  return planPath({
+    connections: spec.connections,
+    endpoints: spec.endpoints.length,
+    hops: via.flatMap((text) => text.split(',')).map(parseHop),
+    ports: ports === null ? null : parsePortRanges(ports),
+    firstAddress,
+    server: values.one('via-server') ?? '',
+  });
 }
 
 async function endpointsOfPlan(request: RunRequest): Promise<ResolvedTargets> {
@@ -50,6 +71,7 @@ async function makePlan(
   spec: RunSpec,
   lines: readonly string[],
   toolVersion: string,
+  path: PathPlan | null,
 ): Promise<Plan> {
   const prepared = await prepareHost(spec, spec.connections);
   const known = 'plan' in prepared;
@@ -59,7 +81,8 @@ async function makePlan(
     schemaVersion: PLAN_SCHEMA_VERSION,
     toolVersion,
     wouldStart,
-    exitCode: wouldStart ? ExitCode.held : ExitCode.refused,
+    exitCode: exitCodeOf(wouldStart, path),
+    path,
     connections: spec.connections,
     target: request.targets.map((target) => target.text),
     protocol: spec.protocol,
@@ -73,4 +96,10 @@ async function makePlan(
     findings,
     notes: [...lines, ...(known ? prepared.notes : [])],
   };
+}
+
+/** 3: the run would be refused; 1: it would start, and the path would not let all through. */
+function exitCodeOf(wouldStart: boolean, path: PathPlan | null): ExitCode {
+  if (!wouldStart) return ExitCode.refused;
+  return path === null || path.suffices ? ExitCode.held : ExitCode.notHeld;
 }

@@ -19,6 +19,8 @@ import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
 /** A file that passed its check. */
 export interface ReportFile {
   readonly path: string;
+  /** whether it can be written more than once, each time as a whole; a pipe or a device cannot */
+  readonly isReplaceable: boolean;
   /**
    * Writes the whole text.
    * @throws BenchError (exit code 5); what was at the path before is then untouched
@@ -29,49 +31,55 @@ export interface ReportFile {
 /**
  * Checks that a report can be written, without leaving a trace.
  * @param path as typed by the user
+ * @param flag the flag that it was typed for
  * @throws BenchError (exit code 5) when it cannot
  */
-export function checkReportFile(path: string): ReportFile {
-  const present = statOf(path);
-  if (present?.isDirectory()) throw unwritable(path, 'it is a directory', null);
-  if (present !== null && !present.isFile()) return checkDevice(path, present);
+export function checkReportFile(path: string, flag = '--json'): ReportFile {
+  const present = statOf(path, flag);
+  if (present?.isDirectory()) throw unwritable(path, flag, 'it is a directory', null);
+  if (present !== null && !present.isFile()) return checkDevice(path, flag, present);
   // A rename would replace a symbolic link instead of what it points to.
-  const real = present === null ? path : attempt(path, () => realpathSync(path));
+  const real = present === null ? path : attempt(path, flag, () => realpathSync(path));
   const temporary = join(dirname(real), `.${basename(real)}.${process.pid}.tmp`);
-  attempt(path, () => {
+  attempt(path, flag, () => {
     writeAll(temporary, 'wx', '\n');
     unlinkSync(temporary);
     if (present !== null) closeSync(openSync(real, 'r+'));
   });
   return {
     path,
+    isReplaceable: true,
     write: (text) => {
       try {
         writeAll(temporary, 'w', text);
         renameSync(temporary, real);
       } catch (error) {
         removeQuietly(temporary);
-        throw unwritable(path, describe(error), error);
+        throw unwritable(path, flag, describe(error), error);
       }
     },
   };
 }
 
 /** A pipe or a character device (`/dev/stdout`, `/dev/fd/3`): written in place, for it cannot be replaced. */
-function checkDevice(path: string, present: Stats): ReportFile {
-  if (present.isSocket() || present.isBlockDevice()) throw unwritable(path, 'it is not a file', null);
+function checkDevice(path: string, flag: string, present: Stats): ReportFile {
+  if (present.isSocket() || present.isBlockDevice()) throw unwritable(path, flag, 'it is not a file', null);
   // A line break in front of JSON changes nothing, and a device that is full says so here. A pipe is not tried:
   // opening one waits for its reader.
-  if (present.isCharacterDevice()) attempt(path, () => writeAll(path, 'w', '\n'));
-  return { path, write: (text) => attempt(path, () => writeAll(path, 'w', text)) };
+  if (present.isCharacterDevice()) attempt(path, flag, () => writeAll(path, 'w', '\n'));
+  return {
+    path,
+    isReplaceable: false,
+    write: (text) => attempt(path, flag, () => writeAll(path, 'w', text)),
+  };
 }
 
-function statOf(path: string): Stats | null {
+function statOf(path: string, flag: string): Stats | null {
   try {
     return statSync(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw unwritable(path, describe(error), error);
+    throw unwritable(path, flag, describe(error), error);
   }
 }
 
@@ -93,11 +101,11 @@ function writeAll(path: string, flags: 'w' | 'wx', text: string): void {
   }
 }
 
-function attempt<Result>(path: string, action: () => Result): Result {
+function attempt<Result>(path: string, flag: string, action: () => Result): Result {
   try {
     return action();
   } catch (error) {
-    throw unwritable(path, describe(error), error);
+    throw unwritable(path, flag, describe(error), error);
   }
 }
 
@@ -125,12 +133,14 @@ function describe(error: unknown): string {
   return PLAIN[code ?? ''] ?? message;
 }
 
-function unwritable(path: string, why: string, cause: unknown): BenchError {
+function unwritable(path: string, flag: string, why: string, cause: unknown): BenchError {
   return new BenchError(
     ErrorCode.reportUnwritable,
     ExitCode.reportUnwritten,
     `the report cannot be written to ${path}: ${why}`,
-    'give --json a file in a directory that you can write to, or - for stdout',
+    flag === '--json'
+      ? 'give --json a file in a directory that you can write to, or - for stdout'
+      : `give ${flag} a file in a directory that you can write to`,
     cause ?? undefined,
   );
 }

@@ -3,7 +3,8 @@
  * Must never open a connection or decide a verdict.
  */
 import { Run } from '../coordinator/run.ts';
-import type { Endpoint } from '../core/endpoint.ts';
+import type { TargetWitness } from '../coordinator/target-stats.ts';
+import type { Endpoint, ProtocolName } from '../core/endpoint.ts';
 import { ExitCode } from '../core/errors.ts';
 import type { RunReport } from '../core/report.ts';
 import { formatCount, parseDurationMs } from '../core/units.ts';
@@ -16,8 +17,11 @@ import type { CommandContext } from './cli.ts';
 import type { FlagValues } from './command-line.ts';
 import { paintFor, tell } from './output.ts';
 import { createDisplay, type ProgressDisplay } from './progress-display.ts';
-import { publish, resultPlaces } from './result.ts';
+import { ReportFiles } from './report-files.ts';
+import { publish, type ResultPlaces, resultPlaces } from './result.ts';
 import { effectiveOptions, type RunRequest, readRunRequest, resolveTargets, specOf } from './run-options.ts';
+
+import { readWatch, type WatchRequest, watchOptions } from './watch-options.ts';
 
 type StopSignal = 'SIGINT' | 'SIGTERM';
 
@@ -31,20 +35,28 @@ export async function runCommand(context: CommandContext): Promise<ExitCode> {
   const request = readRunRequest(values);
   const agents = readAgents(values);
   const display = readDisplay(values);
+  const watch = readWatch(values, request);
   const places = resultPlaces(values);
-  if (!places.quiet) tell(effectiveOptions(request));
+  const files = new ReportFiles(values, process.env);
+  // Before the first line: who sees that line and presses Ctrl-C must get a report.
   const interrupts = new Interrupts(display);
+  if (!places.quiet) tell(effectiveOptions(request));
   let report: RunReport;
   try {
-    report = await runAgainst(context, request, agents, display, interrupts, places.quiet);
+    report = await runAgainst({ context, request, agents, display, interrupts, watch, places });
   } finally {
     interrupts.end();
     display.stop();
   }
-  await publish(places, {
-    text: renderReport(report, paintFor(places.textStream)),
-    json: reportJson(report),
-  });
+  try {
+    await publish(places, {
+      text: renderReport(report, paintFor(places.textStream)),
+      json: reportJson(report),
+    });
+  } finally {
+    files.write(report);
+  }
+  watch.events?.check();
   return report.exitCode as ExitCode;
 }
 
@@ -62,34 +74,33 @@ function readDisplay(values: FlagValues): ProgressDisplay {
 }
 
 /** Resolves names or starts the built-in target, runs, and stops what it started. */
-async function runAgainst(
-  context: CommandContext,
-  request: RunRequest,
-  agents: AgentsOptions,
-  display: ProgressDisplay,
-  interrupts: Interrupts,
-  quiet: boolean,
-): Promise<RunReport> {
+async function runAgainst(parts: RunParts): Promise<RunReport> {
+  const { context, request, places } = parts;
   if (!request.targets.some((target) => target.self)) {
     const { endpoints, lines } = await resolveTargets(request.targets);
-    if (!quiet) for (const line of lines) tell(line);
-    return await runOn(context, request, agents, endpoints, display, interrupts);
+    if (!places.quiet) for (const line of lines) tell(line);
+    return await runOn(parts, endpoints, null);
   }
   const notices: string[] = [];
   const self = await startSelfTarget({
     connections: request.spec.connections,
-    mode: request.spec.protocol === 'echo' ? 'echo' : 'hold',
+    mode: selfModeOf(request.spec.protocol),
     entryPath: context.entryPath,
     clock: context.clock,
     onNotice: (line) => notices.push(`the built-in target: ${line}`),
   });
   try {
     const endpoint: Endpoint = { address: self.address, port: self.port, family: 4 };
-    const report = await runOn(context, request, agents, [endpoint], display, interrupts);
+    const report = await runOn(parts, [endpoint], { source: 'self', ask: () => self.counts() });
     return { ...report, notes: [...report.notes, ...notices, await selfNote(self)] };
   } finally {
     await self.stop();
   }
+}
+
+/** Endpoints refuse other protocols for `self` (core/endpoint.ts). */
+function selfModeOf(protocol: ProtocolName): 'hold' | 'echo' | 'whoami' {
+  return protocol === 'echo' || protocol === 'whoami' ? protocol : 'hold';
 }
 
 /** What the far side counted: the one number that is not ours. */
@@ -101,13 +112,36 @@ async function selfNote(self: ServeHandle): Promise<string> {
   );
 }
 
-async function runOn(
-  context: CommandContext,
-  request: RunRequest,
-  agents: AgentsOptions,
-  endpoints: readonly Endpoint[],
+/** Everything that a run is made of before its target is known. */
+interface RunParts {
+  readonly context: CommandContext;
+  readonly request: RunRequest;
+  readonly agents: AgentsOptions;
+  readonly display: ProgressDisplay;
+  readonly interrupts: Interrupts;
+  readonly watch: WatchRequest;
+  readonly places: ResultPlaces;
+}
+
+/** The report so far goes where the last one will go, so that a crash leaves it there. */
+function partialTo(
+  { jsonFile }: ResultPlaces,
   display: ProgressDisplay,
-  interrupts: Interrupts,
+): ((report: RunReport) => void) | null {
+  if (jsonFile === null || !jsonFile.isReplaceable) return null;
+  return (report) => {
+    try {
+      jsonFile.write(reportJson(report));
+    } catch (error) {
+      display.note(`the report so far: ${(error as Error).message}`);
+    }
+  };
+}
+
+async function runOn(
+  { context, request, agents, display, interrupts, watch, places }: RunParts,
+  endpoints: readonly Endpoint[],
+  selfWitness: TargetWitness | null,
 ): Promise<RunReport> {
   const run = new Run({
     spec: specOf(request, endpoints),
@@ -116,9 +150,12 @@ async function runOn(
     toolVersion: context.toolVersion,
     clock: context.clock,
     ...agents,
+    watch: watchOptions(watch, selfWitness, partialTo(places, display)),
     onListening: (bound) => {
-      if (agents.remoteAgents === 0) return;
-      display.note(`join with: ${joinLine(bound, agents.ssh?.advertise ?? null)}`);
+      // Agents that ssh starts need no line.
+      if (agents.remoteAgents === (agents.ssh?.hosts.length ?? 0)) return;
+      const { values } = context;
+      display.note(`join with: ${joinLine(bound, values.one('advertise'), values.one('token-file'))}`);
     },
     onProgress: (progress) => display.show(progress),
     onNote: (line) => display.note(line),

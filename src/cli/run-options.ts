@@ -4,6 +4,14 @@
  */
 import { expandAddresses } from '../core/address.ts';
 import {
+  ALIAS_LEASE_MAX_MS,
+  ALIAS_LEASE_MIN_MS,
+  DEVICE_NAME_PATTERN,
+  PREFIXES_MAX,
+  parseSourcePrefix,
+  prefixText,
+} from '../core/alias.ts';
+import {
   ENDPOINTS_MAX,
   type Endpoint,
   endpointsOf,
@@ -13,7 +21,7 @@ import {
   type TargetSpec,
 } from '../core/endpoint.ts';
 import { ErrorCode, usageError } from '../core/errors.ts';
-import { ALIAS_LEASE_DEFAULT_MS, type CloseMode, type RunSpec } from '../core/run-spec.ts';
+import type { CloseMode, DropPolicy, RunSpec } from '../core/run-spec.ts';
 import { parsePortRanges } from '../core/tuple-space.ts';
 import {
   formatCount,
@@ -25,9 +33,10 @@ import {
 } from '../core/units.ts';
 import { resolveHost } from '../host/resolver.ts';
 import type { FlagValues } from './command-line.ts';
+import { protocolFlags, quoted, readProtocolOptions, whyNoProbes } from './protocol-flags.ts';
 
-/** How often an echo connection proves itself, unless the user says otherwise. */
-const ECHO_PROBE_EVERY_MS = 10_000;
+/** How often a connection proves itself, unless the user says otherwise. */
+const PROBE_EVERY_MS = 10_000;
 
 /** Above this no kernel has the sockets; it also keeps every sum a safe integer. */
 const CONNECTIONS_MAX = 100_000_000;
@@ -39,6 +48,8 @@ const HOLDERS_MAX = 1_024;
 export interface RunRequest {
   readonly targets: readonly TargetSpec[];
   readonly spec: Omit<RunSpec, 'endpoints'>;
+  /** `--tls-ca` as typed; the spec carries what is in it */
+  readonly caPath: string | null;
 }
 
 /**
@@ -48,15 +59,20 @@ export interface RunRequest {
  */
 export function readRunRequest(values: FlagValues): RunRequest {
   const targets = readTargets(values);
-  const protocol = commonProtocol(targets);
+  const protocol = readProtocol(values, commonProtocol(targets));
+  const protocolOptions = readProtocolOptions(values, targets, protocol);
   return {
     targets,
+    caPath: values.one('tls-ca'),
     spec: {
       protocol,
+      ...(protocolOptions === null ? {} : { protocolOptions }),
       ...readLoad(values),
       ...readProof(values, protocol),
       sources: readSources(values),
       holders: readHolders(values),
+      onDrop: readDropPolicy(values),
+      wantsLossDetails: values.one('events') !== null,
     },
   };
 }
@@ -118,20 +134,35 @@ function commonProtocol(targets: readonly TargetSpec[]): ProtocolName {
   return protocols[0] ?? 'tcp';
 }
 
+/** `--probe` says what a tcp:// target answers with. */
+function readProtocol(values: FlagValues, named: ProtocolName): ProtocolName {
+  const probe = values.one('probe');
+  if (probe === null || probe === named) return named;
+  if (named !== 'tcp') {
+    throw usageError(
+      ErrorCode.usage,
+      `${values.origin('probe')} ${probe} does not go with ${named}://`,
+      `leave ${values.origin('probe')} out, or write the target without ${named}://`,
+    );
+  }
+  return probe === 'whoami' ? 'whoami' : 'echo';
+}
+
 function readProof(
   values: FlagValues,
   protocol: ProtocolName,
 ): Pick<RunSpec, 'probeEveryMs' | 'probeTimeoutMs'> {
   const every = optional(values, 'probe-every', (text, flag) => parseDurationMs(text, flag, { minMs: 100 }));
-  if (every !== null && protocol === 'tcp') {
+  const why = whyNoProbes(protocol);
+  if (every !== null && why !== null) {
     throw usageError(
       ErrorCode.usage,
-      `${values.origin('probe-every')} needs a target that answers, and tcp:// is a silent hold`,
-      'use --target echo://host:port when the target sends back what it gets',
+      `${values.origin('probe-every')} needs a target that answers, and ${why}`,
+      'use --target echo://host:port when the target sends back what it gets, or ws:// or http:// when it speaks these',
     );
   }
   return {
-    probeEveryMs: protocol === 'tcp' ? null : (every ?? ECHO_PROBE_EVERY_MS),
+    probeEveryMs: why === null ? (every ?? PROBE_EVERY_MS) : null,
     probeTimeoutMs: required(values, 'probe-timeout', (text, flag) =>
       parseDurationMs(text, flag, { minMs: 1 }),
     ),
@@ -151,10 +182,68 @@ export function readSources(values: FlagValues): RunSpec['sources'] {
   return {
     addresses,
     ports: optional(values, 'source-ports', parsePortRanges),
-    aliasDevice: null,
-    aliasLeaseMs: ALIAS_LEASE_DEFAULT_MS,
-    prefixes: [],
+    aliasDevice: readAliasDevice(values, addresses),
+    aliasLeaseMs: readAliasLease(values),
+    prefixes: readPrefixes(values),
   };
+}
+
+function readAliasDevice(values: FlagValues, addresses: readonly string[]): string | null {
+  const device = values.one('alias-dev');
+  if (device === null) return null;
+  const flag = values.origin('alias-dev');
+  if (!DEVICE_NAME_PATTERN.test(device)) {
+    throw usageError(
+      ErrorCode.badDevice,
+      `${flag}: "${device}" is not the name of a device`,
+      'type --alias-dev eth0, or --alias-dev auto',
+    );
+  }
+  if (addresses.length === 0) {
+    throw usageError(
+      ErrorCode.usage,
+      `${flag} adds addresses, and --source-ip names none`,
+      `type --source-ip 192.168.0.102-192.168.0.105 --alias-dev ${device}`,
+    );
+  }
+  return device;
+}
+
+function readAliasLease(values: FlagValues): number {
+  const leaseMs = required(values, 'alias-lease', (text, flag) =>
+    parseDurationMs(text, flag, { minMs: ALIAS_LEASE_MIN_MS }),
+  );
+  if (leaseMs <= ALIAS_LEASE_MAX_MS) return Math.ceil(leaseMs / 1_000) * 1_000;
+  throw usageError(
+    ErrorCode.badDuration,
+    `${values.origin('alias-lease')}: ${formatDuration(leaseMs)} is more than ${formatDuration(ALIAS_LEASE_MAX_MS)}`,
+    'type --alias-lease 60s: the lifetime is renewed as long as the run lasts',
+  );
+}
+
+function readPrefixes(values: FlagValues): readonly string[] {
+  const texts = values.list('source-prefix').flatMap((text) => text.split(','));
+  if (texts.length > PREFIXES_MAX) {
+    throw usageError(
+      ErrorCode.badAddress,
+      `--source-prefix names ${texts.length} networks; at most ${PREFIXES_MAX} are possible`,
+      'name fewer and larger networks',
+    );
+  }
+  const seen = new Set<string>();
+  for (const prefix of texts.map(parseSourcePrefix)) {
+    const text = prefixText(prefix);
+    if (seen.has(text)) {
+      throw usageError(ErrorCode.badAddress, `--source-prefix names ${text} twice`, 'leave it out once');
+    }
+    seen.add(text);
+  }
+  return texts;
+}
+
+/** What becomes of a connection that is lost while it is held. */
+function readDropPolicy(values: FlagValues): DropPolicy {
+  return values.one('on-drop') === 'reopen' ? 'reopen' : 'count';
 }
 
 function optional<Value>(
@@ -189,14 +278,24 @@ export function effectiveOptions(request: RunRequest): string {
   parts.push(`--connect-timeout ${formatDuration(spec.connectTimeoutMs)}`);
   parts.push(`--max-pending ${spec.pendingMax}`, `--close ${spec.close}`);
   for (const address of spec.sources.addresses) parts.push(`--source-ip ${address}`);
+  for (const prefix of spec.sources.prefixes) parts.push(`--source-prefix ${prefix}`);
+  if (spec.sources.aliasDevice !== null) parts.push(`--alias-dev ${spec.sources.aliasDevice}`);
+  if (spec.sources.aliasDevice !== null || spec.sources.prefixes.length > 0) {
+    parts.push(`--alias-lease ${formatDuration(spec.sources.aliasLeaseMs)}`);
+  }
   if (spec.sources.ports !== null) {
     const ranges = spec.sources.ports.map(({ from, to }) => (from === to ? `${from}` : `${from}-${to}`));
     parts.push(`--source-ports ${ranges.join(',')}`);
   }
+  const named = request.targets[0]?.protocol;
+  if (named !== undefined && named !== spec.protocol) parts.push(`--probe ${spec.protocol}`);
+  parts.push(...protocolFlags(spec.protocolOptions, spec.protocol));
+  if (request.caPath !== null) parts.push(`--tls-ca ${quoted(request.caPath)}`);
   if (spec.probeEveryMs !== null) {
     parts.push(`--probe-every ${formatDuration(spec.probeEveryMs)}`);
     parts.push(`--probe-timeout ${formatDuration(spec.probeTimeoutMs)}`);
   }
+  if (spec.onDrop !== 'count') parts.push(`--on-drop ${spec.onDrop}`);
   if (spec.holders !== null) parts.push(`--holders ${spec.holders}`);
   return `c100k-bench ${parts.join(' ')}`;
 }

@@ -7,18 +7,27 @@ import type { Malformed } from './codec.ts';
 import { encodeMessage } from './codec.ts';
 import type { AgentMessage, CoordinatorMessage } from './message.ts';
 
-/** WebSocket close code for a message that breaks the schema (RFC 6455, 7.4.1: policy violation). */
+/** WebSocket close codes (RFC 6455, 7.4.1): an orderly end, and a message that breaks the rules. */
+const CLOSE_NORMAL = 1000;
 const CLOSE_POLICY = 1008;
+/** A close reason is at most 123 bytes (RFC 6455, 5.5). */
+const REASON_BYTES_MAX = 123;
 const CLOSE_TIMEOUT_MS = 1_000;
 
 /** Messages that one side may send in a second, on average; a burst may be twice that. */
 export const MESSAGES_PER_SEC_MAX = 50;
 
+/**
+ * How a channel ended: `orderly` the other side closed it as its last word; `refused` it said what was wrong with us;
+ * `violated` it broke the rules itself; `cut` the connection is gone, and nobody said anything.
+ */
+export type ChannelEnd = 'orderly' | 'refused' | 'violated' | 'cut';
+
 /** What the owner of a channel is told. */
 export interface ChannelEvents<In> {
   onMessage(message: In): void;
-  /** once; `problem` is null for an orderly close, otherwise what was wrong, or what the other side said was */
-  onClose(problem: string | null): void;
+  /** once; `problem` is one line about what was wrong, null when there is nothing to say */
+  onClose(problem: string | null, end: ChannelEnd): void;
 }
 
 /** The three things that a conversation needs; a fake of it makes the shells testable. */
@@ -42,6 +51,7 @@ export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In ext
   monotonicMs: () => number,
 ): Channel<Out> {
   let problem: string | null = null;
+  let isViolated = false;
   let ended = false;
   const isFlood = floodGate(monotonicMs);
   socket.on('message', (data: RawData, isBinary: boolean) => {
@@ -56,18 +66,23 @@ export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In ext
       return;
     }
     problem = (message as Malformed).problem;
-    socket.close(CLOSE_POLICY, problem.slice(0, 100));
+    isViolated = true;
+    socket.close(CLOSE_POLICY, shortened(problem));
     // Nothing that still comes is read; a peer that does not answer the close is cut off.
     setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS).unref();
   });
-  socket.on('error', (error) => {
+  socket.on('error', (error: NodeJS.ErrnoException) => {
     problem ??= error.message;
+    // What `ws` itself finds wrong, such as a message that is too large; everything else is the network's doing.
+    if (error.code?.startsWith('WS_ERR_') === true) isViolated = true;
   });
   socket.on('close', (code, reason) => {
     if (ended) return;
     ended = true;
-    if (code === CLOSE_POLICY) problem ??= reason.toString();
-    events.onClose(problem);
+    const isRefused = code === CLOSE_POLICY && !isViolated;
+    if (isRefused) problem ??= reason.toString();
+    const isOrderly = code === CLOSE_NORMAL && problem === null;
+    events.onClose(problem, isViolated ? 'violated' : isRefused ? 'refused' : isOrderly ? 'orderly' : 'cut');
   });
   return {
     send: (message) => {
@@ -77,11 +92,18 @@ export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In ext
       return socket.bufferedAmount;
     },
     close: (refusal) => {
-      if (refusal === undefined) socket.close();
-      else socket.close(CLOSE_POLICY, refusal.slice(0, 100));
+      if (refusal === undefined) socket.close(CLOSE_NORMAL);
+      else socket.close(CLOSE_POLICY, shortened(refusal));
       setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS).unref();
     },
   };
+}
+
+/** A close reason that fits, cut between characters. */
+function shortened(text: string): string {
+  let short = text.slice(0, REASON_BYTES_MAX);
+  while (Buffer.byteLength(short) > REASON_BYTES_MAX) short = short.slice(0, -1);
+  return short;
 }
 
 /** A token bucket: says true for a message that comes too fast. */

@@ -13,14 +13,23 @@ import { type AgentMessage, type CoordinatorMessage, MESSAGE_BYTES_MAX } from '.
 import { AGENT_PATH, TLS_CIPHERS, TLS_VERSION } from './tls.ts';
 import type { Token } from './token.ts';
 
-function failure(host: string, port: number, error: Error): BenchError {
+function failure(host: string, port: number, error: NodeJS.ErrnoException): BenchError {
+  // The alert of a server that does not know the identity, or whose key differs.
+  const isRefused = error.code?.startsWith('ERR_SSL_') === true && error.code.includes('ALERT');
+  const why = isRefused ? 'it does not know this token, or the token has expired' : firstLine(error.message);
   return new BenchError(
     ErrorCode.controlChannel,
     ExitCode.incomplete,
-    `cannot join the coordinator at ${host}:${port}: ${error.message}`,
-    'check the address, and that both sides have the same token',
+    `cannot join the coordinator at ${host}:${port}: ${why}`,
+    isRefused
+      ? 'use the token file of this coordinator, or a token made from it: c100k-bench token --token-file FILE --name NAME'
+      : 'check the address and the port; the coordinator must be waiting for agents',
     error,
   );
+}
+
+function firstLine(text: string): string {
+  return text.split('\n')[0] ?? text;
 }
 
 function timeoutError(timeoutMs: number): NodeJS.ErrnoException {

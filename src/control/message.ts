@@ -10,7 +10,8 @@
  *   agent --> coordinator : refuse        (instead of offer or ready) what is missing here
  *   agent <-- coordinator : start         barrier: everyone is ready
  *   agent --> coordinator : stats         cumulative, every second; doubles as a heartbeat
- *   agent <-- coordinator : renew         extends the lease, every second
+ *   agent --> coordinator : losses        details of lost connections, where they are wanted
+ *   agent <-- coordinator : renew         the answer to each stats: extends the lease
  *   agent <-- coordinator : resumed       (after a cut, for hello with resume) go on
  *   agent <-- coordinator : stop-opening  the ramp has stalled: give up what is not open yet
  *   agent <-- coordinator : hold          the ramp is over everywhere: `held` counts from now
@@ -19,6 +20,21 @@
  */
 import * as v from 'valibot';
 import { ALIAS_LEASE_MAX_MS, ALIAS_LEASE_MIN_MS, DEVICE_NAME_PATTERN, PREFIXES_MAX } from '../core/alias.ts';
+import { PROTOCOL_NAMES } from '../core/endpoint.ts';
+import { LOSS_BATCH_MAX } from '../core/loss.ts';
+import { DropReason } from '../core/outcome.ts';
+import {
+  BANNER_BYTES_MAX,
+  CA_CHARACTERS_MAX,
+  HOST_CHARACTERS_MAX,
+  HOST_HEADER_PATTERN,
+  PATH_CHARACTERS_MAX,
+  PATH_PATTERN,
+  SERVERNAME_PATTERN,
+  MESSAGE_BYTES_MAX as WS_MESSAGE_BYTES_MAX,
+} from '../core/protocol-options.ts';
+import { SEEN_PAIRS_MAX } from '../core/seen.ts';
+import { TROUBLE_CHARACTERS_MAX } from '../core/trouble.ts';
 
 /** Major differences are refused; see docs/PROTOCOL.md. */
 export const PROTOCOL_VERSION = '1.0';
@@ -30,6 +46,8 @@ const ADDRESSES_MAX = 65_536;
 const ENDPOINTS_MAX = 65_536;
 const HOLDERS_MAX = 1_024;
 const HISTOGRAM_ENTRIES_MAX = 100_000;
+const REASONS_MAX = 256;
+const LOSS_KINDS_MAX = 65_536;
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const amount = v.pipe(v.number(), v.finite(), v.minValue(0));
@@ -37,12 +55,36 @@ const name = v.pipe(v.string(), v.minLength(1), v.maxLength(128));
 const line = v.pipe(v.string(), v.maxLength(4_096));
 const address = v.pipe(v.string(), v.ip());
 const port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535));
-const reasonCounts = v.record(v.pipe(v.string(), v.maxLength(64)), count);
-const histogram = v.pipe(v.array(count), v.maxLength(HISTOGRAM_ENTRIES_MAX));
-const openBy = v.pipe(
-  v.record(v.pipe(v.string(), v.maxLength(64)), count),
-  v.check((record) => Object.keys(record).length <= ADDRESSES_MAX, 'too many keys'),
+// The long parts of a stats message are checked by one loop each: an action per number would cost the coordinator of
+// thousands of agents more than everything else together.
+const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+const isCountRecord =
+  (keysMax: number, keyLengthMax = 64) =>
+  (value: unknown): boolean => {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+    const entries = Object.entries(value);
+    const isKey = (key: string): boolean => key.length <= keyLengthMax && key !== '__proto__';
+    return entries.length <= keysMax && entries.every(([key, each]) => isKey(key) && isCount(each));
+  };
+/** A kernel's counters may go back when an interface goes. */
+const isNumberRecord =
+  (keysMax: number) =>
+  (value: unknown): boolean =>
+    typeof value === 'object' &&
+    value !== null &&
+    !Array.isArray(value) &&
+    Object.keys(value).length <= keysMax &&
+    Object.entries(value).every(([key, each]) => key.length <= 64 && Number.isFinite(each));
+const histogram = v.custom<readonly number[]>((value) => {
+  if (!Array.isArray(value) || value.length > HISTOGRAM_ENTRIES_MAX) return false;
+  for (const each of value) if (!isCount(each)) return false;
+  return true;
+}, 'expected counts');
+const reasonCounts = v.custom<Record<string, number>>(
+  isCountRecord(REASONS_MAX),
+  'expected counts by reason',
 );
+const openBy = v.custom<Record<string, number>>(isCountRecord(ADDRESSES_MAX), 'expected counts by key');
 
 const portRange = v.pipe(
   v.strictObject({ from: port, to: port }),
@@ -53,9 +95,26 @@ const endpoint = v.strictObject({ address, port, family: v.picklist([4, 6]) });
 
 const deviceName = v.pipe(v.string(), v.regex(DEVICE_NAME_PATTERN));
 
+const protocolOptions = v.strictObject({
+  path: v.pipe(v.string(), v.maxLength(PATH_CHARACTERS_MAX), v.regex(PATH_PATTERN)),
+  host: v.nullable(v.pipe(v.string(), v.maxLength(HOST_CHARACTERS_MAX), v.regex(HOST_HEADER_PATTERN))),
+  hostHeader: v.nullable(
+    v.pipe(v.string(), v.maxLength(HOST_CHARACTERS_MAX + 6), v.regex(HOST_HEADER_PATTERN)),
+  ),
+  banner: v.nullable(v.pipe(v.string(), v.maxBytes(BANNER_BYTES_MAX))),
+  message: v.nullable(v.pipe(v.string(), v.minLength(1), v.maxBytes(WS_MESSAGE_BYTES_MAX))),
+  httpStatus: v.nullable(v.pipe(count, v.minValue(200), v.maxValue(599))),
+  tls: v.strictObject({
+    servername: v.nullable(v.pipe(v.string(), v.maxLength(HOST_CHARACTERS_MAX), v.regex(SERVERNAME_PATTERN))),
+    ca: v.nullable(v.pipe(v.string(), v.maxLength(CA_CHARACTERS_MAX))),
+    isVerified: v.boolean(),
+  }),
+});
+
 const runSpec = v.strictObject({
   endpoints: v.pipe(v.array(endpoint), v.minLength(1), v.maxLength(ENDPOINTS_MAX)),
-  protocol: v.picklist(['tcp', 'echo']),
+  protocol: v.picklist(PROTOCOL_NAMES),
+  protocolOptions: v.exactOptional(protocolOptions),
   connections: v.pipe(count, v.minValue(1)),
   ratePerSec: v.nullable(v.pipe(amount, v.gtValue(0))),
   pendingMax: v.pipe(count, v.minValue(1)),
@@ -72,6 +131,8 @@ const runSpec = v.strictObject({
     prefixes: v.pipe(v.array(v.pipe(v.string(), v.maxLength(64))), v.maxLength(PREFIXES_MAX)),
   }),
   holders: v.nullable(v.pipe(count, v.minValue(1), v.maxValue(HOLDERS_MAX))),
+  onDrop: v.picklist(['count', 'reopen']),
+  wantsLossDetails: v.boolean(),
 });
 
 const finding = v.strictObject({
@@ -84,6 +145,34 @@ const finding = v.strictObject({
   fix: v.nullable(line),
 });
 const findings = v.pipe(v.array(finding), v.maxLength(256));
+
+const seenPairs = v.pipe(
+  v.record(v.pipe(v.string(), v.maxLength(128)), count),
+  v.check((record) => Object.keys(record).length <= SEEN_PAIRS_MAX + 1, 'too many keys'),
+);
+
+const seen = v.strictObject({
+  sourceKept: count,
+  sourceChanged: count,
+  portKept: count,
+  portChanged: count,
+  portMin: v.nullable(port),
+  portMax: v.nullable(port),
+  bySource: seenPairs,
+  byEndpoint: seenPairs,
+});
+
+const troubles = v.custom<Record<string, number>>(
+  isCountRecord(REASONS_MAX, TROUBLE_CHARACTERS_MAX),
+  'expected counts by detail',
+);
+const tlsCounts = v.strictObject({
+  sessions: count,
+  resumed: count,
+  unverified: count,
+  handshakeUs: histogram,
+  ciphers: v.custom<Record<string, number>>(isCountRecord(REASONS_MAX, 128), 'expected counts by cipher'),
+});
 
 const stats = v.strictObject({
   attempted: count,
@@ -98,20 +187,33 @@ const stats = v.strictObject({
   failed: reasonCounts,
   dropped: reasonCounts,
   localSkips: reasonCounts,
+  droppedBy: v.custom<Record<string, number>>(isCountRecord(LOSS_KINDS_MAX, 192), 'expected counts by kind'),
+  lossDetailsCut: count,
+  youngDrops: count,
+  resetsOnProbe: count,
+  probeTimeoutsAcked: count,
+  dropBurstMax: count,
+  reopened: count,
+  reopenFailed: count,
   synRetransmits: count,
   retransmittedConnects: count,
   bytesIn: count,
   bytesOut: count,
   probesSent: count,
   probesAnswered: count,
-  connectUs: histogram,
-  connectFromIntendedUs: histogram,
-  probeUs: histogram,
+  /** null: not changed since the last stats on this channel */
+  connectUs: v.nullable(histogram),
+  connectFromIntendedUs: v.nullable(histogram),
+  probeUs: v.nullable(histogram),
   openBySource: openBy,
   openByEndpoint: openBy,
   rampMs: amount,
+  seen: v.optional(seen),
+  troubles: v.exactOptional(troubles),
+  tls: v.exactOptional(tlsCounts),
 });
 
+const phaseLoad = v.strictObject({ wallMs: amount, cpuMs: amount, waitMs: amount });
 const holderHealth = v.strictObject({
   id: name,
   pid: count,
@@ -124,6 +226,12 @@ const holderHealth = v.strictObject({
   descriptorsMax: count,
   tuplesUsed: count,
   tuplesMax: count,
+  loopLagMsP99: amount,
+  scheduleLagMsP99: amount,
+  gcMs: amount,
+  cpuWaitMs: v.nullable(amount),
+  ramp: phaseLoad,
+  hold: phaseLoad,
 });
 const holders = v.pipe(v.array(holderHealth), v.maxLength(HOLDERS_MAX));
 
@@ -131,10 +239,40 @@ const kernelCount = v.strictObject({
   agent: name,
   when: v.picklist(['ramp-end', 'hold-end']),
   established: v.nullable(count),
+  openBefore: count,
   open: count,
   method: v.picklist(['ss', 'proc-net-tcp', 'none']),
 });
 const kernel = v.pipe(v.array(kernelCount), v.maxLength(8));
+
+const socketName = v.pipe(v.string(), v.minLength(1), v.maxLength(64));
+const losses = v.pipe(
+  v.array(
+    v.strictObject({
+      atMs: amount,
+      holder: name,
+      source: socketName,
+      endpoint: socketName,
+      ageMs: v.nullable(amount),
+      reason: v.picklist(Object.values(DropReason)),
+      count: v.pipe(count, v.minValue(1)),
+    }),
+  ),
+  v.maxLength(LOSS_BATCH_MAX),
+);
+
+const sample = v.strictObject({
+  min: v.number(),
+  max: v.number(),
+  last: v.number(),
+  limit: v.nullable(v.number()),
+});
+const evidence = v.strictObject({
+  counters: v.custom<Record<string, number>>(isNumberRecord(64), 'expected counters'),
+  samples: v.record(v.pipe(v.string(), v.maxLength(64)), sample),
+  synLadderSec: v.pipe(v.array(amount), v.maxLength(32)),
+  hasLocalEndpoint: v.boolean(),
+});
 
 /** What an agent may say. */
 export const agentMessageSchema = v.variant('type', [
@@ -171,18 +309,23 @@ export const agentMessageSchema = v.variant('type', [
   v.strictObject({
     type: v.literal('stats'),
     epoch: count,
+    /** the agent's own monotonic clock, which only the agent reads again: `renew` brings it back */
+    sentAtMs: amount,
     quota: count,
     stats,
     holders,
     settled: v.boolean(),
     kernel,
   }),
+  v.strictObject({ type: v.literal('losses'), epoch: count, losses }),
   v.strictObject({
     type: v.literal('done'),
     epoch: count,
     stats,
     holders,
     kernel,
+    /** null: nothing was started */
+    evidence: v.nullable(evidence),
     notes: v.pipe(v.array(line), v.maxLength(64)),
   }),
 ]);
@@ -207,7 +350,8 @@ export const coordinatorMessageSchema = v.variant('type', [
     pendingMax: count,
   }),
   v.strictObject({ type: v.literal('start') }),
-  v.strictObject({ type: v.literal('renew') }),
+  /** the lease counts from here: the `sentAtMs` of the stats that this answers */
+  v.strictObject({ type: v.literal('renew'), sentAtMs: amount }),
   v.strictObject({ type: v.literal('resumed') }),
   v.strictObject({ type: v.literal('stop-opening') }),
   v.strictObject({ type: v.literal('hold') }),

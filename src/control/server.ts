@@ -25,6 +25,9 @@ const HEADERS_TIMEOUT_MS = 3_000;
 const REQUEST_TIMEOUT_MS = 4_000;
 const CHECK_INTERVAL_MS = 500;
 const HELLO_TIMEOUT_MS = 5_000;
+/** WebSocket close code of a server that goes away (RFC 6455, 7.4.1). */
+const CLOSE_GOING_AWAY = 1001;
+const CLOSE_TIMEOUT_MS = 500;
 /** Sockets at once, strangers included. */
 const SOCKETS_MAX = 10_000;
 
@@ -47,11 +50,13 @@ export interface ControlServerOptions {
   readonly keyFor: (identity: string) => Buffer | null;
   /**
    * An agent that proved its key and said hello.
+   * @param identity what it proved to be: the identity of its token
    * @returns what to tell about this channel from now on
    */
   readonly onAgent: (
     channel: Channel<CoordinatorMessage>,
     hello: AgentMessageOf<'hello'>,
+    identity: string,
   ) => ChannelEvents<AgentMessage>;
   readonly onStranger: (reason: StrangerReason) => void;
 }
@@ -89,6 +94,7 @@ export class ControlServer {
     });
     // https.Server passes every failed handshake on as a clientError, so this is the one place that counts both.
     this.#https.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+      if (this.#isOneOfUs(error, socket)) return;
       const isHttp = error.code?.startsWith('HPE_') === true || error.code?.startsWith('ERR_HTTP') === true;
       options.onStranger(isHttp ? 'http' : 'tls');
       socket.destroy();
@@ -133,6 +139,13 @@ export class ControlServer {
     });
   }
 
+  /** An agent whose link broke while it was made, as happens in a cut, is no stranger: it named an identity of ours. */
+  #isOneOfUs(error: NodeJS.ErrnoException, socket: object): boolean {
+    const identity = this.#identities.get(socket);
+    const isKnown = identity !== undefined && this.#options.keyFor(identity) !== null;
+    return isKnown && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
+  }
+
   /** The first message must be a hello of our major version, in time, under the name that the token carries. */
   #greet(socket: WebSocket, identity: string): void {
     const { onAgent, onStranger, clock } = this.#options;
@@ -158,26 +171,34 @@ export class ControlServer {
           clearTimeout(deadline);
           const refusal = refusalOf(message, identity);
           if (refusal !== null) refuse(refusal.reason, refusal.text);
-          else inner = onAgent(channel, message as AgentMessageOf<'hello'>);
+          else inner = onAgent(channel, message as AgentMessageOf<'hello'>, identity);
         },
-        onClose: (problem) => {
+        onClose: (problem, end) => {
           clearTimeout(deadline);
-          if (problem !== null && !isRefused) onStranger('malformed');
-          inner?.onClose(problem);
+          if (end === 'violated' && !isRefused) onStranger('malformed');
+          inner?.onClose(problem, end);
         },
       },
       () => clock.monotonicMs(),
     );
   }
 
-  /** Closes every channel and stops listening. */
-  close(): Promise<void> {
-    for (const socket of this.#sockets.clients) socket.terminate();
+  /** Stops listening, and closes every channel: with a close frame, so that what was said before it still arrives. */
+  async close(): Promise<void> {
     this.#sockets.close();
-    return new Promise((resolve) => {
-      this.#https.close(() => resolve());
-      this.#https.closeAllConnections();
+    const stopped = new Promise<void>((resolve) => this.#https.close(() => resolve()));
+    const open = [...this.#sockets.clients];
+    const closed = Promise.all(open.map((socket) => new Promise((resolve) => socket.once('close', resolve))));
+    for (const socket of open) socket.close(CLOSE_GOING_AWAY);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise((resolve) => {
+      timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
     });
+    await Promise.race([closed, late]);
+    clearTimeout(timer);
+    for (const socket of this.#sockets.clients) socket.terminate();
+    this.#https.closeAllConnections();
+    await stopped;
   }
 }
 

@@ -5,6 +5,8 @@
 
 import type { AgentMessageOf } from '../control/message.ts';
 import type { Finding } from '../core/finding.ts';
+import { type StatsNews, withNews } from '../core/histogram-news.ts';
+import type { KernelEvidence } from '../core/kernel-evidence.ts';
 import { withAllLost } from '../core/loss.ts';
 import { DropReason, totalOf } from '../core/outcome.ts';
 import type { AgentProgress } from '../core/progress.ts';
@@ -23,6 +25,8 @@ export class AgentBooks {
   stats: Stats = emptyStats();
   holders: readonly HolderHealth[] = [];
   kernel: readonly KernelCount[] = [];
+  /** null until the agent is done */
+  evidence: KernelEvidence | null = null;
   lost = false;
   #before = { atMs: 0, established: 0, ratePerSec: 0 };
 
@@ -42,12 +46,23 @@ export class AgentBooks {
     this.notes = ready.notes;
   }
 
+  /** Takes the newest stats; what they leave out has not changed. */
+  reported(said: StatsNews): void {
+    this.stats = withNews(this.stats, said);
+  }
+
   /** Moves everything that it held to `dropped: agent-lost`. */
   lose(): void {
     if (this.lost) return;
     this.lost = true;
     this.stats = withAllLost(this.stats, DropReason.agentLost, this.quota);
     this.holders = this.holders.map((holder) => ({ ...holder, alive: false }));
+  }
+
+  /** Others attempt now what it did not: `quota` is what stays with it. */
+  handedOver(): void {
+    const unattempted = Math.max(0, this.quota - this.stats.attempted);
+    this.stats = { ...this.stats, unattempted: Math.min(this.stats.unattempted, unattempted) };
   }
 
   /** A snapshot for the progress display; the rate is taken over at least half a second. */

@@ -10,6 +10,17 @@ const TOKEN_VARIABLE = 'C100K_TOKEN';
 /** How long the agent may take to end after its channel was closed. */
 const END_TIMEOUT_MS = 2_000;
 
+/**
+ * Tells an agent that the command line forked it for the person who typed the target: it has no owner's limits then.
+ * A pipe alone does not say that, because process managers give one too.
+ */
+export const LOCAL_VARIABLE = 'C100K_LOCAL_AGENT';
+
+/** The flags of this command, given as variables, are not the agent's. */
+function inherited(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('C100K_')));
+}
+
 export interface LocalAgentOptions {
   readonly entryPath: string;
   readonly name: string;
@@ -32,7 +43,7 @@ export class LocalAgent {
       // Its own process group: Ctrl-C in the terminal must reach the CLI alone, which then drains in order.
       detached: true,
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-      env: { ...process.env, [TOKEN_VARIABLE]: formatToken(token) },
+      env: { ...inherited(), [LOCAL_VARIABLE]: '1', [TOKEN_VARIABLE]: formatToken(token) },
     });
     const gone = (how: string): void => {
       if (this.#isGone) return;
@@ -50,6 +61,8 @@ export class LocalAgent {
     if (this.#isGone) return;
     const exited = new Promise<void>((resolve) => this.#process.once('exit', () => resolve()));
     if (this.#process.connected) this.#process.disconnect();
+    // One that is still loading hears neither its channel nor its pipe; it has no handler yet, so this ends it at once.
+    this.#process.kill('SIGTERM');
     const killer = setTimeout(() => this.#process.kill('SIGKILL'), END_TIMEOUT_MS);
     await exited;
     clearTimeout(killer);

@@ -2,19 +2,34 @@
  * Owns the making of the final report from the run's state and books. Must never change either.
  */
 import type { Clock } from '../core/clock.ts';
+import { diagnose } from '../core/diagnosis.ts';
 import { formatEndpoint } from '../core/endpoint.ts';
+import { ExitCode } from '../core/errors.ts';
 import type { Finding } from '../core/finding.ts';
 import { latencySummary, type SparseHistogram } from '../core/histogram.ts';
 import { encodeHistogram } from '../core/histogram-encoding.ts';
 import { totalOf } from '../core/outcome.ts';
-import { type KernelCount, type Latency, REPORT_SCHEMA_VERSION, type RunReport } from '../core/report.ts';
+import { type Latency, REPORT_SCHEMA_VERSION, type RunReport, type TargetReport } from '../core/report.ts';
+import { judgeRequirement, type Requirement } from '../core/requirement.ts';
 import type { RunSpec } from '../core/run-spec.ts';
 import type { RunState } from '../core/run-state.ts';
 import { mergeAllStats, type Stats } from '../core/stats.ts';
 import type { Timeline } from '../core/timeline.ts';
+import { troubleNotes } from '../core/trouble.ts';
 import { formatCount } from '../core/units.ts';
-import { judgeRun } from '../core/verdict.ts';
+import { judgeRun, type Verdict } from '../core/verdict.ts';
 import type { AgentBooks } from './agent-books.ts';
+import {
+  generatorOf,
+  type HoldCpu,
+  heldOf,
+  kernelMismatches,
+  kernelOf,
+  lossesOf,
+  metricFactsOf,
+  proofOf,
+} from './report-parts.ts';
+import { tlsNotes, tlsReportOf } from './tls-report.ts';
 
 /** Everything that a finished run knows of itself. */
 export interface RunFacts {
@@ -28,8 +43,15 @@ export interface RunFacts {
   /** null where the phase was never reached */
   readonly holdStartedMs: number | null;
   readonly holdEndedMs: number | null;
-  /** CPU of all holders between the first and the last report of the hold phase */
-  readonly holdCpu: { readonly cpuMs: number; readonly elapsedMs: number } | null;
+  readonly holdCpu: HoldCpu | null;
+  /** the default one included */
+  readonly requirements: readonly Requirement[];
+  /** what the target said; null: it was not asked, or never answered */
+  readonly target: TargetReport | null;
+  /** losses with a line in the events file; null: there is no such file */
+  readonly ledgerEntries: number | null;
+  /** the run still goes on: these are the numbers so far */
+  readonly isPartial: boolean;
   readonly notes: readonly string[];
 }
 
@@ -44,52 +66,6 @@ function latencyOf(sparse: SparseHistogram): Latency {
     p999: ms(p999),
     max: ms(max),
     histogram: count === 0 ? null : encodeHistogram(sparse),
-  };
-}
-
-/** CPU of all holders together, in milliseconds. */
-export function holdersCpuMs(books: readonly AgentBooks[]): number {
-  return books
-    .flatMap((agent) => agent.holders)
-    .reduce((sum, holder) => sum + holder.cpuUserMs + holder.cpuSystemMs, 0);
-}
-
-function generatorOf(facts: RunFacts): RunReport['generator'] {
-  const holders = facts.books.flatMap((agent) => agent.holders);
-  const headrooms = holders.map((holder) => holder.descriptorsMax - holder.descriptorsUsed);
-  const tuplesMax = holders.reduce((sum, holder) => sum + holder.tuplesMax, 0);
-  const tuplesUsed = holders.reduce((sum, holder) => sum + holder.tuplesUsed, 0);
-  return {
-    holders: holders.length,
-    cpuMs: holdersCpuMs(facts.books),
-    cpuPercentOfOneCoreWhileHolding:
-      facts.holdCpu === null || facts.holdCpu.elapsedMs < 1_000
-        ? null
-        : (100 * facts.holdCpu.cpuMs) / facts.holdCpu.elapsedMs,
-    loopLagMsMax: Math.max(0, ...holders.map((holder) => holder.loopLagMsMax)),
-    residentBytesMax: Math.max(0, ...holders.map((holder) => holder.residentBytes)),
-    descriptorHeadroomMin: headrooms.length === 0 ? 0 : Math.min(...headrooms),
-    tupleFillRatio: tuplesMax === 0 ? 0 : tuplesUsed / tuplesMax,
-  };
-}
-
-/** Where a kernel's count differs from our own books, in words. */
-function kernelMismatches(counts: readonly KernelCount[]): string[] {
-  return counts
-    .filter((count) => count.established !== null && count.established !== count.open)
-    .map(
-      (count) =>
-        `${count.agent} at ${count.when}: the kernel counts ${formatCount(count.established!)} established ` +
-        `sockets, our books say ${formatCount(count.open)}`,
-    );
-}
-
-function kernelOf(books: readonly AgentBooks[]): RunReport['kernel'] {
-  const counts = books.flatMap((agent) => agent.kernel);
-  const last = counts.filter((count) => count.when === 'hold-end' && count.established !== null);
-  return {
-    established: last.length === 0 ? null : last.reduce((sum, count) => sum + (count.established ?? 0), 0),
-    counts,
   };
 }
 
@@ -119,26 +95,69 @@ function uniqueFindings(findings: readonly Finding[]): Finding[] {
 export function makeReport(facts: RunFacts, clock: Clock): RunReport {
   const { spec, state, books } = facts;
   const stats = mergeAllStats(books.map((agent) => agent.stats));
-  const held = facts.holdStartedMs === null ? 0 : stats.openMin;
+  const held = heldOf(spec, stats, facts.holdStartedMs !== null);
   const kernel = kernelOf(books);
   const mismatches = kernelMismatches(kernel.counts);
   const refusals = refusalsOf(state);
-  const judged = judgeRun({
-    connections: spec.connections,
-    stats,
-    held,
-    interrupted: state.interrupted,
-    refusals,
-    agentsLost: books.filter((agent) => agent.lost).length,
-    kernelMismatch: mismatches.length > 0,
-    endedBeforeHold: facts.holdStartedMs === null,
-  });
+  const generator = generatorOf(books, facts.holdCpu);
+  const numbers = numbersOf(facts, stats, held);
+  const agents = books.map((agent) => agent.report());
+  const requirements = requirementsOf(facts, stats);
+  const seen = stats.seen ?? null;
+  const diagnoses = diagnose({ ...numbers, agents, kernel, generator, seen });
+  const judged = facts.isPartial
+    ? judgedSoFar(state)
+    : judgeRun({
+        connections: spec.connections,
+        stats,
+        held,
+        interrupted: state.interrupted,
+        refusals,
+        agentsLost: books.filter((agent) => agent.lost).length,
+        kernelMismatch: mismatches.length > 0,
+        endedBeforeHold: facts.holdStartedMs === null,
+        requirements,
+        abortedFor: state.endReason?.type === 'requirement-broken' ? state.endReason.requirement : null,
+        generatorLimits: generator.limits,
+        diagnoses,
+      });
   return {
     schemaVersion: REPORT_SCHEMA_VERSION,
     toolVersion: facts.toolVersion,
     startedAt: new Date(facts.startedWallMs).toISOString(),
     endedAt: new Date(clock.wallMs()).toISOString(),
     ...judged,
+    isPartial: facts.isPartial,
+    requirements,
+    diagnoses: judged.verdict === 'pass' ? [] : diagnoses,
+    latencyTrustworthy: generator.limits.length === 0,
+    ...numbers,
+    connectMs: latencyOf(stats.connectUs),
+    connectFromIntendedMs: latencyOf(stats.connectFromIntendedUs),
+    echoMs: latencyOf(stats.probeUs),
+    ramp: rampOf(stats),
+    bySource: stats.openBySource,
+    byEndpoint: stats.openByEndpoint,
+    seen,
+    ...(stats.troubles === undefined ? {} : { troubles: stats.troubles }),
+    ...(stats.tls === undefined ? {} : { tls: tlsReportOf(stats.tls, latencyOf) }),
+    agents,
+    kernel,
+    generator,
+    findings: uniqueFindings([...refusals, ...books.flatMap((agent) => agent.findings)]),
+    timeline: facts.timeline.points,
+    notes: notesOf(facts, stats, mismatches),
+  };
+}
+
+/** The numbers that a diagnosis rests on, beside kernel and generator. */
+function numbersOf(
+  facts: RunFacts,
+  stats: Stats,
+  held: number,
+): Pick<RunReport, 'asked' | 'connections' | 'probes' | 'losses' | 'hold' | 'target'> {
+  const { spec } = facts;
+  return {
     asked: {
       connections: spec.connections,
       target: [...facts.targetText],
@@ -151,6 +170,7 @@ export function makeReport(facts: RunFacts, clock: Clock): RunReport {
       close: spec.close,
       probeEveryMs: spec.probeEveryMs,
       probeTimeoutMs: spec.probeTimeoutMs,
+      onDrop: spec.onDrop,
     },
     connections: {
       attempted: stats.attempted,
@@ -163,25 +183,41 @@ export function makeReport(facts: RunFacts, clock: Clock): RunReport {
       failed: stats.failed,
       dropped: stats.dropped,
       localSkips: stats.localSkips,
+      reopened: stats.reopened,
     },
-    connectMs: latencyOf(stats.connectUs),
-    connectFromIntendedMs: latencyOf(stats.connectFromIntendedUs),
-    echoMs: latencyOf(stats.probeUs),
-    ramp: rampOf(stats),
-    hold: {
-      seconds:
-        facts.holdStartedMs === null || facts.holdEndedMs === null
-          ? 0
-          : (facts.holdEndedMs - facts.holdStartedMs) / 1000,
+    probes: {
+      sent: stats.probesSent,
+      answered: stats.probesAnswered,
+      timedOutAcknowledged: stats.probeTimeoutsAcked,
     },
-    bySource: stats.openBySource,
-    byEndpoint: stats.openByEndpoint,
-    agents: books.map((agent) => agent.report()),
-    kernel,
-    generator: generatorOf(facts),
-    findings: uniqueFindings([...refusals, ...books.flatMap((agent) => agent.findings)]),
-    timeline: facts.timeline.points,
-    notes: notesOf(facts, stats, mismatches),
+    losses: lossesOf(stats, totalOf(stats.dropped), facts.ledgerEntries),
+    hold: { seconds: holdSecondsOf(facts), proof: proofOf(spec, stats) },
+    target: facts.target,
+  };
+}
+
+function holdSecondsOf({ holdStartedMs, holdEndedMs }: RunFacts): number {
+  return holdStartedMs === null || holdEndedMs === null ? 0 : (holdEndedMs - holdStartedMs) / 1000;
+}
+
+function requirementsOf(facts: RunFacts, stats: Stats): RunReport['requirements'] {
+  if (facts.state.endReason?.type === 'refused') return [];
+  const metrics = metricFactsOf(facts.spec, stats, {
+    phase: 'ended',
+    hasHold: facts.holdStartedMs !== null,
+    rampSeconds: stats.rampMs / 1000,
+    holdSeconds: holdSecondsOf(facts),
+  });
+  return facts.requirements.map((requirement) => judgeRequirement(requirement, metrics));
+}
+
+/** What a report says that is written while the run goes on: when it is the last one, the run never ended. */
+function judgedSoFar(state: RunState): Verdict {
+  return {
+    verdict: 'incomplete',
+    exitCode: ExitCode.incomplete,
+    reason: `the run still goes on (${state.phase}): these are the numbers so far`,
+    whoRanOut: null,
   };
 }
 
@@ -193,8 +229,21 @@ function notesOf(facts: RunFacts, stats: Stats, mismatches: readonly string[]): 
         `${formatCount(stats.unattempted)} connections were not attempted`,
     );
   }
+  const cut = facts.ledgerEntries === null ? 0 : totalOf(stats.dropped) - facts.ledgerEntries;
+  if (cut > 0) {
+    notes.push(
+      `the events file is truncated: ${formatCount(cut)} losses came too fast to be written one by one; the counts of ` +
+        'the report are complete',
+    );
+  }
+  if (stats.reopenFailed > 0) {
+    notes.push(
+      `${formatCount(stats.reopenFailed)} tries to open a lost connection again failed and were repeated`,
+    );
+  }
   const skipped = totalOf(stats.localSkips);
   if (skipped > 0) notes.push(`${formatCount(skipped)} local ports were taken and skipped`);
+  notes.push(...troubleNotes(stats.troubles ?? {}), ...tlsNotes(stats.tls));
   for (const agent of facts.books) notes.push(...agent.notes);
   return [...new Set(notes)];
 }

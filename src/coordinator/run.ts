@@ -9,6 +9,9 @@ import { ControlServer, type StrangerReason } from '../control/server.ts';
 import { agentToken, keyOf, type Token } from '../control/token.ts';
 import type { Clock } from '../core/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
+import type { Finding } from '../core/finding.ts';
+import type { StatsNews } from '../core/histogram-news.ts';
+import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../core/lease.ts';
 import { totalOf } from '../core/outcome.ts';
 import type { Progress } from '../core/progress.ts';
 import type { RunReport } from '../core/report.ts';
@@ -23,24 +26,25 @@ import {
   type RunState,
   step,
 } from '../core/run-state.ts';
-import type { Stats } from '../core/stats.ts';
+import { mergeAllStats } from '../core/stats.ts';
 import { EMPTY_TIMELINE, withPoint } from '../core/timeline.ts';
 import { AgentBooks, totalProgress } from './agent-books.ts';
 import { type AgentSession, AgentSessions } from './agent-session.ts';
 import { LocalAgent } from './local-agent.ts';
-import { holdersCpuMs, makeReport, type RunFacts } from './run-report.ts';
+import { holdersCpuMs, metricFactsOf } from './report-parts.ts';
+import { makeReport, type RunFacts } from './run-report.ts';
+import { RunWatch, type RunWatchOptions, UNWATCHED } from './run-watch.ts';
 import { SshAgents, type SshAgentsOptions } from './ssh-agents.ts';
 
-/** An agent without contact opens nothing after the first, and has closed everything after the second. */
-const QUIET_MS = 5_000;
-const LEASE_MS = 15_000;
-/** The coordinator waits longer than the agent: connections never have two owners, whatever the clocks say. */
-const LEASE_MARGIN_MS = 5_000;
-const TICK_MS = 1_000;
 const PREPARE_MS = 120_000;
 const DRAIN_MS = 60_000;
 const STALL_MS_MIN = 10_000;
+const HOLD_SAMPLE_MS_MIN = 500;
+/** Names of agents in one line for a person at most. */
+const NAMES_SHOWN_MAX = 10;
 const LOCAL_AGENT = 'local';
+/** For a channel that is closed already. */
+const UNHEARD: ChannelEvents<AgentMessage> = { onMessage: () => {}, onClose: () => {} };
 
 /** One message of the run, for tests that check its history. */
 export interface RecordedMessage {
@@ -67,6 +71,8 @@ export interface RunOptions {
   readonly remoteAgents: number;
   readonly waitAgentsMs: number;
   readonly onAgentLoss: LossPolicy;
+  /** absent: `LEASE_TIMES`; tests of lost agents take shorter ones */
+  readonly lease?: LeaseTimes;
   /** null: none */
   readonly ssh: SshAgentsOptions | null;
   readonly onProgress: (progress: Progress) => void;
@@ -74,6 +80,8 @@ export interface RunOptions {
   readonly onNote: (line: string) => void;
   /** the control channel listens */
   readonly onListening: (address: { host: string; port: number }) => void;
+  /** absent: everything asked for must be held, and nobody else is asked or told */
+  readonly watch?: RunWatchOptions;
   /** every quota, stats and other message, in order */
   readonly onRecord?: (entry: RecordedMessage) => void;
 }
@@ -86,6 +94,7 @@ function stallMsOf(spec: RunSpec): number {
 
 function planOf(options: RunOptions): RunPlan {
   const { spec } = options;
+  const { leaseMs, marginMs } = options.lease ?? LEASE_TIMES;
   return {
     connections: spec.connections,
     ratePerSec: spec.ratePerSec,
@@ -96,8 +105,9 @@ function planOf(options: RunOptions): RunPlan {
     prepareMs: PREPARE_MS,
     stallMs: stallMsOf(spec),
     drainMs: DRAIN_MS,
-    leaseMs: LEASE_MS + LEASE_MARGIN_MS,
+    leaseMs: leaseMs + marginMs,
     onAgentLoss: options.onAgentLoss,
+    canReopen: spec.onDrop === 'reopen',
   };
 }
 
@@ -111,6 +121,9 @@ export class Run {
   readonly #notes: string[] = [];
   readonly #startedMs: number;
   readonly #startedWallMs: number;
+  readonly #lease: LeaseTimes;
+  readonly #watching: RunWatchOptions;
+  readonly #watch: RunWatch;
   #state: RunState;
   #timeline = EMPTY_TIMELINE;
   #rampStartedMs = 0;
@@ -119,13 +132,17 @@ export class Run {
   #holdCpu: { fromMs: number; fromCpuMs: number; toMs: number; toCpuMs: number } | null = null;
   #localAgent: LocalAgent | null = null;
   #sshAgents: SshAgents | null = null;
+  #localIdentity = '';
   #finish: (reason: EndReason) => void = () => {};
 
   constructor(options: RunOptions) {
     this.#options = options;
     this.#clock = options.clock;
+    this.#lease = options.lease ?? LEASE_TIMES;
     this.#startedMs = this.#clock.monotonicMs();
     this.#startedWallMs = this.#clock.wallMs();
+    this.#watching = options.watch ?? UNWATCHED;
+    this.#watch = new RunWatch(this.#watching);
     this.#state = initialRunState(planOf(options), this.#startedMs);
   }
 
@@ -144,12 +161,12 @@ export class Run {
       host: listen.host,
       port: listen.port,
       keyFor: (identity) => keyOf(token, identity, clock.wallMs()),
-      onAgent: (channel, hello) => this.#welcome(channel, hello),
+      onAgent: (channel, hello, identity) => this.#welcome(channel, hello, identity),
       onStranger: (reason) => this.#strangers.set(reason, (this.#strangers.get(reason) ?? 0) + 1),
     });
     const bound = await server.listen();
     onListening(bound);
-    const timer = setInterval(() => this.#tick(), TICK_MS);
+    const timer = setInterval(() => this.#tick(), rhythmOf(this.#lease).reportEveryMs);
     try {
       if (this.#state.phase === 'gathering') this.#startAgents(bound.port);
       const reason = await finished;
@@ -175,7 +192,7 @@ export class Run {
         name: LOCAL_AGENT,
         host: localHostOf(listen.host),
         port,
-        token: agentToken(token, { name: LOCAL_AGENT, expiresSec: null, targets: null }),
+        token: this.#localToken(),
         onExit: (how) => this.#localAgentGone(how),
       });
     }
@@ -183,8 +200,23 @@ export class Run {
       this.#sshAgents = new SshAgents(ssh, port, (name) =>
         agentToken(token, { name, expiresSec: null, targets: null }),
       );
-      void this.#sshAgents.start((line) => this.#note(line));
+      this.#sshAgents.start(
+        (line) => this.#note(line),
+        () => this.#sshAgentsGone(),
+      );
     }
+  }
+
+  #localToken(): Token {
+    const own = agentToken(this.#options.token, { name: LOCAL_AGENT, expiresSec: null, targets: null });
+    this.#localIdentity = own.identity;
+    return own;
+  }
+
+  /** What several agents may say must say which one said it. */
+  #named(findings: readonly Finding[], agent: string): Finding[] {
+    if (this.#options.remoteAgents === 0) return [...findings];
+    return findings.map((finding) => ({ ...finding, message: `agent ${agent}: ${finding.message}` }));
   }
 
   #note(line: string): void {
@@ -194,27 +226,26 @@ export class Run {
 
   /** Its holders end with it, so its connections are gone for sure and no lease has to be waited for. */
   #localAgentGone(how: string): void {
-    const session = this.#sessions.get(LOCAL_AGENT);
-    if (session !== undefined) {
-      this.#dispatch({ type: 'agent-left', atMs: this.#clock.monotonicMs(), agent: session.id });
-      return;
-    }
-    if (this.#state.phase !== 'gathering') return;
-    // It died before it could join, and nobody will come in its place.
-    this.#note(`the local agent ${how}`);
+    const isGathering = this.#state.phase === 'gathering';
+    if (isGathering) this.#note(`the local agent ${how}`);
+    this.#dispatch({ type: 'agent-left', atMs: this.#clock.monotonicMs(), agent: LOCAL_AGENT });
+    // Nobody will come in its place.
+    if (isGathering) this.#endGathering();
+  }
+
+  /** Some of the hosts that ssh was to start agents on will never come: nobody can take their place by hand. */
+  #sshAgentsGone(): void {
+    const missing = this.#sshAgents?.missing(this.#state.agents.map((agent) => agent.name)) ?? [];
+    if (this.#state.phase === 'gathering' && missing.length > 0) this.#endGathering();
+  }
+
+  /** Who is missing can come no more, so there is nothing to wait for. */
+  #endGathering(): void {
     this.#dispatch({ type: 'ticked', atMs: this.#clock.monotonicMs() + this.#state.plan.gatherMs });
   }
 
   #throwIfNeverRan(reason: EndReason): void {
-    if (reason.type === 'agents-missing') {
-      const came = reason.joined.length === 0 ? 'none came' : `only ${reason.joined.join(', ')} came`;
-      throw new BenchError(
-        ErrorCode.agentMissing,
-        ExitCode.incomplete,
-        `${reason.expected} agent(s) expected, ${came} in ${this.#options.waitAgentsMs / 1000} s`,
-        'start the missing ones with the join line above, or wait longer: --wait-agents 5m',
-      );
-    }
+    if (reason.type === 'agents-missing') throw this.#missingError(reason);
     if (reason.type === 'agents-not-ready') {
       throw new BenchError(
         ErrorCode.agentLost,
@@ -225,18 +256,38 @@ export class Run {
     }
   }
 
+  #missingError({ joined, silent, expected }: Extract<EndReason, { type: 'agents-missing' }>): BenchError {
+    const seconds = this.#options.waitAgentsMs / 1000;
+    const came = joined.length === 0 ? 'none came' : `only ${namesOf(joined)} came`;
+    const quiet = silent.length === 0 ? '' : `; ${namesOf(silent)} came and fell silent`;
+    const hosts = this.#sshAgents?.missing([...joined, ...silent]) ?? [];
+    const named = hosts.length === 0 ? '' : `; missing: ${namesOf(hosts)}`;
+    return new BenchError(
+      ErrorCode.agentMissing,
+      ExitCode.incomplete,
+      `${expected} agent(s) expected, ${came} in ${seconds} s${quiet}${named}`,
+      this.#sshAgents === null
+        ? 'start the missing ones with the join line above, or wait longer: --wait-agents 5m'
+        : 'see what ssh said above, and try by hand: ssh -o BatchMode=yes user@host true',
+    );
+  }
+
   /** A new channel: a new agent, or one that is back after a cut. */
   #welcome(
     channel: Channel<CoordinatorMessage>,
     hello: AgentMessageOf<'hello'>,
+    identity: string,
   ): ChannelEvents<AgentMessage> {
     const atMs = this.#clock.monotonicMs();
     const { resume, name } = hello;
-    if (resume !== null) return this.#takeBack(channel, name, resume, atMs);
-    if (this.#sessions.isPresent(name)) {
+    if (resume !== null) return this.#takeBack(channel, hello, resume, atMs);
+    // The sources that the user typed are for the agent that we forked: its name is no other's.
+    const isOurs = name === LOCAL_AGENT && this.#options.hasLocalAgent;
+    if (this.#sessions.isPresent(name) || (isOurs && identity !== this.#localIdentity)) {
       channel.close(`an agent named ${name} is already here; choose another --name`);
-      return { onMessage: () => {}, onClose: () => {} };
+      return UNHEARD;
     }
+    this.#forgetCut(name, atMs);
     const session = this.#sessions.add(name, channel, (id) => new AgentBooks(id));
     this.#record(session, hello);
     this.#dispatch({ type: 'agent-joined', atMs, agent: session.id });
@@ -245,21 +296,37 @@ export class Run {
 
   #takeBack(
     channel: Channel<CoordinatorMessage>,
-    name: string,
+    hello: AgentMessageOf<'hello'>,
     resume: { readonly runId: string; readonly epoch: number },
     atMs: number,
   ): ChannelEvents<AgentMessage> {
-    const session = resume.runId === this.#runId ? this.#sessions.resumable(name, resume.epoch) : undefined;
-    if (session === undefined || session.books.lost) {
+    const session =
+      resume.runId === this.#runId ? this.#sessions.resumable(hello.name, resume.epoch) : undefined;
+    const known = this.#state.agents.find((agent) => agent.name === session?.id);
+    if (session === undefined || known === undefined || session.books.lost) {
       // Its lease is over here: whatever it still carries is not part of the run any more.
       channel.send({ type: 'stop', reason: 'lease-over' });
-      return { onMessage: () => {}, onClose: () => {} };
+      setTimeout(() => channel.close('your lease is over'), this.#lease.leaseMs).unref();
+      return { onMessage: (message) => void (message.type === 'done' && channel.close()), onClose: () => {} };
     }
+    if (known.stage === 'done') {
+      channel.close();
+      return UNHEARD;
+    }
+    this.#record(session, hello);
     const old = session.channel;
     session.channel = channel;
     old?.close();
+    this.#options.onNote(`agent ${session.id} is back`);
     this.#dispatch({ type: 'agent-resumed', atMs, agent: session.id });
     return this.#eventsOf(session, channel);
+  }
+
+  /** Before the quotas an agent that was started anew takes the place of the one that is cut off. */
+  #forgetCut(name: string, atMs: number): void {
+    const old = this.#sessions.get(name);
+    if (old === undefined || this.#state.phase !== 'gathering') return;
+    this.#dispatch({ type: 'agent-left', atMs, agent: old.id });
   }
 
   #eventsOf(session: AgentSession, channel: Channel<CoordinatorMessage>): ChannelEvents<AgentMessage> {
@@ -273,22 +340,17 @@ export class Run {
     };
   }
 
-  /** Contact is cut: before the quotas that is the end of it, afterwards the lease decides. */
+  /** Contact is cut: the lease decides whether that is the end of it. */
   #cut(session: AgentSession, problem: string | null): void {
     session.channel = null;
     const { phase } = this.#state;
     const known = this.#state.agents.find((agent) => agent.name === session.id);
     if (known === undefined || known.stage === 'done' || known.stage === 'lost' || phase === 'ended') return;
     const why = problem === null ? '' : ` (${problem})`;
-    if (phase === 'gathering') {
-      this.#options.onNote(`agent ${session.id} left${why}`);
-      this.#dispatch({ type: 'agent-left', atMs: this.#clock.monotonicMs(), agent: session.id });
-      this.#sessions.remove(session.id);
-      return;
-    }
     this.#options.onNote(
-      `agent ${session.id}: contact is cut${why}; it has ${LEASE_MS / 1000} s to come back`,
+      `agent ${session.id}: contact is cut${why}; it has ${this.#lease.leaseMs / 1000} s to come back`,
     );
+    this.#dispatch({ type: 'agent-cut', atMs: this.#clock.monotonicMs(), agent: session.id });
   }
 
   #take(session: AgentSession, message: AgentMessage): void {
@@ -311,7 +373,12 @@ export class Run {
         });
         break;
       case 'refuse':
-        this.#dispatch({ type: 'agent-refused', atMs, agent, findings: message.findings });
+        this.#dispatch({
+          type: 'agent-refused',
+          atMs,
+          agent,
+          findings: this.#named(message.findings, agent),
+        });
         break;
       case 'ready':
         books.prepared(message);
@@ -319,31 +386,43 @@ export class Run {
         break;
       case 'stats': {
         if (message.epoch !== session.epoch) break;
+        this.#send(agent, { type: 'renew', sentAtMs: message.sentAtMs });
         this.#keep(books, message);
         const { open, established } = message.stats;
         const { settled, quota } = message;
         this.#dispatch({ type: 'agent-reported', atMs, agent, quota, settled, open, established });
         break;
       }
+      case 'losses':
+        if (message.epoch === session.epoch) this.#watch.takeLosses(agent, message.losses);
+        break;
       case 'done':
         if (message.epoch !== session.epoch) break;
         this.#keep(books, message);
+        books.evidence = message.evidence;
         books.notes = [...books.notes, ...message.notes];
         this.#dispatch({ type: 'agent-done', atMs, agent });
+        // The agent waits for this: without it `done` would be said again after a new link.
+        session.channel?.close();
+        session.channel = null;
         break;
     }
   }
 
   #keep(books: AgentBooks, message: AgentMessageOf<'stats'> | AgentMessageOf<'done'>): void {
-    books.stats = message.stats as unknown as Stats;
+    books.reported(message.stats as unknown as StatsNews);
     books.holders = message.holders;
     books.kernel = message.kernel;
     if (this.#state.phase === 'holding') this.#sampleHoldCpu();
   }
 
-  /** From the first report of the hold phase, not from its start: the ramp's last second is not holding. */
+  /**
+   * From the first report of the hold phase, not from its start: the ramp's last second is not holding. At most a few
+   * times a second, because it adds up all holders and each of thousands of agents reports.
+   */
   #sampleHoldCpu(): void {
     const toMs = this.#clock.monotonicMs();
+    if (this.#holdCpu !== null && toMs - this.#holdCpu.toMs < HOLD_SAMPLE_MS_MIN) return;
     const toCpuMs = holdersCpuMs(this.#allBooks());
     this.#holdCpu ??= { fromMs: toMs, fromCpuMs: toCpuMs, toMs, toCpuMs };
     this.#holdCpu = { ...this.#holdCpu, toMs, toCpuMs };
@@ -355,27 +434,52 @@ export class Run {
 
   #tick(): void {
     const atMs = this.#clock.monotonicMs();
-    for (const { channel } of this.#sessions.all()) channel?.send({ type: 'renew' });
     this.#dispatch({ type: 'ticked', atMs });
+    this.#checkRequirements(atMs);
     this.#showProgress(atMs, false);
+    const { phase } = this.#state;
+    if (phase !== 'ramping' && phase !== 'holding') return;
+    void this.#watch.askTarget();
+    this.#watch.partial(atMs, () => makeReport(this.#facts(true), this.#clock));
+  }
+
+  /** Ends the run early for a requirement that can no longer hold, where that is wanted. */
+  #checkRequirements(atMs: number): void {
+    const { phase } = this.#state;
+    if (!this.#watching.abortEarly || (phase !== 'ramping' && phase !== 'holding')) return;
+    const stats = mergeAllStats(this.#allBooks().map((books) => books.stats));
+    const broken = this.#watch.brokenRequirement(
+      metricFactsOf(this.#options.spec, stats, {
+        phase,
+        hasHold: this.#holdStartedMs !== null,
+        rampSeconds: ((this.#holdStartedMs ?? atMs) - this.#rampStartedMs) / 1000,
+        holdSeconds: this.#holdStartedMs === null ? 0 : (atMs - this.#holdStartedMs) / 1000,
+      }),
+    );
+    if (broken !== null) this.#dispatch({ type: 'requirement-broken', atMs, requirement: broken.text });
   }
 
   #dispatch(event: RunEvent): void {
     const before = this.#state;
     const { state, commands } = step(before, event);
     this.#state = state;
-    this.#noteChanges(before, event.atMs);
+    // A report changes no quota and no stage, and thousands of agents report each second.
+    if (event.type !== 'agent-reported') this.#noteAgents(before, event.atMs);
+    this.#notePhase(before, event.atMs);
     for (const command of commands) this.#carryOut(command);
     if (state.phase !== before.phase) this.#showProgress(event.atMs, true);
   }
 
-  /** Brings the books in line with what the reducer decided: quotas, losses, phases. */
-  #noteChanges(before: RunState, atMs: number): void {
-    for (const agent of this.#state.agents) {
+  /** Brings the books in line with what the reducer decided: quotas and losses. */
+  #noteAgents(before: RunState, atMs: number): void {
+    for (const [index, agent] of this.#state.agents.entries()) {
+      // The reducer copies what it changes, so what is the same object has not changed.
+      if (agent === before.agents[index]) continue;
       const session = this.#sessions.get(agent.name);
       if (session === undefined) continue;
       const wasQuota = session.books.quota;
       if (agent.stage === 'lost' && !session.books.lost) {
+        this.#watch.agentLost(agent.name, atMs - this.#rampStartedMs, session.books.stats.open);
         session.books.lose();
         session.channel?.close('the lease is over');
         session.channel = null;
@@ -383,12 +487,19 @@ export class Run {
       }
       session.books.quota = agent.quota;
       if (agent.stage === 'lost' && agent.quota < wasQuota) {
+        session.books.handedOver();
         this.#note(`${wasQuota - agent.quota} connections of agent ${agent.name} were handed to others`);
       }
     }
+  }
+
+  #notePhase(before: RunState, atMs: number): void {
     const { phase } = this.#state;
     if (phase === before.phase) return;
-    if (phase === 'ramping') this.#rampStartedMs = atMs;
+    if (phase === 'ramping') {
+      this.#rampStartedMs = atMs;
+      this.#watch.rampBegins(atMs, this.#clock.wallMs());
+    }
     if (phase === 'holding') this.#holdStartedMs = atMs;
     if (before.phase === 'holding') this.#holdEndedMs = atMs;
   }
@@ -441,8 +552,8 @@ export class Run {
       epoch: session.epoch,
       spec: toWire({ ...spec, sources }),
       mayGrow: onAgentLoss === 'replace',
-      leaseMs: LEASE_MS,
-      quietMs: QUIET_MS,
+      leaseMs: this.#lease.leaseMs,
+      quietMs: this.#lease.quietMs,
     });
   }
 
@@ -485,6 +596,7 @@ export class Run {
       failed: total.failed,
       dropped: total.dropped,
       verified: this.#allBooks().reduce((sum, books) => sum + books.stats.verified, 0),
+      seenByTarget: this.#watch.seenByTarget,
     };
     this.#timeline = withPoint(this.#timeline, point, isLandmark);
   }
@@ -493,14 +605,17 @@ export class Run {
   #waitingNote(): string | null {
     const { phase, plan, agents } = this.#state;
     const missing = plan.agentsExpected - agents.length;
-    if (phase !== 'gathering' || missing === 0 || this.#options.remoteAgents === 0) return null;
-    const here = agents.length === 0 ? 'nobody' : agents.map((agent) => agent.name).join(', ');
+    const isAnyCut = agents.some((agent) => agent.isCut);
+    if (phase !== 'gathering' || this.#options.remoteAgents === 0 || (missing === 0 && !isAnyCut))
+      return null;
+    const names = agents.map((agent) => (agent.isCut ? `${agent.name} (cut off)` : agent.name));
+    const here = names.length === 0 ? 'nobody' : namesOf(names);
     const started = this.#sshAgents?.missing(agents.map((agent) => agent.name)) ?? [];
-    const named = started.length === 0 ? '' : `: ${started.join(', ')}`;
+    const named = started.length === 0 ? '' : `: ${namesOf(started)}`;
     return `waiting for agents: ${here} here, ${missing} of ${plan.agentsExpected} missing${named}`;
   }
 
-  #facts(): RunFacts {
+  #facts(isPartial = false): RunFacts {
     const strangers = this.#strangers.size === 0 ? [] : [strangersNote(this.#strangers)];
     const cpu = this.#holdCpu;
     return {
@@ -515,6 +630,10 @@ export class Run {
       holdEndedMs: this.#holdEndedMs,
       holdCpu: cpu === null ? null : { cpuMs: cpu.toCpuMs - cpu.fromCpuMs, elapsedMs: cpu.toMs - cpu.fromMs },
       notes: [...this.#notes, ...strangers],
+      requirements: this.#watching.requirements,
+      target: this.#watch.target,
+      ledgerEntries: this.#watching.onLosses === null ? null : this.#watch.ledgerEntries,
+      isPartial,
     };
   }
 }
@@ -523,6 +642,12 @@ export class Run {
 function localHostOf(listenHost: string): string {
   if (listenHost === '0.0.0.0') return '127.0.0.1';
   return listenHost === '::' ? '::1' : listenHost;
+}
+
+/** Some names, and how many more there are. */
+function namesOf(names: readonly string[]): string {
+  const more = names.length - NAMES_SHOWN_MAX;
+  return names.slice(0, NAMES_SHOWN_MAX).join(', ') + (more > 0 ? ` and ${more} more` : '');
 }
 
 type WireSpec = Extract<CoordinatorMessage, { type: 'spec' }>['spec'];

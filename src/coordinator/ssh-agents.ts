@@ -13,6 +13,7 @@ const STARTS_AT_ONCE_MAX = 8;
 const SETTLE_MS = 1_500;
 const END_TIMEOUT_MS = 3_000;
 const STDERR_CHARS_MAX = 2_000;
+const ENDED_IN_ORDER = 'exited with 0';
 
 export interface SshAgentsOptions {
   /** `user@host` each */
@@ -38,6 +39,9 @@ export class SshAgents {
   readonly #tokenFor: (name: string) => Token;
   readonly #agents: SshAgent[] = [];
   #isStopping = false;
+  /** every host was tried once */
+  #isTried = false;
+  #onGone: () => void = () => {};
 
   /** @param tokenFor makes the token of the agent on a host; its name is the host as typed */
   constructor(options: SshAgentsOptions, port: number, tokenFor: (name: string) => Token) {
@@ -46,10 +50,20 @@ export class SshAgents {
     this.#tokenFor = tokenFor;
   }
 
-  /** Starts an agent on every host, at most 8 at once. A host that fails is named; the others go on. */
-  async start(onNote: (line: string) => void): Promise<void> {
+  /**
+   * Starts an agent on every host, at most 8 at once. A host that fails is named; the others are tried all the same.
+   * @param onGone some ssh client has ended; not before all hosts were tried
+   */
+  start(onNote: (line: string) => void, onGone: () => void): void {
     const limit = pLimit(STARTS_AT_ONCE_MAX);
-    await Promise.all(this.#options.hosts.map((host) => limit(() => this.#startOne(host, onNote))));
+    this.#onGone = () => {
+      if (this.#isTried && !this.#isStopping && this.#agents.some((agent) => agent.isGone)) onGone();
+    };
+    const tried = this.#options.hosts.map((host) => limit(() => this.#startOne(host, onNote)));
+    void Promise.all(tried).then(() => {
+      this.#isTried = true;
+      this.#onGone();
+    });
   }
 
   #startOne(host: string, onNote: (line: string) => void): Promise<void> {
@@ -78,8 +92,11 @@ export class SshAgents {
         agent.isGone = true;
         clearTimeout(settled);
         const last = said.trim().split('\n').at(-1) ?? '';
-        if (!this.#isStopping) onNote(`host ${host}: ssh ${how}${last === '' ? '' : `: ${last}`}`);
+        // An agent that ends in order after its run needs no line.
+        const isWorthTelling = !this.#isStopping && how !== ENDED_IN_ORDER;
+        if (isWorthTelling) onNote(`host ${host}: ssh ${how}${last === '' ? '' : `: ${last}`}`);
         resolve();
+        this.#onGone();
       };
       child.on('error', (error) => gone(`could not be started: ${error.message}`));
       child.on('exit', (code, signal) =>

@@ -3,9 +3,12 @@
  * Must never run one, and must never know which addresses are free.
  */
 import { addressFromBigInt, addressRange, addressToBigInt, parseAddress } from './address.ts';
+import { formatCount } from './units.ts';
 
 /** More addresses than this are not written out one by one. */
 const WRITTEN_OUT_MAX = 8;
+/** A line for a person, and a message of the control channel, has an end: of more addresses the first ones are named. */
+const NAMED_MAX = 64;
 
 /**
  * The shell command that adds addresses to a device, each as /32 or /128: with a shorter prefix, deleting the first
@@ -24,7 +27,10 @@ export function addAddressesCommand(addresses: readonly string[], device: string
     const loop = `$(seq ${first.slice(dot)} ${last.slice(dot)})`;
     return `for i in ${loop}; do ip addr add ${first.slice(0, dot)}$i/32 dev ${device}; done`;
   }
-  return `for a in ${addresses.join(' ')}; do ${addOne('$a', device, parseAddress(first).family)}; done`;
+  const named = addresses.slice(0, NAMED_MAX);
+  const more = addresses.length - named.length;
+  const loop = `for a in ${named.join(' ')}; do ${addOne('$a', device, parseAddress(first).family)}; done`;
+  return more > 0 ? `${loop} (and ${formatCount(more)} more)` : loop;
 }
 
 /**
@@ -46,12 +52,19 @@ export function addressesAfter(addresses: readonly string[], count: number): str
   return addressRange(addressFromBigInt(family, highest), wanted + 1).slice(1);
 }
 
-/** `a`, or `a-b` for a run of consecutive addresses, as `--source-ip` takes them. */
+/** `a`, or `a-b` for each run of consecutive addresses, as `--source-ip` takes them; of very many runs the first ones. */
 export function sourceIpFlag(addresses: readonly string[]): string {
-  const [first = '', last = ''] = [addresses[0], addresses.at(-1)];
-  if (addresses.length === 1) return `--source-ip ${first}`;
-  if (consecutiveRuns(addresses) === 1) return `--source-ip ${first}-${last}`;
-  return addresses.map((address) => `--source-ip ${address}`).join(' ');
+  const runs: { first: string; last: string; value: bigint }[] = [];
+  for (const address of addresses) {
+    const value = addressToBigInt(address);
+    const run = runs.at(-1);
+    if (run !== undefined && run.value + 1n === value) Object.assign(run, { last: address, value });
+    else runs.push({ first: address, last: address, value });
+  }
+  return runs
+    .slice(0, NAMED_MAX)
+    .map(({ first, last }) => `--source-ip ${first === last ? first : `${first}-${last}`}`)
+    .join(' ');
 }
 
 function addOne(address: string, device: string, family = parseAddress(address).family): string {

@@ -11,8 +11,9 @@ import {
   memoryBytes,
   type Shape,
   systemFiles,
+  TLS_BYTES_PER_SESSION,
 } from './cost.ts';
-import type { Endpoint } from './endpoint.ts';
+import { type Endpoint, isTls } from './endpoint.ts';
 import type { HostFacts } from './host-facts.ts';
 import type { RunSpec } from './run-spec.ts';
 import { type PortRange, portCount, subtractPorts } from './tuple-space.ts';
@@ -147,6 +148,7 @@ export function planBasis(request: PlanRequest): PlanBasis {
     holdersAsked: spec.holders,
     cpus: facts.cpus,
     pendingMax: spec.pendingMax,
+    sessionBytes: isTls(spec.protocol) ? TLS_BYTES_PER_SESSION : 0,
   };
   const bounds = boundsOf(facts, spec.endpoints, shape, tuples - tuplesInTimeWait);
   return { ...request, choice, pairs, tuples, tuplesInTimeWait, shape, bounds };

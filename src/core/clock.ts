@@ -3,7 +3,7 @@
  * Must never read a clock itself (host/clock.ts does).
  */
 export interface Clock {
-  /** milliseconds with fraction, never goes back, not affected by clock steps */
+  /** milliseconds with fraction, never goes back, not affected by clock steps, the same for all processes of one host */
   monotonicMs(): number;
   /** milliseconds since the epoch, for people only */
   wallMs(): number;

@@ -22,6 +22,12 @@ export const KERNEL_BYTES_PER_END = 3_700;
 /** Resident size of one holder: Node itself 43 MB, koffi and the connection table. Measured: 52 MB. */
 export const HOLDER_BYTES = 55_000_000;
 
+/**
+ * Memory of one TLS session in a holder: OpenSSL's buffers and Node's objects. Measured on Node 20: 5,000 sessions of
+ * wss:// took 40 KB each; the rest is headroom for the collector.
+ */
+export const TLS_BYTES_PER_SESSION = 45_000;
+
 /** What the cost of connections depends on. */
 export interface Shape {
   /** 2 when an endpoint is on this host: both ends of a connection live here; else 1 */
@@ -33,6 +39,8 @@ export interface Shape {
   readonly cpus: number;
   /** connects in flight at most */
   readonly pendingMax: number;
+  /** memory of the holders for each connection beyond what HOLDER_BYTES has room for; absent: none */
+  readonly sessionBytes?: number;
 }
 
 /**
@@ -64,7 +72,8 @@ export function systemFiles(connections: number, shape: Shape): number {
 
 /** Memory of the run on this host in bytes: kernel memory of the ends that are here, and the holders. */
 export function memoryBytes(connections: number, shape: Shape): number {
-  return connections * shape.endsHere * KERNEL_BYTES_PER_END + holdersFor(connections, shape) * HOLDER_BYTES;
+  const perConnection = shape.endsHere * KERNEL_BYTES_PER_END + (shape.sessionBytes ?? 0);
+  return connections * perConnection + holdersFor(connections, shape) * HOLDER_BYTES;
 }
 
 /**

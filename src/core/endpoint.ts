@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { type Family, isAddress, parseAddress, unmapV4 } from './address.ts';
 import { type BenchError, ErrorCode, usageError } from './errors.ts';
+import { PATH_CHARACTERS_MAX, PATH_PATTERN } from './protocol-options.ts';
 import { formatCount } from './units.ts';
 
 /** One `address:port` of the target. */
@@ -16,10 +17,38 @@ export interface Endpoint {
 }
 
 /** Every protocol that is built, in the order in which help lists them. */
-export const PROTOCOL_NAMES = ['tcp', 'echo'] as const;
+export const PROTOCOL_NAMES = ['tcp', 'echo', 'whoami', 'ws', 'http', 'tls', 'wss', 'https'] as const;
 
 /** How a connection proves itself. More protocols join this union as they are built. */
 export type ProtocolName = (typeof PROTOCOL_NAMES)[number];
+
+/** Ports that need not be typed. */
+const DEFAULT_PORTS: Partial<Record<ProtocolName, number>> = { ws: 80, http: 80, wss: 443, https: 443 };
+
+/** The port of a scheme that has one; null: it must be typed. */
+export function defaultPortOf(protocol: ProtocolName): number | null {
+  return DEFAULT_PORTS[protocol] ?? null;
+}
+
+/** Whether requests of this protocol name a path. */
+export function hasPath(protocol: ProtocolName): boolean {
+  return defaultPortOf(protocol) !== null;
+}
+
+/** Whether the built-in target speaks it. */
+export function isSelfSpoken(protocol: ProtocolName): protocol is 'tcp' | 'echo' | 'whoami' {
+  return protocol === 'tcp' || protocol === 'echo' || protocol === 'whoami';
+}
+
+/** Whether it runs inside TLS. */
+export function isTls(protocol: ProtocolName): boolean {
+  return protocol === 'tls' || protocol === 'wss' || protocol === 'https';
+}
+
+/** Whether a connection can be asked again and again. */
+export function canProbe(protocol: ProtocolName): boolean {
+  return protocol === 'echo' || hasPath(protocol);
+}
 
 /** What `--target` names, before any name is resolved. */
 export interface TargetSpec {
@@ -134,6 +163,24 @@ function parseHost(text: string, host: string): string {
   return host.toLowerCase();
 }
 
+/** The path of a request; null for protocols that have none. A lone slash is allowed everywhere. */
+function parsePath(text: string, protocol: ProtocolName, path: string, before: string): string | null {
+  if (!hasPath(protocol)) {
+    if (path !== '' && path !== '/')
+      throw badEndpoint(text, `${protocol} has no path`, `type --target ${before}`);
+    return null;
+  }
+  const whole = path.startsWith('/') ? path : `/${path}`;
+  if (whole.length > PATH_CHARACTERS_MAX || !PATH_PATTERN.test(whole)) {
+    throw badEndpoint(
+      text,
+      `the path must be visible ASCII without #, at most ${formatCount(PATH_CHARACTERS_MAX)} characters`,
+      `type --target ${before}/ and percent-encode the rest`,
+    );
+  }
+  return whole;
+}
+
 /**
  * Reads what `--target` names: `host:8000`, `host:8000-8080`, `[::1]:8000`, with `tcp://` or `echo://` in front if
  * wanted, or `self` (also `echo://self`) for the built-in target. Names stay names.
@@ -144,13 +191,14 @@ export function parseTarget(text: string): TargetSpec {
   const typed = text.trim();
   const { protocol, prefix, rest } = splitScheme(typed);
   if (rest.toLowerCase() === 'self') {
+    if (!isSelfSpoken(protocol)) {
+      throw badEndpoint(typed, `the built-in target does not speak ${protocol}`, 'type --target self');
+    }
     return { text: typed, protocol, host: '127.0.0.1', portFrom: 0, portTo: 0, path: null, self: true };
   }
-  const slash = rest.indexOf('/');
+  const slash = rest.search(/[/?#]/);
   const authority = slash < 0 ? rest : rest.slice(0, slash);
-  if (slash >= 0 && rest.slice(slash) !== '/') {
-    throw badEndpoint(typed, `${protocol} has no path`, `type --target ${prefix}${authority}`);
-  }
+  const path = parsePath(typed, protocol, slash < 0 ? '' : rest.slice(slash), `${prefix}${authority}`);
   const { host, portText } = splitHostPort(typed, prefix, authority);
   const literal = host.includes(':') ? `[${host}]` : host;
   if (host === '') {
@@ -158,11 +206,15 @@ export function parseTarget(text: string): TargetSpec {
     throw badEndpoint(typed, 'the host is missing', `type --target ${prefix}127.0.0.1:${port}`);
   }
   const hostParsed = parseHost(typed, host);
-  if (portText === '') {
+  const defaultPort = portText === '' ? defaultPortOf(protocol) : null;
+  if (portText === '' && defaultPort === null) {
     throw badEndpoint(typed, 'the port is missing', `type --target ${prefix}${literal}:8000`);
   }
-  const { portFrom, portTo } = parsePorts(typed, portText, `${prefix}${literal}:8000`);
-  return { text: typed, protocol, host: hostParsed, portFrom, portTo, path: null, self: false };
+  const { portFrom, portTo } =
+    defaultPort === null
+      ? parsePorts(typed, portText, `${prefix}${literal}:8000`)
+      : { portFrom: defaultPort, portTo: defaultPort };
+  return { text: typed, protocol, host: hostParsed, portFrom, portTo, path, self: false };
 }
 
 /**

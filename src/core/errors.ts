@@ -26,6 +26,8 @@ export const ErrorCode = {
   badEndpoint: 'bad-endpoint',
   badAddress: 'bad-address',
   badPorts: 'bad-ports',
+  badRequirement: 'bad-requirement',
+  badDevice: 'bad-device',
   nameNotResolved: 'name-not-resolved',
   preflightRefused: 'preflight-refused',
   notOurAddress: 'not-our-address',

@@ -126,6 +126,19 @@ function valueUsAt(index: number): number {
 }
 
 /**
+ * The value that so many recorded values do not exceed, in microseconds.
+ * @param rank 1 to the number of recorded values
+ */
+export function valueUsAtRank(sparse: SparseHistogram, rank: number): number {
+  let seen = 0;
+  for (let at = 0; at < sparse.length; at += 2) {
+    seen += sparse[at + 1]!;
+    if (seen >= rank) return valueUsAt(sparse[at]!);
+  }
+  return valueUsAt(sparse[sparse.length - 2]!);
+}
+
+/**
  * Percentiles as HdrHistogram defines them: the highest value equivalent to the one that so many percent of all
  * recorded values do not exceed. Within 0.1 % of what was recorded.
  * @returns microseconds; all null when nothing was recorded
@@ -135,13 +148,7 @@ export function latencySummary(sparse: SparseHistogram): LatencySummary {
   if (count === 0) return { count, p50: null, p90: null, p99: null, p999: null, max: null };
   const valueUs = (perMille: number): number => {
     // Thousandths are whole numbers, so no rounding error can skip a rank.
-    const rank = Math.max(1, Math.ceil((perMille * count) / 1_000));
-    let seen = 0;
-    for (let at = 0; at < sparse.length; at += 2) {
-      seen += sparse[at + 1]!;
-      if (seen >= rank) return valueUsAt(sparse[at]!);
-    }
-    return valueUsAt(sparse[sparse.length - 2]!);
+    return valueUsAtRank(sparse, Math.max(1, Math.ceil((perMille * count) / 1_000)));
   };
   return {
     count,

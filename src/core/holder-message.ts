@@ -6,16 +6,19 @@
  *   agent <-- holder : ready
  *   agent --> holder : start         connect
  *   agent <-- holder : stats         each second, at `report`, and at once when `settled` changes
+ *   agent <-- holder : losses        details of lost connections, a batch at a time, before the stats that count them
  *   agent --> holder : report        send stats now
- *   agent --> holder : pause         open nothing until `resume`; what is open stays open
- *   agent --> holder : resume
+ *   agent --> holder : lease         until when it may open, and until when it may live, without a further lease
  *   agent --> holder : stop-opening  give up what is not open yet
  *   agent --> holder : hold          the ramp is over: count the lowest `open` from now
+ *   agent --> holder : lose-sources  these addresses are no longer on this host: drop what is bound to them
  *   agent --> holder : stop          close everything
  *   agent <-- holder : warning       one line for a person; each kind of trouble once
  *   agent <-- holder : failed        it could not do what was asked, and ends
  *   agent <-- holder : done          final stats; then it ends
  */
+import type { LeaseEnds } from './lease.ts';
+import type { Loss } from './loss.ts';
 import type { HolderSpec } from './run-spec.ts';
 import type { HolderHealth, Stats } from './stats.ts';
 
@@ -23,10 +26,10 @@ export type AgentToHolder =
   | { readonly type: 'open'; readonly spec: HolderSpec }
   | { readonly type: 'start' }
   | { readonly type: 'report' }
-  | { readonly type: 'pause' }
-  | { readonly type: 'resume' }
+  | ({ readonly type: 'lease' } & LeaseEnds)
   | { readonly type: 'stop-opening' }
   | { readonly type: 'hold' }
+  | { readonly type: 'lose-sources'; readonly addresses: readonly string[] }
   | { readonly type: 'stop' };
 
 export type HolderToAgent =
@@ -37,6 +40,7 @@ export type HolderToAgent =
       readonly health: HolderHealth;
       readonly settled: boolean;
     }
+  | { readonly type: 'losses'; readonly losses: readonly Loss[] }
   | { readonly type: 'done'; readonly stats: Stats; readonly health: HolderHealth }
   | { readonly type: 'warning'; readonly message: string }
   | { readonly type: 'failed'; readonly message: string };

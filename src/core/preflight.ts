@@ -125,7 +125,8 @@ function tuplesFix({ wanted, tuples: all, choice, pairs, addresses, facts, spec 
   const add = `add ${plural(missing.length, 'source address', 'source addresses')}`;
   // All of 127.0.0.0/8 is ours already: naming more of it is enough.
   if (addresses.every((address) => address.startsWith('127.'))) return `${add}: ${flag}`;
-  return `${add}, such as: ${addAddressesCommand(missing, deviceOf(addresses, facts))}; then: ${flag}`;
+  const device = deviceOf(addresses, facts);
+  return `${add}: ${flag} --alias-dev ${device} (by hand: ${addAddressesCommand(missing, device)})`;
 }
 
 function deviceOf(addresses: readonly string[], facts: HostFacts): string {
@@ -282,10 +283,16 @@ function memory({ facts, wanted, shape, bounds }: PlanBasis): Finding {
     severity,
     message:
       `needs about ${formatBytes(needed)} (${endsText(wanted, shape)} x ${formatCount(KERNEL_BYTES_PER_END)} B, ` +
-      `${plural(holders, 'holder')} x ${formatBytes(HOLDER_BYTES)}), has ${formatBytes(free)}` +
+      `${plural(holders, 'holder')} x ${formatBytes(HOLDER_BYTES)}${sessionsText(wanted, shape.sessionBytes ?? 0)}), ` +
+      `has ${formatBytes(free)}` +
       (inGroup ? ' in its control group' : ''),
     fix: severity === 'ok' ? null : memoryFix(inGroup, Math.ceil(needed / MEMORY_WARN_RATIO)),
   };
+}
+
+/** What TLS adds; nothing without it. */
+function sessionsText(wanted: number, sessionBytes: number): string {
+  return sessionBytes === 0 ? '' : `, ${plural(wanted, 'TLS session')} x ${formatBytes(sessionBytes)}`;
 }
 
 function memoryFix(inGroup: boolean, bytes: number): string {

@@ -3,14 +3,20 @@
  * Must never hold host facts or results.
  */
 import type { Endpoint, ProtocolName } from './endpoint.ts';
+import type { ProtocolOptions } from './protocol-options.ts';
 import type { PortRange } from './tuple-space.ts';
 
 export type CloseMode = 'fin' | 'rst';
+
+/** What becomes of a connection that is lost while holding: counted, or counted and opened again. */
+export type DropPolicy = 'count' | 'reopen';
 
 /** What to open where, how fast, for how long, from which sources. */
 export interface RunSpec {
   readonly endpoints: readonly Endpoint[];
   readonly protocol: ProtocolName;
+  /** absent: the defaults */
+  readonly protocolOptions?: ProtocolOptions;
   /** connections over all agents */
   readonly connections: number;
   /** connects per second over all agents; null: as fast as the target accepts */
@@ -27,6 +33,9 @@ export interface RunSpec {
   readonly sources: SourceSpec;
   /** holder processes per host; null: as many as descriptors and cores ask for */
   readonly holders: number | null;
+  readonly onDrop: DropPolicy;
+  /** whether each loss is told with its details, or only counted */
+  readonly wantsLossDetails: boolean;
 }
 
 /** Where connections come from, as typed by the user; each agent resolves it on its own host. */
@@ -43,9 +52,6 @@ export interface SourceSpec {
   readonly prefixes: readonly string[];
 }
 
-/** What an alias lives for when nobody renews it, unless the user says otherwise. */
-export const ALIAS_LEASE_DEFAULT_MS = 60_000;
-
 /** One holder's part of the work, sent over IPC. */
 export interface HolderSpec {
   readonly id: string;
@@ -60,6 +66,14 @@ export interface HolderSpec {
   readonly connectTimeoutMs: number;
   readonly close: CloseMode;
   readonly protocol: ProtocolName;
+  /** absent: the defaults */
+  readonly protocolOptions?: ProtocolOptions;
   readonly probeEveryMs: number | null;
   readonly probeTimeoutMs: number;
+  /** absent: `count` */
+  readonly onDrop?: DropPolicy;
+  /** absent: false */
+  readonly wantsLossDetails?: boolean;
+  /** how often it tells its stats; absent: each second */
+  readonly reportEveryMs?: number;
 }

@@ -32,6 +32,8 @@ export interface RunPlan {
   /** an agent that was silent for so long is lost; longer than its own lease, after which it has closed everything */
   readonly leaseMs: number;
   readonly onAgentLoss: LossPolicy;
+  /** lost connections are opened again: a moment without any is then not the end */
+  readonly canReopen: boolean;
 }
 
 export type AgentStage = 'joined' | 'offered' | 'quoted' | 'ready' | 'running' | 'done' | 'lost';
@@ -41,11 +43,13 @@ export interface AgentState {
   readonly name: string;
   readonly stage: AgentStage;
   readonly lastSeenMs: number;
+  /** its channel is gone, and it has not come back */
+  readonly isCut: boolean;
   readonly capacity: number;
   readonly boundBy: string;
   readonly findings: readonly Finding[];
   readonly quota: number;
-  /** its quota was handed to others, or nobody could take it */
+  /** what others could take of its quota was handed to them; what is left waits for an agent that comes */
   readonly isReplaced: boolean;
   readonly settled: boolean;
   readonly open: number;
@@ -57,8 +61,16 @@ export type EndReason =
   | { readonly type: 'held' }
   | { readonly type: 'nothing-open' }
   | { readonly type: 'interrupted'; readonly signal: 'SIGINT' | 'SIGTERM' }
+  | { readonly type: 'requirement-broken'; readonly requirement: string }
   | { readonly type: 'refused'; readonly agent: string | null; readonly findings: readonly Finding[] }
-  | { readonly type: 'agents-missing'; readonly joined: readonly string[]; readonly expected: number }
+  | {
+      readonly type: 'agents-missing';
+      /** who came and said what it can hold */
+      readonly joined: readonly string[];
+      /** who came and is silent */
+      readonly silent: readonly string[];
+      readonly expected: number;
+    }
   | { readonly type: 'agents-not-ready'; readonly missing: readonly string[] }
   | { readonly type: 'agents-lost'; readonly lost: readonly string[] };
 
@@ -97,10 +109,14 @@ export type RunEvent = { readonly atMs: number } & (
       readonly open: number;
       readonly established: number;
     }
+  /** its channel is gone; it may come back within its lease */
+  | { readonly type: 'agent-cut'; readonly agent: string }
   | { readonly type: 'agent-resumed'; readonly agent: string }
   | { readonly type: 'agent-done'; readonly agent: string }
   | { readonly type: 'agent-left'; readonly agent: string }
   | { readonly type: 'ticked' }
+  /** only where the run is to end early for it */
+  | { readonly type: 'requirement-broken'; readonly requirement: string }
   | { readonly type: 'interrupted'; readonly signal: 'SIGINT' | 'SIGTERM' }
 );
 
@@ -149,9 +165,11 @@ const isCarrying = (agent: AgentState): boolean =>
   agent.stage === 'running' || agent.stage === 'quoted' || agent.stage === 'ready';
 const stay = (state: RunState): Stepped => ({ state, commands: [] });
 
+/** Copies the list but builds one new agent only: thousands of agents report each second. */
 function updateAgent(state: RunState, name: string, change: Partial<AgentState>): RunState {
-  const agents = state.agents.map((agent) => (agent.name === name ? { ...agent, ...change } : agent));
-  return { ...state, agents };
+  const index = state.agents.findIndex((agent) => agent.name === name);
+  if (index < 0) return state;
+  return { ...state, agents: state.agents.with(index, { ...state.agents[index]!, ...change }) };
 }
 
 function enter(state: RunState, phase: Phase, atMs: number): RunState {
@@ -196,6 +214,8 @@ export function step(state: RunState, event: RunEvent): Stepped {
       return offered(state, event);
     case 'agent-refused':
       return refused(state, event.agent, event.findings, event.atMs);
+    case 'agent-cut':
+      return stay(updateAgent(state, event.agent, { isCut: true }));
     case 'agent-resumed':
       return resumed(state, event.agent, event.atMs);
     case 'agent-ready':
@@ -213,6 +233,11 @@ export function step(state: RunState, event: RunEvent): Stepped {
       return left(state, event.agent, event.atMs);
     case 'ticked':
       return ticked(state, event.atMs);
+    case 'requirement-broken': {
+      if (!isRunPhase(state.phase)) return stay(state);
+      const { requirement } = event;
+      return drain(state, { type: 'requirement-broken', requirement }, event.atMs);
+    }
     case 'interrupted':
       return interrupted(state, event.signal, event.atMs);
   }
@@ -224,7 +249,16 @@ function seen(state: RunState, name: string, atMs: number): RunState {
 
 function joined(state: RunState, name: string, atMs: number): Stepped {
   if (state.agents.some((agent) => agent.name === name)) return stay(state);
-  const isExpected = state.phase === 'gathering' && state.agents.length < state.plan.agentsExpected;
+  const isGathering = state.phase === 'gathering';
+  const isFull = state.agents.length >= state.plan.agentsExpected;
+  // One that is cut off before the quotas loses its place to one that is here.
+  const cut = isGathering && isFull ? state.agents.find((agent) => agent.isCut) : undefined;
+  if (cut !== undefined) {
+    const { state: without, commands } = turnAway(state, cut.name, 'another agent has taken its place');
+    const stepped = joined(without, name, atMs);
+    return { state: stepped.state, commands: [...commands, ...stepped.commands] };
+  }
+  const isExpected = isGathering && !isFull;
   const isSpare = isRunPhase(state.phase) && state.plan.onAgentLoss === 'replace';
   if (!isExpected && !isSpare) {
     const reason =
@@ -235,6 +269,7 @@ function joined(state: RunState, name: string, atMs: number): Stepped {
     name,
     stage: 'joined',
     lastSeenMs: atMs,
+    isCut: false,
     capacity: 0,
     boundBy: 'none',
     findings: [],
@@ -250,16 +285,25 @@ function joined(state: RunState, name: string, atMs: number): Stepped {
   };
 }
 
+/** Lets go of an agent that has no quota. */
+function turnAway(state: RunState, name: string, reason: string): Stepped {
+  const agents = state.agents.filter((agent) => agent.name !== name);
+  return { state: { ...state, agents }, commands: [{ type: 'turn-away', agent: name, reason }] };
+}
+
 /** Before the start a refusal ends the run; a spare's refusal only loses the spare. */
 function refused(state: RunState, name: string, findings: readonly Finding[], atMs: number): Stepped {
   const next = seen(state, name, atMs);
+  const sender = state.agents.find((agent) => agent.name === name);
+  if (sender === undefined || !isLive(sender) || state.phase === 'draining') return stay(next);
   if (!isRunPhase(state.phase)) return drain(next, { type: 'refused', agent: name, findings }, atMs);
+  if (sender.quota === 0) return turnAway(next, name, 'it cannot take part');
   return lose(next, name, atMs);
 }
 
 /** An agent is back after a cut, within its lease: it is told again what it may have missed. */
 function resumed(state: RunState, name: string, atMs: number): Stepped {
-  const next = seen(state, name, atMs);
+  const next = updateAgent(state, name, { lastSeenMs: atMs, isCut: false });
   const agent = next.agents.find((each) => each.name === name);
   if (agent === undefined || !isLive(agent)) return stay(next);
   const commands: RunCommand[] = [{ type: 'send-resumed', agent: name }];
@@ -267,7 +311,11 @@ function resumed(state: RunState, name: string, atMs: number): Stepped {
     return { state: next, commands: [...commands, { type: 'send-stop', agent: name, reason: 'draining' }] };
   }
   if (agent.stage === 'joined') commands.push({ type: 'send-spec', agent: name });
-  if (isCarrying(agent)) commands.push(quotaCommand(next, agent));
+  if (state.phase === 'gathering') {
+    const gathered = assignWhenComplete(next, atMs);
+    return { state: gathered.state, commands: [...commands, ...gathered.commands] };
+  }
+  if (isCarrying(agent)) commands.push(...quotaCommands(next, (each) => each === agent));
   if (agent.stage === 'running') {
     commands.push({ type: 'send-start', agent: name });
     if (state.stalled) commands.push({ type: 'send-stop-opening', agent: name });
@@ -276,17 +324,24 @@ function resumed(state: RunState, name: string, atMs: number): Stepped {
   return { state: next, commands };
 }
 
-/** The whole quota of an agent with its share of the rate and of the pending cap. */
-function quotaCommand(state: RunState, agent: AgentState): RunCommand {
+/** The whole quota of each agent that is picked, with its share of the rate and of the pending cap. */
+function quotaCommands(state: RunState, isPicked: (agent: AgentState) => boolean): RunCommand[] {
   const quotas = state.agents.map((each) => each.quota);
-  const index = state.agents.indexOf(agent);
-  return {
-    type: 'send-quota',
-    agent: agent.name,
-    connections: agent.quota,
-    ratePerSec: splitRate(state.plan.ratePerSec, quotas)[index]!,
-    pendingMax: splitPending(state.plan.pendingMax, quotas)[index]!,
-  };
+  const rates = splitRate(state.plan.ratePerSec, quotas);
+  const pendings = splitPending(state.plan.pendingMax, quotas);
+  return state.agents.flatMap((agent, index) =>
+    isPicked(agent)
+      ? [
+          {
+            type: 'send-quota' as const,
+            agent: agent.name,
+            connections: agent.quota,
+            ratePerSec: rates[index]!,
+            pendingMax: pendings[index]!,
+          },
+        ]
+      : [],
+  );
 }
 
 function offered(state: RunState, event: Extract<RunEvent, { type: 'agent-offered' }>): Stepped {
@@ -308,9 +363,14 @@ function offered(state: RunState, event: Extract<RunEvent, { type: 'agent-offere
     boundBy,
     findings,
   });
-  const complete = next.agents.length === next.plan.agentsExpected;
-  if (!complete || next.agents.some((agent) => agent.stage !== 'offered')) return stay(next);
-  return assign(next, atMs);
+  return assignWhenComplete(next, atMs);
+}
+
+/** Quotas are handed out when all are here, and in contact. */
+function assignWhenComplete(state: RunState, atMs: number): Stepped {
+  const isComplete = state.agents.length === state.plan.agentsExpected;
+  const isWaiting = state.agents.some((agent) => agent.stage !== 'offered' || agent.isCut);
+  return !isComplete || isWaiting ? stay(state) : assign(state, atMs);
 }
 
 /** Everyone has offered: quotas by capacity, or a refusal. */
@@ -340,7 +400,7 @@ function assign(state: RunState, atMs: number): Stepped {
     'quotas must sum to the total',
   );
   const next = { ...enter(state, 'preparing', atMs), agents };
-  return { state: next, commands: agents.map((agent) => quotaCommand(next, agent)) };
+  return { state: next, commands: quotaCommands(next, () => true) };
 }
 
 /** Asked against offered, agent by agent. */
@@ -392,9 +452,18 @@ function reported(state: RunState, event: Extract<RunEvent, { type: 'agent-repor
   if (sender.stage !== 'running') return stay(seen(state, event.agent, atMs));
   const settled = event.settled && event.quota === sender.quota;
   const next = updateAgent(state, event.agent, { lastSeenMs: atMs, settled, open, established });
-  const sum = next.agents.reduce((total, agent) => total + agent.established, 0);
-  const grown = sum > next.establishedMax ? { ...next, establishedMax: sum, grewAtMs: atMs } : next;
-  return progressed(grown, atMs);
+  const grown = established > sender.established ? withGrowth(next, atMs) : next;
+  // Only a report that changes what the phase depends on is worth looking at all agents: with thousands of them that
+  // costs more than the report itself. Each tick looks anyway.
+  const matters = settled !== sender.settled || (open === 0) !== (sender.open === 0);
+  return matters ? progressed(grown, atMs) : stay(grown);
+}
+
+/** Notes when the sum of established was highest: a ramp that does not grow has stalled. */
+function withGrowth(state: RunState, atMs: number): RunState {
+  let sum = 0;
+  for (const agent of state.agents) sum += agent.established;
+  return sum > state.establishedMax ? { ...state, establishedMax: sum, grewAtMs: atMs } : state;
 }
 
 /** Moves on from the ramp when everybody has settled, and from the hold when nothing is left to hold. */
@@ -403,7 +472,10 @@ function progressed(state: RunState, atMs: number): Stepped {
   const carrying = state.agents.filter(isCarrying);
   const isSettled = carrying.every((agent) => agent.stage === 'running' && agent.settled);
   if (!isSettled) return stay(state);
-  if (carrying.every((agent) => agent.open === 0)) return drain(state, { type: 'nothing-open' }, atMs);
+  const mayComeBack = state.phase === 'holding' && state.plan.canReopen;
+  if (!mayComeBack && carrying.every((agent) => agent.open === 0)) {
+    return drain(state, { type: 'nothing-open' }, atMs);
+  }
   if (state.phase === 'holding') return stay(state);
   return {
     state: enter(state, 'holding', atMs),
@@ -426,7 +498,7 @@ function left(state: RunState, name: string, atMs: number): Stepped {
   if (agent === undefined || !isLive(agent)) return stay(state);
   if (state.phase === 'gathering') {
     // It has no quota yet, so its place is free for another.
-    return stay({ ...state, agents: state.agents.filter((each) => each.name !== name) });
+    return turnAway(state, name, 'it has left');
   }
   return lose(state, name, atMs);
 }
@@ -445,20 +517,22 @@ function lose(state: RunState, name: string, atMs: number): Stepped {
 
 /**
  * Hands lost quotas to agents with spare capacity: only when the lease of the lost one and a margin are over, so that it
- * has closed everything, whatever became of it.
+ * has closed everything, whatever became of it. What nobody could take is offered again to an agent that comes later.
  */
 function handOver(state: RunState, atMs: number): Stepped {
+  if (state.plan.onAgentLoss !== 'replace') return stay(state);
+  const spares = state.agents.map((agent) =>
+    agent.stage === 'running' || agent.stage === 'offered' ? Math.max(0, agent.capacity - agent.quota) : 0,
+  );
+  const hasSpare = spares.some((spare) => spare > 0);
   const due = state.agents.find(
     (agent) =>
       agent.stage === 'lost' &&
       agent.quota > 0 &&
-      !agent.isReplaced &&
+      (!agent.isReplaced || hasSpare) &&
       atMs - agent.lastSeenMs >= state.plan.leaseMs,
   );
-  if (due === undefined || state.plan.onAgentLoss !== 'replace') return stay(state);
-  const spares = state.agents.map((agent) =>
-    agent.stage === 'running' || agent.stage === 'offered' ? agent.capacity - agent.quota : 0,
-  );
+  if (due === undefined) return stay(state);
   const extras = splitQuota(due.quota, spares);
   const given = extras.reduce((sum, extra) => sum + extra, 0);
   const agents = state.agents.map((agent, index) => {
@@ -467,12 +541,12 @@ function handOver(state: RunState, atMs: number): Stepped {
     const stage = agent.stage === 'offered' ? ('quoted' as const) : agent.stage;
     return { ...agent, stage, quota: agent.quota + extras[index]!, settled: false };
   });
-  const next = { ...state, agents, grewAtMs: atMs };
-  const grown = agents.filter((_, index) => extras[index]! > 0);
+  const next = { ...state, agents, grewAtMs: atMs, stalled: state.stalled && given === 0 };
+  const grown = new Set(agents.filter((_, index) => extras[index]! > 0));
   const stepped = progressed(next, atMs);
   return {
     state: stepped.state,
-    commands: [...grown.map((agent) => quotaCommand(next, agent)), ...stepped.commands],
+    commands: [...quotaCommands(next, (agent) => grown.has(agent)), ...stepped.commands],
   };
 }
 
@@ -487,12 +561,19 @@ function ticked(state: RunState, atMs: number): Stepped {
   const { plan } = state;
   const elapsedMs = atMs - state.phaseSinceMs;
   const silent = state.agents.find((agent) => isLive(agent) && atMs - agent.lastSeenMs > plan.leaseMs);
-  if (silent !== undefined && state.phase !== 'gathering') return lose(state, silent.name, atMs);
+  if (silent !== undefined && state.phase === 'gathering') {
+    return turnAway(state, silent.name, 'it was silent for too long');
+  }
+  if (silent !== undefined) return lose(state, silent.name, atMs);
   switch (state.phase) {
     case 'gathering': {
       if (elapsedMs < plan.gatherMs) return stay(state);
-      const present = state.agents.map((agent) => agent.name);
-      return drain(state, { type: 'agents-missing', joined: present, expected: plan.agentsExpected }, atMs);
+      const isHere = (agent: AgentState): boolean => agent.stage === 'offered' && !agent.isCut;
+      const names = (agents: readonly AgentState[]): string[] => agents.map((agent) => agent.name);
+      const joined = names(state.agents.filter(isHere));
+      const silent = names(state.agents.filter((agent) => !isHere(agent)));
+      const expected = plan.agentsExpected;
+      return drain(state, { type: 'agents-missing', joined, silent, expected }, atMs);
     }
     case 'preparing': {
       if (elapsedMs < plan.prepareMs) return stay(state);
@@ -526,7 +607,7 @@ function runningTick(state: RunState, atMs: number): Stepped {
         .map((agent) => ({ type: 'send-stop-opening', agent: agent.name })),
     };
   }
-  return stay(state);
+  return progressed(state, atMs);
 }
 
 function interrupted(state: RunState, signal: 'SIGINT' | 'SIGTERM', atMs: number): Stepped {

@@ -4,7 +4,6 @@
  */
 import { cidrContains } from './address.ts';
 import { type Alias, addArguments } from './alias.ts';
-import { sourceIpFlag } from './alias-command.ts';
 import type { Finding } from './finding.ts';
 import type { HostFacts } from './host-facts.ts';
 import { formatCount, formatDuration } from './units.ts';
@@ -182,9 +181,4 @@ function secondariesFinding({ addresses, facts, settings }: SourceSituation): Fi
     ];
   }
   return [];
-}
-
-/** What was typed, for a finding that proposes to have the tool add what is missing. */
-export function aliasFlags(addresses: readonly string[], device: string): string {
-  return `${sourceIpFlag(addresses)} --alias-dev ${device}`;
 }

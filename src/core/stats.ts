@@ -4,6 +4,9 @@
  */
 import { emptyHistogram, mergeHistograms, type SparseHistogram } from './histogram.ts';
 import type { Counts, DropReason, FailReason, SkipReason } from './outcome.ts';
+import { mergeSeen, type SeenCounts } from './seen.ts';
+import { addCounts, mergeTls, type TlsCounts } from './tls-counts.ts';
+import type { Troubles } from './trouble.ts';
 
 /** Cumulative since the start of the run; a lost snapshot costs nothing. */
 export interface Stats {
@@ -28,6 +31,22 @@ export interface Stats {
   readonly failed: Counts<FailReason>;
   readonly dropped: Counts<DropReason>;
   readonly localSkips: Counts<SkipReason>;
+  /** losses by reason, source and endpoint; keys as `lossKey` (loss.ts) writes them */
+  readonly droppedBy: Readonly<Record<string, number>>;
+  /** losses whose details were cut because too many came at once */
+  readonly lossDetailsCut: number;
+  /** losses within a second after the connection was opened */
+  readonly youngDrops: number;
+  /** losses by RST while a probe was out: the RST is the answer to it */
+  readonly resetsOnProbe: number;
+  /** probes that timed out although the far kernel had acknowledged their bytes: the application is silent */
+  readonly probeTimeoutsAcked: number;
+  /** the most losses within one second of one holder */
+  readonly dropBurstMax: number;
+  /** connections that were opened in place of lost ones (`--on-drop reopen`); part of `established` */
+  readonly reopened: number;
+  /** tries to do so that failed, to be tried again; neither in `attempted` nor in `failed` */
+  readonly reopenFailed: number;
   /** SYN retransmits over all connects (TCP_INFO) */
   readonly synRetransmits: number;
   /** connects that needed at least one SYN retransmit */
@@ -48,6 +67,12 @@ export interface Stats {
   readonly openByEndpoint: Readonly<Record<string, number>>;
   /** milliseconds from the first connect to the last established; merges by maximum */
   readonly rampMs: number;
+  /** what a whoami target saw of us; absent where nobody was asked */
+  readonly seen?: SeenCounts;
+  /** what protocols said of connections that they gave up; absent: nothing */
+  readonly troubles?: Troubles;
+  /** absent where no TLS is spoken */
+  readonly tls?: TlsCounts;
 }
 
 /** One holder process's own health; what a user needs to trust the other numbers. */
@@ -65,6 +90,50 @@ export interface HolderHealth {
   readonly descriptorsMax: number;
   readonly tuplesUsed: number;
   readonly tuplesMax: number;
+  /** of the turns of the loop, 99 % were no later than this */
+  readonly loopLagMsP99: number;
+  /** connects were called no later than this after they were intended, for 99 % of them */
+  readonly scheduleLagMsP99: number;
+  /** time that garbage collection has stopped this process for */
+  readonly gcMs: number;
+  /** time that this process was ready to run and had no core, as the kernel's scheduler counts it; null: not told */
+  readonly cpuWaitMs: number | null;
+  readonly ramp: PhaseLoad;
+  readonly hold: PhaseLoad;
+}
+
+/** What one phase asked of a holder, cumulative; all 0 before the phase. */
+export interface PhaseLoad {
+  readonly wallMs: number;
+  readonly cpuMs: number;
+  /** ready to run without a core; 0 where the kernel does not tell */
+  readonly waitMs: number;
+}
+
+/** A phase that has not begun. */
+export const NO_LOAD: PhaseLoad = { wallMs: 0, cpuMs: 0, waitMs: 0 };
+
+/** A holder that has said nothing yet. */
+export function newHolderHealth(id: string, pid: number, tuplesMax: number): HolderHealth {
+  return {
+    id,
+    pid,
+    alive: true,
+    cpuUserMs: 0,
+    cpuSystemMs: 0,
+    residentBytes: 0,
+    loopLagMsMax: 0,
+    descriptorsUsed: 0,
+    descriptorsMax: 0,
+    tuplesUsed: 0,
+    tuplesMax,
+    loopLagMsP99: 0,
+    scheduleLagMsP99: 0,
+    gcMs: 0,
+    cpuWaitMs: null,
+    ramp: NO_LOAD,
+    hold: NO_LOAD,
+  };
 }
 
 const EMPTY_STATS: Stats = {
@@ -80,6 +149,14 @@ const EMPTY_STATS: Stats = {
   failed: {},
   dropped: {},
   localSkips: {},
+  droppedBy: {},
+  lossDetailsCut: 0,
+  youngDrops: 0,
+  resetsOnProbe: 0,
+  probeTimeoutsAcked: 0,
+  dropBurstMax: 0,
+  reopened: 0,
+  reopenFailed: 0,
   synRetransmits: 0,
   retransmittedConnects: 0,
   bytesIn: 0,
@@ -96,7 +173,15 @@ const EMPTY_STATS: Stats = {
 
 /** Stats of a run in which nothing happened yet; neutral for `mergeStats`. */
 export function emptyStats(): Stats {
-  return { ...EMPTY_STATS, failed: {}, dropped: {}, localSkips: {}, openBySource: {}, openByEndpoint: {} };
+  return {
+    ...EMPTY_STATS,
+    failed: {},
+    dropped: {},
+    localSkips: {},
+    droppedBy: {},
+    openBySource: {},
+    openByEndpoint: {},
+  };
 }
 
 /** Adds numbers by key; a key that only one side has keeps its number. */
@@ -127,6 +212,14 @@ export function mergeStats(a: Stats, b: Stats): Stats {
     failed: addByKey(a.failed, b.failed),
     dropped: addByKey(a.dropped, b.dropped),
     localSkips: addByKey(a.localSkips, b.localSkips),
+    droppedBy: addByKey(a.droppedBy, b.droppedBy) as Record<string, number>,
+    lossDetailsCut: a.lossDetailsCut + b.lossDetailsCut,
+    youngDrops: a.youngDrops + b.youngDrops,
+    resetsOnProbe: a.resetsOnProbe + b.resetsOnProbe,
+    probeTimeoutsAcked: a.probeTimeoutsAcked + b.probeTimeoutsAcked,
+    dropBurstMax: a.dropBurstMax + b.dropBurstMax,
+    reopened: a.reopened + b.reopened,
+    reopenFailed: a.reopenFailed + b.reopenFailed,
     synRetransmits: a.synRetransmits + b.synRetransmits,
     retransmittedConnects: a.retransmittedConnects + b.retransmittedConnects,
     bytesIn: a.bytesIn + b.bytesIn,
@@ -139,7 +232,20 @@ export function mergeStats(a: Stats, b: Stats): Stats {
     openBySource: addByKey(a.openBySource, b.openBySource) as Record<string, number>,
     openByEndpoint: addByKey(a.openByEndpoint, b.openByEndpoint) as Record<string, number>,
     rampMs: Math.max(a.rampMs, b.rampMs),
+    ...seenOfBoth(a.seen, b.seen),
+    ...protocolsOfBoth(a, b),
   };
+}
+
+function protocolsOfBoth(a: Stats, b: Stats): Pick<Stats, 'troubles' | 'tls'> {
+  const troubles = a.troubles === undefined ? b.troubles : addCounts(a.troubles, b.troubles ?? {});
+  const tls = a.tls === undefined || b.tls === undefined ? (a.tls ?? b.tls) : mergeTls(a.tls, b.tls);
+  return { ...(troubles === undefined ? {} : { troubles }), ...(tls === undefined ? {} : { tls }) };
+}
+
+function seenOfBoth(a: SeenCounts | undefined, b: SeenCounts | undefined): Pick<Stats, 'seen'> {
+  if (a === undefined) return b === undefined ? {} : { seen: b };
+  return { seen: b === undefined ? a : mergeSeen(a, b) };
 }
 
 /** The sum of any number of parts; `emptyStats` for none. */

@@ -3,10 +3,13 @@
  * sentence that says why. Must never gather a number or guess: what the counts cannot tell is called unknown.
  */
 import assert from 'node:assert/strict';
+import type { Diagnosis } from './diagnosis.ts';
 import { ExitCode } from './errors.ts';
 import type { Finding } from './finding.ts';
+import { limitsPhrase } from './generator-health.ts';
 import { type DropReason, type FailReason, isGeneratorDrop, isGeneratorFail, type Party } from './outcome.ts';
 import type { VerdictName } from './report.ts';
+import type { RequirementResult } from './requirement.ts';
 import type { Stats } from './stats.ts';
 import { formatCount } from './units.ts';
 
@@ -26,6 +29,14 @@ export interface VerdictInput {
   readonly kernelMismatch: boolean;
   /** the run ended before the hold phase began */
   readonly endedBeforeHold: boolean;
+  /** how every requirement came out, the default one included; a run passes when all hold */
+  readonly requirements: readonly RequirementResult[];
+  /** the requirement that could no longer hold, for which `--abort-early` ended the run */
+  readonly abortedFor: string | null;
+  /** what is beyond its bound in the generator */
+  readonly generatorLimits: readonly string[];
+  /** who ran out, by evidence, the most certain first */
+  readonly diagnoses: readonly Diagnosis[];
 }
 
 export interface Verdict {
@@ -193,22 +204,65 @@ function wordsOf(list: readonly Shortfall[]): string {
   return named.join(', ');
 }
 
+/** The party that the evidence names, where counts alone do not; `generator` is decided by the counts alone. */
+function namedParty(input: VerdictInput, byCounts: Party): { party: Party; words: string } {
+  const named = input.diagnoses.filter(({ party }) => party === 'target' || party === 'path');
+  const best = named.reduce<Diagnosis | null>(
+    (most, one) => (most !== null && most.count >= one.count ? most : one),
+    null,
+  );
+  if (best !== null) return { party: best.party, words: `; ${best.message}` };
+  return { party: byCounts, words: byCounts === 'unknown' ? '; nothing tells target from path' : '' };
+}
+
 /** Judges a run that was neither refused nor interrupted and did not hold what was asked. */
 function judgeShortfall(input: VerdictInput): Verdict {
   const list = shortfallsOf(input);
   const { generator, others } = sidesOf(list);
-  const isOurs = sumOf(generator) >= sumOf(others);
-  const [main, second] = isOurs ? [generator, others] : [others, generator];
-  const whoRanOut = isOurs ? 'generator' : partyOf(others);
+  const isTooLate = input.diagnoses[0]?.what === 'generator-cpu';
+  const isOurs = isTooLate || sumOf(generator) >= sumOf(others);
+  const [main, second] = isOurs && !isTooLate ? [generator, others] : [others, generator];
+  const named = namedParty(input, isOurs ? 'generator' : partyOf(others));
   let reason = `${formatCount(input.held)} of ${formatCount(input.connections)} held: `;
-  if (input.endedBeforeHold) reason += 'the run ended before the hold began';
-  if (input.endedBeforeHold && main.length > 0) reason += ', ';
+  if (input.abortedFor !== null) reason += `ended early because ${input.abortedFor} could no longer hold`;
+  else if (input.endedBeforeHold) reason += 'the run ended before the hold began';
+  if ((input.endedBeforeHold || input.abortedFor !== null) && main.length > 0) reason += ', ';
   reason += wordsOf(main);
   if (second.length > 0) reason += `; besides, ${wordsOf(second)}`;
-  if (whoRanOut === 'unknown') reason += '; nothing tells target from path';
-  return isOurs
-    ? { verdict: 'incomplete', exitCode: ExitCode.incomplete, reason, whoRanOut }
-    : { verdict: 'fail', exitCode: ExitCode.notHeld, reason, whoRanOut };
+  if (isTooLate) reason += `; ${input.diagnoses[0]!.message}`;
+  if (isOurs) return { verdict: 'incomplete', exitCode: ExitCode.incomplete, reason, whoRanOut: 'generator' };
+  return {
+    verdict: 'fail',
+    exitCode: ExitCode.notHeld,
+    reason: reason + named.words,
+    whoRanOut: named.party,
+  };
+}
+
+/** Metrics that say how fast or how late, and not how many: a slow generator spoils them. */
+const TIMING_METRICS = /^(?:connect|intended|probe)_|^(?:rate|ramp_seconds|retransmits)$/;
+
+/** Judges a run that held what was asked and broke another requirement. */
+function judgeRequirements(input: VerdictInput, broken: readonly RequirementResult[]): Verdict {
+  const words = broken.map(({ requirement, actualText }) => `${requirement} (was ${actualText})`).join(', ');
+  const early =
+    input.abortedFor === null ? '' : `ended early because ${input.abortedFor} could no longer hold: `;
+  const reason = `${early}required and not kept: ${words}`;
+  const { generator, others } = sidesOf(shortfallsOf(input));
+  const isTiming = broken.every(({ metric }) => TIMING_METRICS.test(metric));
+  const isSlow = isTiming && input.generatorLimits.length > 0;
+  const isOurs = isSlow || (sumOf(generator) > 0 && sumOf(generator) >= sumOf(others));
+  if (isOurs) {
+    const why = isSlow ? `; generator limited: ${limitsPhrase(input.generatorLimits)}` : '';
+    return {
+      verdict: 'incomplete',
+      exitCode: ExitCode.incomplete,
+      reason: reason + why,
+      whoRanOut: 'generator',
+    };
+  }
+  const named = namedParty(input, others.length > 0 ? partyOf(others) : 'unknown');
+  return { verdict: 'fail', exitCode: ExitCode.notHeld, reason, whoRanOut: named.party };
 }
 
 function judgeInterrupted(input: VerdictInput, signal: 'SIGINT' | 'SIGTERM'): Verdict {
@@ -221,8 +275,8 @@ function judgeInterrupted(input: VerdictInput, signal: 'SIGINT' | 'SIGTERM'): Ve
 }
 
 /**
- * Judges a run. In this order: refused (exit 3), interrupted (130 or 143), held as asked (0; but incomplete, 4, when
- * the kernel counted otherwise), and else the larger cause: the generator (incomplete, 4) or target and path (fail, 1).
+ * Judges a run. In this order: refused (exit 3), interrupted (130 or 143), every requirement kept (0; but incomplete, 4,
+ * when the kernel counted otherwise), and else the larger cause: the generator (incomplete, 4) or target and path (fail, 1).
  * @param input final numbers
  * @returns the verdict with its exit code and one sentence
  */
@@ -235,15 +289,36 @@ export function judgeRun(input: VerdictInput): Verdict {
     return { verdict: 'refused', exitCode: ExitCode.refused, reason, whoRanOut: 'generator' };
   }
   if (input.interrupted !== null) return judgeInterrupted(input, input.interrupted);
-  if (input.held < input.connections) return judgeShortfall(input);
-  const asked = formatCount(input.connections);
+  const broken = input.requirements.filter(({ passed }) => !passed);
+  const isShort = broken.some(({ metric }) => metric === 'held');
+  // A run that was ended early for something else never had the time to hold.
+  const cause = input.abortedFor === null ? null : broken.find((one) => one.requirement === input.abortedFor);
+  if (cause !== undefined && cause !== null && cause.metric !== 'held')
+    return judgeRequirements(input, [cause]);
+  if (isShort) return judgeShortfall(input);
+  if (broken.length > 0) return judgeRequirements(input, broken);
+  return judgeKept(input);
+}
+
+/** Judges a run that kept every requirement. */
+function judgeKept(input: VerdictInput): Verdict {
+  const held = `${formatCount(input.held)} of ${formatCount(input.connections)} held`;
   if (input.kernelMismatch) {
     return {
       verdict: 'incomplete',
       exitCode: ExitCode.incomplete,
-      reason: `${asked} of ${asked} held by our own books, but the kernel counted otherwise`,
+      reason: `${held} by our own books, but the kernel counted otherwise`,
       whoRanOut: 'generator',
     };
   }
-  return { verdict: 'pass', exitCode: ExitCode.held, reason: `${asked} of ${asked} held`, whoRanOut: null };
+  const required = input.requirements
+    .filter(({ isDefault }) => !isDefault)
+    .map(({ requirement }) => requirement);
+  const asRequired =
+    required.length > 0 && input.held < input.connections ? `, as required (${required.join(', ')})` : '';
+  const limited =
+    input.generatorLimits.length > 0
+      ? `; generator limited: ${limitsPhrase(input.generatorLimits)}, so latencies are not the target's`
+      : '';
+  return { verdict: 'pass', exitCode: ExitCode.held, reason: held + asRequired + limited, whoRanOut: null };
 }

@@ -25,6 +25,10 @@ export const SlotFlag = {
   verified: 1,
   /** a probe was sent and is not answered yet */
   probing: 2,
+  /** it stands in for a connection that was lost */
+  reopening: 4,
+  /** the descriptor belongs to the protocol, which closes it */
+  handedOver: 8,
 } as const;
 
 const SLOT_BITS = 24;

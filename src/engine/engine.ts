@@ -9,19 +9,24 @@
  */
 import assert from 'node:assert/strict';
 import type { Clock } from '../core/clock.ts';
-import type { ProtocolName } from '../core/endpoint.ts';
+import { LatencyRecorder, latencySummary } from '../core/histogram.ts';
+import type { Loss } from '../core/loss.ts';
 import { DropReason, FailReason } from '../core/outcome.ts';
 import { connectsAllowed, intendedAtMs } from '../core/pacer.ts';
 import type { HolderSpec } from '../core/run-spec.ts';
 import type { Stats } from '../core/stats.ts';
+import { TroubleTally } from '../core/trouble.ts';
 import { ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
 import { Dial, Dialer } from './dialer.ts';
 import { dropReasonOf, failReasonOf } from './errno-reason.ts';
 import * as libc from './libc.ts';
+import { LossBook, type LossCircumstances } from './loss-book.ts';
 import { Poller } from './poller.ts';
-import { EchoProtocol } from './protocols/echo.ts';
+import { makeProtocol } from './protocols/make.ts';
 import type { Protocol, ProtocolHost } from './protocols/protocol.ts';
-import { tcpProtocol } from './protocols/tcp.ts';
+import { TlsLayer } from './protocols/tls-layer.ts';
+import { WhoamiProtocol } from './protocols/whoami.ts';
+import { SeenTally } from './seen-tally.ts';
 import { Tally } from './tally.ts';
 import { TimerWheel } from './timer-wheel.ts';
 import { TupleSupply } from './tuple-supply.ts';
@@ -44,6 +49,10 @@ const SLEEP_MS_MAX = 1_000;
 const RETRANSMIT_POSSIBLE_MS = 900;
 /** `tcpi_total_retrans` in struct tcp_info (linux/tcp.h). */
 const TOTAL_RETRANS_OFFSET = 100;
+/** `tcpi_unacked` in struct tcp_info: segments that the far kernel has not acknowledged. */
+const UNACKED_OFFSET = 24;
+/** A connection that could not be opened again is tried once more after so long. */
+const REOPEN_AGAIN_MS = 1_000;
 /** First probes are spread over at most this, so that a connection is proven soon. */
 const FIRST_PROBE_WITHIN_MS = 1_000;
 
@@ -73,6 +82,13 @@ export class Engine implements ProtocolHost {
   readonly #dialer: Dialer;
   readonly #protocol: Protocol;
   readonly #tally: Tally;
+  readonly #losses: LossBook;
+  readonly #how: LossCircumstances = { ageMs: 0, isProbing: false, isAcked: false };
+  readonly #loopLagUs = new LatencyRecorder();
+  readonly #scheduleLagUs = new LatencyRecorder();
+  /** only where the target says whom it sees */
+  #seen: SeenTally | null = null;
+  readonly #troubles = new TroubleTally();
   readonly #buffer = new Uint8Array(RECEIVE_BUFFER_BYTES);
   readonly #info = new Uint8Array(256);
   readonly #infoView = new DataView(this.#info.buffer);
@@ -87,8 +103,13 @@ export class Engine implements ProtocolHost {
   #remaining: number;
   /** connects that the pacer has let through */
   #paced = 0;
+  /** of these, connections that stand in for lost ones; they come after all others */
+  #reopenDue = 0;
+  /** those that wait until `#reopenAtMs` */
+  #reopenLater = 0;
+  #reopenAtMs = 0;
   #isGivingUp = false;
-  #isPaused = false;
+  #openUntilMs = Number.POSITIVE_INFINITY;
   #settled = false;
   #closeCursor = 0;
   #onClosed: (() => void) | null = null;
@@ -115,18 +136,27 @@ export class Engine implements ProtocolHost {
     this.#dialer = new Dialer(spec, this.#supply);
     assert(spec.sliceTo <= this.#dialer.map.size, 'the slice lies inside the tuple space');
     this.#tally = new Tally(spec);
-    this.#protocol = this.#protocolOf(spec.protocol, salt);
+    this.#losses = new LossBook(spec, this.#dialer.map);
+    this.#protocol = spec.protocol === 'whoami' ? this.#whoamiProtocol() : this.#protocolOf(salt);
     this.#probeEveryMs = this.#protocol.canProbe ? (spec.probeEveryMs ?? 0) : 0;
     libc.reserveDescriptors(spec.connections + OWN_DESCRIPTORS_MAX);
   }
 
-  #protocolOf(name: ProtocolName, salt: number): Protocol {
-    switch (name) {
-      case 'tcp':
-        return tcpProtocol;
-      case 'echo':
-        return new EchoProtocol(this, salt);
-    }
+  #protocolOf(salt: number): Protocol {
+    const { map } = this.#dialer;
+    const { tuple } = this.#table;
+    return makeProtocol(this, this.#spec, (slot) => map.endpointIndexAt(tuple[slot]!), salt);
+  }
+
+  #whoamiProtocol(): Protocol {
+    const { map } = this.#dialer;
+    const { tuple } = this.#table;
+    this.#seen = new SeenTally(this.#spec);
+    return new WhoamiProtocol(this, this.#seen, {
+      sourceIndex: (slot) => map.addressIndexAt(tuple[slot]!),
+      port: (slot) => map.portAt(tuple[slot]!),
+      endpointIndex: (slot) => map.endpointIndexAt(tuple[slot]!),
+    });
   }
 
   /** Begins to connect. Once. */
@@ -142,14 +172,35 @@ export class Engine implements ProtocolHost {
     this.#tally.markHold();
   }
 
-  /** Opens nothing until `resume`; connects in flight go on, and what is open stays open. */
-  pause(): void {
-    this.#isPaused = true;
+  /**
+   * Opens nothing from a moment on, until a later one is given; connects in flight go on, and what is open stays open.
+   * The time between is lost to the pacer: it catches up no faster than the pending cap allows.
+   * @param atMs on the engine's clock
+   */
+  openUntil(atMs: number): void {
+    const wasOver = this.#isLeaseOver();
+    this.#openUntilMs = atMs;
+    if (wasOver) this.#interrupt();
   }
 
-  /** Opens again. The time of the pause is lost to the pacer: it catches up no faster than the pending cap allows. */
-  resume(): void {
-    this.#isPaused = false;
+  /** Asks the clock itself: a process that was stopped wakes up with an old idea of now. */
+  #isLeaseOver(): boolean {
+    return this.#openUntilMs !== Number.POSITIVE_INFINITY && this.#clock.monotonicMs() >= this.#openUntilMs;
+  }
+
+  /**
+   * Drops every connection whose source address is no longer on this host. The kernel would not notice: both ends stay
+   * ESTABLISHED and can say nothing to each other.
+   */
+  loseSources(addresses: readonly string[]): void {
+    const lost = new Set(addresses);
+    const { map } = this.#dialer;
+    for (let slot = 0; slot < this.#table.capacity; slot++) {
+      if (this.#table.state[slot] === SlotState.free) continue;
+      const source = map.addressIndexAt(this.#table.tuple[slot]!);
+      if (lost.has(this.#spec.addresses[source]!))
+        this.lost(slot, FailReason.sourceLost, DropReason.aliasLost);
+    }
     this.#interrupt();
   }
 
@@ -179,7 +230,28 @@ export class Engine implements ProtocolHost {
 
   /** A snapshot of the books. */
   stats(): Stats {
-    return this.#tally.stats();
+    const stats = this.#tally.stats(this.#losses);
+    return {
+      ...stats,
+      ...(this.#seen === null ? {} : { seen: this.#seen.counts() }),
+      ...(this.#troubles.isEmpty ? {} : { troubles: this.#troubles.counts() }),
+      ...(this.#protocol instanceof TlsLayer ? { tls: this.#protocol.counts() } : {}),
+    };
+  }
+
+  /** Details of losses that nobody has taken yet, the oldest first. */
+  takeLosses(max: number): Loss[] {
+    return this.#losses.take(max);
+  }
+
+  /** 99 % of the turns in which something happened were no later than this, milliseconds. */
+  get loopLagMsP99(): number {
+    return (latencySummary(this.#loopLagUs.sparse()).p99 ?? 0) / 1_000;
+  }
+
+  /** 99 % of the connects were called no later than this after their intended time, milliseconds. */
+  get scheduleLagMsP99(): number {
+    return (latencySummary(this.#scheduleLagUs.sparse()).p99 ?? 0) / 1_000;
   }
 
   /** Whether nothing is left to open and nothing is in flight. */
@@ -237,13 +309,14 @@ export class Engine implements ProtocolHost {
 
   #turn(count: number): void {
     const nowMs = this.#readClock();
-    this.#noteLag(nowMs);
+    this.#noteLag(nowMs, count > 0);
     this.#nowMs = nowMs;
     for (let index = 0; index < count; index++) {
       this.#onEvent(this.#poller.slotAt(index), this.#poller.eventsAt(index));
     }
     this.#fireTimers();
     if (this.#isGivingUp) this.#giveUp();
+    if (this.#reopenLater > 0 && nowMs >= this.#reopenAtMs) this.#reopenAgain();
     this.#dialBatch();
     this.#checkSettled();
     if (this.#phase === 'closing') this.#closeBatch();
@@ -251,11 +324,12 @@ export class Engine implements ProtocolHost {
   }
 
   /** A turn and what its wait lasted beyond the sleep that it asked for. */
-  #noteLag(nowMs: number): void {
+  #noteLag(nowMs: number, isBusy: boolean): void {
     if (this.#turnEndedAtMs > 0) {
       const overslept = Math.max(0, nowMs - this.#turnEndedAtMs - this.#sleepMs);
       const lagMs = this.#turnEndedAtMs - this.#turnBeganAtMs + overslept;
       if (lagMs > this.#loopLagMsMax) this.#loopLagMsMax = lagMs;
+      if (isBusy) this.#loopLagUs.record(lagMs * 1_000);
     }
     this.#turnBeganAtMs = nowMs;
   }
@@ -273,7 +347,8 @@ export class Engine implements ProtocolHost {
     this.#sleepMs = wasBusy || this.#phase === 'closing' ? 0 : this.#idleMs();
     const isOpening = this.#remaining > 0 || this.#tally.pending > 0;
     if (isOpening && this.#sleepMs > SHORT_SLEEP_MS) this.#sleepMs = SHORT_SLEEP_MS;
-    if (this.#sleepMs <= SHORT_SLEEP_MS) {
+    // Node's own sockets wait while this thread does, so with them it must not.
+    if (this.#sleepMs <= (this.#protocol.runsInNode === true ? 0 : SHORT_SLEEP_MS)) {
       setImmediate(this.#poll);
       return;
     }
@@ -285,7 +360,8 @@ export class Engine implements ProtocolHost {
   #idleMs(): number {
     const nowMs = this.#turnEndedAtMs;
     let untilMs = Math.floor(this.#nowMs) + this.#wheel.ticksUntilDue(SLEEP_MS_MAX) - nowMs;
-    if (this.#remaining > 0 && !this.#isPaused && this.#tally.pending < this.#spec.pendingMax) {
+    if (this.#reopenLater > 0) untilMs = Math.min(untilMs, this.#reopenAtMs - nowMs);
+    if (this.#remaining > 0 && !this.#isLeaseOver() && this.#tally.pending < this.#spec.pendingMax) {
       const rate = this.#spec.ratePerSec;
       const nextAtMs = rate === null || rate === 0 ? 0 : (this.#paced * 1_000) / rate;
       if (rate !== 0) untilMs = Math.min(untilMs, nextAtMs - nowMs);
@@ -296,7 +372,7 @@ export class Engine implements ProtocolHost {
   // ---- opening ----
 
   #dialBatch(): void {
-    if (this.#remaining === 0 || this.#isPaused) return;
+    if (this.#remaining === 0 || this.#isLeaseOver()) return;
     const { ratePerSec, pendingMax } = this.#spec;
     const allowed = connectsAllowed(this.#nowMs, ratePerSec);
     for (let tries = 0; tries < DIALS_PER_TURN_MAX; tries++) {
@@ -319,6 +395,11 @@ export class Engine implements ProtocolHost {
     const intendedMs = intendedAtMs(this.#paced, this.#spec.ratePerSec, calledAtMs);
     this.#table.intendedAtMs[slot] = intendedMs;
     this.#table.calledLateMs[slot] = calledAtMs - intendedMs;
+    this.#scheduleLagUs.record((calledAtMs - intendedMs) * 1_000);
+    if (this.#reopenDue === this.#remaining) {
+      this.#reopenDue--;
+      this.#table.flags[slot]! |= SlotFlag.reopening;
+    }
     this.#remaining--;
     this.#paced++;
     tally.attempted++;
@@ -359,6 +440,11 @@ export class Engine implements ProtocolHost {
   #failUnopened(reason: FailReason, count: number): void {
     this.#remaining -= count;
     this.#paced += count;
+    if (this.#reopenDue > this.#remaining) {
+      this.#reopenDue = this.#remaining;
+      this.#notReopened(count);
+      return;
+    }
     this.#tally.attempted += count;
     this.#tally.failed(reason, count);
   }
@@ -371,17 +457,41 @@ export class Engine implements ProtocolHost {
 
   #giveUp(): void {
     this.#isGivingUp = false;
-    this.#tally.unattempted += this.#remaining;
+    this.#tally.unattempted += this.#remaining - this.#reopenDue;
     this.#remaining = 0;
+    this.#reopenDue = 0;
+    this.#reopenLater = 0;
     for (let slot = 0; this.#tally.pending > 0 && slot < this.#table.capacity; slot++) {
       const state = this.#table.state[slot];
       if (state !== SlotState.connecting && state !== SlotState.handshaking) continue;
       this.#tally.pending--;
       this.#tally.attempted--;
-      this.#tally.unattempted++;
+      if ((this.#table.flags[slot]! & SlotFlag.reopening) === 0) this.#tally.unattempted++;
       this.#readRetransmits(slot);
       this.#release(slot);
     }
+  }
+
+  // ---- opening again (`--on-drop reopen`) ----
+
+  /** A loss is made good at the run's rate; what the pacer has saved up since the ramp is not spent on it. */
+  #reopen(): void {
+    if (this.#remaining === 0) {
+      const allowed = connectsAllowed(this.#nowMs, this.#spec.ratePerSec);
+      if (Number.isFinite(allowed)) this.#paced = Math.max(this.#paced, allowed - 1);
+    }
+    this.#remaining++;
+    this.#reopenDue++;
+  }
+
+  #notReopened(count: number): void {
+    this.#tally.reopenFailed += count;
+    if (this.#reopenLater === 0) this.#reopenAtMs = this.#nowMs + REOPEN_AGAIN_MS;
+    this.#reopenLater += count;
+  }
+
+  #reopenAgain(): void {
+    for (; this.#reopenLater > 0; this.#reopenLater--) this.#reopen();
   }
 
   // ---- what happens to a connection ----
@@ -402,7 +512,8 @@ export class Engine implements ProtocolHost {
     } else if ((events & libc.EPOLLOUT) !== 0) {
       this.#protocol.onWritable(slot);
     }
-    if ((events & READABLE) !== 0 && this.#table.slotOf(token) === slot) this.#receive(slot, token, events);
+    const isOurs = this.#table.slotOf(token) === slot && !this.#isHandedOver(slot);
+    if ((events & READABLE) !== 0 && isOurs) this.#receive(slot, token, events);
   }
 
   #connected(slot: number): void {
@@ -475,6 +586,7 @@ export class Engine implements ProtocolHost {
 
   #probeTimer(slot: number): void {
     if ((this.#table.flags[slot]! & SlotFlag.probing) !== 0) {
+      this.#how.isAcked = this.#isAcknowledged(slot);
       this.lost(slot, FailReason.other, DropReason.probeTimeout);
       return;
     }
@@ -485,6 +597,12 @@ export class Engine implements ProtocolHost {
     // The timeout runs from the real sending: our own lateness must not use up the target's time.
     this.#wheel.set(slot, Math.ceil(this.#nowMs + this.#spec.probeTimeoutMs));
     this.#protocol.onProbeDue(slot, sequence);
+  }
+
+  /** Whether the far kernel has all that we sent: then it is there, and its application is silent. */
+  #isAcknowledged(slot: number): boolean {
+    if (libc.tcpInfo(this.#table.fd[slot]!, this.#info) < UNACKED_OFFSET + 4) return false;
+    return this.#infoView.getUint32(UNACKED_OFFSET, true) === 0;
   }
 
   /**
@@ -534,7 +652,8 @@ export class Engine implements ProtocolHost {
     this.#table.openedAtMs[slot] = this.#nowMs;
     const { map } = this.#dialer;
     const tuple = this.#table.tuple[slot]!;
-    this.#tally.opened(map.addressIndexAt(tuple), map.endpointIndexAt(tuple), this.#nowMs);
+    const isReopened = (this.#table.flags[slot]! & SlotFlag.reopening) !== 0;
+    this.#tally.opened(map.addressIndexAt(tuple), map.endpointIndexAt(tuple), this.#nowMs, isReopened);
     if (this.#probeEveryMs > 0) this.#scheduleFirstProbe(slot);
     else this.#wheel.cancel(slot);
   }
@@ -554,7 +673,8 @@ export class Engine implements ProtocolHost {
     this.#scheduleNextProbe(slot);
   }
 
-  lost(slot: number, fail: FailReason, drop: DropReason): void {
+  lost(slot: number, fail: FailReason, drop: DropReason, detail?: string): void {
+    if (detail !== undefined) this.#troubles.add(detail);
     const tuple = this.#table.tuple[slot]!;
     if (this.#table.state[slot] === SlotState.open) {
       const { map } = this.#dialer;
@@ -564,12 +684,49 @@ export class Engine implements ProtocolHost {
         map.endpointIndexAt(tuple),
         this.#isVerified(slot),
       );
+      this.#noteLoss(slot, tuple, drop);
     } else {
       this.#tally.pending--;
-      this.#tally.failed(fail, 1);
       this.#supply.freed(tuple);
+      if ((this.#table.flags[slot]! & SlotFlag.reopening) === 0) this.#tally.failed(fail, 1);
+      else {
+        this.#tally.attempted--;
+        this.#notReopened(1);
+      }
     }
     this.#release(slot);
+  }
+
+  handOver(slot: number): number {
+    const fd = this.#table.fd[slot]!;
+    this.#table.flags[slot]! |= SlotFlag.handedOver;
+    this.#poller.remove(fd);
+    return fd;
+  }
+
+  awake(): number {
+    this.#nowMs = this.#readClock();
+    if (this.#isWaitingAsync) this.#poller.wake();
+    return this.#nowMs;
+  }
+
+  transferred(bytesIn: number, bytesOut: number): void {
+    this.#tally.bytesIn += bytesIn;
+    this.#tally.bytesOut += bytesOut;
+  }
+
+  #isHandedOver(slot: number): boolean {
+    return (this.#table.flags[slot]! & SlotFlag.handedOver) !== 0;
+  }
+
+  #noteLoss(slot: number, tuple: number, drop: DropReason): void {
+    this.#how.ageMs = Math.max(0, this.#nowMs - this.#table.openedAtMs[slot]!);
+    this.#how.isProbing = (this.#table.flags[slot]! & SlotFlag.probing) !== 0;
+    this.#losses.add(drop, tuple, this.#nowMs, this.#how);
+    this.#how.isAcked = false;
+    if (this.#spec.onDrop !== 'reopen' || !this.#tally.isHolding || this.#phase !== 'running') return;
+    this.#supply.freed(tuple);
+    this.#reopen();
   }
 
   #isVerified(slot: number): boolean {
@@ -581,7 +738,7 @@ export class Engine implements ProtocolHost {
     this.#protocol.onForgotten(slot);
     this.#wheel.cancel(slot);
     // The kernel takes a closed descriptor out of epoll by itself: nothing else refers to the file (epoll(7)).
-    libc.close(this.#table.fd[slot]!);
+    if (!this.#isHandedOver(slot)) libc.close(this.#table.fd[slot]!);
     this.#table.free(slot);
   }
 

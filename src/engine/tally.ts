@@ -10,6 +10,7 @@ import { LatencyRecorder } from '../core/histogram.ts';
 import type { Counts, DropReason, FailReason, SkipReason } from '../core/outcome.ts';
 import type { HolderSpec } from '../core/run-spec.ts';
 import type { Stats } from '../core/stats.ts';
+import type { LossBook } from './loss-book.ts';
 
 /** Plain numbers for the hot loop; `stats` makes records of them. */
 export class Tally {
@@ -26,6 +27,9 @@ export class Tally {
   bytesOut = 0;
   probesSent = 0;
   probesAnswered = 0;
+  reopened = 0;
+  /** tries to open a lost connection again that failed; neither attempted nor failed */
+  reopenFailed = 0;
   firstConnectAtMs = -1;
   lastEstablishedAtMs = -1;
   readonly connectUs = new LatencyRecorder();
@@ -57,12 +61,17 @@ export class Tally {
     this.#verifiedMin = this.verified;
   }
 
-  /** A pending connect became an open connection. */
-  opened(source: number, endpoint: number, atMs: number): void {
+  get isHolding(): boolean {
+    return this.#isHolding;
+  }
+
+  /** A pending connect became an open connection. One that was opened again does not make the ramp longer. */
+  opened(source: number, endpoint: number, atMs: number, isReopened: boolean): void {
     this.pending--;
     this.established++;
     this.open++;
-    this.lastEstablishedAtMs = atMs;
+    if (isReopened) this.reopened++;
+    else this.lastEstablishedAtMs = atMs;
     this.#openBySource[source]!++;
     this.#openByEndpoint[endpoint]!++;
   }
@@ -104,7 +113,7 @@ export class Tally {
   }
 
   /** A snapshot that later changes do not touch. */
-  stats(): Stats {
+  stats(losses: LossBook): Stats {
     return {
       attempted: this.attempted,
       established: this.established,
@@ -118,6 +127,14 @@ export class Tally {
       failed: { ...this.#failed },
       dropped: { ...this.#dropped },
       localSkips: { ...this.#localSkips },
+      droppedBy: losses.counts(),
+      lossDetailsCut: losses.cut,
+      youngDrops: losses.youngDrops,
+      resetsOnProbe: losses.resetsOnProbe,
+      probeTimeoutsAcked: losses.probeTimeoutsAcked,
+      dropBurstMax: losses.burstMax,
+      reopened: this.reopened,
+      reopenFailed: this.reopenFailed,
       synRetransmits: this.synRetransmits,
       retransmittedConnects: this.retransmittedConnects,
       bytesIn: this.bytesIn,

@@ -86,7 +86,7 @@ export class AliasRecords {
   write(aliases: readonly Alias[]): boolean {
     if (aliases.length === 0) return this.erase(this.#myPath);
     try {
-      mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
+      this.#makeFolder();
       const temporary = `${this.#myPath}.new`;
       writeFileSync(temporary, JSON.stringify({ version: RECORD_VERSION, ...this.#me, aliases }), {
         mode: 0o644,
@@ -95,6 +95,14 @@ export class AliasRecords {
       return true;
     } catch {
       return false;
+    }
+  }
+
+  #makeFolder(): void {
+    try {
+      mkdirSync(this.#folder, { mode: 0o755 });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     }
   }
 

@@ -6,8 +6,8 @@ import pLimit from 'p-limit';
 import type { Alias } from '../core/alias.ts';
 import type { RunCommand } from './command.ts';
 
-/** `arping` waits a second for each address; 128 addresses take two seconds. */
-const CHECKS_AT_ONCE = 64;
+/** `arping` waits a second for an answer: all are asked at once. */
+const CHECKS_AT_ONCE = 128;
 const ADDRESSES_MAX = 128;
 const ARPING_TIMEOUT_MS = 3_000;
 

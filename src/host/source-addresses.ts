@@ -27,6 +27,8 @@ export type SourceFacts = Pick<
 export interface ChosenSources {
   /** canonical addresses in order of preference, each once; empty when the host has none that can reach an endpoint */
   readonly addresses: readonly string[];
+  /** addresses that the user named and the host lacks; empty unless they may be added (`--alias-dev`) */
+  readonly missing: readonly string[];
   /** one line each, for a person */
   readonly notes: readonly string[];
 }
@@ -54,7 +56,8 @@ export async function chooseSources(
   facts: SourceFacts,
   wanted: number,
 ): Promise<ChosenSources> {
-  const explicit = spec.addresses.length > 0;
+  // Networks that are to be sources stand in for addresses: then nothing is chosen by itself.
+  const explicit = spec.addresses.length > 0 || spec.prefixes.length > 0;
   const addresses = explicit
     ? expandAddresses(spec.addresses)
     : ([4, 6] as const).flatMap((family) =>
@@ -65,12 +68,13 @@ export async function chooseSources(
           wanted,
         ),
       );
-  if (explicit) {
-    checkFit(addresses, endpoints, facts);
-    const missing = await findMissing(addresses, facts);
-    if (missing.length > 0) throw notOurs(missing, endpoints, facts);
-  }
-  return { addresses, notes: unreachableNotes(addresses, endpoints) };
+  const notes = spec.prefixes.length > 0 ? [] : unreachableNotes(addresses, endpoints);
+  if (!explicit) return { addresses, missing: [], notes };
+  checkFit(addresses, endpoints, facts);
+  const missing = await findMissing(addresses, facts);
+  if (missing.length > 0 && spec.aliasDevice === null) throw notOurs(missing, endpoints, facts);
+  const lacking = new Set(missing);
+  return { addresses: addresses.filter((address) => !lacking.has(address)), missing, notes };
 }
 
 /** The addresses that this host cannot bind to, in the order given. */
@@ -233,7 +237,7 @@ function notOurs(missing: readonly string[], endpoints: readonly Endpoint[], fac
     ErrorCode.notOurAddress,
     ExitCode.refused,
     `this host does not have the source address${missing.length === 1 ? '' : 'es'} ${shown}${more}`,
-    addAddressesCommand(missing.slice(0, NAMES_MAX), device),
+    `let the run add what is missing: --alias-dev auto; or by hand: ${addAddressesCommand(missing.slice(0, NAMES_MAX), device)}`,
   );
 }
 

@@ -3,9 +3,11 @@
  * Must never open a connection or gather a fact (host/).
  */
 import type { Finding } from '../core/finding.ts';
+import type { PathPlan } from '../core/path-plan.ts';
 import { formatCount } from '../core/units.ts';
 import { findingLines } from './findings.ts';
 import { bulleted, labelled, labelledPieces, noPaint, type Paint } from './layout.ts';
+import { pathPlanLines } from './path.ts';
 
 /** `plan --json` prints exactly this. */
 export interface Plan {
@@ -13,7 +15,7 @@ export interface Plan {
   readonly toolVersion: string;
   /** whether the run would start */
   readonly wouldStart: boolean;
-  /** 0 when it would start, 3 when it would be refused */
+  /** 0 when it would start, 3 when it would be refused, 1 when the path would not let all through */
   readonly exitCode: number;
   readonly connections: number;
   readonly target: readonly string[];
@@ -29,6 +31,8 @@ export interface Plan {
   /** what bounds the capacity */
   readonly boundBy: string;
   readonly holders: number;
+  /** the hops of --via; null without one */
+  readonly path: PathPlan | null;
   readonly findings: readonly Finding[];
   readonly notes: readonly string[];
 }
@@ -57,6 +61,7 @@ export function renderPlan(plan: Plan, paint: Paint = noPaint): string {
     ...labelled('tuples', arithmetic(plan)),
     ...labelledPieces('capacity', [`${formatCount(plan.capacity)} connections`, `bound by ${plan.boundBy}`]),
     ...labelled('holders', formatCount(plan.holders)),
+    ...(plan.path === null ? [] : ['', 'path', ...pathPlanLines(plan.path, plan.connections)]),
     '',
     'checks',
     ...plan.findings.flatMap(findingLines),

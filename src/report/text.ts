@@ -2,6 +2,7 @@
  * Owns the report as text for a person: the verdict line first, then what it rests on. At most 80 columns.
  * Must never decide or compute a verdict (core/verdict.ts) or write to a stream (cli/).
  */
+import { limitsPhrase } from '../core/generator-health.ts';
 import { type Counts, totalOf } from '../core/outcome.ts';
 import type { AgentReport, Latency, RunReport } from '../core/report.ts';
 import { formatBytes, formatCount, formatMs } from '../core/units.ts';
@@ -17,6 +18,7 @@ import {
   table,
   wrapText,
 } from './layout.ts';
+import { seenLines } from './path.ts';
 
 /** Sources or endpoints up to this number are listed one by one; above it only their spread is told. */
 const LIST_MAX = 8;
@@ -61,6 +63,12 @@ function reasonLines(report: RunReport): string[] {
   const reason = report.reason.startsWith(repeated) ? report.reason.slice(repeated.length) : report.reason;
   const lines = wrapText(reason, TEXT_WIDTH);
   if (report.whoRanOut !== null) lines.push(`who ran out: ${report.whoRanOut}`);
+  for (const { party, message, next } of report.diagnoses) {
+    lines.push(
+      ...bulleted(`${party}:`, message),
+      ...wrapText(`next: ${next}`, TEXT_WIDTH - 6).map((line) => `      ${line}`),
+    );
+  }
   return lines;
 }
 
@@ -68,16 +76,72 @@ function reasonLines(report: RunReport): string[] {
 function measuredLines(report: RunReport): string[] {
   const agents = agentTable(report.agents);
   return [
+    ...requirementLines(report),
     '',
     ...connectionLines(report),
+    ...proofLines(report),
+    ...targetLines(report),
     ...latencyLines(report),
     ...rampLines(report),
     ...spreadLines('by source', report.bySource),
     ...spreadLines('by endpoint', report.byEndpoint),
+    ...(report.seen === null ? [] : seenLines(report.seen)),
     ...kernelLines(report),
     ...generatorLines(report),
     ...(agents.length === 0 ? [] : ['', ...agents]),
   ];
+}
+
+/** Requirements that somebody typed, with tick or cross. */
+function requirementLines(report: RunReport): string[] {
+  const typed = report.requirements.filter(({ isDefault }) => !isDefault);
+  if (typed.length === 0) return [];
+  const lines = typed.flatMap(({ requirement, passed, actualText }) =>
+    bulleted(passed ? '✓' : '✗', `${requirement}  (${actualText})`),
+  );
+  return ['', 'required', ...lines];
+}
+
+const PROOF_WORDS = {
+  probes: 'each connection answered a probe again and again, or was dropped',
+  'since-ramp': 'not proven since the ramp: each connection was answered once; --probe-every asks again',
+  'kernel-only':
+    'not proven since the ramp: the connections stay silent, and only kernels have answered (see Proof in the manual)',
+} as const;
+
+function proofLines(report: RunReport): string[] {
+  if (report.hold.seconds === 0) return [];
+  return labelled('proof', PROOF_WORDS[report.hold.proof]);
+}
+
+/** Rows of the table that puts our view and the target's side by side. */
+const SIDE_BY_SIDE_ROWS_MAX = 8;
+
+/** Connected, verified and seen by the target, over time. */
+function targetLines(report: RunReport): string[] {
+  const { target, timeline } = report;
+  if (target === null) return [];
+  const lines = labelledPieces('target says', [
+    `holds ${formatCount(target.openNow)} now`,
+    `${formatCount(target.openMax)} at most`,
+    `from ${formatCount(target.sourceAddresses)} source addresses`,
+    `accepted ${formatCount(target.acceptedTotal)}`,
+    ...(target.descriptorsFull > 0
+      ? [`${formatCount(target.descriptorsFull)} times out of descriptors`]
+      : []),
+    ...(target.unanswered > 0 ? [`${formatCount(target.unanswered)} times no answer`] : []),
+  ]);
+  const points = timeline.filter(({ phase }) => phase === 'ramping' || phase === 'holding');
+  const step = Math.max(1, Math.ceil(points.length / SIDE_BY_SIDE_ROWS_MAX));
+  const shown = points.filter((_, index) => index % step === 0 || index === points.length - 1);
+  if (shown.length < 2) return lines;
+  const rows = shown.map(({ atSec, open, verified, seenByTarget }) => [
+    `${atSec.toFixed(0)} s`,
+    formatCount(open),
+    formatCount(verified),
+    seenByTarget === null ? '-' : formatCount(seenByTarget),
+  ]);
+  return [...lines, ...table([['at', 'connected', 'verified', 'seen by target'], ...rows])];
 }
 
 function connectionLines(report: RunReport): string[] {
@@ -90,6 +154,7 @@ function connectionLines(report: RunReport): string[] {
   if (report.asked.probeEveryMs !== null || c.verified > 0)
     pieces.push(`verified ${formatCount(c.verified)}`);
   if (c.unattempted > 0) pieces.push(`not attempted ${formatCount(c.unattempted)}`);
+  if (c.reopened > 0) pieces.push(`reopened ${formatCount(c.reopened)}`);
   return [
     ...labelledPieces('connections', pieces),
     ...countLines('failed', c.failed),
@@ -115,7 +180,13 @@ function latencyLines(report: RunReport): string[] {
   if (lines.length > 0 && differs(report.connectMs, report.connectFromIntendedMs)) {
     lines.push(...percentileLines('  intended', report.connectFromIntendedMs));
   }
-  return [...lines, ...percentileLines('echo', report.echoMs)];
+  lines.push(...percentileLines('echo', report.echoMs));
+  if (lines.length > 0 && !report.latencyTrustworthy) {
+    lines.push(
+      ...labelled('', `not trustworthy: generator limited (${limitsPhrase(report.generator.limits)})`),
+    );
+  }
+  return lines;
 }
 
 function percentileLines(label: string, latency: Latency): string[] {
@@ -147,6 +218,16 @@ function rampLines(report: RunReport): string[] {
     const many = synRetransmits > retransmittedConnects ? ` (${formatCount(synRetransmits)} in all)` : '';
     const text = `${formatCount(retransmittedConnects)} ${connects} needed a SYN retransmit${many}`;
     lines.push(...labelled('  SYN', text));
+    const ladder = report.kernel.hosts[0]?.synLadderSec ?? [];
+    if (ladder.length > 0) {
+      const steps = ladder.map((step) => `${step}`).join(', ');
+      lines.push(
+        ...labelled(
+          '',
+          `this kernel sends a SYN again after ${steps} s: so are the steps in connect latency`,
+        ),
+      );
+    }
   }
   return lines;
 }
@@ -170,6 +251,7 @@ function spreadLines(label: string, counts: Readonly<Record<string, number>>): s
 function kernelLines(report: RunReport): string[] {
   const { counts } = report.kernel;
   if (counts.length === 0) return [];
+  const counted = counterPieces(report.kernel.counters);
   const methods = { ss: 'ss', 'proc-net-tcp': '/proc/net/tcp', none: 'no way to ask' };
   const lines: string[] = [];
   for (const when of ['ramp-end', 'hold-end'] as const) {
@@ -193,7 +275,24 @@ function kernelLines(report: RunReport): string[] {
       ]),
     );
   }
+  if (counted.length > 0) lines.push(...labelledPieces('', counted));
   return lines;
+}
+
+const COUNTERS_SHOWN = [
+  ['RetransSegs', 'retransmits'],
+  ['TCPSynRetrans', 'SYN retransmits'],
+  ['ListenOverflows', 'accept queue overflows'],
+  ['TCPAbortOnMemory', 'aborts for memory'],
+  ['oom_kill', 'processes killed for memory'],
+] as const;
+
+/** What a person should know of the kernel's counters: they are of the whole host. */
+function counterPieces(counters: RunReport['kernel']['counters']): string[] {
+  return COUNTERS_SHOWN.flatMap(([name, words]) => {
+    const count = counters[name] ?? 0;
+    return count > 0 ? [`${words} ${formatCount(count)}`] : [];
+  });
 }
 
 function generatorLines(report: RunReport): string[] {
@@ -207,7 +306,12 @@ function generatorLines(report: RunReport): string[] {
     pieces.push(`${g.cpuPercentOfOneCoreWhileHolding.toFixed(1)} % of a core while holding`);
   }
   pieces.push(
-    `loop lag up to ${formatMs(g.loopLagMsMax)}`,
+    `loop lag p99 ${formatMs(g.loopLagMsP99)}`,
+    `up to ${formatMs(g.loopLagMsMax)}`,
+    ...(g.scheduleLagMsP99 > 1 ? [`connects late p99 ${formatMs(g.scheduleLagMsP99)}`] : []),
+    ...(g.rampCpuWaitRatioMax > 0.05
+      ? [`waited for a core ${Math.round(g.rampCpuWaitRatioMax * 100)} % of the ramp`]
+      : []),
     `resident up to ${formatBytes(g.residentBytesMax)} each`,
     `spare descriptors ${formatCount(g.descriptorHeadroomMin)}`,
     `tuples used ${(g.tupleFillRatio * 100).toFixed(0)} %`,

@@ -2,7 +2,7 @@
  * Owns `npm run bench:scale`: measures the coordinator with few and with many agents, prints both beside the bounds,
  * and writes them to a file.
  *
- *   npm run bench:scale -- [--few 200] [--many 2000] [--seconds 15] [--conns 1000] [--profile] [scale-result.json]
+ *   npm run bench:scale -- [--few 200] [--many 2000] [--seconds 15] [--conns 1000] [--probing] [--profile] [scale-result.json]
  */
 import { writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
@@ -15,7 +15,7 @@ function line(result: ScaleResult): string {
   const { agents, joinSeconds, coresUsed, cpuMsPerAgentSecond, residentBytesMax, lagMs } = result;
   return [
     `${agents} agents`,
-    `messages of ${(result.messageBytes / 1_000).toFixed(1)} kB`,
+    `messages of ${result.statsBytes} bytes (${result.fullBytes} with histograms)`,
     `joined in ${joinSeconds.toFixed(1)} s (${result.joinRetries} retries)`,
     `${coresUsed.toFixed(3)} cores`,
     `${cpuMsPerAgentSecond.toFixed(3)} ms CPU per agent and second`,
@@ -35,6 +35,7 @@ async function main(): Promise<void> {
       conns: { type: 'string', default: '1000' },
       holders: { type: 'string', default: '2' },
       clients: { type: 'string', default: '3' },
+      probing: { type: 'boolean', default: false },
       profile: { type: 'boolean', default: false },
     },
     allowPositionals: true,
@@ -46,6 +47,7 @@ async function main(): Promise<void> {
     connectionsPerAgent: Number(values.conns),
     holdersPerAgent: Number(values.holders),
     clientProcesses: Number(values.clients),
+    isProbing: values.probing,
     coordinatorNodeArguments: values.profile ? ['--cpu-prof', '--cpu-prof-dir=scale-profile'] : [],
   });
   const results: ScaleResult[] = [];

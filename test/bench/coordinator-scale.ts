@@ -20,6 +20,8 @@ export interface ScaleOptions {
   readonly connectionsPerAgent: number;
   readonly holdersPerAgent: number;
   readonly clientProcesses: number;
+  /** whether connections prove themselves: a histogram changes in every message then */
+  readonly isProbing: boolean;
   /** further arguments of Node for the coordinator, such as `--cpu-prof` */
   readonly coordinatorNodeArguments: readonly string[];
 }
@@ -27,8 +29,9 @@ export interface ScaleOptions {
 export interface ScaleResult {
   readonly agents: number;
   readonly connections: number;
-  /** of one stats message */
-  readonly messageBytes: number;
+  /** of a stats message with every histogram, and of one without */
+  readonly fullBytes: number;
+  readonly statsBytes: number;
   /** from the first agent's start until all have joined, offered and are ready */
   readonly joinSeconds: number;
   readonly joinRetries: number;
@@ -175,7 +178,8 @@ async function measureWith(crew: Crew, options: ScaleOptions): Promise<ScaleResu
   return {
     agents,
     connections,
-    messageBytes: news[0]?.messageBytes ?? 0,
+    fullBytes: news[0]?.fullBytes ?? 0,
+    statsBytes: news[0]?.statsBytes ?? 0,
     joinSeconds,
     joinRetries: news.reduce((sum, each) => sum + each.joinRetries, 0),
     coresUsed: cpuMs / elapsedMs,
@@ -201,6 +205,7 @@ function startClients(crew: Crew, options: ScaleOptions, port: number): Promise<
       to: Math.min(agents, (index + 1) * each),
       capacity: connectionsPerAgent,
       holders: holdersPerAgent,
+      isProbing: options.isProbing,
     };
     const told = newsOf<AgentsNews, AgentsNews>(crew.start('simulated-agents.js', order, []), (news) => news);
     told.catch(() => {});

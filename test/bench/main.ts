@@ -11,6 +11,7 @@ import { measureConnectCost } from './connect-cost.ts';
 import { type Figure, formatFigure } from './figure.ts';
 import { measureFillRate } from './fill-rate.ts';
 import { measureHoldCost } from './hold-cost.ts';
+import { measureProbeCost } from './probe-cost.ts';
 import { Yardstick } from './yardstick.ts';
 
 async function main(): Promise<void> {
@@ -31,6 +32,7 @@ async function main(): Promise<void> {
     add(await measureConnectCost(yardstick, isQuick ? 3 : 5));
     add(await measureFillRate(yardstick));
     add(await measureHoldCost(yardstick, isQuick ? 10_000 : 60_000));
+    add(await measureProbeCost(yardstick, join(process.cwd(), 'test', 'bench')));
   } finally {
     yardstick.remove();
   }

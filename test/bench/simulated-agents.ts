@@ -9,7 +9,8 @@ import { connectChannel } from '../../src/control/client.ts';
 import { type AgentMessage, type CoordinatorMessage, PROTOCOL_VERSION } from '../../src/control/message.ts';
 import { parseToken } from '../../src/control/token.ts';
 import { LatencyRecorder, type SparseHistogram } from '../../src/core/histogram.ts';
-import { emptyStats, newHolderHealth } from '../../src/core/stats.ts';
+import { type StatsNews, statsNews } from '../../src/core/histogram-news.ts';
+import { emptyStats, newHolderHealth, type Stats } from '../../src/core/stats.ts';
 import { systemClock } from '../../src/host/clock.ts';
 import { hostMonotonicMs } from './host-time.ts';
 
@@ -22,6 +23,8 @@ export interface AgentsOrder {
   /** what each agent offers */
   readonly capacity: number;
   readonly holders: number;
+  /** whether connections prove themselves, so that one histogram changes each second */
+  readonly isProbing: boolean;
 }
 
 /** What the parent is told at the end. */
@@ -31,7 +34,8 @@ export interface AgentsNews {
   readonly joinRetries: number;
   /** the coordinator closed a channel before the agent was done, by what it said */
   readonly cutOff: readonly string[];
-  readonly messageBytes: number;
+  readonly fullBytes: number;
+  readonly statsBytes: number;
 }
 
 const STATS_EVERY_MS = 1_000;
@@ -40,6 +44,11 @@ const RETRY_EVERY_MS = 500;
 const JOIN_TRIES_MAX = 120;
 
 type StatsMessage = Extract<AgentMessage, { type: 'stats' }>;
+
+/** Stats as the schema types them; the values are the same. */
+function toWire(stats: Stats | StatsNews): StatsMessage['stats'] {
+  return stats as unknown as StatsMessage['stats'];
+}
 
 /** Latencies as a loopback ramp shows them: most near the median, a long tail. The same for every run. */
 function typicalLatencies(count: number, seed: number): SparseHistogram {
@@ -65,10 +74,14 @@ class SimulatedAgent {
   #quota = 0;
   #isDone = false;
   #timer: NodeJS.Timeout | null = null;
-  #stats: StatsMessage['stats'] | null = null;
+  #stats: Stats = emptyStats();
+  #told: Stats | null = null;
+  #isPrepared = false;
   #holders: StatsMessage['holders'] = [];
   joinRetries = 0;
-  messageBytes = 0;
+  /** of the first stats message after everything is open, and of one in which no histogram has changed */
+  fullBytes = 0;
+  statsBytes = 0;
 
   constructor(order: AgentsOrder, number: number, onEnd: (problem: string | null) => void) {
     this.#order = order;
@@ -149,15 +162,15 @@ class SimulatedAgent {
   /** Everything is open from the first report on: what a report costs does not depend on that. */
   #prepare(): void {
     const quota = this.#quota;
+    this.#isPrepared = true;
     this.#stats = {
       ...emptyStats(),
       attempted: quota,
       established: quota,
       open: quota,
       openMin: quota,
-      connectUs: [...typicalLatencies(quota, this.#number)],
-      connectFromIntendedUs: [...typicalLatencies(quota, this.#number + 1)],
-      probeUs: [],
+      connectUs: typicalLatencies(quota, this.#number),
+      connectFromIntendedUs: typicalLatencies(quota, this.#number + 1),
       openBySource: { [this.#address]: quota },
       openByEndpoint: { '127.0.0.1:9': quota },
     };
@@ -179,34 +192,49 @@ class SimulatedAgent {
   }
 
   #report(): void {
-    const stats = this.#stats;
     if (this.#channel === null) return;
-    this.#say({
+    if (this.#order.isProbing) this.#probe();
+    const stats = this.#stats;
+    const message: AgentMessage = {
       type: 'stats',
       epoch: this.#epoch,
       sentAtMs: systemClock.monotonicMs(),
       quota: this.#quota,
-      stats: { ...(stats ?? (emptyStats() as unknown as StatsMessage['stats'])), rampMs: hostMonotonicMs() },
+      stats: toWire({ ...statsNews(stats, this.#told), rampMs: hostMonotonicMs() }),
       holders: this.#holders,
-      settled: stats !== null,
+      settled: this.#isPrepared,
       kernel: [],
-    });
+    };
+    this.#told = stats;
+    if (this.#isPrepared && this.fullBytes === 0) {
+      this.fullBytes = JSON.stringify(message).length;
+      this.statsBytes = JSON.stringify({ ...message, stats: statsNews(stats, stats) }).length;
+    }
+    this.#say(message);
+  }
+
+  /** As connections that prove themselves do: a tenth of them in each second. */
+  #probe(): void {
+    if (!this.#isPrepared) return;
+    const quota = this.#quota;
+    const probes = this.#stats.probeUs;
+    const [index = 1, count = 0, ...rest] =
+      probes.length === 0 ? typicalLatencies(quota, this.#number + 2) : probes;
+    this.#stats = { ...this.#stats, probeUs: [index, count + Math.ceil(quota / 10), ...rest] };
   }
 
   #stop(): void {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#isDone = true;
-    const stats = this.#stats ?? (emptyStats() as unknown as StatsMessage['stats']);
     const message: AgentMessage = {
       type: 'done',
       epoch: this.#epoch,
-      stats: { ...stats, closed: stats.open },
+      stats: toWire({ ...this.#stats, closed: this.#stats.open }),
       holders: this.#holders,
       kernel: [],
       evidence: null,
       notes: [],
     };
-    this.messageBytes = JSON.stringify(message).length;
     this.#say(message);
   }
 
@@ -245,7 +273,8 @@ async function main(): Promise<void> {
     done: agents.filter((agent) => agent.isDone).length,
     joinRetries: agents.reduce((sum, agent) => sum + agent.joinRetries, 0),
     cutOff,
-    messageBytes: agents[0]?.messageBytes ?? 0,
+    fullBytes: agents[0]?.fullBytes ?? 0,
+    statsBytes: agents[0]?.statsBytes ?? 0,
   };
   process.send?.(news);
   process.disconnect();

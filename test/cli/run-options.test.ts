@@ -65,6 +65,43 @@ describe('the flags of a run', () => {
     await assert.rejects(request('-t 127.0.0.1:7 -c 1 --probe-every 3s'), isUsage(/silent hold .*echo:\/\//));
   });
 
+  it('give each protocol what it needs, and refuse what does not go with it', async () => {
+    const { spec } = await request(
+      '-t wss://chat.example/room -c 1 --ws-message hi --tls-servername a.example --insecure --host-header b.example',
+    );
+    assert.deepEqual(spec.protocolOptions, {
+      path: '/room',
+      host: 'chat.example',
+      hostHeader: 'b.example',
+      banner: null,
+      message: 'hi',
+      httpStatus: null,
+      tls: { servername: 'a.example', ca: null, isVerified: false },
+    });
+    assert.equal(spec.probeEveryMs, 10_000);
+    const banner = async (text: string): Promise<string | null | undefined> =>
+      (await request(`-t 127.0.0.1:22 -c 1 --expect-banner ${text}`)).spec.protocolOptions?.banner;
+    assert.deepEqual([await banner('any'), await banner('SSH-')], ['', 'SSH-']);
+    assert.equal(
+      (await request('-t http://h:1 -c 1 --http-status 404')).spec.protocolOptions?.httpStatus,
+      404,
+    );
+    for (const [line, pattern] of [
+      ['-t 127.0.0.1:1 -c 1 --ws-message hi', /--ws-message goes with ws/],
+      ['-t ws://h -c 1 --insecure', /--insecure goes with tls/],
+      ['-t ws://h -c 1 --expect-banner any', /--expect-banner goes with tcp/],
+      ['-t http://h:1 -c 1 --http-status 99', /--http-status/],
+      ['-t tls://h:1 -c 1 --tls-servername 10.0.0.1', /--tls-servername 10\.0\.0\.1 is not a host name/],
+      ['-t tls://h:1 -c 1 --tls-ca /nowhere/ca.pem', /--tls-ca \/nowhere\/ca\.pem cannot be read \(ENOENT\)/],
+      ['-t tls://h:1 -c 1 --tls-ca package.json', /holds no certificates/],
+      ['-t tls://h:1 -c 1 --probe-every 3s', /tls:\/\/ is a silent hold/],
+      ['-t ws://h/a -t ws://h/b -c 1', /one path/],
+      ['-t http://h:1 -c 1 --host-header a/b', /--host-header a\/b is not a host/],
+    ] as const) {
+      await assert.rejects(request(line), isUsage(pattern), line);
+    }
+  });
+
   it('are refused when they cannot be', async () => {
     await assert.rejects(request('-c 1'), isUsage(/--target is missing/));
     await assert.rejects(request('-t 127.0.0.1:1'), isUsage(/--conns is missing/));
@@ -86,6 +123,8 @@ describe('the flags of a run', () => {
     assert.ok(!told.includes('\n'));
     const again = await request(told.replace('c100k-bench ', ''));
     assert.deepEqual(again, first);
+    const wss = await request('-t wss://h:1/x -c 3 --ws-message hi --insecure --tls-servername a.example');
+    assert.deepEqual(await request(effectiveOptions(wss).replace('c100k-bench ', '')), wss);
   });
 });
 

@@ -3,6 +3,8 @@ import { once } from 'node:events';
 import { connect as tcpConnect } from 'node:net';
 import { after, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import type { Channel } from '../../src/control/channel.ts';
 import { connectChannel } from '../../src/control/client.ts';
 import type { AgentMessage, AgentMessageOf, CoordinatorMessage } from '../../src/control/message.ts';
@@ -156,6 +158,33 @@ describe('the control channel', () => {
     await until(() => flood.closed.length === 1, 'the flood to be closed');
     assert.match(flood.closed[0] ?? '', /messages a second/);
     assert.ok(heard.length < 200, `${heard.length} messages were let through`);
+  });
+
+  it('keeps nothing of a stranger: no byte grows with their number', { timeout: 120_000 }, async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const token = generateToken();
+    const { server, port } = await startServer(token);
+    stops.push(() => server.close());
+    const heap = async (): Promise<number> => {
+      // Longer than a refused socket may take to close.
+      await sleep(1_500);
+      collect();
+      return process.memoryUsage().heapUsed;
+    };
+    const visit = async (): Promise<void> => {
+      const stranger = client(port, token);
+      (await stranger.channel).send({ ...HELLO, protocol: '99.0' });
+      await until(() => stranger.closed.length === 1, 'the refusal');
+    };
+    const visits = async (count: number): Promise<void> => {
+      for (let done = 0; done < count; done += 10) await Promise.all(Array.from({ length: 10 }, visit));
+    };
+    await visits(300);
+    const before = await heap();
+    await visits(400);
+    const perStranger = ((await heap()) - before) / 400;
+    assert.ok(perStranger < 700, `${Math.round(perStranger)} bytes a stranger, on both sides together`);
   });
 
   it('closes a channel that sends what the schema does not know', async () => {

@@ -10,6 +10,7 @@ describe('the codec', () => {
     const message = {
       type: 'stats',
       epoch: 1,
+      sentAtMs: 12.5,
       quota: 5,
       stats: { ...emptyStats(), failed: { refused: 3 }, connectUs: [5, 1] },
       holders: [],

@@ -34,6 +34,20 @@ test('a target is a host and a port, with a scheme, a range or brackets if wante
   }
 });
 
+test('requests have a path, and their schemes a port of their own', () => {
+  for (const [text, line, path] of [
+    ['ws://h/chat?a=1/2', 'ws h 80-80 false', '/chat?a=1/2'],
+    ['wss://[::1]', 'wss ::1 443-443 false', '/'],
+    ['http://1.2.3.4:8000-8010?x', 'http 1.2.3.4 8000-8010 false', '/?x'],
+    ['https://h:8443/', 'https h 8443-8443 false', '/'],
+  ] as const) {
+    const target = parseTarget(text);
+    assert.equal(lineOf(target), line);
+    assert.equal(target.path, path);
+  }
+  assert.equal(parseTarget('tls://h:443').path, null);
+});
+
 test('a wrong target is refused by name of what is wrong, with a target that can be typed', () => {
   for (const [text, message, hint] of [
     ['', /the host is missing/, '127.0.0.1:8000'],
@@ -50,7 +64,7 @@ test('a wrong target is refused by name of what is wrong, with a target that can
     [':8000', /the host is missing/, '127.0.0.1:8000'],
     ['tcp://:9', /the host is missing/, 'tcp://127.0.0.1:9'],
     ['[]:9', /the host is missing/, '127.0.0.1:9'],
-    ['ftp://h:21', /unknown scheme "ftp:\/\/" \(known: tcp:\/\/, echo:\/\/\)/, 'tcp://h:21'],
+    ['ftp://h:21', /unknown scheme "ftp:\/\/" \(known: tcp:\/\/, echo:\/\/, .*wss:\/\//, 'tcp://h:21'],
     ['://h:21', /unknown scheme/, 'tcp://h:21'],
     ['::1:8000', /an IPv6 address needs brackets/, '[::1]:8000'],
     ['2001:db8::1', /an IPv6 address needs brackets/, '[2001:db8::1]:8000'],
@@ -64,6 +78,11 @@ test('a wrong target is refused by name of what is wrong, with a target that can
     ['user@h:80', /"user@h" is not a host name/, 'host:8000'],
     ['-h:80', /is not a host name/, 'host:8000'],
     ['tcp://h:80/path', /tcp has no path/, 'tcp://h:80'],
+    ['tls://h:443/path', /tls has no path/, 'tls://h:443'],
+    ['tls://h', /the port is missing/, 'tls://h:8000'],
+    ['ws://h:80/a#b', /visible ASCII without #/, 'ws://h:80/'],
+    ['http://h:80/ä', /visible ASCII/, 'http://h:80/'],
+    ['wss://self', /the built-in target does not speak wss/, 'self'],
   ] as const) {
     assert.throws(
       () => parseTarget(text),

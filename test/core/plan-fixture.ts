@@ -60,6 +60,8 @@ export const SPEC: RunSpec = {
   probeTimeoutMs: 5_000,
   sources: { addresses: [], ports: null, aliasDevice: null, aliasLeaseMs: 60_000, prefixes: [] },
   holders: null,
+  onDrop: 'count',
+  wantsLossDetails: false,
 };
 
 /** The same run towards another host. */

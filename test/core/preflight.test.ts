@@ -45,7 +45,7 @@ const ROWS: readonly (readonly [what: string, Severity, Case])[] = [
     'warn',
     {
       facts: { reservedPorts: [{ from: 20_000, to: 20_000 }] },
-      spec: { ...SPEC, sources: { addresses: [], ports: [{ from: 20_000, to: 65_535 }] } },
+      spec: { ...SPEC, sources: { ...SPEC.sources, ports: [{ from: 20_000, to: 65_535 }] } },
     },
   ],
   [
@@ -53,7 +53,7 @@ const ROWS: readonly (readonly [what: string, Severity, Case])[] = [
     'ok',
     {
       facts: { reservedPorts: [{ from: 19_999, to: 19_999 }] },
-      spec: { ...SPEC, sources: { addresses: [], ports: [{ from: 20_000, to: 65_535 }] } },
+      spec: { ...SPEC, sources: { ...SPEC.sources, ports: [{ from: 20_000, to: 65_535 }] } },
     },
   ],
   ['time-wait', 'ok', { facts: { sockstat: { inuse: 1, timeWait: 100_000, memPages: 1 } } }],
@@ -126,8 +126,8 @@ test('too few tuples are told with the arithmetic, and with the addresses that a
   );
   assert.equal(
     finding.fix,
-    'add 2 source addresses, such as: ip addr add 192.168.0.102/32 dev eth0 && ' +
-      'ip addr add 192.168.0.103/32 dev eth0; then: --source-ip 192.168.0.101-192.168.0.103',
+    'add 2 source addresses: --source-ip 192.168.0.101-192.168.0.103 --alias-dev eth0 ' +
+      '(by hand: ip addr add 192.168.0.102/32 dev eth0 && ip addr add 192.168.0.103/32 dev eth0)',
   );
   assert.deepEqual([finding.needed, finding.available, finding.unit], [130_000, 64_512, 'tuples']);
 });
@@ -138,7 +138,10 @@ test('on loopback more of 127.0.0.0/8 mends it, without a command', () => {
 });
 
 test('1,001 connections do not fit 1,000 ports', () => {
-  const spec = far({ connections: 1_001, sources: { addresses: [], ports: [{ from: 20_000, to: 20_999 }] } });
+  const spec = far({
+    connections: 1_001,
+    sources: { ...SPEC.sources, ports: [{ from: 20_000, to: 20_999 }] },
+  });
   const one = find('tuples', { spec, addresses: FAR_ONE });
   assert.match(one.message, /needs 1,001 tuples, has 1,000 \(1 source address x 1,000 ports x 1 endpoint\)/);
   const two = find('tuples', {

@@ -23,6 +23,7 @@ const PLAN: RunPlan = {
   drainMs: 20_000,
   leaseMs: 20_000,
   onAgentLoss: 'continue',
+  canReopen: false,
 };
 
 const REFUSAL: Finding = {

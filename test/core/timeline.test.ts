@@ -11,6 +11,7 @@ const point = (atSec: number) => ({
   failed: 0,
   dropped: 0,
   verified: 0,
+  seenByTarget: null,
 });
 
 it('a day of snapshots stays within the limit, in order, with its start and nearly its end', () => {

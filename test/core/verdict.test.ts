@@ -4,14 +4,25 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Finding } from '../../src/core/finding.ts';
 import { DropReason, FailReason, isGeneratorDrop, isGeneratorFail } from '../../src/core/outcome.ts';
+import type { RequirementResult } from '../../src/core/requirement.ts';
 import { emptyStats, type Stats } from '../../src/core/stats.ts';
 import { judgeRun, type Verdict, type VerdictInput } from '../../src/core/verdict.ts';
 
+function heldAll(passed: boolean): RequirementResult {
+  return { requirement: 'held>=100%', metric: 'held', isDefault: true, passed, actual: 0, actualText: '0' };
+}
+
 /** A run of 2,000 of which everything was held, but for what is said. */
 function judged(change: Partial<Omit<VerdictInput, 'stats'>> & { stats?: Partial<Stats> }): Verdict {
+  const connections = change.connections ?? 2_000;
+  const held = change.held ?? 2_000;
   return judgeRun({
-    connections: 2_000,
-    held: 2_000,
+    connections,
+    held,
+    requirements: [heldAll(held >= connections)],
+    abortedFor: null,
+    generatorLimits: [],
+    diagnoses: [],
     interrupted: null,
     refusals: [],
     agentsLost: 0,

@@ -7,7 +7,13 @@ import type { SourceSpec } from '../../src/core/run-spec.ts';
 import { gatherHostFacts } from '../../src/host/facts.ts';
 import { chooseSources, type SourceFacts } from '../../src/host/source-addresses.ts';
 
-const NONE: SourceSpec = { addresses: [], ports: null };
+const NONE: SourceSpec = {
+  addresses: [],
+  ports: null,
+  aliasDevice: null,
+  aliasLeaseMs: 60_000,
+  prefixes: [],
+};
 
 const own = (address: string, device: string, more: Partial<HostAddress> = {}): HostAddress => ({
   address,
@@ -86,7 +92,7 @@ test('toward loopback: 127.0.0.2 upward, as many as the quota with its slack nee
 test('toward loopback: each endpoint multiplies what one address can open, and narrow ports need more addresses', async () => {
   const three = [8_000, 8_001, 8_002].map((port) => to('127.0.0.1', port));
   assert.equal((await chooseSources(NONE, three, LOOPBACK, 100_000)).addresses.length, 1);
-  const narrow: SourceSpec = { addresses: [], ports: [{ from: 20_000, to: 20_999 }] };
+  const narrow: SourceSpec = { ...NONE, addresses: [], ports: [{ from: 20_000, to: 20_999 }] };
   assert.equal((await chooseSources(narrow, [to('127.0.0.1')], LOOPBACK, 5_000)).addresses.length, 6);
 });
 
@@ -133,20 +139,24 @@ test('an endpoint that no source reaches is named in a note', async () => {
 });
 
 test('explicit addresses of this host are taken in the order given, all of them', async () => {
-  const spec: SourceSpec = { addresses: ['127.0.0.20-127.0.0.22', '127.0.0.9'], ports: null };
+  const spec: SourceSpec = { ...NONE, addresses: ['127.0.0.20-127.0.0.22', '127.0.0.9'], ports: null };
   const { addresses } = await chooseSources(spec, [to('127.0.0.1')], LOOPBACK, 1);
   assert.deepEqual(addresses, ['127.0.0.20', '127.0.0.21', '127.0.0.22', '127.0.0.9']);
 });
 
 test('an IPv4 list with endpoints of both families leaves the IPv6 ones out and says so', async () => {
-  const spec: SourceSpec = { addresses: ['127.0.0.2'], ports: null };
+  const spec: SourceSpec = { ...NONE, addresses: ['127.0.0.2'], ports: null };
   const { notes } = await chooseSources(spec, [to('127.0.0.1'), to('::1')], LOOPBACK, 1);
   assert.match(notes.join(), /no IPv6 source address reaches ::1/);
 });
 
 test('addresses that this host does not have are refused, each named, with the command that adds them', async () => {
   const facts = await gatherHostFacts([to('127.0.0.1')]);
-  const spec: SourceSpec = { addresses: ['198.51.100.77', '127.0.0.2', '198.51.100.78'], ports: null };
+  const spec: SourceSpec = {
+    ...NONE,
+    addresses: ['198.51.100.77', '127.0.0.2', '198.51.100.78'],
+    ports: null,
+  };
   const withDevice = { ...facts, routes: [route('127.0.0.1', 'eth7')] };
   await assert.rejects(chooseSources(spec, [to('127.0.0.1')], withDevice, 10), (error: unknown) => {
     assert.ok(error instanceof BenchError);
@@ -155,14 +165,15 @@ test('addresses that this host does not have are refused, each named, with the c
     assert.match(error.message, /198\.51\.100\.77, 198\.51\.100\.78$/);
     assert.equal(
       error.hint,
-      'ip addr add 198.51.100.77/32 dev eth7 && ip addr add 198.51.100.78/32 dev eth7',
+      'let the run add what is missing: --alias-dev auto; or by hand: ' +
+        'ip addr add 198.51.100.77/32 dev eth7 && ip addr add 198.51.100.78/32 dev eth7',
     );
     return true;
   });
 });
 
 test('hundreds of addresses that are not ours: eight are named and the rest counted, in well under a second', async () => {
-  const spec: SourceSpec = { addresses: ['198.51.100.0/24'], ports: null };
+  const spec: SourceSpec = { ...NONE, addresses: ['198.51.100.0/24'], ports: null };
   await assert.rejects(chooseSources(spec, [to('127.0.0.1')], LOOPBACK, 10), /198\.51\.100\.8 and 246 more/);
 });
 
@@ -176,7 +187,7 @@ test('every real address of this host that is usable passes the check', async ()
   const endpoints = [to('127.0.0.1'), to('::1')].filter((end) => families.has(end.family));
   // With the list of addresses taken away, only the bind can know that they are ours.
   assert.deepEqual(
-    (await chooseSources({ addresses: mine, ports: null }, endpoints, blind, 1)).addresses,
+    (await chooseSources({ ...NONE, addresses: mine, ports: null }, endpoints, blind, 1)).addresses,
     mine,
   );
 });
@@ -194,7 +205,7 @@ test('addresses that can never be a source are a usage error', async () => {
   ];
   for (const [address, endpoint, message] of rows) {
     await assert.rejects(
-      chooseSources({ addresses: [address], ports: null }, [endpoint], ETHERNET, 1),
+      chooseSources({ ...NONE, addresses: [address], ports: null }, [endpoint], ETHERNET, 1),
       (error: unknown) => {
         assert.ok(error instanceof BenchError, address);
         assert.equal(error.exitCode, 2);

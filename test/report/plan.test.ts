@@ -19,6 +19,7 @@ function samplePlan(change: Partial<Plan> = {}): Plan {
     capacity: 193_536,
     boundBy: 'tuples',
     holders: 7,
+    path: null,
     findings: [
       {
         what: 'descriptors',

@@ -74,6 +74,11 @@ export class Host {
     return stdout;
   }
 
+  /** For `startBench` and `startCli`: `{ wrap: host.wrap }` runs the command line on this host. */
+  get wrap(): string {
+    return `exec ip netns exec ${this.namespace} "$@"`;
+  }
+
   /** Starts c100k-bench on this host. */
   startBench(args: readonly string[], options: CliOptions = {}): RunningCli {
     return this.spawn([options.runtime ?? process.execPath, cliPath, ...args], options);
@@ -125,6 +130,8 @@ export class Network {
       const host = this.#addNamespace(name);
       for (const [file, text] of Object.entries(spec.etc ?? {})) writeEtc(host.namespace, file, text);
       await host.must('ip', 'link', 'set', 'lo', 'up');
+      // Without duplicate address detection a link-local address is what it stays from the start.
+      await host.sysctl('net.ipv6.conf.default.accept_dad', 0);
       for (const [key, value] of Object.entries(spec.sysctls ?? {})) await host.sysctl(key, value);
     }
     for (const segment of new Set(Object.values(specs).flatMap(({ on }) => Object.keys(on)))) {

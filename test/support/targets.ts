@@ -219,22 +219,25 @@ function targetOf(
   };
 }
 
-/**
- * nginx as an HTTP server that waits half an hour for a request, so that silent connections are held. Each worker has
- * its own listener (`reuseport`) and as many connections as a process has descriptors. It counts with stub_status
- * over a Unix socket, over all workers.
- */
-export async function startNginx({ workers }: { readonly workers: number }): Promise<ForeignTarget> {
-  const port = await freePort();
-  const owned = new Owned();
-  const statusPath = join(owned.folder, 'status.sock');
+/** What one nginx is told. */
+export interface NginxOptions {
+  readonly folder: string;
+  /** `address:port` each */
+  readonly listens: readonly string[];
+  readonly workers: number;
+  /** Unix socket of its own counters */
+  readonly statusPath: string;
+}
+
+/** nginx as an HTTP server that waits half an hour for a request, each worker with listeners of its own. */
+export function nginxConfig({ folder, listens, workers, statusPath }: NginxOptions): string {
   const descriptors = descriptorsPerProcess();
   const temporaryPaths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
-    .map((name) => `  ${name}_temp_path ${join(owned.folder, name)};`)
+    .map((name) => `  ${name}_temp_path ${join(folder, name)};`)
     .join('\n');
-  const config = `
+  return `
 daemon off;
-pid ${join(owned.folder, 'nginx.pid')};
+pid ${join(folder, 'nginx.pid')};
 error_log stderr crit;
 worker_processes ${workers};
 worker_rlimit_nofile ${descriptors};
@@ -248,7 +251,7 @@ http {
   keepalive_timeout ${SILENCE_ALLOWED};
 ${temporaryPaths}
   server {
-    listen ${ADDRESS}:${port} reuseport backlog=${BACKLOG};
+${listens.map((listen) => `    listen ${listen} reuseport backlog=${BACKLOG};`).join('\n')}
     location / { return 204; }
   }
   server {
@@ -257,6 +260,18 @@ ${temporaryPaths}
   }
 }
 `;
+}
+
+/**
+ * nginx as an HTTP server that waits half an hour for a request, so that silent connections are held. Each worker has
+ * its own listener (`reuseport`) and as many connections as a process has descriptors. It counts with stub_status
+ * over a Unix socket, over all workers.
+ */
+export async function startNginx({ workers }: { readonly workers: number }): Promise<ForeignTarget> {
+  const port = await freePort();
+  const owned = new Owned();
+  const statusPath = join(owned.folder, 'status.sock');
+  const config = nginxConfig({ folder: owned.folder, listens: [`${ADDRESS}:${port}`], workers, statusPath });
   await owned.start(
     'nginx',
     ['-c', owned.file('nginx.conf', config), '-p', owned.folder, '-e', 'stderr'],

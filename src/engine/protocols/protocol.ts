@@ -27,8 +27,17 @@ export interface ProtocolHost {
   verified(slot: number): void;
   /** The slot's probe was answered in full. */
   answered(slot: number): void;
-  /** The connection is no good: counted as `fail` while it is being opened, as `drop` when it was open; then closed. */
-  lost(slot: number, fail: FailReason, drop: DropReason): void;
+  /**
+   * The connection is no good: counted as `fail` while it is being opened, as `drop` when it was open; then closed.
+   * @param detail what the protocol knows beyond that, see core/trouble.ts
+   */
+  lost(slot: number, fail: FailReason, drop: DropReason, detail?: string): void;
+  /** From now on the protocol owns the slot's descriptor: it reads, writes and, in `onForgotten`, closes it. */
+  handOver(slot: number): number;
+  /** Must be called first by a protocol that acts outside of the engine's own calls. @returns ms since the start */
+  awake(): number;
+  /** Bytes that went past `send`. */
+  transferred(bytesIn: number, bytesOut: number): void;
 }
 
 /** One way to use a connection. */
@@ -37,6 +46,8 @@ export interface Protocol {
   readonly hasHandshake: boolean;
   /** Whether it can probe; probes of a protocol that cannot are never due. */
   readonly canProbe: boolean;
+  /** Whether it lives on Node's own loop, so that the engine must not block it. */
+  readonly runsInNode?: boolean;
   /** The kernel has connected. May send. */
   onConnected(slot: number): void;
   /** `length` bytes came; the buffer is shared by all connections and is overwritten by the next receive. */

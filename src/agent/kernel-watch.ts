@@ -1,0 +1,80 @@
+/**
+ * Owns what one agent asks its kernel during a run: counters since the ramp began, readings every few seconds, and the
+ * count of our sockets against our own books. Must never read often enough to cost anything.
+ */
+import {
+  type KernelEvidence,
+  type KernelSample,
+  keptCounters,
+  withReadings,
+} from '../core/kernel-evidence.ts';
+import type { KernelCount } from '../core/report.ts';
+import { countEstablished, type SocketQuery } from '../host/kernel-count.ts';
+import { readCounters, readKernel } from '../host/kernel-readings.ts';
+import { tcpExtDelta } from '../host/tcp-counters.ts';
+
+const READ_EVERY_MS = 3_000;
+/** While connections come and go, books and kernel are asked again before a difference is believed. */
+const COUNTS_MAX = 3;
+const AGAIN_AFTER_MS = 300;
+
+/** Watches one host's kernel from `start` to `stop`. */
+export class KernelWatch {
+  readonly #hasLocalEndpoint: boolean;
+  readonly #synLadderSec: readonly number[];
+  #before: Readonly<Record<string, number>> = {};
+  #samples: Readonly<Record<string, KernelSample>> = {};
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(about: { readonly hasLocalEndpoint: boolean; readonly synLadderSec: readonly number[] }) {
+    this.#hasLocalEndpoint = about.hasLocalEndpoint;
+    this.#synLadderSec = about.synLadderSec;
+  }
+
+  start(): void {
+    this.#before = readCounters();
+    this.#read();
+    this.#timer = setInterval(() => this.#read(), READ_EVERY_MS);
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
+  }
+
+  /** Also takes a reading, so that the moment of the question is among them. */
+  evidence(): KernelEvidence {
+    this.#read();
+    return {
+      counters: keptCounters(tcpExtDelta(this.#before, readCounters())),
+      samples: this.#samples,
+      synLadderSec: this.#synLadderSec,
+      hasLocalEndpoint: this.#hasLocalEndpoint,
+    };
+  }
+
+  #read(): void {
+    this.#samples = withReadings(this.#samples, readKernel());
+  }
+}
+
+/**
+ * Counts our sockets as the kernel sees them between two looks into our own books: a count that lies between the two is
+ * no difference, because connections may come and go while the kernel is being asked.
+ * @param freshOpen asks the holders and returns what our books say is open
+ */
+export async function countBesideBooks(
+  query: Omit<SocketQuery, 'state'>,
+  freshOpen: () => Promise<number>,
+): Promise<Pick<KernelCount, 'established' | 'method' | 'openBefore' | 'open'>> {
+  for (let tries = 1; ; tries += 1) {
+    const openBefore = await freshOpen();
+    const { established, method } = await countEstablished(query);
+    const open = await freshOpen();
+    const isBetween =
+      established === null ||
+      (established >= Math.min(openBefore, open) && established <= Math.max(openBefore, open));
+    if (isBetween || tries === COUNTS_MAX) return { established, method, openBefore, open };
+    await new Promise((resolve) => setTimeout(resolve, AGAIN_AFTER_MS));
+  }
+}

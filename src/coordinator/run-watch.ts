@@ -1,0 +1,115 @@
+/**
+ * Owns what the coordinator watches beside the reducer: requirements that can no longer hold, what the target says,
+ * the ledger of losses, and the report of a run that still goes on. Must never end a run itself.
+ */
+import type { Loss } from '../core/loss.ts';
+import type { MetricFacts } from '../core/metric.ts';
+import { DropReason } from '../core/outcome.ts';
+import type { RunReport, TargetReport } from '../core/report.ts';
+import { HELD_ALL, isBroken, type Requirement } from '../core/requirement.ts';
+import { TargetBooks, type TargetWitness } from './target-stats.ts';
+
+/** How often a run that still goes on is reported, so that a crash loses no more. */
+export const PARTIAL_EVERY_MS = 60_000;
+
+/** One line of the ledger. */
+export interface LedgerEntry extends Loss {
+  readonly agent: string;
+  /** by the coordinator's clock at the start of the ramp, plus `atMs` */
+  readonly at: string;
+}
+
+export interface RunWatchOptions {
+  /** the default one included */
+  readonly requirements: readonly Requirement[];
+  /** whether a requirement that can no longer hold ends the run */
+  readonly abortEarly: boolean;
+  /** null: the target is not asked */
+  readonly targetWitness: TargetWitness | null;
+  /** gets every loss with its details; null: they are only counted */
+  readonly onLosses: ((entries: readonly LedgerEntry[]) => void) | null;
+  /** gets the report so far every `partialEveryMs`; null: nobody wants it */
+  readonly onPartial: ((report: RunReport) => void) | null;
+  readonly partialEveryMs: number;
+}
+
+/** Everything asked for must be held, and nobody else is asked or told. */
+export const UNWATCHED: RunWatchOptions = {
+  requirements: [HELD_ALL],
+  abortEarly: false,
+  targetWitness: null,
+  onLosses: null,
+  onPartial: null,
+  partialEveryMs: PARTIAL_EVERY_MS,
+};
+
+/** One run's watch. */
+export class RunWatch {
+  readonly #options: RunWatchOptions;
+  readonly #target: TargetBooks | null;
+  #rampWallMs = 0;
+  #partialAtMs = 0;
+  #entries = 0;
+
+  constructor(options: RunWatchOptions) {
+    this.#options = options;
+    this.#target = options.targetWitness === null ? null : new TargetBooks(options.targetWitness);
+  }
+
+  /** The ramp begins. @param wallMs for people; later times are added to it, so that a clock step does not show */
+  rampBegins(atMs: number, wallMs: number): void {
+    this.#rampWallMs = wallMs;
+    this.#partialAtMs = atMs + this.#options.partialEveryMs;
+  }
+
+  /** What the target held when it was last asked; null: not known. */
+  get seenByTarget(): number | null {
+    return this.#target?.openNow ?? null;
+  }
+
+  get target(): TargetReport | null {
+    return this.#target?.report() ?? null;
+  }
+
+  /** Connections that have a line in the ledger. */
+  get ledgerEntries(): number {
+    return this.#entries;
+  }
+
+  async askTarget(): Promise<void> {
+    await this.#target?.ask();
+  }
+
+  takeLosses(agent: string, losses: readonly Loss[]): void {
+    if (this.#options.onLosses === null) return;
+    const entries = losses.map((loss) => ({
+      at: new Date(this.#rampWallMs + loss.atMs).toISOString(),
+      agent,
+      ...loss,
+    }));
+    for (const { count } of losses) this.#entries += count;
+    this.#options.onLosses(entries);
+  }
+
+  /** An agent that is lost took what it held with it. */
+  agentLost(agent: string, atMs: number, count: number): void {
+    if (count === 0) return;
+    this.takeLosses(agent, [
+      { atMs, holder: '*', source: '*', endpoint: '*', ageMs: null, reason: DropReason.agentLost, count },
+    ]);
+  }
+
+  /** The first requirement that can no longer hold and is to end the run; null: none. */
+  brokenRequirement(facts: MetricFacts): Requirement | null {
+    if (!this.#options.abortEarly) return null;
+    return this.#options.requirements.find((requirement) => isBroken(requirement, facts)) ?? null;
+  }
+
+  /** Hands out the report so far when it is due. */
+  partial(atMs: number, report: () => RunReport): void {
+    const { onPartial, partialEveryMs } = this.#options;
+    if (onPartial === null || this.#partialAtMs === 0 || atMs < this.#partialAtMs) return;
+    this.#partialAtMs = atMs + partialEveryMs;
+    onPartial(report());
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * Owns the times by which contact and its loss are judged, and what follows from an agent's last contact.
+ * Must never read a clock.
+ *
+ * Contact is what the coordinator has acknowledged: an agent counts from the moment at which it *sent* the last message
+ * that was answered, the coordinator from the moment at which it *received* one. So the agent's time always ends
+ * first, whatever is late, stopped or cut in one direction only, and the margin between the two is for closing.
+ */
+
+/** The promise between agents and coordinator. */
+export interface LeaseTimes {
+  /** an agent without contact opens nothing after so long; also sets how often it reports: five times as often */
+  readonly quietMs: number;
+  /** an agent without contact has closed everything, and removed its aliases, after so long */
+  readonly leaseMs: number;
+  /** how much longer the coordinator waits before it calls an agent lost and hands its quota on */
+  readonly marginMs: number;
+}
+
+/** What every run uses; only tests are shorter. */
+export const LEASE_TIMES: LeaseTimes = { quietMs: 5_000, leaseMs: 15_000, marginMs: 5_000 };
+
+/** How often things happen, all in proportion to the lease; the numbers behind are those of `LEASE_TIMES`. */
+export interface Rhythm {
+  /** stats, each of which asks for the lease anew: 1 s */
+  readonly reportEveryMs: number;
+  /** looking at the lease: 250 ms */
+  readonly checkEveryMs: number;
+  /** silence after which a link is given up and made anew, because a cut cable closes no socket: 3.5 s */
+  readonly relinkAfterMs: number;
+  /** for one new link: 2 s */
+  readonly relinkTimeoutMs: number;
+  /** between two tries of a new link: 500 ms */
+  readonly retryEveryMs: number;
+  /** how much before the end of the lease closing begins: 1 s */
+  readonly closeEarlyMs: number;
+}
+
+/** The rhythm that goes with a lease. */
+export function rhythmOf({ quietMs, leaseMs }: Pick<LeaseTimes, 'quietMs' | 'leaseMs'>): Rhythm {
+  return {
+    reportEveryMs: quietMs / 5,
+    checkEveryMs: quietMs / 20,
+    relinkAfterMs: quietMs * 0.7,
+    relinkTimeoutMs: quietMs * 0.4,
+    retryEveryMs: quietMs / 10,
+    closeEarlyMs: leaseMs / 15,
+  };
+}
+
+/** Until when an agent and its holders may act, on this host's monotonic clock, in milliseconds. */
+export interface LeaseEnds {
+  /** new connections may be opened before this moment */
+  readonly openUntilMs: number;
+  /** at this moment everything is closed */
+  readonly liveUntilMs: number;
+}
+
+/**
+ * What an agent may do after its last contact.
+ * @param contactMs when the last message that was answered was sent, on the agent's monotonic clock
+ */
+export function leaseEndsOf(contactMs: number, times: Pick<LeaseTimes, 'quietMs' | 'leaseMs'>): LeaseEnds {
+  return {
+    openUntilMs: contactMs + times.quietMs,
+    liveUntilMs: contactMs + times.leaseMs - rhythmOf(times).closeEarlyMs,
+  };
+}

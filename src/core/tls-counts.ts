@@ -1,0 +1,39 @@
+/**
+ * Owns the figures of TLS sessions, and their addition. Must never hold a certificate or a key.
+ */
+import { mergeHistograms, type SparseHistogram } from './histogram.ts';
+
+/** Cumulative. */
+export interface TlsCounts {
+  /** sessions that were agreed on */
+  readonly sessions: number;
+  /** of these, taken up from an earlier one; a full handshake costs the target more */
+  readonly resumed: number;
+  /** of these, with a certificate that would not have passed (`--insecure`) */
+  readonly unverified: number;
+  /** microseconds from the kernel's connect to the agreed session */
+  readonly handshakeUs: SparseHistogram;
+  /** sessions by `protocol cipher`, such as `TLSv1.3 TLS_AES_256_GCM_SHA384` */
+  readonly ciphers: Readonly<Record<string, number>>;
+}
+
+/** The sum of two parts. */
+export function mergeTls(a: TlsCounts, b: TlsCounts): TlsCounts {
+  return {
+    sessions: a.sessions + b.sessions,
+    resumed: a.resumed + b.resumed,
+    unverified: a.unverified + b.unverified,
+    handshakeUs: mergeHistograms(a.handshakeUs, b.handshakeUs),
+    ciphers: addCounts(a.ciphers, b.ciphers),
+  };
+}
+
+/** Adds counts by key. */
+export function addCounts(
+  a: Readonly<Record<string, number>>,
+  b: Readonly<Record<string, number>>,
+): Record<string, number> {
+  const sum: Record<string, number> = { ...a };
+  for (const [key, count] of Object.entries(b)) sum[key] = (sum[key] ?? 0) + count;
+  return sum;
+}

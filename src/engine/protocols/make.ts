@@ -1,0 +1,61 @@
+/**
+ * Owns the choice of a protocol by its name, and its layers. Must never hold state.
+ */
+import { defaultPortOf, isTls } from '../../core/endpoint.ts';
+import { DEFAULT_PROTOCOL_OPTIONS } from '../../core/protocol-options.ts';
+import type { HolderSpec } from '../../core/run-spec.ts';
+import { BannerProtocol } from './banner.ts';
+import { EchoProtocol } from './echo.ts';
+import { HttpProtocol } from './http.ts';
+import { authorityOf } from './http-head.ts';
+import type { Protocol, ProtocolHost } from './protocol.ts';
+import { tcpProtocol } from './tcp.ts';
+import { TlsLayer } from './tls-layer.ts';
+import { type RequestTarget, WsProtocol } from './ws.ts';
+
+/**
+ * The protocol of a run; all but `whoami`, which needs the engine's tuples.
+ * @param endpointIndex of a slot's connection
+ * @param salt 32 bits that differ between processes
+ */
+export function makeProtocol(
+  host: ProtocolHost,
+  spec: HolderSpec,
+  endpointIndex: (slot: number) => number,
+  salt: number,
+): Protocol {
+  const options = spec.protocolOptions ?? DEFAULT_PROTOCOL_OPTIONS;
+  if (!isTls(spec.protocol)) return plainProtocol(host, spec, endpointIndex, salt);
+  const layer = {
+    options,
+    closesGently: spec.close === 'fin',
+    address: (slot: number) => spec.endpoints[endpointIndex(slot)]!.address,
+  };
+  return new TlsLayer(host, layer, (inner) => plainProtocol(inner, spec, endpointIndex, salt));
+}
+
+function plainProtocol(
+  host: ProtocolHost,
+  spec: HolderSpec,
+  endpointIndex: (slot: number) => number,
+  salt: number,
+): Protocol {
+  const options = spec.protocolOptions ?? DEFAULT_PROTOCOL_OPTIONS;
+  const defaultPort = defaultPortOf(spec.protocol) ?? 0;
+  const authorities = spec.endpoints.map(
+    ({ address, port }) => options.hostHeader ?? authorityOf(options.host ?? address, port, defaultPort),
+  );
+  const target: RequestTarget = { options, authority: (slot) => authorities[endpointIndex(slot)]! };
+  switch (spec.protocol) {
+    case 'echo':
+      return new EchoProtocol(host, salt);
+    case 'ws':
+    case 'wss':
+      return new WsProtocol(host, salt, target);
+    case 'http':
+    case 'https':
+      return new HttpProtocol(host, target);
+    default:
+      return options.banner === null ? tcpProtocol : new BannerProtocol(host, options.banner);
+  }
+}

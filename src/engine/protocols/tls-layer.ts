@@ -1,0 +1,250 @@
+/**
+ * Owns TLS under another protocol: the connected descriptor goes to Node's own TLS, and what comes out of it goes to
+ * the protocol inside, which does not know. Must never speak for the inner protocol.
+ *
+ *   engine <-> TlsLayer <-> tls.TLSSocket <-> descriptor
+ *                 ^
+ *                 +-> inner protocol (tcp, banner, ws, http), whose host this is
+ *
+ * From `handOver` on Node reads, writes and closes the descriptor; the engine keeps the slot, its timers and its books.
+ * A session costs about 40 KB. Sessions are not taken up again: each connection pays, and shows, a full handshake.
+ */
+import type { TLSSocket } from 'node:tls';
+import { LatencyRecorder } from '../../core/histogram.ts';
+import { DropReason, FailReason } from '../../core/outcome.ts';
+import type { ProtocolOptions } from '../../core/protocol-options.ts';
+import { addCounts, type TlsCounts } from '../../core/tls-counts.ts';
+import { dropReasonOf, failReasonOf } from '../errno-reason.ts';
+import { Errno } from '../libc.ts';
+import type { Protocol, ProtocolHost } from './protocol.ts';
+
+/** Bytes that Node may keep for one socket before the inner protocol is told to wait. */
+const WRITABLE_BYTES_MAX = 65_536;
+const CIPHERS_MAX = 32;
+
+/** What a layer needs beside the protocol inside it. */
+export interface TlsLayerOptions {
+  readonly options: ProtocolOptions;
+  /** whether a goodbye is worth waiting for (`--close fin`) */
+  readonly closesGently: boolean;
+  /** canonical address of the slot's endpoint: what a certificate is checked against when the target is no name */
+  address(slot: number): string;
+}
+
+type SlotSocket = TLSSocket & { slot: number; isAgreed: boolean; beganMs: number };
+
+/** Any protocol, over TLS. */
+export class TlsLayer implements Protocol, ProtocolHost {
+  readonly hasHandshake = true;
+  readonly runsInNode = true;
+  readonly canProbe: boolean;
+  readonly #host: ProtocolHost;
+  readonly #options: TlsLayerOptions;
+  readonly #inner: Protocol;
+  readonly #sockets = new Map<number, SlotSocket>();
+  // Holders without TLS must not pay for its modules: they are loaded when the first layer is made.
+  readonly #tls = process.getBuiltinModule('node:tls');
+  readonly #net = process.getBuiltinModule('node:net');
+  readonly #context;
+  readonly #handshakeUs = new LatencyRecorder();
+  #sessions = 0;
+  #resumed = 0;
+  #unverified = 0;
+  #ciphers: Record<string, number> = {};
+
+  /**
+   * @param makeInner is given the host that the inner protocol must use
+   * @throws Error from OpenSSL when the CA is no PEM
+   */
+  constructor(host: ProtocolHost, options: TlsLayerOptions, makeInner: (host: ProtocolHost) => Protocol) {
+    this.#host = host;
+    this.#options = options;
+    const { ca } = options.options.tls;
+    this.#context = this.#tls.createSecureContext(ca === null ? {} : { ca });
+    this.#inner = makeInner(this);
+    this.canProbe = this.#inner.canProbe;
+  }
+
+  /** Figures of the sessions so far. */
+  counts(): TlsCounts {
+    return {
+      sessions: this.#sessions,
+      resumed: this.#resumed,
+      unverified: this.#unverified,
+      handshakeUs: this.#handshakeUs.sparse(),
+      ciphers: { ...this.#ciphers },
+    };
+  }
+
+  // ---- what the engine tells ----
+
+  onConnected(slot: number): void {
+    const fd = this.#host.handOver(slot);
+    const { options } = this.#options;
+    const raw = new this.#net.Socket({ fd, readable: true, writable: true });
+    const name = options.tls.servername ?? options.host;
+    const isName = name !== null && this.#net.isIP(name) === 0;
+    const socket = this.#tls.connect({
+      socket: raw,
+      secureContext: this.#context,
+      // Without a name there is no SNI (RFC 6066 section 3), and the certificate must carry the address.
+      ...(isName ? { servername: name } : { host: name ?? this.#options.address(slot) }),
+      rejectUnauthorized: options.tls.isVerified,
+      ALPNProtocols: ['http/1.1'],
+    }) as SlotSocket;
+    socket.slot = slot;
+    socket.isAgreed = false;
+    socket.beganMs = this.#host.awake();
+    this.#sockets.set(slot, socket);
+    socket.on('secureConnect', this.#onSecure);
+    socket.on('data', this.#onData);
+    socket.on('drain', this.#onDrain);
+    socket.on('end', this.#onEnd);
+    socket.on('error', this.#onError);
+    socket.on('close', this.#onEnd);
+  }
+
+  /** Bytes never come from the engine: the descriptor is Node's. */
+  onBytes(_slot: number, _buffer: Uint8Array, _length: number): void {}
+
+  onWritable(_slot: number): void {}
+
+  onProbeDue(slot: number, sequence: number): void {
+    this.#inner.onProbeDue(slot, sequence);
+  }
+
+  onClosing(slot: number): void {
+    const socket = this.#sockets.get(slot);
+    if (socket === undefined) return;
+    if (socket.isAgreed) this.#inner.onClosing(slot);
+    if (!this.#options.closesGently) return;
+    // Node sends what is left and the goodbyes of both layers, then closes.
+    this.#sockets.delete(slot);
+    socket.destroySoon();
+  }
+
+  onForgotten(slot: number): void {
+    this.#inner.onForgotten(slot);
+    const socket = this.#sockets.get(slot);
+    if (socket === undefined) return;
+    this.#sockets.delete(slot);
+    socket.destroy();
+  }
+
+  // ---- what Node tells; one function each for all sockets ----
+
+  /** Whether the socket still is its slot's; the engine's time is made fresh. */
+  #isCurrent(socket: SlotSocket): boolean {
+    if (this.#sockets.get(socket.slot) !== socket) return false;
+    this.#host.awake();
+    return true;
+  }
+
+  readonly #onSecure = ((layer: TlsLayer) =>
+    function (this: TLSSocket): void {
+      layer.#secured(this as SlotSocket);
+    })(this);
+
+  readonly #onData = ((layer: TlsLayer) =>
+    function (this: TLSSocket, chunk: Buffer): void {
+      const socket = this as SlotSocket;
+      if (!layer.#isCurrent(socket)) return;
+      layer.#host.transferred(chunk.length, 0);
+      layer.#inner.onBytes(socket.slot, chunk, chunk.length);
+    })(this);
+
+  readonly #onDrain = ((layer: TlsLayer) =>
+    function (this: TLSSocket): void {
+      const socket = this as SlotSocket;
+      if (layer.#isCurrent(socket)) layer.#inner.onWritable(socket.slot);
+    })(this);
+
+  readonly #onEnd = ((layer: TlsLayer) =>
+    function (this: TLSSocket): void {
+      const socket = this as SlotSocket;
+      if (!layer.#isCurrent(socket)) return;
+      const what = socket.isAgreed ? undefined : 'tls the target closed during the handshake';
+      layer.#host.lost(socket.slot, FailReason.handshake, DropReason.fin, what);
+    })(this);
+
+  readonly #onError = ((layer: TlsLayer) =>
+    function (this: TLSSocket, error: NodeJS.ErrnoException): void {
+      layer.#failed(this as SlotSocket, error);
+    })(this);
+
+  #secured(socket: SlotSocket): void {
+    if (!this.#isCurrent(socket)) return;
+    const { slot } = socket;
+    socket.isAgreed = true;
+    this.#sessions++;
+    if (socket.isSessionReused()) this.#resumed++;
+    if (!socket.authorized) this.#unverified++;
+    this.#handshakeUs.record((this.#host.awake() - socket.beganMs) * 1_000);
+    const cipher = `${socket.getProtocol()} ${socket.getCipher().name}`;
+    const isKnown = this.#ciphers[cipher] !== undefined || Object.keys(this.#ciphers).length < CIPHERS_MAX;
+    this.#ciphers = addCounts(this.#ciphers, { [isKnown ? cipher : 'other']: 1 });
+    if (!this.#inner.hasHandshake) {
+      this.#host.opened(slot);
+      this.#host.verified(slot);
+    }
+    this.#inner.onConnected(slot);
+  }
+
+  #failed(socket: SlotSocket, error: NodeJS.ErrnoException): void {
+    if (!this.#isCurrent(socket)) return;
+    const code = error.code ?? error.message;
+    const errno = Errno[code as keyof typeof Errno];
+    if (errno === undefined) {
+      this.#host.lost(socket.slot, FailReason.tls, DropReason.tls, `tls ${code}`);
+      return;
+    }
+    // Node reports a FIN in the middle of a handshake as ECONNRESET of its own making, without an errno.
+    const isFin = code === 'ECONNRESET' && error.syscall === undefined && error.errno === undefined;
+    const what = isFin ? 'tls the target closed during the handshake' : undefined;
+    const fail = isFin ? FailReason.handshake : failReasonOf(errno);
+    this.#host.lost(socket.slot, fail, dropReasonOf(errno), what);
+  }
+
+  // ---- what the inner protocol may ask for ----
+
+  get capacity(): number {
+    return this.#host.capacity;
+  }
+
+  send(slot: number, buffer: Uint8Array, length: number): number {
+    const socket = this.#sockets.get(slot);
+    if (socket === undefined || socket.destroyed || socket.writableLength > WRITABLE_BYTES_MAX) return 0;
+    // A copy: Node keeps what it cannot send yet, and the buffer is shared by all connections.
+    socket.write(Buffer.from(buffer.subarray(0, length)));
+    this.#host.transferred(0, length);
+    return length;
+  }
+
+  opened(slot: number): void {
+    this.#host.opened(slot);
+  }
+
+  verified(slot: number): void {
+    this.#host.verified(slot);
+  }
+
+  answered(slot: number): void {
+    this.#host.answered(slot);
+  }
+
+  lost(slot: number, fail: FailReason, drop: DropReason, detail?: string): void {
+    this.#host.lost(slot, fail, drop, detail);
+  }
+
+  handOver(slot: number): number {
+    return this.#host.handOver(slot);
+  }
+
+  awake(): number {
+    return this.#host.awake();
+  }
+
+  transferred(bytesIn: number, bytesOut: number): void {
+    this.#host.transferred(bytesIn, bytesOut);
+  }
+}

@@ -1,0 +1,227 @@
+/**
+ * Owns the WebSocket proof (RFC 6455): an upgrade that is checked, pings whose pongs must come back equal, answers to
+ * what a server may ask. Must never hold a frame: see ws-frames.ts.
+ *
+ *   us -> target : GET path, Upgrade: websocket      (slot is handshaking)
+ *   target -> us : 101, Sec-WebSocket-Accept         open and verified
+ *   us -> target : [text message], ping              each probe; its 16 bytes name slot and number
+ *   target -> us : pong                              answered, when it is equal
+ *   target -> us : ping                              pong
+ *   target -> us : close                             the same code back, then lost as `fin`
+ *   target -> us : what RFC 6455 forbids             close 1002, 1007 or 1009, then lost as `protocol`
+ */
+import { DropReason, FailReason } from '../../core/outcome.ts';
+import type { ProtocolOptions } from '../../core/protocol-options.ts';
+import { HeadReader, hasToken, type ResponseHead } from './http-head.ts';
+import { Outbox } from './outbox.ts';
+import type { Protocol, ProtocolHost } from './protocol.ts';
+import { Utf8, utf8After } from './utf8.ts';
+import { CloseCode, FrameReader, type FrameSink, FrameWriter, isCloseCode, Opcode } from './ws-frames.ts';
+import { acceptOf, HandshakeKeys, KEY_CHARACTERS } from './ws-key.ts';
+
+const PING_BYTES = 16;
+const MAGIC = 0x626b3163;
+const MAGIC_BYTES = 4;
+const CONTROL_BYTES_MAX = 125;
+/** in `#phase` */
+const Phase = { none: 0, upgrading: 1, open: 2 } as const;
+
+/** How requests are addressed. */
+export interface RequestTarget {
+  readonly options: ProtocolOptions;
+  /** the value of the Host header for the slot's endpoint */
+  authority(slot: number): string;
+}
+
+/** WebSocket connections. */
+export class WsProtocol implements Protocol, FrameSink {
+  readonly hasHandshake = true;
+  readonly canProbe = true;
+  readonly #host: ProtocolHost;
+  readonly #target: RequestTarget;
+  readonly #salt: number;
+  readonly #keys = new HandshakeKeys();
+  readonly #heads = new HeadReader();
+  readonly #frames: FrameReader;
+  readonly #outbox: Outbox;
+  readonly #writer: FrameWriter;
+  readonly #ping = new Uint8Array(PING_BYTES);
+  readonly #pingView = new DataView(this.#ping.buffer);
+  readonly #closing = new Uint8Array(2);
+  readonly #message: Uint8Array | null;
+  /** requests by authority: a run has few endpoints, and a request is the same but for its key */
+  readonly #requests = new Map<string, Buffer>();
+  readonly #phase: Uint8Array;
+  /** 1: a ping is out */
+  readonly #pinging: Uint8Array;
+  readonly #sequence: Uint32Array;
+  /** how many connections the slot has begun */
+  readonly #connection: Uint32Array;
+
+  /** @param salt 32 bits that differ between processes */
+  constructor(host: ProtocolHost, salt: number, target: RequestTarget) {
+    const { capacity } = host;
+    this.#host = host;
+    this.#target = target;
+    this.#salt = salt;
+    this.#frames = new FrameReader(capacity, this);
+    this.#outbox = new Outbox(host);
+    const { message } = target.options;
+    this.#message = message === null ? null : new TextEncoder().encode(message);
+    this.#writer = new FrameWriter(Math.max(CONTROL_BYTES_MAX, this.#message?.length ?? 0));
+    this.#phase = new Uint8Array(capacity);
+    this.#pinging = new Uint8Array(capacity);
+    this.#sequence = new Uint32Array(capacity);
+    this.#connection = new Uint32Array(capacity);
+  }
+
+  /** User memory of one slot, in bytes. */
+  get bytesPerSlot(): number {
+    return 1 + 1 + 4 + 4 + this.#frames.bytesPerSlot;
+  }
+
+  onConnected(slot: number): void {
+    this.#connection[slot]!++;
+    this.#phase[slot] = Phase.upgrading;
+    const authority = this.#target.authority(slot);
+    let request = this.#requests.get(authority);
+    if (request === undefined) {
+      request = requestOf(this.#target.options.path, authority);
+      this.#requests.set(authority, request);
+    }
+    request.write(this.#key(slot), request.length - KEY_CHARACTERS - 4, 'latin1');
+    this.#outbox.send(slot, request, request.length);
+  }
+
+  #key(slot: number): string {
+    return this.#keys.keyOf(slot, this.#connection[slot]!);
+  }
+
+  onBytes(slot: number, buffer: Uint8Array, length: number): void {
+    if (this.#phase[slot] === Phase.open) {
+      this.#frames.take(slot, buffer, 0, length);
+      return;
+    }
+    const result = this.#heads.take(slot, buffer, 0, length);
+    if (result.type === 'more') return;
+    const wrong = result.type === 'bad' ? result.what : wrongUpgrade(result.head, this.#key(slot));
+    if (wrong !== null) {
+      this.#host.lost(slot, FailReason.handshake, DropReason.protocol, `ws ${wrong}`);
+      return;
+    }
+    this.#phase[slot] = Phase.open;
+    this.#host.opened(slot);
+    this.#host.verified(slot);
+    if (result.type === 'head' && result.next < length) this.#frames.take(slot, buffer, result.next, length);
+  }
+
+  onProbeDue(slot: number, sequence: number): void {
+    this.#sequence[slot] = sequence;
+    this.#pinging[slot] = 1;
+    if (this.#message !== null) this.#send(slot, Opcode.text, this.#message, this.#message.length);
+    this.#writePing(slot);
+    this.#send(slot, Opcode.ping, this.#ping, PING_BYTES);
+  }
+
+  #writePing(slot: number): void {
+    this.#pingView.setUint32(0, MAGIC, true);
+    this.#pingView.setUint32(4, slot, true);
+    this.#pingView.setUint32(8, this.#sequence[slot]!, true);
+    this.#pingView.setUint32(12, this.#salt, true);
+  }
+
+  #send(slot: number, opcode: number, payload: Uint8Array, length: number): void {
+    this.#outbox.send(slot, this.#writer.buffer, this.#writer.write(opcode, payload, length));
+  }
+
+  onWritable(slot: number): void {
+    this.#outbox.flush(slot);
+  }
+
+  onControl(slot: number, opcode: number, payload: Uint8Array, length: number): boolean {
+    if (opcode === Opcode.ping) {
+      this.#send(slot, Opcode.pong, payload, length);
+      return true;
+    }
+    if (opcode === Opcode.pong) return this.#onPong(slot, payload, length);
+    this.#onClose(slot, payload, length);
+    return false;
+  }
+
+  /** A server may send pongs that nobody asked for (section 5.5.3); one that begins like our ping must be it. */
+  #onPong(slot: number, payload: Uint8Array, length: number): boolean {
+    if (this.#pinging[slot] === 0) return true;
+    this.#writePing(slot);
+    let equal = 0;
+    while (equal < PING_BYTES && equal < length && payload[equal] === this.#ping[equal]) equal++;
+    if (equal < MAGIC_BYTES) return true;
+    if (equal < PING_BYTES || length > PING_BYTES) {
+      this.#host.lost(slot, FailReason.handshake, DropReason.probeMismatch, 'ws pong differs from its ping');
+      return false;
+    }
+    this.#pinging[slot] = 0;
+    this.#host.answered(slot);
+    return true;
+  }
+
+  #onClose(slot: number, payload: Uint8Array, length: number): void {
+    const code = length >= 2 ? payload[0]! * 256 + payload[1]! : 0;
+    if (length === 1 || (length >= 2 && !isCloseCode(code))) {
+      this.onBroken(slot, CloseCode.protocol, 'a close frame without a valid code');
+      return;
+    }
+    if (length > 2 && utf8After(Utf8.whole, payload, 2, length) !== Utf8.whole) {
+      this.onBroken(slot, CloseCode.badData, 'a close reason that is not UTF-8');
+      return;
+    }
+    this.#send(slot, Opcode.close, payload, Math.min(length, 2));
+    const what = length >= 2 ? `ws close ${code}` : 'ws close without a code';
+    this.#host.lost(slot, FailReason.handshake, DropReason.fin, what);
+  }
+
+  onBroken(slot: number, code: number, what: string): void {
+    this.#sendClose(slot, code);
+    this.#host.lost(slot, FailReason.handshake, DropReason.protocol, `ws ${code}: ${what}`);
+  }
+
+  #sendClose(slot: number, code: number): void {
+    this.#closing[0] = code >>> 8;
+    this.#closing[1] = code & 0xff;
+    this.#send(slot, Opcode.close, this.#closing, 2);
+  }
+
+  onClosing(slot: number): void {
+    if (this.#phase[slot] === Phase.open) this.#sendClose(slot, CloseCode.normal);
+  }
+
+  onForgotten(slot: number): void {
+    this.#phase[slot] = Phase.none;
+    this.#pinging[slot] = 0;
+    this.#frames.forget(slot);
+    this.#heads.forget(slot);
+    this.#outbox.forget(slot);
+  }
+}
+
+/** The request, with room for a key right before the blank line. */
+function requestOf(path: string, authority: string): Buffer {
+  return Buffer.from(
+    `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\nUser-Agent: c100k-bench\r\nUpgrade: websocket\r\n` +
+      `Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${'='.repeat(KEY_CHARACTERS)}\r\n\r\n`,
+    'latin1',
+  );
+}
+
+/** What is wrong with the answer to an upgrade (RFC 6455 section 4.1, the six checks at its end); null: nothing. */
+export function wrongUpgrade(head: ResponseHead, key: string): string | null {
+  const { status, isHttp11, fields } = head;
+  if (!isHttp11) return 'an answer in HTTP/1.0';
+  if (status !== 101) return `status ${status}`;
+  if (fields.get('upgrade')?.toLowerCase() !== 'websocket') return 'no "Upgrade: websocket"';
+  if (!hasToken(fields.get('connection'), 'upgrade')) return 'no "Connection: Upgrade"';
+  if (fields.get('sec-websocket-accept') !== acceptOf(key)) return 'wrong Sec-WebSocket-Accept';
+  // We offer neither, so a server may choose neither.
+  if ((fields.get('sec-websocket-extensions') ?? '') !== '') return 'an extension that was not offered';
+  if (fields.has('sec-websocket-protocol')) return 'a subprotocol that was not offered';
+  return null;
+}

@@ -1,0 +1,189 @@
+/** Tests the HTTP keep-alive client: every framing of a body is read to its end, and what cannot be held is found out. */
+import assert from 'node:assert/strict';
+import type { Socket } from 'node:net';
+import { afterEach, test } from 'node:test';
+import { DEFAULT_PROTOCOL_OPTIONS, type ProtocolOptions } from '../../../src/core/protocol-options.ts';
+import { cleanUp, EngineRun, specTo, Target, until } from '../engine-run.ts';
+
+afterEach(cleanUp);
+
+const OK = 'HTTP/1.1 200 OK\r\n';
+
+/** Answers that can be held; each must be followed by a second request on the same connection. */
+const GOOD: readonly (readonly [string, string])[] = [
+  ['a body with its length', `${OK}Content-Length: 5\r\n\r\nhello`],
+  ['an empty body', `${OK}Content-Length: 0\r\n\r\n`],
+  ['204 without a length', 'HTTP/1.1 204 No Content\r\n\r\n'],
+  ['304 with the length of another answer', 'HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n'],
+  ['301', 'HTTP/1.1 301 Moved\r\nLocation: /\r\nContent-Length: 2\r\n\r\nxx'],
+  ['one chunk', `${OK}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n`],
+  [
+    'chunks with extensions, upper case and trailers',
+    `${OK}transfer-encoding: Chunked\r\n\r\nA;x=y\r\n0123456789\r\n0c ;q\r\nabcdefghijkl\r\n000\r\nTrailer: 1\r\nOther: 2\r\n\r\n`,
+  ],
+  [
+    'interim answers first',
+    `HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n${OK}Content-Length: 1\r\n\r\n.`,
+  ],
+  ['HTTP/1.0 with keep-alive', 'HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 1\r\n\r\n.'],
+  ['equal lengths twice', `${OK}Content-Length: 1\r\nContent-Length: 1\r\n\r\n.`],
+  ['a large body', `${OK}Content-Length: 300000\r\n\r\n${'z'.repeat(300_000)}`],
+];
+
+/** Answers that make a failed handshake, with the detail that is counted. */
+const BAD: readonly (readonly [string, string])[] = [
+  ['HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n', 'http status 503'],
+  ['HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n', 'http status 404'],
+  ['HTTP/1.1 101 Switching\r\n\r\n', 'http status 101'],
+  [
+    `${OK}Connection: close\r\nContent-Length: 0\r\n\r\n`,
+    'http keep-alive refused: the target ends the connection after its answer',
+  ],
+  [
+    'HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n',
+    'http keep-alive refused: the target ends the connection after its answer',
+  ],
+  [`${OK}\r\nhello`, 'http keep-alive impossible: a body without a length'],
+  [`${OK}Content-Length: 1\r\nContent-Length: 2\r\n\r\n..`, 'http a malformed Content-Length'],
+  [`${OK}Content-Length: -1\r\n\r\n..`, 'http a malformed Content-Length'],
+  [`${OK}Transfer-Encoding: gzip, chunked\r\n\r\n`, 'http an unknown Transfer-Encoding'],
+  [
+    `${OK}Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n`,
+    'http both Content-Length and Transfer-Encoding',
+  ],
+  [`${OK}Transfer-Encoding: chunked\r\n\r\nxyz\r\n`, 'http a malformed chunk size'],
+  [`${OK}Transfer-Encoding: chunked\r\n\r\n1234567890abcdef0\r\n`, 'http a malformed chunk size'],
+  [`${OK}Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n`, 'http a chunk that is longer than it says'],
+  [
+    `${OK}Transfer-Encoding: chunked\r\n\r\n1;${'e'.repeat(70_000)}`,
+    'http lines without an end in a chunked body',
+  ],
+  ['SSH-2.0-OpenSSH_9.2\r\n', 'http no HTTP/1.1 response'],
+  [`${OK}${'X: y\r\n'.repeat(3_000)}`, 'http a head above 16384 bytes'],
+  [`${OK}broken line\r\n\r\n`, 'http a malformed header field'],
+];
+
+function runOn(port: number, count: number, options: Partial<ProtocolOptions> = {}): EngineRun {
+  const spec = specTo(port, count, { protocol: 'http', probeEveryMs: 200, probeTimeoutMs: 4_000 });
+  return new EngineRun({ ...spec, protocolOptions: { ...DEFAULT_PROTOCOL_OPTIONS, ...options } });
+}
+
+async function writeBytewise(socket: Socket, text: string): Promise<void> {
+  for (const byte of text.slice(0, 200)) {
+    socket.write(byte);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  socket.write(text.slice(200));
+}
+
+for (const isBytewise of [false, true]) {
+  test(`every framing of a body is read to its end${isBytewise ? ', byte by byte' : ''}`, async () => {
+    const requests = new Array<number>(GOOD.length).fill(0);
+    let next = 0;
+    const target = await Target.listen((socket) => {
+      const at = next++;
+      let got = '';
+      socket.on('data', (chunk) => {
+        got += chunk.toString('latin1');
+        for (let end = got.indexOf('\r\n\r\n'); end >= 0; end = got.indexOf('\r\n\r\n')) {
+          assert.match(got, /^GET \/health HTTP\/1\.1\r\nHost: www\.example\r\n/);
+          got = got.slice(end + 4);
+          requests[at]!++;
+          if (isBytewise) void writeBytewise(socket, GOOD[at]![1]);
+          else socket.write(GOOD[at]![1]);
+        }
+      });
+    });
+    const run = runOn(target.port, GOOD.length, { path: '/health', hostHeader: 'www.example' });
+    const opened = await run.open();
+    assert.deepEqual(opened.troubles ?? {}, {});
+    assert.equal(opened.verified, GOOD.length);
+    await until(() => requests.every((count) => count >= 4), 10_000, 'each is asked again').catch((error) =>
+      assert.fail(`${error}: ${GOOD.map(([name], at) => `${name} ${requests[at]}`).join(', ')}`),
+    );
+    assert.deepEqual(run.stats().dropped, {});
+    await run.stop();
+    await target.close();
+  });
+}
+
+test('what cannot be held is a failed handshake, counted by what was wrong', async () => {
+  let next = 0;
+  const target = await Target.listen((socket) => {
+    const answer = BAD[next++]![0];
+    socket.once('data', () => socket.write(answer));
+  });
+  const run = runOn(target.port, BAD.length);
+  const stats = await run.open();
+  assert.deepEqual(stats.failed, { handshake: BAD.length });
+  const expected: Record<string, number> = {};
+  for (const [, detail] of BAD) expected[detail] = (expected[detail] ?? 0) + 1;
+  assert.deepEqual(stats.troubles, expected);
+  await run.stop();
+  await target.close();
+});
+
+test('a status that turns bad, a close and an unasked answer are losses, each by its reason', async () => {
+  let next = 0;
+  const target = await Target.listen((socket) => {
+    const kind = next++ % 3;
+    let asked = 0;
+    socket.on('data', () => {
+      if (++asked === 1) socket.write(`${OK}Content-Length: 0\r\n\r\n${''}`);
+      else if (kind === 0) socket.write('HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n');
+      else if (kind === 1) socket.end();
+      else
+        socket.write(
+          `${OK}Content-Length: 0\r\n\r\nHTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n`,
+        );
+    });
+  });
+  const run = runOn(target.port, 9);
+  await run.open();
+  await until(() => run.stats().open === 0, 5_000, 'all are lost');
+  const stats = run.stats();
+  assert.deepEqual(stats.dropped, { protocol: 6, fin: 3 });
+  assert.deepEqual(stats.troubles, { 'http status 500': 3, 'http an answer that nobody asked for': 3 });
+  await run.stop();
+  await target.close();
+});
+
+test('--http-status makes one status the good one', async () => {
+  const target = await Target.listen((socket) => {
+    socket.on('data', () => socket.write('HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n'));
+  });
+  const run = runOn(target.port, 4, { httpStatus: 404 });
+  assert.equal((await run.open()).verified, 4);
+  await run.stop();
+  await target.close();
+});
+
+for (const [banner, isGood] of [
+  ['', true],
+  ['SSH-2.0-', true],
+  ['SSH-2.1', false],
+] as const) {
+  test(`a target that greets with SSH-2.0 is ${isGood ? 'proven' : 'refused'} by --expect-banner "${banner}"`, async () => {
+    const target = await Target.listen((socket) => {
+      socket.write('SSH-');
+      setTimeout(() => socket.write('2.0-OpenSSH_9.2\r\n'), 30);
+    });
+    const spec = specTo(target.port, 6, { protocolOptions: { ...DEFAULT_PROTOCOL_OPTIONS, banner } });
+    const run = new EngineRun(spec);
+    const stats = await run.open();
+    assert.equal(stats.verified, isGood ? 6 : 0);
+    assert.deepEqual(stats.failed, isGood ? {} : { handshake: 6 });
+    if (!isGood) assert.deepEqual(stats.troubles, { 'banner differs from --expect-banner': 6 });
+    await run.stop();
+    await target.close();
+  });
+}
+
+test('a silent target fails --expect-banner after the connect timeout', async () => {
+  const target = await Target.listen();
+  const protocolOptions = { ...DEFAULT_PROTOCOL_OPTIONS, banner: '' };
+  const run = new EngineRun(specTo(target.port, 4, { protocolOptions, connectTimeoutMs: 300 }));
+  assert.deepEqual((await run.open()).failed, { handshake: 4 });
+  await run.stop();
+  await target.close();
+});

@@ -1,0 +1,215 @@
+/** Tests TLS under the other protocols against Node's own TLS server, and what becomes of certificates that will not do. */
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { createServer as createHttps } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+import { after, afterEach, before, test } from 'node:test';
+import { createServer, type Server, type TLSSocket } from 'node:tls';
+import { WebSocketServer } from 'ws';
+import { DEFAULT_PROTOCOL_OPTIONS, type TlsOptions } from '../../../src/core/protocol-options.ts';
+import type { HolderSpec } from '../../../src/core/run-spec.ts';
+import { type Certificates, type KeyPair, makeCertificates } from '../../support/certificates.ts';
+import { cleanUp, EngineRun, kernelCount, specTo, Target, until } from '../engine-run.ts';
+
+let certificates: Certificates;
+const servers = new Set<Server>();
+
+before(() => {
+  certificates = makeCertificates();
+});
+after(() => certificates.remove());
+afterEach(async () => {
+  await cleanUp();
+  for (const server of servers) server.close();
+  servers.clear();
+});
+
+async function listening(server: Server): Promise<number> {
+  servers.add(server);
+  await new Promise<void>((resolve) => {
+    server.listen({ port: 0, host: '127.0.0.1', backlog: 1_024 }, () => resolve());
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+/** A TLS server that counts its sessions and does `onSocket`. */
+function tlsServer(
+  pair: KeyPair,
+  onSocket: (socket: TLSSocket) => void = (socket) => socket.resume(),
+): Server {
+  const server = createServer({ key: pair.key, cert: pair.cert }, onSocket);
+  server.on('tlsClientError', () => {});
+  server.on('secureConnection', (socket) => socket.on('error', () => {}));
+  return server;
+}
+
+function spec(
+  port: number,
+  connections: number,
+  tls: Partial<TlsOptions>,
+  over: Partial<HolderSpec> = {},
+): HolderSpec {
+  const whole = { servername: null, ca: certificates.ca.cert, isVerified: true, ...tls };
+  const protocolOptions = { ...DEFAULT_PROTOCOL_OPTIONS, tls: whole };
+  return specTo(port, connections, { protocol: 'tls', pendingMax: 32, protocolOptions, ...over });
+}
+
+test('tls:// connections are open once the session is agreed on, and leave no descriptor behind', async () => {
+  const names = new Set<string | false | null>();
+  const server = tlsServer(certificates.good, (socket) => {
+    names.add(socket.servername);
+    socket.resume();
+  });
+  const port = await listening(server);
+  const before = readdirSync('/proc/self/fd').length;
+  const run = new EngineRun(spec(port, 60, { servername: 'server.test' }));
+  const stats = await run.open();
+  assert.deepEqual([stats.open, stats.verified, stats.failed], [60, 60, {}]);
+  assert.deepEqual([...names], ['server.test']);
+  assert.equal(kernelCount('established', port), 60);
+  assert.equal(stats.tls?.sessions, 60);
+  assert.equal(stats.tls?.resumed, 0);
+  assert.deepEqual(Object.values(stats.tls?.ciphers ?? {}), [60]);
+  assert.match(Object.keys(stats.tls?.ciphers ?? {})[0] ?? '', /^TLSv1\.3 TLS_/);
+  await run.stop();
+  await until(() => kernelCount('established', port) === 0, 5_000, 'the kernel has none left');
+  // The server's ends live in this process too.
+  await until(() => readdirSync('/proc/self/fd').length <= before, 5_000, 'descriptors are given back');
+});
+
+test('with --close fin the server sees the end of the session, not a reset', async () => {
+  const errors: string[] = [];
+  let ended = 0;
+  const server = tlsServer(certificates.good, (socket) => {
+    socket.resume();
+    socket.on('end', () => ended++);
+    socket.on('error', (error: NodeJS.ErrnoException) => errors.push(error.code ?? ''));
+  });
+  const run = new EngineRun(spec(await listening(server), 20, {}, { close: 'fin' }));
+  await run.open();
+  await run.stop();
+  await until(() => ended === 20, 5_000, 'all have ended');
+  assert.deepEqual(errors, []);
+});
+
+const WRONG: readonly (readonly [
+  string,
+  (c: Certificates) => KeyPair,
+  (c: Certificates) => Partial<TlsOptions>,
+  string,
+])[] = [
+  [
+    'a CA that signed something else',
+    (c) => c.good,
+    (c) => ({ ca: c.strangerCa.cert }),
+    'tls UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  ],
+  [
+    'a name that the certificate has not',
+    (c) => c.otherName,
+    () => ({ servername: 'server.test' }),
+    'tls ERR_TLS_CERT_ALTNAME_INVALID',
+  ],
+  [
+    'an address that the certificate has not',
+    (c) => c.otherName,
+    () => ({}),
+    'tls ERR_TLS_CERT_ALTNAME_INVALID',
+  ],
+  ['an expired certificate', (c) => c.expired, () => ({}), 'tls CERT_HAS_EXPIRED'],
+];
+
+for (const [what, pairOf, optionsOf, detail] of WRONG) {
+  test(`${what}: each connection fails as tls, with its code; --insecure takes it`, async () => {
+    const port = await listening(tlsServer(pairOf(certificates)));
+    const options = optionsOf(certificates);
+    const run = new EngineRun(spec(port, 12, options));
+    const stats = await run.open();
+    assert.deepEqual(stats.failed, { tls: 12 });
+    assert.deepEqual(stats.troubles, { [detail]: 12 });
+    await run.stop();
+    const careless = new EngineRun(spec(port, 12, { ...options, isVerified: false }));
+    const taken = await careless.open();
+    assert.equal(taken.open, 12);
+    assert.equal(taken.tls?.unverified, 12);
+    await careless.stop();
+  });
+}
+
+test('a target that does not speak TLS, or hangs up, is no certificate trouble', async () => {
+  const plain = await Target.listen((socket) =>
+    socket.on('data', () => socket.write('HTTP/1.1 400 Bad\r\n\r\n')),
+  );
+  const run = new EngineRun(spec(plain.port, 5, {}));
+  const stats = await run.open();
+  assert.deepEqual(stats.failed, { tls: 5 });
+  assert.deepEqual(stats.troubles, { 'tls ERR_SSL_WRONG_VERSION_NUMBER': 5 });
+  await run.stop();
+  await plain.close();
+  const rude = await Target.listen((socket) => socket.on('data', () => socket.end()));
+  const other = new EngineRun(spec(rude.port, 5, {}));
+  assert.deepEqual((await other.open()).failed, { handshake: 5 });
+  await other.stop();
+  await rude.close();
+});
+
+test('a silent target fails the handshake after the connect timeout', async () => {
+  const deaf = await Target.listen();
+  const run = new EngineRun(spec(deaf.port, 4, {}, { connectTimeoutMs: 400 }));
+  assert.deepEqual((await run.open()).failed, { handshake: 4 });
+  await until(() => kernelCount('established', deaf.port) === 0, 5_000, 'nothing stays open');
+  await run.stop();
+  await deaf.close();
+});
+
+test('what the server ends or resets while we hold is counted as fin and rst', async () => {
+  const sockets: TLSSocket[] = [];
+  const connections: Socket[] = [];
+  const server = tlsServer(certificates.good, (socket) => {
+    socket.resume();
+    sockets.push(socket);
+  });
+  server.on('connection', (socket: Socket) => connections.push(socket));
+  const run = new EngineRun(spec(await listening(server), 20, {}));
+  await run.open();
+  await until(() => sockets.length === 20, 5_000, 'the server has all sessions');
+  const ports = new Set(sockets.slice(0, 8).map((socket) => socket.remotePort));
+  for (const socket of sockets.slice(0, 8)) socket.end();
+  for (const socket of connections.filter(({ remotePort }) => !ports.has(remotePort)).slice(0, 5))
+    socket.resetAndDestroy();
+  await until(() => run.stats().open === 7, 5_000, 'losses are noticed');
+  assert.deepEqual(run.stats().dropped, { fin: 8, rst: 5 });
+  await run.stop();
+});
+
+test('wss:// proves itself by pings inside TLS, https:// by requests', async () => {
+  const https = createHttps({ key: certificates.good.key, cert: certificates.good.cert }, (_, response) =>
+    response.end('ok'),
+  );
+  const sockets = new WebSocketServer({ server: https });
+  let pings = 0;
+  sockets.on('connection', (socket) => socket.on('ping', () => pings++));
+  const port = await listening(https as unknown as Server);
+  for (const protocol of ['wss', 'https'] as const) {
+    const over = { protocol, probeEveryMs: 200, probeTimeoutMs: 5_000 };
+    const run = new EngineRun(spec(port, 25, {}, over));
+    const stats = await run.open();
+    assert.deepEqual([stats.open, stats.verified, stats.failed], [25, 25, {}], protocol);
+    await until(() => run.stats().probesAnswered >= 75, 10_000, `${protocol} probes are answered`);
+    assert.deepEqual(run.stats().dropped, {});
+    assert(run.stats().bytesIn > 0 && run.stats().bytesOut > 0);
+    await run.stop();
+  }
+  assert(pings >= 75, `the server saw ${pings} pings`);
+  sockets.close();
+});
+
+test('a banner is proof inside TLS too', async () => {
+  const server = tlsServer(certificates.good, (socket) => socket.write('220 mail ready\r\n'));
+  const port = await listening(server);
+  const base = spec(port, 6, {});
+  const protocolOptions = { ...base.protocolOptions!, banner: '220 ' };
+  const run = new EngineRun({ ...base, protocolOptions });
+  assert.equal((await run.open()).verified, 6);
+  await run.stop();
+});

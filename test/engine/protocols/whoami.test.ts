@@ -1,0 +1,100 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { DropReason, FailReason } from '../../../src/core/outcome.ts';
+import type { ProtocolHost } from '../../../src/engine/protocols/protocol.ts';
+import { parseWhoami, WHOAMI_LINE_BYTES_MAX, WhoamiProtocol } from '../../../src/engine/protocols/whoami.ts';
+import { SeenTally } from '../../../src/engine/seen-tally.ts';
+
+const SPEC = {
+  addresses: ['10.0.0.1', '10.0.0.2'],
+  endpoints: [{ address: '10.0.9.9', port: 80, family: 4 as const }],
+};
+
+function setUp() {
+  const said: string[] = [];
+  const host = {
+    capacity: 4,
+    send: () => assert.fail('whoami never sends'),
+    opened: (slot: number) => said.push(`opened ${slot}`),
+    verified: (slot: number) => said.push(`verified ${slot}`),
+    answered: () => assert.fail('whoami never probes'),
+    lost: (slot: number, fail: FailReason, drop: DropReason) => said.push(`lost ${slot} ${fail} ${drop}`),
+  } as unknown as ProtocolHost;
+  const tally = new SeenTally(SPEC);
+  const protocol = new WhoamiProtocol(host, tally, {
+    sourceIndex: (slot) => slot % 2,
+    port: () => 4_000,
+    endpointIndex: () => 0,
+  });
+  const hear = (slot: number, text: string): void => {
+    const bytes = new Uint8Array(1_000);
+    bytes.set(Buffer.from(text));
+    protocol.onBytes(slot, bytes, Buffer.byteLength(text));
+  };
+  return { said, tally, protocol, hear };
+}
+
+describe('a whoami line', () => {
+  it('is an address and a port, with brackets for IPv6', () => {
+    assert.deepEqual(parseWhoami('1.2.3.4:56'), { address: '1.2.3.4', port: 56 });
+    assert.deepEqual(parseWhoami('[2001:DB8::1]:56\r'), { address: '2001:db8::1', port: 56 });
+    assert.deepEqual(parseWhoami('[::ffff:1.2.3.4]:56'), { address: '1.2.3.4', port: 56 });
+    for (const text of [
+      '',
+      '1.2.3.4',
+      '1.2.3.4:',
+      '1.2.3.4:0',
+      '1.2.3.4:65536',
+      '::1:80',
+      'host:80',
+      'SSH-2.0-x',
+    ])
+      assert.equal(parseWhoami(text), null, text);
+  });
+
+  it('opens and verifies the connection once, and counts what the path has changed', () => {
+    const { said, tally, hear } = setUp();
+    hear(0, '10.0.0.1:4000\n');
+    hear(1, '9.9.9.9:5000\nand more');
+    hear(1, 'and more');
+    assert.deepEqual(said, ['opened 0', 'verified 0', 'opened 1', 'verified 1']);
+    assert.deepEqual(tally.counts(), {
+      sourceKept: 1,
+      sourceChanged: 1,
+      portKept: 1,
+      portChanged: 1,
+      portMin: 4_000,
+      portMax: 5_000,
+      bySource: { '10.0.0.1>10.0.0.1': 1, '10.0.0.2>9.9.9.9': 1 },
+      byEndpoint: { '10.0.9.9:80>10.0.0.1': 1, '10.0.9.9:80>9.9.9.9': 1 },
+    });
+  });
+
+  it('may come in pieces', () => {
+    const { said, tally, hear } = setUp();
+    for (const piece of ['10.', '0.0.1:40', '00', '\n']) hear(0, piece);
+    assert.deepEqual(said, ['opened 0', 'verified 0']);
+    assert.equal(tally.counts().sourceKept, 1);
+  });
+
+  it('that is none ends the connection as a failed handshake', () => {
+    const { said, hear } = setUp();
+    hear(0, 'SSH-2.0-OpenSSH\n');
+    hear(1, 'x'.repeat(WHOAMI_LINE_BYTES_MAX));
+    hear(2, `${'1'.repeat(500)}\n`);
+    assert.deepEqual(
+      said,
+      [0, 1, 2].map((slot) => `lost ${slot} ${FailReason.handshake} ${DropReason.protocol}`),
+    );
+  });
+
+  it('of a slot that was used before says nothing about the next connection', () => {
+    const { said, protocol, hear } = setUp();
+    hear(0, '10.0.0.1:4000\n');
+    protocol.onForgotten(0);
+    hear(0, '10.0.');
+    protocol.onForgotten(0);
+    hear(0, '10.0.0.1:4000\n');
+    assert.deepEqual(said, ['opened 0', 'verified 0', 'opened 0', 'verified 0']);
+  });
+});

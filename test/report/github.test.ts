@@ -1,0 +1,47 @@
+/** Owns the proof that GitHub can show a run: a summary within its limit, and at most ten annotations of a kind. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { RequirementResult } from '../../src/core/requirement.ts';
+import { annotations, stepSummary, SUMMARY_BYTES_MAX } from '../../src/report/github.ts';
+import { sampleReport } from './sample-report.ts';
+
+function broken(index: number): RequirementResult {
+  const requirement = `connect_p99<${index}ms`;
+  return { requirement, metric: 'connect_p99', isDefault: false, passed: false, actual: 1, actualText: '1 | 2' };
+}
+
+describe('the summary of a step', () => {
+  it('begins with the verdict and has a row for each requirement, with its bars escaped', () => {
+    const text = stepSummary(sampleReport({ verdict: 'fail', requirements: [broken(7)] }));
+    assert.match(text, /^### ❌ FAIL held 130,000 of 130,000/);
+    assert.match(text, /\n\| ❌ \| `connect_p99<7ms` \| 1 \\\| 2 \|\n/);
+    assert.match(text, /\n- \*\*path\*\*: a sample\. Next: conntrack -S\n/);
+    assert.ok(text.endsWith('</details>\n'));
+  });
+
+  it('stays far below what GitHub refuses, whatever the report holds', () => {
+    const notes = Array.from({ length: 50_000 }, (_, index) => `note ${index} ✓ \`\`\` ${'x'.repeat(60)}`);
+    const text = stepSummary(sampleReport({ notes }));
+    assert.ok(Buffer.byteLength(text) <= SUMMARY_BYTES_MAX && SUMMARY_BYTES_MAX < 1_024 * 1_024);
+    assert.ok(text.endsWith('\n```\n\n</details>\n'));
+    assert.equal(text.split('```').length, 3, 'no fence of the report ends ours');
+  });
+});
+
+describe('annotations', () => {
+  it('are none for a pass without warnings', () => {
+    assert.deepEqual(annotations(sampleReport({ findings: [], diagnoses: [] })), []);
+  });
+
+  it('name what broke, escaped, at most ten of a kind', () => {
+    const requirements = Array.from({ length: 30 }, (_, index) => broken(index));
+    const lines = annotations(sampleReport({ verdict: 'fail', reason: '50% of\nall: lost', requirements }));
+    assert.equal(lines.filter((line) => line.startsWith('::error ')).length, 10);
+    assert.equal(lines.filter((line) => line.startsWith('::warning ')).length, 1);
+    assert.equal(
+      lines[0],
+      '::error title=c100k-bench%3A FAIL held 130%2C000 of 130%2C000 for 30 s::50%25 of%0Aall: lost',
+    );
+    for (const line of lines) assert.doesNotMatch(line, /\n/);
+  });
+});
