@@ -164,6 +164,11 @@ class Agent {
   /** Ends everything now: the parent or the user asks for it, or the lease is over. */
   abandon(why: string): void {
     if (this.#isOver) return;
+    if (this.#wasDone) {
+      // Nothing is left to close, and nobody waits for a word.
+      this.#end(ExitCode.held);
+      return;
+    }
     this.#options.onNote(`agent ${this.#options.name}: ${why}; closing everything`);
     if (this.#share !== null) {
       this.#savePartial(why);

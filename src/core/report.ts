@@ -182,10 +182,10 @@ export interface RunReport {
   readonly byEndpoint: Readonly<Record<string, number>>;
   /** what a whoami target saw of our addresses and ports; null where nobody was asked */
   readonly seen: SeenCounts | null;
-  /** what protocols said of connections that they gave up, by detail; absent: nothing */
-  readonly troubles?: Troubles;
-  /** absent where no TLS is spoken */
-  readonly tls?: TlsReport;
+  /** what protocols said of connections that they gave up, by detail */
+  readonly troubles: Troubles;
+  /** null where no TLS is spoken */
+  readonly tls: TlsReport | null;
   readonly agents: readonly AgentReport[];
   readonly kernel: {
     /** summed over agents at the end of the hold; null when no kernel could be asked */

@@ -226,6 +226,7 @@ export class Engine implements ProtocolHost {
     if (this.#phase === 'ended') return;
     this.#phase = 'ended';
     this.#poller.close();
+    this.#protocol.end?.();
   }
 
   /** A snapshot of the books. */

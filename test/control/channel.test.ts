@@ -184,7 +184,8 @@ describe('the control channel', () => {
     const before = await heap();
     await visits(400);
     const perStranger = ((await heap()) - before) / 400;
-    assert.ok(perStranger < 700, `${Math.round(perStranger)} bytes a stranger, on both sides together`);
+    // A kept socket costs ten times as much; what is allowed here is the engine's own.
+    assert.ok(perStranger < 3_000, `${Math.round(perStranger)} bytes a stranger, on both sides together`);
   });
 
   it('closes a channel that sends what the schema does not know', async () => {

@@ -32,6 +32,7 @@ const EXPECTED: Readonly<Record<string, readonly [party: Party | null, ...rules:
   'path-ports-100': ['path', 'path-ports'],
   'path-ports-100-silent': ['unknown', 'unknown'],
   'path-ports-28232': ['path', 'path-ports'],
+  'path-translated': ['path', 'path-translated'],
   'path-unreachable': ['path', 'path-unreachable'],
   'rst-storm': ['target', 'target-closed'],
   'target-accept-queue': ['target', 'target-accept-queue'],
@@ -73,10 +74,15 @@ const LOOK_ALIKES: readonly (readonly [rule: string, lookAlike: string, because:
   ['path-ports', 'target-descriptors-said', 'SYNs vanish there too, but the target says why'],
   ['path-ports', 'path-conntrack', 'SYNs vanish there too, but in our own full table'],
   ['path-conntrack', 'path-ports-100', 'connections are tracked there too, but the table is not full'],
-  ['path-forgot', 'target-stops-answering', 'probes time out there too, but the far kernel acknowledges them'],
+  [
+    'path-forgot',
+    'target-stops-answering',
+    'probes time out there too, but the far kernel acknowledges them',
+  ],
   ['path-forgot', 'target-ended', 'connections end there too, but not in answer to a probe'],
   ['path-forgot', 'rst-storm', 'resets come there too, but not in answer to a probe'],
   ['path-forgot', 'generator-cpu', 'probes time out there too, but we were too late ourselves'],
+  ['path-translated', 'path-ports-100', 'a hop has no port left there too, but nobody said what he sees'],
   ['path-unreachable', 'path-conntrack', 'some find the target unreachable there too, for want of an entry'],
   ['target-silent', 'path-forgot-drop', 'probes time out there too, but nobody acknowledges them'],
   ['target-silent', 'target-descriptors-accept-stops', 'some are never answered there, but a full number is'],
@@ -117,7 +123,21 @@ test('every rule has a look-alike', () => {
 test('the evidence says the numbers: 100 ports, a limit of 1,024, one address of 28,232 ports', () => {
   assert.match(diagnose(factsOf('path-ports-100'))[0]!.message, /lets 100 connections through and no more/);
   assert.match(diagnose(factsOf('target-descriptors-closes'))[0]!.message, /limit of 1,024/);
-  assert.match(diagnose(factsOf('path-ports-28232'))[0]!.message, /28,232 connections: one address x 28,232 ports/);
+  assert.match(
+    diagnose(factsOf('path-ports-28232'))[0]!.message,
+    /28,232 connections: one address x 28,232 ports/,
+  );
+});
+
+test('a range of ports that a whoami target saw in part is not used up', () => {
+  const facts = factsOf('path-translated');
+  const seen = facts.seen!;
+  assert.match(
+    diagnose(facts)[0]!.message,
+    /1,500 connections from 192\.168\.0\.102, and every port from 20000 to 21499/,
+  );
+  const partly = diagnose({ ...facts, seen: { ...seen, portMax: seen.portMax! + 100 } });
+  assert.ok(partly.every(({ what }) => what !== 'path-translated'));
 });
 
 test('two addresses of all ports are recognised, and a number between is not', () => {

@@ -2,10 +2,14 @@
  * Owns `npm run lab -- <name>|all [--short] [--write]`: which networks are run, the table, the exit code.
  * Must never know what a network is made of.
  */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import process from 'node:process';
 import { formatCount } from '../../src/core/units.ts';
 import { whyNoNetwork } from '../support/network.ts';
+import { findProgram } from '../support/targets.ts';
 import { FULL, type LabNetwork, SHORT } from './description.ts';
 import { NETWORKS } from './networks/all.ts';
 import { type CaseResult, runNetwork } from './runner.ts';
@@ -13,6 +17,9 @@ import { writeTopologies } from './topologies.ts';
 
 const USAGE = `usage: npm run lab -- ${NETWORKS.map(({ name }) => name).join('|')}|all [--short] [--write]`;
 
+/** Debian's names of the real parts. */
+const PACKAGES = 'haproxy nginx-light nftables dnsmasq-base iproute2 procps';
+const NETNS_FOLDER = '/run/netns';
 /** Shrunk networks that stand at the same time. */
 const SHORT_AT_ONCE = 3;
 
@@ -58,6 +65,21 @@ function show(result: CaseResult): void {
   for (const problem of result.problems) console.log(`      ! ${problem}`);
 }
 
+/** Real parts that are not installed. */
+function missingPrograms(): string[] {
+  const commands = ['nft', 'ss', 'sysctl', 'dnsmasq'].filter(
+    (name) => spawnSync('sh', ['-c', `command -v ${name}`]).status !== 0,
+  );
+  return [...(['haproxy', 'nginx'] as const).filter((name) => findProgram(name) === null), ...commands];
+}
+
+/** Namespaces and folders of this process that are still there when all networks are gone. */
+function leftBehind(): string[] {
+  const namespaces = existsSync(NETNS_FOLDER) ? readdirSync(NETNS_FOLDER) : [];
+  const folders = readdirSync(tmpdir()).filter((name) => name.startsWith(`c100k-lab-${process.pid}-`));
+  return [...namespaces.filter((name) => name.startsWith(`c100k-${process.pid}-`)), ...folders];
+}
+
 async function main(args: readonly string[]): Promise<number> {
   const names = args.filter((arg) => !arg.startsWith('--'));
   const isShort = args.includes('--short');
@@ -78,6 +100,11 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(`SKIPPED the lab: it ${why}`);
     return 0;
   }
+  const missing = missingPrograms();
+  if (missing.length > 0) {
+    console.error(`the lab needs ${missing.join(', ')}: apt-get install -y ${PACKAGES}`);
+    return 1;
+  }
   console.log(HEAD);
   const beganMs = performance.now();
   const results = await runAll(chosen, isShort);
@@ -88,7 +115,9 @@ async function main(args: readonly string[]): Promise<number> {
       `${isShort ? ' (port ranges shrunk)' : ''}`,
   );
   if (isWrite) for (const path of writeTopologies(results)) console.log(`wrote ${path}`);
-  return failed.length === 0 ? 0 : 1;
+  const left = leftBehind();
+  for (const what of left) console.log(`! left behind: ${what}`);
+  return failed.length + left.length === 0 ? 0 : 1;
 }
 
 process.exitCode = await main(process.argv.slice(2));

@@ -183,6 +183,22 @@ test('echo gives large payloads back unchanged to readers that pause, and to man
   assert.equal(counts.closedByPeer, 4);
 });
 
+test('whoami says each client its own address and port in one line, IPv4 and IPv6, and is silent afterwards', async () => {
+  const target = await serve({ mode: 'whoami', host: '::' });
+  for (const host of ['127.0.0.1', '::1']) {
+    const socket = await connect({ host, port: target.port });
+    const received: Buffer[] = [];
+    socket.on('data', (bytes: Buffer) => received.push(bytes));
+    await once(socket, 'data');
+    socket.write('who are you?');
+    await sleep(200);
+    const shown = host.includes(':') ? `[${socket.localAddress}]` : socket.localAddress;
+    assert.equal(Buffer.concat(received).toString(), `${shown}:${socket.localPort}\n`);
+    assert.equal(socket.readyState, 'open');
+  }
+  assert.equal((await target.counts()).openNow, 2);
+});
+
 test('a slow echo reader that vanishes frees its connection', async () => {
   const target = await serve({ mode: 'echo', workers: 1 });
   const socket = await connect({ host: '127.0.0.1', port: target.port });

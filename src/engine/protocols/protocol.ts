@@ -60,4 +60,6 @@ export interface Protocol {
   onClosing(slot: number): void;
   /** The slot is gone, for whatever reason. */
   onForgotten(slot: number): void;
+  /** The engine has ended, perhaps with slots in use: nothing may keep the process alive. */
+  end?(): void;
 }

@@ -121,6 +121,8 @@ export class TlsLayer implements Protocol, ProtocolHost {
     // Node sends what is left and the goodbyes of both layers, then closes.
     this.#sockets.delete(slot);
     socket.destroySoon();
+    // A target that does not read must not keep the process; the kernel sends what it has taken.
+    socket.unref();
   }
 
   onForgotten(slot: number): void {
@@ -129,6 +131,12 @@ export class TlsLayer implements Protocol, ProtocolHost {
     if (socket === undefined) return;
     this.#sockets.delete(slot);
     socket.destroy();
+  }
+
+  end(): void {
+    const left = [...this.#sockets.values()];
+    this.#sockets.clear();
+    for (const socket of left) socket.destroy();
   }
 
   // ---- what Node tells; one function each for all sockets ----

@@ -148,6 +148,22 @@ test('a status that turns bad, a close and an unasked answer are losses, each by
   await target.close();
 });
 
+test('http:// works over IPv6, with the address in brackets in the Host field', async () => {
+  const hosts = new Set<string>();
+  const target = await Target.listen((socket) => {
+    socket.on('data', (chunk) => {
+      hosts.add(/^Host: (.*)\r$/m.exec(chunk.toString())?.[1] ?? '');
+      socket.write(`${OK}Content-Length: 0\r\n\r\n`);
+    });
+  }, '::1');
+  const endpoints = [{ address: '::1', port: target.port, family: 6 as const }];
+  const run = new EngineRun(specTo(target.port, 4, { protocol: 'http', addresses: ['::1'], endpoints }));
+  assert.equal((await run.open()).verified, 4);
+  assert.deepEqual([...hosts], [`[::1]:${target.port}`]);
+  await run.stop();
+  await target.close();
+});
+
 test('--http-status makes one status the good one', async () => {
   const target = await Target.listen((socket) => {
     socket.on('data', () => socket.write('HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n'));

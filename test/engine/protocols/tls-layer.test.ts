@@ -8,8 +8,9 @@ import { createServer, type Server, type TLSSocket } from 'node:tls';
 import { WebSocketServer } from 'ws';
 import { DEFAULT_PROTOCOL_OPTIONS, type TlsOptions } from '../../../src/core/protocol-options.ts';
 import type { HolderSpec } from '../../../src/core/run-spec.ts';
+import { HolderProcess } from '../../agent/holder-process.ts';
 import { type Certificates, type KeyPair, makeCertificates } from '../../support/certificates.ts';
-import { cleanUp, EngineRun, kernelCount, specTo, Target, until } from '../engine-run.ts';
+import { cleanUp, EngineRun, kernelCount, specTo, Target, until, within } from '../engine-run.ts';
 
 let certificates: Certificates;
 const servers = new Set<Server>();
@@ -202,6 +203,32 @@ test('wss:// proves itself by pings inside TLS, https:// by requests', async () 
   }
   assert(pings >= 75, `the server saw ${pings} pings`);
   sockets.close();
+});
+
+test('TLS works over IPv6, with the address in the certificate', async () => {
+  const server = tlsServer(certificates.good);
+  servers.add(server);
+  await new Promise<void>((resolve) => {
+    server.listen({ port: 0, host: '::1' }, () => resolve());
+  });
+  const { port } = server.address() as AddressInfo;
+  const endpoints = [{ address: '::1', port, family: 6 as const }];
+  const run = new EngineRun(spec(port, 5, {}, { addresses: ['::1'], endpoints }));
+  assert.deepEqual((await run.open()).failed, {});
+  assert.equal(run.stats().verified, 5);
+  await run.stop();
+});
+
+test('a holder with open sessions ends when its agent goes, and its connections with it', async () => {
+  const port = await listening(tlsServer(certificates.good));
+  const holder = new HolderProcess();
+  await holder.prepare(spec(port, 30, {}));
+  holder.send({ type: 'start' });
+  await holder.until(() => holder.settled, 20_000, 'the holder settles');
+  assert.equal((await holder.report()).stats.open, 30);
+  holder.child.disconnect();
+  await within(holder.exited, 5_000, 'the holder ends');
+  assert.equal(kernelCount('established', port), 0);
 });
 
 test('a banner is proof inside TLS too', async () => {

@@ -57,16 +57,17 @@ describe('a whoami line', () => {
     hear(0, '10.0.0.1:4000\n');
     hear(1, '9.9.9.9:5000\nand more');
     hear(1, 'and more');
-    assert.deepEqual(said, ['opened 0', 'verified 0', 'opened 1', 'verified 1']);
+    hear(2, '10.0.0.1:4000\n');
+    assert.deepEqual(said, ['opened 0', 'verified 0', 'opened 1', 'verified 1', 'opened 2', 'verified 2']);
     assert.deepEqual(tally.counts(), {
-      sourceKept: 1,
+      sourceKept: 2,
       sourceChanged: 1,
-      portKept: 1,
+      portKept: 2,
       portChanged: 1,
       portMin: 4_000,
       portMax: 5_000,
-      bySource: { '10.0.0.1>10.0.0.1': 1, '10.0.0.2>9.9.9.9': 1 },
-      byEndpoint: { '10.0.9.9:80>10.0.0.1': 1, '10.0.9.9:80>9.9.9.9': 1 },
+      bySource: { '10.0.0.1>10.0.0.1': 2, '10.0.0.2>9.9.9.9': 1 },
+      byEndpoint: { '10.0.9.9:80>10.0.0.1': 2, '10.0.9.9:80>9.9.9.9': 1 },
     });
   });
 

@@ -72,7 +72,8 @@ export const s7: LabNetwork = {
       'The suspicion is right. HAProxy accepts any number of clients (the router’s forwarding sets no ceiling, S2), but it ' +
       'opens a connection of its *own* to the server for each, from its own address. Without a port range the kernel takes ' +
       'ports from 32768-60999: 28,232. With `source 192.168.0.102:1024-65535` all 64,512 are used, and that is the ceiling of ' +
-      'one address. Clients beyond it are accepted by HAProxy and closed when its retries are over.',
+      'one address. Clients beyond it are accepted by HAProxy and closed again. The router tracks the ' +
+      'clients’ connections to HAProxy, those that were just closed included, so its number is not the server’s.',
     lift: 'Give HAProxy more source addresses (S8), or more server endpoints: each address has its 64,512 ports towards each of them.',
   },
   zh: {
@@ -81,7 +82,8 @@ export const s7: LabNetwork = {
     explanation:
       '怀疑是对的。HAProxy 能接受任意多的客户端(路由器的转发没有上限,见 S2),但它要为每个客户端用**自己的**地址向服务器再开一个连接。' +
       '不指定端口范围时,内核从 32768-60999 里取端口:28,232 个。写上 `source 192.168.0.102:1024-65535` 就能用满 64,512 个,这就是一个地址的上限。' +
-      '超出的客户端会先被 HAProxy 接受,重试用完后被关闭。',
+      '超出的客户端会先被 HAProxy 接受,随后被关闭。' +
+      '路由器跟踪的是客户端到 HAProxy 的连接(包括刚被关闭的),所以它的数字与服务器上的不同。',
     lift: '给 HAProxy 更多源地址(S8),或者更多服务器端点:每个地址面向每个端点都有 64,512 个端口。',
   },
 };

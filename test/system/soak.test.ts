@@ -1,0 +1,78 @@
+/**
+ * Owns the proof that a long run stays as small as it began: what happens each second happens twenty times a second, so
+ * that a minute is worth a third of an hour, with losses all the time.
+ */
+import assert from 'node:assert/strict';
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { test } from 'node:test';
+import { TIMELINE_POINTS_MAX } from '../../src/core/timeline.ts';
+import { childrenOf, echoScript, startScript, until } from '../support/faults.ts';
+import { cliPath } from '../support/run-cli.ts';
+import { residentBytes, SOAK_ENTRY, type SoakNews, type SoakOrder } from '../support/soak-entry.ts';
+
+const HOLD_MS = 66_000;
+const FASTER = 20;
+const SAMPLE_EVERY_MS = 250;
+/** Programs that run warm up: buffers, compiled code. */
+const WARM_UP_MS = 6_000;
+
+/** Of three parts of the samples the mean of the first and of the last. */
+function thirds(samples: readonly number[]): { first: number; last: number } {
+  const third = Math.floor(samples.length / 3);
+  const mean = (part: readonly number[]): number => part.reduce((sum, each) => sum + each, 0) / part.length;
+  return { first: mean(samples.slice(0, third)), last: mean(samples.slice(-third)) };
+}
+
+test('coordinator, agent and holder do not grow while a third of an hour passes, and the clock on the wall does not matter', async (t) => {
+  // Each 20 ms it closes the connection that it has had longest: 50 losses a second, each opened again.
+  const { port } = await startScript(
+    t,
+    `const all = []; setInterval(() => all.shift()?.destroy(), 20);\n${echoScript('all.push(socket); socket.pipe(socket);')}`,
+  );
+  const order: SoakOrder = {
+    targetPort: port,
+    entryPath: cliPath,
+    connections: 1_000,
+    holdMs: HOLD_MS,
+    faster: FASTER,
+  };
+  const child = fork(SOAK_ENTRY, [JSON.stringify(order)], { execArgv: [] });
+  t.after(() => {
+    child.kill('SIGKILL');
+  });
+  const news: SoakNews[] = [];
+  child.on('message', (message) => news.push(message as SoakNews));
+  await until(() => news.some(({ type }) => type === 'partial'), 30_000, 'the first report so far');
+  const samples = { coordinator: [] as number[], agent: [] as number[], holder: [] as number[] };
+  const began = performance.now();
+  const timer = setInterval(() => {
+    if (performance.now() - began < WARM_UP_MS || performance.now() - began > HOLD_MS - 3_000) return;
+    const [agent = 0] = childrenOf(child.pid ?? 0);
+    const [holder = 0] = childrenOf(agent);
+    samples.coordinator.push(residentBytes(child.pid ?? 0));
+    samples.agent.push(residentBytes(agent));
+    samples.holder.push(residentBytes(holder));
+  }, SAMPLE_EVERY_MS);
+  await once(child, 'exit');
+  clearInterval(timer);
+  for (const [name, sizes] of Object.entries(samples)) {
+    assert.ok(sizes.length > 150 && sizes.every((size) => size > 20e6), `${name}: ${sizes.length} samples`);
+    const { first, last } = thirds(sizes);
+    t.diagnostic(`${name}: ${sizes.filter((_, index) => index % 16 === 0).map((size) => Math.round(size / 1e5) / 10).join(' ')}`);
+    t.diagnostic(`${name}: ${(first / 1e6).toFixed(1)} MB, then ${(last / 1e6).toFixed(1)} MB`);
+    assert.ok(last <= first * 1.05, `${name} grew from ${first} to ${last} bytes`);
+  }
+  const partials = news.filter((one) => one.type === 'partial');
+  assert.ok(partials.length > 15, `${partials.length} reports so far`);
+  assert.ok(partials.every(({ points, isPartial }) => isPartial && points <= TIMELINE_POINTS_MAX));
+  const last = news.at(-1);
+  assert(last?.type === 'report');
+  const { report } = last;
+  assert.ok(report.losses.counts.reduce((sum, { count }) => sum + count, 0) > 2_000, 'losses came all the time');
+  assert.ok(report.connections.reopened > 2_000);
+  // The hour that the wall clock jumps by is nowhere in what was measured.
+  assert.ok(Math.abs(report.hold.seconds - HOLD_MS / 1_000) < 3, `${report.hold.seconds} s`);
+  assert.ok(report.timeline.every(({ atSec }) => atSec >= 0 && atSec < 120));
+  assert.equal(report.isPartial, false);
+});
