@@ -9,6 +9,7 @@ import { type Endpoint, formatEndpoint } from '../core/endpoint.ts';
 import { ErrorCode, ExitCode, usageError } from '../core/errors.ts';
 import { judgePath } from '../core/path-verdict.ts';
 import type { RunReport } from '../core/report.ts';
+import { withDefault } from '../core/requirement.ts';
 import { parsePortRanges } from '../core/tuple-space.ts';
 import { parseCount, parseDurationMs } from '../core/units.ts';
 import { PATH_SCHEMA_VERSION, type PathReport, renderPath } from '../report/path.ts';
@@ -115,7 +116,7 @@ async function runFor(
     clock: context.clock,
     ...readAgents(asRunValues(context.values)),
     watch: {
-      requirements: [],
+      requirements: withDefault([]),
       abortEarly: false,
       targetWitness: null,
       onLosses: null,

@@ -241,7 +241,7 @@ export class Run {
 
   /** Who is missing can come no more, so there is nothing to wait for. */
   #endGathering(): void {
-    this.#dispatch({ type: 'ticked', atMs: this.#clock.monotonicMs() + this.#state.plan.gatherMs });
+    this.#dispatch({ type: 'gathering-hopeless', atMs: this.#clock.monotonicMs() });
   }
 
   #throwIfNeverRan(reason: EndReason): void {
@@ -257,11 +257,19 @@ export class Run {
   }
 
   #missingError({ joined, silent, expected }: Extract<EndReason, { type: 'agents-missing' }>): BenchError {
-    const seconds = this.#options.waitAgentsMs / 1000;
+    // Closing may take a moment after the waiting is over.
+    const waitedMs = Math.min(this.#options.waitAgentsMs, this.#state.phaseSinceMs - this.#startedMs);
+    const seconds = Math.ceil(waitedMs / 1000);
     const came = joined.length === 0 ? 'none came' : `only ${namesOf(joined)} came`;
     const quiet = silent.length === 0 ? '' : `; ${namesOf(silent)} came and fell silent`;
-    const hosts = this.#sshAgents?.missing([...joined, ...silent]) ?? [];
-    const named = hosts.length === 0 ? '' : `; missing: ${namesOf(hosts)}`;
+    const missing = this.#sshAgents?.missing([...joined, ...silent]) ?? [];
+    const failed = this.#sshAgents?.failed ?? [];
+    const named =
+      failed.length > 0
+        ? `; none could be started on ${namesOf(failed)}`
+        : missing.length > 0
+          ? `; missing: ${namesOf(missing)}`
+          : '';
     return new BenchError(
       ErrorCode.agentMissing,
       ExitCode.incomplete,

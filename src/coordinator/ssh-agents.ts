@@ -105,6 +105,11 @@ export class SshAgents {
     });
   }
 
+  /** The hosts whose ssh client has ended. */
+  get failed(): string[] {
+    return this.#agents.filter((agent) => agent.isGone).map((agent) => agent.host);
+  }
+
   /** The hosts whose agents have not joined. */
   missing(joined: readonly string[]): string[] {
     return this.#options.hosts.filter((host) => !joined.includes(host));

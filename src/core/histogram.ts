@@ -67,6 +67,14 @@ export class LatencyRecorder {
     else this.#histogram.recordValue(rounded);
   }
 
+  /**
+   * A percentile of everything recorded so far, in microseconds; 0 when nothing was.
+   * @param percent 0 to 100
+   */
+  percentileUs(percent: number): number {
+    return this.count === 0 ? 0 : this.#histogram.getValueAtPercentile(percent);
+  }
+
   /** Everything recorded so far; the same array as before when nothing was recorded since. */
   sparse(): SparseHistogram {
     if (this.count === this.#sparseCount) return this.#sparse;

@@ -70,7 +70,9 @@ export function parseRequirement(
   nearest: (typed: string, known: readonly string[]) => string | null = () => null,
 ): Requirement {
   // The value does not begin with a comparison: `held>==5` is a slip, and not five of something.
-  const match = /^\s*([A-Za-z][A-Za-z0-9_.-]*)(%?)\s*(>=|<=|==|!=|=>|=<|=|>|<)\s*([^<>=!\s].*?)\s*$/.exec(text);
+  const match = /^\s*([A-Za-z][A-Za-z0-9_.-]*)(%?)\s*(>=|<=|==|!=|=>|=<|=|>|<)\s*([^<>=!\s].*?)\s*$/.exec(
+    text,
+  );
   if (match === null) {
     throw bad(text, 'a requirement is a metric, a comparison and a value', "type --require 'held>=99.9%'");
   }
@@ -101,7 +103,7 @@ export function parseRequirement(
       `type --require '${metric}${operator}${example(kind)}'`,
     );
   }
-  const threshold = isPercent ? percentOf(number) : valueOf(kind, number);
+  const threshold = isPercent ? percentOf(number) : typedValue(kind, number);
   if (threshold === null) {
     throw bad(
       text,
@@ -130,7 +132,7 @@ function percentOf(text: string): number | null {
 const US_PER_UNIT: Readonly<Record<string, number>> = { us: 1, ms: 1_000, s: 1_000_000, m: 60_000_000 };
 
 /** In the unit that `metricValue` speaks; null: it is none. */
-function valueOf(kind: MetricKind, text: string): number | null {
+function typedValue(kind: MetricKind, text: string): number | null {
   const [, digits = '', unit = ''] = /^(\d{1,12}(?:\.\d{1,9})?)\s*([a-z]{0,2})$/i.exec(text) ?? [];
   switch (kind) {
     case 'connections':

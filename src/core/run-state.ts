@@ -115,6 +115,8 @@ export type RunEvent = { readonly atMs: number } & (
   | { readonly type: 'agent-done'; readonly agent: string }
   | { readonly type: 'agent-left'; readonly agent: string }
   | { readonly type: 'ticked' }
+  /** who is missing cannot come any more */
+  | { readonly type: 'gathering-hopeless' }
   /** only where the run is to end early for it */
   | { readonly type: 'requirement-broken'; readonly requirement: string }
   | { readonly type: 'interrupted'; readonly signal: 'SIGINT' | 'SIGTERM' }
@@ -233,6 +235,8 @@ export function step(state: RunState, event: RunEvent): Stepped {
       return left(state, event.agent, event.atMs);
     case 'ticked':
       return ticked(state, event.atMs);
+    case 'gathering-hopeless':
+      return state.phase === 'gathering' ? agentsMissing(state, event.atMs) : stay(state);
     case 'requirement-broken': {
       if (!isRunPhase(state.phase)) return stay(state);
       const { requirement } = event;
@@ -568,12 +572,7 @@ function ticked(state: RunState, atMs: number): Stepped {
   switch (state.phase) {
     case 'gathering': {
       if (elapsedMs < plan.gatherMs) return stay(state);
-      const isHere = (agent: AgentState): boolean => agent.stage === 'offered' && !agent.isCut;
-      const names = (agents: readonly AgentState[]): string[] => agents.map((agent) => agent.name);
-      const joined = names(state.agents.filter(isHere));
-      const silent = names(state.agents.filter((agent) => !isHere(agent)));
-      const expected = plan.agentsExpected;
-      return drain(state, { type: 'agents-missing', joined, silent, expected }, atMs);
+      return agentsMissing(state, atMs);
     }
     case 'preparing': {
       if (elapsedMs < plan.prepareMs) return stay(state);
@@ -590,6 +589,15 @@ function ticked(state: RunState, atMs: number): Stepped {
     case 'ended':
       return stay(state);
   }
+}
+
+/** Not everybody has come. */
+function agentsMissing(state: RunState, atMs: number): Stepped {
+  const isHere = (agent: AgentState): boolean => agent.stage === 'offered' && !agent.isCut;
+  const names = (agents: readonly AgentState[]): string[] => agents.map((agent) => agent.name);
+  const joined = names(state.agents.filter(isHere));
+  const silent = names(state.agents.filter((agent) => !isHere(agent)));
+  return drain(state, { type: 'agents-missing', joined, silent, expected: state.plan.agentsExpected }, atMs);
 }
 
 function runningTick(state: RunState, atMs: number): Stepped {

@@ -250,5 +250,10 @@ function seenOfBoth(a: SeenCounts | undefined, b: SeenCounts | undefined): Pick<
 
 /** The sum of any number of parts; `emptyStats` for none. */
 export function mergeAllStats(list: readonly Stats[]): Stats {
+  // By halves: one after the other, the tables by source of thousands of agents would be copied thousands of times.
+  if (list.length > 2) {
+    const middle = Math.ceil(list.length / 2);
+    return mergeStats(mergeAllStats(list.slice(0, middle)), mergeAllStats(list.slice(middle)));
+  }
   return list.reduce(mergeStats, emptyStats());
 }

@@ -9,7 +9,7 @@
  */
 import assert from 'node:assert/strict';
 import type { Clock } from '../core/clock.ts';
-import { LatencyRecorder, latencySummary } from '../core/histogram.ts';
+import { LatencyRecorder } from '../core/histogram.ts';
 import type { Loss } from '../core/loss.ts';
 import { DropReason, FailReason } from '../core/outcome.ts';
 import { connectsAllowed, intendedAtMs } from '../core/pacer.ts';
@@ -247,12 +247,12 @@ export class Engine implements ProtocolHost {
 
   /** 99 % of the turns in which something happened were no later than this, milliseconds. */
   get loopLagMsP99(): number {
-    return (latencySummary(this.#loopLagUs.sparse()).p99 ?? 0) / 1_000;
+    return this.#loopLagUs.percentileUs(99) / 1_000;
   }
 
   /** 99 % of the connects were called no later than this after their intended time, milliseconds. */
   get scheduleLagMsP99(): number {
-    return (latencySummary(this.#scheduleLagUs.sparse()).p99 ?? 0) / 1_000;
+    return this.#scheduleLagUs.percentileUs(99) / 1_000;
   }
 
   /** Whether nothing is left to open and nothing is in flight. */

@@ -65,7 +65,8 @@ export class LossBook {
   add(reason: DropReason, tuple: number, atMs: number, how: Readonly<LossCircumstances>): void {
     const code = DROP_REASONS.indexOf(reason);
     this.#count(code, tuple);
-    if (how.ageMs < YOUNG_MS) this.youngDrops++;
+    const isClosed = reason === DropReason.fin || reason === DropReason.rst;
+    if (isClosed && how.ageMs < YOUNG_MS) this.youngDrops++;
     if (reason === DropReason.rst && how.isProbing && how.ageMs >= YOUNG_MS) this.resetsOnProbe++;
     if (reason === DropReason.probeTimeout && how.isAcked) this.probeTimeoutsAcked++;
     if (atMs - this.#burstSinceMs >= BURST_WINDOW_MS) {

@@ -250,6 +250,15 @@ test('capacity is the smallest bound, and says which it is', () => {
   assert.deepEqual(far({ tcpMem: [1, 2, 593] }, many), [500, 'tcp-mem']);
 });
 
+test('TLS costs memory for each session, and preflight says so', () => {
+  const spec = { ...SPEC, protocol: 'wss' as const, connections: 1_000 };
+  const bytes = 55e6 + (2 * 3_700 + 45_000) * 1_000;
+  const plan = planOf({ memoryAvailableBytes: bytes }, spec);
+  assert.deepEqual([plan.capacityMax, plan.boundBy], [1_000, 'memory']);
+  const memory = plan.findings.find((finding) => finding.what === 'memory');
+  assert.match(memory?.message ?? '', /1,000 TLS sessions x /);
+});
+
 test('an endpoint on this host costs both ends', () => {
   const bytes = 55e6 + 2 * 3_700 * 1_000;
   assert.equal(planOf({ memoryAvailableBytes: bytes }).capacityMax, 1_000);

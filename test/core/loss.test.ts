@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { withAllLost } from '../../src/core/loss.ts';
+import { lossCounts, withAllLost } from '../../src/core/loss.ts';
 import { emptyStats } from '../../src/core/stats.ts';
 
 it('what a dead holder held is dropped by a reason of its own, and nothing is counted twice', () => {
@@ -26,4 +26,20 @@ it('what a dead holder held is dropped by a reason of its own, and nothing is co
 it('a holder that held nothing has no loss to report', () => {
   assert.deepEqual(withAllLost(emptyStats(), 'agent-lost', 7).dropped, {});
   assert.equal(withAllLost(emptyStats(), 'agent-lost', 7).unattempted, 7);
+});
+
+it('what a lost process held is on the ledger by source, and by endpoint where there is only one', () => {
+  const before = {
+    ...emptyStats(),
+    open: 10,
+    openBySource: { '127.0.0.2': 6, '127.0.0.3': 3 },
+    openByEndpoint: { '127.0.0.1:80': 10 },
+    droppedBy: { 'rst 127.0.0.2 127.0.0.1:80': 2 },
+  };
+  assert.deepEqual(lossCounts(withAllLost(before, 'holder-lost', 10).droppedBy), [
+    { reason: 'holder-lost', source: '127.0.0.2', endpoint: '127.0.0.1:80', count: 6 },
+    { reason: 'holder-lost', source: '127.0.0.3', endpoint: '127.0.0.1:80', count: 3 },
+    { reason: 'rst', source: '127.0.0.2', endpoint: '127.0.0.1:80', count: 2 },
+    { reason: 'holder-lost', source: '*', endpoint: '127.0.0.1:80', count: 1 },
+  ]);
 });

@@ -6,7 +6,13 @@ import { nearestWord } from '../../src/cli/suggestion.ts';
 import { BenchError } from '../../src/core/errors.ts';
 import { LatencyRecorder } from '../../src/core/histogram.ts';
 import { METRICS, type MetricFacts, metricRange, metricValue } from '../../src/core/metric.ts';
-import { HELD_ALL, isBroken, judgeRequirement, parseRequirement, withDefault } from '../../src/core/requirement.ts';
+import {
+  HELD_ALL,
+  isBroken,
+  judgeRequirement,
+  parseRequirement,
+  withDefault,
+} from '../../src/core/requirement.ts';
 import { emptyStats, type Stats } from '../../src/core/stats.ts';
 
 function histogramOf(...us: number[]) {
@@ -118,7 +124,9 @@ test('connections may be required as a share of those that were asked for', () =
 });
 
 test('numbers are read as everywhere else: 129.9k, 5k/s, 1.5s', () => {
-  const [held, rate, latency] = ['held>=129.9k', 'rate>=5k/s', 'connect_p99<1.5s'].map((one) => parseRequirement(one));
+  const [held, rate, latency] = ['held>=129.9k', 'rate>=5k/s', 'connect_p99<1.5s'].map((one) =>
+    parseRequirement(one),
+  );
   assert.deepEqual([held?.threshold, rate?.threshold, latency?.threshold], [129_900, 5_000, 1_500_000]);
   assert.equal(parseRequirement('connect_max<800us').threshold, 800);
   assert.equal(parseRequirement(' Held  >=  99.9 % ').text, 'held>=99.9%');
@@ -223,7 +231,10 @@ test('a requirement is broken as soon as it can no longer hold, and not before',
 });
 
 test('with half of the connects measured a percentile is broken only when the rest cannot mend it', () => {
-  const facts = (us: number[]): MetricFacts => ({ ...RAMPING, stats: { ...STATS, connectUs: histogramOf(...us) } });
+  const facts = (us: number[]): MetricFacts => ({
+    ...RAMPING,
+    stats: { ...STATS, connectUs: histogramOf(...us) },
+  });
   const slow = Array.from({ length: 500 }, (_, index) => (index < 480 ? 1_000 : 900_000));
   // 20 of 1,000 are slow: p99 is broken, p90 is not.
   assert.equal(isBroken(parseRequirement('connect_p99<500ms'), facts(slow)), true);
@@ -236,7 +247,15 @@ test('what is called broken stays broken, whatever the rest of the run brings', 
   const amount = fc.integer({ min: 0, max: 60 });
   fc.assert(
     fc.property(
-      fc.constantFrom('held', 'failed', 'dropped', 'established', 'retransmits', 'connect_p99', 'connect_max'),
+      fc.constantFrom(
+        'held',
+        'failed',
+        'dropped',
+        'established',
+        'retransmits',
+        'connect_p99',
+        'connect_max',
+      ),
       fc.constantFrom('>=', '<=', '>', '<'),
       fc.integer({ min: 0, max: 120 }),
       fc.record({ open: amount, failed: amount, dropped: amount, retransmits: amount, us: fc.array(amount) }),

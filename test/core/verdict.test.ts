@@ -226,3 +226,64 @@ test('a failure that only our own side can cause never fails the target', () => 
     assert.equal(exitCode, isGeneratorDrop(reason) ? 4 : 1, reason);
   }
 });
+
+function result(requirement: string, metric: string, passed: boolean): RequirementResult {
+  return { requirement, metric, isDefault: false, passed, actual: 1, actualText: '312 ms' };
+}
+
+test('a requirement on held decides instead of all being held', () => {
+  const verdict = judged({
+    held: 1_990,
+    requirements: [result('held>=99%', 'held', true)],
+    stats: { dropped: { rst: 10 } },
+  });
+  assert.deepEqual(
+    [verdict.verdict, verdict.exitCode, verdict.reason],
+    ['pass', 0, '1,990 of 2,000 held, as required (held>=99%)'],
+  );
+  const short = judged({
+    held: 1_900,
+    requirements: [result('held>=99%', 'held', false)],
+    stats: { dropped: { rst: 100 } },
+  });
+  assert.deepEqual([short.verdict, short.exitCode, short.whoRanOut], ['fail', 1, 'target']);
+});
+
+test('a broken latency is a failure, but not when the generator was limited', () => {
+  const requirements = [heldAll(true), result('connect_p99<250ms', 'connect_p99', false)];
+  const fail = judged({ requirements });
+  assert.deepEqual([fail.verdict, fail.exitCode], ['fail', 1]);
+  assert.equal(fail.reason, 'required and not kept: connect_p99<250ms (was 312 ms)');
+  const limited = judged({ requirements, generatorLimits: ['holder a/1 used 99 % of a core while ramping'] });
+  assert.deepEqual([limited.verdict, limited.exitCode, limited.whoRanOut], ['incomplete', 4, 'generator']);
+  assert.match(limited.reason, /generator limited: holder a\/1 used 99 %/);
+});
+
+test('a generator beyond its bounds that held everything passes, and says so', () => {
+  const verdict = judged({ generatorLimits: ['a', 'b'] });
+  assert.equal(verdict.verdict, 'pass');
+  assert.equal(
+    verdict.reason,
+    "2,000 of 2,000 held; generator limited: a (and 1 more), so latencies are not the target's",
+  );
+});
+
+test('evidence names the party where counts cannot, and its sentence is in the reason', () => {
+  const diagnosis = {
+    party: 'path',
+    what: 'path-ports',
+    count: 1_000,
+    message: 'the path ends at 1,000',
+    next: 'x',
+  } as const;
+  const verdict = judged({ held: 1_000, stats: { failed: { timeout: 1_000 } }, diagnoses: [diagnosis] });
+  assert.deepEqual([verdict.whoRanOut, verdict.exitCode], ['path', 1]);
+  assert.equal(verdict.reason, '1,000 of 2,000 held: 1,000 connects timed out; the path ends at 1,000');
+});
+
+test('a run that was ended early says for what', () => {
+  const requirements = [heldAll(false), result('connect_max<1ms', 'connect_max', false)];
+  const verdict = judged({ held: 0, endedBeforeHold: true, requirements, abortedFor: 'connect_max<1ms' });
+  assert.deepEqual([verdict.verdict, verdict.exitCode], ['fail', 1]);
+  assert.match(verdict.reason, /^ended early because connect_max<1ms could no longer hold/);
+});

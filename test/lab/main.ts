@@ -1,5 +1,6 @@
 /**
- * Owns `npm run lab -- <name>|all [--short] [--write]`: which networks are run, the table, the exit code.
+ * Owns `npm run lab -- <name>|all [--short] [--write]`: which networks are run, the table, the exit code; `document`
+ * writes the documents from the figures that were kept.
  * Must never know what a network is made of.
  */
 import { spawnSync } from 'node:child_process';
@@ -15,7 +16,7 @@ import { NETWORKS } from './networks/all.ts';
 import { type CaseResult, runNetwork } from './runner.ts';
 import { writeTopologies } from './topologies.ts';
 
-const USAGE = `usage: npm run lab -- ${NETWORKS.map(({ name }) => name).join('|')}|all [--short] [--write]`;
+const USAGE = `usage: npm run lab -- ${NETWORKS.map(({ name }) => name).join('|')}|all [--short] [--write], or document`;
 
 /** Debian's names of the real parts. */
 const PACKAGES = 'haproxy nginx-light nftables dnsmasq-base iproute2 procps';
@@ -43,7 +44,11 @@ function rowOf(result: CaseResult): string {
 const HEAD = 'net      asked  on server   report      plan  conntrack  sources  verdict          time';
 
 /** Networks one after the other, because each takes the whole machine; shrunk ones a few at a time. */
-async function runAll(chosen: readonly LabNetwork[], isShort: boolean): Promise<CaseResult[]> {
+async function runAll(
+  chosen: readonly LabNetwork[],
+  isShort: boolean,
+  isWrite: boolean,
+): Promise<CaseResult[]> {
   const results = new Map<LabNetwork, readonly CaseResult[]>();
   const waiting = [...chosen];
   const work = async (): Promise<void> => {
@@ -51,6 +56,8 @@ async function runAll(chosen: readonly LabNetwork[], isShort: boolean): Promise<
       const shown = await runNetwork(network, isShort ? SHORT : FULL);
       results.set(network, shown);
       for (const result of shown) show(result);
+      const isWell = shown.every(({ problems }) => problems.length === 0);
+      if (isWrite && isWell) console.log(`      wrote ${writeTopologies(shown).join(', ')}`);
     }
   };
   await Promise.all(Array.from({ length: isShort ? SHORT_AT_ONCE : 1 }, work));
@@ -82,6 +89,10 @@ function leftBehind(): string[] {
 
 async function main(args: readonly string[]): Promise<number> {
   const names = args.filter((arg) => !arg.startsWith('--'));
+  if (args.length === 1 && args[0] === 'document') {
+    console.log(`wrote ${writeTopologies([]).join(', ')}`);
+    return 0;
+  }
   const isShort = args.includes('--short');
   const chosen = NETWORKS.filter(
     ({ name }) => names.includes('all') || names.some((one) => one.toUpperCase() === name),
@@ -91,8 +102,8 @@ async function main(args: readonly string[]): Promise<number> {
     return 2;
   }
   const isWrite = args.includes('--write');
-  if (isWrite && (isShort || chosen.length < NETWORKS.length)) {
-    console.error('--write goes with all, and not with --short: the document shows full runs');
+  if (isWrite && isShort) {
+    console.error('--write goes not with --short: the document shows full runs');
     return 2;
   }
   const why = whyNoNetwork();
@@ -107,14 +118,13 @@ async function main(args: readonly string[]): Promise<number> {
   }
   console.log(HEAD);
   const beganMs = performance.now();
-  const results = await runAll(chosen, isShort);
+  const results = await runAll(chosen, isShort, isWrite);
   const failed = results.filter(({ problems }) => problems.length > 0);
   const seconds = (performance.now() - beganMs) / 1000;
   console.log(
     `${results.length - failed.length} of ${results.length} cases as expected in ${seconds.toFixed(0)} s` +
       `${isShort ? ' (port ranges shrunk)' : ''}`,
   );
-  if (isWrite) for (const path of writeTopologies(results)) console.log(`wrote ${path}`);
   const left = leftBehind();
   for (const what of left) console.log(`! left behind: ${what}`);
   return failed.length + left.length === 0 ? 0 : 1;

@@ -17,7 +17,7 @@ import { descriptorsPerProcess, findProgram, nginxConfig } from '../support/targ
 import type { LabCase, Part } from './description.ts';
 
 /** Longer than any network stands. */
-const LIFETIME_MS = 600_000;
+const LIFETIME_MS = 900_000;
 const READY_WITHIN_MS = 20_000;
 /** HAProxy closes what is silent for longer; nothing here is. */
 const SILENCE_ALLOWED = '30m';

@@ -29,14 +29,10 @@ export interface CaseResult {
   readonly conntrack: number | null;
   /** `held` of the client's report */
   readonly held: number;
-  /** by what the target told of us; null where nobody was asked */
-  readonly portsKept: number | null;
   readonly verdict: string;
   readonly whoRanOut: string | null;
   readonly pathSentence: string | null;
   readonly pathSeconds: number | null;
-  readonly command: string;
-  readonly planCommand: string;
   readonly seconds: number;
   /** what is not as it must be; empty: all is well */
   readonly problems: readonly string[];
@@ -44,7 +40,8 @@ export interface CaseResult {
 
 /** How this process can be ended with a network standing. */
 const END_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-const RUN_WITHIN_MS = 400_000;
+const AGENTS_PORT = 7_100;
+const RUN_WITHIN_MS = 600_000;
 const PATH_WITHIN_MS = 10_000;
 /** plan against measurement, and the router against the server */
 const TOLERANCE = 0.01;
@@ -54,8 +51,33 @@ const EXPECTED_TOLERANCE = 0.001;
 /** Runs all cases of one network, one after the other. */
 export async function runNetwork(network: LabNetwork, scale: Scale): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
-  for (const lab of network.cases(scale)) results.push(await runCase(network.name, lab, scale));
+  for (const lab of network.cases(scale)) {
+    results.push(
+      await runCase(network.name, lab, scale).catch((error) => failedCase(network.name, lab, error)),
+    );
+  }
   return results;
+}
+
+/** A case that could not be measured at all; the others go on. */
+function failedCase(network: string, lab: LabCase, error: unknown): CaseResult {
+  return {
+    network,
+    label: lab.label,
+    asked: lab.asked,
+    predicted: 0,
+    onServer: 0,
+    perServer: {},
+    sources: [],
+    conntrack: null,
+    held: 0,
+    verdict: 'none',
+    whoRanOut: null,
+    pathSentence: null,
+    pathSeconds: null,
+    seconds: 0,
+    problems: [error instanceof Error ? error.message : String(error)],
+  };
 }
 
 async function runCase(name: string, lab: LabCase, scale: Scale): Promise<CaseResult> {
@@ -72,8 +94,6 @@ async function runCase(name: string, lab: LabCase, scale: Scale): Promise<CaseRe
     ...measured,
     pathSentence: path?.sentence ?? null,
     pathSeconds: path?.seconds ?? null,
-    command: commandText([...lab.run, '--conns', String(lab.asked)]),
-    planCommand: commandText(['plan', ...planArgs(lab)]),
     seconds: (performance.now() - beganMs) / 1000,
   };
   return { ...result, problems: [...problemsOf(result, lab), ...(path?.problems ?? [])] };
@@ -125,8 +145,29 @@ function benchOn(host: Host, args: readonly string[]): RunningCli {
   return startCli(args, { wrap: host.wrap, timeoutMs: RUN_WITHIN_MS });
 }
 
-function commandText(args: readonly string[]): string {
-  return `c100k-bench ${args.join(' ')}`;
+/** What a person types to repeat a case, in words of the network: the run, its agents, the plan, the look at the path. */
+export function commandsOf(lab: LabCase): string[] {
+  const isJoined = lab.agents.length > 0;
+  const listen = `${addressOf(lab, lab.agents[0] ?? '')}:${AGENTS_PORT}`;
+  const run = [...lab.run, '--conns', String(lab.asked)];
+  if (isJoined) run.push(...joinedArgs(lab, 'run.token'));
+  const lists = [run, ['plan', ...planArgs(lab)]];
+  if (lab.path !== null) lists.push(['path', ...lab.run.slice(0, 2), ...lab.path.args]);
+  const commands = lists.map((args) => `c100k-bench ${args.join(' ')}`);
+  if (isJoined) {
+    commands.splice(
+      1,
+      0,
+      `c100k-bench agent --join ${listen} --token-file run.token    # on each of ${lab.agents.length} hosts`,
+    );
+  }
+  return commands;
+}
+
+/** What makes a run wait for agents at its first host. */
+function joinedArgs(lab: LabCase, tokenPath: string): string[] {
+  const listen = `${addressOf(lab, lab.agents[0] ?? '')}:${AGENTS_PORT}`;
+  return ['--expect-agents', String(lab.agents.length), '--listen', listen, '--token-file', tokenPath];
 }
 
 function planArgs(lab: LabCase): string[] {
@@ -172,7 +213,7 @@ async function askPath(bed: Bed, lab: LabCase): Promise<PathAnswer> {
 
 type Measured = Pick<
   CaseResult,
-  'onServer' | 'perServer' | 'sources' | 'conntrack' | 'held' | 'portsKept' | 'verdict' | 'whoRanOut'
+  'onServer' | 'perServer' | 'sources' | 'conntrack' | 'held' | 'verdict' | 'whoRanOut'
 >;
 
 async function askRun(bed: Bed, lab: LabCase, scale: Scale): Promise<Measured> {
@@ -190,24 +231,14 @@ async function askRun(bed: Bed, lab: LabCase, scale: Scale): Promise<Measured> {
   ];
   const agents: RunningCli[] = [];
   const tokenPath = join(bed.folder, 'token');
-  if (lab.agents.length > 0) {
-    const address = addressOf(lab, lab.agents[0] ?? '');
-    args.push(
-      '--expect-agents',
-      String(lab.agents.length),
-      '--listen',
-      `${address}:7100`,
-      '--token-file',
-      tokenPath,
-    );
-  }
+  if (lab.agents.length > 0) args.push(...joinedArgs(lab, tokenPath));
   const run = benchOn(bed.client, args);
   if (lab.agents.length > 0) {
     await run.saw(/join with/);
     const join = [
       'agent',
       '--join',
-      `${addressOf(lab, lab.agents[0] ?? '')}:7100`,
+      `${addressOf(lab, lab.agents[0] ?? '')}:${AGENTS_PORT}`,
       '--token-file',
       tokenPath,
     ];
@@ -232,7 +263,6 @@ async function askRun(bed: Bed, lab: LabCase, scale: Scale): Promise<Measured> {
     sources: [...new Set(counts.flatMap(([, bySource]) => [...bySource.keys()]))].sort(byNumber),
     conntrack,
     held: report.connections.held,
-    portsKept: report.seen === null ? null : report.seen.portKept,
     verdict: report.verdict,
     whoRanOut: report.whoRanOut,
   };

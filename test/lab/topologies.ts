@@ -3,15 +3,15 @@
  * Must never hold a figure of its own.
  */
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { formatBytes, formatCount } from '../../src/core/units.ts';
 import { repositoryRoot } from '../support/run-cli.ts';
 import { findProgram } from '../support/targets.ts';
-import type { LabNetwork } from './description.ts';
+import { FULL, type LabNetwork } from './description.ts';
 import { NETWORKS } from './networks/all.ts';
-import type { CaseResult } from './runner.ts';
+import { type CaseResult, commandsOf } from './runner.ts';
 
 /** The words of one language around the networks' own. */
 interface Language {
@@ -19,6 +19,10 @@ interface Language {
   readonly prose: 'en' | 'zh';
   readonly other: string;
   readonly intro: (machine: string) => string;
+  readonly machine: (text: string) => string;
+  /** what ends a bold word at the beginning of a paragraph, and what joins two parts of a title */
+  readonly wordEnd: string;
+  readonly joint: string;
   readonly question: string;
   readonly command: string;
   readonly measured: string;
@@ -57,6 +61,9 @@ verdict names somebody else.
 **The rule behind all of it.** A connection is a 4-tuple: source address, source port, destination address, destination port. Whoever
 opens a connection, or rewrites its source, needs a free tuple of its own: *addresses x ports x destinations*. One address has the
 ports 1024-65535, 64,512 of them, for each destination. Whoever forwards without touching the source needs none.`,
+  machine: (text) => text,
+  wordEnd: '.',
+  joint: ': ',
   question: 'Question',
   command: 'Commands',
   measured: 'Measured',
@@ -96,6 +103,9 @@ npm run lab -- all --write      # 需要 root、haproxy、nginx、nftables、dns
 
 **背后只有一条规则。** 连接是一个四元组:源地址、源端口、目的地址、目的端口。谁发起连接,或者改写了连接的源地址,谁就需要一个属于自己的空闲四元组:
 *地址数 x 端口数 x 目的端点数*。一个地址有 1024-65535 共 64,512 个端口,对每个目的端点分别计算。转发时不动源地址的设备,一个也不需要。`,
+  machine: (text) => text.replace(' cores', ' 核').replaceAll(', ', '、'),
+  wordEnd: ':',
+  joint: ':',
   question: '问题',
   command: '命令',
   measured: '实测',
@@ -172,21 +182,21 @@ function measuredTable(results: readonly CaseResult[], language: Language): stri
 
 function sectionOf(network: LabNetwork, results: readonly CaseResult[], language: Language): string {
   const prose = network[language.prose];
-  const commands = [...new Set(results.flatMap(({ command, planCommand }) => [command, planCommand]))];
+  const commands = [...new Set(network.cases(FULL).flatMap(commandsOf))];
   const sentences = results.flatMap(({ pathSentence, pathSeconds }) =>
     pathSentence === null ? [] : [`${language.pathSays((pathSeconds ?? 0).toFixed(1))}\n> ${pathSentence}`],
   );
   return [
-    `## ${network.name}: ${prose.title}`,
+    `## ${network.name}${language.joint}${prose.title}`,
     `\`\`\`\n${network.drawing.replace(/^\n/, '')}\n\`\`\``,
-    `**${language.question}.** ${prose.question}`,
-    `**${language.command}.**`,
+    `**${language.question}${language.wordEnd}** ${prose.question}`,
+    `**${language.command}${language.wordEnd}**`,
     `\`\`\`sh\n${commands.join('\n')}\n\`\`\``,
-    `**${language.measured}.**`,
+    `**${language.measured}${language.wordEnd}**`,
     measuredTable(results, language),
     ...sentences,
-    `**${language.why}.** ${prose.explanation}`,
-    `**${language.lift}.** ${prose.lift}`,
+    `**${language.why}${language.wordEnd}** ${prose.explanation}`,
+    `**${language.lift}${language.wordEnd}** ${prose.lift}`,
   ].join('\n\n');
 }
 
@@ -196,14 +206,14 @@ function summaryTable(results: readonly CaseResult[], language: Language): strin
   const body = results.map((result) => {
     const network = NETWORKS.find(({ name }) => name === result.network)!;
     const title = network[language.prose].title;
-    const label = result.label === null ? title : `${title}: ${result.label[language.prose]}`;
+    const label = result.label === null ? title : `${title}${language.joint}${result.label[language.prose]}`;
     const cells = cellsOf(result, language);
     return [result.network, label, cells.asked, cells.server, cells.plan, cells.verdict];
   });
   return [heads, heads.map(() => '---'), ...body].map(rowText).join('\n');
 }
 
-function documentText(results: readonly CaseResult[], language: Language): string {
+function documentText({ machine, results }: Figures, language: Language): string {
   const sections = NETWORKS.map((network) =>
     sectionOf(
       network,
@@ -212,18 +222,58 @@ function documentText(results: readonly CaseResult[], language: Language): strin
     ),
   );
   const summary = `## ${language.summary}\n\n${summaryTable(results, language)}`;
-  return `${[language.intro(machineText()), language.other, summary, ...sections].join('\n\n')}\n`;
+  return `${[language.intro(language.machine(machine)), language.other, summary, ...sections].join('\n\n')}\n`;
+}
+
+/** Where the figures are kept, so that one network can be measured again without the others. */
+const FIGURES_FILE = join('docs', 'topologies.json');
+
+/** What the documents are made of, beside the words. */
+export interface Figures {
+  /** kernel, cores, memory and versions of the last measurement */
+  readonly machine: string;
+  readonly results: readonly CaseResult[];
+}
+
+/** The figures of the last full measurements; none where nothing was measured yet. */
+export function readFigures(): Figures {
+  const path = join(repositoryRoot, FIGURES_FILE);
+  return existsSync(path)
+    ? (JSON.parse(readFileSync(path, 'utf8')) as Figures)
+    : { machine: '', results: [] };
 }
 
 /**
- * Writes both versions.
- * @param results of every network, in full
+ * Both documents.
+ * @param figures of every network
+ * @returns paths in the repository and texts
+ */
+export function documentsOf(figures: Figures): { readonly file: string; readonly text: string }[] {
+  return [ENGLISH, CHINESE].map((language) => ({
+    file: language.file,
+    text: documentText(figures, language),
+  }));
+}
+
+function write(file: string, text: string): string {
+  writeFileSync(join(repositoryRoot, file), text);
+  return file;
+}
+
+/**
+ * Keeps the figures, and writes both documents once every network has been measured.
+ * @param measured of whole networks, in full; they replace what was kept of these networks
  * @returns the paths that were written
  */
-export function writeTopologies(results: readonly CaseResult[]): string[] {
-  return [ENGLISH, CHINESE].map((language) => {
-    const path = join(repositoryRoot, language.file);
-    writeFileSync(path, documentText(results, language));
-    return language.file;
-  });
+export function writeTopologies(measured: readonly CaseResult[]): string[] {
+  const names = new Set(measured.map(({ network }) => network));
+  const before = readFigures();
+  const all = [...before.results.filter(({ network }) => !names.has(network)), ...measured];
+  const figures: Figures = {
+    machine: measured.length > 0 ? machineText() : before.machine,
+    results: NETWORKS.flatMap(({ name }) => all.filter(({ network }) => network === name)),
+  };
+  const isWhole = NETWORKS.every(({ name }) => figures.results.some(({ network }) => network === name));
+  const written = [write(FIGURES_FILE, `${JSON.stringify(figures, null, 2)}\n`)];
+  return isWhole ? [...written, ...documentsOf(figures).map(({ file, text }) => write(file, text))] : written;
 }

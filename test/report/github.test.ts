@@ -2,12 +2,19 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { RequirementResult } from '../../src/core/requirement.ts';
-import { annotations, stepSummary, SUMMARY_BYTES_MAX } from '../../src/report/github.ts';
+import { annotations, SUMMARY_BYTES_MAX, stepSummary } from '../../src/report/github.ts';
 import { sampleReport } from './sample-report.ts';
 
 function broken(index: number): RequirementResult {
   const requirement = `connect_p99<${index}ms`;
-  return { requirement, metric: 'connect_p99', isDefault: false, passed: false, actual: 1, actualText: '1 | 2' };
+  return {
+    requirement,
+    metric: 'connect_p99',
+    isDefault: false,
+    passed: false,
+    actual: 1,
+    actualText: '1 | 2',
+  };
 }
 
 describe('the summary of a step', () => {

@@ -10,7 +10,8 @@ import { repositoryRoot } from '../support/run-cli.ts';
 import { sampleReport } from './sample-report.ts';
 
 const SCHEMA = join(repositoryRoot, 'test', 'support', 'junit.xsd');
-const skip = spawnSync('xmllint', ['--version']).status === 0 ? false : 'xmllint (libxml2-utils) is not installed';
+const skip =
+  spawnSync('xmllint', ['--version']).status === 0 ? false : 'xmllint (libxml2-utils) is not installed';
 
 function xmllint(args: readonly string[], xml: string): string {
   const { status, stdout, stderr } = spawnSync('xmllint', [...args, '-'], { input: xml, encoding: 'utf8' });
@@ -24,7 +25,14 @@ function found(xml: string, xpath: string): string {
 }
 
 function requirement(text: string, passed: boolean): RequirementResult {
-  return { requirement: text, metric: 'held', isDefault: false, passed, actual: 5, actualText: '5 < 6 & "more"' };
+  return {
+    requirement: text,
+    metric: 'held',
+    isDefault: false,
+    passed,
+    actual: 5,
+    actualText: '5 < 6 & "more"',
+  };
 }
 
 function reportOf(change: Partial<RunReport>): string {
@@ -47,7 +55,11 @@ describe('the JUnit file', { skip }, () => {
   });
 
   it('calls it an error, not a failure, when the generator fell short', () => {
-    const xml = reportOf({ verdict: 'incomplete', exitCode: 4, requirements: [requirement('held>=10', false)] });
+    const xml = reportOf({
+      verdict: 'incomplete',
+      exitCode: 4,
+      requirements: [requirement('held>=10', false)],
+    });
     xmllint(['--noout', '--schema', SCHEMA], xml);
     assert.equal(found(xml, '//testsuite/@errors'), '1');
     assert.equal(found(xml, '//testsuite/@failures'), '0');
@@ -62,7 +74,10 @@ describe('the JUnit file', { skip }, () => {
   });
 
   it('survives what XML cannot say: control characters, lone surrogates, markup', () => {
-    const xml = reportOf({ reason: 'a\u0000b\u001bc \ud800 ]]> <x> & "q"\ttab', notes: ['second\nline ✓ 😀'] });
+    const xml = reportOf({
+      reason: 'a\u0000b\u001bc \ud800 ]]> <x> & "q"\ttab',
+      notes: ['second\nline ✓ 😀'],
+    });
     xmllint(['--noout', '--schema', SCHEMA], xml);
     assert.match(found(xml, '//system-out'), /a\?b\?c \? \]\]> <x> & "q"\ttab\nsecond\nline ✓ 😀/);
   });

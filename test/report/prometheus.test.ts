@@ -9,7 +9,14 @@ const SAMPLE = /^([a-z0-9_]+)(\{(?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*",?)+\})? -?[0
 it('every line is a head or a sample, each sample stands below the head of its metric, and none comes twice', () => {
   const report = sampleReport({
     requirements: [
-      { requirement: 'a"b\\c\nd', metric: 'held', isDefault: false, passed: true, actual: 1, actualText: '1' },
+      {
+        requirement: 'a"b\\c\nd',
+        metric: 'held',
+        isDefault: false,
+        passed: true,
+        actual: 1,
+        actualText: '1',
+      },
     ],
     connections: { ...sampleReport().connections, failed: { timeout: 3, refused: 1 }, dropped: {} },
   });

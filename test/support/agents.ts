@@ -5,9 +5,9 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { formatToken, generateToken, type Token } from '../../src/control/token.ts';
 import type { RunReport } from '../../src/core/report.ts';
-import { until } from './bench-run.ts';
 import type { Host } from './network.ts';
 import { type CliOptions, cliPath, type RunningCli, startProcess } from './run-cli.ts';
 
@@ -112,7 +112,13 @@ export function startAgent(
   });
 }
 
-/** Waits for a line on stderr. */
+/** Waits for a line on stderr; rejects when the process ends without, or when it takes too long. */
 export async function says(running: RunningCli, pattern: RegExp, withinMs = 60_000): Promise<void> {
-  await until(`stderr says ${pattern}: ${running.stderr()}`, withinMs, () => pattern.test(running.stderr()));
+  const limit = new AbortController();
+  const late = sleep(withinMs, 'late' as const, { signal: limit.signal, ref: false }).catch(
+    () => 'seen' as const,
+  );
+  const outcome = await Promise.race([running.saw(pattern), late]);
+  limit.abort();
+  if (outcome === 'late') throw new Error(`after ${withinMs} ms no ${pattern}: ${running.stderr()}`);
 }

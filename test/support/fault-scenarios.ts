@@ -121,8 +121,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'target-stops-answering': {
     fault: 'the target is stopped (SIGSTOP) in mid-hold',
     needsRoot: false,
-    run: (t) =>
-      stopped(t, ['--duration', '9s', '--probe-every', '2s', '--probe-timeout', '2s'], 2_500),
+    run: (t) => stopped(t, ['--duration', '9s', '--probe-every', '2s', '--probe-timeout', '2s'], 2_500),
   },
   'target-descriptors-accept-stops': {
     fault: 'ulimit -n 1024 on the built-in target: it stops to accept',
@@ -204,7 +203,16 @@ setTimeout(() => console.log(1), 200);`;
     needsRoot: false,
     run: async (t) => {
       const { port } = await startScript(t, echoScript());
-      const args = ['--target', `127.0.0.1:${port}`, '--conns', '1500', '--rate', '500/s', '--duration', '1s'];
+      const args = [
+        '--target',
+        `127.0.0.1:${port}`,
+        '--conns',
+        '1500',
+        '--rate',
+        '500/s',
+        '--duration',
+        '1s',
+      ];
       const started = startRun(t, [...args, '--holders', '1']);
       await started.cli.saw(/ramping/);
       await sleep(500);
@@ -234,13 +242,23 @@ setTimeout(() => console.log(1), 200);`;
   'generator-limited': {
     fault: 'a holder shares one core with eight busy loops (taskset), and holds all the same',
     needsRoot: false,
-    run: (t) => starved(t, ['--conns', '3000', '--rate', '1000/s', '--duration', '5s', '--probe-every', '4s']),
+    run: (t) =>
+      starved(t, ['--conns', '3000', '--rate', '1000/s', '--duration', '5s', '--probe-every', '4s']),
   },
   'generator-cpu': {
     fault: 'a holder shares one core with eight busy loops (taskset), and probes must be answered in 20 ms',
     needsRoot: false,
     run: (t) =>
-      starved(t, ['--conns', '3000', '--duration', '3s', '--probe-every', '500ms', '--probe-timeout', '20ms']),
+      starved(t, [
+        '--conns',
+        '3000',
+        '--duration',
+        '3s',
+        '--probe-every',
+        '500ms',
+        '--probe-timeout',
+        '20ms',
+      ]),
   },
   'generator-alias': {
     fault: 'one of two source addresses is removed in mid-hold',
@@ -250,10 +268,25 @@ setTimeout(() => console.log(1), 200);`;
         client: { on: { lan: ['10.97.0.2/24'] } },
         server: { on: { lan: ['10.97.0.1/24'] } },
       });
-      await startServe(t, ['--mode', 'echo'], { host: network.host('server'), address: '10.97.0.1', port: 8_000 });
+      await startServe(t, ['--mode', 'echo'], {
+        host: network.host('server'),
+        address: '10.97.0.1',
+        port: 8_000,
+      });
       const client = network.host('client');
       const sources = ['--source-ip', '10.97.0.2', '--source-ip', '10.97.0.3', '--alias-dev', 'eth0'];
-      const args = ['--target', '10.97.0.1:8000', '--conns', '1000', '--duration', '8s', '--alias-lease', '6s', '--source-ports', '20000-20499'];
+      const args = [
+        '--target',
+        '10.97.0.1:8000',
+        '--conns',
+        '1000',
+        '--duration',
+        '8s',
+        '--alias-lease',
+        '6s',
+        '--source-ports',
+        '20000-20499',
+      ];
       const started = startRun(t, [...args, ...sources], { host: client });
       await started.cli.saw(/holding/);
       await sleep(1_000);
@@ -266,7 +299,8 @@ setTimeout(() => console.log(1), 200);`;
     needsRoot: false,
     run: async (t) => {
       const { port } = await startScript(t, echoScript());
-      const wrap = 'exec strace -f -qq -o /dev/null --seccomp-bpf -e trace=connect -e inject=connect:error=ENOBUFS:when=101+2 "$@"';
+      const wrap =
+        'exec strace -f -qq -o /dev/null --seccomp-bpf -e trace=connect -e inject=connect:error=ENOBUFS:when=101+2 "$@"';
       const args = ['--target', `127.0.0.1:${port}`, '--conns', '300', '--duration', '1s', '--holders', '1'];
       return await run(t, args, { options: { wrap } });
     },
@@ -276,7 +310,8 @@ setTimeout(() => console.log(1), 200);`;
     needsRoot: true,
     run: async (t) => {
       const group = memoryGroup(t, 96 * 1_048_576);
-      const grow = "setTimeout(() => setInterval(() => hog.push(Buffer.alloc(8e6, 1)), 20), 6_000); const hog = [];";
+      const grow =
+        'setTimeout(() => setInterval(() => hog.push(Buffer.alloc(8e6, 1)), 20), 6_000); const hog = [];';
       const { port, child } = await startScript(t, `${grow}\n${echoScript()}`);
       writeFileSync(join(group, 'cgroup.procs'), String(child.pid));
       return await run(t, ['--target', `127.0.0.1:${port}`, '--conns', '500', '--duration', '12s']);
@@ -287,7 +322,9 @@ setTimeout(() => console.log(1), 200);`;
     needsRoot: true,
     run: async (t) => {
       const { client, server } = await natNetwork(t, '');
-      await client.nft('table ip f { chain o { type filter hook output priority 0; ct state invalid drop; }\n}');
+      await client.nft(
+        'table ip f { chain o { type filter hook output priority 0; ct state invalid drop; }\n}',
+      );
       await startServe(t, ['--mode', 'echo'], { host: server, address: SERVER_ADDRESS, port: 8_000 });
       const args = ['--target', `echo://${SERVER_ADDRESS}:8000`, '--conns', '3000', '--duration', '1s'];
       const started = startRun(t, [...args, ...SHORT_TIMEOUT, '--rate', '1000/s'], { host: client });
@@ -413,7 +450,16 @@ setTimeout(() => console.log(1), 200);`;
       natRun(
         t,
         '',
-        ['--target', `${SERVER_ADDRESS}:8000`, '--conns', '300', '--duration', '1s', '--connect-timeout', '4s'],
+        [
+          '--target',
+          `${SERVER_ADDRESS}:8000`,
+          '--conns',
+          '300',
+          '--duration',
+          '1s',
+          '--connect-timeout',
+          '4s',
+        ],
         undefined,
         forwardRule('tcp dport 8000 ct state new reject with icmp admin-prohibited'),
       ),
@@ -425,11 +471,23 @@ setTimeout(() => console.log(1), 200);`;
       const lone = await loneHost(t);
       const target = await startServe(t, ['--workers', '4'], { host: lone });
       const sources = ['--source-ip', '127.0.0.2-127.0.0.5'];
-      const args = ['--target', `127.0.0.1:${target.port}`, '--conns', '20000', '--duration', '5s', ...sources];
+      const args = [
+        '--target',
+        `127.0.0.1:${target.port}`,
+        '--conns',
+        '20000',
+        '--duration',
+        '5s',
+        ...sources,
+      ];
       const started = startRun(t, args, { host: lone });
       await started.cli.saw(/holding/);
       await sleep(1_500);
-      await lone.must('bash', '-c', `ss -K state established "sport = :${target.port} and dst 127.0.0.3" >/dev/null`);
+      await lone.must(
+        'bash',
+        '-c',
+        `ss -K state established "sport = :${target.port} and dst 127.0.0.3" >/dev/null`,
+      );
       return await started.finish();
     },
   },

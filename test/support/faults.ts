@@ -12,7 +12,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { LedgerEntry } from '../../src/coordinator/run-watch.ts';
 import type { RunReport } from '../../src/core/report.ts';
 import { createNetwork, type Host } from './network.ts';
-import { type CliOptions, type CliResult, cliPath, type RunningCli, startCli, startProcess } from './run-cli.ts';
+import {
+  type CliOptions,
+  type CliResult,
+  cliPath,
+  type RunningCli,
+  startCli,
+  startProcess,
+} from './run-cli.ts';
 
 export type After = Pick<TestContext, 'after'>;
 
@@ -97,7 +104,12 @@ export interface ServeProcess {
 export async function startServe(
   t: After,
   args: readonly string[],
-  place: { readonly host?: Host; readonly address?: string; readonly descriptorsMax?: number; readonly port?: number } = {},
+  place: {
+    readonly host?: Host;
+    readonly address?: string;
+    readonly descriptorsMax?: number;
+    readonly port?: number;
+  } = {},
 ): Promise<ServeProcess> {
   const address = place.address ?? '127.0.0.1';
   const port = place.port ?? 20_000 + Math.floor(Math.random() * 10_000);
@@ -106,7 +118,15 @@ export async function startServe(
   const limited =
     place.descriptorsMax === undefined
       ? [process.execPath, cliPath, ...all]
-      : ['bash', '-c', 'ulimit -n "$0" && exec "$@"', String(place.descriptorsMax), process.execPath, cliPath, ...all];
+      : [
+          'bash',
+          '-c',
+          'ulimit -n "$0" && exec "$@"',
+          String(place.descriptorsMax),
+          process.execPath,
+          cliPath,
+          ...all,
+        ];
   const cli = place.host === undefined ? startProcess(limited, options) : place.host.spawn(limited, options);
   t.after(async () => {
     for (const pid of childrenOf(cli.child.pid ?? 0)) resume(pid);
@@ -144,7 +164,13 @@ export async function startScript(
   const file = join(temporaryFolder(t), 'server.mjs');
   writeFileSync(file, script);
   const limit = options.descriptorsMax === undefined ? '' : `ulimit -n ${options.descriptorsMax};`;
-  const command = ['bash', '-c', `${limit} exec ${options.core === undefined ? '' : `taskset -c ${options.core} `}"$0" "$1"`, process.execPath, file];
+  const command = [
+    'bash',
+    '-c',
+    `${limit} exec ${options.core === undefined ? '' : `taskset -c ${options.core} `}"$0" "$1"`,
+    process.execPath,
+    file,
+  ];
   const [program = '', ...args] =
     options.host === undefined ? command : ['ip', 'netns', 'exec', options.host.namespace, ...command];
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -161,7 +187,12 @@ export async function startScript(
 }
 
 /** Echoes what comes; `host` and further code as given. */
-export function echoScript(onSocket = 'socket.pipe(socket);', backlog = 4_096, address = '127.0.0.1', port = 0): string {
+export function echoScript(
+  onSocket = 'socket.pipe(socket);',
+  backlog = 4_096,
+  address = '127.0.0.1',
+  port = 0,
+): string {
   return `import net from 'node:net';
 const server = net.createServer((socket) => { socket.on('error', () => {}); ${onSocket} });
 server.listen({ port: ${port}, host: '${address}', backlog: ${backlog} }, () => console.log(server.address().port));

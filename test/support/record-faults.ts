@@ -42,9 +42,16 @@ for (const [name, scenario] of Object.entries(SCENARIOS)) {
   if (!name.includes(filter)) continue;
   const cleanups: (() => unknown)[] = [];
   try {
-    const { command, report } = await scenario.run({ after: (cleanup) => cleanups.push(cleanup as () => unknown) });
-    writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(fixtureOf(scenario.fault, command, report), null, 2)}\n`);
-    console.log(`${name}: ${report.verdict} ${report.whoRanOut} [${report.diagnoses.map(({ what }) => what).join(', ')}] ${report.reason}`);
+    const { command, report } = await scenario.run({
+      after: (cleanup) => cleanups.push(cleanup as () => unknown),
+    });
+    writeFileSync(
+      join(folder, `${name}.json`),
+      `${JSON.stringify(fixtureOf(scenario.fault, command, report), null, 2)}\n`,
+    );
+    console.log(
+      `${name}: ${report.verdict} ${report.whoRanOut} [${report.diagnoses.map(({ what }) => what).join(', ')}] ${report.reason}`,
+    );
   } catch (error) {
     console.log(`${name}: ${(error as Error).message}`);
     process.exitCode = 1;

@@ -171,7 +171,7 @@ it('refuses every stranger, counts each once, keeps its memory flat, and the run
       // A run that has begun takes nobody any more. That is no stranger, but one that goes on speaking is.
       const turnedAway = await speak(port, token, JSON.stringify(HELLO), JSON.stringify(HELLO));
       assert.match(turnedAway.reason, /the run has begun without it/);
-    expected.malformed++;
+      expected.malformed++;
       const sameName = await speak(port, token, JSON.stringify({ ...HELLO, name: 'ada' }));
       assert.match(sameName.reason, /an agent named ada is already here/);
     },

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SCENARIOS } from '../support/fault-scenarios.ts';
-import { type FaultRun, run, startRun, startScript, echoScript, startServe } from '../support/faults.ts';
+import { echoScript, type FaultRun, run, startRun, startScript, startServe } from '../support/faults.ts';
 import { createNetwork, whyNoNetwork } from '../support/network.ts';
 
 /** Makes one of the faults; a skip is seen. */
@@ -89,7 +89,9 @@ test('ulimit -n 1024 on the generator: refused before the start, and nothing is 
 
 const skip = whyNoNetwork() ?? false;
 
-test('30 % of the SYNs are lost: all are opened, and retransmits are counted as nftables counts them', { skip }, async (t) => {
+test('30 % of the SYNs are lost: all are opened, and retransmits are counted as nftables counts them', {
+  skip,
+}, async (t) => {
   const network = await createNetwork(t, {
     client: { on: { lan: ['10.96.0.2/24'] } },
     server: {
@@ -105,7 +107,9 @@ test('30 % of the SYNs are lost: all are opened, and retransmits are counted as 
   const server = network.host('server');
   await startServe(t, ['--mode', 'echo'], { host: server, address: '10.96.0.1', port: 8_000 });
   const args = ['--target', 'echo://10.96.0.1:8000', '--conns', '2000', '--duration', '2s'];
-  const { report, result } = await run(t, [...args, '--connect-timeout', '20s'], { host: network.host('client') });
+  const { report, result } = await run(t, [...args, '--connect-timeout', '20s'], {
+    host: network.host('client'),
+  });
   assert.equal(report.connections.held, 2_000);
   assert.equal(result.code, 0, report.reason);
   const counted = Number(/counter packets (\d+)/.exec(await server.must('nft', 'list', 'ruleset'))?.[1]);

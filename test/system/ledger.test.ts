@@ -22,46 +22,68 @@ import { startHaproxy, whyNot } from '../support/targets.ts';
 const needsNetwork = { skip: whyNoNetwork() ?? false };
 const needsHaproxy = { skip: whyNot('haproxy') || whyNot('nginx') };
 
-test('5,000 of 20,000 are reset with ss -K: ledger, books and kernel say so, one by one', needsNetwork, async (t) => {
-  const { report, losses, result } = await SCENARIOS['rst-storm']!.run(t);
-  assert.deepEqual(report.connections.dropped, { rst: 5_000 });
-  assert.equal(report.connections.held, 15_000);
-  assert.equal(result.code, 1);
-  assert.equal(report.kernel.established, 15_000);
-  for (const { established, openBefore, open } of report.kernel.counts) {
-    assert.ok(established !== null && established <= openBefore && established >= open);
-  }
-  assert.equal(losses.length, 5_000);
-  assert.equal(new Set(losses.map(({ source }) => source)).size, 5_000, 'no connection is listed twice');
-  for (const { source, reason, count, ageMs } of losses) {
-    assert.ok(source.startsWith('127.0.0.3:') && reason === 'rst' && count === 1 && (ageMs ?? 0) > 500);
-  }
-  assert.deepEqual(
-    report.losses.counts.map(({ reason, source, count }) => [reason, source, count]),
-    [['rst', '127.0.0.3', 5_000]],
-  );
-  assert.equal(report.losses.detailsCut, 0);
-});
+test(
+  '5,000 of 20,000 are reset with ss -K: ledger, books and kernel say so, one by one',
+  needsNetwork,
+  async (t) => {
+    const { report, losses, result } = await SCENARIOS['rst-storm']!.run(t);
+    assert.deepEqual(report.connections.dropped, { rst: 5_000 });
+    assert.equal(report.connections.held, 15_000);
+    assert.equal(result.code, 1);
+    assert.equal(report.kernel.established, 15_000);
+    for (const { established, openBefore, open } of report.kernel.counts) {
+      assert.ok(established !== null && established <= openBefore && established >= open);
+    }
+    assert.equal(losses.length, 5_000);
+    assert.equal(new Set(losses.map(({ source }) => source)).size, 5_000, 'no connection is listed twice');
+    for (const { source, reason, count, ageMs } of losses) {
+      assert.ok(source.startsWith('127.0.0.3:') && reason === 'rst' && count === 1 && (ageMs ?? 0) > 500);
+    }
+    assert.deepEqual(
+      report.losses.counts.map(({ reason, source, count }) => [reason, source, count]),
+      [['rst', '127.0.0.3', 5_000]],
+    );
+    assert.equal(report.losses.detailsCut, 0);
+  },
+);
 
-test('HAProxy is told to end at once (SIGTERM): all are dropped by FIN within a second', needsHaproxy, async (t) => {
-  const haproxy = await startHaproxy({ maxconn: 4_000 });
-  t.after(() => haproxy.stop());
-  const started = startRun(t, ['--target', `127.0.0.1:${haproxy.port}`, '--conns', '2000', '--duration', '10s']);
-  await started.cli.saw(/holding/);
-  await sleep(1_500);
-  process.kill(haproxy.pids()[0]!, 'SIGTERM');
-  const { report, losses } = await started.finish();
-  assert.deepEqual(report.connections.dropped, { fin: 2_000 });
-  const times = losses.map(({ atMs }) => atMs).sort((a, b) => a - b);
-  assert.equal(times.length, 2_000);
-  assert.ok(times[1_999]! - times[0]! < 1_000, `within ${times[1_999]! - times[0]!} ms`);
-  assert.equal(report.diagnoses[0]?.what, 'target-ended');
-});
+test(
+  'HAProxy is told to end at once (SIGTERM): all are dropped by FIN within a second',
+  needsHaproxy,
+  async (t) => {
+    const haproxy = await startHaproxy({ maxconn: 4_000 });
+    t.after(() => haproxy.stop());
+    const started = startRun(t, [
+      '--target',
+      `127.0.0.1:${haproxy.port}`,
+      '--conns',
+      '2000',
+      '--duration',
+      '10s',
+    ]);
+    await started.cli.saw(/holding/);
+    await sleep(1_500);
+    process.kill(haproxy.pids()[0]!, 'SIGTERM');
+    const { report, losses } = await started.finish();
+    assert.deepEqual(report.connections.dropped, { fin: 2_000 });
+    const times = losses.map(({ atMs }) => atMs).sort((a, b) => a - b);
+    assert.equal(times.length, 2_000);
+    assert.ok(times[1_999]! - times[0]! < 1_000, `within ${times[1_999]! - times[0]!} ms`);
+    assert.equal(report.diagnoses[0]?.what, 'target-ended');
+  },
+);
 
 test('HAProxy is told to end when it can (SIGUSR1): all are held', needsHaproxy, async (t) => {
   const haproxy = await startHaproxy({ maxconn: 4_000 });
   t.after(() => haproxy.stop());
-  const started = startRun(t, ['--target', `127.0.0.1:${haproxy.port}`, '--conns', '2000', '--duration', '4s']);
+  const started = startRun(t, [
+    '--target',
+    `127.0.0.1:${haproxy.port}`,
+    '--conns',
+    '2000',
+    '--duration',
+    '4s',
+  ]);
   await started.cli.saw(/holding/);
   await sleep(1_000);
   process.kill(haproxy.pids()[0]!, 'SIGUSR1');
@@ -112,7 +134,16 @@ test('a target that restarts in mid-hold gets its connections back', async (t) =
 
 test('what a dead holder had is one line of the ledger, with its number', async (t) => {
   const target = await startServe(t, ['--workers', '1']);
-  const args = ['--target', `127.0.0.1:${target.port}`, '--conns', '1000', '--duration', '4s', '--holders', '2'];
+  const args = [
+    '--target',
+    `127.0.0.1:${target.port}`,
+    '--conns',
+    '1000',
+    '--duration',
+    '4s',
+    '--holders',
+    '2',
+  ];
   const started = startRun(t, args);
   await started.cli.saw(/holding/);
   await sleep(1_500);
@@ -123,7 +154,10 @@ test('what a dead holder had is one line of the ledger, with its number', async 
     losses.map(({ reason, count, holder }) => [reason, count, holder]),
     [['holder-lost', 500, 'local/1']],
   );
-  assert.equal(report.losses.counts.reduce((sum, { count }) => sum + count, 0), 500);
+  assert.equal(
+    report.losses.counts.reduce((sum, { count }) => sum + count, 0),
+    500,
+  );
   assert.equal(report.losses.detailsCut, 0);
 });
 

@@ -16,7 +16,7 @@ import { type ForeignWsServer, startWsServer, whyNoPython } from '../support/ws-
 
 const WS_CONNECTIONS = 19_500;
 const FEW = 500;
-const RUN = { timeoutMs: 120_000 };
+const RUN = { timeoutMs: 180_000 };
 /** beside the machine's noise, of which a holder's heap has some megabytes */
 const USER_BYTES_PER_CONNECTION_MAX = 1_024;
 

@@ -16,19 +16,40 @@ function required(...texts: string[]): string[] {
 
 test('a requirement on held replaces the default: 990 of 1,000 are enough when 99 % are asked for', async (t) => {
   const { port } = await startScript(t, CLOSES_TEN);
-  const args = ['--target', `echo://127.0.0.1:${port}`, '--conns', '1000', '--duration', '3s', '--probe-every', '1s'];
+  const args = [
+    '--target',
+    `echo://127.0.0.1:${port}`,
+    '--conns',
+    '1000',
+    '--duration',
+    '3s',
+    '--probe-every',
+    '1s',
+  ];
   const enough = ['held>=99%', 'held>=990', 'dropped<=10', 'verified>=99%', 'probe_max<30s', 'rate>=1/s'];
   const { report, result } = await run(t, [...args, ...required(...enough)]);
   assert.equal(result.code, 0, report.reason);
   assert.equal(report.verdict, 'pass');
   assert.match(report.reason, /990 of 1,000 held, as required/);
-  assert.deepEqual(report.requirements.map(({ passed }) => passed), enough.map(() => true));
+  assert.deepEqual(
+    report.requirements.map(({ passed }) => passed),
+    enough.map(() => true),
+  );
   for (const text of enough) assert.ok(result.stdout.includes(`✓ ${text}`), text);
 });
 
 test('one connection more than was held is a failure, and so is any other broken requirement', async (t) => {
   const { port } = await startScript(t, CLOSES_TEN);
-  const args = ['--target', `echo://127.0.0.1:${port}`, '--conns', '1000', '--duration', '3s', '--probe-every', '1s'];
+  const args = [
+    '--target',
+    `echo://127.0.0.1:${port}`,
+    '--conns',
+    '1000',
+    '--duration',
+    '3s',
+    '--probe-every',
+    '1s',
+  ];
   const { report, result } = await run(t, [...args, ...required('held>=991', 'dropped<=9')]);
   assert.equal(result.code, 1);
   assert.equal(report.verdict, 'fail');
@@ -88,7 +109,9 @@ test('malformed requirements are refused before anything is opened, with what to
 
 test('JUnit, Prometheus and GitHub get the result, and a file that cannot be written is found before the start', async (t) => {
   const folder = temporaryFolder(t);
-  const [junit, prometheus, summary] = ['junit.xml', 'run.prom', 'summary.md'].map((name) => join(folder, name));
+  const [junit, prometheus, summary] = ['junit.xml', 'run.prom', 'summary.md'].map((name) =>
+    join(folder, name),
+  );
   writeFileSync(summary!, 'of an earlier step\n');
   const { port } = await startScript(t, CLOSES_TEN);
   const args = ['--target', `127.0.0.1:${port}`, '--conns', '500', '--duration', '3s', '--no-progress'];

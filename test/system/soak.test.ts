@@ -1,6 +1,6 @@
 /**
- * Owns the proof that a long run stays as small as it began: what happens each second happens twenty times a second, so
- * that a minute is worth a third of an hour, with losses all the time.
+ * Owns the proof that a long run stays as small as it began: what happens each second happens ten times a second, so
+ * that a minute is worth ten, with losses all the time.
  */
 import assert from 'node:assert/strict';
 import { fork } from 'node:child_process';
@@ -11,20 +11,22 @@ import { childrenOf, echoScript, startScript, until } from '../support/faults.ts
 import { cliPath } from '../support/run-cli.ts';
 import { residentBytes, SOAK_ENTRY, type SoakNews, type SoakOrder } from '../support/soak-entry.ts';
 
-const HOLD_MS = 66_000;
-const FASTER = 20;
+const HOLD_MS = 78_000;
+const FASTER = 10;
 const SAMPLE_EVERY_MS = 250;
 /** Programs that run warm up: buffers, compiled code. */
 const WARM_UP_MS = 6_000;
 
-/** Of three parts of the samples the mean of the first and of the last. */
+/**
+ * Of three parts of the samples the least of the first and of the last: what a process keeps, once garbage is collected. In
+ * between its size goes up and down by a tenth.
+ */
 function thirds(samples: readonly number[]): { first: number; last: number } {
   const third = Math.floor(samples.length / 3);
-  const mean = (part: readonly number[]): number => part.reduce((sum, each) => sum + each, 0) / part.length;
-  return { first: mean(samples.slice(0, third)), last: mean(samples.slice(-third)) };
+  return { first: Math.min(...samples.slice(0, third)), last: Math.min(...samples.slice(-third)) };
 }
 
-test('coordinator, agent and holder do not grow while a third of an hour passes, and the clock on the wall does not matter', async (t) => {
+test('coordinator, agent and holder do not grow in a run of thirteen minutes, and the clock on the wall does not matter', async (t) => {
   // Each 20 ms it closes the connection that it has had longest: 50 losses a second, each opened again.
   const { port } = await startScript(
     t,
@@ -59,17 +61,19 @@ test('coordinator, agent and holder do not grow while a third of an hour passes,
   for (const [name, sizes] of Object.entries(samples)) {
     assert.ok(sizes.length > 150 && sizes.every((size) => size > 20e6), `${name}: ${sizes.length} samples`);
     const { first, last } = thirds(sizes);
-    t.diagnostic(`${name}: ${sizes.filter((_, index) => index % 16 === 0).map((size) => Math.round(size / 1e5) / 10).join(' ')}`);
     t.diagnostic(`${name}: ${(first / 1e6).toFixed(1)} MB, then ${(last / 1e6).toFixed(1)} MB`);
     assert.ok(last <= first * 1.05, `${name} grew from ${first} to ${last} bytes`);
   }
   const partials = news.filter((one) => one.type === 'partial');
-  assert.ok(partials.length > 15, `${partials.length} reports so far`);
+  assert.ok(partials.length > 8, `${partials.length} reports so far`);
   assert.ok(partials.every(({ points, isPartial }) => isPartial && points <= TIMELINE_POINTS_MAX));
   const last = news.at(-1);
   assert(last?.type === 'report');
   const { report } = last;
-  assert.ok(report.losses.counts.reduce((sum, { count }) => sum + count, 0) > 2_000, 'losses came all the time');
+  assert.ok(
+    report.losses.counts.reduce((sum, { count }) => sum + count, 0) > 2_000,
+    'losses came all the time',
+  );
   assert.ok(report.connections.reopened > 2_000);
   // The hour that the wall clock jumps by is nowhere in what was measured.
   assert.ok(Math.abs(report.hold.seconds - HOLD_MS / 1_000) < 3, `${report.hold.seconds} s`);

@@ -23,7 +23,15 @@ function decoded(change: object): ReturnType<typeof decodeCoordinatorMessage> {
     wantsLossDetails: false,
   };
   return decodeCoordinatorMessage(
-    JSON.stringify({ type: 'spec', spec, agentsExpected: 1, leaseMs: 30_000, quietMs: 10_000 }),
+    JSON.stringify({
+      type: 'spec',
+      runId: 'r',
+      epoch: 1,
+      spec,
+      mayGrow: false,
+      leaseMs: 30_000,
+      quietMs: 10_000,
+    }),
   );
 }
 

@@ -1,0 +1,62 @@
+/** Owns the proof that a count of the kernel is no difference when our own books moved past it meanwhile. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, createServer, type Socket } from 'node:net';
+import { test } from 'node:test';
+import { countBesideBooks, KernelWatch } from '../../src/agent/kernel-watch.ts';
+
+async function threeConnections(t: { after: (fn: () => void) => void }) {
+  const server = createServer(() => {}).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  const sockets: Socket[] = [];
+  for (let index = 0; index < 3; index++) {
+    const socket = connect({ port, host: '127.0.0.1', localAddress: '127.0.0.88' });
+    await once(socket, 'connect');
+    sockets.push(socket);
+  }
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return {
+    sources: ['127.0.0.88'],
+    ports: null,
+    endpoints: [{ address: '127.0.0.1', port, family: 4 as const }],
+  };
+}
+
+test('books that fall while the kernel is asked enclose its count', async (t) => {
+  const query = await threeConnections(t);
+  const said = [5, 2];
+  const counted = await countBesideBooks(query, async () => said.shift() ?? 99);
+  assert.deepEqual([counted.established, counted.openBefore, counted.open], [3, 5, 2]);
+});
+
+test('a difference is asked about three times before it is believed', async (t) => {
+  const query = await threeConnections(t);
+  let asked = 0;
+  const counted = await countBesideBooks(query, async () => {
+    asked += 1;
+    return 7;
+  });
+  assert.deepEqual([counted.established, counted.openBefore, counted.open, asked], [3, 7, 7, 6]);
+});
+
+test('a difference that mends itself is none', async (t) => {
+  const query = await threeConnections(t);
+  const said = [7, 7, 3, 3];
+  const counted = await countBesideBooks(query, async () => said.shift() ?? 99);
+  assert.deepEqual([counted.established, counted.openBefore, counted.open], [3, 3, 3]);
+});
+
+test('the watch tells what this kernel counted since it began', async (t) => {
+  const watch = new KernelWatch({ hasLocalEndpoint: true, synLadderSec: [1, 3] });
+  watch.start();
+  t.after(() => watch.stop());
+  await threeConnections(t);
+  const { counters, samples, synLadderSec } = watch.evidence();
+  assert.ok((counters.ActiveOpens ?? 0) >= 3);
+  assert.ok((samples['tcp-sockets']?.max ?? 0) > 0);
+  assert.deepEqual(synLadderSec, [1, 3]);
+});
