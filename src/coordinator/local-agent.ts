@@ -42,6 +42,7 @@ export class LocalAgent {
     this.#process = fork(entryPath, ['agent', '--join', join, '--name', name], {
       // Its own process group: Ctrl-C in the terminal must reach the CLI alone, which then drains in order.
       detached: true,
+      execArgv: [],
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
       env: { ...inherited(), [LOCAL_VARIABLE]: '1', [TOKEN_VARIABLE]: formatToken(token) },
     });

@@ -42,6 +42,8 @@ describe('the flags of a run', () => {
       probeTimeoutMs: 10_000,
       sources: { addresses: [], ports: null, aliasDevice: null, aliasLeaseMs: 60_000, prefixes: [] },
       holders: null,
+      onDrop: 'count',
+      wantsLossDetails: false,
     });
   });
 

@@ -153,3 +153,12 @@ test('two addresses of all ports are recognised, and a number between is not', (
   assert.match(at(64_512) ?? '', /one address x 64,512 ports/);
   assert.match(at(100_000) ?? '', /nothing tells/);
 });
+
+test('a few probes that were lost on the way do not turn a silent application into a path that forgot', () => {
+  const facts = factsOf('target-stops-answering');
+  const lost = facts.probes.timedOutAcknowledged - 20;
+  const names = diagnose({ ...facts, probes: { ...facts.probes, timedOutAcknowledged: lost } }).map(
+    ({ what }) => what,
+  );
+  assert.deepEqual(names, ['target-silent']);
+});

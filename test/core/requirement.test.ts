@@ -239,6 +239,11 @@ test('with half of the connects measured a percentile is broken only when the re
   // 20 of 1,000 are slow: p99 is broken, p90 is not.
   assert.equal(isBroken(parseRequirement('connect_p99<500ms'), facts(slow)), true);
   assert.equal(isBroken(parseRequirement('connect_p90<500ms'), facts(slow)), false);
+  // 10 of 1,000 are just the one percent that p99 leaves out; 11 are one too many.
+  const just = (slowOnes: number) =>
+    Array.from({ length: 500 }, (_, index) => (index < 500 - slowOnes ? 1_000 : 900_000));
+  assert.equal(isBroken(parseRequirement('connect_p99<500ms'), facts(just(10))), false);
+  assert.equal(isBroken(parseRequirement('connect_p99<500ms'), facts(just(11))), true);
   const few = Array.from({ length: 500 }, (_, index) => (index < 495 ? 1_000 : 900_000));
   assert.equal(isBroken(parseRequirement('connect_p99<500ms'), facts(few)), false);
 });

@@ -172,10 +172,53 @@ describe('a run of two agents', () => {
   it('names who is missing when the wait is over', () => {
     const { state } = play(PLAN, [
       [0, join('a')],
+      [1, offer('a', 1_000)],
+      [50_000, report('a', 0, true, 0)],
       [59_999, { type: 'ticked' }],
       [60_000, { type: 'ticked' }],
     ]);
-    assert.deepEqual(state.endReason, { type: 'agents-missing', joined: ['a'], expected: 2 });
+    assert.deepEqual(state.endReason, { type: 'agents-missing', joined: ['a'], silent: [], expected: 2 });
+  });
+
+  it('does not wait for those that can come no more, and names who came and said nothing', () => {
+    const { state } = play(PLAN, [
+      [0, join('a')],
+      [1_000, { type: 'gathering-hopeless' }],
+    ]);
+    assert.deepEqual(state.endReason, { type: 'agents-missing', joined: [], silent: ['a'], expected: 2 });
+    const late = play(PLAN, [...UP_TO_RAMP, [1_000, { type: 'gathering-hopeless' }]]);
+    assert.equal(late.state.phase, 'ramping', 'afterwards it means nothing');
+  });
+
+  it('hands out no quota while one that came is cut off, and does when it is back', () => {
+    const cut = play(PLAN, [
+      ...UP_TO_RAMP.slice(0, 3),
+      [3, { type: 'agent-cut', agent: 'a' }],
+      [4, offer('b', 10_000)],
+      [5, { type: 'ticked' }],
+    ]);
+    assert.equal(cut.state.phase, 'gathering');
+    const back = step(cut.state, { type: 'agent-resumed', agent: 'a', atMs: 6 });
+    assert.deepEqual(types(back.commands), ['send-resumed', 'send-quota', 'send-quota']);
+  });
+
+  it('gives the place of one that is cut off before the quotas to another, and lets go of one that stays away', () => {
+    const cut: readonly (readonly [number, EventBody])[] = [
+      ...UP_TO_RAMP.slice(0, 2),
+      [2, { type: 'agent-cut', agent: 'a' }],
+    ];
+    const taken = play(PLAN, [...cut, [3, join('c')]]);
+    assert.deepEqual(taken.commands.slice(-2), [
+      { type: 'turn-away', agent: 'a', reason: 'another agent has taken its place' },
+      { type: 'send-spec', agent: 'c' },
+    ]);
+    const away = play(PLAN, [...cut, [20_001, report('b', 0, true, 0)], [20_002, { type: 'ticked' }]]);
+    assert.deepEqual(
+      away.state.agents.map((agent) => agent.name),
+      ['b'],
+    );
+    const returned = play(PLAN, [...cut, [3, { type: 'agent-resumed', agent: 'a' }], [4, join('c')]]);
+    assert.equal(returned.commands.at(-1)?.type, 'turn-away');
   });
 
   it('gives no spec to an agent too many, and says why', () => {
@@ -253,6 +296,56 @@ describe('the loss of an agent', () => {
     assert.equal(state.phase, 'holding');
   });
 
+  it('gives what nobody could take to an agent that comes later', () => {
+    const { state, commands } = play({ ...PLAN, onAgentLoss: 'replace' }, [
+      [0, join('a')],
+      [1, join('b')],
+      [2, offer('a', 501)],
+      [3, offer('b', 500)],
+      [4, ready('a')],
+      [5, ready('b')],
+      [1_000, report('a', 501, true)],
+      [2_000, { type: 'agent-left', agent: 'b' }],
+      [20_000, report('a', 501, true)],
+      [22_000, { type: 'ticked' }],
+      [22_100, join('c')],
+      [22_200, offer('c', 200)],
+      [22_300, ready('c')],
+    ]);
+    assert.deepEqual(
+      state.agents.map((agent) => [agent.name, agent.quota]),
+      [
+        ['a', 501],
+        ['b', 300],
+        ['c', 200],
+      ],
+    );
+    assert.deepEqual(types(commands).slice(-3), ['send-quota', 'send-start', 'send-hold']);
+  });
+
+  it('lets a stalled ramp go on, when a quota is handed to somebody', () => {
+    const { state, commands } = play({ ...PLAN, onAgentLoss: 'replace', stallMs: 5_000 }, [
+      ...UP_TO_RAMP,
+      [1_000, report('a', 100, false)],
+      [1_000, report('b', 300, false)],
+      [2_000, { type: 'agent-left', agent: 'b' }],
+      [6_500, { type: 'ticked' }],
+      [20_500, report('a', 100, false)],
+      [21_000, { type: 'ticked' }],
+    ]);
+    assert.deepEqual(types(commands).slice(-2), ['send-stop-opening', 'send-quota']);
+    assert.equal(state.stalled, false, 'it may stall again, and is then ended again');
+  });
+
+  it('lets a spare go that cannot take part, and keeps the others', () => {
+    const { state, commands } = afterLoss('replace', [
+      [3_000, join('c')],
+      [3_100, { type: 'agent-refused', agent: 'c', findings: [REFUSAL] }],
+    ]);
+    assert.equal(state.phase, 'ramping');
+    assert.deepEqual(commands.at(-1), { type: 'turn-away', agent: 'c', reason: 'it cannot take part' });
+  });
+
   it('lets an agent that comes back as a new one take the quota over', () => {
     const { state, commands } = afterLoss('replace', [
       [3_000, join('b#3')],
@@ -319,6 +412,18 @@ describe('a refusal by one agent', () => {
     assert.ok(!types(commands).includes('send-start'));
     assert.equal(commands.filter((command) => command.type === 'send-stop').length, 2);
   });
+
+  it('that comes while everything closes does not make it last longer', () => {
+    const { state } = play(PLAN, [
+      ...UP_TO_RAMP.slice(0, 4),
+      [5, { type: 'agent-refused', agent: 'b', findings: [REFUSAL] }],
+      [19_000, { type: 'agent-refused', agent: 'a', findings: [REFUSAL] }],
+      [19_001, report('b', 0, true)],
+      [20_006, { type: 'ticked' }],
+    ]);
+    assert.equal(state.phase, 'ended');
+    assert.equal(state.endReason?.type === 'refused' && state.endReason.agent, 'b');
+  });
 });
 
 describe('any history of events', () => {
@@ -332,11 +437,13 @@ describe('any history of events', () => {
     fc
       .tuple(agentName, fc.integer({ min: 0, max: 1_001 }), fc.boolean())
       .map(([agent, open, settled]) => report(agent, open, settled)),
+    agentName.map((agent): EventBody => ({ type: 'agent-cut', agent })),
     agentName.map((agent): EventBody => ({ type: 'agent-resumed', agent })),
     agentName.map((agent): EventBody => ({ type: 'agent-left', agent })),
     agentName.map((agent): EventBody => ({ type: 'agent-done', agent })),
     agentName.map((agent): EventBody => ({ type: 'agent-refused', agent, findings: [REFUSAL] })),
     fc.constant<EventBody>({ type: 'ticked' }),
+    fc.constant<EventBody>({ type: 'gathering-hopeless' }),
     fc.constant<EventBody>({ type: 'interrupted', signal: 'SIGTERM' }),
   );
   const policy = fc.constantFrom<RunPlan['onAgentLoss']>('fail', 'continue', 'replace');
@@ -393,5 +500,50 @@ describe('any history of events', () => {
       }),
       { numRuns: 500 },
     );
+  });
+});
+
+describe('a requirement that can no longer hold', () => {
+  const broken = { type: 'requirement-broken', requirement: 'held>=5' } as const;
+
+  it('ends a run that ramps or holds, with itself as the reason', () => {
+    const { state, commands } = play(PLAN, [...UP_TO_RAMP, [10, broken]]);
+    assert.equal(state.phase, 'draining');
+    assert.deepEqual(state.endReason, { type: 'requirement-broken', requirement: 'held>=5' });
+    assert.equal(commands.filter(({ type }) => type === 'send-stop').length, 2);
+  });
+
+  it('changes nothing before the start', () => {
+    const early = play(PLAN, [...UP_TO_RAMP.slice(0, 3), [4, broken]]);
+    assert.equal(early.state.phase, 'gathering');
+    assert.equal(early.state.endReason, null);
+  });
+});
+
+describe('a hold in which everything is lost for a moment', () => {
+  const settled = (agent: string, open: number): EventBody => ({
+    type: 'agent-reported',
+    agent,
+    quota: agent === 'a' ? 501 : 500,
+    settled: true,
+    open,
+    established: 500,
+  });
+  const events = (...more: (readonly [number, EventBody])[]) => [
+    ...UP_TO_RAMP,
+    [10, settled('a', 500)] as const,
+    [11, settled('b', 500)] as const,
+    ...more,
+  ];
+
+  it('is over when nothing is opened again, and goes on when lost connections are', () => {
+    const gone = events([20, settled('a', 0)], [21, settled('b', 0)]);
+    assert.equal(play(PLAN, gone).state.endReason?.type, 'nothing-open');
+    assert.equal(play({ ...PLAN, canReopen: true }, gone).state.phase, 'holding');
+  });
+
+  it('never begins when nothing was opened, whatever the policy', () => {
+    const nothing = [...UP_TO_RAMP, [10, settled('a', 0)], [11, settled('b', 0)]] as const;
+    assert.equal(play({ ...PLAN, canReopen: true }, nothing).state.endReason?.type, 'nothing-open');
   });
 });
