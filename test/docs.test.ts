@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { environmentName, FLAGS } from '../src/cli/flags.ts';
 import { COMMANDS } from '../src/cli/help.ts';
+import { agentMessageSchema, coordinatorMessageSchema, PROTOCOL_VERSION } from '../src/control/message.ts';
 import { ErrorCode, ExitCode } from '../src/core/errors.ts';
 import { DropReason, FailReason, SkipReason } from '../src/core/outcome.ts';
 import { sampleReport } from './report/sample-report.ts';
@@ -72,6 +73,52 @@ describe('the manual', () => {
     assert.deepEqual(sorted(without('reason', firstColumn('Failures'))), sorted(Object.values(FailReason)));
     assert.deepEqual(sorted(without('reason', firstColumn('Drops'))), sorted(Object.values(DropReason)));
     assert.deepEqual(sorted(without('reason', firstColumn('Skips'))), sorted(Object.values(SkipReason)));
+  });
+});
+
+describe('the description of the control protocol', () => {
+  /** A schema of valibot as this test needs it: something that holds further schemas. */
+  interface SchemaNode {
+    readonly type?: string;
+    readonly literal?: unknown;
+    readonly entries?: Readonly<Record<string, SchemaNode>>;
+    readonly options?: readonly unknown[];
+    readonly pipe?: readonly SchemaNode[];
+    readonly wrapped?: SchemaNode;
+    readonly item?: SchemaNode;
+    readonly value?: SchemaNode;
+  }
+
+  /** Every message type and every field name, all the way down. */
+  function wordsOf(node: SchemaNode | undefined, words: Set<string>): Set<string> {
+    if (node === undefined || node === null || typeof node !== 'object') return words;
+    for (const [name, inner] of Object.entries(node.entries ?? {})) {
+      if (name !== 'type') words.add(name);
+      else if (typeof inner.literal === 'string') words.add(inner.literal);
+      wordsOf(inner, words);
+    }
+    const options = node.type === 'variant' ? (node.options as readonly SchemaNode[]) : [];
+    for (const inner of [...options, ...(node.pipe ?? []), node.wrapped, node.item, node.value]) {
+      if (inner !== node) wordsOf(inner, words);
+    }
+    return words;
+  }
+
+  it('names every type and every field of the schema, and no type that there is not', () => {
+    const text = readFileSync(join(repositoryRoot, 'docs', 'PROTOCOL.md'), 'utf8');
+    for (const schema of [agentMessageSchema, coordinatorMessageSchema] as unknown as SchemaNode[]) {
+      const words = wordsOf(schema, new Set());
+      assert.ok(words.size > 10, 'the schema was read');
+      for (const word of words) assert.ok(text.includes(`\`${word}\``), `\`${word}\` is missing`);
+    }
+    const types = [agentMessageSchema, coordinatorMessageSchema].flatMap((schema) =>
+      schema.options.map((option) => option.entries.type.literal as string),
+    );
+    const drawn = [...text.matchAll(/^agent (?:-->|<--) coordinator : ([a-z-]+) /gm)].map(
+      (match) => match[1],
+    );
+    assert.deepEqual([...new Set(drawn)].filter((word) => word !== 'the').toSorted(), types.toSorted());
+    assert.ok(text.startsWith(`# Control protocol, version ${PROTOCOL_VERSION}\n`));
   });
 });
 

@@ -32,6 +32,11 @@ const FRESH_REPORT_MS = 3_000;
 const SOCKETS_GONE_MS = 2_000;
 /** Lost sources come in one note per second; what is beyond this many notes shows in the counts alone. */
 const LOSS_NOTES_MAX = 32;
+/** Messages with details of losses from one report to the next, and before the last word: channel.ts sets the limit. */
+const LOSS_MESSAGES_PER_REPORT = 20;
+const LOSS_MESSAGES_AT_END = 60;
+/** Lines in one message at most, as the schema says (control/message.ts). */
+const NOTES_MAX = 64;
 /** More sources than this are told only in the final message, because stats go out every second. */
 const SOURCES_EACH_SECOND_MAX = 1_024;
 
@@ -84,6 +89,9 @@ export class RunShare {
   #statsTimer: NodeJS.Timeout | null = null;
   #durationTimer: NodeJS.Timeout | null = null;
   #wasSettled = false;
+  /** details that wait to be sent, and how many such messages went since the last report */
+  readonly #losses: (readonly Loss[])[] = [];
+  #lossMessages = 0;
   /** holders for a quota that grew stand by */
   #hasMore = false;
   #ends: LeaseEnds;
@@ -201,7 +209,7 @@ export class RunShare {
       boundBy: isCapped ? 'max-conns' : plan.boundBy,
       findings: [...plan.findings],
       sources: [...plan.addresses],
-      notes: [...prepared.notes],
+      notes: bounded(prepared.notes),
     });
   }
 
@@ -276,7 +284,7 @@ export class RunShare {
       sources: [...prepared.plan.addresses],
       holders: this.#pool?.size ?? 0,
       findings: [...prepared.plan.findings],
-      notes: [...prepared.notes],
+      notes: bounded(prepared.notes),
     });
   }
 
@@ -386,7 +394,17 @@ export class RunShare {
     if (!this.#spec.wantsLossDetails) return;
     const nowMs = this.#options.clock.monotonicMs() - this.#startedMs;
     const told = losses.map((loss) => (loss.atMs < 0 ? { ...loss, atMs: Math.max(0, nowMs) } : loss));
-    this.#options.send({ type: 'losses', epoch: this.identity.epoch, losses: told });
+    this.#losses.push(told);
+    this.#sendLosses(LOSS_MESSAGES_PER_REPORT);
+  }
+
+  /** A host with many holders can lose more at once than the channel takes in a second: the rest waits for the next one. */
+  #sendLosses(most: number): void {
+    const epoch = this.identity.epoch;
+    while (this.#losses.length > 0 && this.#lossMessages < most) {
+      this.#lossMessages++;
+      this.#options.send({ type: 'losses', epoch, losses: [...this.#losses.shift()!] });
+    }
   }
 
   /** Tells at once when the holders settle, so that the barrier into the hold phase is not a second late. */
@@ -400,6 +418,8 @@ export class RunShare {
 
   #report(): void {
     const stats = this.#atEnd ?? this.#pool?.stats() ?? emptyStats();
+    this.#lossMessages = 0;
+    this.#sendLosses(LOSS_MESSAGES_PER_REPORT);
     this.#options.send({
       type: 'stats',
       epoch: this.identity.epoch,
@@ -445,6 +465,7 @@ export class RunShare {
     await this.#pool?.stop(CLOSE_TIMEOUT_MS);
     const closed = this.#pool?.stats() ?? emptyStats();
     await this.#giveBack(this.#spec.close === 'fin');
+    this.#sendLosses(LOSS_MESSAGES_AT_END);
     this.#say({
       type: 'done',
       epoch: this.identity.epoch,
@@ -452,7 +473,7 @@ export class RunShare {
       holders: healthAtEnd,
       kernel: [...this.#kernel],
       evidence: evidence as WireEvidence,
-      notes: [...this.#notes],
+      notes: bounded(this.#notes),
     });
     this.#end();
   }
@@ -491,6 +512,7 @@ export class RunShare {
 
   #clearTimers(): void {
     this.#watch?.stop();
+    this.#watch?.stop();
     if (this.#statsTimer !== null) clearInterval(this.#statsTimer);
     if (this.#durationTimer !== null) clearTimeout(this.#durationTimer);
   }
@@ -521,6 +543,13 @@ function trimmed(stats: StatsNews): WireStats {
     openByEndpoint: endpoints > SOURCES_EACH_SECOND_MAX ? {} : stats.openByEndpoint,
     droppedBy: Object.keys(stats.droppedBy).length > SOURCES_EACH_SECOND_MAX ? {} : stats.droppedBy,
   });
+}
+
+/** A message with more lines would be refused, and the agent with it. */
+function bounded(notes: readonly string[]): string[] {
+  const unique = [...new Set(notes)].map((note) => note.slice(0, 4_096));
+  if (unique.length <= NOTES_MAX) return unique;
+  return [...unique.slice(0, NOTES_MAX - 1), `and ${unique.length - NOTES_MAX + 1} more lines of this agent`];
 }
 
 function tooMany(asked: number, allowed: number): Finding {
