@@ -154,7 +154,7 @@ const LAG_OF_TIMEOUT_MIN = 0.5;
 /** Only where time is the cause: a busy generator does not make a target refuse. */
 function generatorCpu(facts: DiagnosisFacts): Diagnosis | null {
   const { limits } = facts.generator;
-  const count = failed(facts, 'timeout') + dropped(facts, 'probe-timeout') + unanswered(facts);
+  const count = failed(facts, 'timeout') + dropped(facts, 'probe-timeout');
   if (limits.length === 0 || count === 0) return null;
   return found(
     'generator',
@@ -171,10 +171,7 @@ const generatorTooLate: Rule = (facts) => {
     failed(facts, 'timeout') > 0 ? connectTimeoutMs : Number.POSITIVE_INFINITY,
     dropped(facts, 'probe-timeout') > 0 ? probeTimeoutMs : Number.POSITIVE_INFINITY,
   );
-  // A holder that has no time asks late and reads answers late; those that it has read show that there are answers.
-  const isBehind = unanswered(facts) > 0 && facts.probes.answered > 0;
-  const isLate = facts.generator.loopLagMsMax >= shortestMs * LAG_OF_TIMEOUT_MIN;
-  return isBehind || isLate ? generatorCpu(facts) : null;
+  return facts.generator.loopLagMsMax >= shortestMs * LAG_OF_TIMEOUT_MIN ? generatorCpu(facts) : null;
 };
 
 // ---- target ----

@@ -561,14 +561,25 @@ function settleDrain(state: RunState, atMs: number): Stepped {
   return finish(state, state.endReason, atMs);
 }
 
+/** All agents whose lease is over at once: a rack that loses power must not be lost one by one. */
+function withoutSilent(state: RunState, silent: readonly AgentState[], atMs: number): Stepped {
+  let stepped = stay(state);
+  for (const { name } of silent) {
+    if (stepped.state.phase === 'ended') break;
+    const next =
+      state.phase === 'gathering'
+        ? turnAway(stepped.state, name, 'it was silent for too long')
+        : lose(stepped.state, name, atMs);
+    stepped = { state: next.state, commands: [...stepped.commands, ...next.commands] };
+  }
+  return stepped;
+}
+
 function ticked(state: RunState, atMs: number): Stepped {
   const { plan } = state;
   const elapsedMs = atMs - state.phaseSinceMs;
-  const silent = state.agents.find((agent) => isLive(agent) && atMs - agent.lastSeenMs > plan.leaseMs);
-  if (silent !== undefined && state.phase === 'gathering') {
-    return turnAway(state, silent.name, 'it was silent for too long');
-  }
-  if (silent !== undefined) return lose(state, silent.name, atMs);
+  const silent = state.agents.filter((agent) => isLive(agent) && atMs - agent.lastSeenMs > plan.leaseMs);
+  if (silent.length > 0) return withoutSilent(state, silent, atMs);
   switch (state.phase) {
     case 'gathering': {
       if (elapsedMs < plan.gatherMs) return stay(state);

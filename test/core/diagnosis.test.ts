@@ -21,7 +21,7 @@ const EXPECTED: Readonly<Record<string, readonly [party: Party | null, ...rules:
   'generator-alias': ['generator', 'generator-alias'],
   'generator-cpu': ['generator', 'generator-cpu'],
   'generator-descriptors': ['generator', 'generator-descriptors'],
-  'generator-limited': ['generator', 'generator-cpu'],
+  'generator-limited': [null],
   'generator-lost': ['generator', 'generator-lost'],
   'generator-memory': ['generator', 'generator-memory'],
   'generator-ports': ['generator', 'generator-ports'],
@@ -86,7 +86,7 @@ const LOOK_ALIKES: readonly (readonly [rule: string, lookAlike: string, because:
   ['path-unreachable', 'path-conntrack', 'some find the target unreachable there too, for want of an entry'],
   ['target-silent', 'path-forgot-drop', 'probes time out there too, but nobody acknowledges them'],
   ['target-silent', 'target-descriptors-accept-stops', 'some are never answered there, but a full number is'],
-  ['target-silent', 'generator-limited', 'some are not answered yet there, but we asked too late'],
+  ['target-silent', 'generator-cpu', 'probes time out there too, but we were too late ourselves'],
   ['target-descriptors', 'target-never-answers', 'connections are not answered there too, but none at all'],
   ['target-descriptors', 'path-ports-100', 'a plateau too, but at no limit of descriptors'],
   ['target-closes', 'target-ended', 'closed by the far side too, but long after they were opened'],
@@ -102,6 +102,7 @@ const LOOK_ALIKES: readonly (readonly [rule: string, lookAlike: string, because:
   ['generator-memory', 'target-memory', 'memory ran out there too, but not ours'],
   ['generator-lost', 'target-ended', 'a process was killed there too, but not ours'],
   ['generator-alias', 'path-forgot-drop', 'connections go silent there too, but our address is there'],
+  ['generator-cpu', 'generator-limited', 'beyond the bounds there too, but nothing is missing'],
   ['generator-cpu', 'target-stops-answering', 'probes time out there too, but our loop was never late'],
 ];
 

@@ -367,6 +367,17 @@ describe('the loss of an agent', () => {
   });
 });
 
+describe('agents that fall silent together', () => {
+  it('are lost in one tick, and the run ends once', () => {
+    const { state, commands } = play(PLAN, [...UP_TO_RAMP, [20_100, { type: 'ticked' }]]);
+    assert.deepEqual(
+      state.agents.map((agent) => agent.stage),
+      ['lost', 'lost'],
+    );
+    assert.equal(commands.filter((command) => command.type === 'finish').length, 1);
+  });
+});
+
 describe('a ramp', () => {
   it('that stands still for the stall time stops opening, once', () => {
     const { commands, state } = play(PLAN, [

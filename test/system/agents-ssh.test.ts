@@ -68,15 +68,18 @@ async function lab(t: TestContext): Promise<Lab> {
   const server = network.host('server');
   startAt(t, { host: server }, ['serve', '--host', '0.0.0.0', '--port', '8000'], { timeoutMs: 120_000 });
   await until('the server listens', 20_000, async () => (await server.must('ss', '-Hltn')).includes(':8000'));
-  const flags = [
-    ...[`--ssh-option=-i ${key} -F ${clientConfig}`, '--ssh-command', `${process.execPath} ${cliPath}`],
-    ...['--target', `${SERVER}:8000`],
-  ];
+  const flags = [...[`--ssh-option=-i ${key} -F ${clientConfig}`, '--target', `${SERVER}:8000`]];
   return { network, folder, flags };
 }
 
-function startRun(t: TestContext, { network, flags }: Lab, args: readonly string[]): RunningCli {
-  return startAt(t, { host: network.host('desk') }, [...flags, ...args], { timeoutMs: 120_000 });
+function startRun(
+  t: TestContext,
+  { network, flags }: Lab,
+  args: readonly string[],
+  program = `${process.execPath} ${cliPath}`,
+): RunningCli {
+  const all = [...flags, '--ssh-command', program, ...args];
+  return startAt(t, { host: network.host('desk') }, all, { timeoutMs: 120_000 });
 }
 
 /** Processes of ours on a host: agents and holders. */
@@ -147,10 +150,12 @@ describe('agents over ssh', { concurrency: 3 }, () => {
       startRun(t, here, [
         ...['--ssh', `root@${HOSTS.ada},root@${NOBODY}`, '--conns', '100', '--duration', '1s'],
       ]).result,
-      startRun(t, here, [
-        ...['--ssh', `root@${HOSTS.bob}`, '--conns', '100', '--duration', '1s'],
-        ...['--ssh-command', 'no-such-program'],
-      ]).result,
+      startRun(
+        t,
+        here,
+        ['--ssh', `root@${HOSTS.bob}`, '--conns', '100', '--duration', '1s'],
+        'no-such-program',
+      ).result,
     ]);
     assert.equal(unreachable.code, 4, unreachable.stderr);
     assert.match(

@@ -67,8 +67,11 @@ fault('path-forgot-drop', (ran) => {
   assert.match(result.stdout, /path: +1,000 connections had answered/);
 });
 
-fault('generator-limited', ({ report }) => {
-  assert.match(report.reason, /generator limited: holder local\/1 waited for a core/);
+fault('generator-limited', ({ report, result }) => {
+  assert.equal(report.connections.held, 6_000, report.reason);
+  assert.equal(result.code, 0);
+  assert.match(report.reason, /6,000 of 6,000 held; generator limited: holder local\/1 waited for a core/);
+  assert.match(result.stdout, /not trustworthy: generator limited/);
   assert.equal(report.latencyTrustworthy, false);
   assert.ok(report.generator.limits.length > 0);
 });
