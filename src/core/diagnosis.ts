@@ -6,7 +6,7 @@ import { limitsPhrase } from './generator-health.ts';
 import { type Party, totalOf } from './outcome.ts';
 import type { RunReport } from './report.ts';
 import { translatedAddresses, translatedPairs } from './seen.ts';
-import { formatCount } from './units.ts';
+import { formatCount, formatMs } from './units.ts';
 
 /** One thing that ran out. */
 export interface Diagnosis {
@@ -47,6 +47,7 @@ const DESCRIPTORS_BESIDES_MAX = 64;
 const MOST = 0.5;
 const NEARLY_ALL = 0.9;
 const TABLE_FULL_RATIO = 0.98;
+const DELAYED_ACK_MS_MAX = 200;
 /** A share of a port range from which it counts as used up: a few ports may rest after a try. */
 const NEARLY_FULL = 0.99;
 /** A shorter run of ports that are all in use may be a coincidence. */
@@ -152,26 +153,24 @@ const generatorAlias: Rule = (facts) => {
 const LAG_OF_TIMEOUT_MIN = 0.5;
 
 /** Only where time is the cause: a busy generator does not make a target refuse. */
-function generatorCpu(facts: DiagnosisFacts): Diagnosis | null {
-  const { limits } = facts.generator;
-  const count = failed(facts, 'timeout') + dropped(facts, 'probe-timeout');
-  if (limits.length === 0 || count === 0) return null;
+const generatorCpu: Rule = (facts) => {
+  const { connectTimeoutMs, probeTimeoutMs } = facts.asked;
+  const { limits, loopLagMsMax } = facts.generator;
+  const connects = failed(facts, 'timeout');
+  const probes = dropped(facts, 'probe-timeout');
+  const shortestMs = Math.min(
+    connects > 0 ? connectTimeoutMs : Number.POSITIVE_INFINITY,
+    probes > 0 ? probeTimeoutMs : Number.POSITIVE_INFINITY,
+  );
+  if (loopLagMsMax < shortestMs * LAG_OF_TIMEOUT_MIN) return null;
+  const why = limits.length > 0 ? ` (${limitsPhrase(limits)})` : '';
   return found(
     'generator',
     'generator-cpu',
-    count,
-    `generator limited: ${limitsPhrase(limits)}`,
+    connects + probes,
+    `generator limited: its own loop was late by up to ${formatMs(loopLagMsMax)}, and what timed out had ${formatMs(shortestMs)}${why}`,
     'use more hosts or cores, a lower --rate, or fewer probes',
   );
-}
-
-const generatorTooLate: Rule = (facts) => {
-  const { connectTimeoutMs, probeTimeoutMs } = facts.asked;
-  const shortestMs = Math.min(
-    failed(facts, 'timeout') > 0 ? connectTimeoutMs : Number.POSITIVE_INFINITY,
-    dropped(facts, 'probe-timeout') > 0 ? probeTimeoutMs : Number.POSITIVE_INFINITY,
-  );
-  return facts.generator.loopLagMsMax >= shortestMs * LAG_OF_TIMEOUT_MIN ? generatorCpu(facts) : null;
 };
 
 // ---- target ----
@@ -385,7 +384,9 @@ const pathTranslated: Rule = (facts) => {
 /** Probes that the far kernel did not even acknowledge, or that a RST answers: somebody forgot the connection. */
 const pathForgot: Rule = (facts) => {
   const timedOut = dropped(facts, 'probe-timeout');
-  const unacked = timedOut - facts.probes.timedOutAcknowledged;
+  // A kernel may keep an acknowledgement back for 200 ms (TCP_DELACK_MAX), hoping for bytes to send it with.
+  const isConclusive = facts.asked.probeTimeoutMs >= DELAYED_ACK_MS_MAX * 2;
+  const unacked = isConclusive ? timedOut - facts.probes.timedOutAcknowledged : 0;
   const { resetsOnProbe } = facts.losses;
   const count = (unacked > timedOut * MOST ? unacked : 0) + resetsOnProbe;
   if (count === 0 || facts.probes.answered === 0) return null;
@@ -425,7 +426,7 @@ const RULES: readonly Rule[] = [
   generatorMemory,
   generatorLost,
   generatorAlias,
-  generatorTooLate,
+  generatorCpu,
   targetSaysDescriptors,
   targetMemory,
   pathConntrack,
@@ -444,7 +445,14 @@ const RULES: readonly Rule[] = [
 
 /** Rules that explain the same connections: of these only the first that matches is told. */
 const SAME_CONNECTIONS: readonly (readonly string[])[] = [
-  ['generator-cpu', 'target-accept-queue', 'target-silent', 'path-forgot', 'path-ports'],
+  [
+    'generator-cpu',
+    'target-descriptors',
+    'target-accept-queue',
+    'target-silent',
+    'path-forgot',
+    'path-ports',
+  ],
   [
     'path-conntrack',
     'path-translated',

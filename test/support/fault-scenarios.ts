@@ -73,12 +73,40 @@ async function stopped(t: After, args: readonly string[], stopAfterMs: number | 
   return await started.finish();
 }
 
-/** The generator has a ninth of one core and wants all of it: it opens as fast as it can. The target has the other core. */
+/** The holder may run for 20 ms in each 400 ms (the CPU controller of control groups), from the start of the ramp. */
 async function starved(t: After, protocol: string, args: readonly string[]): Promise<FaultRun> {
-  for (let index = 0; index < 8; index++) await startScript(t, 'console.log(1); for (;;) {}', { core: 0 });
-  const { port } = await startScript(t, echoScript(), { core: 1 });
-  const to = ['--target', `${protocol}://127.0.0.1:${port}`, '--holders', '1'];
-  return await run(t, [...to, ...args], { options: { wrap: 'exec taskset -c 0 "$@"' } });
+  const { port } = await startScript(t, echoScript());
+  const to = [
+    '--target',
+    `${protocol}://127.0.0.1:${port}`,
+    '--holders',
+    '1',
+    '--conns',
+    '3000',
+    '--rate',
+    '1000/s',
+  ];
+  const group = cpuGroup(t, 20_000, 400_000);
+  const started = startRun(t, [...to, ...args]);
+  await started.cli.saw(/ramping/);
+  for (const agent of childrenOf(started.cli.child.pid ?? 0)) {
+    for (const holder of childrenOf(agent)) writeFileSync(join(group, 'cgroup.procs'), String(holder));
+  }
+  return await started.finish();
+}
+
+/** A control group (version 1 or 2) that may use so much of each period; removed after the test. */
+function cpuGroup(t: After, quotaUs: number, periodUs: number): string {
+  const isV2 = existsSync('/sys/fs/cgroup/cgroup.controllers');
+  const group = join(isV2 ? '/sys/fs/cgroup' : '/sys/fs/cgroup/cpu', `c100k-${process.pid}`);
+  mkdirSync(group);
+  t.after(() => rmdirSync(group));
+  if (isV2) writeFileSync(join(group, 'cpu.max'), `${quotaUs} ${periodUs}`);
+  else {
+    writeFileSync(join(group, 'cpu.cfs_period_us'), String(periodUs));
+    writeFileSync(join(group, 'cpu.cfs_quota_us'), String(quotaUs));
+  }
+  return group;
 }
 
 async function natRun(
@@ -240,24 +268,15 @@ setTimeout(() => console.log(1), 200);`;
     },
   },
   'generator-limited': {
-    fault: 'a holder shares one core with eight busy loops (taskset), and holds all the same',
-    needsRoot: false,
-    run: (t) => starved(t, 'tcp', ['--conns', '6000', '--duration', '2s']),
+    fault: 'a holder has a twentieth of a core (control group), and holds all the same',
+    needsRoot: true,
+    run: (t) => starved(t, 'tcp', ['--duration', '2s']),
   },
   'generator-cpu': {
-    fault: 'a holder shares one core with eight busy loops (taskset), and probes must be answered in 20 ms',
-    needsRoot: false,
+    fault: 'a holder has a twentieth of a core (control group), and probes must be answered in 200 ms',
+    needsRoot: true,
     run: (t) =>
-      starved(t, 'echo', [
-        '--conns',
-        '3000',
-        '--duration',
-        '3s',
-        '--probe-every',
-        '500ms',
-        '--probe-timeout',
-        '20ms',
-      ]),
+      starved(t, 'echo', ['--duration', '3s', '--probe-every', '500ms', '--probe-timeout', '200ms']),
   },
   'generator-alias': {
     fault: 'one of two source addresses is removed in mid-hold',

@@ -85,8 +85,8 @@ export function scenarioOf(seed: number): Scenario {
   const faults = Array.from({ length: count }, (): Fault => {
     const atMs = between(0, 6_000);
     const agent = between(0, AGENTS.length - 1);
-    const forMs = among([between(100, quietMs), between(quietMs, leaseMs), between(leaseMs, 2 * leaseMs)]);
-    const ways = among<readonly Direction[]>([['up'], ['down'], ['up', 'down']]);
+    const forMs = among([between(100, quietMs), between(quietMs, leaseMs), between(leaseMs, 3 * leaseMs)]);
+    const ways = among<readonly Direction[]>([['up'], ['up'], ['down'], ['up', 'down']]);
     return among<Fault>([
       { type: 'agent-kill', atMs, agent, restartAfterMs: random() < 0.5 ? between(200, 6_000) : null },
       { type: 'agent-stop', atMs, agent, forMs },

@@ -16,7 +16,7 @@ const ONE = process.env.HISTORY_SEED;
 const SEEDS = ONE === undefined ? Number(process.env.HISTORY_SEEDS ?? 50) : 1;
 const FIRST = Number(ONE ?? 1);
 /** Most of a run is waiting; more at once would make everybody late. */
-const AT_ONCE = 6;
+const AT_ONCE = 8;
 
 function problemsOf({ history, leftovers }: HistoryRun): string[] {
   const problems = violationsOf(history);
