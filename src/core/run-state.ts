@@ -83,6 +83,8 @@ export interface RunState {
   readonly establishedMax: number;
   readonly grewAtMs: number;
   readonly stalled: boolean;
+  /** the hold phase has begun */
+  readonly hasHeld: boolean;
   readonly interrupted: 'SIGINT' | 'SIGTERM' | null;
   /** set from the moment that the end is decided; always set when the phase is `ended` */
   readonly endReason: EndReason | null;
@@ -155,6 +157,7 @@ export function initialRunState(plan: RunPlan, atMs: number): RunState {
     establishedMax: 0,
     grewAtMs: atMs,
     stalled: false,
+    hasHeld: false,
     interrupted: null,
     endReason: null,
   };
@@ -312,6 +315,8 @@ function resumed(state: RunState, name: string, atMs: number): Stepped {
   if (agent === undefined || !isLive(agent)) return stay(next);
   const commands: RunCommand[] = [{ type: 'send-resumed', agent: name }];
   if (state.phase === 'draining') {
+    // Without `hold` it would not know that what it kept all the time counts.
+    if (state.hasHeld && agent.stage === 'running') commands.push({ type: 'send-hold', agent: name });
     return { state: next, commands: [...commands, { type: 'send-stop', agent: name, reason: 'draining' }] };
   }
   if (agent.stage === 'joined') commands.push({ type: 'send-spec', agent: name });
@@ -482,7 +487,7 @@ function progressed(state: RunState, atMs: number): Stepped {
   }
   if (state.phase === 'holding') return stay(state);
   return {
-    state: enter(state, 'holding', atMs),
+    state: { ...enter(state, 'holding', atMs), hasHeld: true },
     commands: carrying.map((agent) => ({ type: 'send-hold', agent: agent.name })),
   };
 }

@@ -243,6 +243,24 @@ describe('a run of two agents', () => {
   });
 });
 
+it('an agent that is back only when everything closes learns that the hold had begun', () => {
+  const held = play(PLAN, [
+    ...UP_TO_RAMP,
+    [1_000, report('a', 501, true)],
+    [2_000, report('b', 500, true)],
+    [2_001, { type: 'agent-cut', agent: 'b' }],
+    [12_000, { type: 'ticked' }],
+    [12_100, { type: 'agent-resumed', agent: 'b' }],
+  ]);
+  assert.deepEqual(types(held.commands).slice(-3), ['send-resumed', 'send-hold', 'send-stop']);
+  const early = play(PLAN, [
+    ...UP_TO_RAMP,
+    [100, { type: 'interrupted', signal: 'SIGINT' }],
+    [200, { type: 'agent-resumed', agent: 'b' }],
+  ]);
+  assert.deepEqual(types(early.commands).slice(-2), ['send-resumed', 'send-stop']);
+});
+
 describe('the loss of an agent', () => {
   const afterLoss = (policy: RunPlan['onAgentLoss'], until: readonly (readonly [number, EventBody])[]) =>
     play({ ...PLAN, onAgentLoss: policy }, [

@@ -319,10 +319,10 @@ describe('with the real times of the lease', { concurrency: 6 }, () => {
     await says(run, / holding /);
     proxies[0].stall('down');
     await cut(proxies[0]);
-    // The last words of both.
-    proxies[0].stall('up');
+    // The last words: `stop` does not reach the one, and `done` of the other does not arrive.
     proxies[1].stall('down');
     await says(run, / draining /);
+    proxies[0].stall('up');
     await Promise.all(proxies.map(cut));
     const { code, stdout, stderr } = await run.result;
     assert.equal(code, 0, `${stdout}${stderr}`);
