@@ -178,6 +178,7 @@ const stats = v.strictObject({
   attempted: count,
   established: count,
   open: count,
+  openAtHold: count,
   openMin: count,
   verified: count,
   verifiedMin: count,

@@ -148,8 +148,7 @@ function plainRange(metric: PlainMetric, now: number, facts: MetricFacts): Metri
   const isRamping = facts.phase === 'ramping';
   switch (metric) {
     case 'held':
-      // A connection that is lost in the ramp is not opened again, so it can never be held.
-      return { low: 0, high: isRamping ? asked - gone - totalOf(stats.dropped) : stats.openMin };
+      return { low: 0, high: heldMax(facts) };
     case 'verified':
     case 'open':
       return { low: 0, high: openable };
@@ -171,6 +170,16 @@ function plainRange(metric: PlainMetric, now: number, facts: MetricFacts): Metri
     case 'hold_seconds':
       return { low: now, high: Number.POSITIVE_INFINITY };
   }
+}
+
+/** The most that can still be held to the end. */
+function heldMax({ asked, stats, phase, canReopen }: MetricFacts): number {
+  const openable = asked - totalOf(stats.failed) - stats.unattempted;
+  // A connection that is lost in the ramp is not opened again, so it can never be held.
+  if (phase === 'ramping' || !canReopen) return openable - totalOf(stats.dropped);
+  // What is opened again in the hold does not bring `openMin` back. By itself `openMin` is no bound: holders begin to
+  // count it one after the other, and until then say 0.
+  return openable - (stats.openAtHold - stats.openMin);
 }
 
 /** A percentile of connects is bounded by what is still to come: at best all further ones take no time at all. */

@@ -16,6 +16,8 @@ export interface Stats {
   readonly established: number;
   /** connections that are open now */
   readonly open: number;
+  /** `open` when the hold phase began; 0 before it */
+  readonly openAtHold: number;
   /** the lowest `open` since the hold phase began; 0 before it */
   readonly openMin: number;
   /** connections whose far application has answered and whose probes are not overdue, now */
@@ -140,6 +142,7 @@ const EMPTY_STATS: Stats = {
   attempted: 0,
   established: 0,
   open: 0,
+  openAtHold: 0,
   openMin: 0,
   verified: 0,
   verifiedMin: 0,
@@ -203,6 +206,7 @@ export function mergeStats(a: Stats, b: Stats): Stats {
     attempted: a.attempted + b.attempted,
     established: a.established + b.established,
     open: a.open + b.open,
+    openAtHold: a.openAtHold + b.openAtHold,
     openMin: a.openMin + b.openMin,
     verified: a.verified + b.verified,
     verifiedMin: a.verifiedMin + b.verifiedMin,

@@ -316,6 +316,10 @@ function judgeKept(input: VerdictInput): Verdict {
     .map(({ requirement }) => requirement);
   const asRequired =
     required.length > 0 && input.held < input.connections ? `, as required (${required.join(', ')})` : '';
+  if (input.abortedFor !== null) {
+    const reason = `${held}, but the run was ended early because ${input.abortedFor} could no longer hold`;
+    return { verdict: 'incomplete', exitCode: ExitCode.incomplete, reason, whoRanOut: 'generator' };
+  }
   const limited =
     input.generatorLimits.length > 0
       ? `; generator limited: ${limitsPhrase(input.generatorLimits)}, so latencies are not the target's`

@@ -43,6 +43,7 @@ export class Tally {
   readonly #openBySource: Int32Array;
   readonly #openByEndpoint: Int32Array;
   #isHolding = false;
+  #openAtHold = 0;
   #openMin = 0;
   #verifiedMin = 0;
 
@@ -57,6 +58,7 @@ export class Tally {
   markHold(): void {
     if (this.#isHolding) return;
     this.#isHolding = true;
+    this.#openAtHold = this.open;
     this.#openMin = this.open;
     this.#verifiedMin = this.verified;
   }
@@ -118,6 +120,7 @@ export class Tally {
       attempted: this.attempted,
       established: this.established,
       open: this.open,
+      openAtHold: this.#openAtHold,
       openMin: this.#openMin,
       verified: this.verified,
       verifiedMin: this.#verifiedMin,

@@ -1,7 +1,9 @@
 /** Tests a holder as a process: the conversation, its limits, and that it never outlives its agent. */
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { HolderSpec } from '../../src/core/run-spec.ts';
+import { systemClock } from '../../src/host/clock.ts';
 import { cleanUp, kernelCount, sourcePorts, specTo, Target, until, within } from '../engine/engine-run.ts';
 import { HolderProcess } from './holder-process.ts';
 
@@ -175,5 +177,40 @@ describe('a holder whose agent is gone', () => {
     assert(performance.now() - began < 200, `${performance.now() - began} ms`);
     const stats = await holder.stop();
     assert(stats.unattempted > 0, 'it was stopped before its end');
+  });
+
+  test('opens nothing after the moment that its lease names, and goes on with a new lease', async () => {
+    const target = await Target.listen();
+    const holder = fork();
+    await holder.prepare({ ...specTo(target.port, 200), ratePerSec: 100 });
+    const lease = (openForMs: number): void => {
+      const nowMs = systemClock.monotonicMs();
+      holder.send({ type: 'lease', openUntilMs: nowMs + openForMs, liveUntilMs: nowMs + 60_000 });
+    };
+    lease(600);
+    holder.send({ type: 'start' });
+    await sleep(800);
+    const { accepted } = target;
+    assert(accepted > 0 && accepted < 200, `${accepted} in 600 ms at 100 a second`);
+    await sleep(500);
+    assert.equal(target.accepted, accepted, 'nothing more without a lease');
+    lease(60_000);
+    await until(() => target.accepted === 200, 5_000, 'the rest is opened');
+    await holder.stop();
+    await target.close();
+  });
+
+  test('ends, and the kernel closes what it holds, when its lease is over, although its agent is there', async () => {
+    const target = await Target.listen();
+    const holder = fork();
+    await holder.open(specTo(target.port, 50));
+    const nowMs = systemClock.monotonicMs();
+    holder.send({ type: 'lease', openUntilMs: nowMs + 300, liveUntilMs: nowMs + 600 });
+    await sleep(400);
+    assert.equal(target.sockets.size, 50, 'it lives until then');
+    const { code } = await holder.exited;
+    assert.equal(code, 0);
+    await until(() => target.sockets.size === 0, 2_000, 'the target sees all of them go');
+    await target.close();
   });
 });

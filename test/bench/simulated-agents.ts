@@ -168,6 +168,7 @@ class SimulatedAgent {
       attempted: quota,
       established: quota,
       open: quota,
+      openAtHold: quota,
       openMin: quota,
       connectUs: typicalLatencies(quota, this.#number),
       connectFromIntendedUs: typicalLatencies(quota, this.#number + 1),

@@ -20,6 +20,7 @@ const anyStats: fc.Arbitrary<Stats> = fc.record(
     attempted: count,
     established: count,
     open: count,
+    openAtHold: count,
     openMin: count,
     verified: count,
     verifiedMin: count,

@@ -287,3 +287,8 @@ test('a run that was ended early says for what', () => {
   assert.deepEqual([verdict.verdict, verdict.exitCode], ['fail', 1]);
   assert.match(verdict.reason, /^ended early because connect_max<1ms could no longer hold/);
 });
+
+test('a run that was ended early never passes, even if all was well', () => {
+  const verdict = judged({ held: 2_000, abortedFor: 'held>=1' });
+  assert.deepEqual([verdict.verdict, verdict.exitCode], ['incomplete', 4]);
+});

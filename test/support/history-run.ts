@@ -237,7 +237,11 @@ class Play {
       env: { ...process.env, C100K_TOKEN: this.#token },
     });
     this.#follow(coordinator, 'coordinator');
-    const [port] = (await once(coordinator, 'message')) as [number];
+    const early = once(coordinator, 'exit').then(() => {
+      throw new Error(`the coordinator ended before it listened\n${this.#log}`);
+    });
+    const [port] = (await Promise.race([once(coordinator, 'message'), early])) as [number];
+    early.catch(() => {});
     return { coordinator, port, reportPath, recordPath };
   }
 

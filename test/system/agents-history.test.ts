@@ -4,7 +4,7 @@
  * at the target is judged.
  *
  * `HISTORY_SEED=17 node build/test/support/run-tests.js system agents-history` plays one seed again and prints its log;
- * `HISTORY_SEEDS=500` plays more.
+ * `HISTORY_SEEDS=500` plays more, from that one on.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -12,9 +12,9 @@ import pLimit from 'p-limit';
 import { violationsOf } from '../support/history.ts';
 import { type HistoryRun, playScenario, scenarioOf } from '../support/history-run.ts';
 
-const ONE = process.env.HISTORY_SEED;
-const SEEDS = ONE === undefined ? Number(process.env.HISTORY_SEEDS ?? 50) : 1;
-const FIRST = Number(ONE ?? 1);
+const ASKED = process.env.HISTORY_SEED || null;
+const SEEDS = Number(process.env.HISTORY_SEEDS || (ASKED === null ? 50 : 1));
+const FIRST = Number(ASKED ?? 1);
 /** Most of a run is waiting; more at once would make everybody late. */
 const AT_ONCE = 8;
 
@@ -43,7 +43,7 @@ test(`${SEEDS} seeded runs with faults keep every promise`, { timeout: 600_000 }
           lost += run.report?.agents.filter((agent) => agent.lost).length ?? 0;
           const problems = problemsOf(run);
           if (problems.length > 0) failures.push(`${what}\n  ${problems.join('\n  ')}\n${run.log}`);
-          if (ONE !== undefined) t.diagnostic(`${run.log}${run.report?.reason ?? ''}`);
+          if (SEEDS === 1) t.diagnostic(`${run.log}${run.report?.reason ?? ''}`);
         } catch (error) {
           failures.push(`${what}\n  ${String(error)}`);
         }

@@ -6,9 +6,16 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { agentToken, formatToken, parseToken } from '../../src/control/token.ts';
-import { says, startAgent, startAt, startCoordinator, temporaryFolder } from '../support/agents.ts';
-import { startNetTarget } from '../support/net-target.ts';
+import { agentToken, formatToken, generateToken, parseToken } from '../../src/control/token.ts';
+import {
+  type Coordinator,
+  says,
+  startAgent,
+  startAt,
+  startCoordinator,
+  temporaryFolder,
+} from '../support/agents.ts';
+import { freePort, startNetTarget } from '../support/net-target.ts';
 import { schemaErrors } from '../support/report-schema.ts';
 import { runCli, runShell } from '../support/run-cli.ts';
 
@@ -206,6 +213,29 @@ describe('joining', { concurrency: 4 }, () => {
       2,
       'no token makes another',
     );
+  });
+
+  it('serves one run after the other with --stay, also after one that did not want it', async (t) => {
+    const target = await startNetTarget(t);
+    const port = await freePort();
+    const args = ['--target', `127.0.0.1:${target.port}`, ...SHORT, '--listen', `127.0.0.1:${port}`];
+    const token = generateToken();
+    const begin = (): Coordinator => startCoordinator(t, [...args, '--expect-agents', '1'], { token });
+    const first = begin();
+    await first.port();
+    const agent = startAgent(t, `127.0.0.1:${port}`, 'ada', first.tokenText, ['--stay']);
+    assert.equal((await first.result).code, 0, first.stderr());
+    assert.equal((await begin().result).code, 0);
+    // This one has all it wants before the agent is back.
+    const full = begin();
+    await full.port();
+    const other = startAgent(t, `127.0.0.1:${port}`, 'bob', first.tokenText);
+    assert.equal((await full.result).code, 0, full.stderr());
+    assert.equal((await begin().result).code, 0);
+    agent.child.kill('SIGTERM');
+    await other.result;
+    assert.equal((await agent.result).code, 4);
+    assert.equal((await target.counts()).accepted, 240);
   });
 
   it('shows no secret in any command line, line of text or report while agents are here', async (t) => {

@@ -1,9 +1,14 @@
 /** Owns what the owner of an agent's host allows, whatever the coordinator says. */
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe, it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { agentToken, formatToken } from '../../src/control/token.ts';
+import type { CoordinatorMessageOf } from '../../src/control/message.ts';
+import { ControlServer } from '../../src/control/server.ts';
+import { agentToken, formatToken, generateToken, keyOf } from '../../src/control/token.ts';
+import { LEASE_TIMES } from '../../src/core/lease.ts';
+import { systemClock } from '../../src/host/clock.ts';
 import { says, startAgent, startCoordinator } from '../support/agents.ts';
+import { until } from '../support/bench-run.ts';
 import { startNetTarget } from '../support/net-target.ts';
 
 describe("an agent's own limits", { concurrency: 4 }, () => {
@@ -23,6 +28,8 @@ describe("an agent's own limits", { concurrency: 4 }, () => {
     ]);
     const join = `127.0.0.1:${await run.port()}`;
     const willing = startAgent(t, join, 'ada', run.tokenText, ['--source-ip', '127.0.0.7']);
+    // A refusal ends the run at once: an agent that came later would look for a coordinator in vain.
+    await says(run, /ada here, 1 of 2 missing/);
     const strict = startAgent(t, join, 'bob', run.tokenText, ['--allow-target', '127.0.0.0/8:1-2']);
     const { code, stdout } = await run.result;
     assert.equal(code, 3, stdout);
@@ -138,4 +145,82 @@ describe("an agent's own limits", { concurrency: 4 }, () => {
     assert.equal(code, 4, stdout);
     assert.match(slow.report().notes.join('\n'), /agent ada ended at its own --max-duration/);
   });
+
+  it('opens nothing for a coordinator that goes on after a refusal, or asks for more than it may', async (t) => {
+    const target = await startNetTarget(t);
+    const cases = [
+      {
+        flags: ['--allow-target', '10.0.0.0/8'],
+        quota: 5,
+        answer: /may not open connections to 127\.0\.0\.1/,
+      },
+      { flags: ['--max-conns', '7'], quota: 8, answer: /a quota of 8 connections, this agent allows 7/ },
+    ];
+    for (const { flags, quota, answer } of cases) {
+      const rogue = await rogueCoordinator(t, target.port, quota);
+      const agent = startAgent(t, `127.0.0.1:${rogue.port}`, 'ada', formatToken(rogue.token), flags);
+      await until('the agent refuses', 20_000, () => answer.test(rogue.refusals.join('\n')));
+      // Time enough to fork holders, if it did.
+      await sleep(2_000);
+      assert.equal((await target.counts()).accepted, 0);
+      agent.child.kill('SIGTERM');
+      await agent.result;
+    }
+  });
 });
+
+/** Sends spec, quota, start and hold, whatever it hears, and renews the lease. */
+async function rogueCoordinator(t: TestContext, targetPort: number, connections: number) {
+  const token = generateToken();
+  const refusals: string[] = [];
+  const { quietMs, leaseMs } = LEASE_TIMES;
+  const server = new ControlServer({
+    clock: systemClock,
+    host: '127.0.0.1',
+    port: 0,
+    keyFor: (identity) => keyOf(token, identity, Date.now()),
+    onStranger: () => {},
+    onAgent: (channel) => {
+      channel.send({
+        type: 'spec',
+        runId: 'rogue',
+        epoch: 1,
+        spec: specTo(targetPort),
+        mayGrow: false,
+        quietMs,
+        leaseMs,
+      });
+      return {
+        onClose: () => {},
+        onMessage: (message) => {
+          if (message.type === 'stats') channel.send({ type: 'renew', sentAtMs: message.sentAtMs });
+          if (message.type === 'refuse') refusals.push(...message.findings.map((finding) => finding.message));
+          channel.send({ type: 'quota', connections, ratePerSec: null, pendingMax: 100 });
+          channel.send({ type: 'start' });
+        },
+      };
+    },
+  });
+  t.after(() => server.close());
+  const { port } = await server.listen();
+  return { port, token, refusals };
+}
+
+function specTo(port: number): CoordinatorMessageOf<'spec'>['spec'] {
+  return {
+    endpoints: [{ address: '127.0.0.1', port, family: 4 }],
+    protocol: 'tcp',
+    connections: 10,
+    ratePerSec: null,
+    pendingMax: 100,
+    connectTimeoutMs: 5_000,
+    holdMs: 60_000,
+    close: 'rst',
+    probeEveryMs: null,
+    probeTimeoutMs: 5_000,
+    sources: { addresses: [], ports: null, aliasDevice: null, aliasLeaseMs: 60_000, prefixes: [] },
+    holders: null,
+    onDrop: 'count',
+    wantsLossDetails: false,
+  };
+}
