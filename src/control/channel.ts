@@ -52,12 +52,10 @@ export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In ext
 ): Channel<Out> {
   let problem: string | null = null;
   let isViolated = false;
-  /** we have said our last word: what still comes is not heard */
-  let isClosing = false;
   let ended = false;
   const isFlood = floodGate(monotonicMs);
   socket.on('message', (data: RawData, isBinary: boolean) => {
-    if (ended || isClosing || problem !== null) return;
+    if (ended || problem !== null) return;
     const message = isFlood()
       ? malformed(`more than ${MESSAGES_PER_SEC_MAX} messages a second`)
       : isBinary
@@ -94,7 +92,6 @@ export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In ext
       return socket.bufferedAmount;
     },
     close: (refusal) => {
-      isClosing = true;
       if (refusal === undefined) socket.close(CLOSE_NORMAL);
       else socket.close(CLOSE_POLICY, shortened(refusal));
       setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS).unref();

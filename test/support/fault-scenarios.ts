@@ -120,11 +120,16 @@ async function natRun(
   await router.sysctl('net.netfilter.nf_conntrack_tcp_loose', 0);
   await startServe(t, ['--mode', 'echo'], { host: server, address: SERVER_ADDRESS, port: 8_000 });
   const started = startRun(t, args, { host: client });
+  let faultAtMs = 0;
+  const flush = async (): Promise<void> => {
+    await router.must('conntrack', '-F');
+    faultAtMs = Date.now();
+  };
   if (during !== undefined) {
     await started.cli.saw(/holding/);
-    await during({ flush: () => router.run(['conntrack', '-F']) });
+    await during({ flush });
   }
-  return await started.finish();
+  return { ...(await started.finish()), faultAtMs };
 }
 
 /** What a router does with packets that it has no state for: it does not send them on. */

@@ -30,6 +30,8 @@ export interface FaultRun {
   readonly report: RunReport;
   readonly result: CliResult;
   readonly losses: readonly LedgerEntry[];
+  /** when the fault was made, in milliseconds since 1970; not every fault has such a moment */
+  readonly faultAtMs?: number;
 }
 
 const RUN_TIMEOUT_MS = 90_000;

@@ -3,14 +3,16 @@
  * hands them to Node's own runner as a list of files (a folder fails on 22, a quoted glob on 20) and passes its exit
  * code on. Must never decide that a test does not matter: no file found is a failure.
  *
- * A system test file runs in a runner of its own, with a time limit. One that fails is run once more, because such a
- * test shares the machine with whatever else runs there; that it needed a second try is printed and counted.
+ * System test files run three at a time, each in a runner of its own with a time limit; those that need the machine for
+ * themselves run alone, after the others. One that fails is run once more at the end, alone, because such a test shares
+ * the machine with whatever else runs there; that it needed a second try is printed by name.
  */
 import { spawn } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { basename, dirname, join, relative, sep } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
+import pLimit from 'p-limit';
 
 /** Below test/: folders whose tests need root, namespaces or minutes, and so are no unit tests. */
 const FOLDERS_BEYOND_UNIT: readonly string[] = ['system', 'lab', 'bench'];
@@ -18,19 +20,39 @@ const FOLDERS_BEYOND_UNIT: readonly string[] = ['system', 'lab', 'bench'];
 /** A file that takes longer hangs; the longest needs about four minutes on a quiet machine. */
 const FILE_TIMEOUT_MS = 12 * 60_000;
 
+/** System tests that need the machine for themselves, and why. The others mostly wait. */
+const ALONE: Readonly<Record<string, string>> = {
+  'agents-lan.test.ts': '100,000 connections',
+  'coordinator-scale.test.ts': 'measures CPU and memory of 2,000 agents',
+  'diagnosis-alone.test.ts':
+    'lowers nf_conntrack_max, which all namespaces share, and starves a holder of CPU',
+  'main-run.test.ts': '130,000 connections',
+  'node-versions.test.ts': '130,000 connections',
+  'protocols.test.ts': 'measures CPU and memory of a holder',
+  'sources.test.ts': '130,000 connections',
+  'targets.test.ts': '130,000 connections',
+};
+
+/** System test files that run at the same time, and the one that takes longest, so that it begins first. */
+const FILES_AT_ONCE = 3;
+const LONGEST = 'soak.test.ts';
+
 interface Suite {
   /** whether a test in this folder below test/ (empty: in test/ itself) belongs to the suite */
   readonly takes: (folder: string) => boolean;
-  /** files at a time: system tests open as many connections as the host allows, so one */
-  readonly filesAtOnce: number;
   /** each file in a runner of its own, with a second try */
   readonly isPerFile: boolean;
 }
 
 const SUITES: Readonly<Record<string, Suite>> = {
-  unit: { takes: (folder) => !FOLDERS_BEYOND_UNIT.includes(folder), filesAtOnce: 2, isPerFile: false },
-  system: { takes: (folder) => folder === 'system', filesAtOnce: 1, isPerFile: true },
+  unit: { takes: (folder) => !FOLDERS_BEYOND_UNIT.includes(folder), isPerFile: false },
+  system: { takes: (folder) => folder === 'system', isPerFile: true },
 };
+
+/** The file's name after compiling. */
+function compiled(name: string): string {
+  return name.replace(/\.ts$/, '.js');
+}
 
 /** The suite's compiled test files, sorted, as absolute paths. */
 function filesOf(testRoot: string, suite: Suite, filter: string): string[] {
@@ -42,11 +64,23 @@ function filesOf(testRoot: string, suite: Suite, filter: string): string[] {
     .map((path) => join(testRoot, path));
 }
 
-/** Runs the files; resolves to the exit code of Node's runner, 1 when a signal ended it. */
-function run(files: readonly string[], filesAtOnce: number): Promise<number> {
-  const args = ['--test', '--test-reporter=spec', `--test-concurrency=${filesAtOnce}`, ...files];
+interface Ran {
+  /** the exit code of Node's runner, 1 when a signal ended it */
+  readonly code: number;
+  /** what it printed; empty when that went to our own output at once */
+  readonly output: string;
+}
+
+/** Runs the files in one runner. */
+function run(files: readonly string[], output: 'shown' | 'kept'): Promise<Ran> {
+  const args = ['--test', '--test-reporter=spec', '--test-concurrency=2', ...files];
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, args, { stdio: 'inherit' });
+    const pipe = output === 'kept' ? 'pipe' : 'inherit';
+    const child = spawn(process.execPath, args, { stdio: ['ignore', pipe, pipe] });
+    const kept: Buffer[] = [];
+    const keep = (data: Buffer): number => kept.push(data);
+    child.stdout?.on('data', keep);
+    child.stderr?.on('data', keep);
     // Ctrl-C reaches the child too: wait for it, so that its summary is not cut off.
     const ignore = (): void => {};
     const pass = (): boolean => child.kill('SIGTERM');
@@ -58,25 +92,48 @@ function run(files: readonly string[], filesAtOnce: number): Promise<number> {
       clearTimeout(killer);
       process.off('SIGINT', ignore);
       process.off('SIGTERM', pass);
-      resolve(code ?? 1);
+      const done = (): void => resolve({ code: code ?? 1, output: Buffer.concat(kept).toString() });
+      child.on('close', done);
+      // A process that a test left behind keeps the pipe open: that must not hold up all others.
+      setTimeout(done, 2_000).unref();
     });
   });
 }
 
+/** Runs one file and prints what it said, in one piece; resolves to whether it passed. */
+async function runOne(file: string, title: string): Promise<boolean> {
+  const began = performance.now();
+  const { code, output } = await run([file], 'kept');
+  const seconds = ((performance.now() - began) / 1_000).toFixed(0);
+  console.log(`\n-- ${title}: ${code === 0 ? 'passed' : 'FAILED'} (${seconds} s)\n${output.trimEnd()}`);
+  return code === 0;
+}
+
 /** Runs each file by itself; resolves to 0 when each has passed, at the latest at its second try. */
 async function runEach(files: readonly string[]): Promise<number> {
+  const again: string[] = [];
+  const runAll = async (some: readonly string[], atOnce: number): Promise<void> => {
+    await pLimit(atOnce).map(some, async (file) => {
+      if (!(await runOne(file, basename(file)))) again.push(file);
+    });
+  };
+  const alone = Object.keys(ALONE).map(compiled);
+  const isAlone = (file: string): boolean => alone.includes(basename(file));
+  const together = files.filter((file) => !isAlone(file));
+  const isLongest = (file: string): boolean => basename(file) === compiled(LONGEST);
+  await runAll(
+    [...together.filter(isLongest), ...together.filter((file) => !isLongest(file))],
+    FILES_AT_ONCE,
+  );
+  await runAll(files.filter(isAlone), 1);
   const failed: string[] = [];
-  const flaky: string[] = [];
-  for (const file of files) {
-    const name = basename(file);
-    console.log(`\n-- ${name}`);
-    if ((await run([file], 1)) === 0) continue;
-    console.log(`\n-- ${name} FAILED; second try`);
-    if ((await run([file], 1)) === 0) flaky.push(name);
-    else failed.push(name);
+  for (const file of again) {
+    if (!(await runOne(file, `${basename(file)}, second try`))) failed.push(file);
   }
-  if (flaky.length > 0) console.log(`\npassed only at the second try: ${flaky.join(', ')}`);
-  if (failed.length > 0) console.log(`\nfailed twice: ${failed.join(', ')}`);
+  const names = (some: readonly string[]): string => some.map((file) => basename(file)).join(', ');
+  const flaky = again.filter((file) => !failed.includes(file));
+  if (flaky.length > 0) console.log(`\npassed only at the second try: ${names(flaky)}`);
+  if (failed.length > 0) console.log(`\nfailed twice: ${names(failed)}`);
   console.log(`\nfiles: ${files.length - failed.length} passed, ${failed.length} failed`);
   return failed.length === 0 ? 0 : 1;
 }
@@ -89,6 +146,8 @@ async function main(suiteName: string, filter: string): Promise<number> {
   }
   const testRoot = dirname(dirname(fileURLToPath(import.meta.url)));
   const files = filesOf(testRoot, suite, filter);
+  const unknown = Object.keys(ALONE).find((name) => !existsSync(join(testRoot, 'system', compiled(name))));
+  if (unknown !== undefined) throw new Error(`ALONE names ${unknown}, which is not there`);
   if (files.length === 0) {
     console.error(`no ${suiteName} test matches "${filter}" below ${relative('', testRoot) || '.'}`);
     return 1;
@@ -96,7 +155,7 @@ async function main(suiteName: string, filter: string): Promise<number> {
   console.log(
     `${suiteName} tests: ${files.length} files on Node ${process.version} (${process.platform} ${process.arch})`,
   );
-  return suite.isPerFile ? await runEach(files) : await run(files, suite.filesAtOnce);
+  return suite.isPerFile ? await runEach(files) : (await run(files, 'shown')).code;
 }
 
 process.exitCode = await main(process.argv[2] ?? '', process.argv[3] ?? '');

@@ -4,21 +4,9 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SCENARIOS } from '../support/fault-scenarios.ts';
-import { echoScript, type FaultRun, run, startRun, startScript, startServe } from '../support/faults.ts';
+import { fault, names } from '../support/fault-test.ts';
+import { echoScript, run, startRun, startScript, startServe } from '../support/faults.ts';
 import { createNetwork, whyNoNetwork } from '../support/network.ts';
-
-/** Makes one of the faults; a skip is seen. */
-function fault(name: string, check: (ran: FaultRun) => void): void {
-  const scenario = SCENARIOS[name];
-  assert(scenario, name);
-  const why = scenario.needsRoot ? whyNoNetwork() : null;
-  test(`${scenario.fault}`, { skip: why ?? false }, async (t) => check(await scenario.run(t)));
-}
-
-function names(ran: FaultRun): string[] {
-  return ran.report.diagnoses.map(({ what }) => what);
-}
 
 fault('target-never-answers', ({ report, result }) => {
   assert.equal(report.connections.established, 500);
@@ -61,24 +49,11 @@ fault('path-forgot-drop', (ran) => {
   assert.equal(report.whoRanOut, 'path');
   assert.deepEqual(names(ran), ['path-forgot']);
   assert.equal(losses.length, 1_000);
-  // Flushed no earlier than 3 s after the hold was announced; found within one period (2 s) and one timeout (2 s).
-  const times = losses.map(({ atMs }) => atMs).sort((a, b) => a - b);
-  assert.ok(times[999]! - times[0]! <= 2_000 + 500, `found over ${times[999]! - times[0]!} ms`);
+  // Found within one period (2 s) and one timeout (2 s) of the flush; a second more for a machine that is busy.
+  const foundMs = losses.map(({ at }) => Date.parse(at) - (ran.faultAtMs ?? 0));
+  const [first, last] = [Math.min(...foundMs), Math.max(...foundMs)];
+  assert.ok(first >= 0 && last <= 2_000 + 2_000 + 1_000, `found from ${first} to ${last} ms after the flush`);
   assert.match(result.stdout, /path: +1,000 connections had answered/);
-});
-
-fault('generator-limited', ({ report, result }) => {
-  assert.equal(report.connections.held, 3_000, report.reason);
-  assert.equal(result.code, 0);
-  assert.match(report.reason, /3,000 of 3,000 held; generator limited: holder local\/1/);
-  assert.match(result.stdout, /not trustworthy: generator limited/);
-  assert.equal(report.latencyTrustworthy, false);
-  assert.ok(report.generator.limits.length > 0);
-});
-
-fault('path-conntrack', (ran) => {
-  assert.deepEqual(names(ran), ['path-conntrack']);
-  assert.match(ran.report.reason, /1,500 of 1,500 entries/);
 });
 
 test('ulimit -n 1024 on the generator: refused before the start, and nothing is opened', async (t) => {
