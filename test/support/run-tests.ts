@@ -22,14 +22,15 @@ const FILE_TIMEOUT_MS = 12 * 60_000;
 
 /** System tests that need the machine for themselves, and why. The others mostly wait. */
 const ALONE: Readonly<Record<string, string>> = {
+  'agents-history.test.ts': 'keeps eight runs of up to six processes busy, with timed faults',
   'agents-lan.test.ts': '100,000 connections',
   'coordinator-scale.test.ts': 'measures CPU and memory of 2,000 agents',
   'diagnosis-alone.test.ts':
     'lowers nf_conntrack_max, which all namespaces share, and starves a holder of CPU',
   'main-run.test.ts': '130,000 connections',
   'node-versions.test.ts': '130,000 connections',
-  'protocols.test.ts': 'measures CPU and memory of a holder',
-  'sources.test.ts': '130,000 connections',
+  'protocols-cost.test.ts': 'measures CPU and memory of a holder',
+  'sources-many.test.ts': '130,000 connections',
   'targets.test.ts': '130,000 connections',
 };
 
@@ -73,7 +74,7 @@ interface Ran {
 
 /** Runs the files in one runner. */
 function run(files: readonly string[], output: 'shown' | 'kept'): Promise<Ran> {
-  const args = ['--test', '--test-reporter=spec', '--test-concurrency=2', ...files];
+  const args = ['--test', '--test-reporter=spec', '--test-concurrency=3', ...files];
   return new Promise((resolve, reject) => {
     const pipe = output === 'kept' ? 'pipe' : 'inherit';
     const child = spawn(process.execPath, args, { stdio: ['ignore', pipe, pipe] });

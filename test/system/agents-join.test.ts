@@ -90,12 +90,12 @@ describe('joining', { concurrency: 4 }, () => {
 
   it('gives up after --wait-agents with exit 4 and names who came', async (t) => {
     const run = startCoordinator(t, [
-      ...['--target', '127.0.0.1:9', ...SHORT, '--expect-agents', '3', '--wait-agents', '8s'],
+      ...['--target', '127.0.0.1:9', ...SHORT, '--expect-agents', '3', '--wait-agents', '12s'],
     ]);
     const agent = startAgent(t, `127.0.0.1:${await run.port()}`, 'ada', run.tokenText);
     const { code, stderr, stdout } = await run.result;
     assert.equal(code, 4, stdout);
-    assert.match(stderr, /3 agent\(s\) expected, only ada came in 8 s/);
+    assert.match(stderr, /3 agent\(s\) expected, only ada came in 12 s/);
     assert.match(stderr, /--wait-agents/);
     assert.equal((await agent.result).code, 0, 'an agent that was told to stop has ended in order');
   });

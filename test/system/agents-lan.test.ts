@@ -3,13 +3,13 @@
  * counted by `ss` on the server's host.
  */
 import assert from 'node:assert/strict';
-import { type TestContext, test } from 'node:test';
+import type { TestContext } from 'node:test';
 import { type Coordinator, startAgent, startAt, startCoordinator } from '../support/agents.ts';
 import { until } from '../support/bench-run.ts';
-import { createNetwork, type Host, type Network, whyNoNetwork } from '../support/network.ts';
+import { createNetwork, type Host, type Network } from '../support/network.ts';
+import { networkTest } from '../support/network-test.ts';
 import { schemaErrors } from '../support/report-schema.ts';
 
-const skip = whyNoNetwork();
 const HOSTS = ['ada', 'bob', 'cyd', 'dan', 'eve'] as const;
 const SERVER = '10.77.0.100';
 const DESK = '10.77.0.200';
@@ -86,13 +86,6 @@ async function heldMeanwhile(run: Coordinator, network: Network): Promise<Record
   const { code, stdout, stderr } = await run.result;
   assert.equal(code, 0, `${stdout}${stderr}`);
   return counts;
-}
-
-function networkTest(name: string, body: (t: TestContext) => Promise<void>): void {
-  test(name, { timeout: 240_000 }, async (t) => {
-    if (skip === null) await body(t);
-    else t.skip(skip);
-  });
 }
 
 networkTest('five hosts hold 100,000 connections to one server, 20,000 from each', async (t) => {

@@ -2,19 +2,9 @@
  * Owns the check of source addresses before the ramp, runs that follow each other over a real link, and wrong input.
  */
 import assert from 'node:assert/strict';
-import { type TestContext, test } from 'node:test';
-import { whyNoNetwork } from '../support/network.ts';
+import { networkTest } from '../support/network-test.ts';
 import { cliPath } from '../support/run-cli.ts';
 import { CLIENT, PORT, SERVER, serveOn, serverView, sourceLab } from '../support/source-lab.ts';
-
-const skip = whyNoNetwork();
-
-function networkTest(name: string, body: (t: TestContext) => Promise<void>): void {
-  test(name, async (t) => {
-    if (skip === null) await body(t);
-    else t.skip(skip);
-  });
-}
 
 /** Text as one line: the output is wrapped to the width of a terminal. */
 function oneLine(text: string): string {

@@ -4,21 +4,11 @@
  */
 import assert from 'node:assert/strict';
 import { performance } from 'node:perf_hooks';
-import { type TestContext, test } from 'node:test';
 import { addressRange } from '../../src/core/address.ts';
 import { type BenchRun, until } from '../support/bench-run.ts';
-import { whyNoNetwork } from '../support/network.ts';
+import { networkTest } from '../support/network-test.ts';
 import { cliPath } from '../support/run-cli.ts';
 import { PORT, SERVER, type SourceLab, serveOn, serverView, sourceLab } from '../support/source-lab.ts';
-
-const skip = whyNoNetwork();
-
-function networkTest(name: string, body: (t: TestContext) => Promise<void>): void {
-  test(name, async (t) => {
-    if (skip === null) await body(t);
-    else t.skip(skip);
-  });
-}
 
 const TARGET = ['--target', `${SERVER}:${PORT}`, '--source-ports', '20000-20999'];
 

@@ -1,64 +1,10 @@
 /**
- * Owns what source addresses do for a whole run over a real link: aliases, IPv6, AnyIP, several endpoints, narrow ports.
+ * Owns what source addresses do for a whole run over a real link: IPv6, AnyIP, several endpoints, narrow ports.
  * Every count of connections is taken by `ss` in the server's namespace.
  */
 import assert from 'node:assert/strict';
-import { type TestContext, test } from 'node:test';
-import { addressRange } from '../../src/core/address.ts';
-import { type BenchRun, startBench } from '../support/bench-run.ts';
-import { freePort } from '../support/net-target.ts';
-import { whyNoNetwork } from '../support/network.ts';
-import { startCli } from '../support/run-cli.ts';
-import {
-  assertEven,
-  PORT,
-  SERVER,
-  SERVER6,
-  type ServerView,
-  serveOn,
-  serverView,
-  sourceLab,
-} from '../support/source-lab.ts';
-
-const skip = whyNoNetwork();
-
-/** A test that needs namespaces: without them it is skipped, visibly. */
-function networkTest(name: string, body: (t: TestContext) => Promise<void>): void {
-  test(name, async (t) => {
-    if (skip === null) await body(t);
-    else t.skip(skip);
-  });
-}
-
-/** Waits for the hold, looks at the far side, and waits for the end. */
-async function held(run: BenchRun, look: () => Promise<ServerView>): Promise<ServerView> {
-  await run.saw(/ holding /);
-  const seen = await look();
-  const { code, stdout, stderr } = await run.result;
-  assert.equal(code, 0, `${stdout}${stderr}`);
-  return seen;
-}
-
-networkTest(
-  '130,000 connections to one endpoint through aliases that are added, spread evenly and removed again',
-  async (t) => {
-    const lab = await sourceLab(t);
-    await serveOn(lab);
-    const before = await lab.addresses();
-    const run = lab.bench([
-      ...['--target', `${SERVER}:${PORT}`, '--conns', '130000', '--duration', '5s'],
-      ...['--source-ip', '10.9.0.101-10.9.0.110', '--alias-dev', 'auto'],
-    ]);
-    const seen = await held(run, () => serverView(lab.server));
-    assert.equal(seen.total, 130_000);
-    // Ten are named; four carry the quota with ports outside the ephemeral range, so four are added.
-    assert.deepEqual(Object.keys(seen.bySource).sort(), addressRange('10.9.0.101', 4));
-    assertEven(Object.values(seen.bySource), 0.01);
-    assert.deepEqual(run.report().bySource, seen.bySource);
-    assert.equal(run.report().kernel.established, 130_000);
-    assert.equal(await lab.addresses(), before, 'the client is as it was');
-  },
-);
+import { held, networkTest } from '../support/network-test.ts';
+import { assertEven, PORT, SERVER, SERVER6, serveOn, serverView, sourceLab } from '../support/source-lab.ts';
 
 networkTest('IPv6: aliases are usable at once, and gone afterwards', async (t) => {
   const lab = await sourceLab(t);
@@ -199,28 +145,3 @@ networkTest(
     assert.deepEqual(full.bySource, { '10.9.0.2': 1_000, '10.9.0.3': 1_000 });
   },
 );
-
-test('130,000 connections from one loopback address over three endpoint ports, without any alias', async (t) => {
-  const ports = [await freePort(), await freePort(), await freePort()];
-  for (const port of ports) {
-    const serve = startCli(['serve', '--port', String(port), '--workers', '3'], {
-      timeoutMs: 120_000,
-      wrap: 'echo; exec "$@"',
-    });
-    t.after(() => {
-      serve.child.kill('SIGTERM');
-      return serve.result;
-    });
-  }
-  await new Promise((resolve) => setTimeout(resolve, 2_000));
-  const targets = ports.flatMap((port) => ['--target', `127.0.0.1:${port}`]);
-  const run = startBench(t, [...targets, '--conns', '130k', '--duration', '3s', '--source-ip', '127.0.0.2'], {
-    timeoutMs: 120_000,
-  });
-  const { code, stdout, stderr } = await run.result;
-  assert.equal(code, 0, `${stdout}${stderr}`);
-  const report = run.report();
-  assert.deepEqual(report.bySource, { '127.0.0.2': 130_000 });
-  assertEven(Object.values(report.byEndpoint), 0.01);
-  assert.equal(report.kernel.established, 130_000, 'the kernel counts them too');
-});

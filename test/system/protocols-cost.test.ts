@@ -1,0 +1,89 @@
+/**
+ * What many proving connections cost one holder, against servers that this project did not write. A process has at most
+ * 20,000 descriptors here, so one holder holds 19,500, on two server processes with as many each.
+ */
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import type { RunReport } from '../../src/core/report.ts';
+import { probeOnce, startWsResponder } from '../bench/probe-cost.ts';
+import { startBench, until } from '../support/bench-run.ts';
+import { repositoryRoot } from '../support/run-cli.ts';
+import { type ForeignWsServer, startWsServer, whyNoPython } from '../support/ws-servers.ts';
+
+const WS_CONNECTIONS = 19_500;
+const RUN = { timeoutMs: 180_000 };
+/** beside the machine's noise, of which a holder's heap has some megabytes */
+const USER_BYTES_PER_CONNECTION_MAX = 1_024;
+
+async function holdWs(
+  t: TestContext,
+  servers: readonly ForeignWsServer[],
+  connections: number,
+): Promise<RunReport> {
+  const targets = servers.flatMap(({ port }) => ['--target', `ws://127.0.0.1:${port}/held`]);
+  const args = ['--conns', `${connections}`, '--duration', '6s', '--holders', '1'];
+  const probes = ['--probe-every', '4s', '--probe-timeout', '30s'];
+  const run = startBench(t, [...targets, ...args, ...probes], RUN);
+  let isOver = false;
+  void run.result.then(() => {
+    isOver = true;
+  });
+  let most = 0;
+  await until('the servers hold them all, or the run is over', RUN.timeoutMs, async () => {
+    const counts = await Promise.all(servers.map((server) => server.counts()));
+    most = Math.max(
+      most,
+      counts.reduce((sum, { clients }) => sum + clients, 0),
+    );
+    return most >= connections || isOver;
+  });
+  const { code, stdout } = await run.result;
+  assert.equal(code, 0, stdout);
+  assert.equal(most, connections, 'what the servers themselves counted');
+  const report = run.report();
+  assert.equal(report.connections.verified, connections);
+  assert.equal(report.connections.held, connections);
+  assert.equal(report.hold.proof, 'probes');
+  assert(report.probes.answered >= connections, `${report.probes.answered} pongs`);
+  return report;
+}
+
+for (const [kind, name, skip] of [
+  ['ws', 'the ws package', false],
+  ['python', "Python's websockets", whyNoPython()],
+] as const) {
+  test(`19,500 ws:// connections from one holder to ${name}: all verified, at most 1 KB each`, {
+    skip,
+  }, async (t) => {
+    const servers = await Promise.all([startWsServer(t, kind), startWsServer(t, kind)]);
+    const few = await holdWs(t, servers, 100);
+    const many = await holdWs(t, servers, WS_CONNECTIONS);
+    const grown = many.generator.residentBytesMax - few.generator.residentBytesMax;
+    const each = grown / (WS_CONNECTIONS - 100);
+    assert.equal(many.generator.holders, 1);
+    assert(
+      each <= USER_BYTES_PER_CONNECTION_MAX,
+      `${each.toFixed(0)} bytes of the holder for each connection`,
+    );
+    t.diagnostic(
+      `${name}: ${each.toFixed(0)} bytes each, ${many.ramp.ratePerSec.toFixed(0)} opened a second (the servers' cores bind), ` +
+        `pong p99 ${many.echoMs.p99} ms`,
+    );
+  });
+}
+
+test('one holder opens 5,000 ws:// connections for a second of CPU, and 20,000 probes cost it half a core', async (t) => {
+  const sources = join(repositoryRoot, 'test', 'bench');
+  const server = await startWsResponder(sources, 1);
+  t.after(() => server.stop());
+  const cost = await probeOnce(server.port, 'ws', { holdMs: 4_000 });
+  // CPU, not wall time: the cores of a test machine are shared with the target, the test, and others.
+  assert(cost.openUs <= 200, `${cost.openUs.toFixed(0)} us of CPU for each connection`);
+  const percent = (cost.percent / cost.probesPerSec) * 20_000;
+  assert(percent <= 50, `${percent.toFixed(1)} % of a core for 20,000 probes a second`);
+  t.diagnostic(
+    `${cost.openUs.toFixed(0)} us CPU each, ${cost.openedPerSec.toFixed(0)} opened a second on shared cores; ` +
+      `${cost.probesPerSec.toFixed(0)} pings a second for ${cost.percent.toFixed(1)} % of a core`,
+  );
+});
