@@ -35,6 +35,8 @@ interface HolderEntry {
 export interface HolderPoolOptions {
   readonly entryPath: string;
   readonly specs: readonly HolderSpec[];
+  /** how often each holder tells its stats; absent: as its spec says */
+  readonly reportEveryMs?: number;
   /** until when the holders may act, unless `lease` says more; absent: as long as the agent lives */
   readonly lease?: LeaseEnds;
   /** after every message or loss that changes what `stats()` or `settled` says */
@@ -83,7 +85,11 @@ export class HolderPool {
     child.on('exit', (code, signal) =>
       this.#gone(entry, signal === null ? `exited with ${code}` : `killed by ${signal}`),
     );
-    this.#send(entry, { type: 'open', spec });
+    const { reportEveryMs = spec.reportEveryMs } = this.#options;
+    this.#send(entry, {
+      type: 'open',
+      spec: reportEveryMs === undefined ? spec : { ...spec, reportEveryMs },
+    });
     if (this.#lease !== null) this.#send(entry, { type: 'lease', ...this.#lease });
     return entry;
   }

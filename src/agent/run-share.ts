@@ -312,6 +312,7 @@ export class RunShare {
     return new HolderPool({
       entryPath: this.#options.entryPath,
       specs,
+      reportEveryMs: this.rhythm.reportEveryMs,
       lease: this.#ends,
       onChange: () => this.#changed(),
       onNote: (note) => this.#notes.push(note),
