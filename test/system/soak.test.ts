@@ -11,11 +11,11 @@ import { childrenOf, echoScript, startScript, until } from '../support/faults.ts
 import { cliPath } from '../support/run-cli.ts';
 import { residentBytes, SOAK_ENTRY, type SoakNews, type SoakOrder } from '../support/soak-entry.ts';
 
-const HOLD_MS = 183_000;
+const HOLD_MS = 203_000;
 const FASTER = 10;
 const SAMPLE_EVERY_MS = 250;
 /** Programs that run warm up: buffers, compiled code. */
-const WARM_UP_MS = 3_000;
+const WARM_UP_MS = 20_000;
 
 /** Collects garbage, and leaves V8 no choice how large its young generation is: it would grow to 32 MB in its time. */
 const SOAK_ENVIRONMENT = {
