@@ -15,17 +15,10 @@ import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../core/lease.ts';
 import { totalOf } from '../core/outcome.ts';
 import type { Progress } from '../core/progress.ts';
 import type { RunReport } from '../core/report.ts';
+import type { EndReason, RunCommand, RunEvent } from '../core/run-event.ts';
+import type { LossPolicy, RunPlan } from '../core/run-plan.ts';
 import type { RunSpec } from '../core/run-spec.ts';
-import {
-  type EndReason,
-  initialRunState,
-  type LossPolicy,
-  type RunCommand,
-  type RunEvent,
-  type RunPlan,
-  type RunState,
-  step,
-} from '../core/run-state.ts';
+import { initialRunState, type RunState, step } from '../core/run-state.ts';
 import { mergeAllStats } from '../core/stats.ts';
 import { EMPTY_TIMELINE, withPoint } from '../core/timeline.ts';
 import { AgentBooks, totalProgress } from './agent-books.ts';

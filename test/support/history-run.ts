@@ -14,7 +14,7 @@ import { formatToken, generateToken } from '../../src/control/token.ts';
 import type { RecordedMessage } from '../../src/coordinator/run.ts';
 import type { LeaseTimes } from '../../src/core/lease.ts';
 import type { RunReport } from '../../src/core/report.ts';
-import type { LossPolicy } from '../../src/core/run-state.ts';
+import type { LossPolicy } from '../../src/core/run-plan.ts';
 import { systemClock } from '../../src/host/clock.ts';
 import { ControlProxy, type Direction } from './control-proxy.ts';
 import { COORDINATOR_ENTRY, type CoordinatorOrder } from './coordinator-entry.ts';
