@@ -4,7 +4,7 @@
  */
 import { networkInterfaces } from 'node:os';
 import { basename } from 'node:path';
-import type { RunOptions } from '../coordinator/run.ts';
+import type { RunOptions } from '../coordinator/run-options.ts';
 import type { SshAgentsOptions } from '../coordinator/ssh-agents.ts';
 import { ErrorCode, usageError } from '../core/errors.ts';
 import type { LossPolicy } from '../core/run-plan.ts';

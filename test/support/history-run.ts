@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatToken, generateToken } from '../../src/control/token.ts';
-import type { RecordedMessage } from '../../src/coordinator/run.ts';
+import type { RecordedMessage } from '../../src/coordinator/run-options.ts';
 import type { LeaseTimes } from '../../src/core/lease.ts';
 import type { RunReport } from '../../src/core/report.ts';
 import type { LossPolicy } from '../../src/core/run-plan.ts';
