@@ -6,21 +6,23 @@ import type { AgentMessage, CoordinatorMessage, CoordinatorMessageOf } from '../
 import { type Allowance, allowedShare, checkAllowance } from '../core/allowance.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Finding } from '../core/finding.ts';
-import { type StatsNews, statsNews } from '../core/histogram-news.ts';
+import { statsNews } from '../core/histogram-news.ts';
 import { synLadderSec } from '../core/kernel-evidence.ts';
 import { type LeaseEnds, leaseEndsOf, type Rhythm, rhythmOf } from '../core/lease.ts';
 import type { Loss } from '../core/loss.ts';
 import type { KernelCount } from '../core/report.ts';
 import type { HolderSpec, RunSpec } from '../core/run-spec.ts';
 import { emptyStats, type Stats } from '../core/stats.ts';
-import { formatCount } from '../core/units.ts';
 import { AliasRecords } from '../host/alias-records.ts';
 import { untilClosed } from '../host/closing-sockets.ts';
 import { runCommand } from '../host/command.ts';
 import { AliasLease } from './alias-lease.ts';
 import { HolderPool } from './holder-pool.ts';
 import { countBesideBooks, KernelWatch } from './kernel-watch.ts';
+import { LossQueue } from './loss-queue.ts';
 import { holderSpecs, type Preparation, prepareHost } from './preparation.ts';
+import { notStarted, tooMany } from './share-findings.ts';
+import { bounded, toWire, trimmed, type WireEvidence } from './share-message.ts';
 import { secureSources } from './source-check.ts';
 
 /** What counting and closing may take at the end of --max-duration. */
@@ -32,13 +34,6 @@ const FRESH_REPORT_MS = 3_000;
 const SOCKETS_GONE_MS = 2_000;
 /** Lost sources come in one note per second; what is beyond this many notes shows in the counts alone. */
 const LOSS_NOTES_MAX = 32;
-/** Messages with details of losses from one report to the next, and before the last word: channel.ts sets the limit. */
-const LOSS_MESSAGES_PER_REPORT = 20;
-const LOSS_MESSAGES_AT_END = 60;
-/** Lines in one message at most, as the schema says (control/message.ts). */
-const NOTES_MAX = 64;
-/** More sources than this are told only in the final message, because stats go out every second. */
-const SOURCES_EACH_SECOND_MAX = 1_024;
 
 export interface RunShareOptions {
   readonly agent: string;
@@ -89,9 +84,7 @@ export class RunShare {
   #statsTimer: NodeJS.Timeout | null = null;
   #durationTimer: NodeJS.Timeout | null = null;
   #wasSettled = false;
-  /** details that wait to be sent, and how many such messages went since the last report */
-  readonly #losses: (readonly Loss[])[] = [];
-  #lossMessages = 0;
+  readonly #losses: LossQueue;
   /** holders for a quota that grew stand by */
   #hasMore = false;
   #ends: LeaseEnds;
@@ -105,6 +98,9 @@ export class RunShare {
     this.#specMessage = message;
     this.#spec = message.spec as RunSpec;
     this.#ends = leaseEndsOf(options.clock.monotonicMs(), message);
+    this.#losses = new LossQueue((losses) =>
+      options.send({ type: 'losses', epoch: message.epoch, losses: [...losses] }),
+    );
     this.#lease = new AliasLease({
       run: runCommand,
       records: new AliasRecords(),
@@ -395,17 +391,7 @@ export class RunShare {
     if (!this.#spec.wantsLossDetails) return;
     const nowMs = this.#options.clock.monotonicMs() - this.#startedMs;
     const told = losses.map((loss) => (loss.atMs < 0 ? { ...loss, atMs: Math.max(0, nowMs) } : loss));
-    this.#losses.push(told);
-    this.#sendLosses(LOSS_MESSAGES_PER_REPORT);
-  }
-
-  /** A host with many holders can lose more at once than the channel takes in a second: the rest waits for the next one. */
-  #sendLosses(most: number): void {
-    const epoch = this.identity.epoch;
-    while (this.#losses.length > 0 && this.#lossMessages < most) {
-      this.#lossMessages++;
-      this.#options.send({ type: 'losses', epoch, losses: [...this.#losses.shift()!] });
-    }
+    this.#losses.add(told);
   }
 
   /** Tells at once when the holders settle, so that the barrier into the hold phase is not a second late. */
@@ -419,8 +405,7 @@ export class RunShare {
 
   #report(): void {
     const stats = this.#atEnd ?? this.#pool?.stats() ?? emptyStats();
-    this.#lossMessages = 0;
-    this.#sendLosses(LOSS_MESSAGES_PER_REPORT);
+    this.#losses.nextReport();
     this.#options.send({
       type: 'stats',
       epoch: this.identity.epoch,
@@ -466,7 +451,7 @@ export class RunShare {
     await this.#pool?.stop(CLOSE_TIMEOUT_MS);
     const closed = this.#pool?.stats() ?? emptyStats();
     await this.#giveBack(this.#spec.close === 'fin');
-    this.#sendLosses(LOSS_MESSAGES_AT_END);
+    this.#losses.lastWord();
     this.#say({
       type: 'done',
       epoch: this.identity.epoch,
@@ -524,55 +509,4 @@ export class RunShare {
     this.#phase = 'over';
     this.#options.onOver();
   }
-}
-
-type WireEvidence = Extract<AgentMessage, { type: 'done' }>['evidence'];
-type WireStats = Extract<AgentMessage, { type: 'stats' }>['stats'];
-
-/** Stats as the schema types them: plain mutable records; the values are the same. */
-function toWire(stats: Stats | StatsNews): WireStats {
-  return stats as unknown as WireStats;
-}
-
-/** Leaves out the long tables that only the final message carries. */
-function trimmed(stats: StatsNews): WireStats {
-  const sources = Object.keys(stats.openBySource).length;
-  const endpoints = Object.keys(stats.openByEndpoint).length;
-  return toWire({
-    ...stats,
-    openBySource: sources > SOURCES_EACH_SECOND_MAX ? {} : stats.openBySource,
-    openByEndpoint: endpoints > SOURCES_EACH_SECOND_MAX ? {} : stats.openByEndpoint,
-    droppedBy: Object.keys(stats.droppedBy).length > SOURCES_EACH_SECOND_MAX ? {} : stats.droppedBy,
-  });
-}
-
-/** A message with more lines would be refused, and the agent with it. */
-function bounded(notes: readonly string[]): string[] {
-  const unique = [...new Set(notes)].map((note) => note.slice(0, 4_096));
-  if (unique.length <= NOTES_MAX) return unique;
-  return [...unique.slice(0, NOTES_MAX - 1), `and ${unique.length - NOTES_MAX + 1} more lines of this agent`];
-}
-
-function tooMany(asked: number, allowed: number): Finding {
-  return {
-    what: 'max-conns',
-    severity: 'refuse',
-    needed: asked,
-    available: allowed,
-    unit: 'connections',
-    message: `a quota of ${formatCount(asked)} connections, this agent allows ${formatCount(allowed)}`,
-    fix: 'its owner decides: c100k-bench agent --max-conns',
-  };
-}
-
-function notStarted(why: string | undefined): Finding {
-  return {
-    what: 'holders',
-    severity: 'refuse',
-    needed: null,
-    available: null,
-    unit: 'holders',
-    message: why ?? 'the holder processes did not start in time',
-    fix: 'see the lines above; fewer --holders need less memory and time to start',
-  };
 }

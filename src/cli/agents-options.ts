@@ -4,10 +4,10 @@
  */
 import { networkInterfaces } from 'node:os';
 import { basename } from 'node:path';
-import type { RunOptions } from '../coordinator/run.ts';
+import type { RunOptions } from '../coordinator/run-options.ts';
 import type { SshAgentsOptions } from '../coordinator/ssh-agents.ts';
 import { ErrorCode, usageError } from '../core/errors.ts';
-import type { LossPolicy } from '../core/run-state.ts';
+import type { LossPolicy } from '../core/run-plan.ts';
 import { parseCount, parseDurationMs } from '../core/units.ts';
 import type { FlagValues } from './command-line.ts';
 import { masterToken } from './token-source.ts';

@@ -5,111 +5,30 @@
 import { randomUUID } from 'node:crypto';
 import type { Channel, ChannelEvents } from '../control/channel.ts';
 import type { AgentMessage, AgentMessageOf, CoordinatorMessage } from '../control/message.ts';
-import { ControlServer, type StrangerReason } from '../control/server.ts';
+import { ControlServer } from '../control/server.ts';
 import { agentToken, keyOf, type Token } from '../control/token.ts';
 import type { Clock } from '../core/clock.ts';
-import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
 import type { Finding } from '../core/finding.ts';
 import type { StatsNews } from '../core/histogram-news.ts';
 import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../core/lease.ts';
-import { totalOf } from '../core/outcome.ts';
-import type { Progress } from '../core/progress.ts';
 import type { RunReport } from '../core/report.ts';
-import type { RunSpec } from '../core/run-spec.ts';
-import {
-  type EndReason,
-  initialRunState,
-  type LossPolicy,
-  type RunCommand,
-  type RunEvent,
-  type RunPlan,
-  type RunState,
-  step,
-} from '../core/run-state.ts';
+import type { EndReason, RunEvent } from '../core/run-event.ts';
+import { initialRunState, type RunState, step } from '../core/run-state.ts';
 import { mergeAllStats } from '../core/stats.ts';
-import { EMPTY_TIMELINE, withPoint } from '../core/timeline.ts';
 import { AgentBooks, totalProgress } from './agent-books.ts';
 import { type AgentSession, AgentSessions } from './agent-session.ts';
+import { Chronicle } from './chronicle.ts';
 import { LocalAgent } from './local-agent.ts';
-import { holdersCpuMs, metricFactsOf } from './report-parts.ts';
+import { Outbox } from './outbox.ts';
+import { holdersCpuMs } from './report-parts.ts';
+import { neverRan, waitingNote } from './roll-call.ts';
+import { LOCAL_AGENT, planOf, type RunOptions } from './run-options.ts';
 import { makeReport, type RunFacts } from './run-report.ts';
 import { RunWatch, type RunWatchOptions, UNWATCHED } from './run-watch.ts';
-import { SshAgents, type SshAgentsOptions } from './ssh-agents.ts';
+import { SshAgents } from './ssh-agents.ts';
 
-const PREPARE_MS = 120_000;
-const DRAIN_MS = 60_000;
-const STALL_MS_MIN = 10_000;
-const HOLD_SAMPLE_MS_MIN = 500;
-/** Names of agents in one line for a person at most. */
-const NAMES_SHOWN_MAX = 10;
-const LOCAL_AGENT = 'local';
 /** For a channel that is closed already. */
 const UNHEARD: ChannelEvents<AgentMessage> = { onMessage: () => {}, onClose: () => {} };
-
-/** One message of the run, for tests that check its history. */
-export interface RecordedMessage {
-  readonly atMs: number;
-  readonly agent: string;
-  readonly epoch: number;
-  readonly message: AgentMessage | CoordinatorMessage;
-}
-
-export interface RunOptions {
-  readonly spec: RunSpec;
-  /** the targets as the user typed them */
-  readonly targetText: readonly string[];
-  /** the script that agents are forked from */
-  readonly entryPath: string;
-  readonly toolVersion: string;
-  readonly clock: Clock;
-  /** where agents join; port 0: a free one */
-  readonly listen: { readonly host: string; readonly port: number };
-  readonly token: Token;
-  /** whether this host takes a quota too */
-  readonly hasLocalAgent: boolean;
-  /** agents that join from elsewhere, those started by ssh included */
-  readonly remoteAgents: number;
-  readonly waitAgentsMs: number;
-  readonly onAgentLoss: LossPolicy;
-  /** absent: `LEASE_TIMES`; tests of lost agents take shorter ones */
-  readonly lease?: LeaseTimes;
-  /** null: none */
-  readonly ssh: SshAgentsOptions | null;
-  readonly onProgress: (progress: Progress) => void;
-  /** one line for a person */
-  readonly onNote: (line: string) => void;
-  /** the control channel listens */
-  readonly onListening: (address: { host: string; port: number }) => void;
-  /** absent: everything asked for must be held, and nobody else is asked or told */
-  readonly watch?: RunWatchOptions;
-  /** every quota, stats and other message, in order */
-  readonly onRecord?: (entry: RecordedMessage) => void;
-}
-
-/** The silence after which a ramp counts as stalled: two connect timeouts, or ten intervals of a slow rate. */
-function stallMsOf(spec: RunSpec): number {
-  const slow = spec.ratePerSec === null ? 0 : 10_000 / spec.ratePerSec;
-  return Math.max(STALL_MS_MIN, 2 * spec.connectTimeoutMs, slow);
-}
-
-function planOf(options: RunOptions): RunPlan {
-  const { spec } = options;
-  const { leaseMs, marginMs } = options.lease ?? LEASE_TIMES;
-  return {
-    connections: spec.connections,
-    ratePerSec: spec.ratePerSec,
-    pendingMax: spec.pendingMax,
-    holdMs: spec.holdMs,
-    agentsExpected: options.remoteAgents + (options.hasLocalAgent ? 1 : 0),
-    gatherMs: options.waitAgentsMs,
-    prepareMs: PREPARE_MS,
-    stallMs: stallMsOf(spec),
-    drainMs: DRAIN_MS,
-    leaseMs: leaseMs + marginMs,
-    onAgentLoss: options.onAgentLoss,
-    canReopen: spec.onDrop === 'reopen',
-  };
-}
 
 /** One run, from the first agent to the report. */
 export class Run {
@@ -117,19 +36,14 @@ export class Run {
   readonly #clock: Clock;
   readonly #runId = randomUUID();
   readonly #sessions = new AgentSessions();
-  readonly #strangers = new Map<StrangerReason, number>();
-  readonly #notes: string[] = [];
+  readonly #outbox: Outbox;
+  readonly #chronicle: Chronicle;
   readonly #startedMs: number;
   readonly #startedWallMs: number;
   readonly #lease: LeaseTimes;
   readonly #watching: RunWatchOptions;
   readonly #watch: RunWatch;
   #state: RunState;
-  #timeline = EMPTY_TIMELINE;
-  #rampStartedMs = 0;
-  #holdStartedMs: number | null = null;
-  #holdEndedMs: number | null = null;
-  #holdCpu: { fromMs: number; fromCpuMs: number; toMs: number; toCpuMs: number } | null = null;
   #localAgent: LocalAgent | null = null;
   #sshAgents: SshAgents | null = null;
   #localIdentity = '';
@@ -143,6 +57,8 @@ export class Run {
     this.#startedWallMs = this.#clock.wallMs();
     this.#watching = options.watch ?? UNWATCHED;
     this.#watch = new RunWatch(this.#watching);
+    this.#outbox = new Outbox(options, this.#runId, this.#lease, this.#sessions);
+    this.#chronicle = new Chronicle(options.spec);
     this.#state = initialRunState(planOf(options), this.#startedMs);
   }
 
@@ -162,7 +78,7 @@ export class Run {
       port: listen.port,
       keyFor: (identity) => keyOf(token, identity, clock.wallMs()),
       onAgent: (channel, hello, identity) => this.#welcome(channel, hello, identity),
-      onStranger: (reason) => this.#strangers.set(reason, (this.#strangers.get(reason) ?? 0) + 1),
+      onStranger: (reason) => this.#chronicle.stranger(reason),
     });
     const bound = await server.listen();
     onListening(bound);
@@ -170,7 +86,10 @@ export class Run {
     try {
       if (this.#state.phase === 'gathering') this.#startAgents(bound.port);
       const reason = await finished;
-      this.#throwIfNeverRan(reason);
+      // Closing may take a moment after the waiting is over.
+      const waitedMs = Math.min(this.#options.waitAgentsMs, this.#state.phaseSinceMs - this.#startedMs);
+      const error = neverRan(reason, waitedMs, this.#sshAgents);
+      if (error !== null) throw error;
       return makeReport(this.#facts(), clock);
     } finally {
       clearInterval(timer);
@@ -220,7 +139,7 @@ export class Run {
   }
 
   #note(line: string): void {
-    this.#notes.push(line);
+    this.#chronicle.note(line);
     this.#options.onNote(line);
   }
 
@@ -244,42 +163,6 @@ export class Run {
     this.#dispatch({ type: 'gathering-hopeless', atMs: this.#clock.monotonicMs() });
   }
 
-  #throwIfNeverRan(reason: EndReason): void {
-    if (reason.type === 'agents-missing') throw this.#missingError(reason);
-    if (reason.type === 'agents-not-ready') {
-      throw new BenchError(
-        ErrorCode.agentLost,
-        ExitCode.incomplete,
-        `not ready in time: ${reason.missing.join(', ')}`,
-        'see what these agents say on their own stderr',
-      );
-    }
-  }
-
-  #missingError({ joined, silent, expected }: Extract<EndReason, { type: 'agents-missing' }>): BenchError {
-    // Closing may take a moment after the waiting is over.
-    const waitedMs = Math.min(this.#options.waitAgentsMs, this.#state.phaseSinceMs - this.#startedMs);
-    const seconds = Math.ceil(waitedMs / 1000);
-    const came = joined.length === 0 ? 'none came' : `only ${namesOf(joined)} came`;
-    const quiet = silent.length === 0 ? '' : `; ${namesOf(silent)} came and fell silent`;
-    const missing = this.#sshAgents?.missing([...joined, ...silent]) ?? [];
-    const failed = this.#sshAgents?.failed ?? [];
-    const named =
-      failed.length > 0
-        ? `; none could be started on ${namesOf(failed)}`
-        : missing.length > 0
-          ? `; missing: ${namesOf(missing)}`
-          : '';
-    return new BenchError(
-      ErrorCode.agentMissing,
-      ExitCode.incomplete,
-      `${expected} agent(s) expected, ${came} in ${seconds} s${quiet}${named}`,
-      this.#sshAgents === null
-        ? 'start the missing ones with the join line above, or wait longer: --wait-agents 5m'
-        : 'see what ssh said above, and try by hand: ssh -o BatchMode=yes user@host true',
-    );
-  }
-
   /** A new channel: a new agent, or one that is back after a cut. */
   #welcome(
     channel: Channel<CoordinatorMessage>,
@@ -297,7 +180,7 @@ export class Run {
     }
     this.#forgetCut(name, atMs);
     const session = this.#sessions.add(name, channel, (id) => new AgentBooks(id));
-    this.#record(session, hello);
+    this.#outbox.record(session, hello);
     this.#dispatch({ type: 'agent-joined', atMs, agent: session.id });
     return this.#eventsOf(session, channel);
   }
@@ -321,7 +204,7 @@ export class Run {
       channel.close();
       return UNHEARD;
     }
-    this.#record(session, hello);
+    this.#outbox.record(session, hello);
     const old = session.channel;
     session.channel = channel;
     old?.close();
@@ -364,7 +247,7 @@ export class Run {
   #take(session: AgentSession, message: AgentMessage): void {
     const { books, id: agent } = session;
     if (books.lost) return;
-    this.#record(session, message);
+    this.#outbox.record(session, message);
     const atMs = this.#clock.monotonicMs();
     switch (message.type) {
       case 'hello':
@@ -394,7 +277,7 @@ export class Run {
         break;
       case 'stats': {
         if (message.epoch !== session.epoch) break;
-        this.#send(agent, { type: 'renew', sentAtMs: message.sentAtMs });
+        this.#outbox.send(agent, { type: 'renew', sentAtMs: message.sentAtMs });
         this.#keep(books, message);
         const { open, established } = message.stats;
         const { settled, quota } = message;
@@ -421,19 +304,8 @@ export class Run {
     books.reported(message.stats as unknown as StatsNews);
     books.holders = message.holders;
     books.kernel = message.kernel;
-    if (this.#state.phase === 'holding') this.#sampleHoldCpu();
-  }
-
-  /**
-   * From the first report of the hold phase, not from its start: the ramp's last second is not holding. At most a few
-   * times a second, because it adds up all holders and each of thousands of agents reports.
-   */
-  #sampleHoldCpu(): void {
-    const toMs = this.#clock.monotonicMs();
-    if (this.#holdCpu !== null && toMs - this.#holdCpu.toMs < HOLD_SAMPLE_MS_MIN) return;
-    const toCpuMs = holdersCpuMs(this.#allBooks());
-    this.#holdCpu ??= { fromMs: toMs, fromCpuMs: toCpuMs, toMs, toCpuMs };
-    this.#holdCpu = { ...this.#holdCpu, toMs, toCpuMs };
+    if (this.#state.phase !== 'holding') return;
+    this.#chronicle.sampleHoldCpu(this.#clock.monotonicMs(), () => holdersCpuMs(this.#allBooks()));
   }
 
   #allBooks(): AgentBooks[] {
@@ -456,14 +328,7 @@ export class Run {
     const { phase } = this.#state;
     if (!this.#watching.abortEarly || (phase !== 'ramping' && phase !== 'holding')) return;
     const stats = mergeAllStats(this.#allBooks().map((books) => books.stats));
-    const broken = this.#watch.brokenRequirement(
-      metricFactsOf(this.#options.spec, stats, {
-        phase,
-        hasHold: this.#holdStartedMs !== null,
-        rampSeconds: ((this.#holdStartedMs ?? atMs) - this.#rampStartedMs) / 1000,
-        holdSeconds: this.#holdStartedMs === null ? 0 : (atMs - this.#holdStartedMs) / 1000,
-      }),
-    );
+    const broken = this.#watch.brokenRequirement(this.#chronicle.metricFacts(stats, phase, atMs));
     if (broken !== null) this.#dispatch({ type: 'requirement-broken', atMs, requirement: broken.text });
   }
 
@@ -474,7 +339,10 @@ export class Run {
     // A report changes no quota and no stage, and thousands of agents report each second.
     if (event.type !== 'agent-reported') this.#noteAgents(before, event.atMs);
     this.#notePhase(before, event.atMs);
-    for (const command of commands) this.#carryOut(command);
+    for (const command of commands) {
+      if (command.type === 'finish') this.#finish(command.reason);
+      else this.#outbox.carryOut(command);
+    }
     if (state.phase !== before.phase) this.#showProgress(event.atMs, true);
   }
 
@@ -487,7 +355,7 @@ export class Run {
       if (session === undefined) continue;
       const wasQuota = session.books.quota;
       if (agent.stage === 'lost' && !session.books.lost) {
-        this.#watch.agentLost(agent.name, atMs - this.#rampStartedMs, session.books.stats.open);
+        this.#watch.agentLost(agent.name, atMs - this.#chronicle.rampStartedMs, session.books.stats.open);
         session.books.lose();
         session.channel?.close('the lease is over');
         session.channel = null;
@@ -504,81 +372,8 @@ export class Run {
   #notePhase(before: RunState, atMs: number): void {
     const { phase } = this.#state;
     if (phase === before.phase) return;
-    if (phase === 'ramping') {
-      this.#rampStartedMs = atMs;
-      this.#watch.rampBegins(atMs, this.#clock.wallMs());
-    }
-    if (phase === 'holding') this.#holdStartedMs = atMs;
-    if (before.phase === 'holding') this.#holdEndedMs = atMs;
-  }
-
-  #carryOut(command: RunCommand): void {
-    switch (command.type) {
-      case 'send-spec':
-        this.#sendSpec(command.agent);
-        break;
-      case 'send-quota': {
-        const { connections, ratePerSec, pendingMax } = command;
-        this.#send(command.agent, { type: 'quota', connections, ratePerSec, pendingMax });
-        break;
-      }
-      case 'send-resumed':
-        this.#send(command.agent, { type: 'resumed' });
-        break;
-      case 'send-start':
-        this.#send(command.agent, { type: 'start' });
-        break;
-      case 'send-stop-opening':
-        this.#send(command.agent, { type: 'stop-opening' });
-        break;
-      case 'send-hold':
-        this.#send(command.agent, { type: 'hold' });
-        break;
-      case 'send-stop':
-        this.#send(command.agent, { type: 'stop', reason: command.reason });
-        break;
-      case 'turn-away':
-        this.#sessions.get(command.agent)?.channel?.close(command.reason);
-        this.#sessions.remove(command.agent);
-        break;
-      case 'finish':
-        this.#finish(command.reason);
-        break;
-    }
-  }
-
-  #sendSpec(agent: string): void {
-    const session = this.#sessions.get(agent);
-    if (session === undefined) return;
-    const { spec, onAgentLoss } = this.#options;
-    // Source addresses belong to this host; an agent elsewhere has its own flags for its own.
-    const isLocal = agent === LOCAL_AGENT && this.#options.hasLocalAgent;
-    const sources = isLocal ? spec.sources : { ...spec.sources, addresses: [] };
-    this.#send(agent, {
-      type: 'spec',
-      runId: this.#runId,
-      epoch: session.epoch,
-      spec: toWire({ ...spec, sources }),
-      mayGrow: onAgentLoss === 'replace',
-      leaseMs: this.#lease.leaseMs,
-      quietMs: this.#lease.quietMs,
-    });
-  }
-
-  #send(agent: string, message: CoordinatorMessage): void {
-    const session = this.#sessions.get(agent);
-    if (session === undefined) return;
-    this.#record(session, message);
-    session.channel?.send(message);
-  }
-
-  #record(session: AgentSession, message: AgentMessage | CoordinatorMessage): void {
-    this.#options.onRecord?.({
-      atMs: this.#clock.monotonicMs(),
-      agent: session.id,
-      epoch: session.epoch,
-      message,
-    });
+    this.#chronicle.phaseChanged(before.phase, phase, atMs);
+    if (phase === 'ramping') this.#watch.rampBegins(atMs, this.#clock.wallMs());
   }
 
   #showProgress(atMs: number, isLandmark: boolean): void {
@@ -592,11 +387,10 @@ export class Run {
       asked: plan.connections,
       total,
       agents,
-      note: this.#waitingNote(),
+      note: waitingNote(this.#state, this.#options.remoteAgents, this.#sshAgents),
     });
-    if (this.#rampStartedMs === 0) return;
+    if (this.#chronicle.rampStartedMs === 0) return;
     const point = {
-      atSec: Math.round(atMs - this.#rampStartedMs) / 1000,
       phase,
       open: total.open,
       established: total.established,
@@ -606,38 +400,18 @@ export class Run {
       verified: this.#allBooks().reduce((sum, books) => sum + books.stats.verified, 0),
       seenByTarget: this.#watch.seenByTarget,
     };
-    this.#timeline = withPoint(this.#timeline, point, isLandmark);
-  }
-
-  /** Who has come and how many are missing; null once everybody is here. */
-  #waitingNote(): string | null {
-    const { phase, plan, agents } = this.#state;
-    const missing = plan.agentsExpected - agents.length;
-    const isAnyCut = agents.some((agent) => agent.isCut);
-    if (phase !== 'gathering' || this.#options.remoteAgents === 0 || (missing === 0 && !isAnyCut))
-      return null;
-    const names = agents.map((agent) => (agent.isCut ? `${agent.name} (cut off)` : agent.name));
-    const here = names.length === 0 ? 'nobody' : namesOf(names);
-    const started = this.#sshAgents?.missing(agents.map((agent) => agent.name)) ?? [];
-    const named = started.length === 0 ? '' : `: ${namesOf(started)}`;
-    return `waiting for agents: ${here} here, ${missing} of ${plan.agentsExpected} missing${named}`;
+    this.#chronicle.addPoint(atMs, point, isLandmark);
   }
 
   #facts(isPartial = false): RunFacts {
-    const strangers = this.#strangers.size === 0 ? [] : [strangersNote(this.#strangers)];
-    const cpu = this.#holdCpu;
     return {
       spec: this.#options.spec,
       targetText: this.#options.targetText,
       toolVersion: this.#options.toolVersion,
       state: this.#state,
       books: this.#allBooks(),
-      timeline: this.#timeline,
       startedWallMs: this.#startedWallMs,
-      holdStartedMs: this.#holdStartedMs,
-      holdEndedMs: this.#holdEndedMs,
-      holdCpu: cpu === null ? null : { cpuMs: cpu.toCpuMs - cpu.fromCpuMs, elapsedMs: cpu.toMs - cpu.fromMs },
-      notes: [...this.#notes, ...strangers],
+      ...this.#chronicle.facts(),
       requirements: this.#watching.requirements,
       target: this.#watch.target,
       ledgerEntries: this.#watching.onLosses === null ? null : this.#watch.ledgerEntries,
@@ -650,23 +424,4 @@ export class Run {
 function localHostOf(listenHost: string): string {
   if (listenHost === '0.0.0.0') return '127.0.0.1';
   return listenHost === '::' ? '::1' : listenHost;
-}
-
-/** Some names, and how many more there are. */
-function namesOf(names: readonly string[]): string {
-  const more = names.length - NAMES_SHOWN_MAX;
-  return names.slice(0, NAMES_SHOWN_MAX).join(', ') + (more > 0 ? ` and ${more} more` : '');
-}
-
-type WireSpec = Extract<CoordinatorMessage, { type: 'spec' }>['spec'];
-
-/** The spec as the schema types it: plain mutable arrays; the values are the same. */
-function toWire(spec: RunSpec): WireSpec {
-  return spec as unknown as WireSpec;
-}
-
-function strangersNote(strangers: ReadonlyMap<StrangerReason, number>): string {
-  const counts = Object.fromEntries(strangers);
-  const parts = [...strangers].map(([reason, count]) => `${reason} ${count}`);
-  return `${totalOf(counts)} strangers knocked at the control channel and were refused (${parts.join(', ')})`;
 }

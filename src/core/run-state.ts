@@ -6,73 +6,12 @@
  *   gathering -> preparing -> ramping -> holding -> draining -> ended
  */
 import assert from 'node:assert/strict';
+import { type AgentState, isCarrying, isLive, newAgent } from './agent-state.ts';
 import type { Finding } from './finding.ts';
 import type { Phase } from './progress.ts';
-import { splitPending, splitQuota, splitRate } from './quota.ts';
-import { formatCount } from './units.ts';
-
-/** What becomes of the quota of an agent that is lost. */
-export type LossPolicy = 'fail' | 'continue' | 'replace';
-
-/** What the run is to do, fixed at its start; times in milliseconds. */
-export interface RunPlan {
-  readonly connections: number;
-  readonly ratePerSec: number | null;
-  readonly pendingMax: number;
-  readonly holdMs: number;
-  readonly agentsExpected: number;
-  /** how long to wait for agents to join and to offer */
-  readonly gatherMs: number;
-  /** how long agents may take to get ready */
-  readonly prepareMs: number;
-  /** the ramp stops opening when nothing new was established for so long */
-  readonly stallMs: number;
-  /** how long closing may take */
-  readonly drainMs: number;
-  /** an agent that was silent for so long is lost; longer than its own lease, after which it has closed everything */
-  readonly leaseMs: number;
-  readonly onAgentLoss: LossPolicy;
-  /** lost connections are opened again: a moment without any is then not the end */
-  readonly canReopen: boolean;
-}
-
-export type AgentStage = 'joined' | 'offered' | 'quoted' | 'ready' | 'running' | 'done' | 'lost';
-
-export interface AgentState {
-  /** unique within the run: one that comes back after its lease has a new name */
-  readonly name: string;
-  readonly stage: AgentStage;
-  readonly lastSeenMs: number;
-  /** its channel is gone, and it has not come back */
-  readonly isCut: boolean;
-  readonly capacity: number;
-  readonly boundBy: string;
-  readonly findings: readonly Finding[];
-  readonly quota: number;
-  /** what others could take of its quota was handed to them; what is left waits for an agent that comes */
-  readonly isReplaced: boolean;
-  readonly settled: boolean;
-  readonly open: number;
-  readonly established: number;
-}
-
-/** Why a run ended. */
-export type EndReason =
-  | { readonly type: 'held' }
-  | { readonly type: 'nothing-open' }
-  | { readonly type: 'interrupted'; readonly signal: 'SIGINT' | 'SIGTERM' }
-  | { readonly type: 'requirement-broken'; readonly requirement: string }
-  | { readonly type: 'refused'; readonly agent: string | null; readonly findings: readonly Finding[] }
-  | {
-      readonly type: 'agents-missing';
-      /** who came and said what it can hold */
-      readonly joined: readonly string[];
-      /** who came and is silent */
-      readonly silent: readonly string[];
-      readonly expected: number;
-    }
-  | { readonly type: 'agents-not-ready'; readonly missing: readonly string[] }
-  | { readonly type: 'agents-lost'; readonly lost: readonly string[] };
+import { handedOver, quotaCommands, refusalsOf, withQuotas } from './quota-handout.ts';
+import type { EndReason, RunCommand, RunEvent } from './run-event.ts';
+import type { RunPlan } from './run-plan.ts';
 
 export interface RunState {
   readonly plan: RunPlan;
@@ -89,58 +28,6 @@ export interface RunState {
   /** set from the moment that the end is decided; always set when the phase is `ended` */
   readonly endReason: EndReason | null;
 }
-
-/** Everything that can happen to a run. Each carries the monotonic time. */
-export type RunEvent = { readonly atMs: number } & (
-  | { readonly type: 'agent-joined'; readonly agent: string }
-  | {
-      readonly type: 'agent-offered';
-      readonly agent: string;
-      readonly capacity: number;
-      readonly boundBy: string;
-      readonly findings: readonly Finding[];
-    }
-  | { readonly type: 'agent-refused'; readonly agent: string; readonly findings: readonly Finding[] }
-  | { readonly type: 'agent-ready'; readonly agent: string }
-  | {
-      readonly type: 'agent-reported';
-      readonly agent: string;
-      /** the quota that the report speaks of: an older one does not settle a newer one */
-      readonly quota: number;
-      readonly settled: boolean;
-      readonly open: number;
-      readonly established: number;
-    }
-  /** its channel is gone; it may come back within its lease */
-  | { readonly type: 'agent-cut'; readonly agent: string }
-  | { readonly type: 'agent-resumed'; readonly agent: string }
-  | { readonly type: 'agent-done'; readonly agent: string }
-  | { readonly type: 'agent-left'; readonly agent: string }
-  | { readonly type: 'ticked' }
-  /** who is missing cannot come any more */
-  | { readonly type: 'gathering-hopeless' }
-  /** only where the run is to end early for it */
-  | { readonly type: 'requirement-broken'; readonly requirement: string }
-  | { readonly type: 'interrupted'; readonly signal: 'SIGINT' | 'SIGTERM' }
-);
-
-/** What the coordinator must now do, in order. */
-export type RunCommand =
-  | { readonly type: 'send-spec'; readonly agent: string }
-  | {
-      readonly type: 'send-quota';
-      readonly agent: string;
-      readonly connections: number;
-      readonly ratePerSec: number | null;
-      readonly pendingMax: number;
-    }
-  | { readonly type: 'turn-away'; readonly agent: string; readonly reason: string }
-  | { readonly type: 'send-resumed'; readonly agent: string }
-  | { readonly type: 'send-start'; readonly agent: string }
-  | { readonly type: 'send-stop-opening'; readonly agent: string }
-  | { readonly type: 'send-hold'; readonly agent: string }
-  | { readonly type: 'send-stop'; readonly agent: string; readonly reason: string }
-  | { readonly type: 'finish'; readonly reason: EndReason };
 
 export interface Stepped {
   readonly state: RunState;
@@ -163,11 +50,7 @@ export function initialRunState(plan: RunPlan, atMs: number): RunState {
   };
 }
 
-const isLive = (agent: AgentState): boolean => agent.stage !== 'lost' && agent.stage !== 'done';
 const isRunPhase = (phase: Phase): boolean => phase === 'ramping' || phase === 'holding';
-/** Live and with a quota: neither a spare nor one that is still offering. */
-const isCarrying = (agent: AgentState): boolean =>
-  agent.stage === 'running' || agent.stage === 'quoted' || agent.stage === 'ready';
 const stay = (state: RunState): Stepped => ({ state, commands: [] });
 
 /** Copies the list but builds one new agent only: thousands of agents report each second. */
@@ -272,20 +155,7 @@ function joined(state: RunState, name: string, atMs: number): Stepped {
       state.phase === 'gathering' ? 'all expected agents are here' : 'the run has begun without it';
     return { state, commands: [{ type: 'turn-away', agent: name, reason }] };
   }
-  const agent: AgentState = {
-    name,
-    stage: 'joined',
-    lastSeenMs: atMs,
-    isCut: false,
-    capacity: 0,
-    boundBy: 'none',
-    findings: [],
-    quota: 0,
-    isReplaced: false,
-    settled: false,
-    open: 0,
-    established: 0,
-  };
+  const agent = newAgent(name, atMs);
   return {
     state: { ...state, agents: [...state.agents, agent] },
     commands: [{ type: 'send-spec', agent: name }],
@@ -324,33 +194,13 @@ function resumed(state: RunState, name: string, atMs: number): Stepped {
     const gathered = assignWhenComplete(next, atMs);
     return { state: gathered.state, commands: [...commands, ...gathered.commands] };
   }
-  if (isCarrying(agent)) commands.push(...quotaCommands(next, (each) => each === agent));
+  if (isCarrying(agent)) commands.push(...quotaCommands(next.plan, next.agents, (each) => each === agent));
   if (agent.stage === 'running') {
     commands.push({ type: 'send-start', agent: name });
     if (state.stalled) commands.push({ type: 'send-stop-opening', agent: name });
     if (state.phase === 'holding') commands.push({ type: 'send-hold', agent: name });
   }
   return { state: next, commands };
-}
-
-/** The whole quota of each agent that is picked, with its share of the rate and of the pending cap. */
-function quotaCommands(state: RunState, isPicked: (agent: AgentState) => boolean): RunCommand[] {
-  const quotas = state.agents.map((each) => each.quota);
-  const rates = splitRate(state.plan.ratePerSec, quotas);
-  const pendings = splitPending(state.plan.pendingMax, quotas);
-  return state.agents.flatMap((agent, index) =>
-    isPicked(agent)
-      ? [
-          {
-            type: 'send-quota' as const,
-            agent: agent.name,
-            connections: agent.quota,
-            ratePerSec: rates[index]!,
-            pendingMax: pendings[index]!,
-          },
-        ]
-      : [],
-  );
 }
 
 function offered(state: RunState, event: Extract<RunEvent, { type: 'agent-offered' }>): Stepped {
@@ -384,52 +234,14 @@ function assignWhenComplete(state: RunState, atMs: number): Stepped {
 
 /** Everyone has offered: quotas by capacity, or a refusal. */
 function assign(state: RunState, atMs: number): Stepped {
-  const { connections } = state.plan;
-  const capacities = state.agents.map((agent) => agent.capacity);
-  const capacity = capacities.reduce((sum, each) => sum + each, 0);
-  const alone = state.agents.length === 1;
-  const refusals = state.agents.flatMap((agent) =>
-    agent.findings.filter((each) => each.severity === 'refuse'),
-  );
-  // With several agents a finding about the whole total says nothing about a share of it: the agent judges its
-  // own quota when it gets it.
-  if (capacity < connections || (alone && refusals.length > 0)) {
-    const findings = alone && refusals.length > 0 ? refusals : [capacityFinding(state), ...refusals];
-    return drain(state, { type: 'refused', agent: alone ? state.agents[0]!.name : null, findings }, atMs);
+  const refusals = refusalsOf(state.plan.connections, state.agents);
+  if (refusals.length > 0) {
+    const agent = state.agents.length === 1 ? state.agents[0]!.name : null;
+    return drain(state, { type: 'refused', agent, findings: refusals }, atMs);
   }
-  const quotas = splitQuota(connections, capacities);
-  const agents = state.agents.map((agent, index) => ({
-    ...agent,
-    stage: 'quoted' as const,
-    quota: quotas[index]!,
-  }));
-  assert.equal(
-    agents.reduce((sum, agent) => sum + agent.quota, 0),
-    connections,
-    'quotas must sum to the total',
-  );
+  const agents = withQuotas(state.plan.connections, state.agents);
   const next = { ...enter(state, 'preparing', atMs), agents };
-  return { state: next, commands: quotaCommands(next, () => true) };
-}
-
-/** Asked against offered, agent by agent. */
-function capacityFinding(state: RunState): Finding {
-  const { connections } = state.plan;
-  const capacity = state.agents.reduce((sum, agent) => sum + agent.capacity, 0);
-  const offers = state.agents.map(
-    (agent) => `${agent.name} ${formatCount(agent.capacity)} (bound by ${agent.boundBy})`,
-  );
-  return {
-    what: 'capacity',
-    severity: 'refuse',
-    needed: connections,
-    available: capacity,
-    unit: 'connections',
-    message:
-      `asked for ${formatCount(connections)} connections, all agents together offer ` +
-      `${formatCount(capacity)}: ${offers.join(', ')}`,
-    fix: `add agents, or ask for less: --conns ${capacity}`,
-  };
+  return { state: next, commands: quotaCommands(state.plan, agents, () => true) };
 }
 
 function ready(state: RunState, name: string, atMs: number): Stepped {
@@ -524,38 +336,17 @@ function lose(state: RunState, name: string, atMs: number): Stepped {
   return progressed(next, atMs);
 }
 
-/**
- * Hands lost quotas to agents with spare capacity: only when the lease of the lost one and a margin are over, so that it
- * has closed everything, whatever became of it. What nobody could take is offered again to an agent that comes later.
- */
+/** Hands one lost quota to agents with spare capacity, where that is wanted and one is due. */
 function handOver(state: RunState, atMs: number): Stepped {
   if (state.plan.onAgentLoss !== 'replace') return stay(state);
-  const spares = state.agents.map((agent) =>
-    agent.stage === 'running' || agent.stage === 'offered' ? Math.max(0, agent.capacity - agent.quota) : 0,
-  );
-  const hasSpare = spares.some((spare) => spare > 0);
-  const due = state.agents.find(
-    (agent) =>
-      agent.stage === 'lost' &&
-      agent.quota > 0 &&
-      (!agent.isReplaced || hasSpare) &&
-      atMs - agent.lastSeenMs >= state.plan.leaseMs,
-  );
-  if (due === undefined) return stay(state);
-  const extras = splitQuota(due.quota, spares);
-  const given = extras.reduce((sum, extra) => sum + extra, 0);
-  const agents = state.agents.map((agent, index) => {
-    if (agent.name === due.name) return { ...agent, quota: agent.quota - given, isReplaced: true };
-    if (extras[index] === 0) return agent;
-    const stage = agent.stage === 'offered' ? ('quoted' as const) : agent.stage;
-    return { ...agent, stage, quota: agent.quota + extras[index]!, settled: false };
-  });
-  const next = { ...state, agents, grewAtMs: atMs, stalled: state.stalled && given === 0 };
-  const grown = new Set(agents.filter((_, index) => extras[index]! > 0));
+  const handed = handedOver(state.agents, state.plan.leaseMs, atMs);
+  if (handed === null) return stay(state);
+  const { agents, grown } = handed;
+  const next = { ...state, agents, grewAtMs: atMs, stalled: state.stalled && grown.size === 0 };
   const stepped = progressed(next, atMs);
   return {
     state: stepped.state,
-    commands: [...quotaCommands(next, (agent) => grown.has(agent)), ...stepped.commands],
+    commands: [...quotaCommands(state.plan, agents, (agent) => grown.has(agent)), ...stepped.commands],
   };
 }
 

@@ -2,14 +2,9 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { Finding } from '../../src/core/finding.ts';
-import {
-  initialRunState,
-  type RunCommand,
-  type RunEvent,
-  type RunPlan,
-  type RunState,
-  step,
-} from '../../src/core/run-state.ts';
+import type { RunCommand, RunEvent } from '../../src/core/run-event.ts';
+import type { RunPlan } from '../../src/core/run-plan.ts';
+import { initialRunState, type RunState, step } from '../../src/core/run-state.ts';
 
 const PLAN: RunPlan = {
   connections: 1_001,

@@ -10,7 +10,7 @@ import { Run } from '../../src/coordinator/run.ts';
 import { BenchError, ExitCode } from '../../src/core/errors.ts';
 import type { LeaseTimes } from '../../src/core/lease.ts';
 import type { Phase } from '../../src/core/progress.ts';
-import type { LossPolicy } from '../../src/core/run-state.ts';
+import type { LossPolicy } from '../../src/core/run-plan.ts';
 import { systemClock } from '../../src/host/clock.ts';
 
 /** The compiled path of this program, to fork. */

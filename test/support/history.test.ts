@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { AgentMessage, CoordinatorMessage } from '../../src/control/message.ts';
-import type { RecordedMessage } from '../../src/coordinator/run.ts';
+import type { RecordedMessage } from '../../src/coordinator/run-options.ts';
 import { emptyStats } from '../../src/core/stats.ts';
 import { type History, type SeenConnection, violationsOf } from './history.ts';
 

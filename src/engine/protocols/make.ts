@@ -4,6 +4,7 @@
 import { defaultPortOf, isTls } from '../../core/endpoint.ts';
 import { DEFAULT_PROTOCOL_OPTIONS } from '../../core/protocol-options.ts';
 import type { HolderSpec } from '../../core/run-spec.ts';
+import { SeenTally } from '../seen-tally.ts';
 import { BannerProtocol } from './banner.ts';
 import { EchoProtocol } from './echo.ts';
 import { HttpProtocol } from './http.ts';
@@ -11,19 +12,22 @@ import { authorityOf } from './http-head.ts';
 import type { Protocol, ProtocolHost } from './protocol.ts';
 import { tcpProtocol } from './tcp.ts';
 import { TlsLayer } from './tls-layer.ts';
+import { type BoundTuples, WhoamiProtocol } from './whoami.ts';
 import { type RequestTarget, WsProtocol } from './ws.ts';
 
 /**
- * The protocol of a run; all but `whoami`, which needs the engine's tuples.
- * @param endpointIndex of a slot's connection
+ * The protocol of a run.
+ * @param bound what a slot's connection was bound to
  * @param salt 32 bits that differ between processes
  */
 export function makeProtocol(
   host: ProtocolHost,
   spec: HolderSpec,
-  endpointIndex: (slot: number) => number,
+  bound: BoundTuples,
   salt: number,
 ): Protocol {
+  if (spec.protocol === 'whoami') return new WhoamiProtocol(host, new SeenTally(spec), bound);
+  const { endpointIndex } = bound;
   const options = spec.protocolOptions ?? DEFAULT_PROTOCOL_OPTIONS;
   if (!isTls(spec.protocol)) return plainProtocol(host, spec, endpointIndex, salt);
   const layer = {

@@ -16,9 +16,9 @@ const LINE_FEED = 10;
 
 /** What the connection of a slot was bound to. */
 export interface BoundTuples {
-  sourceIndex(slot: number): number;
-  port(slot: number): number;
-  endpointIndex(slot: number): number;
+  readonly sourceIndex: (slot: number) => number;
+  readonly port: (slot: number) => number;
+  readonly endpointIndex: (slot: number) => number;
 }
 
 /** What one line says; null when it is no whoami line. */
@@ -35,7 +35,8 @@ export class WhoamiProtocol implements Protocol {
   readonly hasHandshake = true;
   readonly canProbe = false;
   readonly #host: ProtocolHost;
-  readonly #tally: SeenTally;
+  /** whom the target says that it sees */
+  readonly seen: SeenTally;
   readonly #bound: BoundTuples;
   /** 1: the line has come */
   readonly #told: Uint8Array;
@@ -44,7 +45,7 @@ export class WhoamiProtocol implements Protocol {
 
   constructor(host: ProtocolHost, tally: SeenTally, bound: BoundTuples) {
     this.#host = host;
-    this.#tally = tally;
+    this.seen = tally;
     this.#bound = bound;
     this.#told = new Uint8Array(host.capacity);
   }
@@ -75,7 +76,7 @@ export class WhoamiProtocol implements Protocol {
     this.#partial.delete(slot);
     this.#told[slot] = 1;
     const { sourceIndex, port, endpointIndex } = this.#bound;
-    this.#tally.arrived(sourceIndex(slot), port(slot), endpointIndex(slot), seen.address, seen.port);
+    this.seen.arrived(sourceIndex(slot), port(slot), endpointIndex(slot), seen.address, seen.port);
     this.#host.opened(slot);
     this.#host.verified(slot);
   }

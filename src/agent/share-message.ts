@@ -1,0 +1,40 @@
+/**
+ * Owns how a share's numbers and lines fit into the messages of the control channel: what is cut, and where.
+ * Must never send one.
+ */
+import type { AgentMessage } from '../control/message.ts';
+import type { StatsNews } from '../core/histogram-news.ts';
+import type { Stats } from '../core/stats.ts';
+
+/** Lines in one message at most, as the schema says (control/message.ts). */
+const NOTES_MAX = 64;
+/** More sources than this are told only in the final message, because stats go out every second. */
+const SOURCES_EACH_SECOND_MAX = 1_024;
+
+/** What the kernel's counters say, as the schema types it. */
+export type WireEvidence = Extract<AgentMessage, { type: 'done' }>['evidence'];
+type WireStats = Extract<AgentMessage, { type: 'stats' }>['stats'];
+
+/** Stats as the schema types them: plain mutable records; the values are the same. */
+export function toWire(stats: Stats | StatsNews): WireStats {
+  return stats as unknown as WireStats;
+}
+
+/** Leaves out the long tables that only the final message carries. */
+export function trimmed(stats: StatsNews): WireStats {
+  const sources = Object.keys(stats.openBySource).length;
+  const endpoints = Object.keys(stats.openByEndpoint).length;
+  return toWire({
+    ...stats,
+    openBySource: sources > SOURCES_EACH_SECOND_MAX ? {} : stats.openBySource,
+    openByEndpoint: endpoints > SOURCES_EACH_SECOND_MAX ? {} : stats.openByEndpoint,
+    droppedBy: Object.keys(stats.droppedBy).length > SOURCES_EACH_SECOND_MAX ? {} : stats.droppedBy,
+  });
+}
+
+/** A message with more lines would be refused, and the agent with it. */
+export function bounded(notes: readonly string[]): string[] {
+  const unique = [...new Set(notes)].map((note) => note.slice(0, 4_096));
+  if (unique.length <= NOTES_MAX) return unique;
+  return [...unique.slice(0, NOTES_MAX - 1), `and ${unique.length - NOTES_MAX + 1} more lines of this agent`];
+}

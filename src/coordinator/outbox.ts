@@ -1,0 +1,105 @@
+/**
+ * Owns what is said to agents: the reducer's commands as messages on their channels, and the record of every message.
+ * Must never decide who is told what, or wait for an answer.
+ */
+import type { AgentMessage, CoordinatorMessage } from '../control/message.ts';
+import type { LeaseTimes } from '../core/lease.ts';
+import type { RunCommand } from '../core/run-event.ts';
+import type { RunSpec } from '../core/run-spec.ts';
+import type { AgentSession, AgentSessions } from './agent-session.ts';
+import { LOCAL_AGENT, type RunOptions } from './run-options.ts';
+
+/** The commands that mean a word to an agent; `finish` ends the run itself. */
+type AgentCommand = Exclude<RunCommand, { type: 'finish' }>;
+
+/** One run's outbox. */
+export class Outbox {
+  readonly #options: RunOptions;
+  readonly #runId: string;
+  readonly #lease: LeaseTimes;
+  readonly #sessions: AgentSessions;
+
+  constructor(options: RunOptions, runId: string, lease: LeaseTimes, sessions: AgentSessions) {
+    this.#options = options;
+    this.#runId = runId;
+    this.#lease = lease;
+    this.#sessions = sessions;
+  }
+
+  /** Says it to the agent; one that is away or gone hears nothing. */
+  carryOut(command: AgentCommand): void {
+    const { agent } = command;
+    switch (command.type) {
+      case 'send-spec':
+        this.#sendSpec(agent);
+        break;
+      case 'send-quota': {
+        const { connections, ratePerSec, pendingMax } = command;
+        this.send(agent, { type: 'quota', connections, ratePerSec, pendingMax });
+        break;
+      }
+      case 'send-resumed':
+        this.send(agent, { type: 'resumed' });
+        break;
+      case 'send-start':
+        this.send(agent, { type: 'start' });
+        break;
+      case 'send-stop-opening':
+        this.send(agent, { type: 'stop-opening' });
+        break;
+      case 'send-hold':
+        this.send(agent, { type: 'hold' });
+        break;
+      case 'send-stop':
+        this.send(agent, { type: 'stop', reason: command.reason });
+        break;
+      case 'turn-away':
+        this.#sessions.get(agent)?.channel?.close(command.reason);
+        this.#sessions.remove(agent);
+        break;
+    }
+  }
+
+  #sendSpec(agent: string): void {
+    const session = this.#sessions.get(agent);
+    if (session === undefined) return;
+    const { spec, onAgentLoss } = this.#options;
+    // Source addresses belong to this host; an agent elsewhere has its own flags for its own.
+    const isLocal = agent === LOCAL_AGENT && this.#options.hasLocalAgent;
+    const sources = isLocal ? spec.sources : { ...spec.sources, addresses: [] };
+    this.send(agent, {
+      type: 'spec',
+      runId: this.#runId,
+      epoch: session.epoch,
+      spec: toWire({ ...spec, sources }),
+      mayGrow: onAgentLoss === 'replace',
+      leaseMs: this.#lease.leaseMs,
+      quietMs: this.#lease.quietMs,
+    });
+  }
+
+  /** Sends one message, if the agent is in contact; recorded in any case. */
+  send(agent: string, message: CoordinatorMessage): void {
+    const session = this.#sessions.get(agent);
+    if (session === undefined) return;
+    this.record(session, message);
+    session.channel?.send(message);
+  }
+
+  /** Notes a message, theirs or ours, for whoever checks the history of the run. */
+  record(session: AgentSession, message: AgentMessage | CoordinatorMessage): void {
+    this.#options.onRecord?.({
+      atMs: this.#options.clock.monotonicMs(),
+      agent: session.id,
+      epoch: session.epoch,
+      message,
+    });
+  }
+}
+
+type WireSpec = Extract<CoordinatorMessage, { type: 'spec' }>['spec'];
+
+/** The spec as the schema types it: plain mutable arrays; the values are the same. */
+function toWire(spec: RunSpec): WireSpec {
+  return spec as unknown as WireSpec;
+}
