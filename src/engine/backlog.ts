@@ -65,15 +65,15 @@ export class Backlog {
   }
 
   /**
-   * `count` connections cannot be opened.
-   * @returns whether they stood in for lost ones: then `tryAgain` takes them
+   * `count` connections cannot be opened, those first that stand in for none.
+   * @returns how many of them stood in for lost ones: `tryAgain` takes those
    */
-  drop(count: number): boolean {
+  drop(count: number): number {
     this.#size -= count;
     this.#paced += count;
-    if (this.#reopenings <= this.#size) return false;
-    this.#reopenings = this.#size;
-    return true;
+    const reopenings = Math.max(0, this.#reopenings - this.#size);
+    this.#reopenings -= reopenings;
+    return reopenings;
   }
 
   /** Drops everything. @returns connections of the quota that were never begun, stand-ins not counted */

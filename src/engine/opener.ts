@@ -171,13 +171,12 @@ export class Opener {
 
   /** Counts connections of the quota that never got as far as a connect of their own. */
   #failUnopened(reason: FailReason, count: number, nowMs: number): void {
-    if (this.#backlog.drop(count)) {
-      this.notReopened(count, nowMs);
-      return;
-    }
+    const reopenings = this.#backlog.drop(count);
+    if (reopenings > 0) this.notReopened(reopenings, nowMs);
+    if (reopenings === count) return;
     const { tally } = this.#parts;
-    tally.attempted += count;
-    tally.failed(reason, count);
+    tally.attempted += count - reopenings;
+    tally.failed(reason, count - reopenings);
   }
 
   #warnOnce(message: string): void {

@@ -38,11 +38,19 @@ describe('a backlog', () => {
     assert.equal(backlog.allowed(60_010) - backlog.paced, 2);
   });
 
+  test('of those that cannot be opened, the stand-ins are told apart', () => {
+    const backlog = new Backlog(7, null);
+    for (let lost = 0; lost < 3; lost++) backlog.reopen(0);
+    assert.equal(backlog.drop(5), 0, 'the first seven stand in for nobody');
+    assert.equal(backlog.drop(5), 3);
+    assert.equal(backlog.clear(), 0);
+  });
+
   test('a stand-in that failed waits for a second, and is a stand-in again', () => {
     const backlog = new Backlog(1, null);
-    assert.equal(backlog.drop(1), false, 'the first one stood in for nobody');
+    assert.equal(backlog.drop(1), 0, 'the first one stood in for nobody');
     backlog.reopen(5_000);
-    assert.equal(backlog.drop(1), true);
+    assert.equal(backlog.drop(1), 1);
     backlog.tryAgain(1, 5_000);
     assert.equal(backlog.againAtMs, 6_000);
     backlog.retryDue(5_999);
