@@ -233,7 +233,8 @@ function notOurs(missing: readonly string[], endpoints: readonly Endpoint[], fac
   const more = missing.length > NAMES_MAX ? ` and ${formatCount(missing.length - NAMES_MAX)} more` : '';
   const device =
     facts.routes.find((route) => endpoints.some((end) => end.address === route.address))?.device ?? 'eth0';
-  const what = missing.length === 1 ? 'the source address' : `${formatCount(missing.length)} source addresses:`;
+  const what =
+    missing.length === 1 ? 'the source address' : `${formatCount(missing.length)} source addresses:`;
   return new BenchError(
     ErrorCode.notOurAddress,
     ExitCode.refused,
