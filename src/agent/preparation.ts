@@ -69,6 +69,7 @@ export function planSources(
   const ofSources = sourceFindings({
     facts: sourcing.facts,
     settings: sourcing.settings,
+    leavesBy: sourcing.leavesBy,
     addresses: choice.addresses,
     aliases: choice.aliases,
     spare: choice.spare,

@@ -159,18 +159,26 @@ async function leavingElsewhere(
   return bad;
 }
 
-/** Whether the address that the kernel itself would choose gets an answer. */
+/** Whether another address of this host gets an answer: the kernel's own choice, or one on the device towards the target. */
 async function hostItselfReaches(
   spec: RunSpec,
   { sourcing, plan }: Preparation,
   sources: readonly string[],
 ): Promise<boolean> {
   const tried = new Set(sources);
-  const pairs = sourcing.facts.routes.flatMap(({ address, source, local }) => {
+  const { routes, hostAddresses } = sourcing.facts;
+  const pairs = routes.flatMap(({ address, source, device, local }) => {
     const endpoint = spec.endpoints.find((one) => one.address === address);
-    return local || source === null || tried.has(source) || endpoint === undefined
-      ? []
-      : [{ source, endpoint }];
+    if (local || endpoint === undefined) return [];
+    const onDevice = hostAddresses.filter(
+      (own) =>
+        own.device === device &&
+        own.family === endpoint.family &&
+        own.usable &&
+        (own.scope === 'global' || own.scope === 'site'),
+    );
+    const witnesses = new Set([...(source === null ? [] : [source]), ...onDevice.map((own) => own.address)]);
+    return [...witnesses].filter((one) => !tried.has(one)).map((one) => ({ source: one, endpoint }));
   });
   const troubles = await checkRoutes(pairs.slice(0, NAMES_MAX), plan.ports);
   return troubles.some((trouble) => trouble === null);
@@ -187,7 +195,7 @@ function silentFinding(pairs: readonly RoutePair[], troubles: readonly (string |
     unit: 'addresses',
     message:
       `${first === undefined ? 'the target' : formatEndpoint(first.endpoint)} gives no address of this host an answer ` +
-      `(${troubles[0] ?? 'no answer'}): the target or the path seems to be down`,
+      `(${troubles[0] ?? 'no answer'}): the target or the path seems to be down, or drops what comes from here`,
     fix: first === undefined ? null : `ip route get ${first.endpoint.address} from ${first.source}`,
   };
 }

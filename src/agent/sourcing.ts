@@ -21,6 +21,7 @@ import { AliasRecords } from '../host/alias-records.ts';
 import { canChangeAddresses, readAddressesNow } from '../host/aliases.ts';
 import { type RunCommand, runCommand } from '../host/command.ts';
 import { readNetworkSettings } from '../host/network-settings.ts';
+import { readSourceDevices } from '../host/route-check.ts';
 import { chooseSources, findMissing } from '../host/source-addresses.ts';
 
 /** One network that becomes local, and what must be added for it: nothing when it is local already. */
@@ -33,6 +34,8 @@ export interface PrefixSource {
 export interface Sourcing {
   readonly facts: HostFacts;
   readonly settings: NetworkSettings;
+  /** the device that packets of a source leave by, where that is in doubt: it is on another one than the route */
+  readonly leavesBy: ReadonlyMap<string, string>;
   readonly canChangeAddresses: boolean;
   /** can be used as they are */
   readonly present: readonly string[];
@@ -87,15 +90,33 @@ export async function findSources(
     ),
   );
   const devices = [...new Set([...facts.hostAddresses, ...candidates].map((one) => one.device))];
+  const present = chosen.addresses.filter((address) => !isShared.has(address));
   return {
     facts,
     settings: readNetworkSettings(devices),
+    leavesBy: await askDoubtful(present, facts, run),
     canChangeAddresses: mayChange,
-    present: chosen.addresses.filter((address) => !isShared.has(address)),
+    present,
     candidates,
     prefixes,
     notes: chosen.notes,
   };
+}
+
+/** Asks the routing table about the IPv4 sources that are on another device than the one towards the target. */
+async function askDoubtful(
+  present: readonly string[],
+  facts: HostFacts,
+  run: RunCommand,
+): Promise<ReadonlyMap<string, string>> {
+  const route = facts.routes.find((one) => !one.local && !one.address.includes(':'));
+  if (route === undefined) return new Map();
+  const deviceOf = new Map(facts.hostAddresses.map((own) => [own.address, own.device]));
+  const doubtful = present.filter((address) => {
+    const device = deviceOf.get(address) ?? 'lo';
+    return !address.includes(':') && device !== 'lo' && device !== route.device;
+  });
+  return readSourceDevices(run, doubtful, route.address);
 }
 
 /** Says on which device a missing address goes. Asks nothing when none is missing. */

@@ -10,7 +10,7 @@ import { formatCount, formatDuration } from './units.ts';
 
 /** Kernel settings that matter to source addresses; null: could not be read. */
 export interface NetworkSettings {
-  /** `net.ipv4.neigh.default.gc_thresh3`: neighbours that this kernel can know */
+  /** `net.ipv4.neigh.default.gc_thresh3`: neighbours that this kernel can know; not to be seen inside a container */
   readonly neighboursMax: number | null;
   /** `rp_filter` by device, the stricter of `all` and the device's own: 0 off, 1 strict, 2 loose */
   readonly rpFilter: Readonly<Record<string, number>>;
@@ -21,6 +21,8 @@ export interface NetworkSettings {
 export interface SourceSituation {
   readonly facts: Pick<HostFacts, 'hostAddresses' | 'routes'>;
   readonly settings: NetworkSettings;
+  /** the device that a source's packets leave by, where the routing table was asked (a policy rule may send them elsewhere) */
+  readonly leavesBy: ReadonlyMap<string, string>;
   /** every source of the plan */
   readonly addresses: readonly string[];
   /** what is to be added for it */
@@ -91,6 +93,7 @@ function neighbourFinding({ addresses, facts, settings }: SourceSituation): Find
   const isRemote = facts.routes.some((route) => !route.local && route.device !== null);
   const onSegment = isRemote ? addresses.filter((address) => isOnSegment(address, facts)).length : 0;
   const most = settings.neighboursMax ?? NEIGHBOURS_DEFAULT;
+  const here = `${formatCount(most)} ${settings.neighboursMax === null ? 'by default' : 'here'}`;
   if (onSegment <= 64) return [];
   const isTight = onSegment > NEIGHBOURS_WARN_RATIO * most;
   return [
@@ -102,7 +105,7 @@ function neighbourFinding({ addresses, facts, settings }: SourceSituation): Find
       available: most,
       message:
         `${formatCount(onSegment)} source addresses on one segment: the target (or the router towards it) needs a ` +
-        `neighbour entry for each, and its table ends at gc_thresh3, ${formatCount(most)} here`,
+        `neighbour entry for each, and its table ends at gc_thresh3, ${here}`,
       fix: isTight
         ? `on the target or router: sysctl -w net.ipv4.neigh.default.gc_thresh3=${4 * onSegment}; or route a network to this host and use --source-prefix`
         : null,
@@ -120,15 +123,20 @@ function isOnSegment(address: string, facts: SourceSituation['facts']): boolean 
   );
 }
 
-/** Strict reverse-path filtering drops answers that arrive by another device than the one towards their sender. */
-function rpFilterFinding({ addresses, aliases, facts, settings }: SourceSituation): Finding[] {
-  const out = facts.routes.find((route) => !route.local)?.device ?? null;
+/**
+ * Strict reverse-path filtering drops answers that arrive by another device than the one towards their sender. A rule
+ * that sends a source's packets out by its own device counts: the kernel looks the way back up with the source as
+ * `from` (fib_validate_source in net/ipv4/fib_frontend.c). There is no such filter for IPv6.
+ */
+function rpFilterFinding({ addresses, aliases, facts, settings, leavesBy }: SourceSituation): Finding[] {
+  const out = facts.routes.find((route) => !route.local && !route.address.includes(':'))?.device ?? null;
   if (out === null) return [];
   const deviceOf = new Map<string, string>(facts.hostAddresses.map((own) => [own.address, own.device]));
   for (const alias of aliases) deviceOf.set(alias.address, alias.device);
   const elsewhere = addresses.filter((address) => {
     const device = deviceOf.get(address);
-    return device !== undefined && device !== out && device !== 'lo' && settings.rpFilter[device] === 1;
+    if (device === undefined || device === 'lo' || address.includes(':')) return false;
+    return (leavesBy.get(address) ?? out) !== device && settings.rpFilter[device] === 1;
   });
   const [first] = elsewhere;
   if (first === undefined) return [];
@@ -141,7 +149,7 @@ function rpFilterFinding({ addresses, aliases, facts, settings }: SourceSituatio
       needed: 0,
       available: elsewhere.length,
       message:
-        `${first} is on ${device}, the target is reached by ${out}, and rp_filter on ${device} is strict (1): answers ` +
+        `${first} is on ${device}, its packets leave by ${leavesBy.get(first) ?? out}, and rp_filter on ${device} is strict (1): answers ` +
         `that come in by ${device} are dropped`,
       fix: `sysctl -w net.ipv4.conf.${device}.rp_filter=2`,
     },

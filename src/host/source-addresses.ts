@@ -233,11 +233,13 @@ function notOurs(missing: readonly string[], endpoints: readonly Endpoint[], fac
   const more = missing.length > NAMES_MAX ? ` and ${formatCount(missing.length - NAMES_MAX)} more` : '';
   const device =
     facts.routes.find((route) => endpoints.some((end) => end.address === route.address))?.device ?? 'eth0';
+  const what =
+    missing.length === 1 ? 'the source address' : `${formatCount(missing.length)} source addresses:`;
   return new BenchError(
     ErrorCode.notOurAddress,
     ExitCode.refused,
-    `this host does not have the source address${missing.length === 1 ? '' : 'es'} ${shown}${more}`,
-    `let the run add what is missing: --alias-dev auto; or by hand: ${addAddressesCommand(missing.slice(0, NAMES_MAX), device)}`,
+    `this host does not have ${what} ${shown}${more}`,
+    `let the run add what is missing: --alias-dev auto; or by hand: ${addAddressesCommand(missing, device)}`,
   );
 }
 

@@ -20,6 +20,7 @@ const HERE: SourceSituation = {
     routes: [{ address: '10.9.0.1', device: 'eth0', source: '10.9.0.2', local: false }],
   },
   settings: { neighboursMax: 1_024, rpFilter: { eth0: 0, eth1: 0 }, promoteSecondaries: { eth0: 0 } },
+  leavesBy: new Map(),
   addresses: ['10.9.0.2'],
   aliases: [],
   spare: 0,
@@ -74,6 +75,42 @@ test('strict rp_filter matters where answers come in by another device', () => {
     'rp-filter warn',
   ]);
   assert.deepEqual(names({ ...HERE, facts, addresses: ['10.9.0.2', '10.8.0.2'] }), []);
+});
+
+test('a rule that sends a source out by its own device is the way back too: strict rp_filter is no matter', () => {
+  const facts = { ...HERE.facts, hostAddresses: [own('10.9.0.2', 'eth0'), own('10.8.0.2', 'eth1')] };
+  const settings = { ...HERE.settings, rpFilter: { eth0: 1, eth1: 1 } };
+  const by = (addresses: string[], ...pairs: [string, string][]): SourceSituation => ({
+    ...{ ...HERE, facts, settings, addresses },
+    leavesBy: new Map(pairs),
+  });
+  assert.deepEqual(names(by(['10.8.0.2'], ['10.8.0.2', 'eth1'])), []);
+  const [asked] = sourceFindings(by(['10.8.0.2'], ['10.8.0.2', 'tun0']));
+  assert.match(asked?.message ?? '', /10\.8\.0\.2 is on eth1, its packets leave by tun0/);
+  assert.deepEqual(names(by(['10.9.0.2'], ['10.9.0.2', 'eth1'])), ['rp-filter warn']);
+});
+
+test('IPv6 has no rp_filter, and its route says nothing about IPv4 sources', () => {
+  const facts = {
+    hostAddresses: [own('10.9.0.2', 'eth0'), { ...own('fd08::2', 'eth1', 64), family: 6 as const }],
+    routes: [
+      { address: 'fd09::1', device: 'eth1', source: 'fd08::2', local: false },
+      { address: '10.9.0.1', device: 'eth0', source: '10.9.0.2', local: false },
+    ],
+  };
+  const settings = { ...HERE.settings, rpFilter: { eth0: 1, eth1: 1 } };
+  assert.deepEqual(names({ ...HERE, facts, settings, addresses: ['10.9.0.2', 'fd08::2'] }), []);
+});
+
+test("inside a container gc_thresh3 is not to be seen: the kernel's default is taken and called that", () => {
+  const facts = { ...HERE.facts, hostAddresses: [own('10.9.0.2', 'eth0', 22)] };
+  const addresses = addressRange('10.9.0.10', 900);
+  const said = (neighboursMax: number | null) =>
+    sourceFindings({ ...HERE, facts, addresses, settings: { ...HERE.settings, neighboursMax } })[0];
+  assert.match(said(null)?.message ?? '', /gc_thresh3, 1,024 by default$/);
+  assert.equal(said(null)?.severity, 'warn');
+  assert.match(said(8_192)?.message ?? '', /gc_thresh3, 8,192 here$/);
+  assert.equal(said(8_192)?.severity, 'ok');
 });
 
 test('addresses that share a subnet fall together unless promote_secondaries is on', () => {

@@ -18,6 +18,8 @@ export class FakeIp {
   readonly addresses: FakeAddress[];
   /** every command of every batch */
   readonly commands: string[] = [];
+  /** the device that packets of a source leave by, for `ip route get`; absent: no route */
+  readonly leavesBy = new Map<string, string>();
   isMissing = false;
 
   constructor(addresses: readonly FakeAddress[] = []) {
@@ -26,6 +28,9 @@ export class FakeIp {
 
   readonly run: RunCommand = (file, args, options) => {
     if (file !== 'ip' || this.isMissing) return Promise.resolve(result({ code: null, missing: true }));
+    if (args[0] === '-j' && args.includes('-batch')) {
+      return Promise.resolve(result({ stdout: this.#routes((options.input ?? '').trimEnd().split('\n')) }));
+    }
     if (args[0] === '-j') return Promise.resolve(result({ stdout: this.#list() }));
     return Promise.resolve(this.#batch((options.input ?? '').trimEnd().split('\n')));
   };
@@ -47,6 +52,18 @@ export class FakeIp {
           })),
       })),
     );
+  }
+
+  /** `route get <target> from <source>` */
+  #routes(lines: readonly string[]): string {
+    return lines
+      .flatMap((line) => {
+        this.commands.push(line);
+        const [, , dst, , from = ''] = line.split(' ');
+        const dev = this.leavesBy.get(from);
+        return dev === undefined ? [] : [`${JSON.stringify([{ dst, from, dev }])}\n`];
+      })
+      .join('');
   }
 
   #batch(lines: readonly string[]): CommandResult {
