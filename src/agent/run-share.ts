@@ -35,8 +35,6 @@ const LOSS_NOTES_MAX = 32;
 /** Messages with details of losses from one report to the next, and before the last word: channel.ts sets the limit. */
 const LOSS_MESSAGES_PER_REPORT = 20;
 const LOSS_MESSAGES_AT_END = 60;
-/** Lines in one message at most, as the schema says (control/message.ts). */
-const NOTES_MAX = 64;
 /** More sources than this are told only in the final message, because stats go out every second. */
 const SOURCES_EACH_SECOND_MAX = 1_024;
 
@@ -209,7 +207,7 @@ export class RunShare {
       boundBy: isCapped ? 'max-conns' : plan.boundBy,
       findings: [...plan.findings],
       sources: [...plan.addresses],
-      notes: bounded(prepared.notes),
+      notes: [...prepared.notes],
     });
   }
 
@@ -284,7 +282,7 @@ export class RunShare {
       sources: [...prepared.plan.addresses],
       holders: this.#pool?.size ?? 0,
       findings: [...prepared.plan.findings],
-      notes: bounded(prepared.notes),
+      notes: [...prepared.notes],
     });
   }
 
@@ -474,7 +472,7 @@ export class RunShare {
       holders: healthAtEnd,
       kernel: [...this.#kernel],
       evidence: evidence as WireEvidence,
-      notes: bounded(this.#notes),
+      notes: [...this.#notes],
     });
     this.#end();
   }
@@ -544,13 +542,6 @@ function trimmed(stats: StatsNews): WireStats {
     openByEndpoint: endpoints > SOURCES_EACH_SECOND_MAX ? {} : stats.openByEndpoint,
     droppedBy: Object.keys(stats.droppedBy).length > SOURCES_EACH_SECOND_MAX ? {} : stats.droppedBy,
   });
-}
-
-/** A message with more lines would be refused, and the agent with it. */
-function bounded(notes: readonly string[]): string[] {
-  const unique = [...new Set(notes)].map((note) => note.slice(0, 4_096));
-  if (unique.length <= NOTES_MAX) return unique;
-  return [...unique.slice(0, NOTES_MAX - 1), `and ${unique.length - NOTES_MAX + 1} more lines of this agent`];
 }
 
 function tooMany(asked: number, allowed: number): Finding {
