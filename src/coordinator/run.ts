@@ -30,6 +30,7 @@ import { mergeAllStats } from '../core/stats.ts';
 import { EMPTY_TIMELINE, withPoint } from '../core/timeline.ts';
 import { AgentBooks, totalProgress } from './agent-books.ts';
 import { type AgentSession, AgentSessions } from './agent-session.ts';
+import { DueTimer } from './due-timer.ts';
 import { LocalAgent } from './local-agent.ts';
 import { holdersCpuMs, metricFactsOf } from './report-parts.ts';
 import { makeReport, type RunFacts } from './run-report.ts';
@@ -124,6 +125,8 @@ export class Run {
   readonly #lease: LeaseTimes;
   readonly #watching: RunWatchOptions;
   readonly #watch: RunWatch;
+  /** the hold ends when it is due, not at the next tick */
+  readonly #holdEnd: DueTimer;
   #state: RunState;
   #timeline = EMPTY_TIMELINE;
   #rampStartedMs = 0;
@@ -138,6 +141,7 @@ export class Run {
   constructor(options: RunOptions) {
     this.#options = options;
     this.#clock = options.clock;
+    this.#holdEnd = new DueTimer(options.clock);
     this.#lease = options.lease ?? LEASE_TIMES;
     this.#startedMs = this.#clock.monotonicMs();
     this.#startedWallMs = this.#clock.wallMs();
@@ -174,6 +178,7 @@ export class Run {
       return makeReport(this.#facts(), clock);
     } finally {
       clearInterval(timer);
+      this.#holdEnd.cancel();
       await server.close();
       await Promise.all([this.#localAgent?.reap(), this.#sshAgents?.stop()]);
     }
@@ -508,7 +513,12 @@ export class Run {
       this.#rampStartedMs = atMs;
       this.#watch.rampBegins(atMs, this.#clock.wallMs());
     }
-    if (phase === 'holding') this.#holdStartedMs = atMs;
+    if (phase === 'holding') {
+      this.#holdStartedMs = atMs;
+      this.#holdEnd.arm(atMs + this.#state.plan.holdMs, () =>
+        this.#dispatch({ type: 'ticked', atMs: this.#clock.monotonicMs() }),
+      );
+    }
     if (before.phase === 'holding') this.#holdEndedMs = atMs;
   }
 
