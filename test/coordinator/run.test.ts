@@ -217,3 +217,11 @@ test('what an agent says last is in the report: its notes, its counters', async 
   assert(notes.includes('a note'), notes.join('\n'));
   assert.deepEqual(kernel.counters, { RetransSegs: 14 });
 });
+
+test('an agent with very many notes is not cut off for them', async (t) => {
+  const lines = Array.from({ length: 200 }, (_, index) => `line ${index}`);
+  const { report } = await start(t, [{ done: (usual) => ({ ...usual, notes: lines }) }]);
+  const { verdict, notes } = await report;
+  assert.equal(verdict, 'pass');
+  assert(notes.includes('and 137 more lines of this agent'), notes.at(-1));
+});
