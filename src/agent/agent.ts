@@ -22,6 +22,7 @@ import type { Clock } from '../core/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
 import type { Rhythm } from '../core/lease.ts';
 import type { SourceSpec } from '../core/run-spec.ts';
+import { giveClosingSigns } from './closing-signs.ts';
 import { writePartialReport } from './partial-report.ts';
 import { RunShare } from './run-share.ts';
 
@@ -333,6 +334,7 @@ export async function runAgent(
   let current: Agent | null = null;
   let stopped: string | null = null;
   const stop = (why: string): void => {
+    if (stopped === null) giveClosingSigns();
     stopped ??= why;
     current?.abandon(why);
   };

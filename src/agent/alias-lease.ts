@@ -48,7 +48,7 @@ export class AliasLease {
   #timer: NodeJS.Timeout | null = null;
   #ticks = 0;
   #isLooking = false;
-  #isReleased = false;
+  #released: Promise<readonly string[]> | null = null;
 
   constructor(options: AliasLeaseOptions) {
     this.#options = options;
@@ -176,13 +176,20 @@ export class AliasLease {
   }
 
   /**
-   * Removes everything that we hold and nobody else uses. Every socket bound to it must be closed by now. Twice does
-   * nothing more.
+   * Removes everything that we hold and nobody else uses. Every socket bound to it must be closed by now. Who asks again
+   * waits for the same removal: the end of a run must not overtake that of a refusal.
    * @returns lines for a person about what could not be removed
    */
-  async release(): Promise<readonly string[]> {
-    if (this.#isReleased) return [];
-    this.#isReleased = true;
+  release(): Promise<readonly string[]> {
+    this.#released ??= this.#releaseAll();
+    return this.#released;
+  }
+
+  get #isReleased(): boolean {
+    return this.#released !== null;
+  }
+
+  async #releaseAll(): Promise<readonly string[]> {
     if (this.#timer !== null) clearInterval(this.#timer);
     if (this.#held.size === 0) return [];
     const failed = await withAddressLock(() => this.#remove(this.held));

@@ -22,7 +22,7 @@ import { countBesideBooks, KernelWatch } from './kernel-watch.ts';
 import { LossQueue } from './loss-queue.ts';
 import { holderSpecs, type Preparation, prepareHost } from './preparation.ts';
 import { notStarted, tooMany } from './share-findings.ts';
-import { bounded, toWire, trimmed, type WireEvidence } from './share-message.ts';
+import { toWire, trimmed, type WireEvidence } from './share-message.ts';
 import { secureSources } from './source-check.ts';
 
 /** What counting and closing may take at the end of --max-duration. */
@@ -205,7 +205,7 @@ export class RunShare {
       boundBy: isCapped ? 'max-conns' : plan.boundBy,
       findings: [...plan.findings],
       sources: [...plan.addresses],
-      notes: bounded(prepared.notes),
+      notes: [...prepared.notes],
     });
   }
 
@@ -280,7 +280,7 @@ export class RunShare {
       sources: [...prepared.plan.addresses],
       holders: this.#pool?.size ?? 0,
       findings: [...prepared.plan.findings],
-      notes: bounded(prepared.notes),
+      notes: [...prepared.notes],
     });
   }
 
@@ -459,7 +459,7 @@ export class RunShare {
       holders: healthAtEnd,
       kernel: [...this.#kernel],
       evidence: evidence as WireEvidence,
-      notes: bounded(this.#notes),
+      notes: [...this.#notes],
     });
     this.#end();
   }

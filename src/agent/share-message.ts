@@ -6,8 +6,6 @@ import type { AgentMessage } from '../control/message.ts';
 import type { StatsNews } from '../core/histogram-news.ts';
 import type { Stats } from '../core/stats.ts';
 
-/** Lines in one message at most, as the schema says (control/message.ts). */
-const NOTES_MAX = 64;
 /** More sources than this are told only in the final message, because stats go out every second. */
 const SOURCES_EACH_SECOND_MAX = 1_024;
 
@@ -30,11 +28,4 @@ export function trimmed(stats: StatsNews): WireStats {
     openByEndpoint: endpoints > SOURCES_EACH_SECOND_MAX ? {} : stats.openByEndpoint,
     droppedBy: Object.keys(stats.droppedBy).length > SOURCES_EACH_SECOND_MAX ? {} : stats.droppedBy,
   });
-}
-
-/** A message with more lines would be refused, and the agent with it. */
-export function bounded(notes: readonly string[]): string[] {
-  const unique = [...new Set(notes)].map((note) => note.slice(0, 4_096));
-  if (unique.length <= NOTES_MAX) return unique;
-  return [...unique.slice(0, NOTES_MAX - 1), `and ${unique.length - NOTES_MAX + 1} more lines of this agent`];
 }

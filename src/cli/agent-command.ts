@@ -11,6 +11,7 @@ import { type Allowance, OWNER_ALLOWANCE, parseAllowedTarget } from '../core/all
 import { parseTarget } from '../core/endpoint.ts';
 import { BenchError, ErrorCode, type ExitCode, usageError } from '../core/errors.ts';
 import { parseCount, parseDurationMs, parseRate } from '../core/units.ts';
+import { checkAgentName } from './agent-name.ts';
 import type { CommandContext } from './cli.ts';
 import type { FlagValues } from './command-line.ts';
 import { tell } from './output.ts';
@@ -30,6 +31,7 @@ export async function agentCommand({ values, entryPath, clock }: CommandContext)
   const isFromStdin = values.on('token-stdin');
   const token = await joinToken(values.one('token-file'), isFromStdin, clock.wallMs());
   const name = values.one('name') ?? claimsOf(token.identity)?.name ?? hostname();
+  checkAgentName(name, values.origin('name'));
   const isForked = process.connected === true && process.env[LOCAL_VARIABLE] === '1';
   const wait = values.one('wait-coordinator') ?? '60s';
   const code = await runAgent(

@@ -6,6 +6,7 @@ import { agentToken, formatToken } from '../control/token.ts';
 import { parseAllowedTarget } from '../core/allowance.ts';
 import { ErrorCode, ExitCode, usageError } from '../core/errors.ts';
 import { parseDurationMs } from '../core/units.ts';
+import { checkAgentName } from './agent-name.ts';
 import type { CommandContext } from './cli.ts';
 import { writeResult } from './output.ts';
 import { masterToken } from './token-source.ts';
@@ -24,6 +25,7 @@ export async function tokenCommand({ values, clock }: CommandContext): Promise<E
       'for example: c100k-bench token --token-file run.token --name host7 --expires 24h > host7.token',
     );
   }
+  checkAgentName(name, values.origin('name'));
   const expires = values.one('expires');
   const targets = values.list('allow-target');
   for (const target of targets) parseAllowedTarget(target);

@@ -9,6 +9,7 @@ import type { Clock } from '../core/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
 import { type Channel, type ChannelEvents, wrapSocket } from './channel.ts';
 import { decodeCoordinatorMessage } from './codec.ts';
+import { fitted } from './fitting.ts';
 import { type AgentMessage, type CoordinatorMessage, MESSAGE_BYTES_MAX } from './message.ts';
 import { AGENT_PATH, TLS_CIPHERS, TLS_VERSION } from './tls.ts';
 import type { Token } from './token.ts';
@@ -34,6 +35,17 @@ function firstLine(text: string): string {
 
 function timeoutError(timeoutMs: number): NodeJS.ErrnoException {
   return Object.assign(new Error(`no answer in ${timeoutMs / 1000} s`), { code: 'ETIMEDOUT' });
+}
+
+/** A channel that never says more than its schema takes: the other side would close it as a violation. */
+function fitting(channel: Channel<AgentMessage>): Channel<AgentMessage> {
+  return {
+    send: (message) => channel.send(fitted(message)),
+    get bufferedBytes() {
+      return channel.bufferedBytes;
+    },
+    close: (refusal) => channel.close(refusal),
+  };
 }
 
 /**
@@ -81,8 +93,10 @@ export function connectChannel(
         clearTimeout(timer);
         socket.off('error', fail);
         resolve(
-          wrapSocket<AgentMessage, CoordinatorMessage>(socket, decodeCoordinatorMessage, events, () =>
-            clock.monotonicMs(),
+          fitting(
+            wrapSocket<AgentMessage, CoordinatorMessage>(socket, decodeCoordinatorMessage, events, () =>
+              clock.monotonicMs(),
+            ),
           ),
         );
       });

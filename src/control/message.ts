@@ -42,24 +42,48 @@ export const PROTOCOL_VERSION = '1.0';
 /** The largest message in bytes: the final stats of an agent with 65,536 source addresses fit. */
 export const MESSAGE_BYTES_MAX = 8 * 1024 * 1024;
 
-const ADDRESSES_MAX = 65_536;
+/** The longest name of an agent; the ids of its holders are `<agent>/<index>`. */
+export const NAME_CHARACTERS_MAX = 128;
+const HOLDER_ID_CHARACTERS_MAX = NAME_CHARACTERS_MAX + 16;
+
+/** Bounds of what an agent says, for this schema and for who must keep to it (fitting.ts). Texts in characters. */
+export const AgentBound = {
+  addresses: 65_536,
+  holders: 1_024,
+  kernelCounts: 8,
+  findings: 256,
+  notes: 64,
+  lineCharacters: 4_096,
+  unitCharacters: 64,
+  hostCharacters: 256,
+  nodeCharacters: 64,
+  socketCharacters: 64,
+  reasons: 256,
+  reasonCharacters: 64,
+  cipherCharacters: 128,
+  seenCharacters: 128,
+  lossKinds: 65_536,
+  lossKindCharacters: 192,
+  counters: 64,
+  samples: 64,
+  sampleCharacters: 64,
+  synLadder: 32,
+} as const;
 const ENDPOINTS_MAX = 65_536;
-const HOLDERS_MAX = 1_024;
 const HISTOGRAM_ENTRIES_MAX = 100_000;
-const REASONS_MAX = 256;
-const LOSS_KINDS_MAX = 65_536;
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const amount = v.pipe(v.number(), v.finite(), v.minValue(0));
-const name = v.pipe(v.string(), v.minLength(1), v.maxLength(128));
-const line = v.pipe(v.string(), v.maxLength(4_096));
+const name = v.pipe(v.string(), v.minLength(1), v.maxLength(NAME_CHARACTERS_MAX));
+const holderId = v.pipe(v.string(), v.minLength(1), v.maxLength(HOLDER_ID_CHARACTERS_MAX));
+const line = v.pipe(v.string(), v.maxLength(AgentBound.lineCharacters));
 const address = v.pipe(v.string(), v.ip());
 const port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535));
 // The long parts of a stats message are checked by one loop each: an action per number would cost the coordinator of
 // thousands of agents more than everything else together.
 const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
 const isCountRecord =
-  (keysMax: number, keyLengthMax = 64) =>
+  (keysMax: number, keyLengthMax: number = AgentBound.reasonCharacters) =>
   (value: unknown): boolean => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
     const entries = Object.entries(value);
@@ -74,17 +98,22 @@ const isNumberRecord =
     value !== null &&
     !Array.isArray(value) &&
     Object.keys(value).length <= keysMax &&
-    Object.entries(value).every(([key, each]) => key.length <= 64 && Number.isFinite(each));
+    Object.entries(value).every(
+      ([key, each]) => key.length <= AgentBound.reasonCharacters && Number.isFinite(each),
+    );
 const histogram = v.custom<readonly number[]>((value) => {
   if (!Array.isArray(value) || value.length > HISTOGRAM_ENTRIES_MAX) return false;
   for (const each of value) if (!isCount(each)) return false;
   return true;
 }, 'expected counts');
 const reasonCounts = v.custom<Record<string, number>>(
-  isCountRecord(REASONS_MAX),
+  isCountRecord(AgentBound.reasons),
   'expected counts by reason',
 );
-const openBy = v.custom<Record<string, number>>(isCountRecord(ADDRESSES_MAX), 'expected counts by key');
+const openBy = v.custom<Record<string, number>>(
+  isCountRecord(AgentBound.addresses),
+  'expected counts by key',
+);
 
 const portRange = v.pipe(
   v.strictObject({ from: port, to: port }),
@@ -124,13 +153,13 @@ const runSpec = v.strictObject({
   probeEveryMs: v.nullable(v.pipe(amount, v.gtValue(0))),
   probeTimeoutMs: v.pipe(amount, v.gtValue(0)),
   sources: v.strictObject({
-    addresses: v.pipe(v.array(v.pipe(v.string(), v.maxLength(256))), v.maxLength(ADDRESSES_MAX)),
+    addresses: v.pipe(v.array(v.pipe(v.string(), v.maxLength(256))), v.maxLength(AgentBound.addresses)),
     ports: v.nullable(v.pipe(v.array(portRange), v.maxLength(1_024))),
     aliasDevice: v.nullable(deviceName),
     aliasLeaseMs: v.pipe(count, v.minValue(ALIAS_LEASE_MIN_MS), v.maxValue(ALIAS_LEASE_MAX_MS)),
     prefixes: v.pipe(v.array(v.pipe(v.string(), v.maxLength(64))), v.maxLength(PREFIXES_MAX)),
   }),
-  holders: v.nullable(v.pipe(count, v.minValue(1), v.maxValue(HOLDERS_MAX))),
+  holders: v.nullable(v.pipe(count, v.minValue(1), v.maxValue(AgentBound.holders))),
   onDrop: v.picklist(['count', 'reopen']),
   wantsLossDetails: v.boolean(),
 });
@@ -140,14 +169,14 @@ const finding = v.strictObject({
   severity: v.picklist(['refuse', 'warn', 'ok']),
   needed: v.nullable(v.number()),
   available: v.nullable(v.number()),
-  unit: v.pipe(v.string(), v.maxLength(64)),
+  unit: v.pipe(v.string(), v.maxLength(AgentBound.unitCharacters)),
   message: line,
   fix: v.nullable(line),
 });
-const findings = v.pipe(v.array(finding), v.maxLength(256));
+const findings = v.pipe(v.array(finding), v.maxLength(AgentBound.findings));
 
 const seenPairs = v.pipe(
-  v.record(v.pipe(v.string(), v.maxLength(128)), count),
+  v.record(v.pipe(v.string(), v.maxLength(AgentBound.seenCharacters)), count),
   v.check((record) => Object.keys(record).length <= SEEN_PAIRS_MAX + 1, 'too many keys'),
 );
 
@@ -163,7 +192,7 @@ const seen = v.strictObject({
 });
 
 const troubles = v.custom<Record<string, number>>(
-  isCountRecord(REASONS_MAX, TROUBLE_CHARACTERS_MAX),
+  isCountRecord(AgentBound.reasons, TROUBLE_CHARACTERS_MAX),
   'expected counts by detail',
 );
 const tlsCounts = v.strictObject({
@@ -171,7 +200,10 @@ const tlsCounts = v.strictObject({
   resumed: count,
   unverified: count,
   handshakeUs: histogram,
-  ciphers: v.custom<Record<string, number>>(isCountRecord(REASONS_MAX, 128), 'expected counts by cipher'),
+  ciphers: v.custom<Record<string, number>>(
+    isCountRecord(AgentBound.reasons, AgentBound.cipherCharacters),
+    'expected counts by cipher',
+  ),
 });
 
 const stats = v.strictObject({
@@ -188,7 +220,10 @@ const stats = v.strictObject({
   failed: reasonCounts,
   dropped: reasonCounts,
   localSkips: reasonCounts,
-  droppedBy: v.custom<Record<string, number>>(isCountRecord(LOSS_KINDS_MAX, 192), 'expected counts by kind'),
+  droppedBy: v.custom<Record<string, number>>(
+    isCountRecord(AgentBound.lossKinds, AgentBound.lossKindCharacters),
+    'expected counts by kind',
+  ),
   lossDetailsCut: count,
   youngDrops: count,
   resetsOnProbe: count,
@@ -216,7 +251,7 @@ const stats = v.strictObject({
 
 const phaseLoad = v.strictObject({ wallMs: amount, cpuMs: amount, waitMs: amount });
 const holderHealth = v.strictObject({
-  id: name,
+  id: holderId,
   pid: count,
   alive: v.boolean(),
   cpuUserMs: amount,
@@ -234,7 +269,7 @@ const holderHealth = v.strictObject({
   ramp: phaseLoad,
   hold: phaseLoad,
 });
-const holders = v.pipe(v.array(holderHealth), v.maxLength(HOLDERS_MAX));
+const holders = v.pipe(v.array(holderHealth), v.maxLength(AgentBound.holders));
 
 const kernelCount = v.strictObject({
   agent: name,
@@ -244,14 +279,14 @@ const kernelCount = v.strictObject({
   open: count,
   method: v.picklist(['ss', 'proc-net-tcp', 'none']),
 });
-const kernel = v.pipe(v.array(kernelCount), v.maxLength(8));
+const kernel = v.pipe(v.array(kernelCount), v.maxLength(AgentBound.kernelCounts));
 
-const socketName = v.pipe(v.string(), v.minLength(1), v.maxLength(64));
+const socketName = v.pipe(v.string(), v.minLength(1), v.maxLength(AgentBound.socketCharacters));
 const losses = v.pipe(
   v.array(
     v.strictObject({
       atMs: amount,
-      holder: name,
+      holder: holderId,
       source: socketName,
       endpoint: socketName,
       ageMs: v.nullable(amount),
@@ -269,9 +304,12 @@ const sample = v.strictObject({
   limit: v.nullable(v.number()),
 });
 const evidence = v.strictObject({
-  counters: v.custom<Record<string, number>>(isNumberRecord(64), 'expected counters'),
-  samples: v.record(v.pipe(v.string(), v.maxLength(64)), sample),
-  synLadderSec: v.pipe(v.array(amount), v.maxLength(32)),
+  counters: v.custom<Record<string, number>>(isNumberRecord(AgentBound.counters), 'expected counters'),
+  samples: v.pipe(
+    v.record(v.pipe(v.string(), v.maxLength(AgentBound.sampleCharacters)), sample),
+    v.check((record) => Object.keys(record).length <= AgentBound.samples, 'too many keys'),
+  ),
+  synLadderSec: v.pipe(v.array(amount), v.maxLength(AgentBound.synLadder)),
   hasLocalEndpoint: v.boolean(),
 });
 
@@ -282,11 +320,11 @@ export const agentMessageSchema = v.variant('type', [
     protocol: v.pipe(v.string(), v.maxLength(16)),
     name,
     host: v.strictObject({
-      hostname: v.pipe(v.string(), v.maxLength(256)),
+      hostname: v.pipe(v.string(), v.maxLength(AgentBound.hostCharacters)),
       cpus: count,
       memoryBytes: count,
-      kernel: v.pipe(v.string(), v.maxLength(256)),
-      node: v.pipe(v.string(), v.maxLength(64)),
+      kernel: v.pipe(v.string(), v.maxLength(AgentBound.hostCharacters)),
+      node: v.pipe(v.string(), v.maxLength(AgentBound.nodeCharacters)),
     }),
     /** after a cut: the share that this agent still carries */
     resume: v.nullable(v.strictObject({ runId: name, epoch: count })),
@@ -296,15 +334,15 @@ export const agentMessageSchema = v.variant('type', [
     connectionsMax: count,
     boundBy: name,
     findings,
-    sources: v.pipe(v.array(address), v.maxLength(ADDRESSES_MAX)),
-    notes: v.pipe(v.array(line), v.maxLength(64)),
+    sources: v.pipe(v.array(address), v.maxLength(AgentBound.addresses)),
+    notes: v.pipe(v.array(line), v.maxLength(AgentBound.notes)),
   }),
   v.strictObject({
     type: v.literal('ready'),
-    sources: v.pipe(v.array(address), v.maxLength(ADDRESSES_MAX)),
+    sources: v.pipe(v.array(address), v.maxLength(AgentBound.addresses)),
     holders: count,
     findings,
-    notes: v.pipe(v.array(line), v.maxLength(64)),
+    notes: v.pipe(v.array(line), v.maxLength(AgentBound.notes)),
   }),
   v.strictObject({ type: v.literal('refuse'), findings }),
   v.strictObject({
@@ -327,7 +365,7 @@ export const agentMessageSchema = v.variant('type', [
     kernel,
     /** null: nothing was started */
     evidence: v.nullable(evidence),
-    notes: v.pipe(v.array(line), v.maxLength(64)),
+    notes: v.pipe(v.array(line), v.maxLength(AgentBound.notes)),
   }),
 ]);
 

@@ -4,11 +4,17 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { formatToken, type Token } from '../control/token.ts';
+import { CLOSING_SIGN } from '../core/closing-sign.ts';
 
 /** The environment variable that carries an agent's token. */
 const TOKEN_VARIABLE = 'C100K_TOKEN';
-/** How long the agent may take to end after its channel was closed. */
+/** How long the agent may take to end, or to give a sign that it is busy closing, after it was told to. */
 const END_TIMEOUT_MS = 2_000;
+/**
+ * How long it may be busy closing: sockets gone (2 s), the lock for addresses (10 s), one batch of `ip` (15 s), one look
+ * at what is left (5 s). One that is killed before leaves its aliases to their lifetime.
+ */
+const CLOSING_MS_MAX = 35_000;
 
 /**
  * Tells an agent that the command line forked it for the person who typed the target: it has no owner's limits then.
@@ -57,15 +63,27 @@ export class LocalAgent {
     );
   }
 
-  /** Waits for its end, which its closed channel brings about; one that does not end is killed. */
+  /**
+   * Tells it to end and waits for that: for as long as it gives signs that it is busy closing, because one that is killed
+   * while it removes its aliases leaves them on the host. One that is silent is killed.
+   */
   async reap(): Promise<void> {
     if (this.#isGone) return;
-    const exited = new Promise<void>((resolve) => this.#process.once('exit', () => resolve()));
-    if (this.#process.connected) this.#process.disconnect();
-    // One that is still loading hears neither its channel nor its pipe; it has no handler yet, so this ends it at once.
-    this.#process.kill('SIGTERM');
-    const killer = setTimeout(() => this.#process.kill('SIGKILL'), END_TIMEOUT_MS);
+    const agent = this.#process;
+    const exited = new Promise<void>((resolve) => agent.once('exit', () => resolve()));
+    const kill = (): void => void agent.kill('SIGKILL');
+    const last = setTimeout(kill, CLOSING_MS_MAX);
+    let killer = setTimeout(kill, END_TIMEOUT_MS);
+    agent.on('message', (message) => {
+      if (message !== CLOSING_SIGN) return;
+      clearTimeout(killer);
+      killer = setTimeout(kill, END_TIMEOUT_MS);
+    });
+    // One that is still loading hears nothing; it has no handler yet, so this ends it at once. Its pipe stays: the signs
+    // come over it, and it closes with this process.
+    agent.kill('SIGTERM');
     await exited;
     clearTimeout(killer);
+    clearTimeout(last);
   }
 }

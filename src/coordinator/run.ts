@@ -18,6 +18,7 @@ import { mergeAllStats } from '../core/stats.ts';
 import { AgentBooks, totalProgress } from './agent-books.ts';
 import { type AgentSession, AgentSessions } from './agent-session.ts';
 import { Chronicle } from './chronicle.ts';
+import { DueTimer } from './due-timer.ts';
 import { LocalAgent } from './local-agent.ts';
 import { Outbox } from './outbox.ts';
 import { holdersCpuMs } from './report-parts.ts';
@@ -43,6 +44,8 @@ export class Run {
   readonly #lease: LeaseTimes;
   readonly #watching: RunWatchOptions;
   readonly #watch: RunWatch;
+  /** the hold ends when it is due, not at the next tick */
+  readonly #holdEnd: DueTimer;
   #state: RunState;
   #localAgent: LocalAgent | null = null;
   #sshAgents: SshAgents | null = null;
@@ -52,6 +55,7 @@ export class Run {
   constructor(options: RunOptions) {
     this.#options = options;
     this.#clock = options.clock;
+    this.#holdEnd = new DueTimer(options.clock);
     this.#lease = options.lease ?? LEASE_TIMES;
     this.#startedMs = this.#clock.monotonicMs();
     this.#startedWallMs = this.#clock.wallMs();
@@ -93,6 +97,7 @@ export class Run {
       return makeReport(this.#facts(), clock);
     } finally {
       clearInterval(timer);
+      this.#holdEnd.cancel();
       await server.close();
       await Promise.all([this.#localAgent?.reap(), this.#sshAgents?.stop()]);
     }
@@ -374,6 +379,11 @@ export class Run {
     if (phase === before.phase) return;
     this.#chronicle.phaseChanged(before.phase, phase, atMs);
     if (phase === 'ramping') this.#watch.rampBegins(atMs, this.#clock.wallMs());
+    if (phase === 'holding') {
+      this.#holdEnd.arm(atMs + this.#state.plan.holdMs, () =>
+        this.#dispatch({ type: 'ticked', atMs: this.#clock.monotonicMs() }),
+      );
+    }
   }
 
   #showProgress(atMs: number, isLandmark: boolean): void {

@@ -94,3 +94,33 @@ test('a source that failed its check is given back before the run', async (t) =>
   assert.deepEqual(addressesOf(ip), ['10.9.0.102']);
   assert.deepEqual(lease.held, [B]);
 });
+
+test('who asks for the release again, as the end of a run does after a refusal, waits until all is removed', async (t) => {
+  const ip = new FakeIp();
+  let go = (): void => {};
+  const gate = new Promise<void>((resolve) => {
+    go = resolve;
+  });
+  let removals = 0;
+  const lease = new AliasLease({
+    run: async (file, args, options) => {
+      if (options.input?.includes(' del ')) {
+        removals += 1;
+        await gate;
+      }
+      return ip.run(file, args, options);
+    },
+    records: new AliasRecords({ folder: folderOf(t) }),
+    leaseMs: 5_000,
+    onLost: () => {},
+  });
+  await lease.acquire([A, B]);
+  let over = 0;
+  const both = Promise.all([1, 2].map(() => lease.release().then(() => over++)));
+  await until('the removal has begun', 2_000, () => removals === 1);
+  assert.equal(over, 0, 'the addresses are still there');
+  go();
+  await both;
+  assert.equal(removals, 1);
+  assert.deepEqual(addressesOf(ip), []);
+});

@@ -1,17 +1,9 @@
 /** Tests that what a share says fits into the messages of the control channel. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bounded, trimmed } from '../../src/agent/share-message.ts';
+import { trimmed } from '../../src/agent/share-message.ts';
 import { statsNews } from '../../src/core/histogram-news.ts';
 import { emptyStats } from '../../src/core/stats.ts';
-
-test('lines are told once, and the last of too many says how many are missing', () => {
-  assert.deepEqual(bounded(['a', 'b', 'a']), ['a', 'b']);
-  const many = Array.from({ length: 70 }, (_, index) => `line ${index}`);
-  assert.deepEqual(bounded(many.slice(0, 64)), many.slice(0, 64));
-  assert.deepEqual(bounded(many), [...many.slice(0, 63), 'and 7 more lines of this agent']);
-  assert.equal(bounded(['x'.repeat(5_000)])[0]?.length, 4_096);
-});
 
 test('a table of more than 1,024 sources stays out of the report of each second, a shorter one stays in', () => {
   const sources = (count: number) =>

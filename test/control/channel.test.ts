@@ -195,7 +195,8 @@ describe('the control channel', () => {
     const agent = client(port, token);
     const channel = await agent.channel;
     channel.send(HELLO);
-    channel.send({ type: 'offer', connectionsMax: -1 } as unknown as AgentMessage);
+    const empty = { boundBy: 'none', findings: [], sources: [], notes: [] };
+    channel.send({ type: 'offer', connectionsMax: -1, ...empty });
     await until(() => closed.length === 1, 'the close at the coordinator');
     assert.match(closed[0] ?? '', /connectionsMax/);
   });

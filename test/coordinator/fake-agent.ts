@@ -1,23 +1,41 @@
 /**
  * Owns an agent process that joins nobody, for tests of its parent: how it behaves is its `--name`.
  *
- *   obeys    ends when its pipe closes
+ *   obeys    ends when it is told to
+ *   busy     is told to end and works on for BUSY_MS, giving signs as a real agent does
+ *   hangs    gives one sign, and then never ends
  *   exits    ends at once, with 7
  *   deaf     never ends, whatever it is told
  *   loading  is busy before it can hear anything, and would then stay for ever
  */
 import { fileURLToPath } from 'node:url';
+import { giveClosingSigns } from '../../src/agent/closing-signs.ts';
+import { CLOSING_SIGN } from '../../src/core/closing-sign.ts';
 
 /** The compiled path of this program, to fork. */
 export const FAKE_AGENT_ENTRY = fileURLToPath(import.meta.url);
 
 const LOADING_MS = 10_000;
+/** Longer than a parent waits for one that is silent. */
+export const BUSY_MS = 3_500;
 
 function behave(name: string): void {
   switch (name) {
     case 'obeys':
-      process.on('disconnect', () => process.exit(0));
-      process.on('SIGTERM', () => {});
+      process.on('SIGTERM', () => process.exit(0));
+      setInterval(() => {}, 1_000);
+      break;
+    case 'busy':
+      process.on('disconnect', () => {});
+      process.on('SIGTERM', () => {
+        giveClosingSigns();
+        setTimeout(() => {}, BUSY_MS);
+      });
+      break;
+    case 'hangs':
+      process.on('disconnect', () => {});
+      process.on('SIGTERM', () => process.send?.(CLOSING_SIGN));
+      setInterval(() => {}, 1_000);
       break;
     case 'exits':
       process.exit(7);

@@ -8,7 +8,7 @@ import { generateToken } from '../../src/control/token.ts';
 import { LocalAgent } from '../../src/coordinator/local-agent.ts';
 import { until } from '../support/bench-run.ts';
 import { type ProcessView, processesWith } from '../support/kernel-view.ts';
-import { FAKE_AGENT_ENTRY } from './fake-agent.ts';
+import { BUSY_MS, FAKE_AGENT_ENTRY } from './fake-agent.ts';
 
 const token = generateToken();
 
@@ -41,7 +41,7 @@ async function start(t: TestContext, name: string): Promise<Started> {
   return { agent, ends, find };
 }
 
-test('an agent that obeys ends with its pipe, and its end is told once', async (t) => {
+test('an agent that obeys ends when it is told to, and its end is told once', async (t) => {
   const { agent, ends, find } = await start(t, 'obeys');
   await sleep(300);
   await agent.reap();
@@ -79,6 +79,27 @@ test('an agent that does not end is killed after 2 s', async (t) => {
   assert(tookMs > 1_500 && tookMs < 4_000, `${Math.round(tookMs)} ms`);
   assert.deepEqual(ends, ['killed by SIGKILL']);
   assert.equal(find(), undefined);
+});
+
+test('an agent that is busy giving addresses back is waited for, and ends by itself', async (t) => {
+  const { agent, ends, find } = await start(t, 'busy');
+  await sleep(300);
+  const beganMs = performance.now();
+  await agent.reap();
+  const tookMs = performance.now() - beganMs;
+  assert(tookMs >= BUSY_MS - 100, `${Math.round(tookMs)} ms`);
+  assert.deepEqual(ends, ['exited with 0'], 'it was not killed');
+  assert.equal(find(), undefined);
+});
+
+test('an agent that hangs while it closes is killed 2 s after its last sign', async (t) => {
+  const { agent, ends } = await start(t, 'hangs');
+  await sleep(300);
+  const beganMs = performance.now();
+  await agent.reap();
+  const tookMs = performance.now() - beganMs;
+  assert(tookMs > 1_500 && tookMs < 5_000, `${Math.round(tookMs)} ms`);
+  assert.deepEqual(ends, ['killed by SIGKILL']);
 });
 
 test('the token is in the environment and in no argument, and the process group is its own', async (t) => {
