@@ -300,14 +300,27 @@ export function judgeRun(input: VerdictInput): Verdict {
   return judgeKept(input);
 }
 
+/** Why a run that kept every requirement proves nothing all the same; null: it does prove it. */
+function whyUnproven(input: VerdictInput): string | null {
+  if (input.kernelMismatch) return ' by our own books, but the kernel counted otherwise';
+  // With all held, what was lost has been replaced before the hold.
+  if (input.agentsLost > 0 && input.held < input.connections) {
+    const agents = input.agentsLost === 1 ? 'an agent was' : `${formatCount(input.agentsLost)} agents were`;
+    return `, which is enough, but ${agents} lost with all that was held there`;
+  }
+  if (input.abortedFor === null) return null;
+  return `, but the run was ended early because ${input.abortedFor} could no longer hold`;
+}
+
 /** Judges a run that kept every requirement. */
 function judgeKept(input: VerdictInput): Verdict {
   const held = `${formatCount(input.held)} of ${formatCount(input.connections)} held`;
-  if (input.kernelMismatch) {
+  const why = whyUnproven(input);
+  if (why !== null) {
     return {
       verdict: 'incomplete',
       exitCode: ExitCode.incomplete,
-      reason: `${held} by our own books, but the kernel counted otherwise`,
+      reason: held + why,
       whoRanOut: 'generator',
     };
   }
@@ -316,10 +329,6 @@ function judgeKept(input: VerdictInput): Verdict {
     .map(({ requirement }) => requirement);
   const asRequired =
     required.length > 0 && input.held < input.connections ? `, as required (${required.join(', ')})` : '';
-  if (input.abortedFor !== null) {
-    const reason = `${held}, but the run was ended early because ${input.abortedFor} could no longer hold`;
-    return { verdict: 'incomplete', exitCode: ExitCode.incomplete, reason, whoRanOut: 'generator' };
-  }
   const limited =
     input.generatorLimits.length > 0
       ? `; generator limited: ${limitsPhrase(input.generatorLimits)}, so latencies are not the target's`

@@ -288,6 +288,14 @@ test('a run that was ended early says for what', () => {
   assert.match(verdict.reason, /^ended early because connect_max<1ms could no longer hold/);
 });
 
+test('a lost agent makes a run incomplete, also when few enough were asked for, unless all were held', () => {
+  const few = judged({ held: 1_500, agentsLost: 1, requirements: [] });
+  assert.deepEqual([few.verdict, few.exitCode, few.whoRanOut], ['incomplete', 4, 'generator']);
+  assert.match(few.reason, /1,500 of 2,000 held, which is enough, but an agent was lost/);
+  const replaced = judged({ held: 2_000, agentsLost: 1 });
+  assert.deepEqual([replaced.verdict, replaced.exitCode], ['pass', 0]);
+});
+
 test('a run that was ended early never passes, even if all was well', () => {
   const verdict = judged({ held: 2_000, abortedFor: 'held>=1' });
   assert.deepEqual([verdict.verdict, verdict.exitCode], ['incomplete', 4]);
