@@ -9,7 +9,7 @@ import assert from 'node:assert/strict';
 import { ErrorCode, usageError } from './errors.ts';
 import { addressCommands, consecutive, haproxyDescriptors, haproxyServerLines } from './haproxy-source.ts';
 import { type PortRange, portCount } from './tuple-space.ts';
-import { formatCount } from './units.ts';
+import { counted, formatCount } from './units.ts';
 
 /** One hop of `--via`. */
 export type Hop =
@@ -117,10 +117,6 @@ export function formatHop(hop: Hop): string {
   }
 }
 
-function plural(count: number, one: string, many = `${one}s`): string {
-  return `${formatCount(count)} ${count === 1 ? one : many}`;
-}
-
 /** Addresses, ports and destinations of a hop that rewrites the source; null for one that does not. */
 function factorsOf(
   hop: Hop,
@@ -147,9 +143,9 @@ function ceilingOf(hop: Hop, request: PathPlanRequest): HopCeiling {
   const { addresses, ports, destinations } = factors;
   const ceiling = addresses * ports * destinations;
   const product = [
-    plural(addresses, 'address', 'addresses'),
-    plural(ports, 'port'),
-    plural(destinations, 'destination'),
+    counted(addresses, 'address', 'addresses'),
+    counted(ports, 'port'),
+    counted(destinations, 'destination'),
   ];
   return { hop: formatHop(hop), ceiling, arithmetic: `${product.join(' x ')} = ${formatCount(ceiling)}` };
 }
@@ -204,7 +200,7 @@ function natChanges(
       lines: [],
     },
     {
-      what: `or a pool of ${plural(needed, 'SNAT address', 'SNAT addresses')} (now ${formatCount(addresses)})`,
+      what: `or a pool of ${counted(needed, 'SNAT address', 'SNAT addresses')} (now ${formatCount(addresses)})`,
       lines: [
         ...addressCommands(request.firstAddress, needed, 'eth0'),
         `nft: snat to numgen inc mod ${needed} map { ${map} }`,
@@ -212,12 +208,12 @@ function natChanges(
     },
     {
       what:
-        `or ${plural(endpoints, 'endpoint')} (now ${formatCount(destinations)}): forward as many public ports to as ` +
+        `or ${counted(endpoints, 'endpoint')} (now ${formatCount(destinations)}): forward as many public ports to as ` +
         'many server ports, and name them in --target as host:8000-80xx',
       lines: [],
     },
     {
-      what: `or ${plural(endpoints, 'DNS record')}: as many public addresses, each masqueraded to an address of its own`,
+      what: `or ${counted(endpoints, 'DNS record')}: as many public addresses, each masqueraded to an address of its own`,
       lines: [],
     },
   ];
@@ -247,7 +243,7 @@ function haproxyChanges(hop: Hop & { kind: 'haproxy' }, request: PathPlanRequest
   if (sources > hop.sources) changes.push(sourceLines(hop, request, sources));
   if (endpoints > hop.endpoints) {
     changes.push({
-      what: `or ${plural(endpoints, 'server endpoint')} behind HAProxy (now ${formatCount(hop.endpoints)})`,
+      what: `or ${counted(endpoints, 'server endpoint')} behind HAProxy (now ${formatCount(hop.endpoints)})`,
       lines: [],
     });
   }
@@ -270,6 +266,6 @@ function sourceLines(hop: Hop & { kind: 'haproxy' }, request: PathPlanRequest, s
   const what =
     added > 0
       ? `${hop.sources} + ${added} source addresses on the HAProxy host, each with a server line of its own`
-      : `the lines of ${plural(sources, 'source address', 'source addresses')}`;
+      : `the lines of ${counted(sources, 'source address', 'source addresses')}`;
   return { what, lines: [...addressCommands(firstAddress, sources, 'eth0'), ...lines] };
 }

@@ -29,7 +29,7 @@ import {
 import type { Finding, Severity } from './finding.ts';
 import type { HostFacts } from './host-facts.ts';
 import { type PortRange, portCount, subtractPorts } from './tuple-space.ts';
-import { formatBytes, formatCount, formatDuration } from './units.ts';
+import { counted, formatBytes, formatCount, formatDuration } from './units.ts';
 
 /** Memory above this share of what is free is named: the estimate does not know the target's own buffers. */
 const MEMORY_WARN_RATIO = 0.8;
@@ -86,7 +86,7 @@ function sourceAddresses({ addresses, spec }: PlanBasis): Finding {
     needed: null,
     available: addresses.length,
     fix: null,
-    message: `${plural(addresses.length, 'source address', 'source addresses')}: ${names}`,
+    message: `${counted(addresses.length, 'source address', 'source addresses')}: ${names}`,
   };
 }
 
@@ -96,9 +96,9 @@ function tuples(basis: PlanBasis): Finding {
   // With both families at once the factors do not multiply to the product: pairs do.
   const factors =
     pairs === addresses.length * endpoints
-      ? `${plural(addresses.length, 'source address', 'source addresses')} x ` +
-        `${plural(choice.portCount, 'port')} x ${plural(endpoints, 'endpoint')}`
-      : `${plural(choice.portCount, 'port')} x ${plural(pairs, 'pair')} of source address and endpoint`;
+      ? `${counted(addresses.length, 'source address', 'source addresses')} x ` +
+        `${counted(choice.portCount, 'port')} x ${counted(endpoints, 'endpoint')}`
+      : `${counted(choice.portCount, 'port')} x ${counted(pairs, 'pair')} of source address and endpoint`;
   const less = tuplesInTimeWait > 0 ? `, less ${formatCount(tuplesInTimeWait)} in TIME_WAIT` : '';
   const available = basis.bounds.tuples;
   const short = available < wanted;
@@ -122,7 +122,7 @@ function tuplesFix({ wanted, tuples: all, choice, pairs, addresses, facts, spec 
   }
   const missing = addressesAfter(addresses, Math.ceil((wanted - all) / perAddress));
   const flag = sourceIpFlag([...addresses, ...missing]);
-  const add = `add ${plural(missing.length, 'source address', 'source addresses')}`;
+  const add = `add ${counted(missing.length, 'source address', 'source addresses')}`;
   // All of 127.0.0.0/8 is ours already: naming more of it is enough.
   if (addresses.every((address) => address.startsWith('127.'))) return `${add}: ${flag}`;
   const device = deviceOf(addresses, facts);
@@ -175,7 +175,7 @@ function reservedPorts({ facts, spec }: PlanBasis): Finding {
     ...common,
     severity: explicit ? 'warn' : 'ok',
     message:
-      `${plural(lost, 'port')} of ${explicit ? '--source-ports' : '1024-65535'} ` +
+      `${counted(lost, 'port')} of ${explicit ? '--source-ports' : '1024-65535'} ` +
       `${lost === 1 ? 'is' : 'are'} in ip_local_reserved_ports and left out`,
     fix: explicit ? 'sysctl net.ipv4.ip_local_reserved_ports' : null,
   };
@@ -208,7 +208,7 @@ function timeWait({ facts, tuplesInTimeWait, bounds, wanted, spec }: PlanBasis):
     severity: bounds.tuples < wanted ? 'refuse' : 'warn',
     available: tuplesInTimeWait,
     message:
-      `${plural(tuplesInTimeWait, 'tuple')} towards the target ${tuplesInTimeWait === 1 ? 'is' : 'are'} in ` +
+      `${counted(tuplesInTimeWait, 'tuple')} towards the target ${tuplesInTimeWait === 1 ? 'is' : 'are'} in ` +
       'TIME_WAIT and TCP timestamps are off: unusable for 60 s',
     fix: 'sysctl -w net.ipv4.tcp_timestamps=1',
   };
@@ -223,7 +223,7 @@ function descriptorsPerProcess({ facts, wanted, shape, spec, bounds }: PlanBasis
       ? `${formatCount(shape.perHolder)} a holder (limit not known)`
       : `${formatCount(shape.perHolder)} a holder (${formatCount(limit)} less ${DESCRIPTORS_RESERVED})`;
   if (available >= wanted) {
-    const holders = plural(holdersFor(wanted, shape), 'holder');
+    const holders = counted(holdersFor(wanted, shape), 'holder');
     return {
       ...common,
       severity: 'ok',
@@ -283,7 +283,7 @@ function memory({ facts, wanted, shape, bounds }: PlanBasis): Finding {
     severity,
     message:
       `needs about ${formatBytes(needed)} (${endsText(wanted, shape)} x ${formatCount(KERNEL_BYTES_PER_END)} B, ` +
-      `${plural(holders, 'holder')} x ${formatBytes(HOLDER_BYTES)}${sessionsText(wanted, shape.sessionBytes ?? 0)}), ` +
+      `${counted(holders, 'holder')} x ${formatBytes(HOLDER_BYTES)}${sessionsText(wanted, shape.sessionBytes ?? 0)}), ` +
       `has ${formatBytes(free)}` +
       (inGroup ? ' in its control group' : ''),
     fix: severity === 'ok' ? null : memoryFix(inGroup, Math.ceil(needed / MEMORY_WARN_RATIO)),
@@ -292,7 +292,7 @@ function memory({ facts, wanted, shape, bounds }: PlanBasis): Finding {
 
 /** What TLS adds; nothing without it. */
 function sessionsText(wanted: number, sessionBytes: number): string {
-  return sessionBytes === 0 ? '' : `, ${plural(wanted, 'TLS session')} x ${formatBytes(sessionBytes)}`;
+  return sessionBytes === 0 ? '' : `, ${counted(wanted, 'TLS session')} x ${formatBytes(sessionBytes)}`;
 }
 
 function memoryFix(inGroup: boolean, bytes: number): string {
@@ -435,15 +435,11 @@ function unknown(common: Pick<Finding, 'what' | 'unit' | 'needed' | 'available'>
 }
 
 function endsText(wanted: number, shape: Shape): string {
-  return shape.endsHere === 2 ? `${formatCount(wanted)} x 2 ends` : `${plural(wanted, 'connection')}`;
+  return shape.endsHere === 2 ? `${formatCount(wanted)} x 2 ends` : `${counted(wanted, 'connection')}`;
 }
 
 function rangeText(range: PortRange): string {
   return `${range.from}-${range.to}`;
-}
-
-function plural(count: number, one: string, many = `${one}s`): string {
-  return `${formatCount(count)} ${count === 1 ? one : many}`;
 }
 
 /** Two significant digits upwards, so that what is typed is a figure that a person would choose. */

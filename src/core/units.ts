@@ -210,6 +210,14 @@ export function formatCount(count: number): string {
   return rounded < 0 ? `-${digits}` : digits;
 }
 
+/**
+ * A count with what it counts: `1 port`, `1,234 ports`.
+ * @param many what more than one, or none, are called; absent: `one` with an s
+ */
+export function counted(count: number, one: string, many = `${one}s`): string {
+  return `${formatCount(count)} ${count === 1 ? one : many}`;
+}
+
 /** A number with at most `places` decimals and no zeros at the end. */
 function trimmed(value: number, places: number): string {
   const text = value.toFixed(places);

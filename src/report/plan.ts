@@ -4,7 +4,7 @@
  */
 import type { Finding } from '../core/finding.ts';
 import type { PathPlan } from '../core/path-plan.ts';
-import { formatCount } from '../core/units.ts';
+import { counted, formatCount } from '../core/units.ts';
 import { findingLines } from './findings.ts';
 import { bulleted, labelled, labelledPieces, noPaint, type Paint } from './layout.ts';
 import { pathPlanLines } from './path.ts';
@@ -71,8 +71,6 @@ export function renderPlan(plan: Plan, paint: Paint = noPaint): string {
 }
 
 function arithmetic(plan: Plan): string {
-  const counted = (count: number, one: string, many: string): string =>
-    `${formatCount(count)} ${count === 1 ? one : many}`;
   return (
     `${formatCount(plan.tuples)} = ${counted(plan.sources.length, 'source address', 'source addresses')} x ` +
     `${counted(plan.ports, 'port', 'ports')} x ${counted(plan.endpoints.length, 'endpoint', 'endpoints')}`

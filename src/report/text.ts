@@ -5,7 +5,7 @@
 import { limitsPhrase } from '../core/generator-health.ts';
 import { type Counts, totalOf } from '../core/outcome.ts';
 import type { AgentReport, Latency, RunReport } from '../core/report.ts';
-import { formatBytes, formatCount, formatMs } from '../core/units.ts';
+import { counted, formatBytes, formatCount, formatMs } from '../core/units.ts';
 import { attentionLines } from './findings.ts';
 import {
   bulleted,
@@ -124,7 +124,7 @@ function targetLines(report: RunReport): string[] {
   const lines = labelledPieces('target says', [
     `holds ${formatCount(target.openNow)} now`,
     `${formatCount(target.openMax)} at most`,
-    `from ${formatCount(target.sourceAddresses)} source addresses`,
+    `from ${counted(target.sourceAddresses, 'source address', 'source addresses')}`,
     `accepted ${formatCount(target.acceptedTotal)}`,
     ...(target.descriptorsFull > 0
       ? [`${formatCount(target.descriptorsFull)} times out of descriptors`]
@@ -251,7 +251,7 @@ function spreadLines(label: string, counts: Readonly<Record<string, number>>): s
 function kernelLines(report: RunReport): string[] {
   const { counts } = report.kernel;
   if (counts.length === 0) return [];
-  const counted = counterPieces(report.kernel.counters);
+  const counters = counterPieces(report.kernel.counters);
   const methods = { ss: 'ss', 'proc-net-tcp': '/proc/net/tcp', none: 'no way to ask' };
   const lines: string[] = [];
   for (const when of ['ramp-end', 'hold-end'] as const) {
@@ -275,7 +275,7 @@ function kernelLines(report: RunReport): string[] {
       ]),
     );
   }
-  if (counted.length > 0) lines.push(...labelledPieces('', counted));
+  if (counters.length > 0) lines.push(...labelledPieces('', counters));
   return lines;
 }
 

@@ -3,7 +3,7 @@
  * Must never ask a worker (serve.ts) or print (cli/).
  */
 
-import { formatCount } from '../core/units.ts';
+import { counted, formatCount } from '../core/units.ts';
 
 /** Every mode, in the order in which help lists them. */
 export const SERVE_MODES = ['hold', 'echo', 'whoami'] as const;
@@ -92,11 +92,6 @@ export function mergeSources(lists: Iterable<readonly SourceCount[]>): {
     sourceAddresses: open.size,
     bySource: Object.fromEntries(busiest.slice(0, BY_SOURCE_ENTRIES_MAX)),
   };
-}
-
-/** `1 address`, `1,234 addresses` */
-function counted(count: number, one: string, many: string): string {
-  return `${formatCount(count)} ${count === 1 ? one : many}`;
 }
 
 /**

@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { BenchError, ExitCode } from '../../src/core/errors.ts';
 import {
+  counted,
   DURATION_MS_MAX,
   formatBytes,
   formatCount,
@@ -192,4 +193,10 @@ test('numbers are written for people', () => {
   assert.equal(formatMs(12.34), '12.3 ms');
   assert.equal(formatMs(1_204), '1,204 ms');
   assert.equal(formatMs(null), '-');
+});
+
+test('what is counted is named as one or as many', () => {
+  assert.equal(counted(1, 'port'), '1 port');
+  assert.equal(counted(0, 'port'), '0 ports');
+  assert.equal(counted(1_234, 'source address', 'source addresses'), '1,234 source addresses');
 });
