@@ -82,12 +82,19 @@ async function runAgainst(parts: RunParts): Promise<RunReport> {
     return await runOn(parts, endpoints, null);
   }
   const notices: string[] = [];
-  const self = await startSelfTarget({
-    connections: request.spec.connections,
-    mode: selfModeOf(request.spec.protocol),
-    entryPath: context.entryPath,
-    clock: context.clock,
-    onNotice: (line) => notices.push(`the built-in target: ${line}`),
+  const start = (): Promise<ServeHandle> =>
+    startSelfTarget({
+      connections: request.spec.connections,
+      mode: selfModeOf(request.spec.protocol),
+      entryPath: context.entryPath,
+      clock: context.clock,
+      onNotice: (line) => notices.push(`the built-in target: ${line}`),
+    });
+  const self = await start().catch((error: unknown) => {
+    // Ctrl-C reaches the whole process group, also a worker that was forked just now and has no group of its own yet.
+    // The run still owes its report.
+    if (!parts.interrupts.hasCome) throw error;
+    return start();
   });
   try {
     const endpoint: Endpoint = { address: self.address, port: self.port, family: 4 };
@@ -175,6 +182,11 @@ class Interrupts {
     this.#display = display;
     process.on('SIGINT', this.#onSignal);
     process.on('SIGTERM', this.#onSignal);
+  }
+
+  /** Whether there was a signal. */
+  get hasCome(): boolean {
+    return this.#first !== null;
   }
 
   /** From now on signals reach the run; one that came before it existed is passed on at once. */
