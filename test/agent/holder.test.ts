@@ -47,7 +47,9 @@ describe('a holder', () => {
     assert.equal(health.pid, holder.child.pid);
     assert(health.descriptorsUsed >= 300 && health.descriptorsUsed < 400, `${health.descriptorsUsed}`);
     assert(health.descriptorsMax > 300);
-    assert.equal(health.tuplesUsed, 300);
+    // A port that somebody else of this machine listens on is passed over.
+    const skipped = Object.values(stats.localSkips).reduce((sum, count) => sum + count, 0);
+    assert.equal(health.tuplesUsed, 300 + skipped);
     assert.equal(health.tuplesMax, 310);
     assert(health.residentBytes > 10_000_000);
     for (const socket of [...target.sockets].slice(0, 10)) socket.resetAndDestroy();

@@ -23,9 +23,12 @@ export function sourcePorts(count: number): { from: number; to: number } {
   return from + count > 32_767 ? sourcePorts(count) : { from, to: from + count - 1 };
 }
 
-/** A spec for `connections` from 127.0.0.77 to one endpoint, with slack of ten tuples. */
+/** A loopback address that no other process of the tests uses as its source at the same time. */
+export const OWN_SOURCE = `127.77.${(process.pid >> 8) & 255}.${process.pid & 255 || 1}`;
+
+/** A spec for `connections` from OWN_SOURCE to one endpoint, with slack of ten tuples. */
 export function specTo(port: number, connections: number, over: Partial<HolderSpec> = {}): HolderSpec {
-  const addresses = over.addresses ?? ['127.0.0.77'];
+  const addresses = over.addresses ?? [OWN_SOURCE];
   const ports = over.ports ?? [sourcePorts(connections + 10)];
   const endpoints = over.endpoints ?? [{ address: '127.0.0.1', port, family: 4 as const }];
   const portCount = ports.reduce((sum, { from, to }) => sum + to - from + 1, 0);

@@ -8,6 +8,7 @@ import {
   deafListener,
   EngineRun,
   kernelCount,
+  OWN_SOURCE,
   sourcePorts,
   specTo,
   Target,
@@ -30,7 +31,7 @@ describe('an engine towards a healthy target', () => {
     await until(() => target.accepted - before === 500, 2_000, 'the target accepts all');
     assert.equal(kernelCount('established', target.port), 500);
     assert.equal(new Set([...target.sockets].map((socket) => socket.remotePort)).size, 500);
-    assert.deepEqual(stats.openBySource, { '127.0.0.77': 500 });
+    assert.deepEqual(stats.openBySource, { [OWN_SOURCE]: 500 });
     assert.deepEqual(stats.openByEndpoint, { [`127.0.0.1:${target.port}`]: 500 });
     assert.equal(latencySummary(stats.connectUs).count, 500);
     assert.equal(latencySummary(stats.connectFromIntendedUs).count, 500);
@@ -238,10 +239,10 @@ describe('an engine whose connects fail', () => {
   });
 
   test('a connection is never made to itself', async () => {
-    const gone = await Target.listen(undefined, '127.0.0.77');
+    const gone = await Target.listen(undefined, OWN_SOURCE);
     const { port } = gone;
     await gone.close();
-    const endpoints = [{ address: '127.0.0.77', port, family: 4 as const }];
+    const endpoints = [{ address: OWN_SOURCE, port, family: 4 as const }];
     const run = new EngineRun(specTo(port, 3, { endpoints, ports: [{ from: port - 1, to: port + 3 }] }));
     const stats = await run.open();
     assert.equal(stats.established, 0);
@@ -253,7 +254,7 @@ describe('an engine whose connects fail', () => {
   test('two connections of ours that cross each other do not meet', async () => {
     const ports = sourcePorts(2);
     const endpoints = [ports.from, ports.to].map((port) => ({
-      address: '127.0.0.77',
+      address: OWN_SOURCE,
       port,
       family: 4 as const,
     }));
@@ -283,7 +284,7 @@ describe('an engine whose connections are lost while it holds', () => {
     const stats = run.stats();
     assert.deepEqual(stats.dropped, { fin: 30 });
     assert.equal(stats.openMin, 70);
-    assert.deepEqual(stats.openBySource, { '127.0.0.77': 70 });
+    assert.deepEqual(stats.openBySource, { [OWN_SOURCE]: 70 });
     const closed = await run.stop();
     assert.equal(closed.openMin, 70, 'closing by ourselves is no loss');
     await target.close();
