@@ -498,7 +498,6 @@ export class RunShare {
 
   #clearTimers(): void {
     this.#watch?.stop();
-    this.#watch?.stop();
     if (this.#statsTimer !== null) clearInterval(this.#statsTimer);
     if (this.#durationTimer !== null) clearTimeout(this.#durationTimer);
   }
