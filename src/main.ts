@@ -2,7 +2,7 @@
  * Owns the way from argv to the exit code: the one place where an error becomes an exit code.
  * Must never load the command line's packages for a holder or a serve worker: those processes stay small.
  */
-import { BenchError, ErrorCode, ExitCode, usageError } from './core/errors.ts';
+import { BenchError, ErrorCode, ExitCode, usageError } from './base/errors.ts';
 
 /**
  * Runs one process of c100k-bench.

@@ -4,9 +4,9 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { type FlagValues, parseCommandLine } from '../src/cli/command-line.ts';
-import { readKubernetesRun } from '../src/cli/k8s-command.ts';
-import { readRunRequest } from '../src/cli/run-options.ts';
+import { readKubernetesRun } from '../src/cli/commands/k8s.ts';
+import { type FlagValues, parseCommandLine } from '../src/cli/flags/command-line.ts';
+import { readRunRequest } from '../src/cli/flags/run-options.ts';
 import { cliPath, repositoryRoot } from './support/run-cli.ts';
 import { joinedLines, shellWords } from './support/shell-words.ts';
 

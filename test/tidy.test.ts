@@ -32,7 +32,7 @@ const HOME_OF_PACKAGE: Readonly<Record<string, string>> = {
   yargs: 'src/cli/',
   'cli-progress': 'src/cli/',
   'hdr-histogram-js': 'src/core/',
-  yaml: 'src/report/manifest-yaml.ts',
+  yaml: 'src/place/manifest-yaml.ts',
 };
 
 /** What a holder or a worker of the target must not load, because there are many of them and each pays for it. */
@@ -280,7 +280,7 @@ test('holders and workers of the target load no heavy package', () => {
 });
 
 test('the complete hdr-histogram-js is imported by one file, which only the coordinator imports', () => {
-  const encoding = 'src/core/histogram-encoding.ts';
+  const encoding = 'src/stats/histogram-encoding.ts';
   const offences: string[] = [];
   for (const [path, text] of SOURCES) {
     const specifiers = importsOf(text);
@@ -313,10 +313,10 @@ test('only main.ts and cli/ write to the console, end the process or read its ar
   );
 });
 
-test('only host/clock.ts reads a clock', () => {
+test('only host/system-clock.ts reads a clock', () => {
   const clock =
     /\bDate\.now\b|\bperformance\s*\.\s*now\b|\bprocess\s*\.\s*hrtime\b|\bnew Date\(\s*\)|\bDate\(\s*\)/g;
-  assertNone(offencesInCode(clock, (path) => path === 'src/host/clock.ts'));
+  assertNone(offencesInCode(clock, (path) => path === 'src/host/system-clock.ts'));
 });
 
 test('core is pure: of Node it imports nothing but node:assert, and it starts no timer', () => {

@@ -4,10 +4,12 @@
  *
  * Without contact an agent opens nothing after `quietMs`, and after `leaseMs` it has closed everything: by its own
  * monotonic clock, so that no quota has two owners whatever the clocks of other hosts say. Contact is an *answer*: it
- * counts from the moment at which the message that was answered was sent (core/lease.ts).
+ * counts from the moment at which the message that was answered was sent (run/lease.ts).
  */
 import assert from 'node:assert/strict';
 import { cpus, hostname, release, totalmem } from 'node:os';
+import type { Clock } from '../base/clock.ts';
+import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import type { Channel, ChannelEnd } from '../control/channel.ts';
 import { connectChannel } from '../control/client.ts';
 import {
@@ -17,14 +19,12 @@ import {
   PROTOCOL_VERSION,
 } from '../control/message.ts';
 import type { Token } from '../control/token.ts';
-import type { Allowance } from '../core/allowance.ts';
-import type { Clock } from '../core/clock.ts';
-import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
-import type { Rhythm } from '../core/lease.ts';
-import type { SourceSpec } from '../core/run-spec.ts';
-import { giveClosingSigns } from './closing-signs.ts';
+import type { Allowance } from '../plan/allowance.ts';
+import type { Rhythm } from '../run/lease.ts';
+import type { SourceSpec } from '../run/run-spec.ts';
+import { RunShare } from './agent-run.ts';
 import { writePartialReport } from './partial-report.ts';
-import { RunShare } from './run-share.ts';
+import { giveClosingSigns } from './shutdown-beats.ts';
 
 /** Between two tries to join. */
 const JOIN_RETRY_MS = 500;

@@ -4,8 +4,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { PerformanceObserver } from 'node:perf_hooks';
-import type { Clock } from '../core/clock.ts';
-import { NO_LOAD, type PhaseLoad } from '../core/stats.ts';
+import type { Clock } from '../base/clock.ts';
+import { NO_LOAD, type PhaseLoad } from '../stats/stats.ts';
 
 interface Reading {
   readonly atMs: number;

@@ -3,17 +3,17 @@
  * Must never own a target socket, and never leave a holder behind.
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import { DropReason } from '../base/outcome.ts';
 import {
   type AgentToHolder,
   HOLDER_ENTRY,
   HOLDER_EXEC_ARGV,
   type HolderToAgent,
-} from '../core/holder-message.ts';
-import type { LeaseEnds } from '../core/lease.ts';
-import { type Loss, withAllLost } from '../core/loss.ts';
-import { DropReason } from '../core/outcome.ts';
-import type { HolderSpec } from '../core/run-spec.ts';
-import { emptyStats, type HolderHealth, mergeAllStats, newHolderHealth, type Stats } from '../core/stats.ts';
+} from '../run/holder-message.ts';
+import type { LeaseEnds } from '../run/lease.ts';
+import type { HolderSpec } from '../run/run-spec.ts';
+import { type Loss, withAllLost } from '../stats/loss.ts';
+import { emptyStats, type HolderHealth, mergeAllStats, newHolderHealth, type Stats } from '../stats/stats.ts';
 
 /** How long a holder may take to fork, load and answer. */
 const READY_TIMEOUT_MS = 20_000;

@@ -2,18 +2,18 @@
  * Owns a holder process: the shell around one engine that listens to the agent over IPC and reports each second.
  * Must never import what makes a holder big (ws, valibot, yargs), and never outlive its agent.
  *
- * The conversation is drawn in core/holder-message.ts.
+ * The conversation is drawn in run/holder-message.ts.
  */
 import { randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
-import type { Clock } from '../core/clock.ts';
-import type { AgentToHolder, HolderToAgent } from '../core/holder-message.ts';
-import { LOSS_BATCH_MAX } from '../core/loss.ts';
-import type { HolderSpec } from '../core/run-spec.ts';
-import type { HolderHealth } from '../core/stats.ts';
+import type { Clock } from '../base/clock.ts';
 import { Engine } from '../engine/engine.ts';
 import { descriptorsMax } from '../engine/libc.ts';
-import { systemClock } from '../host/clock.ts';
+import { systemClock } from '../host/system-clock.ts';
+import type { AgentToHolder, HolderToAgent } from '../run/holder-message.ts';
+import type { HolderSpec } from '../run/run-spec.ts';
+import { LOSS_BATCH_MAX } from '../stats/loss.ts';
+import type { HolderHealth } from '../stats/stats.ts';
 import { HolderLoad } from './holder-load.ts';
 
 const REPORT_EVERY_MS = 1_000;

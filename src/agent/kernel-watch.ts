@@ -2,16 +2,17 @@
  * Owns what one agent asks its kernel during a run: counters since the ramp began, readings every few seconds, and the
  * count of our sockets against our own books. Must never read often enough to cost anything.
  */
+
+import { countEstablished, type SocketQuery } from '../host/kernel-count.ts';
 import {
   type KernelEvidence,
   type KernelSample,
   keptCounters,
   withReadings,
-} from '../core/kernel-evidence.ts';
-import type { KernelCount } from '../core/report.ts';
-import { countEstablished, type SocketQuery } from '../host/kernel-count.ts';
+} from '../host/kernel-evidence.ts';
 import { readCounters, readKernel } from '../host/kernel-readings.ts';
 import { tcpExtDelta } from '../host/tcp-counters.ts';
+import type { KernelCount } from '../judge/report.ts';
 
 const READ_EVERY_MS = 3_000;
 /** While connections come and go, books and kernel are asked again before a difference is believed. */

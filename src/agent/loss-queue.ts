@@ -2,7 +2,7 @@
  * Owns details of losses that wait to be told: a host with many holders can lose more at once than the channel takes in
  * a second, so the rest waits for the next report. Must never count losses: the counts are in every stats message.
  */
-import type { Loss } from '../core/loss.ts';
+import type { Loss } from '../stats/loss.ts';
 
 /** Messages with details of losses from one report to the next, and before the last word: channel.ts sets the limit. */
 const LOSS_MESSAGES_PER_REPORT = 20;

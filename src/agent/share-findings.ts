@@ -1,8 +1,8 @@
 /**
  * Owns why a share of a run is refused after it was offered, in words. Must never decide that it is.
  */
-import type { Finding } from '../core/finding.ts';
-import { formatCount } from '../core/units.ts';
+import type { Finding } from '../base/finding.ts';
+import { formatCount } from '../base/units.ts';
 
 /** The quota is more than this host's owner allows. */
 export function tooMany(asked: number, allowed: number): Finding {

@@ -5,10 +5,10 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { ExitCode } from '../core/errors.ts';
-import { systemClock } from '../host/clock.ts';
-import { type FlagValues, parseCommandLine } from './command-line.ts';
-import type { CommandName } from './flags.ts';
+import type { ExitCode } from '../base/errors.ts';
+import { systemClock } from '../host/system-clock.ts';
+import { type FlagValues, parseCommandLine } from './flags/command-line.ts';
+import type { CommandName } from './flags/flags.ts';
 import { writeResult } from './output.ts';
 
 /** What every command gets. */
@@ -47,23 +47,23 @@ export async function runCli(argv: readonly string[]): Promise<ExitCode> {
 function commandOf(command: CommandName): (context: CommandContext) => Promise<ExitCode> {
   switch (command) {
     case 'run':
-      return async (context) => (await import('./run-command.ts')).runCommand(context);
+      return async (context) => (await import('./commands/run.ts')).runCommand(context);
     case 'plan':
-      return async (context) => (await import('./plan-command.ts')).planCommand(context);
+      return async (context) => (await import('./commands/plan.ts')).planCommand(context);
     case 'path':
-      return async (context) => (await import('./path-command.ts')).pathCommand(context);
+      return async (context) => (await import('./commands/path.ts')).pathCommand(context);
     case 'agent':
-      return async (context) => (await import('./agent-command.ts')).agentCommand(context);
+      return async (context) => (await import('./commands/agent.ts')).agentCommand(context);
     case 'token':
-      return async (context) => (await import('./token-command.ts')).tokenCommand(context);
+      return async (context) => (await import('./commands/token.ts')).tokenCommand(context);
     case 'k8s':
-      return async (context) => (await import('./k8s-command.ts')).k8sCommand(context);
+      return async (context) => (await import('./commands/k8s.ts')).k8sCommand(context);
     case 'serve':
-      return async (context) => (await import('./serve-command.ts')).serveCommand(context);
+      return async (context) => (await import('./commands/serve.ts')).serveCommand(context);
     case 'cleanup':
-      return async (context) => (await import('./cleanup-command.ts')).cleanupCommand(context);
+      return async (context) => (await import('./commands/cleanup.ts')).cleanupCommand(context);
     case 'completion':
-      return async (context) => (await import('./completion.ts')).completionCommand(context);
+      return async (context) => (await import('./commands/completion.ts')).completionCommand(context);
   }
 }
 

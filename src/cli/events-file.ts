@@ -3,8 +3,8 @@
  * a program that rotates logs may move it away. Must never stop a run: what cannot be written is told at the end.
  */
 import { appendFileSync, statSync, writeFileSync } from 'node:fs';
+import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import type { LedgerEntry } from '../coordinator/run-watch.ts';
-import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
 
 /** A ledger on disk. */
 export class EventsFile {

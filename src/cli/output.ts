@@ -3,7 +3,7 @@
  * Must never decide what is written.
  */
 import { styleText } from 'node:util';
-import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
+import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import type { Paint } from '../report/layout.ts';
 
 /**

@@ -14,7 +14,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
+import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 
 /** A file that passed its check. */
 export interface ReportFile {

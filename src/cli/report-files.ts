@@ -3,12 +3,12 @@
  * Must never make a report's content (report/).
  */
 import { appendFileSync } from 'node:fs';
-import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
-import type { RunReport } from '../core/report.ts';
+import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
+import type { RunReport } from '../judge/report.ts';
 import { annotations, stepSummary } from '../report/github.ts';
 import { junitXml } from '../report/junit.ts';
 import { prometheusText } from '../report/prometheus.ts';
-import type { FlagValues } from './command-line.ts';
+import type { FlagValues } from './flags/command-line.ts';
 import { tell } from './output.ts';
 import { checkReportFile, type ReportFile } from './report-file.ts';
 

@@ -2,8 +2,8 @@
  * Owns where a result goes: text to stdout, JSON to a file, or JSON to stdout and the text to stderr.
  * Must never make a result.
  */
-import { BenchError } from '../core/errors.ts';
-import type { FlagValues } from './command-line.ts';
+import { BenchError } from '../base/errors.ts';
+import type { FlagValues } from './flags/command-line.ts';
 import { tell, writeResult } from './output.ts';
 import { checkReportFile, type ReportFile } from './report-file.ts';
 

@@ -5,11 +5,11 @@
 import { isIP } from 'node:net';
 import { connect, type TLSSocket } from 'node:tls';
 import { WebSocket } from 'ws';
-import type { Clock } from '../core/clock.ts';
-import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
+import type { Clock } from '../base/clock.ts';
+import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import { type Channel, type ChannelEvents, wrapSocket } from './channel.ts';
+import { fitted } from './clamp-message.ts';
 import { decodeCoordinatorMessage } from './codec.ts';
-import { fitted } from './fitting.ts';
 import { type AgentMessage, type CoordinatorMessage, MESSAGE_BYTES_MAX } from './message.ts';
 import { AGENT_PATH, TLS_CIPHERS, TLS_VERSION } from './tls.ts';
 import type { Token } from './token.ts';

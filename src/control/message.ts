@@ -19,10 +19,8 @@
  *   agent --> coordinator : done          final stats
  */
 import * as v from 'valibot';
-import { ALIAS_LEASE_MAX_MS, ALIAS_LEASE_MIN_MS, DEVICE_NAME_PATTERN, PREFIXES_MAX } from '../core/alias.ts';
-import { PROTOCOL_NAMES } from '../core/endpoint.ts';
-import { LOSS_BATCH_MAX } from '../core/loss.ts';
-import { DropReason } from '../core/outcome.ts';
+import { PROTOCOL_NAMES } from '../base/endpoint.ts';
+import { DropReason } from '../base/outcome.ts';
 import {
   BANNER_BYTES_MAX,
   CA_CHARACTERS_MAX,
@@ -32,9 +30,11 @@ import {
   PATH_PATTERN,
   SERVERNAME_PATTERN,
   MESSAGE_BYTES_MAX as WS_MESSAGE_BYTES_MAX,
-} from '../core/protocol-options.ts';
-import { SEEN_PAIRS_MAX } from '../core/seen.ts';
-import { TROUBLE_CHARACTERS_MAX } from '../core/trouble.ts';
+} from '../base/protocol-options.ts';
+import { ALIAS_LEASE_MAX_MS, ALIAS_LEASE_MIN_MS, DEVICE_NAME_PATTERN, PREFIXES_MAX } from '../run/alias.ts';
+import { LOSS_BATCH_MAX } from '../stats/loss.ts';
+import { SEEN_PAIRS_MAX } from '../stats/observed-sources.ts';
+import { TROUBLE_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
 
 /** Major differences are refused; see docs/PROTOCOL.md. */
 export const PROTOCOL_VERSION = '1.0';

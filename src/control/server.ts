@@ -6,8 +6,8 @@ import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { type WebSocket, WebSocketServer } from 'ws';
-import type { Clock } from '../core/clock.ts';
-import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
+import type { Clock } from '../base/clock.ts';
+import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import { type Channel, type ChannelEvents, wrapSocket } from './channel.ts';
 import { decodeAgentMessage } from './codec.ts';
 import {

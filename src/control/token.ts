@@ -7,7 +7,7 @@
  * changes the key.
  */
 import { createHmac, randomBytes } from 'node:crypto';
-import { ErrorCode, usageError } from '../core/errors.ts';
+import { ErrorCode, usageError } from '../base/errors.ts';
 
 const KEY_BYTES = 32;
 const PREFIX = 'c100k1';

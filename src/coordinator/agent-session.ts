@@ -1,10 +1,10 @@
 /**
  * Owns what belongs to one agent in one run: its name and epoch, its channel while there is one, its books.
- * Must never decide whether it is lost (core/run-state.ts).
+ * Must never decide whether it is lost (run/run-state.ts).
  */
 import type { Channel } from '../control/channel.ts';
 import type { CoordinatorMessage } from '../control/message.ts';
-import type { AgentBooks } from './agent-books.ts';
+import type { AgentBooks } from './agent-counts.ts';
 
 export interface AgentSession {
   /** unique within the run */

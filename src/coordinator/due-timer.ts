@@ -2,7 +2,7 @@
  * Owns one call at one moment of a clock, so that what is due ends then and not at the next tick.
  * Must never call early: who is called looks at the same clock again.
  */
-import type { Clock } from '../core/clock.ts';
+import type { Clock } from '../base/clock.ts';
 
 /** The longest wait that setTimeout takes: a signed number of 32 bits; a longer one would end at once. */
 const WAIT_MS_MAX = 2 ** 31 - 1;

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { formatToken, type Token } from '../control/token.ts';
-import { CLOSING_SIGN } from '../core/closing-sign.ts';
+import { CLOSING_SIGN } from '../run/shutdown-heartbeat.ts';
 
 /** The environment variable that carries an agent's token. */
 const TOKEN_VARIABLE = 'C100K_TOKEN';

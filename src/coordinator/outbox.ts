@@ -3,11 +3,11 @@
  * Must never decide who is told what, or wait for an answer.
  */
 import type { AgentMessage, CoordinatorMessage } from '../control/message.ts';
-import type { LeaseTimes } from '../core/lease.ts';
-import type { RunCommand } from '../core/run-event.ts';
-import type { RunSpec } from '../core/run-spec.ts';
+import type { LeaseTimes } from '../run/lease.ts';
+import type { RunCommand } from '../run/run-event.ts';
+import type { RunSpec } from '../run/run-spec.ts';
 import type { AgentSession, AgentSessions } from './agent-session.ts';
-import { LOCAL_AGENT, type RunOptions } from './run-options.ts';
+import { LOCAL_AGENT, type RunOptions } from './run-settings.ts';
 
 /** The commands that mean a word to an agent; `finish` ends the run itself. */
 type AgentCommand = Exclude<RunCommand, { type: 'finish' }>;

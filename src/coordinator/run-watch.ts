@@ -2,11 +2,12 @@
  * Owns what the coordinator watches beside the reducer: requirements that can no longer hold, what the target says,
  * the ledger of losses, and the report of a run that still goes on. Must never end a run itself.
  */
-import type { Loss } from '../core/loss.ts';
-import type { MetricFacts } from '../core/metric.ts';
-import { DropReason } from '../core/outcome.ts';
-import type { RunReport, TargetReport } from '../core/report.ts';
-import { HELD_ALL, isBroken, type Requirement } from '../core/requirement.ts';
+
+import { DropReason } from '../base/outcome.ts';
+import type { MetricFacts } from '../judge/metric.ts';
+import type { RunReport, TargetReport } from '../judge/report.ts';
+import { HELD_ALL, isBroken, type Requirement } from '../judge/requirement.ts';
+import type { Loss } from '../stats/loss.ts';
 import { TargetBooks, type TargetWitness } from './target-stats.ts';
 
 /** How often a run that still goes on is reported, so that a crash loses no more. */

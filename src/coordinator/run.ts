@@ -1,30 +1,30 @@
 /**
- * Owns the shell of a run: feeds the reducer (core/run-state.ts) with what happens and carries out what it says.
+ * Owns the shell of a run: feeds the reducer (run/run-state.ts) with what happens and carries out what it says.
  * Must never decide anything itself, and never print.
  */
 import { randomUUID } from 'node:crypto';
+import type { Clock } from '../base/clock.ts';
+import type { Finding } from '../base/finding.ts';
 import type { Channel, ChannelEvents } from '../control/channel.ts';
 import type { AgentMessage, AgentMessageOf, CoordinatorMessage } from '../control/message.ts';
 import { ControlServer } from '../control/server.ts';
 import { agentToken, keyOf, type Token } from '../control/token.ts';
-import type { Clock } from '../core/clock.ts';
-import type { Finding } from '../core/finding.ts';
-import type { StatsNews } from '../core/histogram-news.ts';
-import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../core/lease.ts';
-import type { RunReport } from '../core/report.ts';
-import type { EndReason, RunEvent } from '../core/run-event.ts';
-import { initialRunState, type RunState, step } from '../core/run-state.ts';
-import { mergeAllStats } from '../core/stats.ts';
-import { AgentBooks, totalProgress } from './agent-books.ts';
+import type { RunReport } from '../judge/report.ts';
+import { holdersCpuMs } from '../judge/report-parts.ts';
+import { makeReport, type RunFacts } from '../judge/run-report.ts';
+import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../run/lease.ts';
+import type { EndReason, RunEvent } from '../run/run-event.ts';
+import { initialRunState, type RunState, step } from '../run/run-state.ts';
+import { mergeAllStats } from '../stats/stats.ts';
+import type { StatsNews } from '../stats/stats-delta.ts';
+import { AgentBooks, totalProgress } from './agent-counts.ts';
 import { type AgentSession, AgentSessions } from './agent-session.ts';
-import { Chronicle } from './chronicle.ts';
 import { DueTimer } from './due-timer.ts';
 import { LocalAgent } from './local-agent.ts';
+import { neverRan, waitingNote } from './missing-agents.ts';
 import { Outbox } from './outbox.ts';
-import { holdersCpuMs } from './report-parts.ts';
-import { neverRan, waitingNote } from './roll-call.ts';
-import { LOCAL_AGENT, planOf, type RunOptions } from './run-options.ts';
-import { makeReport, type RunFacts } from './run-report.ts';
+import { Chronicle } from './run-log.ts';
+import { LOCAL_AGENT, planOf, type RunOptions } from './run-settings.ts';
 import { RunWatch, type RunWatchOptions, UNWATCHED } from './run-watch.ts';
 import { SshAgents } from './ssh-agents.ts';
 

@@ -3,8 +3,8 @@
  * does not answer is a fact of its own.
  */
 import { request } from 'node:http';
-import type { TargetReport } from '../core/report.ts';
-import { parseTargetCounts, type TargetCounts } from '../core/target-counts.ts';
+import type { TargetReport } from '../judge/report.ts';
+import { parseTargetCounts, type TargetCounts } from '../stats/target-counts.ts';
 
 const ANSWER_TIMEOUT_MS = 900;
 const ANSWER_BYTES_MAX = 262_144;

@@ -5,7 +5,7 @@
  * Those that stand in for lost ones (`--on-drop reopen`) come after all others. All times are milliseconds since the
  * engine's start.
  */
-import { connectsAllowed, intendedAtMs } from '../core/pacer.ts';
+import { connectsAllowed, intendedAtMs } from './pacer.ts';
 
 /** A connection that could not be opened again is tried once more after so long. */
 const REOPEN_AGAIN_MS = 1_000;

@@ -5,8 +5,8 @@
  * Never bind(ip, 0) and never the kernel's own search: both slow down as ports fill.
  */
 import assert from 'node:assert/strict';
-import { FailReason, SkipReason } from '../core/outcome.ts';
-import { TupleMap, type TupleSpace } from '../core/tuple-space.ts';
+import { FailReason, SkipReason } from '../base/outcome.ts';
+import { TupleMap, type TupleSpace } from '../base/tuple-space.ts';
 import { failReasonOf, isOutOfDescriptors } from './errno-reason.ts';
 import * as libc from './libc.ts';
 import { type SockAddr, setPort, sockAddr } from './sockaddr.ts';

@@ -7,17 +7,17 @@
  * is, a worker thread waits instead, because that wait may last a second.
  */
 import assert from 'node:assert/strict';
-import type { Clock } from '../core/clock.ts';
-import type { Loss } from '../core/loss.ts';
-import { DropReason, FailReason } from '../core/outcome.ts';
-import type { HolderSpec } from '../core/run-spec.ts';
-import type { Stats } from '../core/stats.ts';
-import { TroubleTally } from '../core/trouble.ts';
+import type { Clock } from '../base/clock.ts';
+import { DropReason, FailReason } from '../base/outcome.ts';
+import type { HolderSpec } from '../run/run-spec.ts';
+import type { Loss } from '../stats/loss.ts';
+import { TroubleTally } from '../stats/protocol-errors.ts';
+import type { Stats } from '../stats/stats.ts';
 import { ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
 import { dropReasonOf, failReasonOf } from './errno-reason.ts';
 import * as libc from './libc.ts';
 import { LoopLag } from './loop-lag.ts';
-import { LossBook, type LossCircumstances } from './loss-book.ts';
+import { LossBook, type LossCircumstances } from './loss-ledger.ts';
 import { Opener } from './opener.ts';
 import { Poller, WATCHED } from './poller.ts';
 import { ProbeSchedule } from './probe-schedule.ts';

@@ -2,7 +2,7 @@
  * Owns what an errno means for a connection: the reason under which it is counted.
  * Must never count. Which call failed matters (EADDRNOTAVAIL means two things): callers handle bind(2) themselves.
  */
-import { DropReason, FailReason } from '../core/outcome.ts';
+import { DropReason, FailReason } from '../base/outcome.ts';
 import { Errno } from './libc.ts';
 
 /** Reasons by errno for a socket that is being connected; connect(2), tcp(7), epoll_ctl(2). */

@@ -2,7 +2,7 @@
  * Owns how late the engine's loop can have been through its own fault.
  * Must never read a clock: the moments of a turn are arguments, in milliseconds since the engine's start.
  */
-import { LatencyRecorder } from '../core/histogram.ts';
+import { LatencyRecorder } from '../stats/histogram.ts';
 
 /** A turn's lag: what it took, and what the wait after it lasted beyond the sleep that it asked for. */
 export class LoopLag {

@@ -5,10 +5,10 @@
  * All times are milliseconds since the engine's start, where nothing else is said.
  */
 import assert from 'node:assert/strict';
-import type { Clock } from '../core/clock.ts';
-import { LatencyRecorder } from '../core/histogram.ts';
-import { DropReason, FailReason } from '../core/outcome.ts';
-import type { HolderSpec } from '../core/run-spec.ts';
+import type { Clock } from '../base/clock.ts';
+import { DropReason, FailReason } from '../base/outcome.ts';
+import type { HolderSpec } from '../run/run-spec.ts';
+import { LatencyRecorder } from '../stats/histogram.ts';
 import { Backlog } from './backlog.ts';
 import { type ConnectionTable, SlotFlag } from './connection-table.ts';
 import { Dial, Dialer } from './dialer.ts';

@@ -2,9 +2,9 @@
  * Owns the books of what a whoami target saw of one engine's connections.
  * Must never touch a socket or decide anything.
  */
-import { formatEndpoint } from '../core/endpoint.ts';
-import type { HolderSpec } from '../core/run-spec.ts';
-import { SEEN_OTHER, SEEN_PAIRS_MAX, type SeenCounts, seenKey } from '../core/seen.ts';
+import { formatEndpoint } from '../base/endpoint.ts';
+import type { HolderSpec } from '../run/run-spec.ts';
+import { SEEN_OTHER, SEEN_PAIRS_MAX, type SeenCounts, seenKey } from '../stats/observed-sources.ts';
 
 /** Counts of the addresses that were seen for each of our own (a source, or an endpoint), bounded. */
 class PairCounts {

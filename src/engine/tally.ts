@@ -5,12 +5,12 @@
  * At any time: attempted = established + failed + pending; established = open + dropped + closed; and the quota is
  * attempted + unattempted + what is still to be attempted.
  */
-import { formatEndpoint } from '../core/endpoint.ts';
-import { LatencyRecorder } from '../core/histogram.ts';
-import type { Counts, DropReason, FailReason, SkipReason } from '../core/outcome.ts';
-import type { HolderSpec } from '../core/run-spec.ts';
-import type { Stats } from '../core/stats.ts';
-import type { LossBook } from './loss-book.ts';
+import { formatEndpoint } from '../base/endpoint.ts';
+import type { Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
+import type { HolderSpec } from '../run/run-spec.ts';
+import { LatencyRecorder } from '../stats/histogram.ts';
+import type { Stats } from '../stats/stats.ts';
+import type { LossBook } from './loss-ledger.ts';
 
 /** Plain numbers for the hot loop; `stats` makes records of them. */
 export class Tally {

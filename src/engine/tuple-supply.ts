@@ -3,7 +3,7 @@
  * Must never know why a tuple came back, or touch a socket.
  */
 import assert from 'node:assert/strict';
-import type { Slice } from '../core/tuple-space.ts';
+import type { Slice } from '../base/tuple-space.ts';
 
 /** The most tuples that wait for another try; further ones are forgotten (128 KiB). */
 const RETURNED_MAX = 16_384;

@@ -6,9 +6,9 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
-import { isAddress, isLoopback, parseAddress } from '../core/address.ts';
-import type { EndpointRoute, HostAddress } from '../core/host-facts.ts';
+import { isAddress, isLoopback, parseAddress } from '../base/address.ts';
 import type { RunCommand } from './command.ts';
+import type { EndpointRoute, HostAddress } from './host-facts.ts';
 
 const IP_TIMEOUT_MS = 3_000;
 

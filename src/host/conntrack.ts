@@ -4,7 +4,7 @@
  */
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import type { ConntrackFacts } from '../core/host-facts.ts';
+import type { ConntrackFacts } from './host-facts.ts';
 import { readSysctl } from './proc-file.ts';
 
 const PROBE_TIMEOUT_MS = 50;

@@ -1,15 +1,15 @@
 /**
  * Owns gathering `HostFacts` from this host, in well under 150 ms and whatever the number of its sockets.
- * Must never judge a fact (core/preflight.ts), change a setting, or throw because something cannot be read.
+ * Must never judge a fact (plan/preflight.ts), change a setting, or throw because something cannot be read.
  */
 import { availableParallelism, hostname } from 'node:os';
-import type { Endpoint } from '../core/endpoint.ts';
-import type { HostFacts, SockstatFacts } from '../core/host-facts.ts';
-import type { PortRange } from '../core/tuple-space.ts';
+import type { Endpoint } from '../base/endpoint.ts';
+import type { PortRange } from '../base/tuple-space.ts';
 import { readHostAddresses, readRoutes } from './addresses.ts';
 import { readCgroupMemory } from './cgroup.ts';
 import { type RunCommand, runCommand } from './command.ts';
 import { readConntrack } from './conntrack.ts';
+import type { HostFacts, SockstatFacts } from './host-facts.ts';
 import { countSockets } from './kernel-count.ts';
 import {
   type KernelRoots,

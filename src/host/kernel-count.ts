@@ -4,9 +4,9 @@
  */
 import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
-import { addressToBigInt, parseAddress, unmapV4 } from '../core/address.ts';
-import type { Endpoint } from '../core/endpoint.ts';
-import type { PortRange } from '../core/tuple-space.ts';
+import { addressToBigInt, parseAddress, unmapV4 } from '../base/address.ts';
+import type { Endpoint } from '../base/endpoint.ts';
+import type { PortRange } from '../base/tuple-space.ts';
 import { countLines, LineCounter } from './command.ts';
 
 /** The states that are counted, as `ss` names them, and as /proc/net/tcp does (include/net/tcp_states.h). */

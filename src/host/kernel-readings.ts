@@ -2,7 +2,7 @@
  * Owns reading what may fill up on a host during a run: connection tracking, neighbours, sockets, TCP memory. Each
  * reading is a few small files, so that it can be taken every few seconds. Must never judge.
  */
-import type { KernelReadings } from '../core/kernel-evidence.ts';
+import type { KernelReadings } from './kernel-evidence.ts';
 import { readSysctl, readSysctlNumbers, readText } from './proc-file.ts';
 import { readTcpExt, type TcpCounters } from './tcp-counters.ts';
 

@@ -4,7 +4,7 @@
  */
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
-import type { PortRange } from '../core/tuple-space.ts';
+import type { PortRange } from '../base/tuple-space.ts';
 
 /** Where the kernel's files are. */
 export interface KernelRoots {

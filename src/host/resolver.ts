@@ -4,7 +4,7 @@
  */
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
-import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
+import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 
 /**
  * All addresses of a host, through the system's own resolver (hosts file, DNS, as the system is set up).

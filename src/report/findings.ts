@@ -2,7 +2,7 @@
  * Owns preflight findings as text for a person.
  * Must never judge a finding: its severity is given.
  */
-import type { Finding } from '../core/finding.ts';
+import type { Finding } from '../base/finding.ts';
 import { bulleted } from './layout.ts';
 
 const BULLETS = { refuse: '✗', warn: '!', ok: '✓' } as const;

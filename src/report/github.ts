@@ -2,7 +2,7 @@
  * Owns the report as GitHub Actions shows it: Markdown for the summary of a step, and annotations. Must never write
  * (cli/) or look at the environment.
  */
-import type { RunReport } from '../core/report.ts';
+import type { RunReport } from '../judge/report.ts';
 import { renderReport, verdictLine } from './text.ts';
 
 /** GitHub refuses a summary above 1,024 KiB; several steps may share it, so one takes a small part. */

@@ -2,7 +2,7 @@
  * Owns the report and the plan as JSON text; docs/report.schema.json describes the report.
  * Must never add, drop or rename a field.
  */
-import type { RunReport } from '../core/report.ts';
+import type { RunReport } from '../judge/report.ts';
 import type { Plan } from './plan.ts';
 
 /**

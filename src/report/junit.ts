@@ -4,7 +4,7 @@
  * The format is the common one of CI servers: testsuites > testsuite (name, tests, failures, errors, skipped, time,
  * timestamp) > testcase (classname, name, time) > failure (message, type) or error.
  */
-import type { RunReport } from '../core/report.ts';
+import type { RunReport } from '../judge/report.ts';
 import { verdictLine } from './text.ts';
 
 /**

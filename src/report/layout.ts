@@ -2,7 +2,7 @@
  * Owns the layout of plain text: labelled lines, tables and wrapping within a given width.
  * Must never know what a run is.
  */
-import { formatDuration } from '../core/units.ts';
+import { formatDuration } from '../base/units.ts';
 
 /** The width that every text for people keeps to, in characters. */
 export const TEXT_WIDTH = 80;

@@ -1,12 +1,13 @@
 /**
  * Owns what is known of a path as text and as the shape of its JSON: measured by a whoami target, searched for its
- * idle timeout, or planned. Must never judge (core/path-verdict.ts, core/path-plan.ts).
+ * idle timeout, or planned. Must never judge (path/path-verdict.ts, path/path-plan.ts).
  */
-import { formatInterval, type IdleInterval } from '../core/idle-search.ts';
-import type { PathPlan } from '../core/path-plan.ts';
-import type { PathVerdict } from '../core/path-verdict.ts';
-import { type SeenCounts, seenPair } from '../core/seen.ts';
-import { formatCount } from '../core/units.ts';
+
+import { formatCount } from '../base/units.ts';
+import { formatInterval, type IdleInterval } from '../path/idle-search.ts';
+import type { PathPlan } from '../path/path-plan.ts';
+import type { PathVerdict } from '../path/path-verdict.ts';
+import { type SeenCounts, seenPair } from '../stats/observed-sources.ts';
 import { bulleted, labelled, labelledPieces, noPaint, type Paint, TEXT_WIDTH, wrapText } from './layout.ts';
 
 export const PATH_SCHEMA_VERSION = '1.0.0';
@@ -100,7 +101,7 @@ export function seenLines(seen: SeenCounts): string[] {
 
 /**
  * The planned path as lines.
- * @param path from core/path-plan.ts
+ * @param path from path/path-plan.ts
  * @param connections that are wanted
  */
 export function pathPlanLines(path: PathPlan, connections: number): string[] {

@@ -2,9 +2,9 @@
  * Owns the plan: what a run would take on this host and what is missing, as a shape and as text.
  * Must never open a connection or gather a fact (host/).
  */
-import type { Finding } from '../core/finding.ts';
-import type { PathPlan } from '../core/path-plan.ts';
-import { counted, formatCount } from '../core/units.ts';
+import type { Finding } from '../base/finding.ts';
+import { counted, formatCount } from '../base/units.ts';
+import type { PathPlan } from '../path/path-plan.ts';
 import { findingLines } from './findings.ts';
 import { bulleted, labelled, labelledPieces, noPaint, type Paint } from './layout.ts';
 import { pathPlanLines } from './path.ts';

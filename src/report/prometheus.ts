@@ -3,7 +3,7 @@
  *
  * The format is text 0.0.4: `# HELP`, `# TYPE`, then one sample a line; label values escape backslash, quote and newline.
  */
-import type { Latency, RunReport } from '../core/report.ts';
+import type { Latency, RunReport } from '../judge/report.ts';
 
 interface Sample {
   readonly labels?: Readonly<Record<string, string>>;

@@ -1,11 +1,12 @@
 /**
  * Owns the report as text for a person: the verdict line first, then what it rests on. At most 80 columns.
- * Must never decide or compute a verdict (core/verdict.ts) or write to a stream (cli/).
+ * Must never decide or compute a verdict (judge/verdict.ts) or write to a stream (cli/).
  */
-import { limitsPhrase } from '../core/generator-health.ts';
-import { type Counts, totalOf } from '../core/outcome.ts';
-import type { AgentReport, Latency, RunReport } from '../core/report.ts';
-import { counted, formatBytes, formatCount, formatMs } from '../core/units.ts';
+
+import { type Counts, totalOf } from '../base/outcome.ts';
+import { counted, formatBytes, formatCount, formatMs } from '../base/units.ts';
+import { limitsPhrase } from '../judge/generator-health.ts';
+import type { AgentReport, Latency, RunReport } from '../judge/report.ts';
 import { attentionLines } from './findings.ts';
 import {
   bulleted,

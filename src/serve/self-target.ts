@@ -6,7 +6,7 @@
  * have process groups of their own, so Ctrl-C in the terminal reaches the caller alone, and it stops the target
  * after the holders have drained.
  */
-import type { Clock } from '../core/clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { type ServeHandle, serveTarget } from './serve.ts';
 import type { ServeMode } from './serve-counts.ts';
 

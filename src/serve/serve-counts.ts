@@ -3,7 +3,7 @@
  * Must never ask a worker (serve.ts) or print (cli/).
  */
 
-import { counted, formatCount } from '../core/units.ts';
+import { counted, formatCount } from '../base/units.ts';
 
 /** Every mode, in the order in which help lists them. */
 export const SERVE_MODES = ['hold', 'echo', 'whoami'] as const;

@@ -5,9 +5,9 @@
 import assert from 'node:assert/strict';
 import { isIP } from 'node:net';
 import { availableParallelism, constants } from 'node:os';
-import type { Clock } from '../core/clock.ts';
-import { BenchError, ErrorCode, ExitCode, usageError } from '../core/errors.ts';
-import { formatCount } from '../core/units.ts';
+import type { Clock } from '../base/clock.ts';
+import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
+import { formatCount } from '../base/units.ts';
 import { readText } from '../host/proc-file.ts';
 import { addTotals, mergeSources, type ServeCounts, type ServeMode, ZERO_TOTALS } from './serve-counts.ts';
 import { WORKERS_MAX, workersFor } from './worker-count.ts';

@@ -4,7 +4,7 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { BenchError, ErrorCode, ExitCode } from '../core/errors.ts';
+import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import type { ServeCounts } from './serve-counts.ts';
 
 /** One asks each second; the rest is room for a person. */

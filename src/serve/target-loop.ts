@@ -4,7 +4,7 @@
  * Must never speak to the parent (worker.ts), fork or log.
  */
 import assert from 'node:assert/strict';
-import { unmapV4 } from '../core/address.ts';
+import { unmapV4 } from '../base/address.ts';
 import * as libc from '../engine/libc.ts';
 import { Poller } from '../engine/poller.ts';
 import { addressOf, portOf, SOCKADDR_BYTES_MAX } from '../engine/sockaddr.ts';

@@ -6,8 +6,8 @@
  *   fails   says why it cannot, and ends
  */
 import { fileURLToPath } from 'node:url';
-import type { AgentToHolder, HolderToAgent } from '../../src/core/holder-message.ts';
-import { emptyStats, type HolderHealth } from '../../src/core/stats.ts';
+import type { AgentToHolder, HolderToAgent } from '../../src/run/holder-message.ts';
+import { emptyStats, type HolderHealth } from '../../src/stats/stats.ts';
 
 /** The compiled path of this program, to fork. */
 export const FAKE_HOLDER_ENTRY = fileURLToPath(import.meta.url);

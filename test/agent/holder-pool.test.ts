@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { performance } from 'node:perf_hooks';
 import { type TestContext, test } from 'node:test';
 import { HolderPool } from '../../src/agent/holder-pool.ts';
-import type { HolderSpec } from '../../src/core/run-spec.ts';
+import type { HolderSpec } from '../../src/run/run-spec.ts';
 import { until } from '../support/bench-run.ts';
 import { clientEnds } from '../support/kernel-view.ts';
 import { startNetTarget } from '../support/net-target.ts';

@@ -4,9 +4,9 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { type AgentToHolder, HOLDER_EXEC_ARGV, type HolderToAgent } from '../../src/core/holder-message.ts';
-import type { HolderSpec } from '../../src/core/run-spec.ts';
-import type { HolderHealth, Stats } from '../../src/core/stats.ts';
+import { type AgentToHolder, HOLDER_EXEC_ARGV, type HolderToAgent } from '../../src/run/holder-message.ts';
+import type { HolderSpec } from '../../src/run/run-spec.ts';
+import type { HolderHealth, Stats } from '../../src/stats/stats.ts';
 import { HOLDER_ENTRY_PATH } from './holder-entry.ts';
 
 /** Plays the agent towards one holder process. */

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { HolderSpec } from '../../src/core/run-spec.ts';
-import { systemClock } from '../../src/host/clock.ts';
+import { systemClock } from '../../src/host/system-clock.ts';
+import type { HolderSpec } from '../../src/run/run-spec.ts';
 import { cleanUp, kernelCount, sourcePorts, specTo, Target, until, within } from '../engine/engine-run.ts';
 import { HolderProcess } from './holder-process.ts';
 

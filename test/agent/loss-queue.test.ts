@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { LossQueue } from '../../src/agent/loss-queue.ts';
-import type { Loss } from '../../src/core/loss.ts';
+import type { Loss } from '../../src/stats/loss.ts';
 
 const lossAt = (atMs: number): Loss => ({
   atMs,

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { trimmed } from '../../src/agent/share-message.ts';
-import { statsNews } from '../../src/core/histogram-news.ts';
-import { emptyStats } from '../../src/core/stats.ts';
+import { emptyStats } from '../../src/stats/stats.ts';
+import { statsNews } from '../../src/stats/stats-delta.ts';
 
 test('a table of more than 1,024 sources stays out of the report of each second, a shorter one stays in', () => {
   const sources = (count: number) =>

@@ -5,15 +5,15 @@
  * which only the receiver can know: a simulated agent puts the time of sending into `rampMs`.
  */
 import assert from 'node:assert/strict';
-import { readAgents } from '../../src/cli/agents-options.ts';
-import { parseCommandLine } from '../../src/cli/command-line.ts';
-import { createDisplay } from '../../src/cli/progress-display.ts';
-import { readRunRequest, specOf } from '../../src/cli/run-options.ts';
+import { createDisplay } from '../../src/cli/display/progress-display.ts';
+import { readAgents } from '../../src/cli/flags/agents-options.ts';
+import { parseCommandLine } from '../../src/cli/flags/command-line.ts';
+import { readRunRequest, specOf } from '../../src/cli/flags/run-options.ts';
 import { Run } from '../../src/coordinator/run.ts';
-import type { RecordedMessage } from '../../src/coordinator/run-options.ts';
-import { LatencyRecorder, latencySummary } from '../../src/core/histogram.ts';
-import type { Progress } from '../../src/core/progress.ts';
-import { systemClock } from '../../src/host/clock.ts';
+import type { RecordedMessage } from '../../src/coordinator/run-settings.ts';
+import { systemClock } from '../../src/host/system-clock.ts';
+import { LatencyRecorder, latencySummary } from '../../src/stats/histogram.ts';
+import type { Progress } from '../../src/stats/progress.ts';
 import { hostMonotonicMs } from './host-time.ts';
 
 /** What the parent is told, in this order: `listening`, one `phase` each, `report`. */

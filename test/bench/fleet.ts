@@ -3,9 +3,9 @@
  * Must never judge what it measures.
  */
 
-import { splitEvenly } from '../../src/core/quota.ts';
-import type { HolderSpec } from '../../src/core/run-spec.ts';
-import { slicesOf, TupleMap } from '../../src/core/tuple-space.ts';
+import { slicesOf, TupleMap } from '../../src/base/tuple-space.ts';
+import { splitEvenly } from '../../src/run/quota.ts';
+import type { HolderSpec } from '../../src/run/run-spec.ts';
 import { HolderProcess } from '../agent/holder-process.ts';
 
 /** All source ports that need no privilege. */

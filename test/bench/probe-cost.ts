@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { HolderSpec } from '../../src/core/run-spec.ts';
+import type { HolderSpec } from '../../src/run/run-spec.ts';
 import { HolderProcess } from '../agent/holder-process.ts';
 import { type Figure, figure } from './figure.ts';
 import type { Yardstick } from './yardstick.ts';

@@ -8,10 +8,10 @@ import type { Channel } from '../../src/control/channel.ts';
 import { connectChannel } from '../../src/control/client.ts';
 import { type AgentMessage, type CoordinatorMessage, PROTOCOL_VERSION } from '../../src/control/message.ts';
 import { parseToken } from '../../src/control/token.ts';
-import { LatencyRecorder, type SparseHistogram } from '../../src/core/histogram.ts';
-import { type StatsNews, statsNews } from '../../src/core/histogram-news.ts';
-import { emptyStats, newHolderHealth, type Stats } from '../../src/core/stats.ts';
-import { systemClock } from '../../src/host/clock.ts';
+import { systemClock } from '../../src/host/system-clock.ts';
+import { LatencyRecorder, type SparseHistogram } from '../../src/stats/histogram.ts';
+import { emptyStats, newHolderHealth, type Stats } from '../../src/stats/stats.ts';
+import { type StatsNews, statsNews } from '../../src/stats/stats-delta.ts';
 import { hostMonotonicMs } from './host-time.ts';
 
 /** What the parent asks for, as JSON in the first argument. */

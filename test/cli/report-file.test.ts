@@ -11,8 +11,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
+import { BenchError, ErrorCode, ExitCode } from '../../src/base/errors.ts';
 import { checkReportFile } from '../../src/cli/report-file.ts';
-import { BenchError, ErrorCode, ExitCode } from '../../src/core/errors.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'c100k-report-'));
 after(() => rmSync(folder, { recursive: true, force: true }));

@@ -5,14 +5,14 @@ import { after, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { BenchError } from '../../src/base/errors.ts';
 import type { Channel } from '../../src/control/channel.ts';
 import { connectChannel } from '../../src/control/client.ts';
 import type { AgentMessage, AgentMessageOf, CoordinatorMessage } from '../../src/control/message.ts';
 import { PROTOCOL_VERSION } from '../../src/control/message.ts';
 import { ControlServer, type StrangerReason } from '../../src/control/server.ts';
 import { agentToken, generateToken, keyOf, type Token } from '../../src/control/token.ts';
-import { BenchError } from '../../src/core/errors.ts';
-import { systemClock } from '../../src/host/clock.ts';
+import { systemClock } from '../../src/host/system-clock.ts';
 
 const HELLO: AgentMessageOf<'hello'> = {
   type: 'hello',

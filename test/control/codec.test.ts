@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { decodeAgentMessage, decodeCoordinatorMessage, encodeMessage } from '../../src/control/codec.ts';
 import { type AgentMessage, type CoordinatorMessage, MESSAGE_BYTES_MAX } from '../../src/control/message.ts';
-import { emptyStats } from '../../src/core/stats.ts';
+import { emptyStats } from '../../src/stats/stats.ts';
 
 describe('the codec', () => {
   it('brings a stats message through unchanged', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { decodeAgentMessage } from '../../src/control/codec.ts';
-import { emptyStats } from '../../src/core/stats.ts';
+import { emptyStats } from '../../src/stats/stats.ts';
 
 function decoded(change: object): ReturnType<typeof decodeAgentMessage> {
   const message = {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import fc from 'fast-check';
+import { BenchError } from '../../src/base/errors.ts';
 import {
   agentToken,
   claimsOf,
@@ -10,7 +11,6 @@ import {
   keyOf,
   parseToken,
 } from '../../src/control/token.ts';
-import { BenchError } from '../../src/core/errors.ts';
 
 const CLAIMS = { name: 'host-7', expiresSec: 2_000, targets: ['10.0.0.0/8:8000'] };
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Channel } from '../../src/control/channel.ts';
 import type { CoordinatorMessage } from '../../src/control/message.ts';
-import { AgentBooks } from '../../src/coordinator/agent-books.ts';
+import { AgentBooks } from '../../src/coordinator/agent-counts.ts';
 import { AgentSessions } from '../../src/coordinator/agent-session.ts';
 
 const channel: Channel<CoordinatorMessage> = { send: () => {}, bufferedBytes: 0, close: () => {} };

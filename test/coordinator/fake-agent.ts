@@ -9,8 +9,8 @@
  *   loading  is busy before it can hear anything, and would then stay for ever
  */
 import { fileURLToPath } from 'node:url';
-import { giveClosingSigns } from '../../src/agent/closing-signs.ts';
-import { CLOSING_SIGN } from '../../src/core/closing-sign.ts';
+import { giveClosingSigns } from '../../src/agent/shutdown-beats.ts';
+import { CLOSING_SIGN } from '../../src/run/shutdown-heartbeat.ts';
 
 /** The compiled path of this program, to fork. */
 export const FAKE_AGENT_ENTRY = fileURLToPath(import.meta.url);

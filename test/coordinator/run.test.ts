@@ -4,18 +4,18 @@
  */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { ExitCode } from '../../src/base/errors.ts';
 import { generateToken } from '../../src/control/token.ts';
 import { Run } from '../../src/coordinator/run.ts';
-import type { RunOptions } from '../../src/coordinator/run-options.ts';
+import type { RunOptions } from '../../src/coordinator/run-settings.ts';
 import { UNWATCHED } from '../../src/coordinator/run-watch.ts';
-import { ExitCode } from '../../src/core/errors.ts';
-import { LEASE_TIMES, rhythmOf } from '../../src/core/lease.ts';
-import type { Phase } from '../../src/core/progress.ts';
-import type { RunReport } from '../../src/core/report.ts';
-import { HELD_ALL } from '../../src/core/requirement.ts';
-import { systemClock } from '../../src/host/clock.ts';
+import { systemClock } from '../../src/host/system-clock.ts';
+import type { RunReport } from '../../src/judge/report.ts';
+import { HELD_ALL } from '../../src/judge/requirement.ts';
+import { LEASE_TIMES, rhythmOf } from '../../src/run/lease.ts';
+import type { Phase } from '../../src/stats/progress.ts';
+import { runSpec } from '../run/run-spec-fixture.ts';
 import { until } from '../support/bench-run.ts';
-import { runSpec } from './run-spec-fixture.ts';
 import { type Script, ScriptedAgent } from './scripted-agent.ts';
 
 /** A tenth of the usual times, so that a lost agent is lost after 2 s. */

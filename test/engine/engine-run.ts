@@ -4,11 +4,11 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createServer, type Server, type Socket } from 'node:net';
-import type { HolderSpec } from '../../src/core/run-spec.ts';
-import type { Stats } from '../../src/core/stats.ts';
 import { Engine } from '../../src/engine/engine.ts';
 import * as libc from '../../src/engine/libc.ts';
 import { portOf, sockAddr } from '../../src/engine/sockaddr.ts';
+import type { HolderSpec } from '../../src/run/run-spec.ts';
+import type { Stats } from '../../src/stats/stats.ts';
 
 const clock = { monotonicMs: () => performance.now(), wallMs: () => Date.now() };
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { latencySummary } from '../../src/core/histogram.ts';
+import { latencySummary } from '../../src/stats/histogram.ts';
 import {
   cleanUp,
   deafListener,

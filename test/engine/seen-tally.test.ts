@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SEEN_OTHER, SEEN_PAIRS_MAX } from '../../src/core/seen.ts';
 import { SeenTally } from '../../src/engine/seen-tally.ts';
+import { SEEN_OTHER, SEEN_PAIRS_MAX } from '../../src/stats/observed-sources.ts';
 
 test('more pairs than are told apart are counted together', () => {
   const tally = new SeenTally({

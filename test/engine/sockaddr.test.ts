@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { addressFromBigInt } from '../../src/core/address.ts';
+import { addressFromBigInt } from '../../src/base/address.ts';
 import * as libc from '../../src/engine/libc.ts';
 import { addressOf, portOf, setPort, sockAddr } from '../../src/engine/sockaddr.ts';
 

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { afterEach, test } from 'node:test';
-import type { Endpoint } from '../../src/core/endpoint.ts';
+import type { Endpoint } from '../../src/base/endpoint.ts';
 import type { RunCommand } from '../../src/host/command.ts';
 import { gatherHostFacts } from '../../src/host/facts.ts';
 import { type FakeKernel, fakeKernel } from './fake-kernel.ts';

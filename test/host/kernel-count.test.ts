@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { after, before, test } from 'node:test';
-import type { Endpoint } from '../../src/core/endpoint.ts';
+import type { Endpoint } from '../../src/base/endpoint.ts';
 import { countEstablished, countSockets, type SocketQuery } from '../../src/host/kernel-count.ts';
 
 /** Both ways of asking must agree on real sockets. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { BenchError } from '../../src/core/errors.ts';
+import { BenchError } from '../../src/base/errors.ts';
 import { resolveHost } from '../../src/host/resolver.ts';
 
 test('an IP literal returns itself, without brackets', async () => {

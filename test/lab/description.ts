@@ -2,7 +2,7 @@
  * Owns the shape of a lab network: hosts, what runs on them, what is asked, what must be seen, and the words about it.
  * Must never start anything (runner.ts).
  */
-import { type PortRange, portCount } from '../../src/core/tuple-space.ts';
+import { type PortRange, portCount } from '../../src/base/tuple-space.ts';
 import type { HostSpec } from '../support/network.ts';
 
 /** The same network in full, or with its port ranges shrunk: the arithmetic is the same. */

@@ -2,7 +2,7 @@
  * Owns the hosts that several networks have in common: clients on the WAN, the router, the server.
  * Must never hold what only one network has.
  */
-import type { PortRange } from '../../src/core/tuple-space.ts';
+import type { PortRange } from '../../src/base/tuple-space.ts';
 import type { HostSpec } from '../support/network.ts';
 import type { Scale } from './description.ts';
 

@@ -8,7 +8,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import process from 'node:process';
-import { formatCount } from '../../src/core/units.ts';
+import { formatCount } from '../../src/base/units.ts';
 import { whyNoNetwork } from '../support/network.ts';
 import { findProgram } from '../support/targets.ts';
 import { FULL, type LabNetwork, SHORT } from './description.ts';

@@ -9,7 +9,7 @@ import {
   DESCRIPTORS_PER_PROXIED,
   haproxyProcesses,
   haproxyServerLines,
-} from '../../src/core/haproxy-source.ts';
+} from '../../src/path/haproxy-source.ts';
 import { until } from '../support/bench-run.ts';
 import type { Host, Network } from '../support/network.ts';
 import { cliPath } from '../support/run-cli.ts';

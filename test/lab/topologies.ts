@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism, release, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { formatBytes, formatCount } from '../../src/core/units.ts';
+import { formatBytes, formatCount } from '../../src/base/units.ts';
 import { repositoryRoot } from '../support/run-cli.ts';
 import { findProgram } from '../support/targets.ts';
 import { FULL, type LabNetwork } from './description.ts';

@@ -1,7 +1,7 @@
 /** Owns the proof that GitHub can show a run: a summary within its limit, and at most ten annotations of a kind. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { RequirementResult } from '../../src/core/requirement.ts';
+import type { RequirementResult } from '../../src/judge/requirement.ts';
 import { annotations, SUMMARY_BYTES_MAX, stepSummary } from '../../src/report/github.ts';
 import { sampleReport } from './sample-report.ts';
 

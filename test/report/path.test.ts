@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { parseHop, planPath } from '../../src/core/path-plan.ts';
-import { judgePath } from '../../src/core/path-verdict.ts';
-import { emptySeen, type SeenCounts } from '../../src/core/seen.ts';
+import { parseHop, planPath } from '../../src/path/path-plan.ts';
+import { judgePath } from '../../src/path/path-verdict.ts';
 import {
   PATH_SCHEMA_VERSION,
   type PathReport,
@@ -10,6 +9,7 @@ import {
   renderPath,
   seenLines,
 } from '../../src/report/path.ts';
+import { emptySeen, type SeenCounts } from '../../src/stats/observed-sources.ts';
 
 const SEEN: SeenCounts = {
   ...emptySeen(),

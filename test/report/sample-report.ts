@@ -1,7 +1,7 @@
 /**
  * Owns a RunReport with every field filled, for the tests of everything that reads one.
  */
-import { REPORT_SCHEMA_VERSION, type RunReport } from '../../src/core/report.ts';
+import { REPORT_SCHEMA_VERSION, type RunReport } from '../../src/judge/report.ts';
 
 /** A run that held everything; `change` replaces fields. */
 export function sampleReport(change: Partial<RunReport> = {}): RunReport {

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { test } from 'node:test';
+import { BenchError } from '../../src/base/errors.ts';
 import { httpWitness, TargetBooks } from '../../src/coordinator/target-stats.ts';
-import { BenchError } from '../../src/core/errors.ts';
 import { ZERO_TOTALS } from '../../src/serve/serve-counts.ts';
 import { serveStats } from '../../src/serve/stats-server.ts';
 

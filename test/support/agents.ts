@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatToken, generateToken, type Token } from '../../src/control/token.ts';
-import type { RunReport } from '../../src/core/report.ts';
+import type { RunReport } from '../../src/judge/report.ts';
 import type { Host } from './network.ts';
 import { type CliOptions, cliPath, type RunningCli, startProcess } from './run-cli.ts';
 

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { RunReport } from '../../src/core/report.ts';
+import type { RunReport } from '../../src/judge/report.ts';
 import { listeningPort, type ProcessView, processesWith } from './kernel-view.ts';
 import { type CliOptions, type RunningCli, startCli } from './run-cli.ts';
 

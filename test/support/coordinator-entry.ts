@@ -5,13 +5,13 @@
  */
 import { appendFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { BenchError, ExitCode } from '../../src/base/errors.ts';
 import { parseToken } from '../../src/control/token.ts';
 import { Run } from '../../src/coordinator/run.ts';
-import { BenchError, ExitCode } from '../../src/core/errors.ts';
-import type { LeaseTimes } from '../../src/core/lease.ts';
-import type { Phase } from '../../src/core/progress.ts';
-import type { LossPolicy } from '../../src/core/run-plan.ts';
-import { systemClock } from '../../src/host/clock.ts';
+import { systemClock } from '../../src/host/system-clock.ts';
+import type { LeaseTimes } from '../../src/run/lease.ts';
+import type { LossPolicy } from '../../src/run/run-plan.ts';
+import type { Phase } from '../../src/stats/progress.ts';
 
 /** The compiled path of this program, to fork. */
 export const COORDINATOR_ENTRY = fileURLToPath(import.meta.url);

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { AgentMessage, CoordinatorMessage } from '../../src/control/message.ts';
-import type { RecordedMessage } from '../../src/coordinator/run-options.ts';
-import { emptyStats } from '../../src/core/stats.ts';
+import type { RecordedMessage } from '../../src/coordinator/run-settings.ts';
+import { emptyStats } from '../../src/stats/stats.ts';
 import { type History, type SeenConnection, violationsOf } from './history.ts';
 
 const LEASE = { quietMs: 5_000, leaseMs: 15_000, marginMs: 5_000 };

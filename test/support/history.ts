@@ -5,8 +5,8 @@
  * All times are of one host's monotonic clock, in milliseconds.
  */
 import type { AgentMessageOf } from '../../src/control/message.ts';
-import type { RecordedMessage } from '../../src/coordinator/run-options.ts';
-import type { LeaseTimes } from '../../src/core/lease.ts';
+import type { RecordedMessage } from '../../src/coordinator/run-settings.ts';
+import type { LeaseTimes } from '../../src/run/lease.ts';
 
 /** One connection as the target saw it. */
 export interface SeenConnection {

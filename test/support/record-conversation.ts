@@ -13,9 +13,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { formatToken, generateToken } from '../../src/control/token.ts';
 import { Run } from '../../src/coordinator/run.ts';
-import type { RecordedMessage } from '../../src/coordinator/run-options.ts';
+import type { RecordedMessage } from '../../src/coordinator/run-settings.ts';
 import { UNWATCHED } from '../../src/coordinator/run-watch.ts';
-import { systemClock } from '../../src/host/clock.ts';
+import { systemClock } from '../../src/host/system-clock.ts';
 import { cliPath } from './run-cli.ts';
 
 const CONNECTIONS = 60;

@@ -5,7 +5,7 @@
  */
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { systemClock } from '../../src/host/clock.ts';
+import { systemClock } from '../../src/host/system-clock.ts';
 import { formatListening, serveTarget } from '../../src/serve/serve.ts';
 import { runServeWorker } from '../../src/serve/worker.ts';
 

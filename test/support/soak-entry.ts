@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url';
 import { generateToken } from '../../src/control/token.ts';
 import { Run } from '../../src/coordinator/run.ts';
 import { UNWATCHED } from '../../src/coordinator/run-watch.ts';
-import type { RunReport } from '../../src/core/report.ts';
-import { systemClock } from '../../src/host/clock.ts';
+import { systemClock } from '../../src/host/system-clock.ts';
+import type { RunReport } from '../../src/judge/report.ts';
 import { reportJson } from '../../src/report/json.ts';
 
 /** The compiled path of this program, to fork. */

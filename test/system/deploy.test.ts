@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { parseAllDocuments } from 'yaml';
-import type { RunReport } from '../../src/core/report.ts';
+import type { RunReport } from '../../src/judge/report.ts';
 import { until } from '../support/bench-run.ts';
 import { listeningPort } from '../support/kernel-view.ts';
 import { cliPath, repositoryRoot, runCli, startCli, startProcess } from '../support/run-cli.ts';

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { totalOf } from '../../src/core/outcome.ts';
+import { totalOf } from '../../src/base/outcome.ts';
 import { type BenchRun, startBench, until } from '../support/bench-run.ts';
 import { clientEnds, kernelCounter, serverEnds } from '../support/kernel-view.ts';
 import { freePort, startNetTarget } from '../support/net-target.ts';

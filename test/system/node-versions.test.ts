@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { RunReport } from '../../src/core/report.ts';
+import type { RunReport } from '../../src/judge/report.ts';
 import { nodeRuntime } from '../support/node-runtimes.ts';
 import { schemaErrors } from '../support/report-schema.ts';
 import { runCli } from '../support/run-cli.ts';

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { performance } from 'node:perf_hooks';
-import { addressRange } from '../../src/core/address.ts';
+import { addressRange } from '../../src/base/address.ts';
 import { type BenchRun, until } from '../support/bench-run.ts';
 import { networkTest } from '../support/network-test.ts';
 import { cliPath } from '../support/run-cli.ts';

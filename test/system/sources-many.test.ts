@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { addressRange } from '../../src/core/address.ts';
+import { addressRange } from '../../src/base/address.ts';
 import { startBench } from '../support/bench-run.ts';
 import { freePort } from '../support/net-target.ts';
 import { held, networkTest } from '../support/network-test.ts';

@@ -11,7 +11,7 @@ import { PORT, SERVER, serveOn, sourceLab } from '../support/source-lab.ts';
 
 const skip = whyNoNetwork();
 
-/** Takes the lock for changing addresses (host/address-lock.ts) as soon as it is free, and keeps it for a while. */
+/** Takes the lock for changing addresses (sources/address-lock.ts) as soon as it is free, and keeps it for a while. */
 const LOCKED_MS = 7_000;
 const LOCKER = `
   const take = () => require('node:net').createServer()

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { RunReport } from '../../src/core/report.ts';
+import type { RunReport } from '../../src/judge/report.ts';
 import { clientEnds } from '../support/kernel-view.ts';
 import { startCli } from '../support/run-cli.ts';
 import { type ForeignTarget, startHaproxy, startNginx, startRedis, whyNot } from '../support/targets.ts';

@@ -2,7 +2,7 @@
  * Owns the banner proof: the target speaks first, and its first bytes must be the expected ones.
  * Must never send.
  */
-import { DropReason, FailReason } from '../../core/outcome.ts';
+import { DropReason, FailReason } from '../../base/outcome.ts';
 import type { Protocol, ProtocolHost } from './protocol.ts';
 
 const TOLD = 255;

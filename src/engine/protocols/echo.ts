@@ -4,7 +4,7 @@
  *
  *   0  magic "c1kb"   4  slot   8  sequence   12  salt of this process      all little-endian
  */
-import { DropReason, FailReason } from '../../core/outcome.ts';
+import { DropReason, FailReason } from '../../base/outcome.ts';
 import type { Protocol, ProtocolHost } from './protocol.ts';
 
 /** Bytes of one probe. */

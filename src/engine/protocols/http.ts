@@ -8,10 +8,10 @@
  * An answer that ends the connection (`Connection: close`, HTTP/1.0, a body without a length) cannot be held: it is
  * lost as `protocol`.
  */
-import { DropReason, FailReason } from '../../core/outcome.ts';
+import { DropReason, FailReason } from '../../base/outcome.ts';
 import { HeadReader, hasToken, type ResponseHead } from './http-head.ts';
-import { Outbox } from './outbox.ts';
 import type { Protocol, ProtocolHost } from './protocol.ts';
+import { Outbox } from './send-buffer.ts';
 import type { RequestTarget } from './ws.ts';
 
 /** What the next byte of a slot belongs to. */

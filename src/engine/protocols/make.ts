@@ -1,9 +1,9 @@
 /**
  * Owns the choice of a protocol by its name, and its layers. Must never hold state.
  */
-import { defaultPortOf, isTls } from '../../core/endpoint.ts';
-import { DEFAULT_PROTOCOL_OPTIONS } from '../../core/protocol-options.ts';
-import type { HolderSpec } from '../../core/run-spec.ts';
+import { defaultPortOf, isTls } from '../../base/endpoint.ts';
+import { DEFAULT_PROTOCOL_OPTIONS } from '../../base/protocol-options.ts';
+import type { HolderSpec } from '../../run/run-spec.ts';
 import { SeenTally } from '../seen-tally.ts';
 import { BannerProtocol } from './banner.ts';
 import { EchoProtocol } from './echo.ts';

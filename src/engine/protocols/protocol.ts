@@ -10,7 +10,7 @@
  * (the end of a handshake and an answer), and because TLS, which runs in Node's own loop, answers when no event of ours
  * is being handled. After `host.fail` the slot is gone: return at once. No method may allocate per connection.
  */
-import type { DropReason, FailReason } from '../../core/outcome.ts';
+import type { DropReason, FailReason } from '../../base/outcome.ts';
 
 /** What the engine does for a protocol. */
 export interface ProtocolHost {
@@ -29,7 +29,7 @@ export interface ProtocolHost {
   answered(slot: number): void;
   /**
    * The connection is no good: counted as `fail` while it is being opened, as `drop` when it was open; then closed.
-   * @param detail what the protocol knows beyond that, see core/trouble.ts
+   * @param detail what the protocol knows beyond that, see stats/protocol-errors.ts
    */
   lost(slot: number, fail: FailReason, drop: DropReason, detail?: string): void;
   /** From now on the protocol owns the slot's descriptor: it reads, writes and, in `onForgotten`, closes it. */

@@ -10,10 +10,10 @@
  * A session costs about 40 KB. Sessions are not taken up again: each connection pays, and shows, a full handshake.
  */
 import type { TLSSocket } from 'node:tls';
-import { LatencyRecorder } from '../../core/histogram.ts';
-import { DropReason, FailReason } from '../../core/outcome.ts';
-import type { ProtocolOptions } from '../../core/protocol-options.ts';
-import { addCounts, type TlsCounts } from '../../core/tls-counts.ts';
+import { DropReason, FailReason } from '../../base/outcome.ts';
+import type { ProtocolOptions } from '../../base/protocol-options.ts';
+import { LatencyRecorder } from '../../stats/histogram.ts';
+import { addCounts, type TlsCounts } from '../../stats/tls-counts.ts';
 import { dropReasonOf, failReasonOf } from '../errno-reason.ts';
 import { Errno } from '../libc.ts';
 import type { Protocol, ProtocolHost } from './protocol.ts';

@@ -4,8 +4,8 @@
  *
  *     target -> us : "192.168.0.1:40001\n"  or  "[2001:db8::1]:40001\n"      then both hold
  */
-import { isAddress, unmapV4 } from '../../core/address.ts';
-import { DropReason, FailReason } from '../../core/outcome.ts';
+import { isAddress, unmapV4 } from '../../base/address.ts';
+import { DropReason, FailReason } from '../../base/outcome.ts';
 import type { SeenTally } from '../seen-tally.ts';
 import type { Protocol, ProtocolHost } from './protocol.ts';
 

@@ -10,11 +10,11 @@
  *   target -> us : close                             the same code back, then lost as `fin`
  *   target -> us : what RFC 6455 forbids             close 1002, 1007 or 1009, then lost as `protocol`
  */
-import { DropReason, FailReason } from '../../core/outcome.ts';
-import type { ProtocolOptions } from '../../core/protocol-options.ts';
+import { DropReason, FailReason } from '../../base/outcome.ts';
+import type { ProtocolOptions } from '../../base/protocol-options.ts';
 import { HeadReader, hasToken, type ResponseHead } from './http-head.ts';
-import { Outbox } from './outbox.ts';
 import type { Protocol, ProtocolHost } from './protocol.ts';
+import { Outbox } from './send-buffer.ts';
 import { Utf8, utf8After } from './utf8.ts';
 import { CloseCode, FrameReader, type FrameSink, FrameWriter, isCloseCode, Opcode } from './ws-frames.ts';
 import { acceptOf, HandshakeKeys, KEY_CHARACTERS } from './ws-key.ts';

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { afterEach, test } from 'node:test';
-import { latencySummary } from '../../../src/core/histogram.ts';
-import type { HolderSpec } from '../../../src/core/run-spec.ts';
+import type { HolderSpec } from '../../../src/run/run-spec.ts';
+import { latencySummary } from '../../../src/stats/histogram.ts';
 import { cleanUp, deafListener, EngineRun, specTo, Target, until } from '../engine-run.ts';
 
 afterEach(cleanUp);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { DropReason, FailReason } from '../../../src/core/outcome.ts';
+import { DropReason, FailReason } from '../../../src/base/outcome.ts';
 import type { ProtocolHost } from '../../../src/engine/protocols/protocol.ts';
 import { parseWhoami, WHOAMI_LINE_BYTES_MAX, WhoamiProtocol } from '../../../src/engine/protocols/whoami.ts';
 import { SeenTally } from '../../../src/engine/seen-tally.ts';

@@ -4,8 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
-import { DEFAULT_PROTOCOL_OPTIONS } from '../../../src/core/protocol-options.ts';
-import type { HolderSpec } from '../../../src/core/run-spec.ts';
+import { DEFAULT_PROTOCOL_OPTIONS } from '../../../src/base/protocol-options.ts';
+import type { HolderSpec } from '../../../src/run/run-spec.ts';
 import { cleanUp, EngineRun, specTo, Target, until } from '../engine-run.ts';
 import { closeFrame, frame, ScriptedSocket } from './ws-script.ts';
 

@@ -1,5 +1,5 @@
 /** Owns the hosts of the networks with HAProxy: router, HAProxy and server on one LAN. Must never start anything. */
-import { consecutive } from '../../../src/core/haproxy-source.ts';
+import { consecutive } from '../../../src/path/haproxy-source.ts';
 import type { HostSpec } from '../../support/network.ts';
 import type { Scale } from '../description.ts';
 import { ACCEPTING, HAPROXY, lanServer, natRules, ROUTER, rangeText, router, wanClient } from '../hosts.ts';

@@ -1,5 +1,5 @@
 /** S10: other systems, other ephemeral ranges. Owns its description, must never start anything. */
-import type { PortRange } from '../../../src/core/tuple-space.ts';
+import type { PortRange } from '../../../src/base/tuple-space.ts';
 import type { LabNetwork, Scale } from '../description.ts';
 import {
   ACCEPTING,

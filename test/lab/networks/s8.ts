@@ -1,5 +1,5 @@
 /** S8: HAProxy with addresses added. Owns its description, must never start anything. */
-import { consecutive } from '../../../src/core/haproxy-source.ts';
+import { consecutive } from '../../../src/path/haproxy-source.ts';
 import type { LabNetwork } from '../description.ts';
 import { HAPROXY, PUBLIC, rangeText, SERVER } from '../hosts.ts';
 import { haproxyHosts } from './haproxy-hosts.ts';

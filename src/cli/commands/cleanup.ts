@@ -1,0 +1,60 @@
+/**
+ * Owns `c100k-bench cleanup`: removing the addresses that a crashed run left on this host, and saying what it did.
+ * Must never decide which addresses are ours (sources/alias-cleanup.ts).
+ */
+
+import { BenchError, ErrorCode, ExitCode } from '../../base/errors.ts';
+import { runCommand } from '../../host/command.ts';
+import { aliasKey, removeArguments } from '../../run/alias.ts';
+import { withAddressLock } from '../../sources/address-lock.ts';
+import { type Cleanup, removeLeftovers } from '../../sources/alias-cleanup.ts';
+import { AliasRecords } from '../../sources/alias-records.ts';
+import { canChangeAddresses } from '../../sources/aliases.ts';
+import type { CommandContext } from '../cli.ts';
+import { writeResult } from '../output.ts';
+
+/**
+ * Removes what a crash left; with `--dry-run` only says what.
+ * @returns 0, also when there was nothing to remove
+ * @throws BenchError (exit 3) when something is to be removed and this process may not, or the kernel refuses
+ */
+export async function cleanupCommand({ values }: CommandContext): Promise<ExitCode> {
+  const isDry = values.on('dry-run');
+  const mayRemove = canChangeAddresses();
+  const cleanup = await withAddressLock(() =>
+    removeLeftovers(runCommand, new AliasRecords(), isDry || !mayRemove),
+  );
+  if (cleanup.isBlind) {
+    throw refused(
+      'the addresses of this host cannot be read: `ip -j addr` failed',
+      'apt-get install iproute2',
+    );
+  }
+  if (!isDry && !mayRemove && cleanup.removed.length > 0) {
+    const commands = cleanup.removed.map((alias) => `ip ${removeArguments(alias)}`).join(' && ');
+    throw refused('removing addresses needs CAP_NET_ADMIN', `run it as root, or: ${commands}`);
+  }
+  await writeResult(`${linesOf(cleanup, isDry).join('\n')}\n`);
+  const [failure] = cleanup.failed;
+  if (failure === undefined) return ExitCode.held;
+  throw refused(
+    `${aliasKey(failure.alias)} could not be removed: ${failure.why}`,
+    'wait: the kernel removes it at the end of its lifetime',
+  );
+}
+
+function linesOf({ removed, kept, unrecorded }: Cleanup, isDry: boolean): string[] {
+  const verb = isDry ? 'would remove' : 'removed';
+  const lines = removed.map((alias) => `${verb} ${aliasKey(alias)}`);
+  for (const { alias, why } of kept) lines.push(`kept ${aliasKey(alias)}: ${why}`);
+  for (const address of unrecorded) {
+    lines.push(
+      `left ${aliasKey(address)}: no record says whose it is; the kernel removes it within ${address.validSec} s unless it is in use`,
+    );
+  }
+  return lines.length > 0 ? lines : ['nothing to remove'];
+}
+
+function refused(message: string, hint: string): BenchError {
+  return new BenchError(ErrorCode.preflightRefused, ExitCode.refused, message, hint);
+}

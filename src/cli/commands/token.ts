@@ -1,0 +1,42 @@
+/**
+ * Owns `c100k-bench token`: a token for one agent, made from the coordinator's.
+ * Must never write the coordinator's token anywhere but into its own file.
+ */
+
+import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
+import { parseDurationMs } from '../../base/units.ts';
+import { agentToken, formatToken } from '../../control/token.ts';
+import { parseAllowedTarget } from '../../plan/allowance.ts';
+import type { CommandContext } from '../cli.ts';
+import { checkAgentName } from '../flags/agent-name.ts';
+import { masterToken } from '../flags/token-source.ts';
+import { writeResult } from '../output.ts';
+
+/**
+ * Prints a token for one agent on stdout.
+ * @throws BenchError (exit 2) on wrong flags
+ */
+export async function tokenCommand({ values, clock }: CommandContext): Promise<ExitCode> {
+  const path = values.one('token-file');
+  const name = values.one('name');
+  if (path === null || name === null) {
+    throw usageError(
+      ErrorCode.usage,
+      `a token needs ${path === null ? "the coordinator's --token-file" : 'the --name of its agent'}`,
+      'for example: c100k-bench token --token-file run.token --name host7 --expires 24h > host7.token',
+    );
+  }
+  checkAgentName(name, values.origin('name'));
+  const expires = values.one('expires');
+  const targets = values.list('allow-target');
+  for (const target of targets) parseAllowedTarget(target);
+  const lifeMs =
+    expires === null ? null : parseDurationMs(expires, values.origin('expires'), { minMs: 1_000 });
+  const token = agentToken(masterToken(path), {
+    name,
+    expiresSec: lifeMs === null ? null : Math.floor((clock.wallMs() + lifeMs) / 1_000),
+    targets: targets.length === 0 ? null : targets,
+  });
+  await writeResult(`${formatToken(token)}\n`);
+  return ExitCode.held;
+}

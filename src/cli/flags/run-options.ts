@@ -1,0 +1,337 @@
+/**
+ * Owns what a run was asked for: flags as typed in, a checked request and its RunSpec out.
+ * Must never touch the host or the network but to resolve names.
+ */
+import { expandAddresses } from '../../base/address.ts';
+import {
+  ENDPOINTS_MAX,
+  type Endpoint,
+  endpointsOf,
+  formatEndpoint,
+  type ProtocolName,
+  parseTarget,
+  type TargetSpec,
+} from '../../base/endpoint.ts';
+import { ErrorCode, usageError } from '../../base/errors.ts';
+import { parsePortRanges } from '../../base/tuple-space.ts';
+import {
+  formatCount,
+  formatDuration,
+  formatRate,
+  parseCount,
+  parseDurationMs,
+  parseRate,
+} from '../../base/units.ts';
+import { resolveHost } from '../../host/resolver.ts';
+import {
+  ALIAS_LEASE_MAX_MS,
+  ALIAS_LEASE_MIN_MS,
+  DEVICE_NAME_PATTERN,
+  PREFIXES_MAX,
+  parseSourcePrefix,
+  prefixText,
+} from '../../run/alias.ts';
+import type { CloseMode, DropPolicy, RunSpec } from '../../run/run-spec.ts';
+import type { FlagValues } from './command-line.ts';
+import { protocolFlags, quoted, readProtocolOptions, whyNoProbes } from './protocol-flags.ts';
+
+/** How often a connection proves itself, unless the user says otherwise. */
+const PROBE_EVERY_MS = 10_000;
+
+/** Above this no kernel has the sockets; it also keeps every sum a safe integer. */
+const CONNECTIONS_MAX = 100_000_000;
+
+/** The control channel carries no more. */
+const HOLDERS_MAX = 1_024;
+
+/** Everything of a run but the endpoints, whose names are not resolved yet. */
+export interface RunRequest {
+  readonly targets: readonly TargetSpec[];
+  readonly spec: Omit<RunSpec, 'endpoints'>;
+  /** `--tls-ca` as typed; the spec carries what is in it */
+  readonly caPath: string | null;
+}
+
+/**
+ * Reads and checks the flags of `run` and `plan`.
+ * @param values the flags
+ * @throws BenchError (exit code 2) on anything that cannot be
+ */
+export function readRunRequest(values: FlagValues): RunRequest {
+  const targets = readTargets(values);
+  const protocol = readProtocol(values, commonProtocol(targets));
+  const protocolOptions = readProtocolOptions(values, targets, protocol);
+  return {
+    targets,
+    caPath: values.one('tls-ca'),
+    spec: {
+      protocol,
+      ...(protocolOptions === null ? {} : { protocolOptions }),
+      ...readLoad(values),
+      ...readProof(values, protocol),
+      sources: readSources(values),
+      holders: readHolders(values),
+      onDrop: readDropPolicy(values),
+      wantsLossDetails: values.one('events') !== null,
+    },
+  };
+}
+
+function readLoad(
+  values: FlagValues,
+): Pick<RunSpec, 'connections' | 'ratePerSec' | 'pendingMax' | 'connectTimeoutMs' | 'holdMs' | 'close'> {
+  const conns = values.one('conns');
+  if (conns === null) {
+    throw usageError(
+      ErrorCode.usage,
+      'how many connections? --conns is missing',
+      'add --conns 130k, or try c100k-bench --target self --conns 130k',
+    );
+  }
+  return {
+    connections: parseCount(conns, values.origin('conns'), { min: 1, max: CONNECTIONS_MAX }),
+    ratePerSec: optional(values, 'rate', parseRate),
+    holdMs: required(values, 'duration', (text, flag) => parseDurationMs(text, flag, { minMs: 1 })),
+    connectTimeoutMs: required(values, 'connect-timeout', (text, flag) =>
+      parseDurationMs(text, flag, { minMs: 1 }),
+    ),
+    pendingMax: required(values, 'max-pending', (text, flag) =>
+      parseCount(text, flag, { min: 1, max: CONNECTIONS_MAX }),
+    ),
+    close: required(values, 'close', (text) => text as CloseMode),
+  };
+}
+
+function readTargets(values: FlagValues): readonly TargetSpec[] {
+  const texts = values.list('target');
+  if (texts.length === 0) {
+    throw usageError(
+      ErrorCode.usage,
+      'what to connect to? --target is missing',
+      'add --target host:8000, or --target self for the built-in target',
+    );
+  }
+  const targets = texts.map(parseTarget);
+  if (targets.length > 1 && targets.some((target) => target.self)) {
+    throw usageError(
+      ErrorCode.badEndpoint,
+      '--target self goes with no other target',
+      'give --target self alone, or start one with c100k-bench serve',
+    );
+  }
+  return targets;
+}
+
+function commonProtocol(targets: readonly TargetSpec[]): ProtocolName {
+  const protocols = [...new Set(targets.map((target) => target.protocol))];
+  if (protocols.length > 1) {
+    throw usageError(
+      ErrorCode.badEndpoint,
+      `one run speaks one protocol, not ${protocols.join(' and ')}`,
+      'give every --target the same scheme, or start two runs',
+    );
+  }
+  return protocols[0] ?? 'tcp';
+}
+
+/** `--probe` says what a tcp:// target answers with. */
+function readProtocol(values: FlagValues, named: ProtocolName): ProtocolName {
+  const probe = values.one('probe');
+  if (probe === null || probe === named) return named;
+  if (named !== 'tcp') {
+    throw usageError(
+      ErrorCode.usage,
+      `${values.origin('probe')} ${probe} does not go with ${named}://`,
+      `leave ${values.origin('probe')} out, or write the target without ${named}://`,
+    );
+  }
+  return probe === 'whoami' ? 'whoami' : 'echo';
+}
+
+function readProof(
+  values: FlagValues,
+  protocol: ProtocolName,
+): Pick<RunSpec, 'probeEveryMs' | 'probeTimeoutMs'> {
+  const every = optional(values, 'probe-every', (text, flag) => parseDurationMs(text, flag, { minMs: 100 }));
+  const why = whyNoProbes(protocol);
+  if (every !== null && why !== null) {
+    throw usageError(
+      ErrorCode.usage,
+      `${values.origin('probe-every')} needs a target that answers, and ${why}`,
+      'use --target echo://host:port when the target sends back what it gets, or ws:// or http:// when it speaks these',
+    );
+  }
+  return {
+    probeEveryMs: why === null ? (every ?? PROBE_EVERY_MS) : null,
+    probeTimeoutMs: required(values, 'probe-timeout', (text, flag) =>
+      parseDurationMs(text, flag, { minMs: 1 }),
+    ),
+  };
+}
+
+/** Holder processes of this host; null: as many as descriptors and cores ask for. */
+export function readHolders(values: FlagValues): number | null {
+  return optional(values, 'holders', (text, flag) => parseCount(text, flag, { max: HOLDERS_MAX }));
+}
+
+/** The source addresses and ports of this host as typed. */
+export function readSources(values: FlagValues): RunSpec['sources'] {
+  const addresses = values.list('source-ip');
+  // Each agent expands them again on its own host; here a wrong one is found before anything starts.
+  if (addresses.length > 0) expandAddresses(addresses);
+  return {
+    addresses,
+    ports: optional(values, 'source-ports', parsePortRanges),
+    aliasDevice: readAliasDevice(values, addresses),
+    aliasLeaseMs: readAliasLease(values),
+    prefixes: readPrefixes(values),
+  };
+}
+
+function readAliasDevice(values: FlagValues, addresses: readonly string[]): string | null {
+  const device = values.one('alias-dev');
+  if (device === null) return null;
+  const flag = values.origin('alias-dev');
+  if (!DEVICE_NAME_PATTERN.test(device)) {
+    throw usageError(
+      ErrorCode.badDevice,
+      `${flag}: "${device}" is not the name of a device`,
+      'type --alias-dev eth0, or --alias-dev auto',
+    );
+  }
+  if (addresses.length === 0) {
+    throw usageError(
+      ErrorCode.usage,
+      `${flag} adds addresses, and --source-ip names none`,
+      `type --source-ip 192.168.0.102-192.168.0.105 --alias-dev ${device}`,
+    );
+  }
+  return device;
+}
+
+function readAliasLease(values: FlagValues): number {
+  const leaseMs = required(values, 'alias-lease', (text, flag) =>
+    parseDurationMs(text, flag, { minMs: ALIAS_LEASE_MIN_MS }),
+  );
+  if (leaseMs <= ALIAS_LEASE_MAX_MS) return Math.ceil(leaseMs / 1_000) * 1_000;
+  throw usageError(
+    ErrorCode.badDuration,
+    `${values.origin('alias-lease')}: ${formatDuration(leaseMs)} is more than ${formatDuration(ALIAS_LEASE_MAX_MS)}`,
+    'type --alias-lease 60s: the lifetime is renewed as long as the run lasts',
+  );
+}
+
+function readPrefixes(values: FlagValues): readonly string[] {
+  const texts = values.list('source-prefix').flatMap((text) => text.split(','));
+  if (texts.length > PREFIXES_MAX) {
+    throw usageError(
+      ErrorCode.badAddress,
+      `--source-prefix names ${texts.length} networks; at most ${PREFIXES_MAX} are possible`,
+      'name fewer and larger networks',
+    );
+  }
+  const seen = new Set<string>();
+  for (const prefix of texts.map(parseSourcePrefix)) {
+    const text = prefixText(prefix);
+    if (seen.has(text)) {
+      throw usageError(ErrorCode.badAddress, `--source-prefix names ${text} twice`, 'leave it out once');
+    }
+    seen.add(text);
+  }
+  return texts;
+}
+
+/** What becomes of a connection that is lost while it is held. */
+function readDropPolicy(values: FlagValues): DropPolicy {
+  return values.one('on-drop') === 'reopen' ? 'reopen' : 'count';
+}
+
+function optional<Value>(
+  values: FlagValues,
+  name: string,
+  parse: (text: string, flag: string) => Value,
+): Value | null {
+  const text = values.one(name);
+  return text === null ? null : parse(text, values.origin(name));
+}
+
+function required<Value>(
+  values: FlagValues,
+  name: string,
+  parse: (text: string, flag: string) => Value,
+): Value {
+  const text = values.one(name);
+  if (text === null) throw new Error(`the flag ${name} has no default`);
+  return parse(text, values.origin(name));
+}
+
+/**
+ * The one line that says what will be done, with the defaults: typed again, it repeats the run.
+ * @param request what was asked
+ */
+export function effectiveOptions(request: RunRequest): string {
+  const { spec } = request;
+  const parts = request.targets.map((target) => `--target ${target.text}`);
+  parts.push(`--conns ${spec.connections}`);
+  if (spec.ratePerSec !== null) parts.push(`--rate ${formatRate(spec.ratePerSec).replaceAll(',', '')}`);
+  parts.push(`--duration ${formatDuration(spec.holdMs)}`);
+  parts.push(`--connect-timeout ${formatDuration(spec.connectTimeoutMs)}`);
+  parts.push(`--max-pending ${spec.pendingMax}`, `--close ${spec.close}`);
+  for (const address of spec.sources.addresses) parts.push(`--source-ip ${address}`);
+  for (const prefix of spec.sources.prefixes) parts.push(`--source-prefix ${prefix}`);
+  if (spec.sources.aliasDevice !== null) parts.push(`--alias-dev ${spec.sources.aliasDevice}`);
+  if (spec.sources.aliasDevice !== null || spec.sources.prefixes.length > 0) {
+    parts.push(`--alias-lease ${formatDuration(spec.sources.aliasLeaseMs)}`);
+  }
+  if (spec.sources.ports !== null) {
+    const ranges = spec.sources.ports.map(({ from, to }) => (from === to ? `${from}` : `${from}-${to}`));
+    parts.push(`--source-ports ${ranges.join(',')}`);
+  }
+  const named = request.targets[0]?.protocol;
+  if (named !== undefined && named !== spec.protocol) parts.push(`--probe ${spec.protocol}`);
+  parts.push(...protocolFlags(spec.protocolOptions, spec.protocol));
+  if (request.caPath !== null) parts.push(`--tls-ca ${quoted(request.caPath)}`);
+  if (spec.probeEveryMs !== null) {
+    parts.push(`--probe-every ${formatDuration(spec.probeEveryMs)}`);
+    parts.push(`--probe-timeout ${formatDuration(spec.probeTimeoutMs)}`);
+  }
+  if (spec.onDrop !== 'count') parts.push(`--on-drop ${spec.onDrop}`);
+  if (spec.holders !== null) parts.push(`--holders ${spec.holders}`);
+  return `c100k-bench ${parts.join(' ')}`;
+}
+
+/** Endpoints, and what was learnt on the way to them, one line each. */
+export interface ResolvedTargets {
+  readonly endpoints: readonly Endpoint[];
+  readonly lines: readonly string[];
+}
+
+/**
+ * Resolves every name once. Each address and port becomes one endpoint; doubles count once.
+ * @param targets none of them `self`
+ * @throws BenchError (exit code 2) when a name does not resolve or the endpoints are too many
+ */
+export async function resolveTargets(targets: readonly TargetSpec[]): Promise<ResolvedTargets> {
+  const endpoints = new Map<string, Endpoint>();
+  const lines: string[] = [];
+  for (const target of targets) {
+    const addresses = await resolveHost(target.host);
+    if (addresses.length > 1 || addresses[0] !== target.host) {
+      lines.push(`${target.host} resolves to ${addresses.join(', ')}`);
+    }
+    for (const endpoint of endpointsOf(target, addresses)) endpoints.set(formatEndpoint(endpoint), endpoint);
+  }
+  if (endpoints.size > ENDPOINTS_MAX) {
+    throw usageError(
+      ErrorCode.badEndpoint,
+      `${formatCount(endpoints.size)} endpoints; at most ${formatCount(ENDPOINTS_MAX)} are possible`,
+      'name fewer ports',
+    );
+  }
+  return { endpoints: [...endpoints.values()], lines };
+}
+
+/** The RunSpec of a request whose names are resolved. */
+export function specOf(request: RunRequest, endpoints: readonly Endpoint[]): RunSpec {
+  return { ...request.spec, endpoints };
+}

@@ -1,0 +1,333 @@
+/**
+ * Owns making what an agent has to say fit into the bounds of its message: the one place where a sender clips, so that
+ * an honest agent with very much to say is not taken for one that breaks the rules. Must never drop a count: what finds
+ * no room of its own is added up under one key, and lines and findings that are left out are counted.
+ */
+import type { Finding } from '../base/finding.ts';
+import type { DropReason } from '../base/outcome.ts';
+import { formatCount } from '../base/units.ts';
+import { LOSS_BATCH_MAX, lossKey } from '../stats/loss.ts';
+import { SEEN_OTHER, SEEN_PAIRS_MAX } from '../stats/observed-sources.ts';
+import { OTHER_TROUBLE, TROUBLE_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
+import { AgentBound, type AgentMessage, type AgentMessageOf, NAME_CHARACTERS_MAX } from './message.ts';
+
+/**
+ * The longest line that is sent. Half of what the schema takes, so that 256 findings of two such lines each in a script
+ * of three bytes a character fit beside the longest list of sources into one message.
+ */
+const SENT_LINE_CHARACTERS_MAX = AgentBound.lineCharacters / 2;
+/** All tables of one message together; histograms, holders and notes take up to 2.5 MB of the 8 MiB. */
+const TABLE_BYTES_MAX = 5.5 * 1024 * 1024;
+/** Quotes, colon, the longest count and a comma. */
+const ENTRY_BYTES_MAX = 20;
+/** Kept free in a table for the keys that others are added up under. */
+const FOLD_KEYS_MAX = 32;
+const ELLIPSIS = '...';
+
+/** Control characters and halves of surrogate pairs cost six bytes each in JSON, and a line is a line. */
+const UNPRINTABLE = /[\p{Cc}\p{Cs}]/gu;
+
+type WireStats = AgentMessageOf<'stats'>['stats'];
+type WireHolder = AgentMessageOf<'stats'>['holders'][number];
+type WireLoss = AgentMessageOf<'losses'>['losses'][number];
+type WireEvidence = NonNullable<AgentMessageOf<'done'>['evidence']>;
+type WireFinding = AgentMessageOf<'refuse'>['findings'][number];
+
+function text(value: string, charactersMax: number): string {
+  const isLong = value.length > charactersMax;
+  const cut = isLong ? value.slice(0, charactersMax - ELLIPSIS.length) + ELLIPSIS : value;
+  return cut.replaceAll(UNPRINTABLE, ' ');
+}
+
+/** A name that may not be empty. */
+function name(value: string, charactersMax: number = NAME_CHARACTERS_MAX): string {
+  return value === '' ? '?' : text(value, charactersMax);
+}
+
+/** What a clock or a kernel counter that went back makes of a difference is no reason to lose an agent. */
+function amount(value: number): number {
+  return Number.isFinite(value) && value > 0 ? value : 0;
+}
+
+function count(value: number): number {
+  return Math.min(Number.MAX_SAFE_INTEGER, Math.trunc(amount(value)));
+}
+
+/**
+ * Lines without their repetitions; the last one says how many more there were.
+ * @param more lines about what this message leaves out elsewhere: they are always kept
+ */
+function fittedNotes(notes: readonly string[], more: readonly string[] = []): string[] {
+  const unique = [...new Set(notes.map((each) => text(each, SENT_LINE_CHARACTERS_MAX)))];
+  const room = AgentBound.notes - more.length;
+  if (unique.length <= room) return [...unique, ...more];
+  const left = unique.length - room + 1;
+  return [...unique.slice(0, room - 1), `and ${formatCount(left)} more lines of this agent`, ...more];
+}
+
+const SEVERITIES: readonly Finding['severity'][] = ['refuse', 'warn', 'ok'];
+
+/** Where there are too many, the worst are kept, and one more says how many there were. */
+function fittedFindings(findings: readonly Finding[]): WireFinding[] {
+  const fits = findings.length <= AgentBound.findings;
+  const rank = ({ severity }: Finding): number => SEVERITIES.indexOf(severity);
+  const ordered = fits ? findings : findings.toSorted((a, b) => rank(a) - rank(b));
+  const kept = ordered.slice(0, fits ? ordered.length : AgentBound.findings - 1).map(fittedFinding);
+  const first = ordered[kept.length];
+  if (first === undefined) return kept;
+  const left = ordered.length - kept.length;
+  return [
+    ...kept,
+    {
+      what: 'more-findings',
+      severity: first.severity,
+      needed: null,
+      available: null,
+      unit: 'findings',
+      message: `and ${formatCount(left)} more findings of this agent, such as: ${text(first.message, 200)}`,
+      fix: null,
+    },
+  ];
+}
+
+function fittedFinding({ what, severity, needed, available, unit, message, fix }: Finding): WireFinding {
+  return {
+    what: name(what),
+    severity,
+    needed,
+    available,
+    unit: text(unit, AgentBound.unitCharacters),
+    message: text(message, SENT_LINE_CHARACTERS_MAX),
+    fix: fix === null ? null : text(fix, SENT_LINE_CHARACTERS_MAX),
+  };
+}
+
+/** What the tables of one message may still take. */
+interface Budget {
+  bytes: number;
+}
+
+interface TableBound {
+  readonly keys: number;
+  readonly characters: number;
+  /** the key that an entry without room is added to */
+  readonly fold: (key: string) => string;
+}
+
+/** A table that fits: the sum of its counts stays what it was. */
+function fittedTable(
+  table: Readonly<Record<string, number>>,
+  bound: TableBound,
+  budget: Budget,
+): Record<string, number> {
+  const fitted: Record<string, number> = {};
+  const keysMax = bound.keys - FOLD_KEYS_MAX;
+  const folded: Record<string, number> = {};
+  let keys = 0;
+  const entries = Object.entries(table);
+  const isAll = entries.length <= bound.keys;
+  for (const [key, each] of entries) {
+    const bytes = Buffer.byteLength(key) + ENTRY_BYTES_MAX;
+    const hasRoom = (isAll || keys < keysMax) && bytes <= budget.bytes;
+    if (hasRoom && key.length <= bound.characters && key !== '__proto__') {
+      fitted[key] = each;
+      keys += 1;
+      budget.bytes -= bytes;
+    } else {
+      const into = bound.fold(key).slice(0, bound.characters);
+      folded[into] = (folded[into] ?? 0) + each;
+    }
+  }
+  for (const [key, each] of Object.entries(folded)) fitted[key] = (fitted[key] ?? 0) + each;
+  return fitted;
+}
+
+const REASONS: TableBound = {
+  keys: AgentBound.reasons,
+  characters: AgentBound.reasonCharacters,
+  fold: () => 'other',
+};
+const TROUBLES: TableBound = {
+  keys: AgentBound.reasons,
+  characters: TROUBLE_CHARACTERS_MAX,
+  fold: () => OTHER_TROUBLE,
+};
+const CIPHERS: TableBound = {
+  keys: AgentBound.reasons,
+  characters: AgentBound.cipherCharacters,
+  fold: () => 'other',
+};
+const SEEN: TableBound = {
+  keys: SEEN_PAIRS_MAX + 1,
+  characters: AgentBound.seenCharacters,
+  fold: () => SEEN_OTHER,
+};
+const OPEN: TableBound = {
+  keys: AgentBound.addresses,
+  characters: AgentBound.reasonCharacters,
+  fold: () => '*',
+};
+const LOSSES: TableBound = {
+  keys: AgentBound.lossKinds,
+  characters: AgentBound.lossKindCharacters,
+  fold: (key) => lossKey((key.split(' ', 1)[0] ?? '') as DropReason, '*', '*'),
+};
+
+/** The tables that matter most come first: they find room before the others. */
+function fittedStats(stats: WireStats): WireStats {
+  const budget: Budget = { bytes: TABLE_BYTES_MAX };
+  const { seen, troubles, tls } = stats;
+  return {
+    ...stats,
+    failed: fittedTable(stats.failed, REASONS, budget),
+    dropped: fittedTable(stats.dropped, REASONS, budget),
+    localSkips: fittedTable(stats.localSkips, REASONS, budget),
+    ...(troubles === undefined ? {} : { troubles: fittedTable(troubles, TROUBLES, budget) }),
+    ...(tls === undefined ? {} : { tls: { ...tls, ciphers: fittedTable(tls.ciphers, CIPHERS, budget) } }),
+    ...(seen === undefined
+      ? {}
+      : {
+          seen: {
+            ...seen,
+            bySource: fittedTable(seen.bySource, SEEN, budget),
+            byEndpoint: fittedTable(seen.byEndpoint, SEEN, budget),
+          },
+        }),
+    openBySource: fittedTable(stats.openBySource, OPEN, budget),
+    openByEndpoint: fittedTable(stats.openByEndpoint, OPEN, budget),
+    droppedBy: fittedTable(stats.droppedBy, LOSSES, budget),
+    rampMs: amount(stats.rampMs),
+  };
+}
+
+function fittedLoad({ wallMs, cpuMs, waitMs }: WireHolder['ramp']): WireHolder['ramp'] {
+  return { wallMs: amount(wallMs), cpuMs: amount(cpuMs), waitMs: amount(waitMs) };
+}
+
+function fittedHolder(holder: WireHolder): WireHolder {
+  return {
+    id: holder.id,
+    pid: count(holder.pid),
+    alive: holder.alive,
+    cpuUserMs: amount(holder.cpuUserMs),
+    cpuSystemMs: amount(holder.cpuSystemMs),
+    residentBytes: count(holder.residentBytes),
+    loopLagMsMax: amount(holder.loopLagMsMax),
+    descriptorsUsed: count(holder.descriptorsUsed),
+    descriptorsMax: count(holder.descriptorsMax),
+    tuplesUsed: count(holder.tuplesUsed),
+    tuplesMax: count(holder.tuplesMax),
+    loopLagMsP99: amount(holder.loopLagMsP99),
+    scheduleLagMsP99: amount(holder.scheduleLagMsP99),
+    gcMs: amount(holder.gcMs),
+    cpuWaitMs: holder.cpuWaitMs === null ? null : amount(holder.cpuWaitMs),
+    ramp: fittedLoad(holder.ramp),
+    hold: fittedLoad(holder.hold),
+  };
+}
+
+function fittedHolders(holders: readonly WireHolder[]): WireHolder[] {
+  return holders.slice(0, AgentBound.holders).map(fittedHolder);
+}
+
+/** What goes beyond is missing in the ledger alone, whose report counts it: the counts are in the stats. */
+function fittedLosses(losses: readonly WireLoss[]): WireLoss[] {
+  return losses.slice(0, LOSS_BATCH_MAX).map((loss) => ({
+    ...loss,
+    atMs: amount(loss.atMs),
+    ageMs: loss.ageMs === null ? null : amount(loss.ageMs),
+    source: name(loss.source, AgentBound.socketCharacters),
+    endpoint: name(loss.endpoint, AgentBound.socketCharacters),
+  }));
+}
+
+/** The first keys of a record whose values are good. */
+function firstOf<Value>(
+  record: Readonly<Record<string, Value>>,
+  keysMax: number,
+  charactersMax: number,
+  isGood: (value: Value) => boolean,
+): Record<string, Value> {
+  const good = Object.entries(record).filter(([key, value]) => key.length <= charactersMax && isGood(value));
+  return Object.fromEntries(good.slice(0, keysMax));
+}
+
+function fittedEvidence(evidence: WireEvidence): WireEvidence {
+  const { counters, samples, synLadderSec } = evidence;
+  return {
+    ...evidence,
+    counters: firstOf(counters, AgentBound.counters, AgentBound.reasonCharacters, (each) =>
+      Number.isFinite(each),
+    ),
+    samples: firstOf(samples, AgentBound.samples, AgentBound.sampleCharacters, ({ min, max, last }) =>
+      [min, max, last].every(Number.isFinite),
+    ),
+    synLadderSec: synLadderSec.slice(0, AgentBound.synLadder).map(amount),
+  };
+}
+
+/** A line about list entries that found no room; none when all did. */
+function leftOut(what: string, there: number, most: number): string[] {
+  return there <= most ? [] : [`and ${formatCount(there - most)} more ${what} of this agent are not listed`];
+}
+
+function fittedPlan<Plan extends AgentMessageOf<'offer'> | AgentMessageOf<'ready'>>(plan: Plan): Plan {
+  const more = leftOut('source addresses', plan.sources.length, AgentBound.addresses);
+  return {
+    ...plan,
+    sources: plan.sources.slice(0, AgentBound.addresses),
+    findings: fittedFindings(plan.findings),
+    notes: fittedNotes(plan.notes, more),
+  };
+}
+
+/**
+ * The same message within the bounds of `agentMessageSchema` and of `MESSAGE_BYTES_MAX`.
+ *
+ * Texts are cut, lists shortened and counted (`and N more`), tables folded so that their sums stay what they were. What
+ * is wrong rather than long (an address that is none, a negative counter of connections) is a bug, and left to the
+ * other side to refuse. The agent's own name is not touched: who starts an agent checks it.
+ */
+export function fitted(message: AgentMessage): AgentMessage {
+  switch (message.type) {
+    case 'hello': {
+      const { hostname, kernel, node } = message.host;
+      const host = {
+        ...message.host,
+        hostname: text(hostname, AgentBound.hostCharacters),
+        kernel: text(kernel, AgentBound.hostCharacters),
+        node: text(node, AgentBound.nodeCharacters),
+      };
+      return { ...message, host };
+    }
+    case 'offer':
+      return { ...fittedPlan(message), boundBy: name(message.boundBy) };
+    case 'ready':
+      return fittedPlan(message);
+    case 'refuse':
+      return { ...message, findings: fittedFindings(message.findings) };
+    case 'stats':
+      return { ...message, ...fittedCounts(message), sentAtMs: amount(message.sentAtMs) };
+    case 'losses':
+      return { ...message, losses: fittedLosses(message.losses) };
+    case 'done': {
+      const more = leftOut('holders', message.holders.length, AgentBound.holders);
+      return {
+        ...message,
+        ...fittedCounts(message),
+        evidence: message.evidence === null ? null : fittedEvidence(message.evidence),
+        notes: fittedNotes(message.notes, more),
+      };
+    }
+  }
+}
+
+function fittedCounts(
+  message: AgentMessageOf<'stats'> | AgentMessageOf<'done'>,
+): Pick<AgentMessageOf<'stats'>, 'stats' | 'holders' | 'kernel'> {
+  return {
+    stats: fittedStats(message.stats),
+    holders: fittedHolders(message.holders),
+    kernel: message.kernel.slice(-AgentBound.kernelCounts),
+  };
+}

@@ -1,0 +1,83 @@
+/**
+ * Owns who was expected, who came and who is missing, in words for a person. Must never decide how long to wait.
+ */
+import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
+import type { EndReason } from '../run/run-event.ts';
+import type { RunState } from '../run/run-state.ts';
+
+/** Names of agents in one line for a person at most. */
+const NAMES_SHOWN_MAX = 10;
+
+/** What is known of the hosts that ssh starts agents on. */
+export interface StartedBySsh {
+  /** hosts where no agent could be started */
+  readonly failed: readonly string[];
+  /** names that were to come and are not among `present` */
+  missing(present: readonly string[]): readonly string[];
+}
+
+/** Some names, and how many more there are. */
+function namesOf(names: readonly string[]): string {
+  const more = names.length - NAMES_SHOWN_MAX;
+  return names.slice(0, NAMES_SHOWN_MAX).join(', ') + (more > 0 ? ` and ${more} more` : '');
+}
+
+/**
+ * Who has come and how many are missing.
+ * @param ssh null: nobody was started by ssh
+ * @returns null once everybody is here, or where nobody is waited for
+ */
+export function waitingNote(state: RunState, remoteAgents: number, ssh: StartedBySsh | null): string | null {
+  const { phase, plan, agents } = state;
+  const missing = plan.agentsExpected - agents.length;
+  const isAnyCut = agents.some((agent) => agent.isCut);
+  if (phase !== 'gathering' || remoteAgents === 0 || (missing === 0 && !isAnyCut)) return null;
+  const names = agents.map((agent) => (agent.isCut ? `${agent.name} (cut off)` : agent.name));
+  const here = names.length === 0 ? 'nobody' : namesOf(names);
+  const started = ssh?.missing(agents.map((agent) => agent.name)) ?? [];
+  const named = started.length === 0 ? '' : `: ${namesOf(started)}`;
+  return `waiting for agents: ${here} here, ${missing} of ${plan.agentsExpected} missing${named}`;
+}
+
+/**
+ * The error of a run that never came about.
+ * @param waitedMs how long agents were waited for
+ * @param ssh null: nobody was started by ssh
+ * @returns null when it did
+ */
+export function neverRan(reason: EndReason, waitedMs: number, ssh: StartedBySsh | null): BenchError | null {
+  if (reason.type === 'agents-missing') return missingError(reason, waitedMs, ssh);
+  if (reason.type !== 'agents-not-ready') return null;
+  return new BenchError(
+    ErrorCode.agentLost,
+    ExitCode.incomplete,
+    `not ready in time: ${reason.missing.join(', ')}`,
+    'see what these agents say on their own stderr',
+  );
+}
+
+function missingError(
+  { joined, silent, expected }: Extract<EndReason, { type: 'agents-missing' }>,
+  waitedMs: number,
+  ssh: StartedBySsh | null,
+): BenchError {
+  const seconds = Math.ceil(waitedMs / 1000);
+  const came = joined.length === 0 ? 'none came' : `only ${namesOf(joined)} came`;
+  const quiet = silent.length === 0 ? '' : `; ${namesOf(silent)} came and fell silent`;
+  const missing = ssh?.missing([...joined, ...silent]) ?? [];
+  const failed = ssh?.failed ?? [];
+  const named =
+    failed.length > 0
+      ? `; none could be started on ${namesOf(failed)}`
+      : missing.length > 0
+        ? `; missing: ${namesOf(missing)}`
+        : '';
+  return new BenchError(
+    ErrorCode.agentMissing,
+    ExitCode.incomplete,
+    `${expected} agent(s) expected, ${came} in ${seconds} s${quiet}${named}`,
+    ssh === null
+      ? 'start the missing ones with the join line above, or wait longer: --wait-agents 5m'
+      : 'see what ssh said above, and try by hand: ssh -o BatchMode=yes user@host true',
+  );
+}

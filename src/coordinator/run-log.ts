@@ -1,0 +1,105 @@
+/**
+ * Owns what is written down of a run while it goes on, and is in no agent's books: when its phases began, the timeline,
+ * the CPU while holding, notes, strangers. Must never read a clock: moments are arguments, monotonic milliseconds.
+ */
+
+import { totalOf } from '../base/outcome.ts';
+import type { StrangerReason } from '../control/server.ts';
+import type { MetricFacts } from '../judge/metric.ts';
+import type { TimelinePoint } from '../judge/report.ts';
+import { metricFactsOf } from '../judge/report-parts.ts';
+import type { RunFacts } from '../judge/run-report.ts';
+import { EMPTY_TIMELINE, withPoint } from '../judge/timeline.ts';
+import type { RunSpec } from '../run/run-spec.ts';
+import type { Phase } from '../stats/progress.ts';
+import type { Stats } from '../stats/stats.ts';
+
+const HOLD_SAMPLE_MS_MIN = 500;
+
+/** What a chronicle adds to the facts that a report is made from. */
+type ChronicleFacts = Pick<RunFacts, 'timeline' | 'holdStartedMs' | 'holdEndedMs' | 'holdCpu' | 'notes'>;
+
+/** One run's chronicle. */
+export class Chronicle {
+  readonly #spec: RunSpec;
+  readonly #strangers = new Map<StrangerReason, number>();
+  readonly #notes: string[] = [];
+  #timeline = EMPTY_TIMELINE;
+  #rampStartedMs = 0;
+  #holdStartedMs: number | null = null;
+  #holdEndedMs: number | null = null;
+  #holdCpu: { fromMs: number; fromCpuMs: number; toMs: number; toCpuMs: number } | null = null;
+
+  constructor(spec: RunSpec) {
+    this.#spec = spec;
+  }
+
+  /** When the ramp began; 0: not yet. */
+  get rampStartedMs(): number {
+    return this.#rampStartedMs;
+  }
+
+  /** One line for a person, which the report keeps. */
+  note(line: string): void {
+    this.#notes.push(line);
+  }
+
+  /** Somebody knocked who is no agent of this run. */
+  stranger(reason: StrangerReason): void {
+    this.#strangers.set(reason, (this.#strangers.get(reason) ?? 0) + 1);
+  }
+
+  /** The run goes from one phase to another. */
+  phaseChanged(from: Phase, to: Phase, atMs: number): void {
+    if (to === 'ramping') this.#rampStartedMs = atMs;
+    if (to === 'holding') this.#holdStartedMs = atMs;
+    if (from === 'holding') this.#holdEndedMs = atMs;
+  }
+
+  /**
+   * From the first report of the hold phase, not from its start: the ramp's last second is not holding. At most a few
+   * times a second, because it adds up all holders and each of thousands of agents reports.
+   * @param cpuMs of all holders together, asked only when it is time
+   */
+  sampleHoldCpu(toMs: number, cpuMs: () => number): void {
+    if (this.#holdCpu !== null && toMs - this.#holdCpu.toMs < HOLD_SAMPLE_MS_MIN) return;
+    const toCpuMs = cpuMs();
+    this.#holdCpu ??= { fromMs: toMs, fromCpuMs: toCpuMs, toMs, toCpuMs };
+    this.#holdCpu = { ...this.#holdCpu, toMs, toCpuMs };
+  }
+
+  /** Adds to the timeline, which begins with the ramp. @param isLandmark a change of phase */
+  addPoint(atMs: number, point: Omit<TimelinePoint, 'atSec'>, isLandmark: boolean): void {
+    const atSec = Math.round(atMs - this.#rampStartedMs) / 1000;
+    this.#timeline = withPoint(this.#timeline, { atSec, ...point }, isLandmark);
+  }
+
+  /** The metrics' facts at some moment of the ramp or the hold phase. */
+  metricFacts(stats: Stats, phase: MetricFacts['phase'], atMs: number): MetricFacts {
+    return metricFactsOf(this.#spec, stats, {
+      phase,
+      hasHold: this.#holdStartedMs !== null,
+      rampSeconds: ((this.#holdStartedMs ?? atMs) - this.#rampStartedMs) / 1000,
+      holdSeconds: this.#holdStartedMs === null ? 0 : (atMs - this.#holdStartedMs) / 1000,
+    });
+  }
+
+  /** Its part of the report. */
+  facts(): ChronicleFacts {
+    const cpu = this.#holdCpu;
+    const strangers = this.#strangers.size === 0 ? [] : [strangersNote(this.#strangers)];
+    return {
+      timeline: this.#timeline,
+      holdStartedMs: this.#holdStartedMs,
+      holdEndedMs: this.#holdEndedMs,
+      holdCpu: cpu === null ? null : { cpuMs: cpu.toCpuMs - cpu.fromCpuMs, elapsedMs: cpu.toMs - cpu.fromMs },
+      notes: [...this.#notes, ...strangers],
+    };
+  }
+}
+
+function strangersNote(strangers: ReadonlyMap<StrangerReason, number>): string {
+  const counts = Object.fromEntries(strangers);
+  const parts = [...strangers].map(([reason, count]) => `${reason} ${count}`);
+  return `${totalOf(counts)} strangers knocked at the control channel and were refused (${parts.join(', ')})`;
+}

@@ -1,0 +1,85 @@
+/**
+ * Owns what one run is started with, and the plan that follows from it. Must never hold what becomes of the run.
+ */
+
+import type { Clock } from '../base/clock.ts';
+import type { AgentMessage, CoordinatorMessage } from '../control/message.ts';
+import type { Token } from '../control/token.ts';
+import { LEASE_TIMES, type LeaseTimes } from '../run/lease.ts';
+import type { LossPolicy, RunPlan } from '../run/run-plan.ts';
+import type { RunSpec } from '../run/run-spec.ts';
+import type { Progress } from '../stats/progress.ts';
+import type { RunWatchOptions } from './run-watch.ts';
+import type { SshAgentsOptions } from './ssh-agents.ts';
+
+const PREPARE_MS = 120_000;
+const DRAIN_MS = 60_000;
+const STALL_MS_MIN = 10_000;
+/** What the agent that is forked on this host is called. */
+export const LOCAL_AGENT = 'local';
+
+/** One message of the run, for tests that check its history. */
+export interface RecordedMessage {
+  readonly atMs: number;
+  readonly agent: string;
+  readonly epoch: number;
+  readonly message: AgentMessage | CoordinatorMessage;
+}
+
+export interface RunOptions {
+  readonly spec: RunSpec;
+  /** the targets as the user typed them */
+  readonly targetText: readonly string[];
+  /** the script that agents are forked from */
+  readonly entryPath: string;
+  readonly toolVersion: string;
+  readonly clock: Clock;
+  /** where agents join; port 0: a free one */
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly token: Token;
+  /** whether this host takes a quota too */
+  readonly hasLocalAgent: boolean;
+  /** agents that join from elsewhere, those started by ssh included */
+  readonly remoteAgents: number;
+  readonly waitAgentsMs: number;
+  readonly onAgentLoss: LossPolicy;
+  /** absent: `LEASE_TIMES`; tests of lost agents take shorter ones */
+  readonly lease?: LeaseTimes;
+  /** null: none */
+  readonly ssh: SshAgentsOptions | null;
+  readonly onProgress: (progress: Progress) => void;
+  /** one line for a person */
+  readonly onNote: (line: string) => void;
+  /** the control channel listens */
+  readonly onListening: (address: { host: string; port: number }) => void;
+  /** absent: everything asked for must be held, and nobody else is asked or told */
+  readonly watch?: RunWatchOptions;
+  /** every quota, stats and other message, in order */
+  readonly onRecord?: (entry: RecordedMessage) => void;
+}
+
+/** The silence after which a ramp counts as stalled: two connect timeouts, or ten intervals of a slow rate. */
+function stallMsOf(spec: RunSpec): number {
+  const slow = spec.ratePerSec === null ? 0 : 10_000 / spec.ratePerSec;
+  return Math.max(STALL_MS_MIN, 2 * spec.connectTimeoutMs, slow);
+}
+
+/** What the reducer must know of it. */
+export function planOf(options: RunOptions): RunPlan {
+  const { spec } = options;
+  const { leaseMs, marginMs } = options.lease ?? LEASE_TIMES;
+  return {
+    connections: spec.connections,
+    ratePerSec: spec.ratePerSec,
+    pendingMax: spec.pendingMax,
+    holdMs: spec.holdMs,
+    agentsExpected: options.remoteAgents + (options.hasLocalAgent ? 1 : 0),
+    gatherMs: options.waitAgentsMs,
+    prepareMs: PREPARE_MS,
+    stallMs: stallMsOf(spec),
+    drainMs: DRAIN_MS,
+    leaseMs: leaseMs + marginMs,
+    onAgentLoss: options.onAgentLoss,
+    canReopen: spec.onDrop === 'reopen',
+  };
+}

@@ -1,0 +1,73 @@
+/**
+ * Owns the bounds within which the generator's own numbers can be trusted. Beyond them the verdict says `generator
+ * limited`. Must never look at the target.
+ */
+
+import { formatMs } from '../base/units.ts';
+import type { HolderHealth, PhaseLoad } from '../stats/stats.ts';
+
+/** Above this share of a core a holder has no time left: what it measures is its own queue. */
+export const CPU_SHARE_MAX = 0.9;
+/** Above this share of the time a holder was ready to run and had no core. */
+export const CPU_WAIT_SHARE_MAX = 0.25;
+/** A phase shorter than this says nothing about shares. */
+export const PHASE_MS_MIN = 500;
+/** 99 % of the loop's turns must be no later than this. */
+export const LOOP_LAG_P99_MS_MAX = 100;
+/** 99 % of the connects must be called no later than this after their intended time. */
+export const SCHEDULE_LAG_P99_MS_MAX = 100;
+/** Above this share of the run a holder stood still for garbage collection. */
+export const GC_SHARE_MAX = 0.05;
+
+/** What is beyond its bound, in words; empty: nothing. */
+export interface GeneratorHealth {
+  readonly limits: readonly string[];
+  /** whether connect and probe latencies measure the target rather than us */
+  readonly isLatencyTrustworthy: boolean;
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)} %`;
+}
+
+function loadLimits(id: string, phase: string, load: PhaseLoad): string[] {
+  if (load.wallMs < PHASE_MS_MIN) return [];
+  const limits: string[] = [];
+  const cpu = load.cpuMs / load.wallMs;
+  const wait = load.waitMs / load.wallMs;
+  if (cpu > CPU_SHARE_MAX) limits.push(`holder ${id} used ${percent(cpu)} of a core while ${phase}`);
+  if (wait > CPU_WAIT_SHARE_MAX) {
+    limits.push(`holder ${id} waited for a core ${percent(wait)} of the time while ${phase}`);
+  }
+  return limits;
+}
+
+function holderLimits(holder: HolderHealth): string[] {
+  const { id } = holder;
+  const limits = [...loadLimits(id, 'ramping', holder.ramp), ...loadLimits(id, 'holding', holder.hold)];
+  if (holder.loopLagMsP99 > LOOP_LAG_P99_MS_MAX) {
+    limits.push(`holder ${id}: 1 % of its turns were late by ${formatMs(holder.loopLagMsP99)} or more`);
+  }
+  if (holder.scheduleLagMsP99 > SCHEDULE_LAG_P99_MS_MAX) {
+    limits.push(
+      `holder ${id}: 1 % of its connects were called ${formatMs(holder.scheduleLagMsP99)} or more after their time`,
+    );
+  }
+  const wallMs = holder.ramp.wallMs + holder.hold.wallMs;
+  if (wallMs >= PHASE_MS_MIN && holder.gcMs / wallMs > GC_SHARE_MAX) {
+    limits.push(`holder ${id} stood still ${percent(holder.gcMs / wallMs)} of the time to collect garbage`);
+  }
+  return limits;
+}
+
+/** Looks at the health of every holder of a run. */
+export function judgeGenerator(holders: readonly HolderHealth[]): GeneratorHealth {
+  const limits = holders.flatMap(holderLimits);
+  return { limits, isLatencyTrustworthy: limits.length === 0 };
+}
+
+/** The limits in one phrase: the first one, and how many more there are. */
+export function limitsPhrase(limits: readonly string[]): string {
+  const more = limits.length > 1 ? ` (and ${limits.length - 1} more)` : '';
+  return `${limits[0] ?? ''}${more}`;
+}

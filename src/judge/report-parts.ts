@@ -1,0 +1,140 @@
+/**
+ * Owns the parts of a report that are worked out from the books: what was held, what proves it, what the kernels and the
+ * generator say of themselves. Must never change a book.
+ */
+
+import { formatCount } from '../base/units.ts';
+import type { AgentBooks } from '../coordinator/agent-counts.ts';
+import type { RunSpec } from '../run/run-spec.ts';
+import { lossCounts } from '../stats/loss.ts';
+import type { HolderHealth, Stats } from '../stats/stats.ts';
+import { judgeGenerator } from './generator-health.ts';
+import type { MetricFacts } from './metric.ts';
+import type { KernelCount, ProofName, RunReport } from './report.ts';
+
+/** Different losses that a report lists; the rest is in their sum. */
+const LOSS_COUNTS_MAX = 10_000;
+
+/**
+ * The lowest number open since the hold began; where probes run, also no more than have answered. An overdue probe drops
+ * its connection, so one that has answered once and is still open was never overdue.
+ */
+export function heldOf(spec: RunSpec, stats: Stats, hasHold: boolean): number {
+  if (!hasHold) return 0;
+  return spec.probeEveryMs === null ? stats.openMin : Math.min(stats.openMin, stats.verified);
+}
+
+/** What held connections have proven. */
+export function proofOf(spec: RunSpec, stats: Stats): ProofName {
+  if (spec.probeEveryMs !== null) return 'probes';
+  return stats.verified > 0 ? 'since-ramp' : 'kernel-only';
+}
+
+/** The metrics' facts of a run at some moment. */
+export function metricFactsOf(
+  spec: RunSpec,
+  stats: Stats,
+  at: {
+    readonly phase: MetricFacts['phase'];
+    readonly hasHold: boolean;
+    readonly rampSeconds: number;
+    readonly holdSeconds: number;
+  },
+): MetricFacts {
+  const { phase, hasHold, rampSeconds, holdSeconds } = at;
+  return {
+    asked: spec.connections,
+    phase,
+    stats,
+    held: heldOf(spec, stats, hasHold),
+    rampSeconds,
+    holdSeconds,
+    canReopen: spec.onDrop === 'reopen',
+  };
+}
+
+/** CPU of all holders together, in milliseconds. */
+export function holdersCpuMs(books: readonly AgentBooks[]): number {
+  return books
+    .flatMap((agent) => agent.holders)
+    .reduce((sum, holder) => sum + holder.cpuUserMs + holder.cpuSystemMs, 0);
+}
+
+/** CPU of all holders between the first and the last report of the hold phase. */
+export interface HoldCpu {
+  readonly cpuMs: number;
+  readonly elapsedMs: number;
+}
+
+/** The generator's own health. */
+export function generatorOf(books: readonly AgentBooks[], holdCpu: HoldCpu | null): RunReport['generator'] {
+  const holders = books.flatMap((agent) => agent.holders);
+  const most = (pick: (holder: HolderHealth) => number): number => Math.max(0, ...holders.map(pick));
+  const headrooms = holders.map((holder) => holder.descriptorsMax - holder.descriptorsUsed);
+  const tuplesMax = holders.reduce((sum, holder) => sum + holder.tuplesMax, 0);
+  const tuplesUsed = holders.reduce((sum, holder) => sum + holder.tuplesUsed, 0);
+  return {
+    holders: holders.length,
+    cpuMs: holdersCpuMs(books),
+    cpuPercentOfOneCoreWhileHolding:
+      holdCpu === null || holdCpu.elapsedMs < 1_000 ? null : (100 * holdCpu.cpuMs) / holdCpu.elapsedMs,
+    loopLagMsMax: most((holder) => holder.loopLagMsMax),
+    loopLagMsP99: most((holder) => holder.loopLagMsP99),
+    scheduleLagMsP99: most((holder) => holder.scheduleLagMsP99),
+    gcMs: holders.reduce((sum, holder) => sum + holder.gcMs, 0),
+    rampCpuWaitRatioMax: most(({ ramp }) => (ramp.wallMs === 0 ? 0 : ramp.waitMs / ramp.wallMs)),
+    limits: judgeGenerator(holders).limits,
+    residentBytesMax: most((holder) => holder.residentBytes),
+    descriptorHeadroomMin: headrooms.length === 0 ? 0 : Math.min(...headrooms),
+    tupleFillRatio: tuplesMax === 0 ? 0 : tuplesUsed / tuplesMax,
+  };
+}
+
+/** Whether a kernel's count is explained by what our books said before and after it was asked. */
+function isMatch({ established, openBefore, open }: KernelCount): boolean {
+  if (established === null) return true;
+  return established >= Math.min(openBefore, open) && established <= Math.max(openBefore, open);
+}
+
+/** Where a kernel's count differs from our own books, in words. */
+export function kernelMismatches(counts: readonly KernelCount[]): string[] {
+  return counts
+    .filter((count) => !isMatch(count))
+    .map(
+      ({ agent, when, established, openBefore, open }) =>
+        `${agent} at ${when}: the kernel counts ${formatCount(established!)} established sockets, our books say ` +
+        (openBefore === open
+          ? formatCount(open)
+          : `${formatCount(openBefore)} before and ${formatCount(open)} after`),
+    );
+}
+
+/** What all kernels said. */
+export function kernelOf(books: readonly AgentBooks[]): RunReport['kernel'] {
+  const counts = books.flatMap((agent) => agent.kernel);
+  const last = counts.filter((count) => count.when === 'hold-end' && count.established !== null);
+  const hosts = books.flatMap(({ name, evidence }) =>
+    evidence === null ? [] : [{ agent: name, ...evidence }],
+  );
+  const counters: Record<string, number> = {};
+  for (const host of hosts) {
+    for (const [name, value] of Object.entries(host.counters)) counters[name] = (counters[name] ?? 0) + value;
+  }
+  return {
+    established: last.length === 0 ? null : last.reduce((sum, count) => sum + (count.established ?? 0), 0),
+    counts,
+    counters,
+    hosts,
+  };
+}
+
+/** The ledger's counts. @param ledgerEntries losses with a line in the events file; null: there is no such file */
+export function lossesOf(stats: Stats, lost: number, ledgerEntries: number | null): RunReport['losses'] {
+  return {
+    counts: lossCounts(stats.droppedBy).slice(0, LOSS_COUNTS_MAX),
+    young: stats.youngDrops,
+    resetsOnProbe: stats.resetsOnProbe,
+    burstMax: stats.dropBurstMax,
+    detailsCut: ledgerEntries === null ? 0 : Math.max(0, lost - ledgerEntries),
+  };
+}

@@ -1,0 +1,220 @@
+/**
+ * Owns the shape of the final numbers (schemaVersion is semver; docs/report.schema.json describes it).
+ * Must never format (report/) or measure (coordinator/).
+ */
+
+import type { Finding } from '../base/finding.ts';
+import type { Counts, DropReason, FailReason, Party, SkipReason } from '../base/outcome.ts';
+import type { KernelEvidence } from '../host/kernel-evidence.ts';
+import type { DropPolicy } from '../run/run-spec.ts';
+import type { LossCount } from '../stats/loss.ts';
+import type { SeenCounts } from '../stats/observed-sources.ts';
+import type { Troubles } from '../stats/protocol-errors.ts';
+import type { HolderHealth } from '../stats/stats.ts';
+import type { Diagnosis } from './diagnosis.ts';
+import type { RequirementResult } from './requirement.ts';
+
+export const REPORT_SCHEMA_VERSION = '1.1.0';
+
+export type VerdictName = 'pass' | 'fail' | 'incomplete' | 'refused';
+
+/** Percentiles in milliseconds, null when nothing was measured; `histogram` is HdrHistogram V2, compressed base64, in microseconds. */
+export interface Latency {
+  readonly count: number;
+  readonly p50: number | null;
+  readonly p90: number | null;
+  readonly p99: number | null;
+  readonly p999: number | null;
+  readonly max: number | null;
+  readonly histogram: string | null;
+}
+
+/** What one kernel counted of our sockets, beside what our own books said at that moment. */
+export interface KernelCount {
+  readonly agent: string;
+  readonly when: 'ramp-end' | 'hold-end';
+  /** sockets that the kernel calls ESTABLISHED between our sources and the endpoints; null: could not be asked */
+  readonly established: number | null;
+  /** what our own books said right before and right after; a count between them is no difference */
+  readonly openBefore: number;
+  readonly open: number;
+  readonly method: 'ss' | 'proc-net-tcp' | 'none';
+}
+
+export interface AgentReport {
+  readonly name: string;
+  readonly quota: number;
+  readonly established: number;
+  readonly open: number;
+  readonly held: number;
+  readonly verified: number;
+  readonly failed: Counts<FailReason>;
+  readonly dropped: Counts<DropReason>;
+  readonly capacity: number;
+  readonly boundBy: string;
+  readonly sources: readonly string[];
+  readonly lost: boolean;
+  readonly holders: readonly HolderHealth[];
+}
+
+export interface TimelinePoint {
+  /** seconds since the barrier */
+  readonly atSec: number;
+  readonly phase: string;
+  readonly open: number;
+  readonly established: number;
+  readonly pending: number;
+  readonly failed: number;
+  readonly dropped: number;
+  readonly verified: number;
+  /** what the target itself said it holds (`--target-stats`, `--target self`); null: it was not asked or did not answer */
+  readonly seenByTarget: number | null;
+}
+
+/** Figures of the TLS sessions. */
+export interface TlsReport {
+  readonly sessions: number;
+  /** taken up from an earlier session */
+  readonly resumed: number;
+  /** with a certificate that would not have passed */
+  readonly unverified: number;
+  /** from the kernel's connect to the agreed session */
+  readonly handshakeMs: Latency;
+  /** sessions by protocol and cipher */
+  readonly ciphers: Readonly<Record<string, number>>;
+}
+
+/** What the target said of itself. */
+export interface TargetReport {
+  /** who was asked */
+  readonly source: string;
+  /** at the end of the hold */
+  readonly openNow: number;
+  readonly openMax: number;
+  readonly acceptedTotal: number;
+  readonly sourceAddresses: number;
+  /** how many times it stopped accepting because it had no descriptor left */
+  readonly descriptorsFull: number;
+  readonly workersLost: number;
+  /** questions that it did not answer */
+  readonly unanswered: number;
+}
+
+/** What an established connection has proven by the end of the hold. */
+export type ProofName = 'probes' | 'since-ramp' | 'kernel-only';
+
+export interface RunReport {
+  readonly schemaVersion: string;
+  readonly toolVersion: string;
+  readonly startedAt: string;
+  readonly endedAt: string;
+  readonly verdict: VerdictName;
+  readonly exitCode: number;
+  /** one line: why the verdict is what it is */
+  readonly reason: string;
+  readonly whoRanOut: Party | null;
+  /** the run still went on when this was written */
+  readonly isPartial: boolean;
+  readonly requirements: readonly RequirementResult[];
+  /** what ran out, with the evidence; the most certain first */
+  readonly diagnoses: readonly Diagnosis[];
+  /** whether the latencies measure the target rather than the generator */
+  readonly latencyTrustworthy: boolean;
+  readonly asked: {
+    readonly connections: number;
+    readonly target: readonly string[];
+    readonly protocol: string;
+    readonly endpoints: readonly string[];
+    readonly ratePerSec: number | null;
+    readonly pendingMax: number;
+    readonly connectTimeoutMs: number;
+    readonly holdMs: number;
+    readonly close: string;
+    readonly probeEveryMs: number | null;
+    readonly probeTimeoutMs: number;
+    readonly onDrop: DropPolicy;
+  };
+  readonly connections: {
+    readonly attempted: number;
+    readonly established: number;
+    readonly open: number;
+    readonly verified: number;
+    readonly held: number;
+    readonly closed: number;
+    readonly unattempted: number;
+    readonly failed: Counts<FailReason>;
+    readonly dropped: Counts<DropReason>;
+    readonly localSkips: Counts<SkipReason>;
+    /** opened in place of lost ones; part of `established` */
+    readonly reopened: number;
+  };
+  readonly probes: {
+    readonly sent: number;
+    readonly answered: number;
+    readonly timedOutAcknowledged: number;
+  };
+  readonly losses: {
+    /** complete by reason, source and endpoint */
+    readonly counts: readonly LossCount[];
+    /** lost within a second after they were opened */
+    readonly young: number;
+    /** reset in answer to a probe */
+    readonly resetsOnProbe: number;
+    /** the most within one second */
+    readonly burstMax: number;
+    /** losses without a line in the events file, because too many came at once */
+    readonly detailsCut: number;
+  };
+  readonly connectMs: Latency;
+  readonly connectFromIntendedMs: Latency;
+  readonly echoMs: Latency;
+  readonly ramp: {
+    readonly seconds: number;
+    readonly ratePerSec: number;
+    readonly synRetransmits: number;
+    readonly retransmittedConnects: number;
+  };
+  readonly hold: {
+    readonly seconds: number;
+    /** what held connections have proven: by probes, by an answer in the ramp, or by the far kernel alone */
+    readonly proof: ProofName;
+  };
+  readonly bySource: Readonly<Record<string, number>>;
+  readonly byEndpoint: Readonly<Record<string, number>>;
+  /** what a whoami target saw of our addresses and ports; null where nobody was asked */
+  readonly seen: SeenCounts | null;
+  /** what protocols said of connections that they gave up, by detail */
+  readonly troubles: Troubles;
+  /** null where no TLS is spoken */
+  readonly tls: TlsReport | null;
+  readonly agents: readonly AgentReport[];
+  readonly kernel: {
+    /** summed over agents at the end of the hold; null when no kernel could be asked */
+    readonly established: number | null;
+    readonly counts: readonly KernelCount[];
+    /** summed over agents, since the ramp began */
+    readonly counters: Readonly<Record<string, number>>;
+    readonly hosts: readonly (KernelEvidence & { readonly agent: string })[];
+  };
+  readonly target: TargetReport | null;
+  readonly generator: {
+    readonly holders: number;
+    readonly cpuMs: number;
+    readonly cpuPercentOfOneCoreWhileHolding: number | null;
+    readonly loopLagMsMax: number;
+    readonly loopLagMsP99: number;
+    readonly scheduleLagMsP99: number;
+    readonly gcMs: number;
+    /** the largest share of the ramp in which a holder was ready to run and had no core, 0 to 1 */
+    readonly rampCpuWaitRatioMax: number;
+    /** what is beyond its bound, in words */
+    readonly limits: readonly string[];
+    readonly residentBytesMax: number;
+    readonly descriptorHeadroomMin: number;
+    readonly tupleFillRatio: number;
+  };
+  readonly findings: readonly Finding[];
+  readonly timeline: readonly TimelinePoint[];
+  /** one line each, for a person */
+  readonly notes: readonly string[];
+}

@@ -1,0 +1,249 @@
+/**
+ * Owns the making of the final report from the run's state and books. Must never change either.
+ */
+import type { Clock } from '../base/clock.ts';
+import { formatEndpoint } from '../base/endpoint.ts';
+import { ExitCode } from '../base/errors.ts';
+import type { Finding } from '../base/finding.ts';
+import { totalOf } from '../base/outcome.ts';
+import { formatCount } from '../base/units.ts';
+import type { AgentBooks } from '../coordinator/agent-counts.ts';
+import type { RunSpec } from '../run/run-spec.ts';
+import type { RunState } from '../run/run-state.ts';
+import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
+import { encodeHistogram } from '../stats/histogram-encoding.ts';
+import { troubleNotes } from '../stats/protocol-errors.ts';
+import { mergeAllStats, type Stats } from '../stats/stats.ts';
+import { diagnose } from './diagnosis.ts';
+import { type Latency, REPORT_SCHEMA_VERSION, type RunReport, type TargetReport } from './report.ts';
+import {
+  generatorOf,
+  type HoldCpu,
+  heldOf,
+  kernelMismatches,
+  kernelOf,
+  lossesOf,
+  metricFactsOf,
+  proofOf,
+} from './report-parts.ts';
+import { judgeRequirement, type Requirement } from './requirement.ts';
+import type { Timeline } from './timeline.ts';
+import { tlsNotes, tlsReportOf } from './tls-report.ts';
+import { judgeRun, type Verdict } from './verdict.ts';
+
+/** Everything that a finished run knows of itself. */
+export interface RunFacts {
+  readonly spec: RunSpec;
+  readonly targetText: readonly string[];
+  readonly toolVersion: string;
+  readonly state: RunState;
+  readonly books: readonly AgentBooks[];
+  readonly timeline: Timeline;
+  readonly startedWallMs: number;
+  /** null where the phase was never reached */
+  readonly holdStartedMs: number | null;
+  readonly holdEndedMs: number | null;
+  readonly holdCpu: HoldCpu | null;
+  /** the default one included */
+  readonly requirements: readonly Requirement[];
+  /** what the target said; null: it was not asked, or never answered */
+  readonly target: TargetReport | null;
+  /** losses with a line in the events file; null: there is no such file */
+  readonly ledgerEntries: number | null;
+  /** the run still goes on: these are the numbers so far */
+  readonly isPartial: boolean;
+  readonly notes: readonly string[];
+}
+
+function latencyOf(sparse: SparseHistogram): Latency {
+  const { count, p50, p90, p99, p999, max } = latencySummary(sparse);
+  const ms = (us: number | null): number | null => (us === null ? null : us / 1000);
+  return {
+    count,
+    p50: ms(p50),
+    p90: ms(p90),
+    p99: ms(p99),
+    p999: ms(p999),
+    max: ms(max),
+    histogram: count === 0 ? null : encodeHistogram(sparse),
+  };
+}
+
+function rampOf(stats: Stats): RunReport['ramp'] {
+  const seconds = stats.rampMs / 1000;
+  return {
+    seconds,
+    ratePerSec: seconds === 0 ? stats.established : stats.established / seconds,
+    synRetransmits: stats.synRetransmits,
+    retransmittedConnects: stats.retransmittedConnects,
+  };
+}
+
+function refusalsOf(state: RunState): readonly Finding[] {
+  return state.endReason?.type === 'refused' ? state.endReason.findings : [];
+}
+
+function uniqueFindings(findings: readonly Finding[]): Finding[] {
+  const byText = new Map(findings.map((finding) => [`${finding.what}\n${finding.message}`, finding]));
+  return [...byText.values()];
+}
+
+/**
+ * The report of a run that has ended.
+ * @param clock for the time of its end
+ */
+export function makeReport(facts: RunFacts, clock: Clock): RunReport {
+  const { spec, state, books } = facts;
+  const stats = mergeAllStats(books.map((agent) => agent.stats));
+  const held = heldOf(spec, stats, facts.holdStartedMs !== null);
+  const kernel = kernelOf(books);
+  const mismatches = kernelMismatches(kernel.counts);
+  const refusals = refusalsOf(state);
+  const generator = generatorOf(books, facts.holdCpu);
+  const numbers = numbersOf(facts, stats, held);
+  const agents = books.map((agent) => agent.report());
+  const requirements = requirementsOf(facts, stats);
+  const seen = stats.seen ?? null;
+  const diagnoses = diagnose({ ...numbers, agents, kernel, generator, seen });
+  const judged = facts.isPartial
+    ? judgedSoFar(state)
+    : judgeRun({
+        connections: spec.connections,
+        stats,
+        held,
+        interrupted: state.interrupted,
+        refusals,
+        agentsLost: books.filter((agent) => agent.lost).length,
+        kernelMismatch: mismatches.length > 0,
+        endedBeforeHold: facts.holdStartedMs === null,
+        requirements,
+        abortedFor: state.endReason?.type === 'requirement-broken' ? state.endReason.requirement : null,
+        generatorLimits: generator.limits,
+        diagnoses,
+      });
+  return {
+    schemaVersion: REPORT_SCHEMA_VERSION,
+    toolVersion: facts.toolVersion,
+    startedAt: new Date(facts.startedWallMs).toISOString(),
+    endedAt: new Date(clock.wallMs()).toISOString(),
+    ...judged,
+    isPartial: facts.isPartial,
+    requirements,
+    diagnoses: judged.verdict === 'pass' ? [] : diagnoses,
+    latencyTrustworthy: generator.limits.length === 0,
+    ...numbers,
+    connectMs: latencyOf(stats.connectUs),
+    connectFromIntendedMs: latencyOf(stats.connectFromIntendedUs),
+    echoMs: latencyOf(stats.probeUs),
+    ramp: rampOf(stats),
+    bySource: stats.openBySource,
+    byEndpoint: stats.openByEndpoint,
+    seen,
+    troubles: stats.troubles ?? {},
+    tls: stats.tls === undefined ? null : tlsReportOf(stats.tls, latencyOf),
+    agents,
+    kernel,
+    generator,
+    findings: uniqueFindings([...refusals, ...books.flatMap((agent) => agent.findings)]),
+    timeline: facts.timeline.points,
+    notes: notesOf(facts, stats, mismatches),
+  };
+}
+
+/** The numbers that a diagnosis rests on, beside kernel and generator. */
+function numbersOf(
+  facts: RunFacts,
+  stats: Stats,
+  held: number,
+): Pick<RunReport, 'asked' | 'connections' | 'probes' | 'losses' | 'hold' | 'target'> {
+  const { spec } = facts;
+  return {
+    asked: {
+      connections: spec.connections,
+      target: [...facts.targetText],
+      protocol: spec.protocol,
+      endpoints: spec.endpoints.map(formatEndpoint),
+      ratePerSec: spec.ratePerSec,
+      pendingMax: spec.pendingMax,
+      connectTimeoutMs: spec.connectTimeoutMs,
+      holdMs: spec.holdMs,
+      close: spec.close,
+      probeEveryMs: spec.probeEveryMs,
+      probeTimeoutMs: spec.probeTimeoutMs,
+      onDrop: spec.onDrop,
+    },
+    connections: {
+      attempted: stats.attempted,
+      established: stats.established,
+      open: stats.open,
+      verified: stats.verified,
+      held,
+      closed: stats.closed,
+      unattempted: stats.unattempted,
+      failed: stats.failed,
+      dropped: stats.dropped,
+      localSkips: stats.localSkips,
+      reopened: stats.reopened,
+    },
+    probes: {
+      sent: stats.probesSent,
+      answered: stats.probesAnswered,
+      timedOutAcknowledged: stats.probeTimeoutsAcked,
+    },
+    losses: lossesOf(stats, totalOf(stats.dropped), facts.ledgerEntries),
+    hold: { seconds: holdSecondsOf(facts), proof: proofOf(spec, stats) },
+    target: facts.target,
+  };
+}
+
+function holdSecondsOf({ holdStartedMs, holdEndedMs }: RunFacts): number {
+  return holdStartedMs === null || holdEndedMs === null ? 0 : (holdEndedMs - holdStartedMs) / 1000;
+}
+
+function requirementsOf(facts: RunFacts, stats: Stats): RunReport['requirements'] {
+  if (facts.state.endReason?.type === 'refused') return [];
+  const metrics = metricFactsOf(facts.spec, stats, {
+    phase: 'ended',
+    hasHold: facts.holdStartedMs !== null,
+    rampSeconds: stats.rampMs / 1000,
+    holdSeconds: holdSecondsOf(facts),
+  });
+  return facts.requirements.map((requirement) => judgeRequirement(requirement, metrics));
+}
+
+/** What a report says that is written while the run goes on: when it is the last one, the run never ended. */
+function judgedSoFar(state: RunState): Verdict {
+  return {
+    verdict: 'incomplete',
+    exitCode: ExitCode.incomplete,
+    reason: `the run still goes on (${state.phase}): these are the numbers so far`,
+    whoRanOut: null,
+  };
+}
+
+function notesOf(facts: RunFacts, stats: Stats, mismatches: readonly string[]): string[] {
+  const notes = [...mismatches, ...facts.notes];
+  if (facts.state.stalled) {
+    notes.push(
+      `nothing new was established for ${Math.round(facts.state.plan.stallMs / 1000)} s, so the ramp was ended; ` +
+        `${formatCount(stats.unattempted)} connections were not attempted`,
+    );
+  }
+  const cut = facts.ledgerEntries === null ? 0 : totalOf(stats.dropped) - facts.ledgerEntries;
+  if (cut > 0) {
+    notes.push(
+      `the events file is truncated: ${formatCount(cut)} losses came too fast to be written one by one; the counts of ` +
+        'the report are complete',
+    );
+  }
+  if (stats.reopenFailed > 0) {
+    notes.push(
+      `${formatCount(stats.reopenFailed)} tries to open a lost connection again failed and were repeated`,
+    );
+  }
+  const skipped = totalOf(stats.localSkips);
+  if (skipped > 0) notes.push(`${formatCount(skipped)} local ports were taken and skipped`);
+  notes.push(...troubleNotes(stats.troubles ?? {}), ...tlsNotes(stats.tls));
+  for (const agent of facts.books) notes.push(...agent.notes);
+  return [...new Set(notes)];
+}

@@ -1,0 +1,162 @@
+/**
+ * Owns the connections of an idle search: a few for each gap, opened together, silent for their gap, then asked once.
+ * Must never decide which gaps to try (path/idle-search.ts), and never print.
+ */
+import net from 'node:net';
+import type { Endpoint } from '../base/endpoint.ts';
+import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
+import { formatDuration } from '../base/units.ts';
+import {
+  formatInterval,
+  type IdleAnswer,
+  type IdleBounds,
+  type IdleInterval,
+  isRoundOver,
+  NOTHING_KNOWN,
+  nextGaps,
+  withAnswers,
+} from './idle-search.ts';
+
+/** Connections of one gap: one lost packet must not decide. */
+const CONNECTIONS_PER_GAP = 3;
+/** Two retransmits (0.2 s and more, RFC 6298) fit: what is silent for longer is forgotten. */
+const ANSWER_WITHIN_MS = 3_000;
+const CONNECT_WITHIN_MS = 5_000;
+/** Rounds narrow the interval 16 times each: more than this cannot be needed. */
+const ROUNDS_MAX = 8;
+const PROBE = 'c100k-bench idle probe\n';
+
+export interface IdleFinderOptions {
+  /** must send back what it gets */
+  readonly endpoint: Endpoint;
+  readonly bounds: IdleBounds;
+  /** null: the kernel's choice */
+  readonly sourceAddress: string | null;
+  /** one line for a person at each step */
+  readonly onProgress: (line: string) => void;
+}
+
+/**
+ * Finds after how long the path forgets an idle connection.
+ * @returns the interval, as narrow as the bounds ask for; `forgottenMs` null when even the longest gap lived
+ * @throws BenchError `usage` when the target does not echo at once, whatever the path
+ */
+export async function findIdleTimeout(options: IdleFinderOptions): Promise<IdleInterval> {
+  await checkEcho(options);
+  let known = NOTHING_KNOWN;
+  for (let round = 1; round <= ROUNDS_MAX; round += 1) {
+    const gaps = nextGaps(known, options.bounds);
+    if (gaps.length === 0) break;
+    const longest = formatDuration(gaps[gaps.length - 1] ?? 0);
+    options.onProgress(
+      `round ${round}: ${gaps.length} gaps from ${formatDuration(gaps[0] ?? 0)} to ${longest}, all at once`,
+    );
+    known = withAnswers(known, await tryGaps(gaps, options));
+    options.onProgress(formatInterval(known));
+  }
+  return known;
+}
+
+/** Without an idle time first: a target that does not echo would look like a path that forgets at once. */
+async function checkEcho(options: IdleFinderOptions): Promise<void> {
+  const cohort = new Cohort(options);
+  const alive = (await cohort.open()) && (await cohort.ask());
+  cohort.close();
+  if (alive) return;
+  throw new BenchError(
+    ErrorCode.usage,
+    ExitCode.usage,
+    `${options.endpoint.address}:${options.endpoint.port} does not send back what it gets`,
+    'start an echo target there: c100k-bench serve --mode echo',
+  );
+}
+
+async function tryGaps(gaps: readonly number[], options: IdleFinderOptions): Promise<readonly IdleAnswer[]> {
+  const answers: IdleAnswer[] = [];
+  const cohorts: Cohort[] = [];
+  const timers: NodeJS.Timeout[] = [];
+  try {
+    await new Promise<void>((resolve) => {
+      for (const gapMs of gaps) {
+        const cohort = new Cohort(options);
+        cohorts.push(cohort);
+        const answered = (alive: boolean): void => {
+          answers.push({ gapMs, alive });
+          options.onProgress(`idle for ${formatDuration(gapMs)}: ${alive ? 'still known' : 'forgotten'}`);
+          if (isRoundOver(gaps, answers)) resolve();
+        };
+        void cohort.open().then((isOpen) => {
+          if (!isOpen) answered(false);
+          else timers.push(setTimeout(() => void cohort.ask().then(answered), gapMs));
+        });
+      }
+    });
+  } finally {
+    for (const timer of timers) clearTimeout(timer);
+    for (const cohort of cohorts) cohort.close();
+  }
+  return [...answers];
+}
+
+/** The connections of one gap. */
+class Cohort {
+  readonly #options: IdleFinderOptions;
+  #sockets: net.Socket[] = [];
+
+  constructor(options: IdleFinderOptions) {
+    this.#options = options;
+  }
+
+  /** @returns whether at least one connection is open */
+  async open(): Promise<boolean> {
+    const opened = await Promise.all(Array.from({ length: CONNECTIONS_PER_GAP }, () => this.#openOne()));
+    return opened.some((isOpen) => isOpen);
+  }
+
+  #openOne(): Promise<boolean> {
+    const { endpoint, sourceAddress } = this.#options;
+    return new Promise((resolve) => {
+      const socket = net.connect({
+        host: endpoint.address,
+        port: endpoint.port,
+        ...(sourceAddress === null ? {} : { localAddress: sourceAddress }),
+      });
+      this.#sockets.push(socket);
+      const timer = setTimeout(() => resolve(false), CONNECT_WITHIN_MS);
+      socket.on('connect', () => {
+        clearTimeout(timer);
+        resolve(true);
+      });
+      socket.on('error', () => {
+        clearTimeout(timer);
+        resolve(false);
+      });
+    });
+  }
+
+  /** @returns whether at least one connection answered in time */
+  async ask(): Promise<boolean> {
+    const answers = await Promise.all(this.#sockets.map((socket) => askOne(socket)));
+    return answers.some((isAlive) => isAlive);
+  }
+
+  close(): void {
+    for (const socket of this.#sockets) socket.resetAndDestroy();
+    this.#sockets = [];
+  }
+}
+
+function askOne(socket: net.Socket): Promise<boolean> {
+  if (socket.destroyed) return Promise.resolve(false);
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(false), ANSWER_WITHIN_MS);
+    const done = (isAlive: boolean): void => {
+      clearTimeout(timer);
+      resolve(isAlive);
+    };
+    socket.on('data', () => done(true));
+    socket.on('error', () => done(false));
+    socket.on('close', () => done(false));
+    socket.write(PROBE);
+  });
+}

@@ -1,0 +1,126 @@
+/**
+ * Owns what the owner of an agent's host allows, whatever the coordinator says: targets, connections, rate, time.
+ * Must never trust a name: targets arrive as IP literals and are checked as such.
+ */
+import { cidrContains, isLoopback, isPrivate, parseAddress, unmapV4 } from '../base/address.ts';
+import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import { ErrorCode, usageError } from '../base/errors.ts';
+import type { Finding } from '../base/finding.ts';
+import { type PortRange, parsePortRanges } from '../base/tuple-space.ts';
+import { formatCount, formatDuration } from '../base/units.ts';
+import type { RunSpec } from '../run/run-spec.ts';
+
+/** One `CIDR:ports` that may be a target; null ports: all. */
+export interface AllowedTarget {
+  readonly cidr: string;
+  readonly ports: readonly PortRange[] | null;
+}
+
+export interface Allowance {
+  /** null: private and loopback addresses only; an empty list allows nothing */
+  readonly targets: readonly AllowedTarget[] | null;
+  /** a token may narrow further: an endpoint must be in both lists */
+  readonly tokenTargets: readonly AllowedTarget[] | null;
+  /** Infinity: no limit */
+  readonly connectionsMax: number;
+  readonly ratePerSecMax: number;
+  /** from the start of the ramp until everything is closed */
+  readonly runMsMax: number;
+  /** the local agent serves the person who typed the target: no target is out of bounds */
+  readonly isOwner: boolean;
+}
+
+/** The allowance of the agent that the CLI forks for the person who typed the target. */
+export const OWNER_ALLOWANCE: Allowance = {
+  targets: null,
+  tokenTargets: null,
+  connectionsMax: Number.POSITIVE_INFINITY,
+  ratePerSecMax: Number.POSITIVE_INFINITY,
+  runMsMax: Number.POSITIVE_INFINITY,
+  isOwner: true,
+};
+
+/**
+ * Reads `CIDR`, `CIDR:ports`, `[v6-CIDR]:ports` or a single address.
+ * @throws BenchError (bad-address or bad-ports, exit 2)
+ */
+export function parseAllowedTarget(text: string): AllowedTarget {
+  const match = /^\[(?<v6>[^\]]+)\](?::(?<p6>.+))?$|^(?<v4>[^:]+)(?::(?<p4>.+))?$|^(?<bare>.+)$/.exec(
+    text.trim(),
+  );
+  const groups = match?.groups ?? {};
+  const network = groups.v6 ?? groups.v4 ?? groups.bare ?? '';
+  const ports = groups.p6 ?? groups.p4 ?? null;
+  const [address = '', prefix] = network.split('/');
+  const parsed = parseAddress(address);
+  const bits = parsed.family === 4 ? 32 : 128;
+  const length = prefix === undefined ? bits : Number(prefix);
+  if (!Number.isInteger(length) || length < 0 || length > bits || prefix === '') {
+    throw usageError(
+      ErrorCode.badAddress,
+      `--allow-target ${text}: the prefix must be 0 to ${bits}`,
+      'for example: --allow-target 10.0.0.0/8:8000-8080',
+    );
+  }
+  return { cidr: `${parsed.address}/${length}`, ports: ports === null ? null : parsePortRanges(ports) };
+}
+
+function matches(target: AllowedTarget, endpoint: Endpoint): boolean {
+  const address = unmapV4(endpoint.address);
+  const { ports } = target;
+  const isPortIn =
+    ports === null || ports.some(({ from, to }) => endpoint.port >= from && endpoint.port <= to);
+  return isPortIn && cidrContains(target.cidr, address);
+}
+
+/** Whether an agent with this allowance may open connections to `endpoint`. */
+export function allowsEndpoint(allowance: Allowance, endpoint: Endpoint): boolean {
+  if (allowance.isOwner) return true;
+  const { targets, tokenTargets } = allowance;
+  if (tokenTargets !== null && !tokenTargets.some((target) => matches(target, endpoint))) return false;
+  if (targets !== null) return targets.some((target) => matches(target, endpoint));
+  // A token that names targets is its maker's decision; without one, only what is near is allowed.
+  if (tokenTargets !== null) return true;
+  const address = unmapV4(endpoint.address);
+  return isLoopback(address) || isPrivate(address);
+}
+
+function refusal(what: string, message: string, fix: string): Finding {
+  return { what, severity: 'refuse', needed: null, available: null, unit: '', message, fix };
+}
+
+/** Every way in which a run asks for more than the host's owner allows; empty when it may run. */
+export function checkAllowance(allowance: Allowance, spec: RunSpec): Finding[] {
+  const findings: Finding[] = [];
+  const forbidden = spec.endpoints.filter((endpoint) => !allowsEndpoint(allowance, endpoint));
+  if (forbidden.length > 0) {
+    const named = forbidden.slice(0, 3).map(formatEndpoint).join(', ');
+    const more = forbidden.length > 3 ? ` and ${formatCount(forbidden.length - 3)} more` : '';
+    findings.push(
+      refusal(
+        'allow-target',
+        `this agent may not open connections to ${named}${more}`,
+        `its owner decides: c100k-bench agent --allow-target ${forbidden[0]!.address}:${forbidden[0]!.port}`,
+      ),
+    );
+  }
+  if (spec.holdMs > allowance.runMsMax) {
+    findings.push(
+      refusal(
+        'max-duration',
+        `the run holds for ${formatDuration(spec.holdMs)}, this agent allows ${formatDuration(allowance.runMsMax)} in all`,
+        `ask for less: --duration ${formatDuration(allowance.runMsMax / 2)}`,
+      ),
+    );
+  }
+  return findings;
+}
+
+/**
+ * The rate that this agent may use.
+ * @param ratePerSec its share of the run's rate; null: unlimited
+ */
+export function allowedShare(allowance: Allowance, ratePerSec: number | null): number | null {
+  if (!Number.isFinite(allowance.ratePerSecMax)) return ratePerSec;
+  return ratePerSec === null ? allowance.ratePerSecMax : Math.min(ratePerSec, allowance.ratePerSecMax);
+}

@@ -1,0 +1,318 @@
+/**
+ * Owns finding out which sources a run can have on this host: those that are there, those that can be added, and how many
+ * of these a quota needs. Must never add an address (alias-lease.ts) or send a packet (source-check.ts).
+ */
+import { addressFromBigInt, addressToBigInt, cidrContains, isLoopback } from '../base/address.ts';
+import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
+import { type RunCommand, runCommand } from '../host/command.ts';
+import type { HostFacts } from '../host/host-facts.ts';
+import { choosePorts } from '../plan/capacity.ts';
+import {
+  type Alias,
+  hostAlias,
+  parseSourcePrefix,
+  prefixAliases,
+  prefixText,
+  type SourcePrefix,
+} from '../run/alias.ts';
+import type { RunSpec } from '../run/run-spec.ts';
+import { aliasesNeeded } from './alias-choice.ts';
+import { AliasRecords } from './alias-records.ts';
+import { canChangeAddresses, readAddressesNow } from './aliases.ts';
+import { readNetworkSettings } from './network-settings.ts';
+import { readSourceDevices } from './route-check.ts';
+import { chooseSources, findMissing } from './source-addresses.ts';
+import type { NetworkSettings } from './source-findings.ts';
+
+/** One network that becomes local, and what must be added for it: nothing when it is local already. */
+export interface PrefixSource {
+  readonly prefix: SourcePrefix;
+  readonly aliases: readonly Alias[];
+}
+
+/** What this host has to offer as sources. */
+export interface Sourcing {
+  readonly facts: HostFacts;
+  readonly settings: NetworkSettings;
+  /** the device that packets of a source leave by, where that is in doubt: it is on another one than the route */
+  readonly leavesBy: ReadonlyMap<string, string>;
+  readonly canChangeAddresses: boolean;
+  /** can be used as they are */
+  readonly present: readonly string[];
+  /** can be added, in order of preference */
+  readonly candidates: readonly Alias[];
+  readonly prefixes: readonly PrefixSource[];
+  readonly notes: readonly string[];
+}
+
+/** The sources of a plan. */
+export interface SourceChoice {
+  readonly addresses: readonly string[];
+  /** to be added before the addresses can be used */
+  readonly aliases: readonly Alias[];
+  /** candidates that are not needed */
+  readonly spare: number;
+}
+
+/**
+ * Looks at this host.
+ * @param wanted connections that this host may have to hold
+ * @throws BenchError `bad-address`, `not-our-address`, `bad-device`: what can never be a source here
+ */
+export async function findSources(
+  spec: RunSpec,
+  facts: HostFacts,
+  wanted: number,
+  run: RunCommand = runCommand,
+): Promise<Sourcing> {
+  const mayChange = canChangeAddresses();
+  // What runs of ours have added belongs to them: it is shared through its record, or not used at all.
+  const recorded = new Map(
+    new AliasRecords()
+      .read()
+      .flatMap((record) => record.aliases.map((alias) => [alias.address, alias] as const)),
+  );
+  const ownFacts = {
+    ...facts,
+    hostAddresses: facts.hostAddresses.filter((own) => !recorded.has(own.address)),
+  };
+  const chosen = await chooseSources(spec.sources, spec.endpoints, ownFacts, wanted);
+  const shared = mayChange ? chosen.addresses.filter((address) => recorded.has(address)) : [];
+  const isShared = new Set(shared);
+  const toAdd = [...chosen.missing, ...shared];
+  const device = await deviceFinder(spec, facts, run);
+  // A UDP socket can be bound to a broadcast address: that it can is no proof of a source.
+  if (spec.sources.addresses.length > 0) checkNamed([...chosen.addresses, ...chosen.missing], spec, facts);
+  const candidates = toAdd.map((address) => recorded.get(address) ?? hostAlias(address, device(address)));
+  const prefixes = await Promise.all(
+    spec.sources.prefixes.map((text) =>
+      findPrefix(parseSourcePrefix(text), spec, facts, [...recorded.values()], run),
+    ),
+  );
+  const devices = [...new Set([...facts.hostAddresses, ...candidates].map((one) => one.device))];
+  const present = chosen.addresses.filter((address) => !isShared.has(address));
+  return {
+    facts,
+    settings: readNetworkSettings(devices),
+    leavesBy: await askDoubtful(present, facts, run),
+    canChangeAddresses: mayChange,
+    present,
+    candidates,
+    prefixes,
+    notes: chosen.notes,
+  };
+}
+
+/** Asks the routing table about the IPv4 sources that are on another device than the one towards the target. */
+async function askDoubtful(
+  present: readonly string[],
+  facts: HostFacts,
+  run: RunCommand,
+): Promise<ReadonlyMap<string, string>> {
+  const route = facts.routes.find((one) => !one.local && !one.address.includes(':'));
+  if (route === undefined) return new Map();
+  const deviceOf = new Map(facts.hostAddresses.map((own) => [own.address, own.device]));
+  const doubtful = present.filter((address) => {
+    const device = deviceOf.get(address) ?? 'lo';
+    return !address.includes(':') && device !== 'lo' && device !== route.device;
+  });
+  return readSourceDevices(run, doubtful, route.address);
+}
+
+/** Says on which device a missing address goes. Asks nothing when none is missing. */
+async function deviceFinder(
+  spec: RunSpec,
+  facts: HostFacts,
+  run: RunCommand,
+): Promise<(address: string) => string> {
+  const { aliasDevice } = spec.sources;
+  if (aliasDevice === null) return () => 'lo';
+  const known = (await readAddressesNow(run))?.devices ?? null;
+  if (aliasDevice !== 'auto') {
+    if (known !== null && !known.includes(aliasDevice)) throw noDevice(aliasDevice, known);
+    return () => aliasDevice;
+  }
+  return (address) => {
+    const family = address.includes(':') ? 6 : 4;
+    const endpoint = spec.endpoints.find((one) => one.family === family);
+    const route = facts.routes.find((one) => one.address === endpoint?.address);
+    if (route?.device !== undefined && route.device !== null) return route.device;
+    throw noDevice('auto', known ?? []);
+  };
+}
+
+function noDevice(asked: string, known: readonly string[]): BenchError {
+  const message =
+    asked === 'auto'
+      ? 'no device of this host routes to the target, so --alias-dev auto has nothing to choose'
+      : `this host has no device ${asked}`;
+  const names = known.filter((name) => name !== 'lo').join(', ');
+  return new BenchError(
+    ErrorCode.badDevice,
+    ExitCode.refused,
+    message,
+    names === '' ? 'ip -br link' : `--alias-dev with one of: ${names}`,
+  );
+}
+
+/** Refuses an address that names a network, is its broadcast address, or belongs to the target. */
+function checkNamed(named: readonly string[], spec: RunSpec, facts: HostFacts): void {
+  const endpoints = new Set(spec.endpoints.map((endpoint) => endpoint.address));
+  const reserved = reservedAddresses(facts);
+  const own = new Set(facts.hostAddresses.map((one) => one.address));
+  for (const address of named) {
+    if (own.has(address) || isLoopback(address)) continue;
+    const network = reserved.get(address);
+    if (network !== undefined) {
+      throw badSource(`the source address ${address} is ${network}`, 'leave it out of --source-ip');
+    }
+    if (endpoints.has(address)) {
+      throw badSource(
+        `the source address ${address} is the target itself`,
+        'leave it out of --source-ip: an address belongs to one host',
+      );
+    }
+  }
+}
+
+function badSource(message: string, hint: string): BenchError {
+  return new BenchError(ErrorCode.badAddress, ExitCode.refused, message, hint);
+}
+
+/** Network and broadcast addresses of the subnets that this host is on. */
+function reservedAddresses(facts: HostFacts): Map<string, string> {
+  const reserved = new Map<string, string>();
+  for (const own of facts.hostAddresses) {
+    if (own.family !== 4 || own.prefix >= 31 || own.prefix < 1 || own.device === 'lo') continue;
+    const size = 1n << BigInt(32 - own.prefix);
+    const first = (addressToBigInt(own.address) / size) * size;
+    const network = `${addressFromBigInt(4, first)}/${own.prefix}`;
+    reserved.set(addressFromBigInt(4, first), `the address of the network ${network} on ${own.device}`);
+    reserved.set(
+      addressFromBigInt(4, first + size - 1n),
+      `the broadcast address of ${network} on ${own.device}`,
+    );
+  }
+  return reserved;
+}
+
+/** What makes a network local here; refuses one that would cut the host off. */
+async function findPrefix(
+  prefix: SourcePrefix,
+  spec: RunSpec,
+  facts: HostFacts,
+  recorded: readonly Alias[],
+  run: RunCommand,
+): Promise<PrefixSource> {
+  const text = prefixText(prefix);
+  const swallowed = await swallowedBy(prefix, spec, facts, run);
+  if (swallowed !== null) {
+    throw badSource(
+      `--source-prefix ${text} contains ${swallowed}: this host would talk to itself instead`,
+      'choose a network that holds no other host, such as one that is routed to this host',
+    );
+  }
+  const ofOurs = recorded.find(
+    (alias) =>
+      alias.family === prefix.family && alias.prefix === prefix.bits && cidrContains(text, alias.address),
+  );
+  if (prefix.family === 4 && ofOurs !== undefined) return { prefix, aliases: [ofOurs] };
+  const owned = new Set(facts.hostAddresses.map((own) => own.address));
+  const ends = [prefix.addresses[0], prefix.addresses.at(-1)].flatMap((one) =>
+    one === undefined ? [] : [one],
+  );
+  const isLocal = prefix.family === 4 && (await findMissing(ends, facts)).length === 0;
+  const aliases = isLocal ? [] : prefixAliases(prefix, (address) => owned.has(address));
+  const missing =
+    prefix.family === 6
+      ? aliases.filter((alias) => !owned.has(alias.address) || isRecorded(alias, recorded))
+      : aliases;
+  return { prefix, aliases: missing };
+}
+
+function isRecorded(alias: Alias, recorded: readonly Alias[]): boolean {
+  return recorded.some((one) => one.address === alias.address);
+}
+
+/** What other host a network contains: an endpoint, the next hop, or a whole segment. null: none that is known. */
+async function swallowedBy(
+  prefix: SourcePrefix,
+  spec: RunSpec,
+  facts: HostFacts,
+  run: RunCommand,
+): Promise<string | null> {
+  const text = prefixText(prefix);
+  const endpoint = spec.endpoints.find(
+    (one) => one.family === prefix.family && cidrContains(text, one.address),
+  );
+  if (endpoint !== undefined) return `the target ${endpoint.address}`;
+  const segment = facts.hostAddresses.find(
+    (own) =>
+      own.family === prefix.family &&
+      own.device !== 'lo' &&
+      own.prefix >= prefix.bits &&
+      own.prefix < (own.family === 4 ? 32 : 128) &&
+      cidrContains(text, own.address),
+  );
+  if (segment !== undefined)
+    return `the whole segment of ${segment.device} (${segment.address}/${segment.prefix})`;
+  const target = spec.endpoints.find((one) => one.family === prefix.family)?.address;
+  const gateway = target === undefined ? null : await readGateway(run, target);
+  return gateway !== null && cidrContains(text, gateway) ? `the next hop ${gateway}` : null;
+}
+
+async function readGateway(run: RunCommand, target: string): Promise<string | null> {
+  const result = await run('ip', ['-j', 'route', 'get', target], { timeoutMs: 3_000 });
+  try {
+    return (JSON.parse(result.stdout) as { gateway?: string }[])[0]?.gateway ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Picks the sources for a quota: what is there, every network, and only as many candidates as are needed.
+ * @param excluded addresses that were found not to work
+ */
+export function chooseFrom(
+  sourcing: Sourcing,
+  spec: RunSpec,
+  wanted: number,
+  excluded: ReadonlySet<string> = new Set(),
+): SourceChoice {
+  const usable = (address: string): boolean => !excluded.has(address);
+  const isEndpoint = new Set(spec.endpoints.map((endpoint) => endpoint.address));
+  const ofPrefixes = sourcing.prefixes
+    .flatMap(({ prefix }) => prefix.addresses)
+    .filter((one) => !isEndpoint.has(one));
+  const present = [...new Set([...sourcing.present, ...ofPrefixes])].filter(usable);
+  const taken = new Set(present);
+  const candidates = sourcing.candidates.filter(({ address }) => usable(address) && !taken.has(address));
+  const { facts } = sourcing;
+  const { portCount } = choosePorts({
+    explicit: spec.sources.ports,
+    localPortRange: facts.localPortRange,
+    reserved: facts.reservedPorts,
+    listenAny: facts.listenPortsAny,
+    firstPort: facts.canBindPrivileged ? 1 : (facts.unprivilegedPortStart ?? 1_024),
+    tuplesPerPort: 1,
+    // Nothing is wanted yet: that keeps the choice outside the ephemeral range, as long as there are candidates.
+    wanted: 0,
+  });
+  const count = aliasesNeeded({
+    present,
+    candidates: candidates.map((alias) => alias.address),
+    endpoints: spec.endpoints,
+    portsEach: portCount,
+    wanted,
+  });
+  const picked = candidates.slice(0, count);
+  const ofPrefix = sourcing.prefixes.flatMap((source) =>
+    source.prefix.family === 6 ? source.aliases.filter((alias) => usable(alias.address)) : source.aliases,
+  );
+  return {
+    addresses: [...present, ...picked.map((alias) => alias.address)],
+    aliases: [...ofPrefix, ...picked],
+    spare: candidates.length - count,
+  };
+}

@@ -1,0 +1,135 @@
+/**
+ * Owns what an agent finds out about its host before anything is opened: facts, sources, plan, findings.
+ * Must never open a connection to the target.
+ */
+
+import { BenchError } from '../base/errors.ts';
+import type { Finding } from '../base/finding.ts';
+import { slicesOf } from '../base/tuple-space.ts';
+import { gatherHostFacts } from '../host/facts.ts';
+import { holdersFor } from '../plan/cost.ts';
+import { type HostPlan, planHost } from '../plan/host-plan.ts';
+import { splitEvenly, splitPending, splitRate } from '../run/quota.ts';
+import type { HolderSpec, RunSpec } from '../run/run-spec.ts';
+import { chooseFrom, findSources, type SourceChoice, type Sourcing } from './discover.ts';
+import { sourceFindings } from './source-findings.ts';
+
+/** What this host can do for `wanted` connections of a run. */
+export interface Preparation {
+  readonly plan: HostPlan;
+  readonly notes: readonly string[];
+  readonly wanted: number;
+  readonly sourcing: Sourcing;
+  /** the sources of the plan, and what must be added before they can be used */
+  readonly choice: SourceChoice;
+  /** what makes the sources impossible here, whatever the capacity; the plan's findings hold it too */
+  readonly blocked: readonly Finding[];
+}
+
+/** Turns a refusal by exception into a finding, so that it crosses the control channel like the others. */
+export function findingOf(error: BenchError): Finding {
+  return {
+    what: error.code,
+    severity: 'refuse',
+    needed: null,
+    available: null,
+    unit: '',
+    message: error.message,
+    fix: error.hint,
+  };
+}
+
+/**
+ * Gathers facts and plans.
+ * @param wanted connections that this host is to hold
+ * @returns the plan, or the findings that make one impossible
+ */
+export async function prepareHost(spec: RunSpec, wanted: number): Promise<Preparation | readonly Finding[]> {
+  try {
+    const facts = await gatherHostFacts(spec.endpoints);
+    const sourcing = await findSources(spec, facts, wanted);
+    return planSources(spec, wanted, sourcing);
+  } catch (error) {
+    if (error instanceof BenchError) return [findingOf(error)];
+    throw error;
+  }
+}
+
+/**
+ * Plans with the sources of this host, less those that were found not to work.
+ * @param wanted connections that this host is to hold
+ */
+export function planSources(
+  spec: RunSpec,
+  wanted: number,
+  sourcing: Sourcing,
+  excluded: ReadonlySet<string> = new Set(),
+): Preparation {
+  const choice = chooseFrom(sourcing, spec, wanted, excluded);
+  const plan = planHost({ spec, wanted, facts: sourcing.facts, addresses: choice.addresses });
+  const ofSources = sourceFindings({
+    facts: sourcing.facts,
+    settings: sourcing.settings,
+    leavesBy: sourcing.leavesBy,
+    addresses: choice.addresses,
+    aliases: choice.aliases,
+    spare: choice.spare,
+    leaseMs: spec.sources.aliasLeaseMs,
+    canChangeAddresses: sourcing.canChangeAddresses,
+  });
+  return {
+    plan: { ...plan, findings: [...plan.findings, ...ofSources] },
+    notes: [...sourcing.notes, ...plan.notes],
+    wanted,
+    sourcing,
+    choice,
+    blocked: ofSources.filter((finding) => finding.severity === 'refuse'),
+  };
+}
+
+/** Where further holders of a grown quota go: behind the tuples and the numbers that are taken. */
+export interface Placement {
+  readonly tuplesFrom: number;
+  readonly indexFrom: number;
+}
+
+/**
+ * Splits an agent's quota over its holders: disjoint slices, quotas that sum to the whole.
+ * @param share connections, rate and pending cap of this agent
+ * @param keepFree tuples that no holder gets now, for a quota that may grow
+ */
+export function holderSpecs(
+  agent: string,
+  spec: RunSpec,
+  plan: HostPlan,
+  share: { connections: number; ratePerSec: number | null; pendingMax: number },
+  keepFree: number,
+  placement: Placement = { tuplesFrom: 0, indexFrom: 0 },
+): HolderSpec[] {
+  const holders = holdersFor(share.connections, plan.shape);
+  const quotas = splitEvenly(share.connections, holders);
+  const rates = splitRate(share.ratePerSec, quotas);
+  const pendings = splitPending(share.pendingMax, quotas);
+  // The slice behind the last holder's is nobody's: a quota that grows takes its tuples from there.
+  const tuples = plan.tuples - placement.tuplesFrom;
+  const slices = slicesOf(tuples, [...quotas, Math.min(keepFree, tuples - share.connections)]);
+  return quotas.map((connections, index) => ({
+    id: `${agent}/${placement.indexFrom + index + 1}`,
+    addresses: plan.addresses,
+    ports: plan.ports,
+    endpoints: spec.endpoints,
+    sliceFrom: placement.tuplesFrom + slices[index]!.from,
+    sliceTo: placement.tuplesFrom + slices[index]!.to,
+    connections,
+    ratePerSec: rates[index]!,
+    pendingMax: pendings[index]!,
+    connectTimeoutMs: spec.connectTimeoutMs,
+    close: spec.close,
+    protocol: spec.protocol,
+    ...(spec.protocolOptions === undefined ? {} : { protocolOptions: spec.protocolOptions }),
+    probeEveryMs: spec.probeEveryMs,
+    probeTimeoutMs: spec.probeTimeoutMs,
+    onDrop: spec.onDrop,
+    wantsLossDetails: spec.wantsLossDetails,
+  }));
+}

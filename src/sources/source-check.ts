@@ -1,0 +1,240 @@
+/**
+ * Owns proving the sources of a plan before the ramp: aliases added, one connect per (source, endpoint), sources that do
+ * not work named and left out, further ones taken in their place.
+ * Must never open a connection that is held (holder.ts), and never refuse a target that answers nobody: that is counted.
+ */
+import { isLoopback } from '../base/address.ts';
+import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import type { Finding } from '../base/finding.ts';
+import { formatCount } from '../base/units.ts';
+import { type RunCommand, runCommand } from '../host/command.ts';
+import { isOnThisHost } from '../plan/capacity.ts';
+import type { RunSpec } from '../run/run-spec.ts';
+import type { AliasLease } from './alias-lease.ts';
+import { readAddressesNow } from './aliases.ts';
+import { findDuplicates } from './duplicate-check.ts';
+import { type Preparation, planSources } from './preparation.ts';
+import { checkRoutes, type RoutePair, readSourceDevices } from './route-check.ts';
+
+/** Connects of one check. With more sources than this, each still gets one, evenly spread over the endpoints. */
+const PAIRS_MAX = 2_048;
+const ROUNDS_MAX = 4;
+const NAMES_MAX = 8;
+
+/** Why a source was left out. */
+interface BadSource {
+  readonly address: string;
+  readonly why: string;
+}
+
+/**
+ * Makes the sources of a plan ready: adds what is missing, checks every source, and plans again without the bad ones.
+ * @param prepared the plan; its `blocked` must be empty
+ * @param lease what the aliases are added through; it holds them until it is released
+ * @returns a plan whose sources all work, or the findings that refuse the run
+ */
+export async function secureSources(
+  spec: RunSpec,
+  prepared: Preparation,
+  lease: AliasLease,
+  run: RunCommand = runCommand,
+): Promise<Preparation | readonly Finding[]> {
+  const { wanted, sourcing } = prepared;
+  const bad = new Map<string, BadSource>();
+  const checked = new Set<string>();
+  const findings: Finding[] = [];
+  const notes = new Set<string>();
+  let current = prepared;
+  for (let round = 0; round < ROUNDS_MAX; round += 1) {
+    const acquired = await lease.acquire(current.choice.aliases);
+    for (const note of acquired.notes) notes.add(note);
+    for (const { alias, why } of acquired.failed) bad.set(alias.address, { address: alias.address, why });
+    const fresh = current.choice.addresses.filter((address) => !bad.has(address) && !checked.has(address));
+    const aliases = current.choice.aliases.filter((alias) => !checked.has(alias.address));
+    const [{ bad: found, silent }, duplicates] = await Promise.all([
+      checkSources(spec, current, fresh, run),
+      findDuplicates(run, aliases),
+    ]);
+    if (duplicates.length > 0) findings.push(duplicateFinding(duplicates));
+    if (silent !== null) findings.push(silent);
+    for (const address of fresh) checked.add(address);
+    for (const one of found) bad.set(one.address, one);
+    if (found.length === 0 && acquired.failed.length === 0) break;
+    await lease.give(lease.held.filter((alias) => bad.has(alias.address)));
+    current = planSources(spec, wanted, sourcing, new Set(bad.keys()));
+    if (current.choice.addresses.length === 0) break;
+  }
+  if (bad.size > 0) findings.unshift(leftOutFinding([...bad.values()], current));
+  const all = [...current.plan.findings, ...findings];
+  const refusals = all.filter((finding) => finding.severity === 'refuse');
+  if (refusals.length > 0)
+    return [...findings.filter((finding) => finding.severity !== 'refuse'), ...refusals];
+  await lease.watch(current.choice.addresses);
+  return { ...current, plan: { ...current.plan, findings: all }, notes: [...current.notes, ...notes] };
+}
+
+interface SourceCheck {
+  readonly bad: readonly BadSource[];
+  /** the target answers no source of this host at all */
+  readonly silent: Finding | null;
+}
+
+/** Sources on loopback, and endpoints on this host, have no route that could fail. */
+async function checkSources(
+  spec: RunSpec,
+  prepared: Preparation,
+  addresses: readonly string[],
+  run: RunCommand,
+): Promise<SourceCheck> {
+  const { facts } = prepared.sourcing;
+  const sources = addresses.filter((address) => !isLoopback(address));
+  const endpoints = spec.endpoints.filter((endpoint) => !isOnThisHost(endpoint.address, facts));
+  const pairs = pairsToCheck(sources, endpoints);
+  if (pairs.length === 0) return { bad: [], silent: null };
+  const [troubles, astray] = await Promise.all([
+    checkRoutes(pairs, prepared.plan.ports),
+    leavingElsewhere(sources, endpoints, run),
+  ]);
+  const bad = new Map<string, BadSource>(astray.map((one) => [one.address, one]));
+  const answering = new Set(
+    pairs.filter((_, index) => troubles[index] === null).map(({ endpoint }) => formatEndpoint(endpoint)),
+  );
+  // Nobody got an answer: is it the sources, or is the target down? This host's own address tells.
+  const someoneWorks = answering.size > 0 || (await hostItselfReaches(spec, prepared, sources));
+  if (!someoneWorks) return { bad: [...bad.values()], silent: silentFinding(pairs, troubles) };
+  for (const [index, { source, endpoint }] of pairs.entries()) {
+    const trouble = troubles[index] ?? null;
+    // An endpoint that answers no source is the target's matter: the run counts it.
+    const isTargets = answering.size > 0 && !answering.has(formatEndpoint(endpoint));
+    if (trouble === null || isTargets || bad.has(source)) continue;
+    bad.set(source, { address: source, why: `${trouble} from ${formatEndpoint(endpoint)}` });
+  }
+  return { bad: [...bad.values()], silent: null };
+}
+
+/** Every pair of one family where that is not too many; else each source with one endpoint. */
+function pairsToCheck(sources: readonly string[], endpoints: readonly Endpoint[]): RoutePair[] {
+  const familyOf = (address: string): 4 | 6 => (address.includes(':') ? 6 : 4);
+  const of = (source: string): Endpoint[] =>
+    endpoints.filter((endpoint) => endpoint.family === familyOf(source));
+  if (sources.length * endpoints.length <= PAIRS_MAX) {
+    return sources.flatMap((source) => of(source).map((endpoint) => ({ source, endpoint })));
+  }
+  // Thousands of sources are a network behind one route: an even sample of them tells as much.
+  const step = Math.max(1, sources.length / PAIRS_MAX);
+  const perSource = Math.max(1, Math.floor(PAIRS_MAX / sources.length));
+  const pairs: RoutePair[] = [];
+  for (let at = 0; at < sources.length && pairs.length < PAIRS_MAX; at += step) {
+    const index = Math.floor(at);
+    const source = sources[index]!;
+    const reachable = of(source);
+    for (let nth = 0; nth < Math.min(perSource, reachable.length); nth += 1) {
+      pairs.push({ source, endpoint: reachable[(index + nth) % reachable.length]! });
+    }
+  }
+  return pairs;
+}
+
+/** Sources on a device that could carry them, whose packets the routing table sends by another one. */
+async function leavingElsewhere(
+  sources: readonly string[],
+  endpoints: readonly Endpoint[],
+  run: RunCommand,
+): Promise<BadSource[]> {
+  const now = await readAddressesNow(run);
+  const own = new Map((now?.addresses ?? []).map((address) => [address.address, address]));
+  const bad: BadSource[] = [];
+  for (const family of [4, 6] as const) {
+    const target = endpoints.find((endpoint) => endpoint.family === family)?.address;
+    if (target === undefined) continue;
+    const asked = sources.filter((source) => own.get(source)?.family === family);
+    const devices = await readSourceDevices(run, asked, target);
+    for (const source of asked) {
+      const { device = '', isOnVirtualDevice = false } = own.get(source) ?? {};
+      const leaves = devices.get(source);
+      if (leaves === undefined || leaves === device || isOnVirtualDevice) continue;
+      bad.push({ address: source, why: `it is on ${device} and leaves by ${leaves}` });
+    }
+  }
+  return bad;
+}
+
+/** Whether another address of this host gets an answer: the kernel's own choice, or one on the device towards the target. */
+async function hostItselfReaches(
+  spec: RunSpec,
+  { sourcing, plan }: Preparation,
+  sources: readonly string[],
+): Promise<boolean> {
+  const tried = new Set(sources);
+  const { routes, hostAddresses } = sourcing.facts;
+  const pairs = routes.flatMap(({ address, source, device, local }) => {
+    const endpoint = spec.endpoints.find((one) => one.address === address);
+    if (local || endpoint === undefined) return [];
+    const onDevice = hostAddresses.filter(
+      (own) =>
+        own.device === device &&
+        own.family === endpoint.family &&
+        own.usable &&
+        (own.scope === 'global' || own.scope === 'site'),
+    );
+    const witnesses = new Set([...(source === null ? [] : [source]), ...onDevice.map((own) => own.address)]);
+    return [...witnesses].filter((one) => !tried.has(one)).map((one) => ({ source: one, endpoint }));
+  });
+  const troubles = await checkRoutes(pairs.slice(0, NAMES_MAX), plan.ports);
+  return troubles.some((trouble) => trouble === null);
+}
+
+function silentFinding(pairs: readonly RoutePair[], troubles: readonly (string | null)[]): Finding {
+  const [first] = pairs;
+  const sources = new Set(pairs.map(({ source }) => source)).size;
+  return {
+    what: 'route-check',
+    severity: 'warn',
+    needed: sources,
+    available: 0,
+    unit: 'addresses',
+    message:
+      `${first === undefined ? 'the target' : formatEndpoint(first.endpoint)} gives no address of this host an answer ` +
+      `(${troubles[0] ?? 'no answer'}): the target or the path seems to be down, or drops what comes from here`,
+    fix: first === undefined ? null : `ip route get ${first.endpoint.address} from ${first.source}`,
+  };
+}
+
+function leftOutFinding(bad: readonly BadSource[], prepared: Preparation): Finding {
+  const named = bad
+    .slice(0, NAMES_MAX)
+    .map(({ address, why }) => `${address} (${why})`)
+    .join(', ');
+  const more = bad.length > NAMES_MAX ? ` and ${formatCount(bad.length - NAMES_MAX)} more` : '';
+  const left = prepared.choice.addresses.length;
+  const { wanted, plan } = prepared;
+  const suffices = plan.capacityMax >= wanted;
+  const first = bad[0]?.address ?? '';
+  return {
+    what: 'route-check',
+    severity: suffices ? 'warn' : 'refuse',
+    needed: wanted,
+    available: plan.capacityMax,
+    unit: 'connections',
+    message:
+      `left out ${formatCount(bad.length)} of ${formatCount(bad.length + left)} source addresses: ${named}${more}; ` +
+      `the other ${formatCount(left)} can hold ${formatCount(plan.capacityMax)} of ${formatCount(wanted)} connections`,
+    fix: `let the target route back to ${first}, or name other addresses with --source-ip`,
+  };
+}
+
+function duplicateFinding(duplicates: readonly { address: string; owner: string | null }[]): Finding {
+  const named = duplicates
+    .slice(0, NAMES_MAX)
+    .map(({ address, owner }) => (owner === null ? address : `${address} (at ${owner})`))
+    .join(', ');
+  return {
+    what: 'duplicate-addresses',
+    severity: 'warn',
+    needed: 0,
+    available: duplicates.length,
+    unit: 'addresses',
+    message: `another host on the segment already has ${named}: answers may go there`,
+    fix: 'choose addresses that nobody has; `arping -D -I eth0 <address>` asks for one',
+  };
+}

@@ -1,0 +1,114 @@
+/**
+ * Owns what a protocol says about a connection that it gave up, beyond the reason: counts by detail, and the line for
+ * a person with the next thing to type. Must never replace a reason: `failed` and `dropped` stay complete without it.
+ *
+ * A detail is a short text that begins with its layer: `tls CERT_HAS_EXPIRED`, `http status 503`, `ws close 1001`.
+ */
+import { formatCount } from '../base/units.ts';
+
+/** Details that one process tells apart; what goes beyond is counted under `OTHER_TROUBLE`. */
+export const TROUBLES_MAX = 64;
+
+/** The key of what no longer has a key of its own. */
+export const OTHER_TROUBLE = 'other';
+
+/** The longest detail; what is longer is cut. */
+export const TROUBLE_CHARACTERS_MAX = 128;
+
+/** Connections by detail; cumulative. */
+export type Troubles = Readonly<Record<string, number>>;
+
+/** What OpenSSL's and Node's codes mean, and what helps. */
+const TLS_TROUBLES: Readonly<Record<string, readonly [what: string, fix: string]>> = {
+  CERT_HAS_EXPIRED: ['certificate has expired', 'pass --insecure, or renew it'],
+  CERT_NOT_YET_VALID: ['certificate is not valid yet', 'check the clocks of both hosts, or pass --insecure'],
+  ERR_TLS_CERT_ALTNAME_INVALID: [
+    'certificate is for another name',
+    'pass --tls-servername with a name that it carries, or --insecure',
+  ],
+  DEPTH_ZERO_SELF_SIGNED_CERT: [
+    'certificate is self-signed',
+    'pass --tls-ca with that certificate, or --insecure',
+  ],
+  SELF_SIGNED_CERT_IN_CHAIN: [
+    'certificate comes from a CA that is not trusted here',
+    'pass --tls-ca with the certificate of that CA, or --insecure',
+  ],
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: [
+    'certificate comes from a CA that is not trusted here',
+    'pass --tls-ca with the certificate of that CA, or --insecure',
+  ],
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: [
+    'certificate comes from a CA that is not trusted here',
+    'pass --tls-ca with the certificate of that CA, or --insecure',
+  ],
+  UNABLE_TO_GET_ISSUER_CERT: [
+    'the chain of certificates is not complete',
+    'pass --tls-ca with the CA, or have the target send its whole chain',
+  ],
+  CERT_SIGNATURE_FAILURE: [
+    'certificate is not signed by the CA that is trusted here',
+    'pass --tls-ca with the right CA, or --insecure',
+  ],
+  CERT_REVOKED: ['certificate was revoked', 'renew it'],
+  HOSTNAME_MISMATCH: ['certificate is for another name', 'pass --tls-servername with a name that it carries'],
+  ERR_SSL_WRONG_VERSION_NUMBER: [
+    'the target does not speak TLS on this port',
+    'use tcp://, ws:// or http://',
+  ],
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: [
+    'the target does not speak TLS on this port',
+    'use tcp://, ws:// or http://',
+  ],
+};
+
+/** A line for a person: how many, what, and what helps where that is known. */
+export function troubleNote(detail: string, count: number): string {
+  const number = formatCount(count);
+  if (!detail.startsWith('tls ')) return `${number} x ${detail}${hintOf(detail)}`;
+  const code = detail.slice('tls '.length);
+  const known = TLS_TROUBLES[code];
+  return known === undefined ? `${number} tls: ${code}` : `${number} tls: ${known[0]} (${code}); ${known[1]}`;
+}
+
+function hintOf(detail: string): string {
+  const status = /^(?:ws|http) status (\d{3})$/.exec(detail)?.[1];
+  if (status === '404') return '; check the path of --target';
+  if (status === '400' || status === '421') return '; check --host-header';
+  if (status === '401' || status === '403') return '; the target asks for a permission that we do not have';
+  if (status === '429' || status === '503') return '; the target says that it is overloaded';
+  if (detail.startsWith('http status 3') || detail.startsWith('ws status 3'))
+    return '; the target sends clients elsewhere: aim --target there';
+  if (detail.startsWith('http keep-alive')) return '; raise the number of requests per connection there';
+  return '';
+}
+
+/** One line for each detail, the most frequent first. */
+export function troubleNotes(troubles: Troubles): string[] {
+  return Object.entries(troubles)
+    .sort(([, a], [, b]) => b - a)
+    .map(([detail, count]) => troubleNote(detail, count));
+}
+
+/** Counts by detail, in one process. */
+export class TroubleTally {
+  readonly #counts: Record<string, number> = {};
+  #keys = 0;
+
+  add(detail: string): void {
+    let key = detail.slice(0, TROUBLE_CHARACTERS_MAX);
+    if (this.#counts[key] === undefined) {
+      if (this.#keys >= TROUBLES_MAX) key = OTHER_TROUBLE;
+      else this.#keys++;
+    }
+    this.#counts[key] = (this.#counts[key] ?? 0) + 1;
+  }
+
+  get isEmpty(): boolean {
+    return this.#keys === 0;
+  }
+
+  counts(): Troubles {
+    return { ...this.#counts };
+  }
+}

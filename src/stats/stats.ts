@@ -1,0 +1,264 @@
+/**
+ * Owns the cumulative numbers of a run and their addition. The same addition merges holders into an agent and
+ * agents into the run. Must never hold anything that cannot be added (percentiles, rates, averages).
+ */
+
+import type { Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
+import { emptyHistogram, mergeHistograms, type SparseHistogram } from './histogram.ts';
+import { mergeSeen, type SeenCounts } from './observed-sources.ts';
+import type { Troubles } from './protocol-errors.ts';
+import { addCounts, mergeTls, type TlsCounts } from './tls-counts.ts';
+
+/** Cumulative since the start of the run; a lost snapshot costs nothing. */
+export interface Stats {
+  /** connects started (local skips not included) */
+  readonly attempted: number;
+  /** connections that were ever established */
+  readonly established: number;
+  /** connections that are open now */
+  readonly open: number;
+  /** `open` when the hold phase began; 0 before it */
+  readonly openAtHold: number;
+  /** the lowest `open` since the hold phase began; 0 before it */
+  readonly openMin: number;
+  /** connections whose far application has answered and whose probes are not overdue, now */
+  readonly verified: number;
+  /** the lowest `verified` since the hold phase began; 0 before it */
+  readonly verifiedMin: number;
+  /** connects in flight now */
+  readonly pending: number;
+  /** connections that we closed ourselves */
+  readonly closed: number;
+  /** quota that was given up without a connect: stopped, stalled, or no tuple left */
+  readonly unattempted: number;
+  readonly failed: Counts<FailReason>;
+  readonly dropped: Counts<DropReason>;
+  readonly localSkips: Counts<SkipReason>;
+  /** losses by reason, source and endpoint; keys as `lossKey` (loss.ts) writes them */
+  readonly droppedBy: Readonly<Record<string, number>>;
+  /** losses whose details were cut because too many came at once */
+  readonly lossDetailsCut: number;
+  /** losses within a second after the connection was opened */
+  readonly youngDrops: number;
+  /** losses by RST while a probe was out: the RST is the answer to it */
+  readonly resetsOnProbe: number;
+  /** probes that timed out although the far kernel had acknowledged their bytes: the application is silent */
+  readonly probeTimeoutsAcked: number;
+  /** the most losses within one second of one holder */
+  readonly dropBurstMax: number;
+  /** connections that were opened in place of lost ones (`--on-drop reopen`); part of `established` */
+  readonly reopened: number;
+  /** tries to do so that failed, to be tried again; neither in `attempted` nor in `failed` */
+  readonly reopenFailed: number;
+  /** SYN retransmits over all connects (TCP_INFO) */
+  readonly synRetransmits: number;
+  /** connects that needed at least one SYN retransmit */
+  readonly retransmittedConnects: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly probesSent: number;
+  readonly probesAnswered: number;
+  /** microseconds from connect() to established */
+  readonly connectUs: SparseHistogram;
+  /** microseconds from the time that the pacer intended to established: a late generator shows here */
+  readonly connectFromIntendedUs: SparseHistogram;
+  /** microseconds from the time that a probe was due to its answer */
+  readonly probeUs: SparseHistogram;
+  /** open connections by source address, now */
+  readonly openBySource: Readonly<Record<string, number>>;
+  /** open connections by endpoint (`address:port`), now */
+  readonly openByEndpoint: Readonly<Record<string, number>>;
+  /** milliseconds from the first connect to the last established; merges by maximum */
+  readonly rampMs: number;
+  /** what a whoami target saw of us; absent where nobody was asked */
+  readonly seen?: SeenCounts;
+  /** what protocols said of connections that they gave up; absent: nothing */
+  readonly troubles?: Troubles;
+  /** absent where no TLS is spoken */
+  readonly tls?: TlsCounts;
+}
+
+/** One holder process's own health; what a user needs to trust the other numbers. */
+export interface HolderHealth {
+  /** unique within the run: `<agent>/<index>` */
+  readonly id: string;
+  readonly pid: number;
+  readonly alive: boolean;
+  readonly cpuUserMs: number;
+  readonly cpuSystemMs: number;
+  readonly residentBytes: number;
+  /** the longest that one turn of the holder's loop took since the start */
+  readonly loopLagMsMax: number;
+  readonly descriptorsUsed: number;
+  readonly descriptorsMax: number;
+  readonly tuplesUsed: number;
+  readonly tuplesMax: number;
+  /** of the turns of the loop, 99 % were no later than this */
+  readonly loopLagMsP99: number;
+  /** connects were called no later than this after they were intended, for 99 % of them */
+  readonly scheduleLagMsP99: number;
+  /** time that garbage collection has stopped this process for */
+  readonly gcMs: number;
+  /** time that this process was ready to run and had no core, as the kernel's scheduler counts it; null: not told */
+  readonly cpuWaitMs: number | null;
+  readonly ramp: PhaseLoad;
+  readonly hold: PhaseLoad;
+}
+
+/** What one phase asked of a holder, cumulative; all 0 before the phase. */
+export interface PhaseLoad {
+  readonly wallMs: number;
+  readonly cpuMs: number;
+  /** ready to run without a core; 0 where the kernel does not tell */
+  readonly waitMs: number;
+}
+
+/** A phase that has not begun. */
+export const NO_LOAD: PhaseLoad = { wallMs: 0, cpuMs: 0, waitMs: 0 };
+
+/** A holder that has said nothing yet. */
+export function newHolderHealth(id: string, pid: number, tuplesMax: number): HolderHealth {
+  return {
+    id,
+    pid,
+    alive: true,
+    cpuUserMs: 0,
+    cpuSystemMs: 0,
+    residentBytes: 0,
+    loopLagMsMax: 0,
+    descriptorsUsed: 0,
+    descriptorsMax: 0,
+    tuplesUsed: 0,
+    tuplesMax,
+    loopLagMsP99: 0,
+    scheduleLagMsP99: 0,
+    gcMs: 0,
+    cpuWaitMs: null,
+    ramp: NO_LOAD,
+    hold: NO_LOAD,
+  };
+}
+
+const EMPTY_STATS: Stats = {
+  attempted: 0,
+  established: 0,
+  open: 0,
+  openAtHold: 0,
+  openMin: 0,
+  verified: 0,
+  verifiedMin: 0,
+  pending: 0,
+  closed: 0,
+  unattempted: 0,
+  failed: {},
+  dropped: {},
+  localSkips: {},
+  droppedBy: {},
+  lossDetailsCut: 0,
+  youngDrops: 0,
+  resetsOnProbe: 0,
+  probeTimeoutsAcked: 0,
+  dropBurstMax: 0,
+  reopened: 0,
+  reopenFailed: 0,
+  synRetransmits: 0,
+  retransmittedConnects: 0,
+  bytesIn: 0,
+  bytesOut: 0,
+  probesSent: 0,
+  probesAnswered: 0,
+  connectUs: emptyHistogram(),
+  connectFromIntendedUs: emptyHistogram(),
+  probeUs: emptyHistogram(),
+  openBySource: {},
+  openByEndpoint: {},
+  rampMs: 0,
+};
+
+/** Stats of a run in which nothing happened yet; neutral for `mergeStats`. */
+export function emptyStats(): Stats {
+  return {
+    ...EMPTY_STATS,
+    failed: {},
+    dropped: {},
+    localSkips: {},
+    droppedBy: {},
+    openBySource: {},
+    openByEndpoint: {},
+  };
+}
+
+/** Adds numbers by key; a key that only one side has keeps its number. */
+function addByKey<Key extends string>(
+  a: Readonly<Partial<Record<Key, number>>>,
+  b: Readonly<Partial<Record<Key, number>>>,
+): Partial<Record<Key, number>> {
+  const sum: Partial<Record<Key, number>> = { ...a };
+  for (const key of Object.keys(b) as Key[]) sum[key] = (sum[key] ?? 0) + (b[key] ?? 0);
+  return sum;
+}
+
+/**
+ * The sum of two parts of a run that have no connection in common. `rampMs` is the longer one; `openMin` and
+ * `verifiedMin` add up to a number that the whole never fell below.
+ */
+export function mergeStats(a: Stats, b: Stats): Stats {
+  return {
+    attempted: a.attempted + b.attempted,
+    established: a.established + b.established,
+    open: a.open + b.open,
+    openAtHold: a.openAtHold + b.openAtHold,
+    openMin: a.openMin + b.openMin,
+    verified: a.verified + b.verified,
+    verifiedMin: a.verifiedMin + b.verifiedMin,
+    pending: a.pending + b.pending,
+    closed: a.closed + b.closed,
+    unattempted: a.unattempted + b.unattempted,
+    failed: addByKey(a.failed, b.failed),
+    dropped: addByKey(a.dropped, b.dropped),
+    localSkips: addByKey(a.localSkips, b.localSkips),
+    droppedBy: addByKey(a.droppedBy, b.droppedBy) as Record<string, number>,
+    lossDetailsCut: a.lossDetailsCut + b.lossDetailsCut,
+    youngDrops: a.youngDrops + b.youngDrops,
+    resetsOnProbe: a.resetsOnProbe + b.resetsOnProbe,
+    probeTimeoutsAcked: a.probeTimeoutsAcked + b.probeTimeoutsAcked,
+    dropBurstMax: a.dropBurstMax + b.dropBurstMax,
+    reopened: a.reopened + b.reopened,
+    reopenFailed: a.reopenFailed + b.reopenFailed,
+    synRetransmits: a.synRetransmits + b.synRetransmits,
+    retransmittedConnects: a.retransmittedConnects + b.retransmittedConnects,
+    bytesIn: a.bytesIn + b.bytesIn,
+    bytesOut: a.bytesOut + b.bytesOut,
+    probesSent: a.probesSent + b.probesSent,
+    probesAnswered: a.probesAnswered + b.probesAnswered,
+    connectUs: mergeHistograms(a.connectUs, b.connectUs),
+    connectFromIntendedUs: mergeHistograms(a.connectFromIntendedUs, b.connectFromIntendedUs),
+    probeUs: mergeHistograms(a.probeUs, b.probeUs),
+    openBySource: addByKey(a.openBySource, b.openBySource) as Record<string, number>,
+    openByEndpoint: addByKey(a.openByEndpoint, b.openByEndpoint) as Record<string, number>,
+    rampMs: Math.max(a.rampMs, b.rampMs),
+    ...seenOfBoth(a.seen, b.seen),
+    ...protocolsOfBoth(a, b),
+  };
+}
+
+function protocolsOfBoth(a: Stats, b: Stats): Pick<Stats, 'troubles' | 'tls'> {
+  const troubles = a.troubles === undefined ? b.troubles : addCounts(a.troubles, b.troubles ?? {});
+  const tls = a.tls === undefined || b.tls === undefined ? (a.tls ?? b.tls) : mergeTls(a.tls, b.tls);
+  return { ...(troubles === undefined ? {} : { troubles }), ...(tls === undefined ? {} : { tls }) };
+}
+
+function seenOfBoth(a: SeenCounts | undefined, b: SeenCounts | undefined): Pick<Stats, 'seen'> {
+  if (a === undefined) return b === undefined ? {} : { seen: b };
+  return { seen: b === undefined ? a : mergeSeen(a, b) };
+}
+
+/** The sum of any number of parts; `emptyStats` for none. */
+export function mergeAllStats(list: readonly Stats[]): Stats {
+  // By halves: one after the other, the tables by source of thousands of agents would be copied thousands of times.
+  if (list.length > 2) {
+    const middle = Math.ceil(list.length / 2);
+    return mergeStats(mergeAllStats(list.slice(0, middle)), mergeAllStats(list.slice(middle)));
+  }
+  return list.reduce(mergeStats, emptyStats());
+}

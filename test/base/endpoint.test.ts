@@ -1,0 +1,150 @@
+/** Owns the proof that a target is read as typed or refused with a hint. Must never resolve a name. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import {
+  endpointsOf,
+  formatEndpoint,
+  PROTOCOL_NAMES,
+  parseTarget,
+  type TargetSpec,
+} from '../../src/base/endpoint.ts';
+import { BenchError } from '../../src/base/errors.ts';
+
+/** What matters of a target, as one line. */
+function lineOf(target: TargetSpec): string {
+  return `${target.protocol} ${target.host} ${target.portFrom}-${target.portTo} ${target.self}`;
+}
+
+test('a target is a host and a port, with a scheme, a range or brackets if wanted', () => {
+  for (const [text, line] of [
+    ['1.2.3.4:8000', 'tcp 1.2.3.4 8000-8000 false'],
+    ['1.2.3.4:8000-8080', 'tcp 1.2.3.4 8000-8080 false'],
+    ['[::1]:8000', 'tcp ::1 8000-8000 false'],
+    ['[2001:DB8:0::1]:1-65535', 'tcp 2001:db8::1 1-65535 false'],
+    ['tcp://Example.COM:80', 'tcp example.com 80-80 false'],
+    ['TCP://a-b.c_d:80/', 'tcp a-b.c_d 80-80 false'],
+    ['echo://[::1]:7', 'echo ::1 7-7 false'],
+    ['localhost:65535', 'tcp localhost 65535-65535 false'],
+    ['self', 'tcp 127.0.0.1 0-0 true'],
+    ['echo://self', 'echo 127.0.0.1 0-0 true'],
+    ['self:8000', 'tcp self 8000-8000 false'],
+  ] as const) {
+    assert.equal(lineOf(parseTarget(text)), line);
+  }
+});
+
+test('requests have a path, and their schemes a port of their own', () => {
+  for (const [text, line, path] of [
+    ['ws://h/chat?a=1/2', 'ws h 80-80 false', '/chat?a=1/2'],
+    ['wss://[::1]', 'wss ::1 443-443 false', '/'],
+    ['http://1.2.3.4:8000-8010?x', 'http 1.2.3.4 8000-8010 false', '/?x'],
+    ['https://h:8443/', 'https h 8443-8443 false', '/'],
+  ] as const) {
+    const target = parseTarget(text);
+    assert.equal(lineOf(target), line);
+    assert.equal(target.path, path);
+  }
+  assert.equal(parseTarget('tls://h:443').path, null);
+});
+
+test('a wrong target is refused by name of what is wrong, with a target that can be typed', () => {
+  for (const [text, message, hint] of [
+    ['', /the host is missing/, '127.0.0.1:8000'],
+    ['example.com', /the port is missing/, 'example.com:8000'],
+    ['example.com:', /the port is missing/, 'example.com:8000'],
+    ['[::1]', /the port is missing/, '[::1]:8000'],
+    ['h:0', /port 0 is outside 1 to 65535/, 'h:8000'],
+    ['h:70000', /port 70000 is outside 1 to 65535/, 'h:8000'],
+    ['h:8000-70000', /port 70000 is outside/, 'h:8000'],
+    ['h:8080-8000', /ends before it starts/, 'h:8000-8080'],
+    ['h:http', /"http" is not a port/, 'h:8000'],
+    ['h:80-', /"80-" is not a port/, 'h:8000'],
+    ['h:-80', /"-80" is not a port/, 'h:8000'],
+    [':8000', /the host is missing/, '127.0.0.1:8000'],
+    ['tcp://:9', /the host is missing/, 'tcp://127.0.0.1:9'],
+    ['[]:9', /the host is missing/, '127.0.0.1:9'],
+    ['ftp://h:21', /unknown scheme "ftp:\/\/" \(known: tcp:\/\/, echo:\/\/, .*wss:\/\//, 'tcp://h:21'],
+    ['://h:21', /unknown scheme/, 'tcp://h:21'],
+    ['::1:8000', /an IPv6 address needs brackets/, '[::1]:8000'],
+    ['2001:db8::1', /an IPv6 address needs brackets/, '[2001:db8::1]:8000'],
+    ['tcp://fd00::5:80-90', /an IPv6 address needs brackets/, 'tcp://[fd00::5]:80-90'],
+    ['a:b:80', /an IPv6 address needs brackets/, '[::1]:8000'],
+    ['[::g]:80', /is not an IPv6 address/, '[::1]:8000'],
+    ['1.2.3.400:80', /"1\.2\.3\.400" is not an IPv4 address/, '127.0.0.1:8000'],
+    ['1.2.3:80', /is not an IPv4 address/, '127.0.0.1:8000'],
+    ['fe80::1%eth0', /brackets/, '[::1]:8000'],
+    ['a b:80', /"a b" is not a host name/, 'host:8000'],
+    ['user@h:80', /"user@h" is not a host name/, 'host:8000'],
+    ['-h:80', /is not a host name/, 'host:8000'],
+    ['tcp://h:80/path', /tcp has no path/, 'tcp://h:80'],
+    ['tls://h:443/path', /tls has no path/, 'tls://h:443'],
+    ['tls://h', /the port is missing/, 'tls://h:8000'],
+    ['ws://h:80/a#b', /visible ASCII without #/, 'ws://h:80/'],
+    ['http://h:80/ä', /visible ASCII/, 'http://h:80/'],
+    ['wss://self', /the built-in target does not speak wss/, 'self'],
+  ] as const) {
+    assert.throws(
+      () => parseTarget(text),
+      (error) => {
+        assert(error instanceof BenchError, `${text}: not a BenchError: ${error}`);
+        assert.equal(error.code, 'bad-endpoint');
+        assert.match(error.message, message, text);
+        assert(error.message.startsWith('--target '), error.message);
+        const typed = /^type --target (\S+)/.exec(error.hint)?.[1] ?? '';
+        assert.equal(typed, hint, text);
+        assert.doesNotThrow(() => parseTarget(typed), `the hint for ${text} does not work`);
+        return true;
+      },
+      text,
+    );
+  }
+});
+
+test('any text is either a target or a bad endpoint, never a crash', () => {
+  const pieces = fc.string({
+    unit: fc.constantFrom('a', '1', ':', '/', '[', ']', '-', '.', '::', '%', '80'),
+    maxLength: 12,
+  });
+  fc.assert(
+    fc.property(fc.oneof(pieces, fc.string()), (text) => {
+      try {
+        const target = parseTarget(text);
+        assert(target.self || (target.portFrom >= 1 && target.portTo <= 65_535 && target.host !== ''));
+      } catch (error) {
+        assert(error instanceof BenchError && error.code === 'bad-endpoint', `${text}: ${error}`);
+      }
+    }),
+    { numRuns: 1_000 },
+  );
+});
+
+test('an endpoint that was written is a target that reads as the same endpoint', () => {
+  fc.assert(
+    fc.property(fc.oneof(fc.ipV4(), fc.ipV6()), fc.integer({ min: 1, max: 65_535 }), (address, port) => {
+      const typed = address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+      const [endpoint] = endpointsOf(parseTarget(typed), [address]);
+      assert(endpoint !== undefined);
+      assert.deepEqual(endpointsOf(parseTarget(formatEndpoint(endpoint)), [endpoint.address]), [endpoint]);
+    }),
+  );
+});
+
+test('a target with several addresses and ports has one endpoint for each pair', () => {
+  const target = parseTarget('name:8000-8001');
+  assert.deepEqual(
+    endpointsOf(target, ['10.0.0.1', '::1', '::ffff:10.0.0.1', '0:0::1']).map(formatEndpoint),
+    ['10.0.0.1:8000', '[::1]:8000', '10.0.0.1:8001', '[::1]:8001'],
+  );
+  assert.equal(endpointsOf(target, ['::1'])[0]?.family, 6);
+  assert.deepEqual(endpointsOf(target, []), []);
+  assert.throws(() => endpointsOf(parseTarget('h:1-65535'), ['10.0.0.1', '10.0.0.2']), {
+    code: 'bad-endpoint',
+    message: /131,070 endpoints/,
+  });
+  assert.throws(() => endpointsOf(parseTarget('self'), ['127.0.0.1']), { name: 'AssertionError' });
+});
+
+test('every known scheme is accepted', () => {
+  for (const protocol of PROTOCOL_NAMES) assert.equal(parseTarget(`${protocol}://h:1`).protocol, protocol);
+});

@@ -1,0 +1,235 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import type { RunReport } from '../../../src/judge/report.ts';
+import { schemaErrors } from '../../support/report-schema.ts';
+import { runCli, runShell, startCli } from '../../support/run-cli.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'c100k-run-'));
+
+/** The far side: a server that is none of ours and counts what it holds. */
+let server: Server;
+let target = '';
+const sockets = new Set<Socket>();
+let openMax = 0;
+
+before(async () => {
+  server = createServer((socket) => {
+    sockets.add(socket);
+    openMax = Math.max(openMax, sockets.size);
+    socket.on('error', () => {});
+    socket.on('close', () => sockets.delete(socket));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  assert(address !== null && typeof address === 'object');
+  target = `127.0.0.1:${address.port}`;
+});
+
+after(() => {
+  for (const socket of sockets) socket.destroy();
+  server.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const CONNECTIONS = 200;
+const base = (): string[] => ['-t', target, '-c', String(CONNECTIONS), '-d', '1s'];
+
+describe('a run from the command line', () => {
+  it('ends with the verdict on stdout and exit 0, and the far side held as many', async () => {
+    openMax = 0;
+    const result = await runCli(base());
+    assert.equal(result.code, 0, result.stderr);
+    assert.match(result.stdout, /^PASS held 200 of 200 for /);
+    assert.equal(openMax, CONNECTIONS);
+    assert.equal(sockets.size, 0);
+    const [options, ...progress] = result.stderr.trimEnd().split('\n');
+    assert.match(options ?? '', /^c100k-bench --target 127\.0\.0\.1:\d+ --conns 200 --duration 1s /);
+    assert.match(progress.join('\n'), /holding +200 of 200 open/);
+    assert.ok(
+      !`${result.stderr}${result.stdout}`.includes('\u001b'),
+      'no escape sequences without a terminal',
+    );
+  });
+
+  it('writes a report that is what its schema describes, and leaves nothing else', async () => {
+    const path = join(folder, 'report.json');
+    const result = await runCli([...base(), '--json', path]);
+    assert.equal(result.code, 0, result.stderr);
+    const report = JSON.parse(readFileSync(path, 'utf8')) as RunReport;
+    assert.deepEqual(schemaErrors(report), []);
+    assert.equal(report.connections.held, CONNECTIONS);
+    assert.equal(report.exitCode, 0);
+    assert.deepEqual(readdirSync(folder), ['report.json']);
+  });
+
+  it('prints JSON alone on stdout with --json -, and the text on stderr', async () => {
+    const result = await runCli([...base(), '--json', '-']);
+    const report = JSON.parse(result.stdout) as RunReport;
+    assert.deepEqual(schemaErrors(report), []);
+    assert.match(result.stderr, /^PASS held 200 of 200/m);
+  });
+
+  it('writes nothing on stderr with --quiet', async () => {
+    const result = await runCli([...base(), '--quiet']);
+    assert.equal(result.stderr, '');
+    assert.match(result.stdout, /^PASS /);
+  });
+
+  it('writes only changes of phase with --no-progress', async () => {
+    const result = await runCli([...base(), '--no-progress', '--progress-every', '100ms']);
+    const lines = result.stderr.trimEnd().split('\n').slice(1);
+    assert.ok(lines.length <= 3, result.stderr);
+  });
+
+  it('starts and stops the built-in target for --target self', async () => {
+    const result = await runCli(['-t', 'self', '-c', '200', '-d', '1s']);
+    assert.equal(result.code, 0, result.stderr);
+    assert.match(result.stdout, /the built-in target accepted 200 connections and held\s+200 at once/);
+  });
+
+  it('fails with exit 1 and one counted reason when nobody listens', async () => {
+    // The port was just free: nothing listens there.
+    const free = await freePort();
+    const result = await runCli(['-t', `127.0.0.1:${free}`, '-c', '200', '-d', '1s']);
+    assert.equal(result.code, 1, result.stderr);
+    assert.match(result.stdout, /^FAIL held 0 of 200/);
+    assert.match(result.stdout, /^failed +200 {2}refused 200$/m);
+  });
+});
+
+describe('a run whose output nobody reads', () => {
+  it('keeps its exit code when the reader goes away', async () => {
+    const result = await runShell(
+      `$CLI ${base().join(' ')} | head -c 10; echo; echo "code \${PIPESTATUS[0]}"`,
+    );
+    assert.match(result.stdout, /^PASS held \ncode 0\n$/);
+  });
+
+  it('keeps its exit code when the reader was gone before the first word', async () => {
+    for (const flags of ['', '--json -']) {
+      const result = await runShell(
+        `$CLI ${base().join(' ')} ${flags} | true; echo "code \${PIPESTATUS[0]}"`,
+      );
+      assert.equal(result.stdout, 'code 0\n', result.stderr);
+      assert.doesNotMatch(result.stderr, /bug|hint/);
+    }
+  });
+
+  it('keeps its exit code when the reader goes away before the JSON', async () => {
+    const result = await runShell(
+      `$CLI ${base().join(' ')} --json - | head -c 1 >/dev/null; echo "code \${PIPESTATUS[0]}"`,
+    );
+    assert.match(result.stdout, /code 0\n$/);
+  });
+
+  it('keeps its exit code when stdout and stderr are closed', async () => {
+    const result = await runShell(`$CLI ${base().join(' ')} >&- 2>&-; echo "code $?"`);
+    assert.equal(result.stdout, 'code 0\n');
+  });
+
+  it('keeps its exit code when stderr goes away in the middle', async () => {
+    const result = await runShell(
+      `{ $CLI ${base().join(' ')} 2>&3 >/dev/null; echo "code $?"; } 3> >(head -c 5 >/dev/null)`,
+    );
+    assert.equal(result.stdout, 'code 0\n');
+  });
+
+  it('ends with 5 when stdout has no room, and the report file is written all the same', async () => {
+    const path = join(folder, 'full.json');
+    const result = await runShell(`$CLI ${base().join(' ')} --json '${path}' >/dev/full; echo "code $?"`);
+    assert.equal(result.stdout, 'code 5\n', result.stderr);
+    assert.equal((JSON.parse(readFileSync(path, 'utf8')) as RunReport).verdict, 'pass');
+  });
+
+  it('prints its report and ends with 5 when the file cannot be written at the end', async () => {
+    const inner = mkdtempSync(join(folder, 'gone-'));
+    const running = startCli([...base(), '--json', join(inner, 'r.json')]);
+    await running.saw(/holding/);
+    rmSync(inner, { recursive: true });
+    const result = await running.result;
+    assert.match(result.stdout, /^PASS held 200 of 200/);
+    assert.match(result.stderr, /the report cannot be written/);
+    assert.equal(result.code, 5);
+  });
+});
+
+describe('an interrupted run', () => {
+  const long = (): string[] => ['-t', target, '-c', '200', '-d', '60s'];
+
+  it('closes everything, writes its report and ends with 130 on the first Ctrl-C', async () => {
+    const path = join(folder, 'interrupted.json');
+    const running = startCli([...long(), '--json', path]);
+    await running.saw(/holding/);
+    running.child.kill('SIGINT');
+    const result = await running.result;
+    assert.equal(result.code, 130, result.stderr);
+    assert.match(result.stdout, /^INCOMPLETE held 200 of 200/);
+    assert.match(result.stdout, /interrupted by SIGINT/);
+    const report = JSON.parse(readFileSync(path, 'utf8')) as RunReport;
+    assert.equal(report.exitCode, 130);
+    assert.deepEqual(schemaErrors(report), []);
+    await eventually(() => sockets.size === 0, 'the far side still holds connections');
+  });
+
+  it('ends with 143 on SIGTERM', async () => {
+    const running = startCli(long());
+    await running.saw(/holding/);
+    running.child.kill('SIGTERM');
+    const result = await running.result;
+    assert.equal(result.code, 143, result.stderr);
+    assert.match(result.stdout, /interrupted by SIGTERM/);
+  });
+
+  it('ends at once on the second Ctrl-C, and leaves no connection', async () => {
+    const running = startCli(long());
+    await running.saw(/holding/);
+    running.child.kill('SIGINT');
+    running.child.kill('SIGINT');
+    const start = performance.now();
+    const result = await running.result;
+    assert.ok(performance.now() - start < 3000);
+    assert.equal(result.code, 130);
+    await eventually(() => sockets.size === 0, 'the far side still holds connections');
+  });
+});
+
+describe('the built-in target from the command line', () => {
+  it('says where it listens, tells its counts on SIGUSR2, and again at its end', async () => {
+    const running = startCli(['serve', '--port', '0', '--workers', '1']);
+    const out: string[] = [];
+    running.child.stdout?.on('data', (text: string) => out.push(text));
+    await eventually(() => /listening on 127\.0\.0\.1:\d+/.test(out.join('')), 'it does not listen');
+    const port = /listening on 127\.0\.0\.1:(\d+)/.exec(out.join(''))?.[1];
+    const run = startCli(['-t', `127.0.0.1:${port}`, '-c', '150', '-d', '30s']);
+    await run.saw(/holding/);
+    running.child.kill('SIGUSR2');
+    await eventually(() => /holds 150 now, 150 at most/.test(out.join('')), 'it does not tell its counts');
+    run.child.kill('SIGINT');
+    assert.equal((await run.result).code, 130);
+    running.child.kill('SIGINT');
+    const result = await running.result;
+    assert.equal(result.code, 0, result.stderr);
+    assert.match(result.stdout, /holds 0 now, 150 at most/);
+  });
+});
+
+async function freePort(): Promise<number> {
+  const probe = createServer();
+  await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve));
+  const address = probe.address();
+  await new Promise((resolve) => probe.close(resolve));
+  assert(address !== null && typeof address === 'object');
+  return address.port;
+}
+
+async function eventually(condition: () => boolean, complaint: string): Promise<void> {
+  for (let tries = 0; tries < 100; tries++) {
+    if (condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  assert.fail(complaint);
+}

@@ -1,0 +1,165 @@
+/**
+ * Owns the proof that every diagnosis comes from a real run of its fault and from no other: the fixtures were recorded
+ * by test/support/record-faults.ts.
+ */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { Party } from '../../src/base/outcome.ts';
+import { type DiagnosisFacts, diagnose } from '../../src/judge/diagnosis.ts';
+import { repositoryRoot } from '../support/run-cli.ts';
+
+const FOLDER = join(repositoryRoot, 'test', 'core', 'fixtures');
+
+function factsOf(name: string): DiagnosisFacts {
+  return (JSON.parse(readFileSync(join(FOLDER, `${name}.json`), 'utf8')) as { facts: DiagnosisFacts }).facts;
+}
+
+/** Every recorded run, and all that may be said about it. */
+const EXPECTED: Readonly<Record<string, readonly [party: Party | null, ...rules: string[]]>> = {
+  'generator-alias': ['generator', 'generator-alias'],
+  'generator-cpu': ['generator', 'generator-cpu'],
+  'generator-descriptors': ['generator', 'generator-descriptors'],
+  'generator-limited': [null],
+  'generator-lost': ['generator', 'generator-lost'],
+  'generator-memory': ['generator', 'generator-memory'],
+  'generator-ports': ['generator', 'generator-ports'],
+  'path-conntrack': ['path', 'path-conntrack'],
+  'path-forgot-drop': ['path', 'path-forgot'],
+  'path-forgot-reset': ['path', 'path-forgot'],
+  'path-forgot-silent': [null],
+  'path-ports-100': ['path', 'path-ports'],
+  'path-ports-100-silent': ['unknown', 'unknown'],
+  'path-ports-28232': ['path', 'path-ports'],
+  'path-translated': ['path', 'path-translated'],
+  'path-unreachable': ['path', 'path-unreachable'],
+  'rst-storm': ['target', 'target-closed'],
+  'target-accept-queue': ['target', 'target-accept-queue'],
+  'target-closes': ['target', 'target-closes'],
+  'target-descriptors-accept-stops': ['target', 'target-descriptors'],
+  'target-descriptors-closes': ['target', 'target-descriptors'],
+  'target-descriptors-said': ['target', 'target-descriptors'],
+  'target-ended': ['target', 'target-ended'],
+  'target-memory': ['target', 'target-memory'],
+  'target-never-answers': ['target', 'target-silent'],
+  'target-refused': ['target', 'target-refused'],
+  'target-stops-answering': ['target', 'target-silent'],
+};
+
+test('every recording is expected, and every expectation is recorded', () => {
+  const recorded = readdirSync(FOLDER).map((file) => file.replace(/\.json$/, ''));
+  assert.deepEqual(recorded.toSorted(), Object.keys(EXPECTED).toSorted());
+});
+
+for (const [name, [party, ...rules]] of Object.entries(EXPECTED)) {
+  test(`${name}: ${rules.join(', ') || 'nothing'} and nothing else`, () => {
+    const list = diagnose(factsOf(name));
+    assert.deepEqual(
+      list.map(({ what }) => what),
+      rules,
+    );
+    assert.equal(list[0]?.party ?? null, party);
+    for (const { message, next, count } of list) {
+      assert.ok(message.length > 20 && next.length > 10, `${message} / ${next}`);
+      assert.ok(count > 0);
+    }
+  });
+}
+
+/** A fault that looks the same in the counts, and must be told apart. */
+const LOOK_ALIKES: readonly (readonly [rule: string, lookAlike: string, because: string])[] = [
+  ['path-ports', 'target-accept-queue', 'SYNs vanish there too, but the listener of this host overflowed'],
+  ['path-ports', 'path-ports-100-silent', 'a plateau that nothing proves may be the target'],
+  ['path-ports', 'target-descriptors-said', 'SYNs vanish there too, but the target says why'],
+  ['path-ports', 'path-conntrack', 'SYNs vanish there too, but in our own full table'],
+  ['path-conntrack', 'path-ports-100', 'connections are tracked there too, but the table is not full'],
+  [
+    'path-forgot',
+    'target-stops-answering',
+    'probes time out there too, but the far kernel acknowledges them',
+  ],
+  ['path-forgot', 'target-ended', 'connections end there too, but not in answer to a probe'],
+  ['path-forgot', 'rst-storm', 'resets come there too, but not in answer to a probe'],
+  ['path-forgot', 'generator-cpu', 'probes time out there too, but we were too late ourselves'],
+  ['path-translated', 'path-ports-100', 'a hop has no port left there too, but nobody said what he sees'],
+  ['path-unreachable', 'path-conntrack', 'some find the target unreachable there too, for want of an entry'],
+  ['target-silent', 'path-forgot-drop', 'probes time out there too, but nobody acknowledges them'],
+  ['target-silent', 'target-descriptors-accept-stops', 'some are never answered there, but a full number is'],
+  ['target-silent', 'generator-cpu', 'probes time out there too, but we were too late ourselves'],
+  ['target-descriptors', 'target-never-answers', 'connections are not answered there too, but none at all'],
+  ['target-descriptors', 'path-ports-100', 'a plateau too, but at no limit of descriptors'],
+  ['target-closes', 'target-ended', 'closed by the far side too, but long after they were opened'],
+  ['target-closes', 'target-descriptors-closes', 'closed at once there too, but those above a limit only'],
+  ['target-closed', 'path-forgot-reset', 'reset there too, but by a router, in answer to probes'],
+  ['target-closed', 'generator-lost', 'lost in mid-hold there too, but with a process of ours'],
+  ['target-ended', 'target-closes', 'all closed there too, but each right after it was opened'],
+  ['target-ended', 'rst-storm', 'many lost at once there too, but most are still held'],
+  ['target-ended', 'target-memory', 'all closed at once there too, but the kernel says why'],
+  ['target-memory', 'target-ended', 'killed there too, but not by the kernel'],
+  ['target-refused', 'path-unreachable', 'answered with an error there too, but by a router'],
+  ['target-accept-queue', 'path-ports-28232', 'SYNs vanish there too, but no listener of ours overflows'],
+  ['generator-ports', 'path-ports-28232', 'ports ran out there too, but not ours'],
+  ['generator-descriptors', 'target-descriptors-said', 'descriptors ran out there too, but not ours'],
+  ['generator-memory', 'target-memory', 'memory ran out there too, but not ours'],
+  ['generator-lost', 'target-ended', 'a process was killed there too, but not ours'],
+  ['generator-alias', 'path-forgot-drop', 'connections go silent there too, but our address is there'],
+  ['generator-cpu', 'generator-limited', 'beyond the bounds there too, but nothing is missing'],
+  ['generator-cpu', 'target-stops-answering', 'probes time out there too, but our loop was never late'],
+];
+
+for (const [rule, lookAlike, because] of LOOK_ALIKES) {
+  test(`${lookAlike} is not ${rule}: ${because}`, () => {
+    const names = diagnose(factsOf(lookAlike)).map(({ what }) => what);
+    assert.ok(!names.includes(rule), names.join(', '));
+  });
+}
+
+test('every rule has a look-alike', () => {
+  const rules = new Set(Object.values(EXPECTED).flatMap(([, ...names]) => names));
+  rules.delete('unknown');
+  assert.deepEqual([...new Set(LOOK_ALIKES.map(([rule]) => rule))].toSorted(), [...rules].toSorted());
+});
+
+test('the evidence says the numbers: 100 ports, a limit of 1,024, one address of 28,232 ports', () => {
+  assert.match(diagnose(factsOf('path-ports-100'))[0]!.message, /lets 100 connections through and no more/);
+  assert.match(diagnose(factsOf('target-descriptors-closes'))[0]!.message, /limit of 1,024/);
+  assert.match(
+    diagnose(factsOf('path-ports-28232'))[0]!.message,
+    /28,232 connections: one address x 28,232 ports/,
+  );
+});
+
+test('a range of ports that a whoami target saw in part is not used up', () => {
+  const facts = factsOf('path-translated');
+  const seen = facts.seen!;
+  assert.match(
+    diagnose(facts)[0]!.message,
+    /1,500 connections from 192\.168\.0\.102, and every port from 20000 to 21499/,
+  );
+  const partly = diagnose({ ...facts, seen: { ...seen, portMax: seen.portMax! + 100 } });
+  assert.ok(partly.every(({ what }) => what !== 'path-translated'));
+});
+
+test('two addresses of all ports are recognised, and a number between is not', () => {
+  const facts = factsOf('path-ports-28232');
+  const at = (established: number): string | undefined =>
+    diagnose({
+      ...facts,
+      asked: { ...facts.asked, connections: 150_000 },
+      connections: { ...facts.connections, established, failed: { timeout: 150_000 - established } },
+    })[0]?.message;
+  assert.match(at(129_024) ?? '', /2 addresses x 64,512 ports/);
+  assert.match(at(129_000) ?? '', /2 addresses x 64,512 ports/);
+  assert.match(at(64_512) ?? '', /one address x 64,512 ports/);
+  assert.match(at(100_000) ?? '', /nothing tells/);
+});
+
+test('a few probes that were lost on the way do not turn a silent application into a path that forgot', () => {
+  const facts = factsOf('target-stops-answering');
+  const lost = facts.probes.timedOutAcknowledged - 20;
+  const names = diagnose({ ...facts, probes: { ...facts.probes, timedOutAcknowledged: lost } }).map(
+    ({ what }) => what,
+  );
+  assert.deepEqual(names, ['target-silent']);
+});

@@ -1,0 +1,266 @@
+/** Tests the report that is made from given facts: what each of them does to the verdict, the notes and the numbers. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ExitCode } from '../../src/base/errors.ts';
+import { AgentBooks } from '../../src/coordinator/agent-counts.ts';
+import { HELD_ALL, parseRequirement } from '../../src/judge/requirement.ts';
+import { makeReport, type RunFacts } from '../../src/judge/run-report.ts';
+import { EMPTY_TIMELINE } from '../../src/judge/timeline.ts';
+import { initialRunState, type RunState } from '../../src/run/run-state.ts';
+import { emptyStats, newHolderHealth, type Stats } from '../../src/stats/stats.ts';
+import { runSpec } from '../run/run-spec-fixture.ts';
+import { schemaErrors } from '../support/report-schema.ts';
+
+const STARTED_WALL_MS = Date.UTC(2026, 0, 2, 3, 4, 5);
+const CLOCK = { monotonicMs: () => 0, wallMs: () => STARTED_WALL_MS + 20_000 };
+
+const HELD: Stats = {
+  ...emptyStats(),
+  attempted: 1_000,
+  established: 1_000,
+  open: 1_000,
+  openAtHold: 1_000,
+  openMin: 1_000,
+  connectUs: [100, 1_000],
+};
+
+function books(stats: Partial<Stats> = {}, name = 'a'): AgentBooks {
+  const agent = new AgentBooks(name);
+  agent.quota = 1_000;
+  agent.stats = { ...HELD, ...stats };
+  agent.holders = [newHolderHealth(`${name}/1`, 1, 2_000)];
+  return agent;
+}
+
+function endState(change: Partial<RunState> = {}): RunState {
+  const plan = {
+    connections: 1_000,
+    ratePerSec: null,
+    pendingMax: 100,
+    holdMs: 10_000,
+    agentsExpected: 1,
+    gatherMs: 1,
+    prepareMs: 1,
+    stallMs: 12_000,
+    drainMs: 1,
+    leaseMs: 1,
+    onAgentLoss: 'continue' as const,
+    canReopen: false,
+  };
+  const ended = { phase: 'ended', hasHeld: true, endReason: { type: 'held' } } as const;
+  return { ...initialRunState(plan, 0), ...ended, ...change };
+}
+
+/** A run that held 1,000 of 1,000 for ten seconds, but for what the test changes; checked against the schema. */
+function reportOf(change: Partial<RunFacts> = {}): ReturnType<typeof makeReport> {
+  const report = makeReport(
+    {
+      spec: runSpec({ connections: 1_000 }),
+      targetText: ['127.0.0.1:80'],
+      toolVersion: '0.0.0',
+      state: endState(),
+      books: [books()],
+      timeline: EMPTY_TIMELINE,
+      startedWallMs: STARTED_WALL_MS,
+      holdStartedMs: 5_000,
+      holdEndedMs: 15_000,
+      holdCpu: null,
+      requirements: [HELD_ALL],
+      target: null,
+      ledgerEntries: null,
+      isPartial: false,
+      notes: [],
+      ...change,
+    },
+    CLOCK,
+  );
+  assert.deepEqual(schemaErrors(JSON.parse(JSON.stringify(report))), []);
+  return report;
+}
+
+const COUNT = { agent: 'a', when: 'hold-end', method: 'ss', openBefore: 1_000, open: 1_000 } as const;
+
+test('what was asked was held: pass, with the hold and both times', () => {
+  const { verdict, exitCode, hold, connections, startedAt, endedAt, isPartial } = reportOf();
+  assert.deepEqual([verdict, exitCode, isPartial], ['pass', ExitCode.held, false]);
+  assert.deepEqual([hold.seconds, hold.proof, connections.held], [10, 'kernel-only', 1_000]);
+  assert.deepEqual([startedAt, endedAt], ['2026-01-02T03:04:05.000Z', '2026-01-02T03:04:25.000Z']);
+});
+
+test('a kernel that counts otherwise than our books makes the run incomplete, and is named', () => {
+  const wrong = books();
+  wrong.kernel = [{ ...COUNT, established: 990 }];
+  const { verdict, exitCode, notes, kernel } = reportOf({ books: [wrong] });
+  assert.deepEqual([verdict, exitCode, kernel.established], ['incomplete', ExitCode.incomplete, 990]);
+  assert(
+    notes.includes('a at hold-end: the kernel counts 990 established sockets, our books say 1,000'),
+    notes[0],
+  );
+});
+
+test('a kernel that counts between two looks into our books, or cannot be asked, is no difference', () => {
+  for (const count of [
+    { ...COUNT, established: 995, open: 990 },
+    { ...COUNT, established: 1_000 },
+    { ...COUNT, established: null, method: 'none' as const },
+  ]) {
+    const agent = books();
+    agent.kernel = [count];
+    assert.equal(reportOf({ books: [agent] }).verdict, 'pass', JSON.stringify(count));
+  }
+});
+
+test('counters of several kernels add up, and each host is listed', () => {
+  const both = ['a', 'b'].map((name) => {
+    const agent = books({}, name);
+    agent.evidence = {
+      counters: { RetransSegs: 3 },
+      samples: {},
+      synLadderSec: [1],
+      hasLocalEndpoint: false,
+    };
+    return agent;
+  });
+  const { kernel } = reportOf({ books: both, spec: runSpec({ connections: 2_000 }) });
+  assert.deepEqual(kernel.counters, { RetransSegs: 6 });
+  assert.deepEqual(
+    kernel.hosts.map(({ agent }) => agent),
+    ['a', 'b'],
+  );
+});
+
+test('one connection below what was asked fails the default requirement', () => {
+  const short = books({
+    open: 999,
+    openMin: 999,
+    dropped: { rst: 1 },
+    droppedBy: { 'rst 10.0.0.1 10.0.0.2:80': 1 },
+  });
+  const { verdict, exitCode, requirements, losses } = reportOf({ books: [short] });
+  assert.deepEqual([verdict, exitCode], ['fail', ExitCode.notHeld]);
+  assert.deepEqual(
+    requirements.map(({ requirement, passed, actual }) => [requirement, passed, actual]),
+    [['held>=100%', false, 999]],
+  );
+  assert.deepEqual(losses.counts, [{ reason: 'rst', source: '10.0.0.1', endpoint: '10.0.0.2:80', count: 1 }]);
+});
+
+test('requirements of its own replace the default: what they allow passes, what they do not fails', () => {
+  const short = [books({ open: 990, openMin: 990, dropped: { rst: 10 } })];
+  const judged = (text: string): [string, boolean | undefined] => {
+    const { verdict, requirements } = reportOf({ books: short, requirements: [parseRequirement(text)] });
+    return [verdict, requirements[0]?.passed];
+  };
+  assert.deepEqual(judged('held>=99%'), ['pass', true]);
+  assert.deepEqual(judged('dropped<=9'), ['fail', false]);
+  assert.deepEqual(judged('connect_p99<50us'), ['fail', false]);
+});
+
+test('a hold that was never reached holds nothing, whatever is open', () => {
+  const { verdict, connections, hold } = reportOf({
+    state: endState({
+      hasHeld: false,
+      endReason: { type: 'interrupted', signal: 'SIGINT' },
+      interrupted: 'SIGINT',
+    }),
+    holdStartedMs: null,
+    holdEndedMs: null,
+  });
+  assert.deepEqual([verdict, connections.held, hold.seconds], ['incomplete', 0, 0]);
+});
+
+test('a refused run has the findings, each once, and judges no requirement', () => {
+  const finding = {
+    what: 'tuples',
+    severity: 'refuse',
+    needed: 2,
+    available: 1,
+    unit: 'tuples',
+    message: 'too few',
+    fix: null,
+  } as const;
+  const agent = books(emptyStats());
+  agent.findings = [finding];
+  const { verdict, exitCode, findings, requirements } = reportOf({
+    state: endState({ hasHeld: false, endReason: { type: 'refused', agent: 'a', findings: [finding] } }),
+    books: [agent],
+    holdStartedMs: null,
+    holdEndedMs: null,
+  });
+  assert.deepEqual([verdict, exitCode], ['refused', ExitCode.refused]);
+  assert.deepEqual([findings, requirements], [[finding], []]);
+});
+
+test('what a lost agent held is not held: incomplete, because the shortfall is ours', () => {
+  const lost = books({}, 'b');
+  lost.lose();
+  const { verdict, exitCode, agents, connections } = reportOf({
+    spec: runSpec({ connections: 2_000 }),
+    books: [books(), lost],
+  });
+  assert.deepEqual([verdict, exitCode], ['incomplete', ExitCode.incomplete]);
+  assert.deepEqual([connections.held, connections.dropped['agent-lost']], [1_000, 1_000]);
+  assert.equal(agents[1]?.lost, true);
+});
+
+test('a generator beyond its bounds is said, and its latencies are not to be trusted', () => {
+  const slow = books();
+  slow.holders = [{ ...newHolderHealth('a/1', 1, 2_000), hold: { wallMs: 10_000, cpuMs: 9_900, waitMs: 0 } }];
+  const { verdict, reason, latencyTrustworthy, generator } = reportOf({ books: [slow] });
+  assert.equal(verdict, 'pass', 'all were held');
+  assert.equal(latencyTrustworthy, false);
+  assert.deepEqual(generator.limits, ['holder a/1 used 99 % of a core while holding']);
+  assert.match(reason, /generator limited/);
+  assert.equal(reportOf().latencyTrustworthy, true);
+});
+
+test('CPU while holding needs a second of it', () => {
+  const percent = (elapsedMs: number): number | null =>
+    reportOf({ holdCpu: { cpuMs: elapsedMs / 4, elapsedMs } }).generator.cpuPercentOfOneCoreWhileHolding;
+  assert.equal(percent(999), null);
+  assert.equal(percent(2_000), 25);
+});
+
+test('notes: those of the run and of the agents, each once, and what the numbers themselves say', () => {
+  const agent = books({
+    unattempted: 5,
+    reopenFailed: 2,
+    localSkips: { 'port-in-use': 3 } as Stats['localSkips'],
+  });
+  agent.notes = ['said twice', 'said by the agent'];
+  const { notes } = reportOf({
+    books: [agent],
+    notes: ['said twice'],
+    state: endState({ stalled: true }),
+    ledgerEntries: 0,
+  });
+  assert.equal(notes.filter((note) => note === 'said twice').length, 1);
+  assert(notes.includes('said by the agent'));
+  assert(
+    notes.some((note) => /for 12 s, so the ramp was ended; 5 connections were not attempted/.test(note)),
+  );
+  assert(notes.some((note) => note.startsWith('2 tries to open a lost connection again failed')));
+  assert(notes.includes('3 local ports were taken and skipped'));
+});
+
+test('losses without a line in the events file are counted as cut', () => {
+  const lossy = books({ open: 990, openMin: 990, dropped: { rst: 10 } });
+  const { losses, notes } = reportOf({ books: [lossy], ledgerEntries: 4 });
+  assert.equal(losses.detailsCut, 6);
+  assert(notes.some((note) => note.startsWith('the events file is truncated: 6 losses')));
+  assert.equal(
+    reportOf({ books: [lossy], ledgerEntries: null }).losses.detailsCut,
+    0,
+    'nobody wanted details',
+  );
+});
+
+test('a report of a run that goes on passes nothing and fails nothing', () => {
+  const { verdict, exitCode, isPartial, reason } = reportOf({
+    isPartial: true,
+    state: endState({ phase: 'holding', endReason: null }),
+    holdEndedMs: null,
+  });
+  assert.deepEqual([verdict, exitCode, isPartial], ['incomplete', ExitCode.incomplete, true]);
+  assert.match(reason, /still goes on \(holding\)/);
+});

@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { BenchError } from '../../src/base/errors.ts';
+import type { HostAddress, HostFacts } from '../../src/host/host-facts.ts';
+import { hostAlias, parseSourcePrefix } from '../../src/run/alias.ts';
+import type { RunSpec, SourceSpec } from '../../src/run/run-spec.ts';
+import { chooseFrom, findSources, type Sourcing } from '../../src/sources/discover.ts';
+import { FakeIp } from '../host/fake-ip.ts';
+import { FACTS, SPEC } from '../plan/plan-fixture.ts';
+
+/** Documentation networks (RFC 5737): no host has them, and nothing is sent to them. */
+const TARGET = '198.51.100.1';
+const own = (address: string, device: string, prefix = 24): HostAddress => ({
+  ...{ address, family: 4, prefix, device, scope: 'global', usable: true },
+});
+const HOST: HostFacts = {
+  ...FACTS,
+  hostAddresses: [own('198.51.100.2', 'eth0'), own('203.0.113.2', 'eth1')],
+  routes: [{ address: TARGET, device: 'eth0', source: '198.51.100.2', local: false }],
+};
+const specWith = (sources: Partial<SourceSpec>): RunSpec => ({
+  ...SPEC,
+  endpoints: [{ address: TARGET, port: 8_000, family: 4 }],
+  sources: { ...SPEC.sources, ...sources },
+});
+const sourcesOf = (sources: Partial<SourceSpec>, ip = new FakeIp()): Promise<Sourcing> =>
+  findSources(specWith(sources), HOST, 1_000, ip.run);
+
+async function refusal(sources: Partial<SourceSpec>): Promise<string> {
+  let said = '';
+  await assert.rejects(sourcesOf(sources), (error: unknown) => {
+    assert(error instanceof BenchError);
+    said = `${error.code} ${error.exitCode}: ${error.message}`;
+    return true;
+  });
+  return said;
+}
+
+test('what is there is used, what is missing is a candidate for the device that routes to the target', async () => {
+  const addresses = ['198.51.100.2', '198.51.100.101-198.51.100.102'];
+  const { present, candidates } = await sourcesOf({ addresses, aliasDevice: 'auto' });
+  assert.deepEqual(present, ['198.51.100.2']);
+  assert.deepEqual(
+    candidates,
+    ['198.51.100.101', '198.51.100.102'].map((address) => hostAlias(address, 'eth0')),
+  );
+});
+
+test('an address that cannot be a source here is refused with what it is', async () => {
+  const rows: [string, RegExp][] = [
+    ['198.51.100.0', /^bad-address 3: .* is the address of the network 198\.51\.100\.0\/24 on eth0/],
+    ['203.0.113.255', /^bad-address 3: .* is the broadcast address of 203\.0\.113\.0\/24 on eth1/],
+    [TARGET, /^bad-address 3: .* is the target itself/],
+  ];
+  for (const [address, said] of rows) {
+    assert.match(await refusal({ addresses: [address], aliasDevice: 'auto' }), said);
+  }
+  assert.match(
+    await refusal({ addresses: ['198.51.100.9'], aliasDevice: 'nosuch0' }),
+    /^bad-device 3: this host has no device nosuch0/,
+  );
+  assert.match(await refusal({ addresses: ['198.51.100.9', '198.51.100.10'] }), /does not have 2 source/);
+});
+
+test('a network that holds the target, the segment or the next hop is refused; another becomes local', async () => {
+  assert.match(await refusal({ prefixes: ['198.51.100.0/28'] }), /contains the target 198\.51\.100\.1/);
+  assert.match(await refusal({ prefixes: ['203.0.113.0/24'] }), /contains the whole segment of eth1/);
+  const [prefix] = (await sourcesOf({ prefixes: ['192.0.2.0/26'] })).prefixes;
+  assert.equal(prefix?.prefix.addresses.length, 62);
+  assert.deepEqual(
+    prefix?.aliases.map(({ address, prefix: bits, device }) => `${address}/${bits} ${device}`),
+    ['192.0.2.1/26 lo'],
+  );
+  const routed = findSources(specWith({ prefixes: ['192.0.2.0/26'] }), HOST, 1_000, () =>
+    Promise.resolve({
+      ...{ code: 0, stderr: '', missing: false, truncated: false },
+      stdout: '[{"dst":"198.51.100.1","gateway":"192.0.2.1","dev":"eth0"}]',
+    }),
+  );
+  await assert.rejects(routed, /contains the next hop 192\.0\.2\.1/);
+});
+
+test('the routing table is asked about sources on another device than the route, and about no other', async () => {
+  const ip = new FakeIp();
+  ip.leavesBy.set('203.0.113.2', 'eth1');
+  const { leavesBy } = await sourcesOf({ addresses: ['198.51.100.2', '203.0.113.2'] }, ip);
+  assert.deepEqual([...leavesBy], [['203.0.113.2', 'eth1']]);
+  assert.deepEqual(ip.commands, [`route get ${TARGET} from 203.0.113.2`]);
+});
+
+test('a quota takes what is there first, then as few candidates as it needs, and none that was found bad', () => {
+  const candidates = [101, 102, 103].map((last) => hostAlias(`198.51.100.${last}`, 'eth0'));
+  const sourcing: Sourcing = {
+    facts: HOST,
+    settings: { neighboursMax: null, rpFilter: {}, promoteSecondaries: {} },
+    leavesBy: new Map(),
+    canChangeAddresses: true,
+    present: ['198.51.100.2'],
+    candidates,
+    prefixes: [],
+    notes: [],
+  };
+  const spec = specWith({ ports: [{ from: 20_000, to: 20_999 }] });
+  const last = (wanted: number, ...bad: string[]): string[] =>
+    chooseFrom(sourcing, spec, wanted, new Set(bad)).addresses.map((one) => one.split('.').at(-1) ?? '');
+  assert.deepEqual(last(500), ['2']);
+  assert.deepEqual(last(1_500), ['2', '101']);
+  assert.deepEqual(last(1_500, '198.51.100.101'), ['2', '102']);
+  assert.deepEqual(last(1_500, '198.51.100.2'), ['101', '102']);
+  assert.deepEqual(last(9_999), ['2', '101', '102', '103']);
+  assert.equal(chooseFrom(sourcing, spec, 1_500).spare, 2);
+
+  const prefix = parseSourcePrefix('192.0.2.0/30');
+  const withNetwork = { ...sourcing, prefixes: [{ prefix, aliases: [hostAlias('192.0.2.0', 'lo')] }] };
+  const choice = chooseFrom(withNetwork, spec, 500);
+  assert.deepEqual(choice.addresses, ['198.51.100.2', '192.0.2.1', '192.0.2.2']);
+  assert.deepEqual(choice.aliases, [hostAlias('192.0.2.0', 'lo')]);
+});
