@@ -11,18 +11,31 @@ import { fileURLToPath } from 'node:url';
 
 const LINES_MAX = 600;
 
-/** A folder imports only folders of a lower level; src/main.ts, above all, may import any. */
-const LEVEL_OF_FOLDER: Readonly<Record<string, number>> = {
-  core: 0,
-  control: 1,
-  host: 1,
-  engine: 1,
-  report: 1,
-  agent: 2,
-  coordinator: 2,
-  serve: 2,
-  cli: 3,
-};
+/**
+ * The floor plan, from the ground up: a folder imports only folders that stand before it in this list, type imports
+ * counted. The files of src/ itself (main.ts), above all, may import any.
+ */
+const LAYERS: readonly string[] = [
+  'base',
+  'host',
+  'stats',
+  'run',
+  'plan',
+  'judge',
+  'control',
+  'engine',
+  'path',
+  'report',
+  'sources',
+  'place',
+  'serve',
+  'agent',
+  'coordinator',
+  'cli',
+];
+
+/** Folders of pure functions: no clock, no timer, no file, no socket. */
+const PURE_FOLDERS: readonly string[] = ['base', 'stats', 'run', 'plan', 'judge'];
 
 /** The one home of each package: a file, or a folder with its slash. */
 const HOME_OF_PACKAGE: Readonly<Record<string, string>> = {
@@ -31,7 +44,7 @@ const HOME_OF_PACKAGE: Readonly<Record<string, string>> = {
   valibot: 'src/control/',
   yargs: 'src/cli/',
   'cli-progress': 'src/cli/',
-  'hdr-histogram-js': 'src/core/',
+  'hdr-histogram-js': 'src/stats/',
   yaml: 'src/place/manifest-yaml.ts',
 };
 
@@ -202,24 +215,29 @@ test('there are sources to judge', () => {
   assert(SOURCES.size > 30, `only ${SOURCES.size} sources were found`);
 });
 
-test('a folder imports only folders of a lower level, and every folder has a level', () => {
+test('a folder imports only folders below it, and every folder has a layer', () => {
   const offences: string[] = [];
   for (const [path, text] of SOURCES) {
     const folder = folderOf(path);
     if (folder === '') continue;
-    const level = LEVEL_OF_FOLDER[folder];
-    if (level === undefined) offences.push(`${path}: src/${folder} has no level`);
+    const layer = LAYERS.indexOf(folder);
+    if (layer < 0) offences.push(`${path}: src/${folder} has no layer`);
     for (const specifier of importsOf(text)) {
       if (!specifier.startsWith('.')) continue;
       const target = resolveFrom(path, specifier);
       const targetFolder = folderOf(target);
       if (!SOURCES.has(target)) offences.push(`${path}: imports ${specifier}, which is not there`);
-      else if (targetFolder !== folder && !((LEVEL_OF_FOLDER[targetFolder] ?? 9) < (level ?? 0))) {
+      else if (targetFolder !== folder && (targetFolder === '' || LAYERS.indexOf(targetFolder) >= layer)) {
         offences.push(`${path}: imports ${target}, which is not below it`);
       }
     }
   }
   assertNone(offences);
+});
+
+test('every layer has its folder', () => {
+  const folders = new Set([...SOURCES.keys()].map(folderOf));
+  assertNone(LAYERS.filter((folder) => !folders.has(folder)));
 });
 
 /** All sources that come into a process with `start`; a forked file is another process. */
@@ -231,13 +249,13 @@ function loadedWith(start: string, loads: (text: string) => string[]): Set<strin
   );
 }
 
-test('no two sources import each other in a circle', () => {
-  const loaded = new Map([...SOURCES.keys()].map((path) => [path, loadedWith(path, loadsOf)]));
+test('no two sources import each other in a circle, type imports counted', () => {
+  const reached = new Map([...SOURCES.keys()].map((path) => [path, loadedWith(path, importsOf)]));
   const offences = [...SOURCES].flatMap(([path, text]) =>
-    loadsOf(text)
+    importsOf(text)
       .filter((specifier) => specifier.startsWith('.'))
       .map((specifier) => resolveFrom(path, specifier))
-      .filter((target) => loaded.get(target)?.has(path))
+      .filter((target) => reached.get(target)?.has(path))
       .map((target) => `${path} and ${target}`),
   );
   assertNone(offences);
@@ -279,7 +297,7 @@ test('holders and workers of the target load no heavy package', () => {
   assertNone(offences);
 });
 
-test('the complete hdr-histogram-js is imported by one file, which only the coordinator imports', () => {
+test('the complete hdr-histogram-js is imported by one file, which only judge imports', () => {
   const encoding = 'src/stats/histogram-encoding.ts';
   const offences: string[] = [];
   for (const [path, text] of SOURCES) {
@@ -287,7 +305,7 @@ test('the complete hdr-histogram-js is imported by one file, which only the coor
     if (specifiers.includes('hdr-histogram-js') && path !== encoding)
       offences.push(`${path}: hdr-histogram-js`);
     const names = specifiers.map((specifier) => resolveFrom(path, specifier));
-    if (names.includes(encoding) && folderOf(path) !== 'coordinator') offences.push(`${path}: ${encoding}`);
+    if (names.includes(encoding) && folderOf(path) !== 'judge') offences.push(`${path}: ${encoding}`);
   }
   assertNone(offences);
 });
@@ -319,16 +337,16 @@ test('only host/system-clock.ts reads a clock', () => {
   assertNone(offencesInCode(clock, (path) => path === 'src/host/system-clock.ts'));
 });
 
-test('core is pure: of Node it imports nothing but node:assert, and it starts no timer', () => {
+test('pure folders are pure: of Node they import nothing but node:assert, and they start no timer', () => {
   const offences = [...SOURCES]
-    .filter(([path]) => folderOf(path) === 'core')
+    .filter(([path]) => PURE_FOLDERS.includes(folderOf(path)))
     .flatMap(([path, text]) =>
       importsOf(text)
         .filter((specifier) => specifier.startsWith('node:') && !/^node:assert(?:\/strict)?$/.test(specifier))
         .map((specifier) => `${path}: ${specifier}`),
     );
   const impure = /\bset(?:Timeout|Interval|Immediate)\b|\bMath\.random\b|\bprocess\b\s*\./g;
-  assertNone([...offences, ...offencesInCode(impure, (path) => folderOf(path) !== 'core')]);
+  assertNone([...offences, ...offencesInCode(impure, (path) => !PURE_FOLDERS.includes(folderOf(path)))]);
 });
 
 test('each source starts by saying what it owns and what it must never do', () => {

@@ -7,20 +7,10 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ExitCode } from '../base/errors.ts';
 import { systemClock } from '../host/system-clock.ts';
-import { type FlagValues, parseCommandLine } from './flags/command-line.ts';
-import type { CommandName } from './flags/flags.ts';
+import type { CommandContext } from './command-context.ts';
+import { parseCommandLine } from './flags/command-line.ts';
+import type { CommandName } from './flags/flag.ts';
 import { writeResult } from './output.ts';
-
-/** What every command gets. */
-export interface CommandContext {
-  readonly values: FlagValues;
-  /** positional words by name */
-  readonly words: Readonly<Record<string, string>>;
-  readonly toolVersion: string;
-  /** the script that child processes are forked from */
-  readonly entryPath: string;
-  readonly clock: typeof systemClock;
-}
 
 const HELP_COLUMNS_MAX = 100;
 

@@ -7,20 +7,7 @@ import { type Party, totalOf } from '../base/outcome.ts';
 import { formatCount, formatMs } from '../base/units.ts';
 import { translatedAddresses, translatedPairs } from '../stats/observed-sources.ts';
 import { limitsPhrase } from './generator-health.ts';
-import type { RunReport } from './report.ts';
-
-/** One thing that ran out. */
-export interface Diagnosis {
-  readonly party: Party;
-  /** stable name of the rule, such as `path-ports` */
-  readonly what: string;
-  /** connections that it explains */
-  readonly count: number;
-  /** one sentence with the evidence */
-  readonly message: string;
-  /** what to type or look at next */
-  readonly next: string;
-}
+import type { Diagnosis, RunReport } from './report.ts';
 
 /** What a diagnosis rests on; a report has it all. */
 export type DiagnosisFacts = Pick<

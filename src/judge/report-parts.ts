@@ -4,10 +4,10 @@
  */
 
 import { formatCount } from '../base/units.ts';
-import type { AgentBooks } from '../coordinator/agent-counts.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import { lossCounts } from '../stats/loss.ts';
 import type { HolderHealth, Stats } from '../stats/stats.ts';
+import type { AgentFacts } from './agent-facts.ts';
 import { judgeGenerator } from './generator-health.ts';
 import type { MetricFacts } from './metric.ts';
 import type { KernelCount, ProofName, RunReport } from './report.ts';
@@ -54,7 +54,7 @@ export function metricFactsOf(
 }
 
 /** CPU of all holders together, in milliseconds. */
-export function holdersCpuMs(books: readonly AgentBooks[]): number {
+export function holdersCpuMs(books: readonly AgentFacts[]): number {
   return books
     .flatMap((agent) => agent.holders)
     .reduce((sum, holder) => sum + holder.cpuUserMs + holder.cpuSystemMs, 0);
@@ -67,7 +67,7 @@ export interface HoldCpu {
 }
 
 /** The generator's own health. */
-export function generatorOf(books: readonly AgentBooks[], holdCpu: HoldCpu | null): RunReport['generator'] {
+export function generatorOf(books: readonly AgentFacts[], holdCpu: HoldCpu | null): RunReport['generator'] {
   const holders = books.flatMap((agent) => agent.holders);
   const most = (pick: (holder: HolderHealth) => number): number => Math.max(0, ...holders.map(pick));
   const headrooms = holders.map((holder) => holder.descriptorsMax - holder.descriptorsUsed);
@@ -110,7 +110,7 @@ export function kernelMismatches(counts: readonly KernelCount[]): string[] {
 }
 
 /** What all kernels said. */
-export function kernelOf(books: readonly AgentBooks[]): RunReport['kernel'] {
+export function kernelOf(books: readonly AgentFacts[]): RunReport['kernel'] {
   const counts = books.flatMap((agent) => agent.kernel);
   const last = counts.filter((count) => count.when === 'hold-end' && count.established !== null);
   const hosts = books.flatMap(({ name, evidence }) =>

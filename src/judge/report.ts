@@ -11,12 +11,24 @@ import type { LossCount } from '../stats/loss.ts';
 import type { SeenCounts } from '../stats/observed-sources.ts';
 import type { Troubles } from '../stats/protocol-errors.ts';
 import type { HolderHealth } from '../stats/stats.ts';
-import type { Diagnosis } from './diagnosis.ts';
 import type { RequirementResult } from './requirement.ts';
 
 export const REPORT_SCHEMA_VERSION = '1.1.0';
 
 export type VerdictName = 'pass' | 'fail' | 'incomplete' | 'refused';
+
+/** One thing that ran out. */
+export interface Diagnosis {
+  readonly party: Party;
+  /** stable name of the rule, such as `path-ports` */
+  readonly what: string;
+  /** connections that it explains */
+  readonly count: number;
+  /** one sentence with the evidence */
+  readonly message: string;
+  /** what to type or look at next */
+  readonly next: string;
+}
 
 /** Percentiles in milliseconds, null when nothing was measured; `histogram` is HdrHistogram V2, compressed base64, in microseconds. */
 export interface Latency {

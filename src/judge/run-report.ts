@@ -7,13 +7,13 @@ import { ExitCode } from '../base/errors.ts';
 import type { Finding } from '../base/finding.ts';
 import { totalOf } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
-import type { AgentBooks } from '../coordinator/agent-counts.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import type { RunState } from '../run/run-state.ts';
 import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
 import { encodeHistogram } from '../stats/histogram-encoding.ts';
 import { troubleNotes } from '../stats/protocol-errors.ts';
 import { mergeAllStats, type Stats } from '../stats/stats.ts';
+import type { AgentFacts } from './agent-facts.ts';
 import { diagnose } from './diagnosis.ts';
 import { type Latency, REPORT_SCHEMA_VERSION, type RunReport, type TargetReport } from './report.ts';
 import {
@@ -37,7 +37,7 @@ export interface RunFacts {
   readonly targetText: readonly string[];
   readonly toolVersion: string;
   readonly state: RunState;
-  readonly books: readonly AgentBooks[];
+  readonly books: readonly AgentFacts[];
   readonly timeline: Timeline;
   readonly startedWallMs: number;
   /** null where the phase was never reached */

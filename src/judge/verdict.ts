@@ -14,9 +14,8 @@ import {
 } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
 import type { Stats } from '../stats/stats.ts';
-import type { Diagnosis } from './diagnosis.ts';
 import { limitsPhrase } from './generator-health.ts';
-import type { VerdictName } from './report.ts';
+import type { Diagnosis, VerdictName } from './report.ts';
 import type { RequirementResult } from './requirement.ts';
 
 /** Everything that the verdict rests on. */

@@ -10,7 +10,7 @@ import type { Party } from '../../src/base/outcome.ts';
 import { type DiagnosisFacts, diagnose } from '../../src/judge/diagnosis.ts';
 import { repositoryRoot } from '../support/run-cli.ts';
 
-const FOLDER = join(repositoryRoot, 'test', 'core', 'fixtures');
+const FOLDER = join(repositoryRoot, 'test', 'judge', 'fixtures');
 
 function factsOf(name: string): DiagnosisFacts {
   return (JSON.parse(readFileSync(join(FOLDER, `${name}.json`), 'utf8')) as { facts: DiagnosisFacts }).facts;

@@ -1,6 +1,6 @@
 /**
  * Owns the recording of real runs as fixtures of the diagnoses: `node build/test/support/record-faults.js [name]` runs the
- * faults (as root, for those with networks) and writes what the program reported to test/core/fixtures.
+ * faults (as root, for those with networks) and writes what the program reported to test/judge/fixtures.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
@@ -35,7 +35,7 @@ function fixtureOf(fault: string, command: string, report: RunReport): unknown {
   };
 }
 
-const folder = process.env.FIXTURES ?? join(repositoryRoot, 'test', 'core', 'fixtures');
+const folder = process.env.FIXTURES ?? join(repositoryRoot, 'test', 'judge', 'fixtures');
 mkdirSync(folder, { recursive: true });
 const filter = process.argv[2] ?? '';
 for (const [name, scenario] of Object.entries(SCENARIOS)) {

@@ -11,7 +11,7 @@ import { parseCount, parseDurationMs, parseRate } from '../../base/units.ts';
 import { claimsOf, type Token } from '../../control/token.ts';
 import { LOCAL_VARIABLE } from '../../coordinator/local-agent.ts';
 import { type Allowance, OWNER_ALLOWANCE, parseAllowedTarget } from '../../plan/allowance.ts';
-import type { CommandContext } from '../cli.ts';
+import type { CommandContext } from '../command-context.ts';
 import { checkAgentName } from '../flags/agent-name.ts';
 import type { FlagValues } from '../flags/command-line.ts';
 import { readHolders, readSources } from '../flags/run-options.ts';

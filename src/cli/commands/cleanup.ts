@@ -10,7 +10,7 @@ import { withAddressLock } from '../../sources/address-lock.ts';
 import { type Cleanup, removeLeftovers } from '../../sources/alias-cleanup.ts';
 import { AliasRecords } from '../../sources/alias-records.ts';
 import { canChangeAddresses } from '../../sources/aliases.ts';
-import type { CommandContext } from '../cli.ts';
+import type { CommandContext } from '../command-context.ts';
 import { writeResult } from '../output.ts';
 
 /**

@@ -3,8 +3,9 @@
  * each key press. Must never list a flag by hand.
  */
 import { ExitCode } from '../../base/errors.ts';
-import type { CommandContext } from '../cli.ts';
-import { type CommandName, FLAGS, type Flag, flagsOf } from '../flags/flags.ts';
+import type { CommandContext } from '../command-context.ts';
+import type { CommandName, Flag } from '../flags/flag.ts';
+import { FLAGS, flagsOf } from '../flags/flags.ts';
 import { COMMANDS, POSITIONALS } from '../flags/help.ts';
 import { writeResult } from '../output.ts';
 

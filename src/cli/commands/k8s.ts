@@ -17,9 +17,10 @@ import {
 } from '../../place/kubernetes.ts';
 import { manifestYaml } from '../../place/manifest-yaml.ts';
 import { allowsEndpoint, parseAllowedTarget } from '../../plan/allowance.ts';
-import type { CommandContext } from '../cli.ts';
+import type { CommandContext } from '../command-context.ts';
 import type { FlagValues } from '../flags/command-line.ts';
-import { type Flag, flagsOf } from '../flags/flags.ts';
+import type { Flag } from '../flags/flag.ts';
+import { flagsOf } from '../flags/flags.ts';
 import { readHolders, readRunRequest } from '../flags/run-options.ts';
 import { masterToken } from '../flags/token-source.ts';
 import { tell, writeResult } from '../output.ts';

@@ -14,7 +14,7 @@ import { withDefault } from '../../judge/requirement.ts';
 import { findIdleTimeout } from '../../path/idle-finder.ts';
 import { judgePath } from '../../path/path-verdict.ts';
 import { PATH_SCHEMA_VERSION, type PathReport, renderPath } from '../../report/path.ts';
-import type { CommandContext } from '../cli.ts';
+import type { CommandContext } from '../command-context.ts';
 import { readAgents } from '../flags/agents-options.ts';
 import type { FlagValues } from '../flags/command-line.ts';
 import { FLAGS } from '../flags/flags.ts';

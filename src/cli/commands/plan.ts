@@ -12,7 +12,7 @@ import { planJson } from '../../report/json.ts';
 import { PLAN_SCHEMA_VERSION, type Plan, renderPlan } from '../../report/plan.ts';
 import type { RunSpec } from '../../run/run-spec.ts';
 import { prepareHost } from '../../sources/preparation.ts';
-import type { CommandContext } from '../cli.ts';
+import type { CommandContext } from '../command-context.ts';
 import type { FlagValues } from '../flags/command-line.ts';
 import {
   effectiveOptions,

@@ -13,7 +13,7 @@ import { reportJson } from '../../report/json.ts';
 import { renderReport } from '../../report/text.ts';
 import { startSelfTarget } from '../../serve/self-target.ts';
 import type { ServeHandle } from '../../serve/serve.ts';
-import type { CommandContext } from '../cli.ts';
+import type { CommandContext } from '../command-context.ts';
 import { createDisplay, type ProgressDisplay } from '../display/progress-display.ts';
 import { type AgentsOptions, joinLine, readAgents } from '../flags/agents-options.ts';
 import type { FlagValues } from '../flags/command-line.ts';

@@ -8,7 +8,7 @@ import { parseCount } from '../../base/units.ts';
 import { formatListening, type ServeHandle, serveTarget } from '../../serve/serve.ts';
 import { formatServeCounts, SERVE_MODES } from '../../serve/serve-counts.ts';
 import { type StatsServer, serveStats } from '../../serve/stats-server.ts';
-import type { CommandContext } from '../cli.ts';
+import type { CommandContext } from '../command-context.ts';
 import type { FlagValues } from '../flags/command-line.ts';
 import { tell, writeResult } from '../output.ts';
 

@@ -7,7 +7,7 @@ import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { parseDurationMs } from '../../base/units.ts';
 import { agentToken, formatToken } from '../../control/token.ts';
 import { parseAllowedTarget } from '../../plan/allowance.ts';
-import type { CommandContext } from '../cli.ts';
+import type { CommandContext } from '../command-context.ts';
 import { checkAgentName } from '../flags/agent-name.ts';
 import { masterToken } from '../flags/token-source.ts';
 import { writeResult } from '../output.ts';

@@ -4,7 +4,8 @@
  */
 import yargs, { type Argv } from 'yargs';
 import { BenchError, ErrorCode, usageError } from '../../base/errors.ts';
-import { type CommandName, environmentName, FLAGS, type Flag, flagsOf } from './flags.ts';
+import type { CommandName, Flag } from './flag.ts';
+import { environmentName, FLAGS, flagsOf } from './flags.ts';
 import { COMMANDS, EXAMPLES, EXIT_CODE_HELP, POSITIONALS } from './help.ts';
 import { nearestWord } from './suggestion.ts';
 

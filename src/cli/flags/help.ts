@@ -2,7 +2,7 @@
  * Owns the words of the help: commands, examples, exit codes.
  * Must never list a flag (flags.ts).
  */
-import type { CommandName } from './flags.ts';
+import type { CommandName } from './flag.ts';
 
 interface Command {
   readonly command: CommandName;

@@ -2,7 +2,7 @@
  * Owns the flags of `c100k-bench k8s`: its own, and which flags of a run or an agent it carries into the pods.
  * Must never parse a value (k8s-command.ts).
  */
-import type { Flag } from './flags.ts';
+import type { Flag } from './flag.ts';
 
 /** The flags of `k8s` alone. */
 export const KUBERNETES_FLAGS: readonly Flag[] = [

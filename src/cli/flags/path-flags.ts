@@ -2,7 +2,7 @@
  * Owns the flags that ask about the way to the target: the hops of `plan --via`, and what `path` looks for.
  * Must never parse a value.
  */
-import type { CommandName, Flag } from './flags.ts';
+import type { CommandName, Flag } from './flag.ts';
 
 const PLAN_ONLY: readonly CommandName[] = ['plan'];
 const PATH_ONLY: readonly CommandName[] = ['path'];

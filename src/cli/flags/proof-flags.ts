@@ -2,7 +2,7 @@
  * Owns the flags about how connections prove themselves: probes, banners, messages, statuses, TLS.
  * Must never parse a value (protocol-flags.ts).
  */
-import type { CommandName, Flag } from './flags.ts';
+import type { CommandName, Flag } from './flag.ts';
 
 const RUN: readonly CommandName[] = ['run', 'plan'];
 const RUN_ONLY: readonly CommandName[] = ['run'];
