@@ -3,9 +3,10 @@
  * Must never know which tuples are in use (engine/dialer.ts).
  */
 import assert from 'node:assert/strict';
-import { parseAddress } from './address.ts';
+import { type Family, parseAddress } from './address.ts';
 import type { Endpoint } from './endpoint.ts';
 import { type BenchError, ErrorCode, usageError } from './errors.ts';
+import { counted } from './units.ts';
 
 /** An inclusive range of ports. */
 export interface PortRange {
@@ -41,6 +42,32 @@ export function portCount(ranges: readonly PortRange[]): number {
   let count = 0;
   for (const { from, to } of ranges) count += to - from + 1;
   return count;
+}
+
+/**
+ * What a number of tuples is the product of, in words: a source address reaches endpoints of its own family only.
+ * @param addresses IP literals
+ * @param endpointFamilies one for each endpoint
+ * @param ports source ports of each address
+ * @returns `2 source addresses x 64,512 ports x 1 endpoint`; with both families a sum of two such products
+ */
+export function tupleFactors(
+  addresses: readonly string[],
+  endpointFamilies: readonly Family[],
+  ports: number,
+): string {
+  const families = [...addresses.map((address) => parseAddress(address).family), ...endpointFamilies];
+  const isMixed = families.includes(4) && families.includes(6);
+  const product = (some: number, family: string, ends: number): string =>
+    `${counted(some, `${family}source address`, `${family}source addresses`)} x ${counted(ports, 'port')} x ` +
+    counted(ends, `${family}endpoint`);
+  if (!isMixed) return product(addresses.length, '', endpointFamilies.length);
+  const terms = ([4, 6] as const).flatMap((family) => {
+    const some = addresses.filter((address) => parseAddress(address).family === family).length;
+    const ends = endpointFamilies.filter((one) => one === family).length;
+    return some * ends === 0 ? [] : [product(some, `IPv${family} `, ends)];
+  });
+  return terms.length === 0 ? 'no source address has the family of an endpoint' : terms.join(' + ');
 }
 
 function badPorts(message: string, hint: string): BenchError {

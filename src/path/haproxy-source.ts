@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { addressFromBigInt, addressToBigInt, parseAddress } from '../base/address.ts';
 import { type PortRange, portCount } from '../base/tuple-space.ts';
+import { freeName } from '../plan/alias-command.ts';
 
 /** Descriptors of one forwarded connection: one towards the client, one towards the server. */
 export const DESCRIPTORS_PER_PROXIED = 2;
@@ -58,13 +59,23 @@ export function haproxyDescriptors(connections: number): number {
 }
 
 /**
+ * The first address, and a name for each further one: which addresses a network has free, only its owner knows.
+ * @param first address with prefix length, such as `192.168.0.102/24`
+ * @param count in all, the first included
+ */
+export function firstAndFree(first: string, count: number): string[] {
+  const { address } = parseAddress(first.split('/')[0] ?? '');
+  return Array.from({ length: count }, (_, index) => (index === 0 ? address : freeName(index + 1)));
+}
+
+/**
  * Commands that add further addresses beside the first.
  * @param first address with prefix length, such as `192.168.0.102/24`
  * @param count addresses in all, the first included
  */
 export function addressCommands(first: string, count: number, device: string): string[] {
   const bits = first.split('/')[1] ?? '24';
-  return consecutive(first, count)
+  return firstAndFree(first, count)
     .slice(1)
     .map((address) => `ip addr add ${address}/${bits} dev ${device}`);
 }

@@ -9,7 +9,15 @@ import assert from 'node:assert/strict';
 import { ErrorCode, usageError } from '../base/errors.ts';
 import { type PortRange, portCount } from '../base/tuple-space.ts';
 import { counted, formatCount } from '../base/units.ts';
-import { addressCommands, consecutive, haproxyDescriptors, haproxyServerLines } from './haproxy-source.ts';
+import { freeName } from '../plan/alias-command.ts';
+import { NR_OPEN_DEFAULT } from '../plan/cost.ts';
+import {
+  addressCommands,
+  firstAndFree,
+  haproxyDescriptors,
+  haproxyProcesses,
+  haproxyServerLines,
+} from './haproxy-source.ts';
 
 /** One hop of `--via`. */
 export type Hop =
@@ -192,7 +200,7 @@ function natChanges(
 ): PathChange[] {
   const needed = Math.ceil(request.connections / (ports * destinations));
   const endpoints = Math.ceil(request.connections / (ports * addresses));
-  const pool = consecutive(request.firstAddress, needed);
+  const pool = firstAndFree(request.firstAddress, needed);
   const map = pool.map((address, index) => `${index} : ${address}`).join(', ');
   return [
     {
@@ -200,7 +208,7 @@ function natChanges(
       lines: [],
     },
     {
-      what: `or a pool of ${counted(needed, 'SNAT address', 'SNAT addresses')} (now ${formatCount(addresses)})`,
+      what: `or a pool of ${counted(needed, 'SNAT address', 'SNAT addresses')} (now ${formatCount(addresses)})${forNames(needed)}`,
       lines: [
         ...addressCommands(request.firstAddress, needed, 'eth0'),
         `nft: snat to numgen inc mod ${needed} map { ${map} }`,
@@ -219,6 +227,13 @@ function natChanges(
   ];
 }
 
+/** What to put for the names in lines to copy; nothing where there are none. */
+function forNames(addresses: number): string {
+  if (addresses < 2) return '';
+  const names = addresses === 2 ? freeName(2) : `${freeName(2)} to ${freeName(addresses)}`;
+  return `; for ${names} put addresses that the hop has, or that no other host has`;
+}
+
 function haproxyChanges(hop: Hop & { kind: 'haproxy' }, request: PathPlanRequest): PathChange[] {
   const wide = portCount([NAT_PORTS]);
   const narrow = portCount(request.ports ?? [KERNEL_PORTS]);
@@ -231,7 +246,7 @@ function haproxyChanges(hop: Hop & { kind: 'haproxy' }, request: PathPlanRequest
       what: `give each source all its ports: ${formatCount(wide)} instead of ${formatCount(narrow)}`,
       lines: haproxyServerLines(
         {
-          addresses: consecutive(request.firstAddress, hop.sources),
+          addresses: firstAndFree(request.firstAddress, hop.sources),
           ports: NAT_PORTS,
           server: request.server,
           processes: 1,
@@ -248,24 +263,35 @@ function haproxyChanges(hop: Hop & { kind: 'haproxy' }, request: PathPlanRequest
     });
   }
   changes.push({
-    what:
-      `HAProxy needs two descriptors a connection: ulimit -n ${haproxyDescriptors(request.connections)} for one ` +
-      'process, or more processes that share the port',
+    what: `HAProxy needs two descriptors a connection: ${haproxyLimit(request.connections)}`,
     lines: [],
   });
   return changes;
 }
 
+/** One process, or where its limit would be above the kernel's default for the highest one, as many as it takes. */
+function haproxyLimit(connections: number): string {
+  const one = haproxyDescriptors(connections);
+  if (one <= NR_OPEN_DEFAULT)
+    return `ulimit -n ${one} for one process, or more processes that share the port`;
+  const processes = haproxyProcesses(connections, NR_OPEN_DEFAULT);
+  const each = haproxyDescriptors(Math.ceil(connections / processes));
+  return (
+    `ulimit -n ${each} for each of ${formatCount(processes)} processes that share the port ` +
+    `(fs.nr_open is ${NR_OPEN_DEFAULT} by default: no process has more)`
+  );
+}
+
 function sourceLines(hop: Hop & { kind: 'haproxy' }, request: PathPlanRequest, sources: number): PathChange {
   const { firstAddress, server } = request;
   const lines = haproxyServerLines(
-    { addresses: consecutive(firstAddress, sources), ports: NAT_PORTS, server, processes: 1 },
+    { addresses: firstAndFree(firstAddress, sources), ports: NAT_PORTS, server, processes: 1 },
     0,
   );
   const added = sources - hop.sources;
   const what =
     added > 0
-      ? `${hop.sources} + ${added} source addresses on the HAProxy host, each with a server line of its own`
-      : `the lines of ${counted(sources, 'source address', 'source addresses')}`;
+      ? `${hop.sources} + ${added} source addresses on the HAProxy host, each with a server line of its own${forNames(sources)}`
+      : `the lines of ${counted(sources, 'source address', 'source addresses')}${forNames(sources)}`;
   return { what, lines: [...addressCommands(firstAddress, sources, 'eth0'), ...lines] };
 }

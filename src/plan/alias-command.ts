@@ -2,13 +2,22 @@
  * Owns the text of the commands that give a host more addresses, ready to type.
  * Must never run one, and must never know which addresses are free.
  */
-import { addressFromBigInt, addressRange, addressToBigInt, parseAddress } from '../base/address.ts';
+import {
+  ADDRESSES_MAX,
+  addressFromBigInt,
+  addressRange,
+  addressToBigInt,
+  type Family,
+  parseAddress,
+} from '../base/address.ts';
 import { formatCount } from '../base/units.ts';
 
 /** More addresses than this are not written out one by one. */
 const WRITTEN_OUT_MAX = 8;
 /** A line for a person, and a message of the control channel, has an end: of more addresses the first ones are named. */
 const NAMED_MAX = 64;
+/** 127.255.255.254: the one after it is the broadcast address, and no socket can be bound to that. */
+const LOOPBACK_LAST = 0x7fff_fffen;
 
 /**
  * The shell command that adds addresses to a device, each as /32 or /128: with a shorter prefix, deleting the first
@@ -33,23 +42,71 @@ export function addAddressesCommand(addresses: readonly string[], device: string
   return more > 0 ? `${loop} (and ${formatCount(more)} more)` : loop;
 }
 
+/** A name that stands for an address which no other host has: nobody can know that one but who runs the network. */
+export function freeName(number: number): string {
+  return `FREE_${number}`;
+}
+
+/** What a person types to give a run more source addresses; the names in capitals are for that person to replace. */
+export interface FreeAddresses {
+  /** `--source-ip` for the addresses that are there and for those to come */
+  readonly flag: string;
+  /** the command that adds the new ones by hand */
+  readonly byHand: string;
+  /** what to put for the names */
+  readonly request: string;
+}
+
 /**
- * The addresses after the highest one of the same family: an example of what could be added, no promise that the
- * network has them free.
- * @param addresses at least one
- * @param count how many, at least 1
- * @returns `count` addresses; fewer at the end of the family's range
+ * Asks for addresses that a network has free. It names none: one above ours is often a neighbour's, and an address that
+ * two hosts have cuts off both.
+ * @param present addresses that the run has already
+ * @param count how many are missing, at least 1
+ * @param family of the missing ones
+ * @param device the new ones go on; null: not known
  */
-export function addressesAfter(addresses: readonly string[], count: number): string[] {
-  const { family } = parseAddress(addresses[0] ?? '');
-  const ours = addresses.filter((address) => parseAddress(address).family === family);
-  const highest = ours.reduce((most, address) => {
-    const value = addressToBigInt(address);
-    return value > most ? value : most;
-  }, 0n);
-  const room = (1n << (family === 4 ? 32n : 128n)) - 1n - highest;
-  const wanted = Math.min(count, Number(room > 65_535n ? 65_535n : room));
-  return addressRange(addressFromBigInt(family, highest), wanted + 1).slice(1);
+export function askForAddresses(
+  present: readonly string[],
+  count: number,
+  family: Family,
+  device: string | null,
+): FreeAddresses {
+  const names =
+    count > WRITTEN_OUT_MAX ? [] : Array.from({ length: count }, (_, index) => freeName(index + 1));
+  const flags =
+    names.length === 0 ? ['--source-ip FREE_FIRST-FREE_LAST'] : names.map((name) => `--source-ip ${name}`);
+  const dev = device ?? 'DEVICE';
+  return {
+    flag: [...(present.length === 0 ? [] : [sourceIpFlag(present)]), ...flags].join(' '),
+    byHand:
+      names.length === 0
+        ? `${addOne('FREE_ADDRESS', dev, family)} for each`
+        : names.map((name) => addOne(name, dev, family)).join(' && '),
+    request:
+      names.length === 0
+        ? `for FREE_FIRST-FREE_LAST put a range of ${formatCount(count)} IPv${family} addresses that no other host has`
+        : `for ${names.join(', ')} put ${count === 1 ? 'an IPv' : 'IPv'}${family} ` +
+          `${count === 1 ? 'address' : 'addresses'} that no other host has`,
+  };
+}
+
+/**
+ * More of 127.0.0.0/8, all of which is ours: after the highest one of these, then from the first one upward.
+ * @param addresses of 127.0.0.0/8, at least one
+ * @param count how many, at least 1
+ * @returns at most `count`, none of them in `addresses`
+ */
+export function loopbackAfter(addresses: readonly string[], count: number): string[] {
+  const taken = new Set(addresses);
+  const highest = addresses.map(addressToBigInt).reduce((most, value) => (value > most ? value : most), 0n);
+  const room = LOOPBACK_LAST - highest;
+  const wanted = Math.min(count, ADDRESSES_MAX - 1);
+  const after = Number(room < BigInt(wanted) ? room : BigInt(wanted));
+  const above = addressRange(addressFromBigInt(4, highest), after + 1).slice(1);
+  const below = addressRange('127.0.0.2', Math.min(ADDRESSES_MAX, wanted - after + taken.size)).filter(
+    (address) => !taken.has(address),
+  );
+  return [...above, ...below.slice(0, wanted - after)];
 }
 
 /** `a`, or `a-b` for each run of consecutive addresses, as `--source-ip` takes them; of very many runs the first ones. */

@@ -13,6 +13,7 @@ import {
   descriptorsBound,
   largestThatFits,
   memoryBytes,
+  NR_OPEN_DEFAULT,
   type Shape,
   systemFiles,
   TLS_BYTES_PER_SESSION,
@@ -22,9 +23,6 @@ import {
 const LOCAL_PORT_RANGE_DEFAULT: PortRange = { from: 32_768, to: 60_999 };
 const PORT_FIRST = 1_024;
 const PORT_LAST = 65_535;
-
-/** Where the hard limit cannot be read it is taken to be the kernel's default `fs.nr_open`. */
-const NOFILE_UNKNOWN = 1_048_576;
 
 export interface PortRequest {
   /** ranges as typed by the user; null: choose */
@@ -144,7 +142,8 @@ export function planBasis(request: PlanRequest): PlanBasis {
   const tuplesInTimeWait = facts.tcpTimestamps === 0 ? Math.min(tuples, facts.timeWaitOnTuples ?? 0) : 0;
   const shape: Shape = {
     endsHere: spec.endpoints.some((endpoint) => isOnThisHost(endpoint.address, facts)) ? 2 : 1,
-    perHolder: Math.max(0, (facts.nofileHard ?? NOFILE_UNKNOWN) - DESCRIPTORS_RESERVED),
+    // A hard limit that cannot be read is taken to be the highest one that the kernel's defaults allow.
+    perHolder: Math.max(0, (facts.nofileHard ?? NR_OPEN_DEFAULT) - DESCRIPTORS_RESERVED),
     holdersAsked: spec.holders,
     cpus: facts.cpus,
     pendingMax: spec.pendingMax,

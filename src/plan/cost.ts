@@ -7,6 +7,9 @@
 /** Descriptors of a holder that are no connections: Node itself, epoll, IPC pipes, the log. */
 export const DESCRIPTORS_RESERVED = 64;
 
+/** The kernel's default `fs.nr_open`: no descriptor limit is above it (fs/file.c). */
+export const NR_OPEN_DEFAULT = 1_048_576;
+
 /** More processes than this on one host cost more than they bring. */
 export const HOLDERS_MAX = 256;
 

@@ -3,12 +3,12 @@
  * mends it. Must never compute a capacity of its own (capacity.ts): a finding refuses exactly when its bound is
  * below what is wanted. docs/TUNING.md has a section for each `what`.
  */
-
+import { ADDRESSES_MAX, type Family, parseAddress } from '../base/address.ts';
 import type { Finding, Severity } from '../base/finding.ts';
-import { type PortRange, portCount, subtractPorts } from '../base/tuple-space.ts';
+import { type PortRange, portCount, subtractPorts, tupleFactors } from '../base/tuple-space.ts';
 import { counted, formatBytes, formatCount, formatDuration } from '../base/units.ts';
 import type { HostFacts } from '../host/host-facts.ts';
-import { addAddressesCommand, addressesAfter, sourceIpFlag } from './alias-command.ts';
+import { askForAddresses, freeName, loopbackAfter, sourceIpFlag } from './alias-command.ts';
 import {
   bufferPagesFree,
   conntrackBinds,
@@ -28,9 +28,13 @@ import {
   holdersFor,
   KERNEL_BYTES_PER_END,
   memoryBytes,
+  NR_OPEN_DEFAULT,
   type Shape,
   systemFiles,
 } from './cost.ts';
+
+/** The most that `fs.nr_open` can be set to (sysctl_nr_open_max in fs/file.c). */
+const NR_OPEN_MAX = 2_147_483_584;
 
 /** Memory above this share of what is free is named: the estimate does not know the target's own buffers. */
 const MEMORY_WARN_RATIO = 0.8;
@@ -92,14 +96,12 @@ function sourceAddresses({ addresses, spec }: PlanBasis): Finding {
 }
 
 function tuples(basis: PlanBasis): Finding {
-  const { wanted, choice, pairs, addresses, spec, tuplesInTimeWait } = basis;
-  const endpoints = spec.endpoints.length;
-  // With both families at once the factors do not multiply to the product: pairs do.
-  const factors =
-    pairs === addresses.length * endpoints
-      ? `${counted(addresses.length, 'source address', 'source addresses')} x ` +
-        `${counted(choice.portCount, 'port')} x ${counted(endpoints, 'endpoint')}`
-      : `${counted(choice.portCount, 'port')} x ${counted(pairs, 'pair')} of source address and endpoint`;
+  const { wanted, choice, addresses, spec, tuplesInTimeWait } = basis;
+  const factors = tupleFactors(
+    addresses,
+    spec.endpoints.map(({ family }) => family),
+    choice.portCount,
+  );
   const less = tuplesInTimeWait > 0 ? `, less ${formatCount(tuplesInTimeWait)} in TIME_WAIT` : '';
   const available = basis.bounds.tuples;
   const short = available < wanted;
@@ -115,23 +117,48 @@ function tuples(basis: PlanBasis): Finding {
 }
 
 /** More addresses; more ports too when the user narrowed them; patience when TIME_WAIT alone is in the way. */
-function tuplesFix({ wanted, tuples: all, choice, pairs, addresses, facts, spec }: PlanBasis): string {
+function tuplesFix({ wanted, tuples: all, choice, addresses, facts, spec }: PlanBasis): string {
   if (all >= wanted) return 'sleep 60';
-  const perAddress = addresses.length === 0 ? 0 : (choice.portCount * pairs) / addresses.length;
+  const family = familyToGrow(addresses, spec);
+  const perAddress = choice.portCount * spec.endpoints.filter((end) => end.family === family).length;
   if (perAddress === 0) {
-    return spec.sources.ports === null ? '--source-ip <address>' : '--source-ports 1024-65535';
+    return spec.sources.ports === null
+      ? `--source-ip ${freeName(1)}: an address of this host`
+      : '--source-ports 1024-65535';
   }
-  const missing = addressesAfter(addresses, Math.ceil((wanted - all) / perAddress));
-  const flag = sourceIpFlag([...addresses, ...missing]);
-  const add = `add ${counted(missing.length, 'source address', 'source addresses')}`;
+  const count = Math.ceil((wanted - all) / perAddress);
+  if (addresses.length + count > ADDRESSES_MAX) {
+    return `${formatCount(ADDRESSES_MAX)} source addresses on one host are not enough: add endpoints or agents`;
+  }
+  const isMixed = spec.endpoints.some((end) => end.family !== family);
+  const kind = isMixed ? `IPv${family} source address` : 'source address';
+  const add = `add ${counted(count, kind, `${kind}es`)}`;
   // All of 127.0.0.0/8 is ours already: naming more of it is enough.
-  if (addresses.every((address) => address.startsWith('127.'))) return `${add}: ${flag}`;
-  const device = deviceOf(addresses, facts);
-  return `${add}: ${flag} --alias-dev ${device} (by hand: ${addAddressesCommand(missing, device)})`;
+  if (addresses.length > 0 && addresses.every((address) => address.startsWith('127.'))) {
+    return `${add}: ${sourceIpFlag([...addresses, ...loopbackAfter(addresses, count)])}`;
+  }
+  const device = deviceOf(addresses, family, spec, facts);
+  const { flag, byHand, request } = askForAddresses(addresses, count, family, device);
+  return `${add}: ${flag} --alias-dev ${device ?? 'auto'} (by hand: ${byHand}); ${request}`;
 }
 
-function deviceOf(addresses: readonly string[], facts: HostFacts): string {
-  return facts.hostAddresses.find((own) => own.address === addresses[0])?.device ?? 'eth0';
+/** The family that more addresses bring most in: that of most endpoints; of two alike, that of the first source. */
+function familyToGrow(addresses: readonly string[], { endpoints }: PlanBasis['spec']): Family {
+  const first = parseAddress(addresses[0] ?? endpoints[0]?.address ?? '127.0.0.1').family;
+  const endsOf = (family: Family): number => endpoints.filter((end) => end.family === family).length;
+  const other: Family = first === 4 ? 6 : 4;
+  return endsOf(other) > endsOf(first) ? other : first;
+}
+
+function deviceOf(
+  addresses: readonly string[],
+  family: Family,
+  { endpoints }: PlanBasis['spec'],
+  facts: HostFacts,
+): string | null {
+  const own = facts.hostAddresses.find((one) => one.family === family && addresses.includes(one.address));
+  const end = endpoints.find((one) => one.family === family)?.address;
+  return own?.device ?? facts.routes.find((route) => route.address === end)?.device ?? null;
 }
 
 function ephemeralPorts({ choice, facts, pairs, wanted }: PlanBasis): Finding {
@@ -245,10 +272,29 @@ function descriptorsPerProcess({ facts, wanted, shape, spec, bounds }: PlanBasis
   };
 }
 
-/** A limit at which 8 holders (or one for each core) suffice; how to get it depends on whether we may raise it. */
+/**
+ * A limit at which 8 holders (or one for each core) suffice; how to get it depends on whether we may raise it. No limit can
+ * be above fs.nr_open: then more holders share the rest, and when not even all of them suffice, fs.nr_open must grow.
+ */
 function ulimitFix(wanted: number, shape: Shape, facts: HostFacts): string {
-  const holders = shape.holdersAsked ?? Math.max(8, shape.cpus);
-  const limit = Math.ceil(wanted / holders) + DESCRIPTORS_RESERVED;
+  const limitFor = (holders: number): number => Math.ceil(wanted / holders) + DESCRIPTORS_RESERVED;
+  const asked = shape.holdersAsked === null ? null : Math.min(shape.holdersAsked, HOLDERS_MAX);
+  const limit = limitFor(asked ?? Math.min(HOLDERS_MAX, Math.max(8, shape.cpus)));
+  const highest = facts.nrOpen ?? NR_OPEN_DEFAULT;
+  if (limit <= highest) return ulimitText(limit, facts);
+  const holders = Math.ceil(wanted / Math.max(1, highest - DESCRIPTORS_RESERVED));
+  if (holders <= HOLDERS_MAX) {
+    // Left alone, a run takes as many holders as its descriptors need.
+    const flag = asked === null ? '' : ` and --holders ${holders}`;
+    return `${ulimitText(limitFor(holders), facts)}${flag} (fs.nr_open allows no more than ${highest})`;
+  }
+  const least = limitFor(HOLDERS_MAX);
+  if (least > NR_OPEN_MAX) return 'ask for fewer connections (--conns), or spread the run over more hosts';
+  const nrOpen = Math.min(NR_OPEN_MAX, roundUp(least));
+  return `sysctl -w fs.nr_open=${nrOpen} && ${ulimitText(least, facts)}, with --holders ${HOLDERS_MAX}`;
+}
+
+function ulimitText(limit: number, facts: HostFacts): string {
   if (facts.canRaiseNofile) return `ulimit -n ${limit}`;
   return `ulimit -n ${limit}, or where that is refused: sudo prlimit --pid $$ --nofile=${limit}:${limit}`;
 }

@@ -3,7 +3,8 @@
  * Must never open a connection or gather a fact (host/).
  */
 import type { Finding } from '../base/finding.ts';
-import { counted, formatCount } from '../base/units.ts';
+import { tupleFactors } from '../base/tuple-space.ts';
+import { formatCount } from '../base/units.ts';
 import type { PathPlan } from '../path/path-plan.ts';
 import { findingLines } from './findings.ts';
 import { bulleted, labelled, labelledPieces, noPaint, type Paint } from './layout.ts';
@@ -71,10 +72,9 @@ export function renderPlan(plan: Plan, paint: Paint = noPaint): string {
 }
 
 function arithmetic(plan: Plan): string {
-  return (
-    `${formatCount(plan.tuples)} = ${counted(plan.sources.length, 'source address', 'source addresses')} x ` +
-    `${counted(plan.ports, 'port', 'ports')} x ${counted(plan.endpoints.length, 'endpoint', 'endpoints')}`
-  );
+  // An IPv6 endpoint is written with brackets around its address (RFC 3986).
+  const families = plan.endpoints.map((endpoint) => (endpoint.startsWith('[') ? 6 : 4));
+  return `${formatCount(plan.tuples)} = ${tupleFactors(plan.sources, families, plan.ports)}`;
 }
 
 /** `4: a, b, c, d` or `20: a ... t`. */

@@ -179,7 +179,7 @@ function checkFit(addresses: readonly string[], endpoints: readonly Endpoint[], 
       throw usageError(
         ErrorCode.badAddress,
         `${address} cannot be a source address: it is a wildcard, multicast or broadcast address`,
-        'give addresses that belong to one host, such as --source-ip 192.168.0.102',
+        'give addresses of this host; `ip -br addr` lists them',
       );
     }
     if (beyond !== undefined && isLoopback4(address)) {

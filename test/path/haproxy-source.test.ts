@@ -48,8 +48,8 @@ describe('the source lines of HAProxy', () => {
 
   it('come with commands for every address but the one that is there', () => {
     assert.deepEqual(addressCommands('192.168.0.255/16', 3, 'eth1'), [
-      'ip addr add 192.168.1.0/16 dev eth1',
-      'ip addr add 192.168.1.1/16 dev eth1',
+      'ip addr add FREE_2/16 dev eth1',
+      'ip addr add FREE_3/16 dev eth1',
     ]);
   });
 });

@@ -115,20 +115,23 @@ describe('the plan of a path', () => {
     assert.match(text, /3 SNAT addresses/);
     assert.match(text, /3 endpoints/);
     assert.match(text, /3 DNS records/);
-    assert.match(text, /ip addr add 10\.0\.0\.2\/24 dev eth0\nip addr add 10\.0\.0\.3\/24 dev eth0/);
-    assert.match(
-      text,
-      /snat to numgen inc mod 3 map \{ 0 : 10\.0\.0\.1, 1 : 10\.0\.0\.2, 2 : 10\.0\.0\.3 \}/,
-    );
+    assert.match(text, /ip addr add FREE_2\/24 dev eth0\nip addr add FREE_3\/24 dev eth0/);
+    assert.match(text, /snat to numgen inc mod 3 map \{ 0 : 10\.0\.0\.1, 1 : FREE_2, 2 : FREE_3 \}/);
   });
 
   it('tells HAProxy its addresses and source lines, and following them is enough', () => {
     const plan = planPath(request(['haproxy:1x1']));
     const lines = plan.changes.flatMap((change) => change.lines);
-    assert.ok(lines.includes('ip addr add 192.168.0.103/24 dev eth0'));
-    assert.ok(lines.includes('server s3 192.168.0.101:8000 source 192.168.0.104:1024-65535'));
+    assert.ok(lines.includes('ip addr add FREE_2/24 dev eth0'));
+    assert.ok(lines.includes('server s3 192.168.0.101:8000 source FREE_3:1024-65535'));
     const followed = planPath(request(['haproxy:3x1'], { ports: [{ from: 1_024, to: 65_535 }] }));
     assert.ok(followed.suffices);
+  });
+
+  it('advises no descriptor limit for HAProxy above the highest one of a kernel', () => {
+    const plan = planPath(request(['haproxy:1x1'], { connections: 1_000_000 }));
+    const text = plan.changes.map(({ what }) => what).join('\n');
+    assert.match(text, /ulimit -n 1000200 for each of 2 processes/);
   });
 
   it('changes nothing where nothing is missing', () => {

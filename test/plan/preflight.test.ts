@@ -126,8 +126,9 @@ test('too few tuples are told with the arithmetic, and with the addresses that a
   );
   assert.equal(
     finding.fix,
-    'add 2 source addresses: --source-ip 192.168.0.101-192.168.0.103 --alias-dev eth0 ' +
-      '(by hand: ip addr add 192.168.0.102/32 dev eth0 && ip addr add 192.168.0.103/32 dev eth0)',
+    'add 2 source addresses: --source-ip 192.168.0.101 --source-ip FREE_1 --source-ip FREE_2 --alias-dev eth0 ' +
+      '(by hand: ip addr add FREE_1/32 dev eth0 && ip addr add FREE_2/32 dev eth0); ' +
+      'for FREE_1, FREE_2 put IPv4 addresses that no other host has',
   );
   assert.deepEqual([finding.needed, finding.available, finding.unit], [130_000, 64_512, 'tuples']);
 });
@@ -151,11 +152,72 @@ test('1,001 connections do not fit 1,000 ports', () => {
   assert.equal(two.severity, 'ok');
 });
 
-test('with both families the arithmetic counts pairs', () => {
+test('with both families the arithmetic is told by family', () => {
   const six = { address: '::1', port: 8_000, family: 6 } as const;
   const spec: RunSpec = { ...SPEC, endpoints: [...SPEC.endpoints, six], connections: 1_000_000 };
   const finding = find('tuples', { spec, addresses: ['127.0.0.2', '127.0.0.3', '::1'] });
-  assert.match(finding.message, /has 193,536 \(64,512 ports x 3 pairs of source address and endpoint\)/);
+  assert.ok(
+    finding.message.includes(
+      'has 193,536 (2 IPv4 source addresses x 64,512 ports x 1 IPv4 endpoint + ' +
+        '1 IPv6 source address x 64,512 ports x 1 IPv6 endpoint)',
+    ),
+    finding.message,
+  );
+});
+
+test('one address and one endpoint of each family are two tuples for each port, not four', () => {
+  const six = { address: 'fd00::7', port: 8_000, family: 6 } as const;
+  const spec: RunSpec = { ...SPEC_FAR, endpoints: [...SPEC_FAR.endpoints, six] };
+  const finding = find('tuples', { spec, addresses: ['192.168.0.101', 'fd00::1'] });
+  assert.match(
+    finding.message,
+    /has 129,024 \(1 IPv4 source .* x 1 IPv4 endpoint \+ 1 IPv6 .* x 1 IPv6 endpoint\)/,
+  );
+  // One more address of either family brings 64,512; an average over both would ask for the same by chance.
+  assert.match(finding.fix ?? '', /^add 1 IPv4 source address: .* for FREE_1 put an IPv4 address/);
+});
+
+test('missing addresses are asked for in the family that has more endpoints', () => {
+  const sixes = [1, 2, 3].map((n) => ({ address: `fd00::${n}0`, port: 8_000, family: 6 }) as const);
+  const spec: RunSpec = { ...SPEC_FAR, endpoints: [...SPEC_FAR.endpoints, ...sixes], connections: 400_000 };
+  const finding = find('tuples', { spec, addresses: ['192.168.0.101', 'fd00::1'] });
+  // 64,512 x (1 + 3) = 258,048: 141,952 are missing, and an IPv6 address brings 193,536.
+  assert.match(finding.fix ?? '', /^add 1 IPv6 source address: .*ip addr add FREE_1\/128 dev DEVICE nodad/);
+});
+
+test('more addresses than a host can name are not asked for', () => {
+  const finding = find('tuples', { spec: { ...SPEC, connections: 5e9 }, addresses: ['127.0.0.2'] });
+  assert.match(
+    finding.fix ?? '',
+    /65,536 source addresses on one host are not enough: add endpoints or agents/,
+  );
+});
+
+test('ulimit -n is never advised above fs.nr_open', () => {
+  const facts = { nofileHard: 1_024, canRaiseNofile: true };
+  const fixOf = (connections: number, more: { holders?: number; nrOpen?: number } = {}): string =>
+    find('descriptors-per-process', {
+      spec: { ...SPEC, connections, holders: more.holders ?? null },
+      facts: { ...facts, nrOpen: more.nrOpen ?? 1_048_576 },
+    }).fix ?? '';
+  // 8 holders would need 12,500,064 each; 96 have 1,041,731.
+  assert.equal(fixOf(100_000_000), 'ulimit -n 1041731 (fs.nr_open allows no more than 1048576)');
+  assert.match(fixOf(100_000_000, { holders: 100 }), /^ulimit -n 1000064$/);
+  assert.match(fixOf(100_000_000, { holders: 300 }), /^ulimit -n 390689$/);
+  assert.match(fixOf(10_000_000, { holders: 2 }), /^ulimit -n 1000064 and --holders 10 \(fs/);
+  // Not even 256 holders suffice below this nr_open.
+  assert.equal(
+    fixOf(10_000_000, { nrOpen: 10_000 }),
+    'sysctl -w fs.nr_open=40000 && ulimit -n 39127, with --holders 256',
+  );
+  for (const connections of [300_000, 1_000_000, 50_000_000, 268_000_000]) {
+    for (const nrOpen of [1_048_576, 100_000, 1_200]) {
+      const fix = fixOf(connections, { nrOpen });
+      const limit = Number(/ulimit -n (\d+)/.exec(fix)?.[1]);
+      const raised = Number(/fs\.nr_open=(\d+)/.exec(fix)?.[1] ?? nrOpen);
+      assert.ok(limit <= raised, `${connections} with nr_open ${nrOpen}: ${fix}`);
+    }
+  }
 });
 
 test('tuples in TIME_WAIT are told in the arithmetic; waiting mends it when there are enough otherwise', () => {

@@ -44,8 +44,25 @@ describe('the plan as text', () => {
     assert.match(text, /✓ needs 18,600 descriptors/);
   });
 
+  it('does the arithmetic of each family by itself', () => {
+    const text = renderPlan(
+      samplePlan({
+        endpoints: ['10.0.0.1:80', '[fd00::1]:80'],
+        sources: ['10.0.0.2', 'fd00::2'],
+        ports: 36_278,
+        tuples: 72_556,
+      }),
+    ).replaceAll(/\s+/g, ' ');
+    assert.ok(
+      text.includes(
+        '72,556 = 1 IPv4 source address x 36,278 ports x 1 IPv4 endpoint + 1 IPv6 source address x 36,278 ports x 1 IPv6 endpoint',
+      ),
+      text,
+    );
+  });
+
   it('says first that the run would be refused, and shows the command that mends it in one line', () => {
-    const fix = `--source-ip ${'192.168.0.102-192.168.0.103 --alias-dev '.repeat(3)}eth0`;
+    const fix = `--source-ip ${'FREE_1 --source-ip '.repeat(5)}FREE_6 --alias-dev eth0`;
     const text = renderPlan(
       samplePlan({
         wouldStart: false,

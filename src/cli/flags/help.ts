@@ -96,7 +96,7 @@ export const EXAMPLES: Readonly<Partial<Record<CommandName, readonly (readonly [
     ['-t 10.0.0.1:8000-8080 -c 130k -r 5k/s', '81 endpoints, 5,000 connects a second'],
     [
       '-t 10.0.0.1:8000 -c 130k --source-ip 10.0.0.102-10.0.0.105 --alias-dev auto',
-      'add four addresses for the run',
+      'add four addresses, which no other host has, for the run',
     ],
     ['-t echo://10.0.0.1:7 -c 10k --json r.json', 'prove each connection by echo'],
     ['-t ws://10.0.0.1:8080/chat -c 20k', 'WebSocket, proven by pings'],

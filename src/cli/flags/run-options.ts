@@ -23,6 +23,7 @@ import {
   parseRate,
 } from '../../base/units.ts';
 import { resolveHost } from '../../host/resolver.ts';
+import { freeName } from '../../plan/alias-command.ts';
 import {
   ALIAS_LEASE_MAX_MS,
   ALIAS_LEASE_MIN_MS,
@@ -203,7 +204,7 @@ function readAliasDevice(values: FlagValues, addresses: readonly string[]): stri
     throw usageError(
       ErrorCode.usage,
       `${flag} adds addresses, and --source-ip names none`,
-      `type --source-ip 192.168.0.102-192.168.0.105 --alias-dev ${device}`,
+      `type --source-ip ${freeName(1)} --alias-dev ${device}, with an address that no other host has for ${freeName(1)}`,
     );
   }
   return device;
