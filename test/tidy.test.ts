@@ -16,6 +16,7 @@ const LINES_MAX = 600;
  * counted. The files of src/ itself (main.ts), above all, may import any.
  */
 const LAYERS: readonly string[] = [
+  'time',
   'base',
   'host',
   'stats',
@@ -345,8 +346,31 @@ test('pure folders are pure: of Node they import nothing but node:assert, and th
         .filter((specifier) => specifier.startsWith('node:') && !/^node:assert(?:\/strict)?$/.test(specifier))
         .map((specifier) => `${path}: ${specifier}`),
     );
+  const timed = [...SOURCES]
+    .filter(([path]) => PURE_FOLDERS.includes(folderOf(path)))
+    .flatMap(([path, text]) =>
+      importsOf(text)
+        .filter((name) => name.includes('/time/'))
+        .map((name) => `${path}: ${name}`),
+    );
   const impure = /\bset(?:Timeout|Interval|Immediate)\b|\bMath\.random\b|\bprocess\b\s*\./g;
-  assertNone([...offences, ...offencesInCode(impure, (path) => !PURE_FOLDERS.includes(folderOf(path)))]);
+  assertNone([
+    ...offences,
+    ...timed,
+    ...offencesInCode(impure, (path) => !PURE_FOLDERS.includes(folderOf(path))),
+  ]);
+});
+
+test('only time/timer.ts makes timers: those of Node run a delay of more than 24.8 days at once', () => {
+  const home = (path: string): boolean => path === 'src/time/timer.ts';
+  assertNone(offencesInCode(/\b(?:set|clear)(?:Timeout|Interval)\b|\bAbortSignal\s*\.\s*timeout\b/g, home));
+  assertNone(
+    [...SOURCES].flatMap(([path, text]) =>
+      importsOf(text)
+        .filter((specifier) => /^(?:node:)?timers(?:\/promises)?$/.test(specifier))
+        .map((specifier) => `${path}: ${specifier}`),
+    ),
+  );
 });
 
 test('each source starts by saying what it owns and what it must never do', () => {

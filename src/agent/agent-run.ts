@@ -20,6 +20,7 @@ import { secureSources } from '../sources/source-check.ts';
 import type { Loss } from '../stats/loss.ts';
 import { emptyStats, type Stats } from '../stats/stats.ts';
 import { statsNews } from '../stats/stats-delta.ts';
+import { after, every, type Timer } from '../time/timer.ts';
 import { HolderPool } from './holder-pool.ts';
 import { countBesideBooks, KernelWatch } from './kernel-watch.ts';
 import { LossQueue } from './loss-queue.ts';
@@ -82,8 +83,8 @@ export class RunShare {
   #isHolding = false;
   /** the books when closing began: what is closed by then is not lost */
   #atEnd: Stats | null = null;
-  #statsTimer: NodeJS.Timeout | null = null;
-  #durationTimer: NodeJS.Timeout | null = null;
+  #statsTimer: Timer | null = null;
+  #durationTimer: Timer | null = null;
   #wasSettled = false;
   readonly #losses: LossQueue;
   /** holders for a quota that grew stand by */
@@ -179,7 +180,7 @@ export class RunShare {
   /** Finds out what this host can do, and says so. From now on it gives a sign of life each second. */
   async offer(): Promise<void> {
     this.#phase = 'offering';
-    this.#statsTimer = setInterval(() => this.#report(), this.rhythm.reportEveryMs);
+    this.#statsTimer = every(this.rhythm.reportEveryMs, () => this.#report());
     const { allowance } = this.#options;
     const forbidden = checkAllowance(allowance, this.#spec);
     if (forbidden.length > 0) {
@@ -368,14 +369,11 @@ export class RunShare {
     this.#pool?.start();
     const { runMsMax } = this.#options.allowance;
     if (Number.isFinite(runMsMax)) {
-      this.#durationTimer = setTimeout(
-        () => {
-          this.#notes.push(`agent ${this.#options.agent} ended at its own --max-duration`);
-          void this.stop();
-          // Closing takes time, and the promise is that everything is closed by then.
-        },
-        runMsMax - Math.min(CLOSING_MS, runMsMax / 10),
-      );
+      // Closing takes time, and the promise is that everything is closed by then.
+      this.#durationTimer = after(runMsMax - Math.min(CLOSING_MS, runMsMax / 10), () => {
+        this.#notes.push(`agent ${this.#options.agent} ended at its own --max-duration`);
+        void this.stop();
+      });
     }
     if (this.#pool === null) this.#report();
   }
@@ -439,7 +437,7 @@ export class RunShare {
     if (this.#phase === 'closing' || this.#phase === 'over') return;
     const wasRunning = this.#phase === 'running';
     this.#phase = 'closing';
-    if (this.#durationTimer !== null) clearTimeout(this.#durationTimer);
+    this.#durationTimer?.cancel();
     this.#pool?.stopOpening();
     await this.#counting;
     if (wasRunning) await this.#countKernel('hold-end');
@@ -499,8 +497,8 @@ export class RunShare {
 
   #clearTimers(): void {
     this.#watch?.stop();
-    if (this.#statsTimer !== null) clearInterval(this.#statsTimer);
-    if (this.#durationTimer !== null) clearTimeout(this.#durationTimer);
+    this.#statsTimer?.cancel();
+    this.#durationTimer?.cancel();
   }
 
   #end(): void {

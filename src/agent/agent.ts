@@ -22,6 +22,7 @@ import type { Token } from '../control/token.ts';
 import type { Allowance } from '../plan/allowance.ts';
 import type { Rhythm } from '../run/lease.ts';
 import type { SourceSpec } from '../run/run-spec.ts';
+import { after, pause } from '../time/timer.ts';
 import { RunShare } from './agent-run.ts';
 import { writePartialReport } from './partial-report.ts';
 import { giveClosingSigns } from './shutdown-beats.ts';
@@ -94,15 +95,15 @@ class Agent {
   /** Joins, serves one run, and resolves with the exit code. */
   async run(): Promise<ExitCode> {
     await this.#join();
-    let timer = setTimeout(() => {}, 0);
+    let timer = after(0, () => {});
     const look = (): void => {
       this.#check();
       const everyMs = this.#share?.rhythm.checkEveryMs ?? JOIN_RETRY_MS;
-      if (!this.#isOver) timer = setTimeout(look, everyMs);
+      if (!this.#isOver) timer = after(everyMs, look);
     };
     look();
     const code = await this.#over;
-    clearTimeout(timer);
+    timer.cancel();
     this.#channel?.close();
     return code;
   }
@@ -117,7 +118,7 @@ class Agent {
       } catch (error) {
         const isLate = this.#clock.monotonicMs() - startedMs + JOIN_RETRY_MS > this.#options.joinTimeoutMs;
         if (isLate || this.#isStopped() || !isUnreachable(error)) throw error;
-        await new Promise((resolve) => setTimeout(resolve, JOIN_RETRY_MS));
+        await pause(JOIN_RETRY_MS);
       }
     }
   }
@@ -356,12 +357,12 @@ export async function runAgent(
     } catch (error) {
       const isFatal = !(error instanceof BenchError) || error.code !== ErrorCode.controlChannel;
       // A parent that ends closes its server a moment before our pipe: then its end is the news, not this error.
-      if (process.connected) await new Promise((resolve) => setTimeout(resolve, PIPE_AFTER_SERVER_MS));
+      if (process.connected) await pause(PIPE_AFTER_SERVER_MS);
       if (stopped !== null) return ExitCode.incomplete;
       if (!options.stay || isFatal) throw error;
       waitMs = STAY_RETRY_MS;
     }
-    await new Promise((resolve) => setTimeout(resolve, waitMs));
+    await pause(waitMs);
     if (stopped !== null) return ExitCode.incomplete;
   }
 }

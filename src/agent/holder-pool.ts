@@ -14,6 +14,7 @@ import type { LeaseEnds } from '../run/lease.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { type Loss, withAllLost } from '../stats/loss.ts';
 import { emptyStats, type HolderHealth, mergeAllStats, newHolderHealth, type Stats } from '../stats/stats.ts';
+import { after } from '../time/timer.ts';
 
 /** How long a holder may take to fork, load and answer. */
 const READY_TIMEOUT_MS = 20_000;
@@ -157,14 +158,14 @@ export class HolderPool {
     if (done()) return Promise.resolve(true);
     return new Promise((resolve) => {
       const finish = (result: boolean): void => {
-        clearTimeout(timer);
+        timer.cancel();
         this.#waiting.delete(check);
         resolve(result);
       };
       const check = (): void => {
         if (done()) finish(true);
       };
-      const timer = setTimeout(() => finish(false), timeoutMs);
+      const timer = after(timeoutMs, () => finish(false));
       this.#waiting.add(check);
     });
   }

@@ -14,6 +14,7 @@ import type { AgentToHolder, HolderToAgent } from '../run/holder-message.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { LOSS_BATCH_MAX } from '../stats/loss.ts';
 import type { HolderHealth } from '../stats/stats.ts';
+import { after, every, type Timer } from '../time/timer.ts';
 import { HolderLoad } from './holder-load.ts';
 
 const REPORT_EVERY_MS = 1_000;
@@ -24,8 +25,8 @@ class Holder {
   readonly #load: HolderLoad;
   #spec: HolderSpec | null = null;
   #engine: Engine | null = null;
-  #reportTimer: NodeJS.Timeout | null = null;
-  #leaseTimer: NodeJS.Timeout | null = null;
+  #reportTimer: Timer | null = null;
+  #leaseTimer: Timer | null = null;
   /** descriptors that are no connections */
   #descriptorsOwn = 0;
 
@@ -51,7 +52,7 @@ class Holder {
       case 'start':
         this.#load.rampBegins();
         this.#engine?.start();
-        this.#reportTimer = setInterval(this.#report, this.#spec?.reportEveryMs ?? REPORT_EVERY_MS);
+        this.#reportTimer = every(this.#spec?.reportEveryMs ?? REPORT_EVERY_MS, this.#report);
         break;
       case 'report':
         this.#report();
@@ -94,13 +95,13 @@ class Holder {
    * busy, can neither renew the lease nor close anything.
    */
   #liveUntil(atMs: number): void {
-    if (this.#leaseTimer !== null) clearTimeout(this.#leaseTimer);
+    this.#leaseTimer?.cancel();
     const leftMs = Math.max(0, atMs - this.#clock.monotonicMs());
-    this.#leaseTimer = setTimeout(() => {
+    this.#leaseTimer = after(leftMs, () => {
       // The clock decides: a timer may be early by the fraction of a millisecond.
       if (this.#clock.monotonicMs() >= atMs) this.leave();
       else this.#liveUntil(atMs);
-    }, leftMs);
+    });
   }
 
   readonly #settled = (): void => {
@@ -170,8 +171,8 @@ class Holder {
    * engine's loop looks before each turn. The kernel closes what is still open.
    */
   readonly leave = (): void => {
-    if (this.#reportTimer !== null) clearInterval(this.#reportTimer);
-    if (this.#leaseTimer !== null) clearTimeout(this.#leaseTimer);
+    this.#reportTimer?.cancel();
+    this.#leaseTimer?.cancel();
     this.#engine?.end();
     this.#load.end();
     process.off('message', this.onMessage);

@@ -13,6 +13,7 @@ import {
 import { readCounters, readKernel } from '../host/kernel-readings.ts';
 import { tcpExtDelta } from '../host/tcp-counters.ts';
 import type { KernelCount } from '../judge/report.ts';
+import { every, pause, type Timer } from '../time/timer.ts';
 
 const READ_EVERY_MS = 3_000;
 /** While connections come and go, books and kernel are asked again before a difference is believed. */
@@ -25,7 +26,7 @@ export class KernelWatch {
   readonly #synLadderSec: readonly number[];
   #before: Readonly<Record<string, number>> = {};
   #samples: Readonly<Record<string, KernelSample>> = {};
-  #timer: NodeJS.Timeout | null = null;
+  #timer: Timer | null = null;
 
   constructor(about: { readonly hasLocalEndpoint: boolean; readonly synLadderSec: readonly number[] }) {
     this.#hasLocalEndpoint = about.hasLocalEndpoint;
@@ -35,11 +36,11 @@ export class KernelWatch {
   start(): void {
     this.#before = readCounters();
     this.#read();
-    this.#timer = setInterval(() => this.#read(), READ_EVERY_MS);
+    this.#timer = every(READ_EVERY_MS, () => this.#read());
   }
 
   stop(): void {
-    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer?.cancel();
     this.#timer = null;
   }
 
@@ -76,6 +77,6 @@ export async function countBesideBooks(
       established === null ||
       (established >= Math.min(openBefore, open) && established <= Math.max(openBefore, open));
     if (isBetween || tries === COUNTS_MAX) return { established, method, openBefore, open };
-    await new Promise((resolve) => setTimeout(resolve, AGAIN_AFTER_MS));
+    await pause(AGAIN_AFTER_MS);
   }
 }

@@ -3,6 +3,7 @@
  * signs end when the last work is done, or when the event loop hangs.
  */
 import { CLOSING_SIGN, CLOSING_SIGN_EVERY_MS } from '../run/shutdown-heartbeat.ts';
+import { every } from '../time/timer.ts';
 
 /** From now on signs go to the parent, where there is one, until this process ends by itself. */
 export function giveClosingSigns(): void {
@@ -10,7 +11,7 @@ export function giveClosingSigns(): void {
   // Its listeners keep the pipe, and so this process; from now on only work that is left may.
   process.channel?.unref();
   sendSign();
-  setInterval(sendSign, CLOSING_SIGN_EVERY_MS).unref();
+  every(CLOSING_SIGN_EVERY_MS, sendSign, { isUnref: true });
 }
 
 /** A parent that is gone needs no sign. */

@@ -3,6 +3,7 @@
  * Must never decide what a message means.
  */
 import type { RawData, WebSocket } from 'ws';
+import { after } from '../time/timer.ts';
 import type { Malformed } from './codec.ts';
 import { encodeMessage } from './codec.ts';
 import type { AgentMessage, CoordinatorMessage } from './message.ts';
@@ -69,7 +70,7 @@ export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In ext
     isViolated = true;
     socket.close(CLOSE_POLICY, shortened(problem));
     // Nothing that still comes is read; a peer that does not answer the close is cut off.
-    setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS).unref();
+    after(CLOSE_TIMEOUT_MS, () => socket.terminate(), { isUnref: true });
   });
   socket.on('error', (error: NodeJS.ErrnoException) => {
     problem ??= error.message;
@@ -94,7 +95,7 @@ export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In ext
     close: (refusal) => {
       if (refusal === undefined) socket.close(CLOSE_NORMAL);
       else socket.close(CLOSE_POLICY, shortened(refusal));
-      setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS).unref();
+      after(CLOSE_TIMEOUT_MS, () => socket.terminate(), { isUnref: true });
     },
   };
 }

@@ -7,6 +7,7 @@ import { connect, type TLSSocket } from 'node:tls';
 import { WebSocket } from 'ws';
 import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
+import { after } from '../time/timer.ts';
 import { type Channel, type ChannelEvents, wrapSocket } from './channel.ts';
 import { fitted } from './clamp-message.ts';
 import { decodeCoordinatorMessage } from './codec.ts';
@@ -74,9 +75,9 @@ export function connectChannel(
       // The key proves the coordinator: there is no certificate whose name could be compared.
       checkServerIdentity: () => undefined,
     });
-    const timer = setTimeout(() => tls.destroy(timeoutError(timeoutMs)), timeoutMs);
+    const timer = after(timeoutMs, () => tls.destroy(timeoutError(timeoutMs)));
     const fail = (error: Error): void => {
-      clearTimeout(timer);
+      timer.cancel();
       tls.destroy();
       reject(failure(host, port, error));
     };
@@ -90,7 +91,7 @@ export function connectChannel(
       });
       socket.once('error', fail);
       socket.once('open', () => {
-        clearTimeout(timer);
+        timer.cancel();
         socket.off('error', fail);
         resolve(
           fitting(

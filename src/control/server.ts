@@ -8,6 +8,7 @@ import type { TLSSocket } from 'node:tls';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
+import { after, type Timer } from '../time/timer.ts';
 import { type Channel, type ChannelEvents, wrapSocket } from './channel.ts';
 import { decodeAgentMessage } from './codec.ts';
 import {
@@ -156,7 +157,7 @@ export class ControlServer {
       onStranger(reason);
       channel.close(text);
     };
-    const deadline = setTimeout(() => refuse('hello-late', 'no hello in time'), HELLO_TIMEOUT_MS);
+    const deadline = after(HELLO_TIMEOUT_MS, () => refuse('hello-late', 'no hello in time'));
     const channel = wrapSocket<CoordinatorMessage, AgentMessage>(
       socket,
       decodeAgentMessage,
@@ -168,13 +169,13 @@ export class ControlServer {
             else inner.onMessage(message);
             return;
           }
-          clearTimeout(deadline);
+          deadline.cancel();
           const refusal = refusalOf(message, identity);
           if (refusal !== null) refuse(refusal.reason, refusal.text);
           else inner = onAgent(channel, message as AgentMessageOf<'hello'>, identity);
         },
         onClose: (problem, end) => {
-          clearTimeout(deadline);
+          deadline.cancel();
           if (end === 'violated' && !isRefused) onStranger('malformed');
           inner?.onClose(problem, end);
         },
@@ -190,12 +191,12 @@ export class ControlServer {
     const open = [...this.#sockets.clients];
     const closed = Promise.all(open.map((socket) => new Promise((resolve) => socket.once('close', resolve))));
     for (const socket of open) socket.close(CLOSE_GOING_AWAY);
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise((resolve) => {
-      timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
+    let timer: Timer | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = after(CLOSE_TIMEOUT_MS, resolve);
     });
     await Promise.race([closed, late]);
-    clearTimeout(timer);
+    timer?.cancel();
     for (const socket of this.#sockets.clients) socket.terminate();
     this.#https.closeAllConnections();
     await stopped;

@@ -3,14 +3,12 @@
  * Must never call early: who is called looks at the same clock again.
  */
 import type { Clock } from '../base/clock.ts';
-
-/** The longest wait that setTimeout takes: a signed number of 32 bits; a longer one would end at once. */
-const WAIT_MS_MAX = 2 ** 31 - 1;
+import { after, type Timer } from '../time/timer.ts';
 
 /** A timer for one moment at a time. */
 export class DueTimer {
   readonly #clock: Clock;
-  #timer: NodeJS.Timeout | null = null;
+  #timer: Timer | null = null;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -25,11 +23,11 @@ export class DueTimer {
     const waitMs = Math.ceil(dueMs - this.#clock.monotonicMs());
     if (waitMs <= 0) {
       // Never from within the call that arms it.
-      this.#timer = setTimeout(onDue, 0);
+      this.#timer = after(0, onDue);
       return;
     }
     // Node's timers count whole milliseconds and may fire up to one early by a finer clock: then it waits again.
-    this.#timer = setTimeout(() => this.#look(dueMs, onDue), Math.min(waitMs, WAIT_MS_MAX));
+    this.#timer = after(waitMs, () => this.#look(dueMs, onDue));
   }
 
   #look(dueMs: number, onDue: () => void): void {
@@ -38,7 +36,7 @@ export class DueTimer {
   }
 
   cancel(): void {
-    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer?.cancel();
     this.#timer = null;
   }
 }

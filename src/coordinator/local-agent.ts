@@ -5,6 +5,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { formatToken, type Token } from '../control/token.ts';
 import { CLOSING_SIGN } from '../run/shutdown-heartbeat.ts';
+import { after } from '../time/timer.ts';
 
 /** The environment variable that carries an agent's token. */
 const TOKEN_VARIABLE = 'C100K_TOKEN';
@@ -72,18 +73,18 @@ export class LocalAgent {
     const agent = this.#process;
     const exited = new Promise<void>((resolve) => agent.once('exit', () => resolve()));
     const kill = (): void => void agent.kill('SIGKILL');
-    const last = setTimeout(kill, CLOSING_MS_MAX);
-    let killer = setTimeout(kill, END_TIMEOUT_MS);
+    const last = after(CLOSING_MS_MAX, kill);
+    let killer = after(END_TIMEOUT_MS, kill);
     agent.on('message', (message) => {
       if (message !== CLOSING_SIGN) return;
-      clearTimeout(killer);
-      killer = setTimeout(kill, END_TIMEOUT_MS);
+      killer.cancel();
+      killer = after(END_TIMEOUT_MS, kill);
     });
     // One that is still loading hears nothing; it has no handler yet, so this ends it at once. Its pipe stays: the signs
     // come over it, and it closes with this process.
     agent.kill('SIGTERM');
     await exited;
-    clearTimeout(killer);
-    clearTimeout(last);
+    killer.cancel();
+    last.cancel();
   }
 }

@@ -17,6 +17,7 @@ import type { EndReason, RunEvent } from '../run/run-event.ts';
 import { initialRunState, type RunState, step } from '../run/run-state.ts';
 import { mergeAllStats } from '../stats/stats.ts';
 import type { StatsNews } from '../stats/stats-delta.ts';
+import { after, every } from '../time/timer.ts';
 import { AgentBooks, totalProgress } from './agent-counts.ts';
 import { type AgentSession, AgentSessions } from './agent-session.ts';
 import { DueTimer } from './due-timer.ts';
@@ -86,7 +87,7 @@ export class Run {
     });
     const bound = await server.listen();
     onListening(bound);
-    const timer = setInterval(() => this.#tick(), rhythmOf(this.#lease).reportEveryMs);
+    const timer = every(rhythmOf(this.#lease).reportEveryMs, () => this.#tick());
     try {
       if (this.#state.phase === 'gathering') this.#startAgents(bound.port);
       const reason = await finished;
@@ -96,7 +97,7 @@ export class Run {
       if (error !== null) throw error;
       return makeReport(this.#facts(), clock);
     } finally {
-      clearInterval(timer);
+      timer.cancel();
       this.#holdEnd.cancel();
       await server.close();
       await Promise.all([this.#localAgent?.reap(), this.#sshAgents?.stop()]);
@@ -202,7 +203,7 @@ export class Run {
     if (session === undefined || known === undefined || session.books.lost) {
       // Its lease is over here: whatever it still carries is not part of the run any more.
       channel.send({ type: 'stop', reason: 'lease-over' });
-      setTimeout(() => channel.close('your lease is over'), this.#lease.leaseMs).unref();
+      after(this.#lease.leaseMs, () => channel.close('your lease is over'), { isUnref: true });
       return { onMessage: (message) => void (message.type === 'done' && channel.close()), onClose: () => {} };
     }
     if (known.stage === 'done') {

@@ -6,6 +6,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import pLimit from 'p-limit';
 import { formatToken, type Token } from '../control/token.ts';
+import { after } from '../time/timer.ts';
 
 /** sshd's MaxStartups begins to drop connections at 10 unauthenticated ones. */
 const STARTS_AT_ONCE_MAX = 8;
@@ -86,11 +87,11 @@ export class SshAgents {
     child.stdin.on('error', () => {});
     child.stdin.write(`${formatToken(this.#tokenFor(host))}\n`);
     return new Promise((resolve) => {
-      const settled = setTimeout(resolve, SETTLE_MS);
+      const settled = after(SETTLE_MS, resolve);
       const gone = (how: string): void => {
         if (agent.isGone) return;
         agent.isGone = true;
-        clearTimeout(settled);
+        settled.cancel();
         const last = said.trim().split('\n').at(-1) ?? '';
         // An agent that ends in order after its run needs no line.
         const isWorthTelling = !this.#isStopping && how !== ENDED_IN_ORDER;
@@ -123,9 +124,9 @@ export class SshAgents {
         if (agent.isGone) return;
         const exited = new Promise<void>((resolve) => agent.process.once('exit', () => resolve()));
         agent.process.stdin?.end();
-        const killer = setTimeout(() => agent.process.kill('SIGKILL'), END_TIMEOUT_MS);
+        const killer = after(END_TIMEOUT_MS, () => agent.process.kill('SIGKILL'));
         await exited;
-        clearTimeout(killer);
+        killer.cancel();
       }),
     );
   }

@@ -5,6 +5,7 @@
 import { request } from 'node:http';
 import type { TargetReport } from '../judge/report.ts';
 import { parseTargetCounts, type TargetCounts } from '../stats/target-counts.ts';
+import { after } from '../time/timer.ts';
 
 const ANSWER_TIMEOUT_MS = 900;
 const ANSWER_BYTES_MAX = 262_144;
@@ -36,10 +37,10 @@ function fetchCounts(url: URL): Promise<TargetCounts | null> {
       answer.on('end', () => resolve(answer.statusCode === 200 ? parseTargetCounts(text) : null));
       answer.on('close', () => resolve(null));
     });
-    const timer = setTimeout(() => asked.destroy(), ANSWER_TIMEOUT_MS);
+    const timer = after(ANSWER_TIMEOUT_MS, () => asked.destroy());
     asked.on('error', () => resolve(null));
     asked.on('close', () => {
-      clearTimeout(timer);
+      timer.cancel();
       resolve(null);
     });
     asked.end();

@@ -51,10 +51,8 @@ export class ConnectionTable {
   readonly intendedAtMs: Float64Array;
   /** how much later than intended the connect was called, ms */
   readonly calledLateMs: Float32Array;
-  /** when it became open, whole ms since the engine's start (up to 49 days) */
-  readonly openedAtMs: Uint32Array;
-  /** when the far application last proved itself, whole ms since the engine's start */
-  readonly provedAtMs: Uint32Array;
+  /** when it became open; ms since the engine's start */
+  readonly openedAtMs: Float64Array;
   /** number of the last probe sent; 0: none yet */
   readonly probeSequence: Uint32Array;
 
@@ -73,8 +71,7 @@ export class ConnectionTable {
     this.tuple = new Float64Array(capacity);
     this.intendedAtMs = new Float64Array(capacity);
     this.calledLateMs = new Float32Array(capacity);
-    this.openedAtMs = new Uint32Array(capacity);
-    this.provedAtMs = new Uint32Array(capacity);
+    this.openedAtMs = new Float64Array(capacity);
     this.probeSequence = new Uint32Array(capacity);
     this.#generation = new Uint8Array(capacity);
     this.#nextFree = new Int32Array(capacity);
@@ -96,7 +93,6 @@ export class ConnectionTable {
       this.intendedAtMs,
       this.calledLateMs,
       this.openedAtMs,
-      this.provedAtMs,
       this.probeSequence,
       this.#generation,
       this.#nextFree,
@@ -114,7 +110,6 @@ export class ConnectionTable {
     this.flags[slot] = 0;
     this.fd[slot] = fd;
     this.tuple[slot] = tuple;
-    this.provedAtMs[slot] = 0;
     this.probeSequence[slot] = 0;
     return slot;
   }

@@ -428,7 +428,6 @@ export class Engine implements ProtocolHost {
   }
 
   verified(slot: number): void {
-    this.#table.provedAtMs[slot] = this.#nowMs;
     if ((this.#table.flags[slot]! & SlotFlag.verified) !== 0) return;
     this.#table.flags[slot]! |= SlotFlag.verified;
     this.#tally.proved();

@@ -14,12 +14,12 @@ const NONE = -1;
 /** in `#previous`: the slot has no timer */
 const IDLE = -2;
 
-/** Deadlines are whole ticks, 0 to 2^32 - 1 (49 days of milliseconds). */
+/** Deadlines are whole ticks, 0 to 2^53 - 1: doubles, because 2^32 milliseconds are 49.7 days and a hold may last a year. */
 export class TimerWheel {
   readonly #heads = new Int32Array(BUCKETS).fill(NONE);
   readonly #next: Int32Array;
   readonly #previous: Int32Array;
-  readonly #deadline: Uint32Array;
+  readonly #deadline: Float64Array;
   /** the tick that is being worked on; all timers before it have been handed out */
   #cursor = 0;
   #target = 0;
@@ -29,7 +29,7 @@ export class TimerWheel {
   constructor(capacity: number) {
     this.#next = new Int32Array(capacity);
     this.#previous = new Int32Array(capacity).fill(IDLE);
-    this.#deadline = new Uint32Array(capacity);
+    this.#deadline = new Float64Array(capacity);
   }
 
   /** Timers that are set. */
@@ -51,7 +51,7 @@ export class TimerWheel {
   set(slot: number, deadlineTick: number): void {
     if (this.has(slot)) this.cancel(slot);
     const deadline = Math.max(deadlineTick, this.#cursor + 1);
-    assert(Number.isInteger(deadline) && deadline <= 0xffffffff, `deadline ${deadline} is a whole tick`);
+    assert(Number.isSafeInteger(deadline), `deadline ${deadline} is a whole tick`);
     const bucket = deadline & BUCKET_MASK;
     const head = this.#heads[bucket]!;
     this.#deadline[slot] = deadline;

@@ -3,6 +3,8 @@
  * sockets in LAST_ACK whose answers nobody takes.
  * Must never close anything.
  */
+
+import { pause } from '../time/timer.ts';
 import { countLines } from './command.ts';
 
 const SS_TIMEOUT_MS = 5_000;
@@ -26,7 +28,7 @@ export async function untilClosed(addresses: readonly string[], timeoutMs: numbe
       matches: (line) => ours.has(addressOf(line.trim().split(/\s+/)[3] ?? '')),
     });
     if (code !== 0 || count === 0) return;
-    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+    await pause(LOOK_EVERY_MS);
   }
 }
 

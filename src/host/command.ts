@@ -3,6 +3,7 @@
  * Must never decide what the output means, and must never throw because a program failed or is missing.
  */
 import { spawn } from 'node:child_process';
+import { after } from '../time/timer.ts';
 
 export interface CommandOptions {
   /** the program is killed after this many milliseconds */
@@ -152,9 +153,9 @@ function runStreaming(
 ): Promise<Ended> {
   return new Promise((resolve) => {
     const child = spawn(file, args, { env: commandEnv(), stdio: 'pipe', shell: false });
-    const killer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs);
+    const killer = after(options.timeoutMs, () => child.kill('SIGKILL'));
     const finish = (ended: Ended): void => {
-      clearTimeout(killer);
+      killer.cancel();
       resolve(ended);
     };
     child.stdout.on('data', take.stdout);

@@ -4,6 +4,7 @@
  */
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
+import { after } from '../time/timer.ts';
 import type { ConntrackFacts } from './host-facts.ts';
 import { readSysctl } from './proc-file.ts';
 
@@ -37,15 +38,18 @@ export async function readConntrack(
 /** One datagram to our own socket on loopback; gives up after 50 ms. */
 async function sendToMyself(): Promise<void> {
   const socket = createSocket('udp4');
+  const late = new AbortController();
+  const timer = after(PROBE_TIMEOUT_MS, () => late.abort());
   try {
     socket.bind(0, '127.0.0.1');
-    await once(socket, 'listening', { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) });
-    const arrived = once(socket, 'message', { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) });
+    await once(socket, 'listening', { signal: late.signal });
+    const arrived = once(socket, 'message', { signal: late.signal });
     socket.send('x', socket.address().port, '127.0.0.1');
     await arrived;
   } catch {
     // No loopback, or a rule that drops it: the count then says what it says.
   } finally {
+    timer.cancel();
     socket.close();
   }
 }

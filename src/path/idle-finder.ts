@@ -6,6 +6,7 @@ import net from 'node:net';
 import type { Endpoint } from '../base/endpoint.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import { formatDuration } from '../base/units.ts';
+import { after, type Timer } from '../time/timer.ts';
 import {
   formatInterval,
   type IdleAnswer,
@@ -74,7 +75,7 @@ async function checkEcho(options: IdleFinderOptions): Promise<void> {
 async function tryGaps(gaps: readonly number[], options: IdleFinderOptions): Promise<readonly IdleAnswer[]> {
   const answers: IdleAnswer[] = [];
   const cohorts: Cohort[] = [];
-  const timers: NodeJS.Timeout[] = [];
+  const timers: Timer[] = [];
   try {
     await new Promise<void>((resolve) => {
       for (const gapMs of gaps) {
@@ -87,12 +88,12 @@ async function tryGaps(gaps: readonly number[], options: IdleFinderOptions): Pro
         };
         void cohort.open().then((isOpen) => {
           if (!isOpen) answered(false);
-          else timers.push(setTimeout(() => void cohort.ask().then(answered), gapMs));
+          else timers.push(after(gapMs, () => void cohort.ask().then(answered)));
         });
       }
     });
   } finally {
-    for (const timer of timers) clearTimeout(timer);
+    for (const timer of timers) timer.cancel();
     for (const cohort of cohorts) cohort.close();
   }
   return [...answers];
@@ -122,13 +123,13 @@ class Cohort {
         ...(sourceAddress === null ? {} : { localAddress: sourceAddress }),
       });
       this.#sockets.push(socket);
-      const timer = setTimeout(() => resolve(false), CONNECT_WITHIN_MS);
+      const timer = after(CONNECT_WITHIN_MS, () => resolve(false));
       socket.on('connect', () => {
-        clearTimeout(timer);
+        timer.cancel();
         resolve(true);
       });
       socket.on('error', () => {
-        clearTimeout(timer);
+        timer.cancel();
         resolve(false);
       });
     });
@@ -149,9 +150,9 @@ class Cohort {
 function askOne(socket: net.Socket): Promise<boolean> {
   if (socket.destroyed) return Promise.resolve(false);
   return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(false), ANSWER_WITHIN_MS);
+    const timer = after(ANSWER_WITHIN_MS, () => resolve(false));
     const done = (isAlive: boolean): void => {
-      clearTimeout(timer);
+      timer.cancel();
       resolve(isAlive);
     };
     socket.on('data', () => done(true));

@@ -8,6 +8,7 @@ import { unmapV4 } from '../base/address.ts';
 import * as libc from '../engine/libc.ts';
 import { Poller } from '../engine/poller.ts';
 import { addressOf, portOf, SOCKADDR_BYTES_MAX } from '../engine/sockaddr.ts';
+import { after, type Timer } from '../time/timer.ts';
 import type { ServeMode, SourceCount, WorkerTotals } from './serve-counts.ts';
 import { SourceTable } from './source-table.ts';
 
@@ -55,7 +56,7 @@ export class TargetLoop {
   #isListening = true;
   #isClosed = false;
   #emptyWaits = 0;
-  #retryTimer: NodeJS.Timeout | undefined;
+  #retryTimer: Timer | undefined;
 
   /**
    * @param listenerFd a non-blocking listening socket; the loop owns it from now on
@@ -95,7 +96,7 @@ export class TargetLoop {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    clearTimeout(this.#retryTimer);
+    this.#retryTimer?.cancel();
     libc.close(this.#listenerFd);
     for (let fd = 0; fd < this.#sourceOf.length; fd++) {
       if (this.#sourceOf[fd] !== NOT_OURS) libc.close(fd);
@@ -187,12 +188,12 @@ export class TargetLoop {
     this.#isListening = false;
     this.#poller.remove(this.#listenerFd);
     const ownCloseHelps = code === -libc.Errno.EMFILE && this.#open > 0;
-    if (!ownCloseHelps) this.#retryTimer = setTimeout(this.#resumeListener, RETRY_ACCEPT_MS);
+    if (!ownCloseHelps) this.#retryTimer = after(RETRY_ACCEPT_MS, this.#resumeListener);
   }
 
   readonly #resumeListener = (): void => {
     if (this.#isListening || this.#isClosed) return;
-    clearTimeout(this.#retryTimer);
+    this.#retryTimer?.cancel();
     this.#isListening = true;
     const code = this.#poller.add(this.#listenerFd, libc.EPOLLIN, this.#listenerFd);
     assert(code === 0, `the listener must be watchable again, errno ${-code}`);

@@ -3,6 +3,7 @@
  * end of worker-message.ts. Must never add up workers (serve.ts).
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import { after } from '../time/timer.ts';
 import { type SourceCount, type WorkerTotals, ZERO_TOTALS } from './serve-counts.ts';
 import type { FromWorker, ToWorker } from './worker-message.ts';
 
@@ -132,14 +133,14 @@ export class WorkerHandle {
     if (!this.isAlive) return Promise.resolve(null);
     return new Promise((resolve) => {
       const finish = (answer: FromWorker | null): void => {
-        clearTimeout(timer);
+        timer.cancel();
         this.#waiting.delete(wake);
         resolve(answer);
       };
       const wake = (message: FromWorker | null): void => {
         if (message === null || isIt(message)) finish(message);
       };
-      const timer = setTimeout(() => finish(null), deadlineMs);
+      const timer = after(deadlineMs, () => finish(null));
       this.#waiting.add(wake);
     });
   }

@@ -3,6 +3,7 @@
  * never imports ws, yargs, valibot or the complete hdr-histogram-js, and it never outlives its parent.
  */
 import assert from 'node:assert/strict';
+import { after, type Timer } from '../time/timer.ts';
 import { openListener } from './listener.ts';
 import { TargetLoop } from './target-loop.ts';
 import type { FromWorker, ToWorker } from './worker-message.ts';
@@ -27,7 +28,7 @@ export function runServeWorker(): void {
 
 class Worker {
   #loop: TargetLoop | undefined;
-  #tellTimer: NodeJS.Timeout | undefined;
+  #tellTimer: Timer | undefined;
   /** a message of totals that the pipe has not taken yet: a stopped parent must not make us grow */
   #isTelling = false;
   #isEnding = false;
@@ -75,8 +76,7 @@ class Worker {
 
   /** Arms one timer for any number of changes, so that a silent worker has none. */
   readonly #changed = (): void => {
-    if (this.#tellTimer === undefined && !this.#isEnding)
-      this.#tellTimer = setTimeout(this.#tell, TELL_EVERY_MS);
+    if (this.#tellTimer === undefined && !this.#isEnding) this.#tellTimer = after(TELL_EVERY_MS, this.#tell);
   };
 
   readonly #tell = (): void => {
@@ -100,10 +100,10 @@ class Worker {
   end(): void {
     if (this.#isEnding) return;
     this.#isEnding = true;
-    clearTimeout(this.#tellTimer);
+    this.#tellTimer?.cancel();
     this.#loop?.close();
     // Not disconnect(): inside a message's handler Node 20 trips over it (kPendingMessages of null).
     process.channel?.unref();
-    setTimeout(() => process.kill(process.pid, 'SIGKILL'), END_DEADLINE_MS).unref();
+    after(END_DEADLINE_MS, () => process.kill(process.pid, 'SIGKILL'), { isUnref: true });
   }
 }

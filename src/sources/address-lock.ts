@@ -6,6 +6,7 @@
  * the kernel frees it when its holder dies. No file, nothing stale.
  */
 import { createServer, type Server } from 'node:net';
+import { pause } from '../time/timer.ts';
 
 const LOCK_NAME = '\0c100k-bench-addresses';
 const RETRY_EVERY_MS = 20;
@@ -20,7 +21,7 @@ export async function withAddressLock<Result>(work: (isLocked: boolean) => Promi
   let server: Server | null = null;
   for (let retry = 0; retry < RETRIES_MAX && server === null; retry += 1) {
     server = await tryLock();
-    if (server === null) await new Promise((resolve) => setTimeout(resolve, RETRY_EVERY_MS));
+    if (server === null) await pause(RETRY_EVERY_MS);
   }
   try {
     return await work(server !== null);

@@ -9,6 +9,7 @@
 import { formatCount } from '../base/units.ts';
 import type { RunCommand } from '../host/command.ts';
 import { type Alias, aliasKey } from '../run/alias.ts';
+import { every, type Timer } from '../time/timer.ts';
 import { withAddressLock } from './address-lock.ts';
 import { removeLeftovers } from './alias-cleanup.ts';
 import type { AliasRecords } from './alias-records.ts';
@@ -46,7 +47,7 @@ export class AliasLease {
   readonly #held = new Map<string, Alias>();
   /** what must stay on the host, and which sources stop working without it */
   #watched = new Map<string, readonly string[]>();
-  #timer: NodeJS.Timeout | null = null;
+  #timer: Timer | null = null;
   #ticks = 0;
   #isLooking = false;
   #released: Promise<readonly string[]> | null = null;
@@ -138,7 +139,7 @@ export class AliasLease {
 
   #startTimer(): void {
     if (this.#isReleased) return;
-    this.#timer ??= setInterval(() => void this.#tick(), WATCH_EVERY_MS);
+    this.#timer ??= every(WATCH_EVERY_MS, () => void this.#tick());
   }
 
   /** Each second: who is gone? Every third of a lifetime: renew those that are there. */
@@ -191,7 +192,7 @@ export class AliasLease {
   }
 
   async #releaseAll(): Promise<readonly string[]> {
-    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer?.cancel();
     if (this.#held.size === 0) return [];
     const failed = await withAddressLock(() => this.#remove(this.held));
     const [first] = failed;

@@ -10,6 +10,7 @@ import pLimit from 'p-limit';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 import type { RunCommand } from '../host/command.ts';
+import { after } from '../time/timer.ts';
 
 /** Connects in flight; each is one descriptor and one local port. */
 const CHECKS_AT_ONCE = 256;
@@ -74,12 +75,12 @@ function connectOnce(
       resolve(troubleOf(error as NodeJS.ErrnoException, timeoutMs));
       return;
     }
-    const timer = setTimeout(() => {
+    const timer = after(timeoutMs, () => {
       socket.destroy();
       resolve(`no answer within ${timeoutMs / 1000} s`);
-    }, timeoutMs);
+    });
     const finish = (answer: RouteTrouble | 'busy'): void => {
-      clearTimeout(timer);
+      timer.cancel();
       resolve(answer);
     };
     socket.once('connect', () => {

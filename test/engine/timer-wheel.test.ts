@@ -28,6 +28,29 @@ test('a timer more than one round away waits for its own round', () => {
   assert.deepEqual(expireAll(wheel, 8_192 * 3 + 5), [0]);
 });
 
+test('deadlines beyond 2^32 ms, and a clock that is beyond it, are kept: a hold may last a year', () => {
+  const yearMs = 365 * 86_400_000;
+  const wheel = new TimerWheel(4);
+  wheel.set(0, yearMs);
+  wheel.set(1, 2 ** 32 + 3);
+  // Both bits of 32 that are cut off, and the sign of 32 bits, would make these due at once or never.
+  assert.deepEqual(expireAll(wheel, 20_000), []);
+  for (const start of [2 ** 31, 2 ** 32, yearMs]) {
+    const late = new TimerWheel(3);
+    late.advanceTo(start);
+    assert.equal(late.nextExpired(), -1);
+    late.set(0, start + 5);
+    late.set(1, start + 8_192 + 5);
+    late.set(2, start + 2 ** 32);
+    assert.equal(late.ticksUntilDue(100), 5);
+    assert.deepEqual(expireAll(late, start + 4), []);
+    assert.deepEqual(expireAll(late, start + 5), [0]);
+    assert.deepEqual(expireAll(late, start + 8_192 + 4), []);
+    assert.deepEqual(expireAll(late, start + 8_192 + 5), [1]);
+    assert.equal(late.count, 1);
+  }
+});
+
 test('setting a timer again replaces it', () => {
   const wheel = new TimerWheel(1);
   wheel.set(0, 10);

@@ -1,0 +1,97 @@
+/**
+ * Owns every timer of Node that this program starts: one call after a delay, one call per period, a pause.
+ * Must never read a clock: who needs a moment and not a delay looks at its clock when it is called.
+ *
+ * setTimeout and setInterval take a signed number of 32 bits and run a longer delay (24.8 days) after 1 ms, with a
+ * warning; here such a delay is waited for in parts.
+ */
+import assert from 'node:assert/strict';
+
+/** The longest delay that setTimeout waits for (TIMEOUT_MAX in Node's lib/internal/timers.js). */
+const PART_MS_MAX = 2 ** 31 - 1;
+
+/** A timer that is running. */
+export interface Timer {
+  /** It does not call any more. Cancelling twice, or after the call, does nothing. */
+  cancel(): void;
+}
+
+/** What a timer may be told beside its delay. */
+export interface TimerOptions {
+  /** it does not keep the process alive; absent: it does */
+  readonly isUnref?: boolean;
+}
+
+class Delay implements Timer {
+  readonly #call: () => void;
+  readonly #isUnref: boolean;
+  #leftMs: number;
+  #handle: NodeJS.Timeout | null = null;
+
+  constructor(delayMs: number, call: () => void, isUnref: boolean) {
+    this.#call = call;
+    this.#isUnref = isUnref;
+    this.#leftMs = Math.max(0, delayMs);
+    this.#wait();
+  }
+
+  #wait(): void {
+    const partMs = Math.min(this.#leftMs, PART_MS_MAX);
+    this.#leftMs -= partMs;
+    this.#handle = setTimeout(() => {
+      if (this.#leftMs > 0) this.#wait();
+      else this.#call();
+    }, partMs);
+    if (this.#isUnref) this.#handle.unref();
+  }
+
+  cancel(): void {
+    if (this.#handle !== null) clearTimeout(this.#handle);
+  }
+}
+
+class Period implements Timer {
+  #delay: Timer;
+
+  constructor(periodMs: number, call: () => void, isUnref: boolean) {
+    const again = (): void => {
+      this.#delay = new Delay(periodMs, again, isUnref);
+      call();
+    };
+    this.#delay = new Delay(periodMs, again, isUnref);
+  }
+
+  cancel(): void {
+    this.#delay.cancel();
+  }
+}
+
+/**
+ * Calls once, after a delay.
+ * @param delayMs milliseconds; 0 and less: as soon as Node's loop comes to it; Infinity: never
+ * @throws AssertionError when it is not a number
+ */
+export function after(delayMs: number, call: () => void, { isUnref = false }: TimerOptions = {}): Timer {
+  assert(!Number.isNaN(delayMs), 'a delay is a number');
+  return new Delay(delayMs, call, isUnref);
+}
+
+/**
+ * Calls each time that a period is over.
+ * @param periodMs milliseconds, at least 1: a shorter one would do nothing but call
+ * @throws AssertionError when it is shorter, or not a number
+ */
+export function every(periodMs: number, call: () => void, { isUnref = false }: TimerOptions = {}): Timer {
+  assert(periodMs >= 1, `a period of ${periodMs} ms`);
+  if (periodMs > PART_MS_MAX) return new Period(periodMs, call, isUnref);
+  const handle = setInterval(call, periodMs);
+  if (isUnref) handle.unref();
+  return { cancel: () => clearInterval(handle) };
+}
+
+/** Resolves after a delay. @param delayMs as for `after` */
+export function pause(delayMs: number, options?: TimerOptions): Promise<void> {
+  return new Promise((resolve) => {
+    after(delayMs, resolve, options);
+  });
+}

@@ -1,0 +1,98 @@
+/** Tests that a timer calls when its delay is over and not before, however long that is: on mocked timers and on Node's. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { after, every, pause } from '../../src/time/timer.ts';
+
+const DAY_MS = 86_400_000;
+/** The longest that setTimeout waits. */
+const PART_MS = 2 ** 31 - 1;
+
+/** Lets so much time pass, in steps that a mocked timer of Node takes. */
+function pass(tick: (ms: number) => void, ms: number): void {
+  for (let leftMs = ms; leftMs > 0; leftMs -= PART_MS) tick(Math.min(leftMs, PART_MS));
+}
+
+test('it calls once, after its delay', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  let calls = 0;
+  after(300, () => calls++);
+  t.mock.timers.tick(299);
+  assert.equal(calls, 0);
+  t.mock.timers.tick(1);
+  assert.equal(calls, 1);
+  t.mock.timers.tick(1_000);
+  assert.equal(calls, 1);
+});
+
+test('a delay of 30 days, and one of a year, is waited for to its end', (t) => {
+  for (const days of [30, 365]) {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    let calls = 0;
+    after(days * DAY_MS, () => calls++);
+    pass((ms) => t.mock.timers.tick(ms), days * DAY_MS - 1);
+    assert.equal(calls, 0, `${days} days`);
+    t.mock.timers.tick(1);
+    assert.equal(calls, 1, `${days} days`);
+    t.mock.timers.reset();
+  }
+});
+
+test('a period of 30 days calls every 30 days', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+  let calls = 0;
+  const timer = every(30 * DAY_MS, () => calls++);
+  pass((ms) => t.mock.timers.tick(ms), 30 * DAY_MS - 1);
+  assert.equal(calls, 0);
+  t.mock.timers.tick(1);
+  assert.equal(calls, 1);
+  pass((ms) => t.mock.timers.tick(ms), 30 * DAY_MS);
+  assert.equal(calls, 2);
+  timer.cancel();
+  pass((ms) => t.mock.timers.tick(ms), 60 * DAY_MS);
+  assert.equal(calls, 2);
+});
+
+test('what is cancelled does not call: before its time, between two parts, or from within the call of a period', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+  let calls = 0;
+  const short = after(10, () => calls++);
+  const long = after(PART_MS + 10, () => calls++);
+  const periods = [10, PART_MS + 10].map((ms) =>
+    every(ms, () => periods.forEach((one) => void one.cancel())),
+  );
+  short.cancel();
+  t.mock.timers.tick(PART_MS);
+  long.cancel();
+  long.cancel();
+  t.mock.timers.tick(PART_MS);
+  assert.equal(calls, 0);
+});
+
+test('an endless delay never calls, and nothing that is no number is taken', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  let calls = 0;
+  const timer = after(Number.POSITIVE_INFINITY, () => calls++);
+  for (let part = 0; part < 100; part++) t.mock.timers.tick(PART_MS);
+  assert.equal(calls, 0);
+  timer.cancel();
+  assert.throws(() => after(Number.NaN, () => {}), /a delay is a number/);
+  for (const bad of [0, 0.5, -1, Number.NaN]) assert.throws(() => every(bad, () => {}), /a period of/);
+});
+
+test('on the timers of Node a long delay is not over at once', async () => {
+  const warnings: string[] = [];
+  const onWarning = ({ name }: Error): void => {
+    if (name.startsWith('Timeout')) warnings.push(name);
+  };
+  process.on('warning', onWarning);
+  const early: string[] = [];
+  const long = [
+    after(30 * DAY_MS, () => early.push('after'), { isUnref: true }),
+    every(30 * DAY_MS, () => early.push('every'), { isUnref: true }),
+  ];
+  // Node's own would have called after 1 ms, with a TimeoutOverflowWarning.
+  await pause(50);
+  process.off('warning', onWarning);
+  assert.deepEqual({ early, warnings }, { early: [], warnings: [] });
+  for (const timer of long) timer.cancel();
+});
