@@ -227,15 +227,13 @@ const PRIVATE_NETWORKS = [
   '10.0.0.0/8',
   '172.16.0.0/12',
   '192.168.0.0/16',
-  '169.254.0.0/16',
   '100.64.0.0/10',
   'fc00::/7',
-  'fe80::/10',
 ] as const;
 
 /**
- * Whether an address is not routed on the internet: RFC 1918, link-local, carrier-grade NAT (RFC 6598), and for
- * IPv6 unique-local (RFC 4193) and link-local. Loopback is not among them.
+ * Whether an address belongs to a private network: RFC 1918, carrier-grade NAT (RFC 6598), and for IPv6 unique-local
+ * (RFC 4193). Loopback is not among them, and neither is link-local: in every cloud that is the metadata service.
  * @throws BenchError `bad-address`
  */
 export function isPrivate(address: string): boolean {

@@ -17,7 +17,7 @@ export interface AllowedTarget {
 }
 
 export interface Allowance {
-  /** null: private and loopback addresses only; an empty list allows nothing */
+  /** null: what `isNear` says; an empty list allows nothing */
   readonly targets: readonly AllowedTarget[] | null;
   /** a token may narrow further: an endpoint must be in both lists */
   readonly tokenTargets: readonly AllowedTarget[] | null;
@@ -81,7 +81,18 @@ export function allowsEndpoint(allowance: Allowance, endpoint: Endpoint): boolea
   if (targets !== null) return targets.some((target) => matches(target, endpoint));
   // A token that names targets is its maker's decision; without one, only what is near is allowed.
   if (tokenTargets !== null) return true;
-  const address = unmapV4(endpoint.address);
+  return isNear(unmapV4(endpoint.address));
+}
+
+/**
+ * Metadata services that are not link-local but private by their address. They hand out a host's credentials to whoever
+ * asks from that host: Alibaba, Amazon (a network of services of the hypervisor), Google, Scaleway.
+ */
+const METADATA_NETWORKS = ['100.100.100.200', 'fd00:ec2::/32', 'fd20:ce::254', 'fd00:42::42'] as const;
+
+/** What an agent may connect to unless its owner says otherwise: loopback and private networks, no metadata service. */
+function isNear(address: string): boolean {
+  if (METADATA_NETWORKS.some((network) => cidrContains(network, address))) return false;
   return isLoopback(address) || isPrivate(address);
 }
 

@@ -34,6 +34,42 @@ describe('an agent without --allow-target', () => {
   });
 });
 
+describe('the metadata service of a cloud', () => {
+  const addresses = [
+    ...['169.254.169.254', '::ffff:169.254.169.254', '::ffff:a9fe:a9fe', '169.254.0.23', '169.254.170.2'],
+    ...[
+      'fe80::a9fe:a9fe',
+      'fe80::1',
+      'febf::1',
+      'fd00:ec2::254',
+      'fd00:ec2::23',
+      'fd20:ce::254',
+      'fd00:42::42',
+    ],
+    ...[
+      '100.100.100.200',
+      '::ffff:100.100.100.200',
+      '168.63.129.16',
+      '64:ff9b::a9fe:a9fe',
+      '::169.254.169.254',
+    ],
+  ];
+
+  it('is no target by default, however its address is written', () => {
+    for (const address of addresses) assert.ok(!allowsEndpoint(STRANGER, endpoint(address, 80)), address);
+  });
+
+  it('is one where the owner names it', () => {
+    assert.ok(allowsEndpoint(allowing('169.254.0.0/16'), endpoint('::ffff:169.254.169.254', 80)));
+    assert.ok(allowsEndpoint(allowing('[fd00:ec2::254]:80'), endpoint('fd00:ec2::254', 80)));
+  });
+
+  it('takes no neighbour with it', () => {
+    for (const near of ['100.100.100.201', 'fd00:ec3::1', 'fd20:ce::253', '10.254.169.254'])
+      assert.ok(allowsEndpoint(STRANGER, endpoint(near)), near);
+  });
+});
+
 describe('an agent with --allow-target', () => {
   it('keeps to the network and the ports', () => {
     const allowance = allowing(
