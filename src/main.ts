@@ -18,11 +18,11 @@ export async function main(argv: readonly string[]): Promise<number> {
     switch (argv[2]) {
       case 'holder':
         requireParent(argv[2]);
-        (await import('./agent/holder.ts')).runHolder();
+        (await import('./agent/holder.ts')).runHolder(await parentPid(argv[3]));
         return ExitCode.held;
       case 'serve-worker':
         requireParent(argv[2]);
-        (await import('./serve/worker.ts')).runServeWorker();
+        (await import('./serve/worker.ts')).runServeWorker(await parentPid(argv[3]));
         return ExitCode.held;
       default:
         return await (await import('./cli/cli.ts')).runCli(argv);
@@ -40,6 +40,11 @@ function requireParent(entry: string): void {
     `${entry} is not a command: it is started by other processes of c100k-bench`,
     'c100k-bench --help shows every command and flag',
   );
+}
+
+/** What our parent said its pid is. */
+async function parentPid(text: string | undefined): Promise<number | null> {
+  return (await import('./engine/parent-bond.ts')).parentPidOf(text);
 }
 
 function ignoreWriteError(): void {}

@@ -64,7 +64,7 @@ export class HolderPool {
   }
 
   #fork(spec: HolderSpec): HolderEntry {
-    const child = fork(this.#options.entryPath, [HOLDER_ENTRY], {
+    const child = fork(this.#options.entryPath, [HOLDER_ENTRY, String(process.pid)], {
       execArgv: [...HOLDER_EXEC_ARGV],
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });

@@ -9,6 +9,7 @@ import { readdirSync } from 'node:fs';
 import type { Clock } from '../base/clock.ts';
 import { Engine } from '../engine/engine.ts';
 import { descriptorsMax } from '../engine/libc.ts';
+import { endWithParent } from '../engine/parent-bond.ts';
 import { systemClock } from '../host/system-clock.ts';
 import type { AgentToHolder, HolderToAgent } from '../run/holder-message.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
@@ -194,10 +195,18 @@ function residentBytes(): number {
 
 /**
  * Runs this process as a holder until its agent says `stop` or goes away. Returns at once; the process ends by itself.
+ * @param parentPid the agent's pid as the agent told it; null: unknown
  * @param dependencies what a test may replace
  */
-export function runHolder(dependencies: { readonly clock: Clock } = { clock: systemClock }): void {
+export function runHolder(
+  parentPid: number | null = null,
+  dependencies: { readonly clock: Clock } = { clock: systemClock },
+): void {
   const holder = new Holder(dependencies.clock);
+  if (!endWithParent(parentPid)) {
+    holder.leave();
+    return;
+  }
   // The terminal sends Ctrl-C to the whole group, and a service manager SIGTERM; the agent decides what they mean.
   process.on('SIGINT', () => {});
   process.on('SIGTERM', () => {});

@@ -18,7 +18,7 @@ const END_TIMEOUT_MS = 2_000;
 const CLOSING_MS_MAX = 35_000;
 
 /**
- * Tells an agent that the command line forked it for the person who typed the target: it has no owner's limits then.
+ * The pid of the command line that forked this agent for the person who typed the target: it has no owner's limits then.
  * A pipe alone does not say that, because process managers give one too.
  */
 export const LOCAL_VARIABLE = 'C100K_LOCAL_AGENT';
@@ -51,17 +51,32 @@ export class LocalAgent {
       detached: true,
       execArgv: [],
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-      env: { ...inherited(), [LOCAL_VARIABLE]: '1', [TOKEN_VARIABLE]: formatToken(token) },
+      env: { ...inherited(), [LOCAL_VARIABLE]: String(process.pid), [TOKEN_VARIABLE]: formatToken(token) },
     });
     const gone = (how: string): void => {
       if (this.#isGone) return;
       this.#isGone = true;
+      this.#endGroup();
       onExit(how);
     };
     this.#process.on('error', (error) => gone(error.message));
     this.#process.on('exit', (code, signal) =>
       gone(signal === null ? `exited with ${code}` : `killed by ${signal}`),
     );
+  }
+
+  /**
+   * Its holders are in its process group. The kernel ends them with it (engine/parent-bond.ts), except for one that was
+   * stopped before it could ask for that.
+   */
+  #endGroup(): void {
+    const { pid } = this.#process;
+    if (pid === undefined) return;
+    try {
+      process.kill(-pid, 'SIGKILL');
+    } catch {
+      // ESRCH: nobody is left, as it should be.
+    }
   }
 
   /**

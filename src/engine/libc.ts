@@ -37,6 +37,7 @@ const EFD_NONBLOCK = 0o4000;
 const EFD_CLOEXEC = 0o2000000;
 const F_DUPFD_CLOEXEC = 1030;
 const RLIMIT_NOFILE = 7;
+const PR_SET_PDEATHSIG = 1;
 const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_DONTWAIT = 0x40;
@@ -75,6 +76,7 @@ const calls = {
   read: library.func('intptr_t read(int, void *, size_t)'),
   fcntl: library.func('int fcntl(int, int, int)'),
   getrlimit: library.func('int getrlimit(int, void *)'),
+  prctl: library.func('int prctl(int, ulong, ulong, ulong, ulong)'),
 };
 
 /** koffi keeps errno of the last call of this thread; it must be read before anything else runs. */
@@ -243,4 +245,9 @@ export function reserveDescriptors(count: number): void {
   const copy = result(calls.fcntl(model, F_DUPFD_CLOEXEC, highest));
   if (copy >= 0) close(copy);
   close(model);
+}
+
+/** The signal that the kernel sends this process when its parent ends (PR_SET_PDEATHSIG, prctl(2)): 0, or -errno. */
+export function setParentDeathSignal(signal: number): number {
+  return result(calls.prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0));
 }

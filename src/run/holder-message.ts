@@ -46,7 +46,7 @@ export type HolderToAgent =
   | { readonly type: 'warning'; readonly message: string }
   | { readonly type: 'failed'; readonly message: string };
 
-/** The hidden first argument that makes the program a holder. */
+/** The hidden first argument that makes the program a holder; the agent's pid follows. */
 export const HOLDER_ENTRY = 'holder';
 
 /** Node flags that keep a holder small: it allocates nearly nothing, so a small young generation and one helper thread do. */

@@ -7,7 +7,7 @@ import { after } from '../time/timer.ts';
 import { type SourceCount, type WorkerTotals, ZERO_TOTALS } from './serve-counts.ts';
 import type { FromWorker, ToWorker } from './worker-message.ts';
 
-/** The hidden first argument that makes the program a worker of the target (main.ts). */
+/** The hidden first argument that makes the program a worker of the target (main.ts); its parent's pid follows. */
 export const SERVE_WORKER_ENTRY = 'serve-worker';
 /** A small young generation keeps a worker small: it allocates nearly nothing. */
 const WORKER_EXEC_ARGV = ['--max-semi-space-size=1'];
@@ -50,7 +50,7 @@ export class WorkerHandle {
   constructor(entryPath: string, index: number, events: WorkerEvents) {
     this.index = index;
     this.#events = events;
-    this.#child = fork(entryPath, [SERVE_WORKER_ENTRY], {
+    this.#child = fork(entryPath, [SERVE_WORKER_ENTRY, String(process.pid)], {
       execArgv: WORKER_EXEC_ARGV,
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
       // A process group of its own: Ctrl-C in the terminal must not end it before whoever holds connections to it

@@ -3,6 +3,7 @@
  * never imports ws, yargs, valibot or the complete hdr-histogram-js, and it never outlives its parent.
  */
 import assert from 'node:assert/strict';
+import { endWithParent } from '../engine/parent-bond.ts';
 import { after, type Timer } from '../time/timer.ts';
 import { openListener } from './listener.ts';
 import { TargetLoop } from './target-loop.ts';
@@ -16,14 +17,15 @@ const END_DEADLINE_MS = 1_000;
 /**
  * Runs one worker in this process, which must have been forked with IPC (messages: worker-message.ts). Returns at
  * once; the process ends by itself when the parent says `stop` or is gone.
+ * @param parentPid the parent's pid as the parent told it; null: unknown
  */
-export function runServeWorker(): void {
+export function runServeWorker(parentPid: number | null = null): void {
   // The parent decides: Ctrl-C in a terminal and `kill -- -group` reach the workers too.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR2'] as const) process.on(signal, () => {});
   const worker = new Worker();
   process.on('message', (message: ToWorker) => worker.take(message));
   process.on('disconnect', () => worker.end());
-  if (!process.connected) worker.end();
+  if (!endWithParent(parentPid) || !process.connected) worker.end();
 }
 
 class Worker {

@@ -254,3 +254,23 @@ networkTest(
     assert.equal(await lab.addresses(), before);
   },
 );
+
+networkTest(
+  'an agent that is stopped when the command line is killed gives its aliases back all the same',
+  async (t) => {
+    const lab = await sourceLab(t);
+    await serveOn(lab, { workers: 1 });
+    const before = await lab.addresses();
+    const run = lab.bench([
+      ...[...TARGET, '--conns', '2000', '--duration', '60s'],
+      ...['--source-ip', '10.9.0.101-10.9.0.103', '--alias-dev', 'auto'],
+    ]);
+    await run.saw(/ holding /);
+    assert.equal((await lab.aliases()).length, 3);
+    process.kill(run.pids('agent')[0]!, 'SIGSTOP');
+    process.kill(run.pid, 'SIGKILL');
+    // Their lifetime is 60 s: what is gone before was given back.
+    await run.gone(30_000);
+    assert.equal(await lab.addresses(), before);
+  },
+);

@@ -6,10 +6,11 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runAgent } from '../../agent/agent.ts';
 import { parseTarget } from '../../base/endpoint.ts';
-import { BenchError, ErrorCode, type ExitCode, usageError } from '../../base/errors.ts';
+import { BenchError, ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { parseCount, parseDurationMs, parseRate } from '../../base/units.ts';
 import { claimsOf, type Token } from '../../control/token.ts';
 import { LOCAL_VARIABLE } from '../../coordinator/local-agent.ts';
+import { parentPidOf, wakeAtParentsEnd } from '../../engine/parent-bond.ts';
 import { type Allowance, OWNER_ALLOWANCE, parseAllowedTarget } from '../../plan/allowance.ts';
 import type { CommandContext } from '../command-context.ts';
 import { checkAgentName } from '../flags/agent-name.ts';
@@ -27,12 +28,15 @@ const SSH_CLIENT = 'ssh-client';
  * @throws BenchError on wrong flags, or when it cannot join
  */
 export async function agentCommand({ values, entryPath, clock }: CommandContext): Promise<ExitCode> {
+  // Whoever started it: a stopped agent of a host that lost its coordinator's ssh session must get to its closing too.
+  const parentPid = process.connected === true ? parentPidOf(process.env[LOCAL_VARIABLE]) : null;
+  if (!wakeAtParentsEnd(parentPid)) return ExitCode.incomplete;
   const { host, port } = readJoin(values);
   const isFromStdin = values.on('token-stdin');
   const token = await joinToken(values.one('token-file'), isFromStdin, clock.wallMs());
   const name = values.one('name') ?? claimsOf(token.identity)?.name ?? hostname();
   checkAgentName(name, values.origin('name'));
-  const isForked = process.connected === true && process.env[LOCAL_VARIABLE] === '1';
+  const isForked = parentPid !== null;
   const wait = values.one('wait-coordinator') ?? '60s';
   const code = await runAgent(
     {

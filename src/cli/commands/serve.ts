@@ -5,6 +5,7 @@
 import { isIP } from 'node:net';
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { parseCount } from '../../base/units.ts';
+import { wakeAtParentsEnd } from '../../engine/parent-bond.ts';
 import { formatListening, type ServeHandle, serveTarget } from '../../serve/serve.ts';
 import { formatServeCounts, SERVE_MODES } from '../../serve/serve-counts.ts';
 import { type StatsServer, serveStats } from '../../serve/stats-server.ts';
@@ -18,6 +19,8 @@ import { tell, writeResult } from '../output.ts';
  * @throws BenchError on wrong flags, or when it cannot listen
  */
 export async function serveCommand({ values, entryPath, clock }: CommandContext): Promise<ExitCode> {
+  // It outlives the shell it was typed in, but not as a stopped process that nobody continues.
+  wakeAtParentsEnd(null);
   const quiet = values.on('quiet');
   const workers = values.one('workers');
   const handle = await serveTarget({

@@ -1,0 +1,123 @@
+/**
+ * Owns what is left of each process of the program when it is stopped (SIGSTOP) and its parent is killed: nothing. Asked of
+ * /proc and `ss`, never of the program.
+ */
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { type TestContext, test } from 'node:test';
+import { type BenchRun, startBench, until } from '../support/bench-run.ts';
+import { clientEnds, socketsOnPort } from '../support/kernel-view.ts';
+import { startNetTarget } from '../support/net-target.ts';
+import { cliPath, startProcess } from '../support/run-cli.ts';
+
+const CONNECTIONS = 2_000;
+/** The kernel's part takes no time; the rest is for a loaded machine. */
+const GONE_WITHIN_MS = 20_000;
+
+function stop(pid: number): void {
+  process.kill(pid, 'SIGSTOP');
+}
+
+function isStopped(pid: number): boolean {
+  return existsSync(`/proc/${pid}`) && /\) T/.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+}
+
+async function holding(t: TestContext, target: string, ...args: string[]): Promise<BenchRun> {
+  const run = startBench(
+    t,
+    ['--target', target, '--conns', String(CONNECTIONS), '--duration', '120s', '--holders', '2', ...args],
+    { timeoutMs: 120_000 },
+  );
+  await run.saw(/holding/);
+  return run;
+}
+
+/** Stops one process, kills another with SIGKILL, and looks until nothing of the run is left. */
+async function stopAndKill(run: BenchRun, stopped: number, killed: number, port: number): Promise<void> {
+  stop(stopped);
+  await until('it is stopped', GONE_WITHIN_MS, () => isStopped(stopped));
+  assert(clientEnds(port).count > 0, 'there are connections');
+  process.kill(killed, 'SIGKILL');
+  await run.gone(GONE_WITHIN_MS);
+  await until('no client end is left', GONE_WITHIN_MS, () => clientEnds(port).count === 0);
+}
+
+test('a stopped holder goes with its agent, and the command line reports', async (t) => {
+  const target = await startNetTarget(t);
+  const run = await holding(t, `127.0.0.1:${target.port}`);
+  await stopAndKill(run, run.pids('holder')[0]!, run.pids('agent')[0]!, target.port);
+  const { code, stderr } = await run.result;
+  assert.equal(code, 4, stderr);
+  assert.equal(run.report().exitCode, 4);
+});
+
+test('a stopped agent goes when the command line is killed, and its holders with it', async (t) => {
+  const target = await startNetTarget(t);
+  const run = await holding(t, `127.0.0.1:${target.port}`);
+  await stopAndKill(run, run.pids('agent')[0]!, run.pid, target.port);
+});
+
+test('a stopped holder goes when the command line is killed', async (t) => {
+  const target = await startNetTarget(t);
+  const run = await holding(t, `127.0.0.1:${target.port}`);
+  await stopAndKill(run, run.pids('holder')[0]!, run.pid, target.port);
+});
+
+test('a stopped worker of the built-in target goes when the command line is killed', async (t) => {
+  const run = await holding(t, 'self');
+  const port = await run.selfPort();
+  await stopAndKill(run, run.pids('serve-worker')[0]!, run.pid, port);
+  await until('nobody listens', GONE_WITHIN_MS, () => socketsOnPort(port).length === 0);
+});
+
+test('everything of a run stopped at once goes when the command line is killed', async (t) => {
+  const run = await holding(t, 'self');
+  const port = await run.selfPort();
+  for (const { pid } of run.processes()) stop(pid);
+  process.kill(run.pid, 'SIGKILL');
+  await run.gone(GONE_WITHIN_MS);
+  await until('no socket is left', GONE_WITHIN_MS, () => socketsOnPort(port).length === 0);
+});
+
+test('a stopped worker of serve goes with serve; serve itself, stopped, goes on when its parent is killed', async (t) => {
+  // A shell between, as a script has it: `serve` outlives its parent, but not as a stopped process.
+  const shell = startProcess(
+    [
+      'bash',
+      '-c',
+      '"$@" & echo "serve is $!" >&2; wait',
+      'bash',
+      process.execPath,
+      cliPath,
+      'serve',
+      '--port',
+      '0',
+      '--workers',
+      '2',
+    ],
+    { timeoutMs: 120_000 },
+  );
+  await shell.saw(/serve is \d+/);
+  const servePid = Number(/serve is (\d+)/.exec(shell.stderr())![1]);
+  const children = (pid: number): number[] =>
+    readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ').filter(Boolean).map(Number);
+  t.after(() => {
+    if (existsSync(`/proc/${servePid}`)) process.kill(servePid, 'SIGKILL');
+  });
+  await until('two workers', GONE_WITHIN_MS, () => children(servePid).length === 2);
+  const workers = children(servePid);
+  await until('they have asked for their bond', GONE_WITHIN_MS, () => workers.every(hasLoaded));
+  stop(servePid);
+  await until('serve is stopped', GONE_WITHIN_MS, () => isStopped(servePid));
+  process.kill(shell.child.pid!, 'SIGKILL');
+  await until('serve goes on', GONE_WITHIN_MS, () => !isStopped(servePid));
+  stop(workers[0]!);
+  await until('the worker is stopped', GONE_WITHIN_MS, () => isStopped(workers[0]!));
+  process.kill(servePid, 'SIGKILL');
+  await until('no worker is left', GONE_WITHIN_MS, () => workers.every((pid) => !existsSync(`/proc/${pid}`)));
+});
+
+/** koffi is loaded: the bond is made in the same turn of the process. */
+function hasLoaded(pid: number): boolean {
+  return readFileSync(`/proc/${pid}/maps`, 'latin1').includes('koffi');
+}
