@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { type AgentToHolder, HOLDER_EXEC_ARGV, type HolderToAgent } from '../../src/run/holder-message.ts';
 import type { HolderSpec } from '../../src/run/run-spec.ts';
 import type { HolderHealth, Stats } from '../../src/stats/stats.ts';
+import { HANG_MS, settled } from '../support/waiting.ts';
 import { HOLDER_ENTRY_PATH } from './holder-entry.ts';
 
 /** Plays the agent towards one holder process. */
@@ -46,19 +47,18 @@ export class HolderProcess {
     this.child.send(message);
   }
 
-  /** Waits until a message makes `is` true. */
-  async until(is: () => boolean, timeoutMs: number, what: string): Promise<void> {
+  /** Waits until a message makes `is` true. @param hangMs more than HANG_MS for what takes minutes, as a bench does */
+  async until(what: string, is: () => boolean, hangMs = HANG_MS): Promise<void> {
     if (is()) return;
-    await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`${what} within ${timeoutMs} ms`)), timeoutMs);
+    const so = new Promise<void>((resolve) => {
       const check = (): void => {
         if (!is()) return;
-        clearTimeout(timer);
         this.#waiting.delete(check);
         resolve();
       };
       this.#waiting.add(check);
     });
+    await settled(what, so, hangMs);
   }
 
   has(type: HolderToAgent['type']): boolean {
@@ -68,14 +68,14 @@ export class HolderProcess {
   /** Sends the spec and waits for `ready`. */
   async prepare(spec: HolderSpec): Promise<void> {
     this.send({ type: 'open', spec });
-    await this.until(() => this.has('ready'), 10_000, 'the holder is ready');
+    await this.until('the holder is ready', () => this.has('ready'));
   }
 
   /** Prepares, starts, and waits until nothing is left to open. */
-  async open(spec: HolderSpec, timeoutMs = 20_000): Promise<Stats> {
+  async open(spec: HolderSpec): Promise<Stats> {
     await this.prepare(spec);
     this.send({ type: 'start' });
-    await this.until(() => this.settled, timeoutMs, 'the holder settles');
+    await this.until('the holder settles', () => this.settled);
     assert(this.stats !== null);
     return this.stats;
   }
@@ -85,14 +85,14 @@ export class HolderProcess {
     const before = this.messages.length;
     this.send({ type: 'report' });
     const isNew = (): boolean => this.messages.slice(before).some(({ type }) => type === 'stats');
-    await this.until(isNew, 3_000, 'the holder reports');
+    await this.until('the holder reports', isNew);
     return { stats: this.stats!, health: this.health! };
   }
 
   /** Asks it to close everything and waits for its end; the final stats. */
   async stop(): Promise<Stats> {
     this.send({ type: 'stop' });
-    await this.until(() => this.has('done'), 20_000, 'the holder is done');
+    await this.until('the holder is done', () => this.has('done'));
     const { code } = await this.exited;
     assert.equal(code, 0, 'a holder that was told to stop ends with 0');
     return this.stats!;

@@ -56,7 +56,7 @@ export class Fleet {
   async open(timeoutMs: number): Promise<void> {
     for (const holder of this.holders) holder.send({ type: 'start' });
     await Promise.all(
-      this.holders.map((holder) => holder.until(() => holder.settled, timeoutMs, 'a holder settles')),
+      this.holders.map((holder) => holder.until('a holder settles', () => holder.settled, timeoutMs)),
     );
   }
 

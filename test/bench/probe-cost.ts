@@ -80,7 +80,7 @@ export async function probeOnce(
     await holder.prepare(spec);
     const idle = (await holder.report()).health;
     holder.send({ type: 'start' });
-    await holder.until(() => holder.settled, RAMP_TIMEOUT_MS, 'the holder settles');
+    await holder.until('the holder settles', () => holder.settled, RAMP_TIMEOUT_MS);
     const opened = await holder.report();
     assert.equal(opened.stats.open, connections, 'all are open');
     // The first probes are spread over a second of their own.

@@ -2,22 +2,31 @@
  * Owns an agent process that joins nobody, for tests of its parent: how it behaves is its `--name`.
  *
  *   obeys    ends when it is told to
- *   busy     is told to end and works on for BUSY_MS, giving signs as a real agent does
+ *   busy     is told to end and works on until SIGUSR2, giving signs as a real agent does
  *   hangs    gives one sign, and then never ends
  *   exits    ends at once, with 7
  *   deaf     never ends, whatever it is told
- *   loading  is busy before it can hear anything, and would then stay for ever
+ *   loading  is busy before it can hear anything, for longer than any test waits
+ *
+ * It makes the file that UP_FILE_VARIABLE names as soon as it behaves so.
  */
+import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { giveClosingSigns } from '../../src/agent/shutdown-beats.ts';
 import { CLOSING_SIGN } from '../../src/run/shutdown-heartbeat.ts';
+import { HANG_MS } from '../support/waiting.ts';
 
 /** The compiled path of this program, to fork. */
 export const FAKE_AGENT_ENTRY = fileURLToPath(import.meta.url);
 
-const LOADING_MS = 10_000;
-/** Longer than a parent waits for one that is silent. */
-export const BUSY_MS = 3_500;
+const LOADING_MS = 3 * HANG_MS;
+
+/** Names the file that says that the agent is up. */
+export const UP_FILE_VARIABLE = 'TEST_AGENT_UP_FILE';
+
+function sayUp(): void {
+  writeFileSync(process.env[UP_FILE_VARIABLE] ?? '', '');
+}
 
 function behave(name: string): void {
   switch (name) {
@@ -27,9 +36,10 @@ function behave(name: string): void {
       break;
     case 'busy':
       process.on('disconnect', () => {});
+      process.on('SIGUSR2', () => process.exit(0));
       process.on('SIGTERM', () => {
         giveClosingSigns();
-        setTimeout(() => {}, BUSY_MS);
+        setInterval(() => {}, 1_000);
       });
       break;
     case 'hangs':
@@ -38,6 +48,7 @@ function behave(name: string): void {
       setInterval(() => {}, 1_000);
       break;
     case 'exits':
+      sayUp();
       process.exit(7);
       break;
     case 'deaf':
@@ -45,11 +56,11 @@ function behave(name: string): void {
       setInterval(() => {}, 1_000);
       break;
     case 'loading':
+      sayUp();
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LOADING_MS);
-      setInterval(() => {}, 1_000);
       break;
   }
-  process.send?.('up');
+  sayUp();
 }
 
 if (process.argv[1] === FAKE_AGENT_ENTRY) {

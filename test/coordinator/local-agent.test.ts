@@ -1,104 +1,138 @@
 /** Tests the parent's side of the local agent: it is told of every end once, and leaves no process behind. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { performance } from 'node:perf_hooks';
+import type { ChildProcess } from 'node:child_process';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { generateToken } from '../../src/control/token.ts';
 import { LocalAgent } from '../../src/coordinator/local-agent.ts';
-import { until } from '../support/bench-run.ts';
 import { type ProcessView, processesWith } from '../support/kernel-view.ts';
-import { BUSY_MS, FAKE_AGENT_ENTRY } from './fake-agent.ts';
+import { settled, until } from '../support/waiting.ts';
+import { FAKE_AGENT_ENTRY, UP_FILE_VARIABLE } from './fake-agent.ts';
 
 const token = generateToken();
 
+/** What the parent grants an agent that says nothing. */
+const SILENT_MS_MAX = 2_000;
+
 interface Started {
   readonly agent: LocalAgent;
+  /** the same process as the parent sees it, for the signals that it sends and the signs that it gets */
+  readonly child: ChildProcess;
+  readonly signals: () => readonly unknown[];
   readonly ends: string[];
   /** the living process, found without asking the agent */
   find(): ProcessView | undefined;
 }
 
+/** Every process that is forked, as Node itself tells it to whoever listens. */
+function forkedBy(begin: () => LocalAgent): { agent: LocalAgent; child: ChildProcess } {
+  let child: ChildProcess | undefined;
+  const listen = (message: unknown): void => {
+    child = (message as { process: ChildProcess }).process;
+  };
+  subscribe('child_process', listen);
+  const agent = begin();
+  unsubscribe('child_process', listen);
+  assert(child !== undefined, 'a process was forked');
+  return { agent, child };
+}
+
+/** An agent that behaves as `name` says, and is up; from now on its parent's timers are the test's. */
 async function start(t: TestContext, name: string): Promise<Started> {
-  const mark = `TEST_LOCAL_AGENT=${name}-${process.pid}-${performance.now()}`;
+  const folder = mkdtempSync(join(tmpdir(), 'c100k-local-agent-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const upFile = join(folder, 'up');
   const ends: string[] = [];
-  process.env.TEST_LOCAL_AGENT = mark.slice(mark.indexOf('=') + 1);
-  const agent = new LocalAgent({
-    entryPath: FAKE_AGENT_ENTRY,
-    name,
-    host: '127.0.0.1',
-    port: 1,
-    token,
-    onExit: (how) => ends.push(how),
-  });
-  delete process.env.TEST_LOCAL_AGENT;
+  process.env[UP_FILE_VARIABLE] = upFile;
+  const { agent, child } = forkedBy(
+    () =>
+      new LocalAgent({
+        entryPath: FAKE_AGENT_ENTRY,
+        name,
+        host: '127.0.0.1',
+        port: 1,
+        token,
+        onExit: (how) => ends.push(how),
+      }),
+  );
+  delete process.env[UP_FILE_VARIABLE];
+  const mark = `${UP_FILE_VARIABLE}=${upFile}`;
   const find = (): ProcessView | undefined => processesWith(mark).find(({ pid }) => pid !== process.pid);
   t.after(() => {
     const left = find();
     if (left !== undefined) process.kill(left.pid, 'SIGKILL');
   });
-  if (name !== 'exits') await until('it runs', 5_000, () => find() !== undefined);
-  return { agent, ends, find };
+  const kill = t.mock.method(child, 'kill');
+  await until('it runs', () => existsSync(upFile));
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  return { agent, child, signals: () => kill.mock.calls.map((call) => call.arguments[0]), ends, find };
 }
 
 test('an agent that obeys ends when it is told to, and its end is told once', async (t) => {
   const { agent, ends, find } = await start(t, 'obeys');
-  await sleep(300);
-  await agent.reap();
-  await until('it is gone', 1_000, () => find() === undefined);
+  await settled('it ends', agent.reap());
+  await until('it is gone', () => find() === undefined);
   assert.deepEqual(ends, ['exited with 0']);
-  await agent.reap();
+  await settled('nothing is waited for', agent.reap());
   assert.equal(ends.length, 1);
 });
 
 test('an agent that dies on its own is told with its code, and need not be waited for', async (t) => {
   const { agent, ends } = await start(t, 'exits');
-  await until('its end is told', 5_000, () => ends.length > 0);
+  await until('its end is told', () => ends.length > 0);
   assert.deepEqual(ends, ['exited with 7']);
-  const beganMs = performance.now();
-  await agent.reap();
-  assert(performance.now() - beganMs < 100);
+  await settled('nothing is waited for', agent.reap());
 });
 
 test('an agent that is still loading, and so hears nothing, is ended at once', async (t) => {
-  const { agent, find } = await start(t, 'loading');
-  await sleep(300);
-  const beganMs = performance.now();
-  await agent.reap();
-  const tookMs = performance.now() - beganMs;
-  assert(tookMs < 1_000, `${Math.round(tookMs)} ms`);
+  const { agent, ends, signals, find } = await start(t, 'loading');
+  // No timer of the parent comes to its end in this test.
+  await settled('it ends', agent.reap());
+  assert.deepEqual([signals(), ends], [['SIGTERM'], ['killed by SIGTERM']]);
   assert.equal(find(), undefined);
 });
 
 test('an agent that does not end is killed after 2 s', async (t) => {
-  const { agent, ends, find } = await start(t, 'deaf');
-  await sleep(300);
-  const beganMs = performance.now();
-  await agent.reap();
-  const tookMs = performance.now() - beganMs;
-  assert(tookMs > 1_500 && tookMs < 4_000, `${Math.round(tookMs)} ms`);
+  const { agent, ends, signals, find } = await start(t, 'deaf');
+  const reaped = agent.reap();
+  t.mock.timers.tick(SILENT_MS_MAX - 1);
+  assert.deepEqual(signals(), ['SIGTERM']);
+  t.mock.timers.tick(1);
+  assert.deepEqual(signals(), ['SIGTERM', 'SIGKILL']);
+  await settled('it ends', reaped);
   assert.deepEqual(ends, ['killed by SIGKILL']);
   assert.equal(find(), undefined);
 });
 
 test('an agent that is busy giving addresses back is waited for, and ends by itself', async (t) => {
-  const { agent, ends, find } = await start(t, 'busy');
-  await sleep(300);
-  const beganMs = performance.now();
-  await agent.reap();
-  const tookMs = performance.now() - beganMs;
-  assert(tookMs >= BUSY_MS - 100, `${Math.round(tookMs)} ms`);
+  const { agent, child, ends, signals, find } = await start(t, 'busy');
+  const reaped = agent.reap();
+  // Twice as long as a silent one is waited for.
+  for (let signs = 0; signs < 4; signs++) {
+    await settled('a sign', once(child, 'message'));
+    t.mock.timers.tick(SILENT_MS_MAX - 1);
+    assert.deepEqual([signals(), ends], [['SIGTERM'], []]);
+  }
+  process.kill(find()?.pid ?? assert.fail('it is not there'), 'SIGUSR2');
+  await settled('it ends', reaped);
   assert.deepEqual(ends, ['exited with 0'], 'it was not killed');
   assert.equal(find(), undefined);
 });
 
 test('an agent that hangs while it closes is killed 2 s after its last sign', async (t) => {
-  const { agent, ends } = await start(t, 'hangs');
-  await sleep(300);
-  const beganMs = performance.now();
-  await agent.reap();
-  const tookMs = performance.now() - beganMs;
-  assert(tookMs > 1_500 && tookMs < 5_000, `${Math.round(tookMs)} ms`);
+  const { agent, child, ends, signals } = await start(t, 'hangs');
+  const reaped = agent.reap();
+  const sign = once(child, 'message');
+  t.mock.timers.tick(SILENT_MS_MAX - 1);
+  await settled('its one sign', sign);
+  t.mock.timers.tick(SILENT_MS_MAX - 1);
+  assert.deepEqual(signals(), ['SIGTERM']);
+  t.mock.timers.tick(1);
+  await settled('it ends', reaped);
   assert.deepEqual(ends, ['killed by SIGKILL']);
 });
 
@@ -117,5 +151,5 @@ test('the token is in the environment and in no argument, and the process group 
   // Fields of stat(5) behind the name: state, parent, process group.
   const group = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ')[2];
   assert.equal(group, String(pid), 'Ctrl-C in the terminal must reach the CLI alone');
-  await agent.reap();
+  await settled('it ends', agent.reap());
 });

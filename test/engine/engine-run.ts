@@ -4,13 +4,32 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createServer, type Server, type Socket } from 'node:net';
+import type { Clock } from '../../src/base/clock.ts';
 import { Engine } from '../../src/engine/engine.ts';
 import * as libc from '../../src/engine/libc.ts';
 import { portOf, sockAddr } from '../../src/engine/sockaddr.ts';
 import type { HolderSpec } from '../../src/run/run-spec.ts';
 import type { Stats } from '../../src/stats/stats.ts';
+import { HANG_MS, settled } from '../support/waiting.ts';
 
-const clock = { monotonicMs: () => performance.now(), wallMs: () => Date.now() };
+const realClock: Clock = { monotonicMs: () => performance.now(), wallMs: () => Date.now() };
+
+/** A clock that stands still until the test moves it. */
+export class ManualClock implements Clock {
+  #nowMs = 1_000_000;
+
+  monotonicMs(): number {
+    return this.#nowMs;
+  }
+
+  wallMs(): number {
+    return this.#nowMs;
+  }
+
+  advance(ms: number): void {
+    this.#nowMs += ms;
+  }
+}
 
 /** A port that nobody had a moment ago, below the kernel's own range so that nobody is given it meanwhile. */
 let nextSourcePort = 1_100 + (process.pid % 200) * 150;
@@ -42,11 +61,11 @@ export function specTo(port: number, connections: number, over: Partial<HolderSp
     connections,
     ratePerSec: null,
     pendingMax: 256,
-    connectTimeoutMs: 5_000,
+    connectTimeoutMs: HANG_MS,
     close: 'rst',
     protocol: 'tcp',
     probeEveryMs: null,
-    probeTimeoutMs: 1_000,
+    probeTimeoutMs: HANG_MS,
     ...over,
   };
 }
@@ -68,7 +87,8 @@ export class EngineRun {
   readonly settled: Promise<void>;
   #settle: () => void = () => {};
 
-  constructor(spec: HolderSpec) {
+  /** @param clock the engine's; sockets, and how long a turn waits for them, stay real */
+  constructor(spec: HolderSpec, clock: Clock = realClock) {
     this.settled = new Promise((resolve) => {
       this.#settle = resolve;
     });
@@ -82,8 +102,15 @@ export class EngineRun {
   /** Starts and waits until nothing is left to open. */
   async open(): Promise<Stats> {
     this.engine.start();
-    await within(this.settled, 15_000, 'the engine must settle');
+    await settled('the engine must settle', this.settled);
     return this.stats();
+  }
+
+  /** Moves the engine's clock and lets the engine look at it. */
+  advance(clock: ManualClock, ms: number): void {
+    clock.advance(ms);
+    // Nothing is lost with no address, but a wait in the worker thread ends.
+    this.engine.loseSources([]);
   }
 
   /** The books, which must add up whenever they are read. */
@@ -99,31 +126,9 @@ export class EngineRun {
   }
 
   async stop(): Promise<Stats> {
-    await within(new Promise<void>((done) => this.engine.closeAll(done)), 10_000, 'the engine must close');
+    await settled('the engine must close', new Promise<void>((done) => this.engine.closeAll(done)));
     this.engine.end();
     return this.stats();
-  }
-}
-
-/** Fails with `what` when `promise` takes longer than `ms`. */
-export async function within<T>(promise: Promise<T>, ms: number, what: string): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what} within ${ms} ms`)), ms);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-/** Waits until `is` says so. */
-export async function until(is: () => boolean, ms: number, what: string): Promise<void> {
-  const began = performance.now();
-  while (!is()) {
-    assert(performance.now() - began < ms, `${what} within ${ms} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
 

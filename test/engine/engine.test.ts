@@ -2,17 +2,19 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import { afterEach, beforeEach, describe, test } from 'node:test';
+import { Poller } from '../../src/engine/poller.ts';
 import { latencySummary } from '../../src/stats/histogram.ts';
+import { HANG_MS, pause, settled, until } from '../support/waiting.ts';
 import {
   cleanUp,
   deafListener,
   EngineRun,
   kernelCount,
+  ManualClock,
   OWN_SOURCE,
   sourcePorts,
   specTo,
   Target,
-  until,
 } from './engine-run.ts';
 
 afterEach(cleanUp);
@@ -28,7 +30,7 @@ describe('an engine towards a healthy target', () => {
     const run = new EngineRun(specTo(target.port, 500));
     const stats = await run.open();
     assert.equal(stats.open, 500);
-    await until(() => target.accepted - before === 500, 2_000, 'the target accepts all');
+    await until('the target accepts all', () => target.accepted - before === 500);
     assert.equal(kernelCount('established', target.port), 500);
     assert.equal(new Set([...target.sockets].map((socket) => socket.remotePort)).size, 500);
     assert.deepEqual(stats.openBySource, { [OWN_SOURCE]: 500 });
@@ -38,7 +40,7 @@ describe('an engine towards a healthy target', () => {
     assert(stats.rampMs > 0);
     const closed = await run.stop();
     assert.equal(closed.closed, 500);
-    await until(() => target.sockets.size === 0, 2_000, 'the target sees all of them go');
+    await until('the target sees all of them go', () => target.sockets.size === 0);
   });
 
   test('uses exactly the source ports and addresses of its slice', async () => {
@@ -49,7 +51,7 @@ describe('an engine towards a healthy target', () => {
       specTo(target.port, 50, { addresses, ports: [ports], sliceFrom: 10, sliceTo: 60 }),
     );
     await run.open();
-    await until(() => target.sockets.size === 50, 2_000, 'the target accepts all');
+    await until('the target accepts all', () => target.sockets.size === 50);
     const seen = [...target.sockets].map((socket) => `${socket.remoteAddress}:${socket.remotePort}`).sort();
     const expected = [];
     for (let port = ports.from + 5; port < ports.from + 30; port++) {
@@ -57,16 +59,16 @@ describe('an engine towards a healthy target', () => {
     }
     assert.deepEqual(seen, expected.sort());
     await run.stop();
-    await until(() => target.sockets.size === 0, 2_000, 'the target sees all of them go');
+    await until('the target sees all of them go', () => target.sockets.size === 0);
   });
 
   test('closing by RST reaches the target as a reset and leaves no TIME_WAIT', async () => {
     const errorsBefore = target.errors.length;
     const run = new EngineRun(specTo(target.port, 100, { close: 'rst' }));
     await run.open();
-    await until(() => target.sockets.size === 100, 2_000, 'the target accepts all');
+    await until('the target accepts all', () => target.sockets.size === 100);
     await run.stop();
-    await until(() => target.sockets.size === 0, 2_000, 'the target sees all of them go');
+    await until('the target sees all of them go', () => target.sockets.size === 0);
     assert.deepEqual(target.errors.slice(errorsBefore), Array(100).fill('ECONNRESET'));
     assert.equal(kernelCount('time-wait', target.port), 0);
   });
@@ -75,33 +77,36 @@ describe('an engine towards a healthy target', () => {
     const [endedBefore, errorsBefore] = [target.ended, target.errors.length];
     const run = new EngineRun(specTo(target.port, 100, { close: 'fin' }));
     await run.open();
-    await until(() => target.sockets.size === 100, 2_000, 'the target accepts all');
+    await until('the target accepts all', () => target.sockets.size === 100);
     await run.stop();
-    await until(() => target.sockets.size === 0, 2_000, 'the target sees all of them go');
+    await until('the target sees all of them go', () => target.sockets.size === 0);
     assert.equal(target.ended - endedBefore, 100);
     assert.equal(target.errors.length, errorsBefore);
   });
 
-  test('a rate is kept: no burst at the start, and not slower than asked', async () => {
-    const arrivals: number[] = [];
-    const paced = await Target.listen(() => arrivals.push(performance.now()));
-    const run = new EngineRun(specTo(paced.port, 200, { ratePerSec: 400 }));
-    const stats = await run.open();
-    await until(() => arrivals.length === 200, 2_000, 'the target accepts all');
-    const spanMs = arrivals[199]! - arrivals[0]!;
-    assert(spanMs > 450, `199 intervals of 2.5 ms took ${spanMs} ms`);
-    assert(spanMs < 1_500, `199 intervals of 2.5 ms took ${spanMs} ms`);
-    const early = arrivals.filter((at) => at < arrivals[0]! + 100).length;
-    assert(early < 80, `${early} arrived in the first 100 ms`);
-    assert(stats.rampMs > 450);
+  test('a rate is kept: at no moment more than asked, and not less', async () => {
+    const clock = new ManualClock();
+    const run = new EngineRun(specTo(target.port, 200, { ratePerSec: 400 }), clock);
+    const acceptedBefore = target.accepted;
+    run.engine.start();
+    for (let atMs = 0; atMs < 500; atMs += 5) {
+      await until(`what is due at ${atMs} ms`, () => run.stats().attempted >= (atMs * 400) / 1_000 + 1);
+      // Further turns while the clock stands still open no more.
+      if (atMs % 50 === 0) await pause(20);
+      assert.equal(run.stats().attempted, (atMs * 400) / 1_000 + 1, `at ${atMs} ms`);
+      run.advance(clock, 5);
+    }
+    await settled('all are open', run.settled);
+    assert.equal(run.stats().open, 200);
+    await until('the target accepts all', () => target.accepted - acceptedBefore === 200);
+    assert(run.stats().rampMs >= 495, `${run.stats().rampMs} ms`);
     await run.stop();
-    await paced.close();
   });
 
   test('giving up in the middle of a ramp keeps what is open and counts the rest', async () => {
     const run = new EngineRun(specTo(target.port, 1_000, { ratePerSec: 500 }));
     run.engine.start();
-    await until(() => run.stats().open > 50, 3_000, 'some are open');
+    await until('some are open', () => run.stats().open > 50);
     run.engine.stopOpening();
     await run.settled;
     const stats = run.stats();
@@ -110,7 +115,7 @@ describe('an engine towards a healthy target', () => {
     assert(stats.open > 50 && stats.open < 900, `${stats.open} open`);
     assert.equal(kernelCount('established', target.port), stats.open);
     await run.stop();
-    await until(() => target.sockets.size === 0, 2_000, 'the target sees all of them go');
+    await until('the target sees all of them go', () => target.sockets.size === 0);
   });
 
   test('an engine that never started closes at once', async () => {
@@ -172,7 +177,7 @@ describe('an engine towards a healthy target', () => {
     const run = new EngineRun(specTo(0, 20, { ports: [ports], endpoints }));
     const stats = await run.open();
     assert.equal(stats.open, 20);
-    await until(() => other.accepted === 10, 2_000, 'the other endpoint accepts half');
+    await until('the other endpoint accepts half', () => other.accepted === 10);
     assert.deepEqual(stats.openByEndpoint, {
       [`127.0.0.1:${target.port}`]: 10,
       [`127.0.0.1:${other.port}`]: 10,
@@ -183,16 +188,14 @@ describe('an engine towards a healthy target', () => {
 });
 
 describe('an engine whose connects fail', () => {
-  test('counts refused connects when nobody listens, in well under a second', async () => {
+  test('counts refused connects when nobody listens', async () => {
     const gone = await Target.listen();
     const { port } = gone;
     await gone.close();
-    const began = performance.now();
     const run = new EngineRun(specTo(port, 1_000));
     const stats = await run.open();
     assert.deepEqual(stats.failed, { refused: 1_000 });
     assert.equal(stats.established, 0);
-    assert(performance.now() - began < 3_000);
     await run.stop();
   });
 
@@ -205,19 +208,19 @@ describe('an engine whose connects fail', () => {
     assert(stats.open >= 4 && stats.open <= 6, `${stats.open} of a backlog of 4`);
     assert.deepEqual(stats.failed, { timeout: 20 - stats.open });
     assert.equal(stats.retransmittedConnects, 20 - stats.open);
-    // After 1 s and after 2 s (linear) or 3 s (exponential): one or two each.
+    // The first comes after 1 s, and tcp_syn_retries ends them; how many fit in is the kernel's matter.
     const perConnect = stats.synRetransmits / stats.retransmittedConnects;
-    assert(perConnect >= 1 && perConnect <= 2, `${perConnect} retransmits a connect`);
+    assert(perConnect >= 1 && perConnect <= 6, `${perConnect} retransmits a connect`);
     await run.stop();
     deaf.close();
   });
 
   test('no more connects are in flight than allowed', async () => {
     const deaf = deafListener(0);
-    const run = new EngineRun(specTo(deaf.port, 100, { pendingMax: 7, connectTimeoutMs: 10_000 }));
+    const run = new EngineRun(specTo(deaf.port, 100, { pendingMax: 7 }));
     run.engine.start();
-    await until(() => run.stats().pending === 7, 2_000, 'the cap is reached');
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await until('the cap is reached', () => run.stats().pending === 7);
+    await pause(300);
     assert.equal(kernelCount('syn-sent', deaf.port), 7);
     const stats = await run.stop();
     assert.equal(stats.attempted + stats.unattempted, 100);
@@ -272,7 +275,7 @@ describe('an engine whose connections are lost while it holds', () => {
     const run = new EngineRun(specTo(target.port, count));
     const stats = await run.open();
     assert.equal(stats.open, count);
-    await until(() => target.sockets.size === count, 2_000, 'the target accepts all');
+    await until('the target accepts all', () => target.sockets.size === count);
     run.engine.markHold();
     return { target, run };
   }
@@ -280,7 +283,7 @@ describe('an engine whose connections are lost while it holds', () => {
   test('a FIN is a drop by fin, and the lowest number open is remembered', async () => {
     const { target, run } = await held(100);
     for (const socket of [...target.sockets].slice(0, 30)) socket.end();
-    await until(() => run.stats().open === 70, 3_000, 'the loss is noticed');
+    await until('the loss is noticed', () => run.stats().open === 70);
     const stats = run.stats();
     assert.deepEqual(stats.dropped, { fin: 30 });
     assert.equal(stats.openMin, 70);
@@ -293,19 +296,26 @@ describe('an engine whose connections are lost while it holds', () => {
   test('a RST is a drop by rst', async () => {
     const { target, run } = await held(60);
     for (const socket of [...target.sockets].slice(0, 25)) socket.resetAndDestroy();
-    await until(() => run.stats().open === 35, 3_000, 'the loss is noticed');
+    await until('the loss is noticed', () => run.stats().open === 35);
     assert.deepEqual(run.stats().dropped, { rst: 25 });
     await run.stop();
     await target.close();
   });
 
-  test('a loss in an idle hold is noticed at once, not at the next tick', async () => {
+  test('a loss in an idle hold is noticed at once, not at the next tick', async (t) => {
+    // In this test no tick comes: a wait ends by an event alone.
+    const wait = Poller.prototype.waitAsync;
+    t.mock.method(
+      Poller.prototype,
+      'waitAsync',
+      function (this: Poller, _ms: number, done: (n: number) => void) {
+        wait.call(this, 10 * HANG_MS, done);
+      },
+    );
     const { target, run } = await held(5);
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    const began = performance.now();
+    await pause(50);
     for (const socket of target.sockets) socket.resetAndDestroy();
-    await until(() => run.stats().open === 0, 3_000, 'the loss is noticed');
-    assert(performance.now() - began < 200, `${performance.now() - began} ms`);
+    await until('the loss is noticed', () => run.stats().open === 0);
     await run.stop();
     await target.close();
   });
@@ -314,10 +324,10 @@ describe('an engine whose connections are lost while it holds', () => {
     const { target, run } = await held(4);
     const chunk = Buffer.alloc(3_000_000, 1);
     for (const socket of target.sockets) socket.write(chunk);
-    await until(() => run.stats().bytesIn === 4 * 3_000_000, 5_000, 'all bytes are read');
+    await until('all bytes are read', () => run.stats().bytesIn === 4 * 3_000_000);
     assert.equal(run.stats().open, 4);
     for (const socket of target.sockets) socket.end(chunk);
-    await until(() => run.stats().open === 0, 5_000, 'the end is noticed');
+    await until('the end is noticed', () => run.stats().open === 0);
     assert.equal(run.stats().bytesIn, 8 * 3_000_000);
     assert.deepEqual(run.stats().dropped, { fin: 4 });
     await run.stop();
@@ -328,7 +338,7 @@ describe('an engine whose connections are lost while it holds', () => {
     const target = await Target.listen((socket) => socket.end());
     const run = new EngineRun(specTo(target.port, 200));
     await run.open();
-    await until(() => run.stats().open === 0, 3_000, 'all are lost');
+    await until('all are lost', () => run.stats().open === 0);
     const stats = run.stats();
     assert.equal(stats.established, 200);
     assert.deepEqual(stats.dropped, { fin: 200 });
@@ -350,7 +360,7 @@ test('an IPv6 target is opened from ::1', async (t) => {
   const stats = await run.open();
   assert.equal(stats.open, 50);
   assert.deepEqual(stats.openByEndpoint, { [`[::1]:${target.port}`]: 50 });
-  await until(() => target.accepted === 50, 2_000, 'the target accepts all');
+  await until('the target accepts all', () => target.accepted === 50);
   await run.stop();
   await target.close();
 });
@@ -359,11 +369,18 @@ test('the loop lag says how long the engine was kept from its work', async () =>
   const target = await Target.listen();
   const run = new EngineRun(specTo(target.port, 50, { ratePerSec: 100 }));
   run.engine.start();
-  await until(() => run.stats().open > 5, 2_000, 'some are open');
+  await until('some are open', () => run.stats().open > 5);
+  const lagBefore = run.engine.loopLagMsMax;
   const began = performance.now();
   while (performance.now() - began < 250);
-  await run.settled;
-  assert(run.engine.loopLagMsMax >= 240 && run.engine.loopLagMsMax < 600, `${run.engine.loopLagMsMax} ms`);
+  await settled('all are open', run.settled);
+  const allMs = performance.now() - began;
+  // Whatever else keeps this process from its work is no shorter than the test sees it.
+  const { loopLagMsMax } = run.engine;
+  assert(
+    loopLagMsMax >= 240 && loopLagMsMax <= Math.max(lagBefore, allMs + 10),
+    `${loopLagMsMax} of ${allMs} ms`,
+  );
   await run.stop();
   await target.close();
 });

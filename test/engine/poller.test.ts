@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as libc from '../../src/engine/libc.ts';
 import { Poller } from '../../src/engine/poller.ts';
-import { within } from './engine-run.ts';
+import { HANG_MS, pause, settled, until } from '../support/waiting.ts';
 
 /** A socket that is not connected: epoll reports it at once as hung up and writable (tcp_poll in net/ipv4/tcp.c). */
 function readySocket(): number {
@@ -47,22 +47,22 @@ test('a wait in a worker thread leaves timers alive, and wake() ends it without 
   const poller = new Poller();
   let ticks = 0;
   const timer = setInterval(() => ticks++, 5);
-  const waiting = waitOnce(poller, 5_000);
-  await new Promise((resolve) => setTimeout(resolve, 50));
-  assert(ticks >= 3, `${ticks} ticks while waiting`);
+  // Longer than the test waits: only wake() can end it.
+  const waiting = waitOnce(poller, 10 * HANG_MS);
+  await until('timers fire while it waits', () => ticks >= 3);
   poller.wake();
-  assert.equal(await within(waiting, 1_000, 'the wait ends'), 0);
+  assert.equal(await settled('the wait ends', waiting), 0);
   clearInterval(timer);
   poller.close();
 });
 
 test('waiting twice at a time is a bug, and is said', async () => {
   const poller = new Poller();
-  const waiting = waitOnce(poller, 5_000);
+  const waiting = waitOnce(poller, 10 * HANG_MS);
   assert.throws(() => poller.wait(0), /owns the event buffer/);
   assert.throws(() => poller.waitAsync(1, () => {}), /one wait at a time/);
   poller.wake();
-  await waiting;
+  await settled('the wait ends', waiting);
   poller.close();
 });
 
@@ -74,6 +74,6 @@ test('closing ends a wait in the worker thread, without calling back', async () 
   });
   poller.close();
   // The test's process would stay alive for a minute if the wait went on.
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await pause(100);
   assert.equal(called, false);
 });

@@ -2,32 +2,33 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { countLines, LineCounter, runCommand } from '../../src/host/command.ts';
+import { HANG_MS } from '../support/waiting.ts';
 
 const NODE = process.execPath;
 
 test('a command tells its exit code and both outputs', async () => {
   const script = 'process.stdout.write("out"); process.stderr.write("err"); process.exitCode = 3';
-  const result = await runCommand(NODE, ['-e', script], { timeoutMs: 10_000 });
+  const result = await runCommand(NODE, ['-e', script], { timeoutMs: HANG_MS });
   assert.deepEqual(result, { code: 3, stdout: 'out', stderr: 'err', missing: false, truncated: false });
 });
 
 test('input reaches the command, and a command that never reads its input does no harm', async () => {
-  const echoed = await runCommand('cat', [], { timeoutMs: 5_000, input: 'hello\n' });
+  const echoed = await runCommand('cat', [], { timeoutMs: HANG_MS, input: 'hello\n' });
   assert.equal(echoed.stdout, 'hello\n');
-  const deaf = await runCommand('true', [], { timeoutMs: 5_000, input: 'x'.repeat(1_000_000) });
+  const deaf = await runCommand('true', [], { timeoutMs: HANG_MS, input: 'x'.repeat(1_000_000) });
   assert.equal(deaf.code, 0);
 });
 
 test('arguments are not seen by a shell', async () => {
-  const result = await runCommand('echo', ['$HOME; exit 1', '*'], { timeoutMs: 5_000 });
+  const result = await runCommand('echo', ['$HOME; exit 1', '*'], { timeoutMs: HANG_MS });
   assert.equal(result.stdout, '$HOME; exit 1 *\n');
 });
 
 test('a command that is not installed is missing, not an exception', async () => {
-  const result = await runCommand('c100k-no-such-program', [], { timeoutMs: 5_000 });
+  const result = await runCommand('c100k-no-such-program', [], { timeoutMs: HANG_MS });
   assert.equal(result.missing, true);
   assert.equal(result.code, null);
-  const counted = await countLines('c100k-no-such-program', [], { timeoutMs: 5_000 });
+  const counted = await countLines('c100k-no-such-program', [], { timeoutMs: HANG_MS });
   assert.equal(counted.missing, true);
   assert.equal(counted.code, null);
 });
@@ -39,17 +40,17 @@ test('a command that hangs is killed at its time limit and has no exit code', as
 });
 
 test('output beyond 16 MiB is thrown away and said to be', async () => {
-  const result = await runCommand('head', ['-c', '20000000', '/dev/zero'], { timeoutMs: 10_000 });
+  const result = await runCommand('head', ['-c', '20000000', '/dev/zero'], { timeoutMs: HANG_MS });
   assert.equal(result.code, 0);
   assert.equal(result.truncated, true);
   assert.equal(result.stdout.length, 16 * 1024 * 1024);
 });
 
 test('lines are counted as they come: 300,000 of them, and those that match', async () => {
-  const all = await countLines('seq', ['300000'], { timeoutMs: 10_000 });
+  const all = await countLines('seq', ['300000'], { timeoutMs: HANG_MS });
   assert.deepEqual(all, { code: 0, missing: false, count: 300_000 });
   const some = await countLines('seq', ['300000'], {
-    timeoutMs: 10_000,
+    timeoutMs: HANG_MS,
     matches: (line) => line.endsWith('7'),
   });
   assert.equal(some.count, 30_000);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { afterEach, test } from 'node:test';
 import { readConntrack } from '../../src/host/conntrack.ts';
+import { HANG_MS } from '../support/waiting.ts';
 import { type FakeKernel, fakeKernel } from './fake-kernel.ts';
 
 let kernel: FakeKernel | null = null;
@@ -41,7 +42,7 @@ function trackedInNamespace(rules: string): string {
   const shell = `ip link set lo up && ${rules} && exec "$0" -e "$1"`;
   const result = spawnSync('unshare', ['-n', 'sh', '-c', shell, process.execPath, script], {
     encoding: 'utf8',
-    timeout: 20_000,
+    timeout: HANG_MS,
   });
   return result.status === 0 ? result.stdout.trim() : `failed: ${result.stderr}`;
 }

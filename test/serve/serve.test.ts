@@ -14,6 +14,7 @@ import { startSelfTarget } from '../../src/serve/self-target.ts';
 import { formatListening, type ServeHandle, type ServeOptions, serveTarget } from '../../src/serve/serve.ts';
 import type { ServeCounts } from '../../src/serve/serve-counts.ts';
 import { SERVE_ENTRY } from '../support/serve-entry.ts';
+import { HANG_MS, settled, until } from '../support/waiting.ts';
 
 const SOURCES = ['127.0.0.2', '127.0.0.3', '127.0.0.4', '127.0.0.5'];
 const targets: ServeHandle[] = [];
@@ -21,7 +22,7 @@ const sockets: net.Socket[] = [];
 
 /** Every wait has a deadline: a target that never answers fails its test instead of hanging the suite. */
 function test(name: string, run: () => Promise<void>): void {
-  nodeTest(name, { timeout: 30_000 }, run);
+  nodeTest(name, { timeout: 5 * HANG_MS }, run);
 }
 
 afterEach(async () => {
@@ -69,9 +70,9 @@ function kernelCount(port: number): number {
   return lines.split('\n').filter((line) => line !== '').length;
 }
 
-/** Counts, once they are as expected or 5 s have passed: a FIN takes a moment to be read. */
+/** Counts, once they are as expected or it hangs: a FIN takes a moment to be read. */
 async function countsWhen(target: ServeHandle, isIt: (counts: ServeCounts) => boolean): Promise<ServeCounts> {
-  const deadlineMs = systemClock.monotonicMs() + 5_000;
+  const deadlineMs = systemClock.monotonicMs() + HANG_MS;
   for (;;) {
     const counts = await target.counts();
     if (isIt(counts) || systemClock.monotonicMs() > deadlineMs) return counts;
@@ -88,15 +89,6 @@ function isRunning(pid: number): boolean {
   }
 }
 
-async function within(limitMs: number, isIt: () => boolean): Promise<boolean> {
-  const deadlineMs = systemClock.monotonicMs() + limitMs;
-  while (!isIt()) {
-    if (systemClock.monotonicMs() > deadlineMs) return false;
-    await sleep(20);
-  }
-  return true;
-}
-
 /** The parent as a program of its own (serve-entry.ts), so that it can be killed or limited. */
 function startParent(options: object, limitShell = ''): { child: ChildProcess; next: () => Promise<never> } {
   const command = `${limitShell} exec "$0" "$1" "$2"`;
@@ -105,10 +97,7 @@ function startParent(options: object, limitShell = ''): { child: ChildProcess; n
   });
   const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
   const next = async (): Promise<never> => {
-    const line = await Promise.race([
-      lines.next(),
-      sleep(15_000, undefined, { ref: false }).then(() => assert.fail('the parent said nothing for 15 s')),
-    ]);
+    const line = await settled('the parent says something', lines.next());
     return JSON.parse(line.value) as never;
   };
   return { child, next };
@@ -266,9 +255,10 @@ test('a parent that is killed leaves no worker behind, whether they are idle or 
     await sleep(isBusy ? 100 : 500);
     child.kill('SIGKILL');
     // Descriptors are closed by the last thread of a process, so the kernel is asked too.
-    const isGone = await within(2_000, () => !pids.some(isRunning) && kernelCount(port) === 0);
-    clearInterval(timer);
-    assert(isGone, `workers must end with their parent (busy: ${isBusy}); left: ${pids.filter(isRunning)}`);
+    await until(
+      `workers end with their parent (busy: ${isBusy})`,
+      () => !pids.some(isRunning) && kernelCount(port) === 0,
+    ).finally(() => clearInterval(timer));
     for (const socket of sockets.splice(0)) socket.destroy();
   }
 });
@@ -295,8 +285,7 @@ test('a worker that dies is named, its connections leave the count, and the othe
   assert.equal(counts.acceptedTotal, 900);
   assert.equal(counts.openMax, 900);
   // The kernel may close the descriptors of a killed process a moment after its end.
-  const agrees = await within(1_000, () => kernelCount(target.port) === counts.openNow);
-  assert(agrees, `says ${counts.openNow}, the kernel ${kernelCount(target.port)}`);
+  await until(`the kernel has ${counts.openNow} too`, () => kernelCount(target.port) === counts.openNow);
   assert(counts.openNow > 400 && counts.openNow < 800, `holds ${counts.openNow}`);
   assert.deepEqual(notices, [
     `worker 2 (pid ${victim}) was ended by SIGKILL: its connections are gone; 2 of 3 workers go on`,
@@ -382,5 +371,5 @@ test('the self target listens on 127.0.0.1 exactly, counts, and ends when told',
   const final = await target.stop();
   assert.equal(final.openNow, 1);
   await target.ended;
-  assert(await within(100, () => !pids.some(isRunning)));
+  await until('no worker is left', () => !pids.some(isRunning));
 });

@@ -7,7 +7,7 @@ import { hostAlias } from '../../src/run/alias.ts';
 import { AliasLease } from '../../src/sources/alias-lease.ts';
 import { AliasRecords } from '../../src/sources/alias-records.ts';
 import { FakeIp } from '../host/fake-ip.ts';
-import { until } from '../support/bench-run.ts';
+import { until } from '../support/waiting.ts';
 
 const A = hostAlias('10.9.0.101', 'eth0');
 const B = hostAlias('10.9.0.102', 'eth0');
@@ -64,14 +64,10 @@ test('an alias is renewed while it is there; one that somebody deletes is told o
   await lease.acquire([A, B]);
   await lease.watch([A.address, B.address]);
   for (const address of ip.addresses) address.validSec = 1;
-  await until('renewed', 4_000, () => ip.addresses.every(({ validSec }) => validSec === 5));
+  await until('renewed', () => ip.addresses.every(({ validSec }) => validSec === 5));
   ip.addresses.splice(0, 1);
-  await until('told', 3_000, () => lost.length > 0);
-  await until(
-    'renewed again',
-    4_000,
-    () => ip.commands.filter((line) => line.startsWith('addr change')).length > 3,
-  );
+  await until('told', () => lost.length > 0);
+  await until('renewed again', () => ip.commands.filter((line) => line.startsWith('addr change')).length > 3);
   assert.deepEqual(lost, ['10.9.0.101']);
   assert.deepEqual(addressesOf(ip), ['10.9.0.102']);
 });
@@ -82,7 +78,7 @@ test('when the alias of a network goes, all its sources are lost', async (t) => 
   await lease.acquire([{ address: '10.1.0.1', family: 4, prefix: 24, device: 'lo' }]);
   await lease.watch(['10.1.0.1', '10.1.0.2', '10.1.0.254', '127.0.0.2']);
   ip.addresses.length = 0;
-  await until('told', 3_000, () => lost.length > 0);
+  await until('told', () => lost.length > 0);
   assert.deepEqual(lost, ['10.1.0.1', '10.1.0.2', '10.1.0.254']);
 });
 
@@ -117,7 +113,7 @@ test('who asks for the release again, as the end of a run does after a refusal, 
   await lease.acquire([A, B]);
   let over = 0;
   const both = Promise.all([1, 2].map(() => lease.release().then(() => over++)));
-  await until('the removal has begun', 2_000, () => removals === 1);
+  await until('the removal has begun', () => removals === 1);
   assert.equal(over, 0, 'the addresses are still there');
   go();
   await both;

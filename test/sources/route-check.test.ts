@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { checkRoutes, readSourceDevices } from '../../src/sources/route-check.ts';
-import { until } from '../support/bench-run.ts';
+import { until } from '../support/waiting.ts';
 
 const PORTS = [{ from: 21_000, to: 21_099 }];
 
@@ -32,7 +32,7 @@ test('an accepted and a refused connect are answers; an address that is not ours
   assert.deepEqual(troubles, [null, null, 'not an address of this host']);
   assert.equal(accepted.length, 1);
   // The far side sees a reset: no TIME_WAIT on either end.
-  await until('the far side is closed', 2_000, () => accepted[0]?.closed === true);
+  await until('the far side is closed', () => accepted[0]?.closed === true);
   assert.deepEqual(errors, ['ECONNRESET']);
   server.close();
 });

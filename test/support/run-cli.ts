@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { HANG_MS } from './waiting.ts';
 
 /** The repository: the nearest folder above this file whose package.json is ours. */
 export const repositoryRoot = findRoot();
@@ -13,10 +14,12 @@ export const repositoryRoot = findRoot();
 /** The script that users start. */
 export const cliPath = join(repositoryRoot, 'bin', 'c100k-bench.js');
 
+const CLI_HANG_MS = 4 * HANG_MS;
+
 export interface CliOptions {
   /** added to the environment, which has no `C100K_*` variable otherwise */
   readonly env?: Readonly<Record<string, string>>;
-  /** default 30 s */
+  /** default 4 minutes: it only ends what hangs */
   readonly timeoutMs?: number;
   /** `ulimit -n` of the process, hard and soft; default: as the test has it */
   readonly descriptorsMax?: number;
@@ -99,7 +102,7 @@ export function startProcess(command: readonly string[], options: CliOptions): R
   const timer = setTimeout(() => {
     timedOut = true;
     child.kill('SIGKILL');
-  }, options.timeoutMs ?? 30_000);
+  }, options.timeoutMs ?? CLI_HANG_MS);
   const result = new Promise<CliResult>((resolve, reject) => {
     child.on('error', reject);
     child.on('close', (code, signal) => {

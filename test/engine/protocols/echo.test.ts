@@ -4,12 +4,13 @@ import type { Socket } from 'node:net';
 import { afterEach, test } from 'node:test';
 import type { HolderSpec } from '../../../src/run/run-spec.ts';
 import { latencySummary } from '../../../src/stats/histogram.ts';
-import { cleanUp, deafListener, EngineRun, specTo, Target, until } from '../engine-run.ts';
+import { pause, until } from '../../support/waiting.ts';
+import { cleanUp, deafListener, EngineRun, ManualClock, specTo, Target } from '../engine-run.ts';
 
 afterEach(cleanUp);
 
 function echoSpec(port: number, connections: number, over: Partial<HolderSpec> = {}): HolderSpec {
-  return specTo(port, connections, { protocol: 'echo', probeEveryMs: 400, probeTimeoutMs: 600, ...over });
+  return specTo(port, connections, { protocol: 'echo', probeEveryMs: 400, ...over });
 }
 
 async function running(
@@ -31,9 +32,9 @@ test('every connection is verified by its answers, and the far side saw the byte
       socket.write(chunk);
     });
   });
-  await until(() => run.stats().verified === 100, 2_000, 'all are verified');
+  await until('all are verified', () => run.stats().verified === 100);
   run.engine.markHold();
-  await until(() => run.stats().probesAnswered >= 300, 5_000, 'probes go on');
+  await until('probes go on', () => run.stats().probesAnswered >= 300);
   const stats = run.stats();
   assert.equal(stats.open, 100);
   assert.equal(stats.verifiedMin, 100);
@@ -45,50 +46,56 @@ test('every connection is verified by its answers, and the far side saw the byte
   await target.close();
 });
 
-test('probes are spread over the period: no slice of a tenth has much more than its share', async () => {
-  const arrivals: number[] = [];
-  const { target, run } = await running(
-    200,
-    (socket) => {
-      socket.on('data', (chunk) => {
-        arrivals.push(performance.now());
-        socket.write(chunk);
-      });
-    },
-    { probeEveryMs: 1_000, probeTimeoutMs: 2_000 },
-  );
-  await until(() => run.stats().verified === 200, 3_000, 'all are verified');
-  const from = performance.now();
-  await new Promise((resolve) => setTimeout(resolve, 2_000));
-  const tenths = new Array<number>(10).fill(0);
-  for (const at of arrivals.filter((at) => at >= from && at < from + 2_000)) {
-    const index = Math.floor((at - from) / 100) % 10;
-    tenths[index] = tenths[index]! + 1;
+/** How many probes came in each step, and how many of them were a connection's first; the clock stands still between. */
+async function probesInSteps(connections: number, everyMs: number, stepMs: number, steps: number) {
+  const clock = new ManualClock();
+  let seen = 0;
+  let firstSeen = 0;
+  const target = await Target.listen((socket) => {
+    socket.once('data', () => firstSeen++);
+    socket.on('data', (chunk) => {
+      seen += chunk.length / 16;
+      socket.write(chunk);
+    });
+  });
+  const run = new EngineRun(echoSpec(target.port, connections, { probeEveryMs: everyMs }), clock);
+  await run.open();
+  const inStep: { all: number; first: number }[] = [];
+  for (let step = 0; step < steps; step++) {
+    const [allBefore, firstBefore] = [seen, firstSeen];
+    run.advance(clock, stepMs);
+    // A turn that ends with all answers counted leaves nothing that is due.
+    await pause(20);
+    await until('every probe is answered', () => {
+      const { probesSent, probesAnswered } = run.stats();
+      return probesSent === probesAnswered && seen === probesSent;
+    });
+    inStep.push({ all: seen - allBefore, first: firstSeen - firstBefore });
   }
-  const total = tenths.reduce((sum, count) => sum + count, 0);
-  assert(total > 360 && total < 440, `${total} probes of 200 connections in 2 s`);
-  // Even is 40 each; scheduling noise moves some into the neighbour.
-  assert(Math.max(...tenths) < 70, tenths.join(' '));
-  assert(Math.min(...tenths) > 10, tenths.join(' '));
   await run.stop();
   await target.close();
+  return inStep;
+}
+
+test('probes are spread over the period: no slice of a tenth has much more than its share', async () => {
+  const tenths = await probesInSteps(200, 1_000, 100, 30);
+  // The first second has the first probes; those after it come each period at the connection's own phase.
+  const later = tenths.slice(10).map(({ all }) => all);
+  const total = later.reduce((sum, count) => sum + count, 0);
+  assert(total >= 380 && total <= 420, `${total} probes of 200 connections in two periods`);
+  // Even is 20 each.
+  assert(Math.max(...later) <= 25 && Math.min(...later) >= 15, later.join(' '));
 });
 
 test('first probes come soon, and are spread too', async () => {
-  const arrivals: number[] = [];
-  const began = performance.now();
-  const { target, run } = await running(
+  const tenths = (await probesInSteps(100, 30_000, 100, 10)).map(({ first }) => first);
+  assert.equal(
+    tenths.reduce((sum, count) => sum + count, 0),
     100,
-    (socket) => {
-      socket.on('data', () => arrivals.push(performance.now() - began));
-    },
-    { probeEveryMs: 30_000, probeTimeoutMs: 30_000 },
+    'each gets its first probe within a second',
   );
-  await until(() => arrivals.length === 100, 2_000, 'each gets its first probe');
-  const early = arrivals.filter((at) => at < 500).length;
-  assert(early > 25 && early < 75, `${early} of 100 in the first half second`);
-  await run.stop();
-  await target.close();
+  const early = tenths.slice(0, 5).reduce((sum, count) => sum + count, 0);
+  assert(early > 40 && early < 60, `${early} of 100 in the first half second`);
 });
 
 test('answers that come byte by byte are put together', async () => {
@@ -100,7 +107,7 @@ test('answers that come byte by byte are put together', async () => {
       }
     });
   });
-  await until(() => run.stats().probesAnswered >= 40, 3_000, 'answers are complete');
+  await until('answers are complete', () => run.stats().probesAnswered >= 40);
   assert.equal(run.stats().verified, 20);
   assert.deepEqual(run.stats().dropped, {});
   await run.stop();
@@ -116,7 +123,7 @@ test('a wrong byte anywhere in the answer is a mismatch', async () => {
       socket.write(chunk);
     });
   });
-  await until(() => run.stats().open === 0, 3_000, 'all are found out');
+  await until('all are found out', () => run.stats().open === 0);
   assert.deepEqual(run.stats().dropped, { 'probe-mismatch': 16 });
   assert.equal(run.stats().verified, 0);
   await run.stop();
@@ -129,7 +136,7 @@ test('the answer to another connection is a mismatch', async () => {
     sockets.push(socket);
     socket.on('data', (chunk) => sockets.find((other) => other !== socket)!.write(chunk));
   });
-  await until(() => run.stats().open < 2, 3_000, 'the mix-up is found out');
+  await until('the mix-up is found out', () => run.stats().open < 2);
   assert.equal(run.stats().dropped['probe-mismatch']! >= 1, true);
   await run.stop();
   await target.close();
@@ -137,7 +144,7 @@ test('the answer to another connection is a mismatch', async () => {
 
 test('bytes that nobody asked for, or too many of them, are a mismatch', async () => {
   const greeting = await running(5, (socket) => socket.write('220 ready\r\n'));
-  await until(() => greeting.run.stats().open === 0, 3_000, 'a greeting is no echo');
+  await until('a greeting is no echo', () => greeting.run.stats().open === 0);
   assert.deepEqual(greeting.run.stats().dropped, { 'probe-mismatch': 5 });
   await greeting.run.stop();
   await greeting.target.close();
@@ -145,16 +152,16 @@ test('bytes that nobody asked for, or too many of them, are a mismatch', async (
   const doubled = await running(5, (socket) => {
     socket.on('data', (chunk) => socket.write(Buffer.concat([chunk, chunk])));
   });
-  await until(() => doubled.run.stats().open === 0, 3_000, 'twice is not once');
+  await until('twice is not once', () => doubled.run.stats().open === 0);
   assert.deepEqual(doubled.run.stats().dropped, { 'probe-mismatch': 5 });
   await doubled.run.stop();
   await doubled.target.close();
 });
 
 test('a target that reads and says nothing is found out after the probe timeout', async () => {
-  const { target, run } = await running(10, (socket) => socket.resume());
+  const { target, run } = await running(10, (socket) => socket.resume(), { probeTimeoutMs: 300 });
   run.engine.markHold();
-  await until(() => run.stats().open === 0, 3_000, 'silence is found out');
+  await until('silence is found out', () => run.stats().open === 0);
   const stats = run.stats();
   assert.deepEqual(stats.dropped, { 'probe-timeout': 10 });
   assert.equal(stats.verified, 0);
@@ -166,15 +173,23 @@ test('a target that reads and says nothing is found out after the probe timeout'
 
 test('a connection that was verified and falls silent is no longer verified', async () => {
   let isSilent = false;
-  const { target, run } = await running(10, (socket) => {
+  const target = await Target.listen((socket) => {
     socket.on('data', (chunk) => {
       if (!isSilent) socket.write(chunk);
     });
   });
-  await until(() => run.stats().verified === 10, 3_000, 'all are verified');
+  const clock = new ManualClock();
+  const run = new EngineRun(echoSpec(target.port, 10, { probeTimeoutMs: 600 }), clock);
+  await run.open();
+  run.advance(clock, 400);
+  await until('all are verified', () => run.stats().verified === 10);
   run.engine.markHold();
   isSilent = true;
-  await until(() => run.stats().verified === 0, 3_000, 'silence is found out');
+  run.advance(clock, 400);
+  await until('all are asked again', () => run.stats().probesSent === 20);
+  assert.equal(run.stats().verified, 10, 'silence has a time');
+  run.advance(clock, 601);
+  await until('silence is found out', () => run.stats().verified === 0);
   assert.equal(run.stats().verifiedMin, 0);
   await run.stop();
   await target.close();
@@ -182,23 +197,37 @@ test('a connection that was verified and falls silent is no longer verified', as
 
 test('established by the kernel is not verified: a listener that never accepts', async () => {
   const deaf = deafListener(64);
-  const run = new EngineRun(echoSpec(deaf.port, 20, { probeTimeoutMs: 400 }));
+  const clock = new ManualClock();
+  const run = new EngineRun(echoSpec(deaf.port, 20, { probeTimeoutMs: 600 }), clock);
   const stats = await run.open();
   assert.equal(stats.open, 20);
-  assert.equal(stats.verified, 0);
-  await until(() => run.stats().open === 0, 3_000, 'nobody answers');
+  run.advance(clock, 400);
+  await until('all are asked', () => run.stats().probesSent === 20);
+  assert.deepEqual([run.stats().open, run.stats().verified], [20, 0]);
+  run.advance(clock, 601);
+  await until('nobody answers', () => run.stats().open === 0);
   assert.deepEqual(run.stats().dropped, { 'probe-timeout': 20 });
   await run.stop();
   deaf.close();
 });
 
 test('a slow answer is late from the moment that the probe was due', async () => {
-  const { target, run } = await running(10, (socket) => {
-    socket.on('data', (chunk) => setTimeout(() => socket.write(chunk), 100));
+  const clock = new ManualClock();
+  const asked: (() => void)[] = [];
+  const target = await Target.listen((socket) => {
+    socket.on('data', (chunk) => asked.push(() => socket.write(chunk)));
   });
-  await until(() => run.stats().probesAnswered >= 20, 4_000, 'answers come');
-  const { p50 } = latencySummary(run.stats().probeUs);
-  assert(p50! >= 98_000 && p50! < 200_000, `${p50} us`);
+  const run = new EngineRun(echoSpec(target.port, 10, { probeEveryMs: 10_000 }), clock);
+  await run.open();
+  run.advance(clock, 1_000);
+  await until('each is asked', () => asked.length === 10);
+  run.advance(clock, 100);
+  for (const answer of asked) answer();
+  await until('answers come', () => run.stats().probesAnswered === 10);
+  // First probes are due within the second that was stepped over.
+  const { p50, max } = latencySummary(run.stats().probeUs);
+  assert(max! >= 1_000_000 && max! <= 1_101_000, `${max} us`);
+  assert(p50! >= 500_000 && p50! <= 700_000, `${p50} us`);
   await run.stop();
   await target.close();
 });

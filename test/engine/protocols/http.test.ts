@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { afterEach, test } from 'node:test';
 import { DEFAULT_PROTOCOL_OPTIONS, type ProtocolOptions } from '../../../src/base/protocol-options.ts';
-import { cleanUp, EngineRun, specTo, Target, until } from '../engine-run.ts';
+import { until } from '../../support/waiting.ts';
+import { cleanUp, EngineRun, specTo, Target } from '../engine-run.ts';
 
 afterEach(cleanUp);
 
@@ -64,7 +65,7 @@ const BAD: readonly (readonly [string, string])[] = [
 ];
 
 function runOn(port: number, count: number, options: Partial<ProtocolOptions> = {}): EngineRun {
-  const spec = specTo(port, count, { protocol: 'http', probeEveryMs: 200, probeTimeoutMs: 4_000 });
+  const spec = specTo(port, count, { protocol: 'http', probeEveryMs: 200 });
   return new EngineRun({ ...spec, protocolOptions: { ...DEFAULT_PROTOCOL_OPTIONS, ...options } });
 }
 
@@ -98,7 +99,7 @@ for (const isBytewise of [false, true]) {
     const opened = await run.open();
     assert.deepEqual(opened.troubles ?? {}, {});
     assert.equal(opened.verified, GOOD.length);
-    await until(() => requests.every((count) => count >= 4), 10_000, 'each is asked again').catch((error) =>
+    await until('each is asked again', () => requests.every((count) => count >= 4)).catch((error) =>
       assert.fail(`${error}: ${GOOD.map(([name], at) => `${name} ${requests[at]}`).join(', ')}`),
     );
     assert.deepEqual(run.stats().dropped, {});
@@ -140,7 +141,7 @@ test('a status that turns bad, a close and an unasked answer are losses, each by
   });
   const run = runOn(target.port, 9);
   await run.open();
-  await until(() => run.stats().open === 0, 5_000, 'all are lost');
+  await until('all are lost', () => run.stats().open === 0);
   const stats = run.stats();
   assert.deepEqual(stats.dropped, { protocol: 6, fin: 3 });
   assert.deepEqual(stats.troubles, { 'http status 500': 3, 'http an answer that nobody asked for': 3 });

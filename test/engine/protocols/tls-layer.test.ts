@@ -10,7 +10,8 @@ import { DEFAULT_PROTOCOL_OPTIONS, type TlsOptions } from '../../../src/base/pro
 import type { HolderSpec } from '../../../src/run/run-spec.ts';
 import { HolderProcess } from '../../agent/holder-process.ts';
 import { type Certificates, type KeyPair, makeCertificates } from '../../support/certificates.ts';
-import { cleanUp, EngineRun, kernelCount, specTo, Target, until, within } from '../engine-run.ts';
+import { settled, until } from '../../support/waiting.ts';
+import { cleanUp, EngineRun, kernelCount, specTo, Target } from '../engine-run.ts';
 
 let certificates: Certificates;
 const servers = new Set<Server>();
@@ -73,9 +74,9 @@ test('tls:// connections are open once the session is agreed on, and leave no de
   assert.deepEqual(Object.values(stats.tls?.ciphers ?? {}), [60]);
   assert.match(Object.keys(stats.tls?.ciphers ?? {})[0] ?? '', /^TLSv1\.3 TLS_/);
   await run.stop();
-  await until(() => kernelCount('established', port) === 0, 5_000, 'the kernel has none left');
+  await until('the kernel has none left', () => kernelCount('established', port) === 0);
   // The server's ends live in this process too.
-  await until(() => readdirSync('/proc/self/fd').length <= before, 5_000, 'descriptors are given back');
+  await until('descriptors are given back', () => readdirSync('/proc/self/fd').length <= before);
 });
 
 test('with --close fin the server sees the end of the session, not a reset', async () => {
@@ -89,7 +90,7 @@ test('with --close fin the server sees the end of the session, not a reset', asy
   const run = new EngineRun(spec(await listening(server), 20, {}, { close: 'fin' }));
   await run.open();
   await run.stop();
-  await until(() => ended === 20, 5_000, 'all have ended');
+  await until('all have ended', () => ended === 20);
   assert.deepEqual(errors, []);
 });
 
@@ -158,7 +159,7 @@ test('a silent target fails the handshake after the connect timeout', async () =
   const deaf = await Target.listen();
   const run = new EngineRun(spec(deaf.port, 4, {}, { connectTimeoutMs: 400 }));
   assert.deepEqual((await run.open()).failed, { handshake: 4 });
-  await until(() => kernelCount('established', deaf.port) === 0, 5_000, 'nothing stays open');
+  await until('nothing stays open', () => kernelCount('established', deaf.port) === 0);
   await run.stop();
   await deaf.close();
 });
@@ -173,12 +174,12 @@ test('what the server ends or resets while we hold is counted as fin and rst', a
   server.on('connection', (socket: Socket) => connections.push(socket));
   const run = new EngineRun(spec(await listening(server), 20, {}));
   await run.open();
-  await until(() => sockets.length === 20, 5_000, 'the server has all sessions');
+  await until('the server has all sessions', () => sockets.length === 20);
   const ports = new Set(sockets.slice(0, 8).map((socket) => socket.remotePort));
   for (const socket of sockets.slice(0, 8)) socket.end();
   for (const socket of connections.filter(({ remotePort }) => !ports.has(remotePort)).slice(0, 5))
     socket.resetAndDestroy();
-  await until(() => run.stats().open === 7, 5_000, 'losses are noticed');
+  await until('losses are noticed', () => run.stats().open === 7);
   assert.deepEqual(run.stats().dropped, { fin: 8, rst: 5 });
   await run.stop();
 });
@@ -192,11 +193,11 @@ test('wss:// proves itself by pings inside TLS, https:// by requests', async () 
   sockets.on('connection', (socket) => socket.on('ping', () => pings++));
   const port = await listening(https as unknown as Server);
   for (const protocol of ['wss', 'https'] as const) {
-    const over = { protocol, probeEveryMs: 200, probeTimeoutMs: 5_000 };
+    const over = { protocol, probeEveryMs: 200 };
     const run = new EngineRun(spec(port, 25, {}, over));
     const stats = await run.open();
     assert.deepEqual([stats.open, stats.verified, stats.failed], [25, 25, {}], protocol);
-    await until(() => run.stats().probesAnswered >= 75, 10_000, `${protocol} probes are answered`);
+    await until(`${protocol} probes are answered`, () => run.stats().probesAnswered >= 75);
     assert.deepEqual(run.stats().dropped, {});
     assert(run.stats().bytesIn > 0 && run.stats().bytesOut > 0);
     await run.stop();
@@ -224,10 +225,10 @@ test('a holder with open sessions ends when its agent goes, and its connections 
   const holder = new HolderProcess();
   await holder.prepare(spec(port, 30, {}));
   holder.send({ type: 'start' });
-  await holder.until(() => holder.settled, 20_000, 'the holder settles');
+  await holder.until('the holder settles', () => holder.settled);
   assert.equal((await holder.report()).stats.open, 30);
   holder.child.disconnect();
-  await within(holder.exited, 5_000, 'the holder ends');
+  await settled('the holder ends', holder.exited);
   assert.equal(kernelCount('established', port), 0);
 });
 

@@ -6,7 +6,8 @@ import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { DEFAULT_PROTOCOL_OPTIONS } from '../../../src/base/protocol-options.ts';
 import type { HolderSpec } from '../../../src/run/run-spec.ts';
-import { cleanUp, EngineRun, specTo, Target, until } from '../engine-run.ts';
+import { until } from '../../support/waiting.ts';
+import { cleanUp, EngineRun, ManualClock, specTo, Target } from '../engine-run.ts';
 import { closeFrame, frame, ScriptedSocket } from './ws-script.ts';
 
 afterEach(cleanUp);
@@ -189,7 +190,7 @@ async function play(how: Delivery): Promise<void> {
     CASES[at]!.expect === 'held'
       ? peer.frames.some((each) => each.payload.toString() === 'still there?')
       : peer.isEnded;
-  await until(() => peers.every(isDone), 10_000, `every case is over, ${how}`).catch((error) => {
+  await until(`every case is over, ${how}`, () => peers.every(isDone)).catch((error) => {
     const open = peers.flatMap((peer, at) => (isDone(peer, at) ? [] : [CASES[at]!.name]));
     assert.fail(`${error}; still open: ${open.join(', ')}`);
   });
@@ -252,7 +253,7 @@ test('with --close fin every server gets a close frame 1000', async () => {
   const run = new EngineRun(wsSpec(target.port, 20, { close: 'fin' }));
   await run.open();
   await run.stop();
-  await until(() => peers.every((peer) => peer.closeCode === 1000), 3_000, 'each got a goodbye');
+  await until('each got a goodbye', () => peers.every((peer) => peer.closeCode === 1000));
   await target.close();
 });
 
@@ -351,11 +352,9 @@ test('pings go out with a fresh mask, pongs prove, and text messages go along', 
     );
   });
   const protocolOptions = { ...DEFAULT_PROTOCOL_OPTIONS, message: 'grüß dich '.repeat(20) };
-  const run = new EngineRun(
-    wsSpec(target.port, 10, { protocolOptions, probeEveryMs: 150, probeTimeoutMs: 3_000 }),
-  );
+  const run = new EngineRun(wsSpec(target.port, 10, { protocolOptions, probeEveryMs: 150 }));
   await run.open();
-  await until(() => run.stats().probesAnswered >= 40, 10_000, 'probes are answered');
+  await until('probes are answered', () => run.stats().probesAnswered >= 40);
   assert.deepEqual(run.stats().dropped, {});
   const frames = peers.flatMap((peer) => peer.frames);
   const texts = frames.filter(({ opcode }) => opcode === 1);
@@ -386,9 +385,13 @@ test('a pong that differs from its ping is a mismatch; a silent server is a time
       },
     );
   });
-  const run = new EngineRun(wsSpec(target.port, 8, { probeEveryMs: 100, probeTimeoutMs: 300 }));
+  const clock = new ManualClock();
+  const run = new EngineRun(wsSpec(target.port, 8, { probeEveryMs: 100, probeTimeoutMs: 300 }), clock);
   await run.open();
-  await until(() => run.stats().open === 0, 10_000, 'all are found out');
+  run.advance(clock, 100);
+  await until('the wrong pongs are found out', () => run.stats().open === 4);
+  run.advance(clock, 300);
+  await until('all are found out', () => run.stats().open === 0);
   assert.deepEqual(run.stats().dropped, { 'probe-mismatch': 4, 'probe-timeout': 4 });
   await run.stop();
   await target.close();
