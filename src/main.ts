@@ -54,11 +54,26 @@ function exitOnBug(error: unknown): void {
   process.exit(explain(error));
 }
 
+/** A package that an import did not find, as after a clone without `npm ci`; null: the error is another one. */
+function missingPackage(error: unknown): string | null {
+  const { code, message = '' } = (error ?? {}) as NodeJS.ErrnoException;
+  return code === 'ERR_MODULE_NOT_FOUND'
+    ? (/^Cannot find package '([^']+)'/.exec(message)?.[1] ?? null)
+    : null;
+}
+
 /** Tells an error on stderr: one line and a hint when it is the user's to mend, the stack when it is ours. */
 function explain(error: unknown): ExitCode {
   if (error instanceof BenchError) {
     process.stderr.write(`c100k-bench: ${error.message}\n  hint: ${error.hint}\n`);
     return error.exitCode;
+  }
+  const missing = missingPackage(error);
+  if (missing !== null) {
+    process.stderr.write(
+      `c100k-bench: the package ${missing} is not installed\n  hint: run npm ci where c100k-bench is, or install c100k-bench again\n`,
+    );
+    return ExitCode.refused;
   }
   const { message, stack } = error instanceof Error ? error : new Error(String(error));
   const where = stack?.split('\n').slice(1).join('\n') ?? '';
