@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { type Family, isAddress, parseAddress, unmapV4 } from './address.ts';
 import { type BenchError, ErrorCode, usageError } from './errors.ts';
-import { PATH_CHARACTERS_MAX, PATH_PATTERN } from './protocol-options.ts';
+import { PATH_CHARACTERS_MAX, PATH_PATTERN, type ProtocolOptions } from './protocol-options.ts';
 import { formatCount } from './units.ts';
 
 /** One `address:port` of the target. */
@@ -48,6 +48,11 @@ export function isTls(protocol: ProtocolName): boolean {
 /** Whether a connection can be asked again and again. */
 export function canProbe(protocol: ProtocolName): boolean {
   return protocol === 'echo' || hasPath(protocol);
+}
+
+/** Whether an answer of the far application, and not its kernel alone, is part of an open connection. */
+export function isVerifying(protocol: ProtocolName, options: ProtocolOptions | undefined): boolean {
+  return protocol !== 'tcp' || (options?.banner ?? null) !== null;
 }
 
 /** What `--target` names, before any name is resolved. */
@@ -181,6 +186,19 @@ function parsePath(text: string, protocol: ProtocolName, path: string, before: s
   return whole;
 }
 
+/** One `--target` names one host; several in one text are told apart from a host name that is no name. */
+function refuseList(typed: string): void {
+  // A comma or a semicolon may stand in a path, never before it.
+  const authority = typed.replace(/^[^/]*:\/\//, '').split(/[/?#]/, 1)[0] ?? '';
+  if (!/[,;\s]/.test(authority)) return;
+  const each = typed.split(/[,;\s]+/).filter((part) => part !== '');
+  const hint =
+    each.length > 1
+      ? `type ${each.map((part) => `--target ${part}`).join(' ')}`
+      : `type --target ${each[0] ?? 'host:8000'}`;
+  throw badEndpoint(typed, 'one --target names one host, and this is a list', hint);
+}
+
 /**
  * Reads what `--target` names: `host:8000`, `host:8000-8080`, `[::1]:8000`, with `tcp://` or `echo://` in front if
  * wanted, or `self` (also `echo://self`) for the built-in target. Names stay names.
@@ -189,6 +207,7 @@ function parsePath(text: string, protocol: ProtocolName, path: string, before: s
  */
 export function parseTarget(text: string): TargetSpec {
   const typed = text.trim();
+  refuseList(typed);
   const { protocol, prefix, rest } = splitScheme(typed);
   if (rest.toLowerCase() === 'self') {
     if (!isSelfSpoken(protocol)) {

@@ -3,6 +3,7 @@
  * Must never hold a default value of a flag (cli/).
  */
 import { ErrorCode, usageError } from './errors.ts';
+import { flagAway, flagWith } from './flag-text.ts';
 
 const MS_PER_SECOND = 1_000;
 const MS_PER_MINUTE = 60_000;
@@ -50,16 +51,32 @@ function wholeNumberOf(text: string): number | null {
   return Number.isSafeInteger(value) ? value : null;
 }
 
-/** What the user most likely meant: the same text without the characters that do not belong there. */
+/**
+ * What the user most likely meant. Only what cannot change the number is taken away (a sign, separators, a word after
+ * the number): from `1e5` without its letter 15 would be left.
+ */
+function meantCount(text: string): string | null {
+  const trimmed = text.trim();
+  if (/^\+?\d+(?:\.\d+)?e\+?\d{1,2}$/i.test(trimmed)) {
+    const value = Number(trimmed);
+    return Number.isSafeInteger(value) ? String(value) : null;
+  }
+  const parts = /^[+-]?(\d{1,3}(?:[,' ]\d{3})+|[\d_]+(?:\.\d+)?)([km]?)(?:[^\w.,]\D*)?$/i.exec(trimmed);
+  if (parts === null) return null;
+  return `${(parts[1] ?? '').replaceAll(/[,' ]/g, '_')}${parts[2] ?? ''}`;
+}
+
 function countHint(text: string, flag: string, min: number, max: number): string {
-  const cleaned = text.replaceAll(',', '_').replace(/[^\d_.kmKM]/g, '');
-  const value = wholeNumberOf(cleaned);
-  if (value !== null && value >= min && value <= max) return `type ${flag} ${cleaned}`;
+  const meant = meantCount(text);
+  const value = meant === null ? null : wholeNumberOf(meant);
+  if (meant !== null && value !== null && value >= min && value <= max)
+    return `type ${flagWith(flag, meant)}`;
   const examples = ['130k', '1m', '130_000'].filter((example) => {
     const count = wholeNumberOf(example) ?? 0;
     return count >= min && count <= max;
   });
-  return `type a whole number, such as ${flag} ${examples.length > 0 ? examples.join(` or ${flag} `) : min}`;
+  const shown = examples.length > 0 ? examples : [String(value !== null && value > max ? max : min)];
+  return `type a whole number, such as ${shown.map((one) => flagWith(flag, one)).join(' or ')}`;
 }
 
 /**
@@ -108,7 +125,7 @@ export function parseRate(text: string, flag: string): number {
     throw usageError(
       ErrorCode.badRate,
       `${flag} needs a rate, not "${text}"`,
-      `type ${flag} 5k/s or ${flag} 300/m (per second s, minute m, hour h)`,
+      `type ${flagWith(flag, '5k/s')} or ${flagWith(flag, '300/m')} (per second s, minute m, hour h)`,
     );
   }
   const number = Number((match[1] ?? '').replaceAll('_', ''));
@@ -118,14 +135,14 @@ export function parseRate(text: string, flag: string): number {
     throw usageError(
       ErrorCode.badRate,
       `${flag} must be above 0, not ${text}`,
-      `leave ${flag} out to open as fast as the target accepts, or type ${flag} 5k/s`,
+      `${flagAway(flag)} to open as fast as the target accepts, or type ${flagWith(flag, '5k/s')}`,
     );
   }
   if (perSec > RATE_PER_SEC_MAX) {
     throw usageError(
       ErrorCode.badRate,
       `${flag} must be at most ${formatRate(RATE_PER_SEC_MAX)}, not ${text}`,
-      `leave ${flag} out to open as fast as the target accepts`,
+      `${flagAway(flag)} to open as fast as the target accepts`,
     );
   }
   return perSec;
@@ -178,7 +195,7 @@ export function parseDurationMs(text: string, flag: string, bounds: DurationBoun
     throw usageError(
       ErrorCode.badDuration,
       `${flag} ${what}`,
-      `type ${flag} 90s, ${flag} 1h30m or ${flag} 500ms (a plain number is seconds)`,
+      `type ${['90s', '1h30m', '500ms'].map((one) => flagWith(flag, one)).join(' or ')} (a plain number is seconds)`,
     );
   }
   if (roundedMs < minMs) {
@@ -186,7 +203,7 @@ export function parseDurationMs(text: string, flag: string, bounds: DurationBoun
     throw usageError(
       ErrorCode.badDuration,
       `${flag} must be at least ${least}, not ${text}`,
-      `type ${flag} ${least}`,
+      `type ${flagWith(flag, least)}`,
     );
   }
   if (roundedMs > maxMs) {
@@ -194,7 +211,7 @@ export function parseDurationMs(text: string, flag: string, bounds: DurationBoun
     throw usageError(
       ErrorCode.badDuration,
       `${flag} must be at most ${most}, not ${text}`,
-      `type ${flag} ${most}`,
+      `type ${flagWith(flag, most)}`,
     );
   }
   return roundedMs;

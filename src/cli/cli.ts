@@ -10,7 +10,7 @@ import { systemClock } from '../host/system-clock.ts';
 import type { CommandContext } from './command-context.ts';
 import { parseCommandLine } from './flags/command-line.ts';
 import type { CommandName } from './flags/flag.ts';
-import { writeResult } from './output.ts';
+import { tell, writeResult } from './output.ts';
 
 const HELP_COLUMNS_MAX = 100;
 
@@ -28,7 +28,8 @@ export async function runCli(argv: readonly string[]): Promise<ExitCode> {
     await writeResult(parsed.text);
     return 0;
   }
-  const { command, values, words } = parsed;
+  const { command, values, words, warnings } = parsed;
+  if (!values.on('quiet')) for (const line of warnings) tell(`warning: ${line}`);
   const entryPath = argv[1] ?? '';
   return await commandOf(command)({ values, words, toolVersion, entryPath, clock: systemClock });
 }

@@ -4,7 +4,15 @@
  */
 import { type BenchError, ErrorCode, usageError } from '../base/errors.ts';
 import { formatCount, formatMs, formatRate, parseCount, parseRate } from '../base/units.ts';
-import { METRICS, type MetricFacts, type MetricKind, metricRange, metricValue } from './metric.ts';
+import { emptyStats } from '../stats/stats.ts';
+import {
+  METRICS,
+  type MetricFacts,
+  type MetricKind,
+  type MetricRange,
+  metricRange,
+  metricValue,
+} from './metric.ts';
 
 /** Longest first, so that `>=` is not read as `>`. */
 const OPERATORS = ['>=', '<=', '==', '!=', '>', '<'] as const;
@@ -240,4 +248,27 @@ export function isBroken(requirement: Requirement, facts: MetricFacts): boolean 
     case '!=':
       return low === high && low === threshold;
   }
+}
+
+/**
+ * What a metric can become at all, where no run of this size can keep a requirement on it; known before the run begins.
+ * @param asked connections that are asked for
+ * @param canReopen lost connections are opened again
+ * @returns null: the requirement can be kept
+ */
+export function hopelessRange(
+  requirement: Requirement,
+  asked: number,
+  canReopen: boolean,
+): MetricRange | null {
+  const facts: MetricFacts = {
+    asked,
+    phase: 'ramping',
+    stats: emptyStats(),
+    held: 0,
+    rampSeconds: 0,
+    holdSeconds: 0,
+    canReopen,
+  };
+  return isBroken(requirement, facts) ? metricRange(requirement.metric, facts) : null;
 }

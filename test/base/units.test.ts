@@ -77,6 +77,18 @@ test('the hint of a refused count is what was most likely meant', () => {
   assert.equal(refusal('bad-number', () => parseCount('130K!', '--conns')).hint, 'type --conns 130K');
   assert.equal(refusal('bad-number', () => parseCount('130,000', '--conns')).hint, 'type --conns 130_000');
   assert.equal(refusal('bad-number', () => parseCount('-5', '--conns')).hint, 'type --conns 5');
+  assert.equal(refusal('bad-number', () => parseCount('1e5', '--conns')).hint, 'type --conns 100000');
+  assert.equal(refusal('bad-number', () => parseCount('1.3E+5', '--conns')).hint, 'type --conns 130000');
+  assert.equal(
+    refusal('bad-number', () => parseCount('1e5', 'C100K_CONNS')).hint,
+    'type C100K_CONNS=100000',
+    'a variable is typed with =',
+  );
+  // Digits that are left when letters are taken away are another number.
+  for (const text of ['0x10', '1e400', '9m9', '5 of 7x', '1.2.3', '12e-3', '4 5']) {
+    const { hint } = refusal('bad-number', () => parseCount(text, '--conns'));
+    if (text !== '5 of 7x') assert.match(hint, /^type a whole number, such as --conns 130k/, text);
+  }
 });
 
 test('a count keeps to its bounds, and 0 is refused unless the bounds allow it', () => {
@@ -84,7 +96,7 @@ test('a count keeps to its bounds, and 0 is refused unless the bounds allow it',
   assert.equal(parseCount('0', '--holders', { min: 0 }), 0);
   const above = refusal('bad-number', () => parseCount('65', '--holders', { max: 64 }));
   assert.match(above.message, /at most 64/);
-  assert.equal(above.hint, 'type a whole number, such as --holders 1');
+  assert.equal(above.hint, 'type a whole number, such as --holders 64');
   refusal('bad-number', () => parseCount('99999999999999999999', '--conns'));
 });
 

@@ -4,6 +4,7 @@
  */
 import yargs, { type Argv } from 'yargs';
 import { BenchError, ErrorCode, usageError } from '../../base/errors.ts';
+import { checkEnvironment } from './environment.ts';
 import type { CommandName, Flag } from './flag.ts';
 import { environmentName, FLAGS, flagsOf } from './flags.ts';
 import { COMMANDS, EXAMPLES, EXIT_CODE_HELP, POSITIONALS } from './help.ts';
@@ -28,6 +29,8 @@ export type ParsedCommandLine =
       readonly command: CommandName;
       readonly values: FlagValues;
       readonly words: Readonly<Record<string, string>>;
+      /** one line each for a person: what was given and has no effect */
+      readonly warnings: readonly string[];
     };
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -57,11 +60,13 @@ export async function parseCommandLine(
   });
   const picked = chosen as { command: CommandName; argv: Record<string, unknown> } | null;
   if (picked === null) return { kind: 'print', text: `${output}\n` };
+  const warnings = checkEnvironment(environment);
   return {
     kind: 'command',
     command: picked.command,
     values: readValues(picked.command, picked.argv, environment),
     words: readWords(picked.command, picked.argv),
+    warnings,
   };
 }
 

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { isAddress } from '../../base/address.ts';
 import { canProbe, hasPath, isTls, type ProtocolName, type TargetSpec } from '../../base/endpoint.ts';
 import { ErrorCode, usageError } from '../../base/errors.ts';
+import { flagAway, flagWith } from '../../base/flag-text.ts';
 import {
   BANNER_BYTES_MAX,
   CA_CHARACTERS_MAX,
@@ -50,7 +51,7 @@ export function readProtocolOptions(
     throw usageError(
       ErrorCode.usage,
       `${values.origin(flag)} goes with ${words} only, not with ${protocol}://`,
-      `leave ${values.origin(flag)} out, or give --target another scheme`,
+      `${flagAway(values.origin(flag))}, or give --target another scheme`,
     );
   }
   const banner = readBanner(values);
@@ -111,7 +112,7 @@ function readHostHeader(values: FlagValues): string | null {
   throw usageError(
     ErrorCode.usage,
     `${values.origin('host-header')} ${text} is not a host with or without a port`,
-    `type ${values.origin('host-header')} www.example.com`,
+    `type ${flagWith(values.origin('host-header'), 'www.example.com')}`,
   );
 }
 

@@ -13,6 +13,7 @@ import {
   type TargetSpec,
 } from '../../base/endpoint.ts';
 import { ErrorCode, usageError } from '../../base/errors.ts';
+import { flagAway } from '../../base/flag-text.ts';
 import { parsePortRanges } from '../../base/tuple-space.ts';
 import {
   formatCount,
@@ -143,7 +144,7 @@ function readProtocol(values: FlagValues, named: ProtocolName): ProtocolName {
     throw usageError(
       ErrorCode.usage,
       `${values.origin('probe')} ${probe} does not go with ${named}://`,
-      `leave ${values.origin('probe')} out, or write the target without ${named}://`,
+      `${flagAway(values.origin('probe'))}, or write the target without ${named}://`,
     );
   }
   return probe === 'whoami' ? 'whoami' : 'echo';

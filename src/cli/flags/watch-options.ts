@@ -3,12 +3,15 @@
  * values out. Must never judge.
  */
 
-import { ErrorCode, usageError } from '../../base/errors.ts';
+import { isVerifying } from '../../base/endpoint.ts';
+import { type BenchError, ErrorCode, usageError } from '../../base/errors.ts';
+import { counted, formatCount } from '../../base/units.ts';
 import { PARTIAL_EVERY_MS, type RunWatchOptions } from '../../coordinator/run-watch.ts';
 import { httpWitness, type TargetWitness } from '../../coordinator/target-stats.ts';
 import { needsProbes } from '../../judge/metric.ts';
 import type { RunReport } from '../../judge/report.ts';
 import {
+  hopelessRange,
   parseRequirement,
   REQUIREMENTS_MAX,
   type Requirement,
@@ -54,16 +57,33 @@ function readRequirements(values: FlagValues, { spec }: RunRequest): readonly Re
     );
   }
   const requirements = texts.map((text) => parseRequirement(text, nearestWord));
-  for (const { text, metric } of requirements) {
-    if (needsProbes(metric) && spec.probeEveryMs === null) {
-      throw usageError(
-        ErrorCode.badRequirement,
-        `--require "${text}": without probes nothing is measured`,
-        'use a target that answers, such as echo://host:port, and --probe-every 10s',
-      );
-    }
-  }
+  for (const requirement of requirements) checkMeasured(requirement, spec);
   return withDefault(requirements);
+}
+
+/** A requirement that nothing can measure, or that no run of this size can keep, is a slip. */
+function checkMeasured(requirement: Requirement, spec: RunRequest['spec']): void {
+  const bad = (what: string, hint: string): BenchError =>
+    usageError(ErrorCode.badRequirement, `--require "${requirement.text}": ${what}`, hint);
+  if (needsProbes(requirement.metric) && spec.probeEveryMs === null) {
+    throw bad(
+      'without probes nothing is measured',
+      'use a target that answers, such as echo://host:port, and --probe-every 10s',
+    );
+  }
+  if (requirement.metric === 'verified' && !isVerifying(spec.protocol, spec.protocolOptions)) {
+    throw bad(
+      `nothing verifies a silent ${spec.protocol}:// connection`,
+      'use a target that answers, such as echo://host:port, or --expect-banner any when it speaks first',
+    );
+  }
+  const range = hopelessRange(requirement, spec.connections, spec.onDrop === 'reopen');
+  if (range === null) return;
+  const most = Number.isFinite(range.high) ? ` to ${formatCount(range.high)}` : ' or more';
+  throw bad(
+    `no run of ${counted(spec.connections, 'connection')} can keep it`,
+    `${requirement.metric} is ${formatCount(range.low)}${most}: give a value that it can have`,
+  );
 }
 
 function readUrl(text: string, flag: string): URL {
