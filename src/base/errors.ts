@@ -44,6 +44,12 @@ export const ErrorCode = {
 } as const;
 export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode];
 
+/** What was typed is part of a message: a line feed or an escape sequence in it must not become one of the terminal. */
+function oneLine(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is taken out
+  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').trimEnd();
+}
+
 /**
  * A run that cannot start or go on, told to a person: what happened and what to type next.
  * `message` is one line; `hint` is a line that can be typed or done.
@@ -61,11 +67,11 @@ export class BenchError extends Error {
    * @param cause the underlying error, if any
    */
   constructor(code: ErrorCode, exitCode: ExitCode, message: string, hint: string, cause?: unknown) {
-    super(message, cause === undefined ? undefined : { cause });
+    super(oneLine(message), cause === undefined ? undefined : { cause });
     this.name = 'BenchError';
     this.code = code;
     this.exitCode = exitCode;
-    this.hint = hint;
+    this.hint = oneLine(hint);
   }
 }
 

@@ -38,6 +38,38 @@ const USAGE: readonly BadInput[] = [
     says: /no-such-host\.invalid does not resolve/,
   },
   {
+    what: 'more holders than one host takes',
+    args: [...TARGET, '-c', '5', '--holders', '1024'],
+    code: 2,
+    says: /--holders must be at most 256.*--holders 256/,
+  },
+  {
+    what: 'a number in powers of ten',
+    args: [...TARGET, '--conns', '1e5'],
+    code: 2,
+    says: /type --conns 100000$/,
+  },
+  {
+    what: 'a list of targets',
+    args: ['-t', '10.0.0.1:80,10.0.0.2:80', '-c', '5'],
+    code: 2,
+    says: /type --target 10\.0\.0\.1:80 --target 10\.0\.0\.2:80$/,
+  },
+  {
+    what: 'a mistyped variable',
+    args: [...TARGET, '-c', '5'],
+    code: 2,
+    says: /variable C100K_CONNECT_TIMOUT is not known.*did you mean C100K_CONNECT_TIMEOUT\?/,
+    options: { env: { C100K_CONNECT_TIMOUT: '3s' } },
+  },
+  {
+    what: 'a wrong rate from the environment',
+    args: [...TARGET, '-c', '5'],
+    code: 2,
+    says: /type C100K_RATE=5k\/s or C100K_RATE=300\/m/,
+    options: { env: { C100K_RATE: 'fast' } },
+  },
+  {
     what: 'a wrong count from the environment',
     args: TARGET,
     code: 2,
@@ -153,4 +185,39 @@ describe('wrong input to the other commands', () => {
     });
     assert.ok(!result.stderr.includes('hunter2'));
   });
+});
+
+describe('variables that mean nothing', () => {
+  const plan = ['plan', ...TARGET, '-c', '5'];
+
+  it('are named on stderr, without their values', async () => {
+    const env = { C100K_ZZZZZZZZ: 'secret', C100K_BENCH_SERVICE_HOST: '10.0.0.1' };
+    const { stderr, code } = await runCli(plan, { env });
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /^warning: C100K_ZZZZZZZZ is not known and has no effect/m);
+    assert.doesNotMatch(stderr, /secret|SERVICE_HOST/);
+    assert.equal((await runCli([...plan, '--quiet'], { env })).stderr, '');
+  });
+
+  it('are the other commands flags without a word', async () => {
+    const { stderr, code } = await runCli(plan, { env: { C100K_WORKERS: '3', C100K_NAME: 'a' } });
+    assert.equal(code, 0);
+    assert.doesNotMatch(stderr, /warning/);
+  });
+});
+
+describe('a requirement that nothing can keep', () => {
+  const tried: readonly [what: string, args: readonly string[], says: RegExp][] = [
+    ['nothing verifies', ['--require', 'verified>=100%'], /nothing verifies a silent tcp:\/\/ connection/],
+    ['nothing probes', ['--require', 'probe_p99<1s'], /without probes nothing is measured/],
+    ['more than all', ['--require', 'held>=6'], /no run of 5 connections can keep it.*held is 0 to 5/s],
+    ['fewer than none', ['--require', 'failed<0'], /failed is 0 or more/],
+  ];
+  for (const [what, args, says] of tried) {
+    it(`is refused before the start: ${what}`, async () => {
+      const { stderr, code } = await runCli([...TARGET, '-c', '5', ...args]);
+      assert.equal(code, 2);
+      assert.match(stderr, says);
+    });
+  }
 });

@@ -7,13 +7,13 @@ import { join } from 'node:path';
 import { runAgent } from '../../agent/agent.ts';
 import { parseTarget } from '../../base/endpoint.ts';
 import { BenchError, ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
-import { parseCount, parseDurationMs, parseRate } from '../../base/units.ts';
 import { claimsOf, type Token } from '../../control/token.ts';
 import { LOCAL_VARIABLE } from '../../coordinator/local-agent.ts';
 import { parentPidOf, wakeAtParentsEnd } from '../../engine/parent-bond.ts';
 import { type Allowance, OWNER_ALLOWANCE, parseAllowedTarget } from '../../plan/allowance.ts';
 import type { CommandContext } from '../command-context.ts';
 import { checkAgentName } from '../flags/agent-name.ts';
+import { type NumberFlag, needNumber, readNumber } from '../flags/bounds.ts';
 import type { FlagValues } from '../flags/command-line.ts';
 import { readHolders, readSources } from '../flags/run-options.ts';
 import { joinToken } from '../flags/token-source.ts';
@@ -37,7 +37,6 @@ export async function agentCommand({ values, entryPath, clock }: CommandContext)
   const name = values.one('name') ?? claimsOf(token.identity)?.name ?? hostname();
   checkAgentName(name, values.origin('name'));
   const isForked = parentPid !== null;
-  const wait = values.one('wait-coordinator') ?? '60s';
   const code = await runAgent(
     {
       host,
@@ -50,7 +49,7 @@ export async function agentCommand({ values, entryPath, clock }: CommandContext)
       ownSources: isForked || !hasOwnSources(values) ? null : readSources(values),
       ownHolders: isForked ? null : readHolders(values),
       stay: values.on('stay'),
-      joinTimeoutMs: parseDurationMs(wait, values.origin('wait-coordinator')),
+      joinTimeoutMs: needNumber(values, 'wait-coordinator'),
       partialReportPath: isForked ? null : (values.one('partial-report') ?? defaultPartialReport(name)),
       onNote: tell,
     },
@@ -79,16 +78,13 @@ function hasOwnSources(values: FlagValues): boolean {
 
 function readAllowance(values: FlagValues, token: Token): Allowance {
   const targets = values.list('allow-target').map(parseAllowedTarget);
-  const limit = (name: string, parse: (text: string, flag: string) => number): number => {
-    const text = values.one(name);
-    return text === null ? Number.POSITIVE_INFINITY : parse(text, values.origin(name));
-  };
+  const limit = (name: NumberFlag): number => readNumber(values, name) ?? Number.POSITIVE_INFINITY;
   return {
     targets: targets.length === 0 ? null : targets,
     tokenTargets: claimsOf(token.identity)?.targets?.map(parseAllowedTarget) ?? null,
-    connectionsMax: limit('max-conns', parseCount),
-    ratePerSecMax: limit('max-rate', parseRate),
-    runMsMax: limit('max-duration', parseDurationMs),
+    connectionsMax: limit('max-conns'),
+    ratePerSecMax: limit('max-rate'),
+    runMsMax: limit('max-duration'),
     isOwner: false,
   };
 }

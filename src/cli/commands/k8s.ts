@@ -7,7 +7,6 @@ import { isAddress } from '../../base/address.ts';
 import type { TargetSpec } from '../../base/endpoint.ts';
 import { endpointsOf } from '../../base/endpoint.ts';
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
-import { parseCount, parseDurationMs, parseRate } from '../../base/units.ts';
 import { formatToken } from '../../control/token.ts';
 import {
   INDEX_VARIABLE,
@@ -18,6 +17,7 @@ import {
 import { manifestYaml } from '../../place/manifest-yaml.ts';
 import { allowsEndpoint, parseAllowedTarget } from '../../plan/allowance.ts';
 import type { CommandContext } from '../command-context.ts';
+import { needNumber, readNumber } from '../flags/bounds.ts';
 import type { FlagValues } from '../flags/command-line.ts';
 import type { Flag } from '../flags/flag.ts';
 import { flagsOf } from '../flags/flags.ts';
@@ -25,7 +25,6 @@ import { readHolders, readRunRequest } from '../flags/run-options.ts';
 import { masterToken } from '../flags/token-source.ts';
 import { tell, writeResult } from '../output.ts';
 
-const AGENTS_MAX = 10_000;
 /** Leaves room for what Kubernetes adds: a DNS label has 63 characters. */
 const NAME_CHARS_MAX = 40;
 const INDEX_REFERENCE = `$(${INDEX_VARIABLE})`;
@@ -64,12 +63,12 @@ export function readKubernetesRun(values: FlagValues): KubernetesRun {
     );
   }
   const waitPods = values.one('wait-pods') ?? '5m';
-  parseDurationMs(waitPods, values.origin('wait-pods'), { minMs: 1_000 });
+  readNumber(values, 'wait-pods');
   return {
     name: label(values, 'run-name', NAME_CHARS_MAX) ?? 'c100k-bench',
     namespace: label(values, 'namespace', 63),
     image: readImage(values),
-    agents: parseCount(agents, values.origin('expect-agents'), { min: 1, max: AGENTS_MAX }),
+    agents: needNumber(values, 'expect-agents'),
     runArguments: argumentsOf(values, (flag) => !isOfAgent(flag)),
     agentArguments: argumentsOf(values, isOfAgent),
     waitPods,
@@ -115,10 +114,8 @@ function withIndex(values: FlagValues, index: string): FlagValues {
 function checkAgentFlags(values: FlagValues): void {
   readHolders(values);
   for (const target of values.list('allow-target')) parseAllowedTarget(target);
-  const limits = { 'max-conns': parseCount, 'max-rate': parseRate, 'max-duration': parseDurationMs } as const;
-  for (const [name, parse] of Object.entries(limits)) {
-    const text = values.one(name);
-    if (text !== null) parse(text, values.origin(name));
+  for (const name of ['max-conns', 'max-rate', 'max-duration', 'progress-every'] as const) {
+    readNumber(values, name);
   }
 }
 

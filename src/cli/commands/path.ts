@@ -6,7 +6,6 @@
 import { type Endpoint, formatEndpoint } from '../../base/endpoint.ts';
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { parsePortRanges } from '../../base/tuple-space.ts';
-import { parseCount, parseDurationMs } from '../../base/units.ts';
 import { Run } from '../../coordinator/run.ts';
 import { PARTIAL_EVERY_MS } from '../../coordinator/run-watch.ts';
 import type { RunReport } from '../../judge/report.ts';
@@ -16,15 +15,14 @@ import { judgePath } from '../../path/path-verdict.ts';
 import { PATH_SCHEMA_VERSION, type PathReport, renderPath } from '../../report/path.ts';
 import type { CommandContext } from '../command-context.ts';
 import { readAgents } from '../flags/agents-options.ts';
+import { needNumber } from '../flags/bounds.ts';
 import type { FlagValues } from '../flags/command-line.ts';
 import { FLAGS } from '../flags/flags.ts';
 import { type RunRequest, readRunRequest, resolveTargets, specOf } from '../flags/run-options.ts';
 import { paintFor, tell } from '../output.ts';
 import { publish, resultPlaces } from '../result.ts';
 
-const SAMPLES_MAX = 10_000;
 const IDLE_MIN_MS = 1_000;
-const IDLE_MAX_MS = 86_400_000;
 /** the narrowest that timers and retransmits can tell */
 const PRECISION_MS = 1_000;
 const GAPS_MAX = 16;
@@ -42,6 +40,9 @@ const FIXED: Readonly<Record<string, string>> = {
  */
 export async function pathCommand(context: CommandContext): Promise<ExitCode> {
   const { values } = context;
+  // Before anything is opened, also where the other one counts.
+  needNumber(values, 'samples');
+  needNumber(values, 'idle-max');
   const request = readRunRequest(asRunValues(values));
   const places = resultPlaces(values);
   if (request.targets.some((target) => target.self)) {
@@ -84,7 +85,7 @@ async function seenReport(
   endpoints: readonly Endpoint[],
 ): Promise<PathReport> {
   const { values } = context;
-  const samples = parseCount(values.one('samples') ?? '', values.origin('samples'), { max: SAMPLES_MAX });
+  const samples = needNumber(values, 'samples');
   const viaPorts = values.one('via-ports');
   const run = await runFor(context, request, endpoints);
   const verdict =
@@ -148,10 +149,7 @@ async function idleReport(
 ): Promise<PathReport> {
   const { values } = context;
   const endpoint = endpoints[0]!;
-  const maxMs = parseDurationMs(values.one('idle-max') ?? '', values.origin('idle-max'), {
-    minMs: IDLE_MIN_MS,
-    maxMs: IDLE_MAX_MS,
-  });
+  const maxMs = needNumber(values, 'idle-max');
   const idle = await findIdleTimeout({
     endpoint,
     bounds: { minMs: IDLE_MIN_MS, maxMs, precisionMs: PRECISION_MS, gapsMax: GAPS_MAX },

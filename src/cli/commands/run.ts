@@ -5,7 +5,7 @@
 
 import type { Endpoint, ProtocolName } from '../../base/endpoint.ts';
 import { ExitCode } from '../../base/errors.ts';
-import { formatCount, parseDurationMs } from '../../base/units.ts';
+import { formatCount } from '../../base/units.ts';
 import { Run } from '../../coordinator/run.ts';
 import type { TargetWitness } from '../../coordinator/target-stats.ts';
 import type { RunReport } from '../../judge/report.ts';
@@ -16,6 +16,7 @@ import type { ServeHandle } from '../../serve/serve.ts';
 import type { CommandContext } from '../command-context.ts';
 import { createDisplay, type ProgressDisplay } from '../display/progress-display.ts';
 import { type AgentsOptions, joinLine, readAgents } from '../flags/agents-options.ts';
+import { needNumber } from '../flags/bounds.ts';
 import type { FlagValues } from '../flags/command-line.ts';
 import {
   effectiveOptions,
@@ -67,13 +68,12 @@ export async function runCommand(context: CommandContext): Promise<ExitCode> {
 }
 
 function readDisplay(values: FlagValues): ProgressDisplay {
-  const every = values.one('progress-every') ?? '5s';
   return createDisplay(
     process.stderr,
     {
       quiet: values.on('quiet'),
       periodic: !values.on('no-progress'),
-      everyMs: parseDurationMs(every, values.origin('progress-every'), { minMs: 100 }),
+      everyMs: needNumber(values, 'progress-every'),
     },
     process.env,
   );

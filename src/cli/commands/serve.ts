@@ -4,12 +4,12 @@
  */
 import { isIP } from 'node:net';
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
-import { parseCount } from '../../base/units.ts';
 import { wakeAtParentsEnd } from '../../engine/parent-bond.ts';
 import { formatListening, type ServeHandle, serveTarget } from '../../serve/serve.ts';
 import { formatServeCounts, SERVE_MODES } from '../../serve/serve-counts.ts';
 import { type StatsServer, serveStats } from '../../serve/stats-server.ts';
 import type { CommandContext } from '../command-context.ts';
+import { readNumber } from '../flags/bounds.ts';
 import type { FlagValues } from '../flags/command-line.ts';
 import { tell, writeResult } from '../output.ts';
 
@@ -22,12 +22,11 @@ export async function serveCommand({ values, entryPath, clock }: CommandContext)
   // It outlives the shell it was typed in, but not as a stopped process that nobody continues.
   wakeAtParentsEnd(null);
   const quiet = values.on('quiet');
-  const workers = values.one('workers');
   const handle = await serveTarget({
     host: values.one('host') ?? '127.0.0.1',
     port: readPort(values),
     mode: SERVE_MODES.find((mode) => mode === values.one('mode')) ?? 'hold',
-    workers: workers === null ? null : parseCount(workers, values.origin('workers')),
+    workers: readNumber(values, 'workers'),
     entryPath,
     clock,
     onNotice: tell,

@@ -4,11 +4,11 @@
  */
 
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
-import { parseDurationMs } from '../../base/units.ts';
 import { agentToken, formatToken } from '../../control/token.ts';
 import { parseAllowedTarget } from '../../plan/allowance.ts';
 import type { CommandContext } from '../command-context.ts';
 import { checkAgentName } from '../flags/agent-name.ts';
+import { readNumber } from '../flags/bounds.ts';
 import { masterToken } from '../flags/token-source.ts';
 import { writeResult } from '../output.ts';
 
@@ -27,11 +27,9 @@ export async function tokenCommand({ values, clock }: CommandContext): Promise<E
     );
   }
   checkAgentName(name, values.origin('name'));
-  const expires = values.one('expires');
   const targets = values.list('allow-target');
   for (const target of targets) parseAllowedTarget(target);
-  const lifeMs =
-    expires === null ? null : parseDurationMs(expires, values.origin('expires'), { minMs: 1_000 });
+  const lifeMs = readNumber(values, 'expires');
   const token = agentToken(masterToken(path), {
     name,
     expiresSec: lifeMs === null ? null : Math.floor((clock.wallMs() + lifeMs) / 1_000),

@@ -5,14 +5,15 @@
 import { networkInterfaces } from 'node:os';
 import { basename } from 'node:path';
 import { ErrorCode, usageError } from '../../base/errors.ts';
-import { parseCount, parseDurationMs } from '../../base/units.ts';
 import type { RunOptions } from '../../coordinator/run-settings.ts';
 import type { SshAgentsOptions } from '../../coordinator/ssh-agents.ts';
 import type { LossPolicy } from '../../run/run-plan.ts';
+import { readNumber } from './bounds.ts';
 import type { FlagValues } from './command-line.ts';
 import { masterToken } from './token-source.ts';
 
-const AGENTS_MAX = 10_000;
+/** Where a command has no such flag. */
+const WAIT_AGENTS_MS = 60_000;
 
 export type AgentsOptions = Pick<
   RunOptions,
@@ -25,9 +26,7 @@ export type AgentsOptions = Pick<
  */
 export function readAgents(values: FlagValues): AgentsOptions {
   const ssh = readSsh(values);
-  const expected = values.one('expect-agents');
-  const joining =
-    expected === null ? 0 : parseCount(expected, values.origin('expect-agents'), { min: 1, max: AGENTS_MAX });
+  const joining = readNumber(values, 'expect-agents') ?? 0;
   const kinds = readKinds(values, joining + (ssh?.hosts.length ?? 0));
   const remoteAgents = kinds.remote ? joining + (ssh?.hosts.length ?? 0) : 0;
   const tokenFile = values.one('token-file');
@@ -43,9 +42,7 @@ export function readAgents(values: FlagValues): AgentsOptions {
     token: masterToken(tokenFile),
     hasLocalAgent: kinds.local,
     remoteAgents,
-    waitAgentsMs: parseDurationMs(values.one('wait-agents') ?? '60s', values.origin('wait-agents'), {
-      minMs: 1,
-    }),
+    waitAgentsMs: readNumber(values, 'wait-agents') ?? WAIT_AGENTS_MS,
     onAgentLoss: (values.one('on-agent-loss') ?? 'continue') as LossPolicy,
     ssh,
   };

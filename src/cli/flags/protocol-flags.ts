@@ -17,7 +17,8 @@ import {
   SERVERNAME_PATTERN,
   type TlsOptions,
 } from '../../base/protocol-options.ts';
-import { formatCount, parseCount } from '../../base/units.ts';
+import { formatCount } from '../../base/units.ts';
+import { readNumber } from './bounds.ts';
 import type { FlagValues } from './command-line.ts';
 
 /** Which protocols take a flag, and how to say so. */
@@ -117,8 +118,7 @@ function readHostHeader(values: FlagValues): string | null {
 }
 
 function readStatus(values: FlagValues): number | null {
-  const text = values.one('http-status');
-  return text === null ? null : parseCount(text, values.origin('http-status'), { min: 200, max: 599 });
+  return readNumber(values, 'http-status');
 }
 
 function readTls(values: FlagValues): TlsOptions {

@@ -13,38 +13,22 @@ import {
   type TargetSpec,
 } from '../../base/endpoint.ts';
 import { ErrorCode, usageError } from '../../base/errors.ts';
-import { flagAway } from '../../base/flag-text.ts';
+import { flagAway, flagWith } from '../../base/flag-text.ts';
 import { parsePortRanges } from '../../base/tuple-space.ts';
-import {
-  formatCount,
-  formatDuration,
-  formatRate,
-  parseCount,
-  parseDurationMs,
-  parseRate,
-} from '../../base/units.ts';
+import { counted, DURATION_MS_MAX, formatCount, formatDuration, formatRate } from '../../base/units.ts';
 import { resolveHost } from '../../host/resolver.ts';
 import { freeName } from '../../plan/alias-command.ts';
-import {
-  ALIAS_LEASE_MAX_MS,
-  ALIAS_LEASE_MIN_MS,
-  DEVICE_NAME_PATTERN,
-  PREFIXES_MAX,
-  parseSourcePrefix,
-  prefixText,
-} from '../../run/alias.ts';
+import { DEVICE_NAME_PATTERN, PREFIXES_MAX, parseSourcePrefix, prefixText } from '../../run/alias.ts';
 import type { CloseMode, DropPolicy, RunSpec } from '../../run/run-spec.ts';
+import { needNumber, readNumber } from './bounds.ts';
 import type { FlagValues } from './command-line.ts';
 import { protocolFlags, quoted, readProtocolOptions, whyNoProbes } from './protocol-flags.ts';
 
 /** How often a connection proves itself, unless the user says otherwise. */
 const PROBE_EVERY_MS = 10_000;
 
-/** Above this no kernel has the sockets; it also keeps every sum a safe integer. */
-const CONNECTIONS_MAX = 100_000_000;
-
-/** The control channel carries no more. */
-const HOLDERS_MAX = 1_024;
+/** The longest ramp that a rate may ask for: as long as the longest hold. */
+const RAMP_MS_MAX = DURATION_MS_MAX;
 
 /** Everything of a run but the endpoints, whose names are not resolved yet. */
 export interface RunRequest {
@@ -90,18 +74,29 @@ function readLoad(
       'add --conns 130k, or try c100k-bench --target self --conns 130k',
     );
   }
+  const connections = needNumber(values, 'conns');
   return {
-    connections: parseCount(conns, values.origin('conns'), { min: 1, max: CONNECTIONS_MAX }),
-    ratePerSec: optional(values, 'rate', parseRate),
-    holdMs: required(values, 'duration', (text, flag) => parseDurationMs(text, flag, { minMs: 1 })),
-    connectTimeoutMs: required(values, 'connect-timeout', (text, flag) =>
-      parseDurationMs(text, flag, { minMs: 1 }),
-    ),
-    pendingMax: required(values, 'max-pending', (text, flag) =>
-      parseCount(text, flag, { min: 1, max: CONNECTIONS_MAX }),
-    ),
+    connections,
+    ratePerSec: readRate(values, connections),
+    holdMs: needNumber(values, 'duration'),
+    connectTimeoutMs: needNumber(values, 'connect-timeout'),
+    pendingMax: needNumber(values, 'max-pending'),
     close: required(values, 'close', (text) => text as CloseMode),
   };
+}
+
+/** A rate at which the ramp would not end within a year is a slip, and no process lives for it. */
+function readRate(values: FlagValues, connections: number): number | null {
+  const ratePerSec = readNumber(values, 'rate');
+  if (ratePerSec === null || (connections / ratePerSec) * 1_000 <= RAMP_MS_MAX) return ratePerSec;
+  const flag = values.origin('rate');
+  const days = formatCount(connections / ratePerSec / 86_400);
+  const leastPerHour = Math.ceil((connections * 3_600_000) / RAMP_MS_MAX);
+  throw usageError(
+    ErrorCode.badRate,
+    `${flag} ${values.one('rate')} takes ${days} days for ${counted(connections, 'connection')}, more than ${formatDuration(RAMP_MS_MAX)}`,
+    `type ${flagWith(flag, `${leastPerHour}/h`)} or more`,
+  );
 }
 
 function readTargets(values: FlagValues): readonly TargetSpec[] {
@@ -154,7 +149,7 @@ function readProof(
   values: FlagValues,
   protocol: ProtocolName,
 ): Pick<RunSpec, 'probeEveryMs' | 'probeTimeoutMs'> {
-  const every = optional(values, 'probe-every', (text, flag) => parseDurationMs(text, flag, { minMs: 100 }));
+  const every = readNumber(values, 'probe-every');
   const why = whyNoProbes(protocol);
   if (every !== null && why !== null) {
     throw usageError(
@@ -165,15 +160,13 @@ function readProof(
   }
   return {
     probeEveryMs: why === null ? (every ?? PROBE_EVERY_MS) : null,
-    probeTimeoutMs: required(values, 'probe-timeout', (text, flag) =>
-      parseDurationMs(text, flag, { minMs: 1 }),
-    ),
+    probeTimeoutMs: needNumber(values, 'probe-timeout'),
   };
 }
 
 /** Holder processes of this host; null: as many as descriptors and cores ask for. */
 export function readHolders(values: FlagValues): number | null {
-  return optional(values, 'holders', (text, flag) => parseCount(text, flag, { max: HOLDERS_MAX }));
+  return readNumber(values, 'holders');
 }
 
 /** The source addresses and ports of this host as typed. */
@@ -212,15 +205,7 @@ function readAliasDevice(values: FlagValues, addresses: readonly string[]): stri
 }
 
 function readAliasLease(values: FlagValues): number {
-  const leaseMs = required(values, 'alias-lease', (text, flag) =>
-    parseDurationMs(text, flag, { minMs: ALIAS_LEASE_MIN_MS }),
-  );
-  if (leaseMs <= ALIAS_LEASE_MAX_MS) return Math.ceil(leaseMs / 1_000) * 1_000;
-  throw usageError(
-    ErrorCode.badDuration,
-    `${values.origin('alias-lease')}: ${formatDuration(leaseMs)} is more than ${formatDuration(ALIAS_LEASE_MAX_MS)}`,
-    'type --alias-lease 60s: the lifetime is renewed as long as the run lasts',
-  );
+  return Math.ceil(needNumber(values, 'alias-lease') / 1_000) * 1_000;
 }
 
 function readPrefixes(values: FlagValues): readonly string[] {
