@@ -4,34 +4,43 @@
  *
  * Deleting an address under live connections is silent: both ends stay ESTABLISHED. So every source is looked for each
  * second, and a lost one is told; it is not added again, because somebody took it away on purpose.
+ *
+ * `ip` may take seconds on a busy host. So a look judges only what was noted before it began and has not changed since,
+ * and renewals go by the clock: a third of a lifetime after the last one began, whatever the looks take.
  */
 
+import type { Clock } from '../base/clock.ts';
 import { formatCount } from '../base/units.ts';
 import type { RunCommand } from '../host/command.ts';
+import { systemClock } from '../host/system-clock.ts';
 import { type Alias, aliasKey } from '../run/alias.ts';
 import { every, type Timer } from '../time/timer.ts';
 import { withAddressLock } from './address-lock.ts';
 import { removeLeftovers } from './alias-cleanup.ts';
 import type { AliasRecords } from './alias-records.ts';
-import {
-  type AliasFailure,
-  addAliases,
-  type PresentAddress,
-  readAddressesNow,
-  removeAliases,
-  renewAliases,
-} from './aliases.ts';
+import { type AliasFailure, addAliases, readAddressesNow, removeAliases, renewAliases } from './aliases.ts';
 
 const WATCH_EVERY_MS = 1_000;
 /** Renewals per lifetime: two may fail. */
 const RENEWALS_PER_LEASE = 3;
+/** After this share of a lifetime what was there at the last look is renewed without a new one. */
+const BLIND_SHARE = 0.6;
 
 export interface AliasLeaseOptions {
   readonly run: RunCommand;
   readonly records: AliasRecords;
   readonly leaseMs: number;
+  /** default: this host's */
+  readonly clock?: Pick<Clock, 'monotonicMs'>;
   /** sources that are no longer on this host, once each */
   readonly onLost: (addresses: readonly string[]) => void;
+}
+
+/** One alias that we hold. A new object for each time that it is added, so that a look knows the one that it began with. */
+interface Holding {
+  readonly alias: Alias;
+  /** `ip` is adding it now: that a look does not see it means nothing */
+  isAdding: boolean;
 }
 
 export interface Acquired {
@@ -44,21 +53,33 @@ export interface Acquired {
 export class AliasLease {
   readonly #options: AliasLeaseOptions;
   /** added by us, or shared with another run of ours: renewed, and removed when nobody else needs them */
-  readonly #held = new Map<string, Alias>();
+  readonly #held = new Map<string, Holding>();
+  /** no longer held and not yet removed: still in the record */
+  readonly #leaving = new Map<string, Alias>();
   /** what must stay on the host, and which sources stop working without it */
   #watched = new Map<string, readonly string[]>();
   #timer: Timer | null = null;
-  #ticks = 0;
-  #isLooking = false;
+  readonly #clock: Pick<Clock, 'monotonicMs'>;
+  /** when the last renewal of everything that was held began; before the first one, when the first alias was added */
+  #renewedAtMs = 0;
+  /** what the last look saw of what we hold */
+  #seen: readonly Holding[] = [];
+  /** the look that is going on */
+  #look: Promise<void> | null = null;
   #released: Promise<readonly string[]> | null = null;
 
   constructor(options: AliasLeaseOptions) {
     this.#options = options;
+    this.#clock = options.clock ?? systemClock;
   }
 
   /** Aliases that this run holds, its share in those of another run included. */
   get held(): readonly Alias[] {
-    return [...this.#held.values()];
+    return [...this.#held.values()].map(({ alias }) => alias);
+  }
+
+  #writeRecord(): boolean {
+    return this.#options.records.write([...this.held, ...this.#leaving.values()]);
   }
 
   get #leaseSec(): number {
@@ -76,24 +97,27 @@ export class AliasLease {
 
   async #acquire(wanted: readonly Alias[], isLocked: boolean): Promise<Acquired> {
     const { run, records } = this.#options;
-    // The run ended meanwhile: what is added now nobody would remove.
-    if (this.#isReleased)
-      return { failed: wanted.map((alias) => ({ alias, why: 'the run has ended' })), notes: [] };
     const notes = isLocked
       ? []
       : ['another program keeps the lock for changing addresses: gone on without it'];
+    const refused = (why: string): Acquired => ({ failed: wanted.map((alias) => ({ alias, why })), notes });
     const { removed } = await removeLeftovers(run, records, false);
     if (removed.length > 0)
       notes.push(`removed ${formatCount(removed.length)} aliases that a crashed run had left`);
     const now = await readAddressesNow(run);
-    if (now === null) return { failed: wanted.map((alias) => ({ alias, why: 'ip is missing' })), notes };
+    if (now === null) return refused('ip is missing');
+    // The run ended meanwhile: what is added now nobody would remove. From here to the notes nothing is waited for.
+    if (this.#isReleased) return refused('the run has ended');
     const present = new Set(now.addresses.map(aliasKey));
     const ofOthers = this.#keysOfOthers();
     const toAdd = wanted.filter((alias) => !present.has(aliasKey(alias)));
     const toShare = wanted.filter((alias) => present.has(aliasKey(alias)) && ofOthers.has(aliasKey(alias)));
-    for (const alias of [...toAdd, ...toShare]) this.#held.set(aliasKey(alias), alias);
+    if (this.#held.size === 0) this.#renewedAtMs = this.#clock.monotonicMs();
+    for (const alias of toShare) this.#held.set(aliasKey(alias), { alias, isAdding: false });
+    const adding = toAdd.map((alias): Holding => ({ alias, isAdding: true }));
+    for (const holding of adding) this.#held.set(aliasKey(holding.alias), holding);
     // The record comes first: a crash from here on leaves no address that nobody knows.
-    if (!records.write(this.held)) {
+    if (!this.#writeRecord()) {
       notes.push(
         'no record of the aliases can be written below /run: after a crash only their lifetime removes them',
       );
@@ -101,8 +125,9 @@ export class AliasLease {
     const { present: raced, failed } = await addAliases(run, toAdd, this.#leaseSec);
     for (const alias of [...raced, ...failed.map((failure) => failure.alias)])
       this.#held.delete(aliasKey(alias));
+    for (const holding of adding) holding.isAdding = false;
     await renewAliases(run, toShare, this.#leaseSec);
-    records.write(this.held);
+    this.#writeRecord();
     this.#startTimer();
     return { failed, notes };
   }
@@ -139,42 +164,70 @@ export class AliasLease {
 
   #startTimer(): void {
     if (this.#isReleased) return;
-    this.#timer ??= every(WATCH_EVERY_MS, () => void this.#tick());
+    this.#timer ??= every(WATCH_EVERY_MS, () => this.#tick());
   }
 
-  /** Each second: who is gone? Every third of a lifetime: renew those that are there. */
-  async #tick(): Promise<void> {
-    this.#ticks += 1;
-    if (this.#isLooking) return;
-    this.#isLooking = true;
-    try {
-      const now = await readAddressesNow(this.#options.run);
-      if (now === null || this.#isReleased) return;
-      this.#tellLost(now.addresses);
-      const every = Math.max(1, Math.floor(this.#leaseSec / RENEWALS_PER_LEASE));
-      // `ip addr change` adds an address that is not there: only those that were just seen are renewed.
-      if (this.#ticks % every === 0) await renewAliases(this.#options.run, this.held, this.#leaseSec);
-    } finally {
-      this.#isLooking = false;
+  /** Each second, unless the look before is still going on. */
+  #tick(): void {
+    this.#look ??= this.#lookOnce().finally(() => {
+      this.#look = null;
+    });
+  }
+
+  /** Who is gone? And after a third of a lifetime: renew those that are there. */
+  async #lookOnce(): Promise<void> {
+    const held = [...this.#held.values()].filter((holding) => !holding.isAdding);
+    const watched = this.#watched;
+    const now = await readAddressesNow(this.#options.run);
+    if (this.#isReleased) return;
+    if (now === null) {
+      // One blind renewal is better than to lose every source: it can bring back only what was there at the last look.
+      if (this.#isDue(BLIND_SHARE)) await this.#renew(this.#seen);
+      return;
     }
+    const present = new Set(now.addresses.map(aliasKey));
+    const isThere = ({ alias }: Holding): boolean => present.has(aliasKey(alias));
+    this.#seen = held.filter(isThere);
+    for (const holding of held) if (!isThere(holding)) this.#forget(holding);
+    if (watched === this.#watched) this.#tellLost(present);
+    if (this.#isDue(1 / RENEWALS_PER_LEASE)) await this.#renew(this.#seen);
   }
 
-  #tellLost(addresses: readonly PresentAddress[]): void {
-    const present = new Set(addresses.map(aliasKey));
+  /** @param share of a lifetime that has passed since the last renewal began */
+  #isDue(share: number): boolean {
+    return this.#clock.monotonicMs() - this.#renewedAtMs >= this.#options.leaseMs * share;
+  }
+
+  /** `ip addr change` adds an address that is not there: only for those that were just seen and are still held. */
+  async #renew(seen: readonly Holding[]): Promise<void> {
+    const beganMs = this.#clock.monotonicMs();
+    const aliases = seen.filter((holding) => this.#isHeld(holding)).map(({ alias }) => alias);
+    const failed = await renewAliases(this.#options.run, aliases, this.#leaseSec);
+    if (failed.length === 0) this.#renewedAtMs = beganMs;
+  }
+
+  /** Whether it is still the same one: it may have been given back, and added anew. */
+  #isHeld(holding: Holding): boolean {
+    return this.#held.get(aliasKey(holding.alias)) === holding;
+  }
+
+  #forget(holding: Holding): void {
+    if (this.#isHeld(holding)) this.#held.delete(aliasKey(holding.alias));
+  }
+
+  #tellLost(present: ReadonlySet<string>): void {
     const lost: string[] = [];
     for (const [key, sources] of this.#watched) {
       if (present.has(key)) continue;
       this.#watched.delete(key);
       lost.push(...sources);
     }
-    for (const key of [...this.#held.keys()]) if (!present.has(key)) this.#held.delete(key);
     if (lost.length > 0) this.#options.onLost(lost);
   }
 
   /** Removes some of what we hold before the run begins, because it does not work. */
   async give(aliases: readonly Alias[]): Promise<void> {
-    const some = aliases.filter((alias) => this.#held.has(aliasKey(alias)));
-    if (some.length > 0) await withAddressLock(() => this.#remove(some));
+    await this.#removeSoon(() => aliases.filter((alias) => this.#held.has(aliasKey(alias))));
   }
 
   /**
@@ -194,7 +247,7 @@ export class AliasLease {
   async #releaseAll(): Promise<readonly string[]> {
     this.#timer?.cancel();
     if (this.#held.size === 0) return [];
-    const failed = await withAddressLock(() => this.#remove(this.held));
+    const failed = await this.#removeSoon(() => this.held);
     const [first] = failed;
     if (first === undefined) return [];
     return [
@@ -203,12 +256,29 @@ export class AliasLease {
     ];
   }
 
+  /**
+   * No look may renew what is being removed: renewing would add it again.
+   * @param pick called under the lock: what is being added until then may turn out to be somebody else's
+   */
+  #removeSoon(pick: () => readonly Alias[]): Promise<AliasFailure[]> {
+    return withAddressLock(async () => {
+      const aliases = pick();
+      if (aliases.length === 0) return [];
+      for (const alias of aliases) {
+        this.#held.delete(aliasKey(alias));
+        this.#leaving.set(aliasKey(alias), alias);
+      }
+      await this.#look;
+      return await this.#remove(aliases);
+    });
+  }
+
   async #remove(aliases: readonly Alias[]): Promise<AliasFailure[]> {
     const ofOthers = this.#keysOfOthers();
     const alone = aliases.filter((alias) => !ofOthers.has(aliasKey(alias)));
     const failed = await removeAliases(this.#options.run, alone);
-    for (const alias of aliases) this.#held.delete(aliasKey(alias));
-    this.#options.records.write(this.held);
+    for (const alias of aliases) this.#leaving.delete(aliasKey(alias));
+    this.#writeRecord();
     return failed;
   }
 }

@@ -120,3 +120,168 @@ test('who asks for the release again, as the end of a run does after a refusal, 
   assert.equal(removals, 1);
   assert.deepEqual(addressesOf(ip), []);
 });
+
+/** A lease whose looks wait at a gate, with the snapshot taken before it. */
+function gatedLease(t: TestContext) {
+  const ip = new FakeIp();
+  const records = new AliasRecords({ folder: folderOf(t) });
+  const lost: string[] = [];
+  let gate: Promise<void> | null = null;
+  let open = (): void => {};
+  let waiting = 0;
+  let looks = 0;
+  const lease = new AliasLease({
+    run: async (file, args, options) => {
+      const result = await ip.run(file, args, options);
+      if (args[0] !== '-j') return result;
+      looks += 1;
+      const closed = gate;
+      gate = null;
+      if (closed !== null) {
+        waiting += 1;
+        await closed;
+      }
+      return result;
+    },
+    records,
+    leaseMs: 5_000,
+    onLost: (addresses) => lost.push(...addresses),
+  });
+  t.after(async () => {
+    open();
+    await lease.release();
+  });
+  return {
+    ip,
+    lease,
+    lost,
+    records,
+    looks: () => looks,
+    /** the next look waits after it has seen what is there */
+    async holdNextLook(): Promise<void> {
+      const before = waiting;
+      gate = new Promise((resolve) => {
+        open = resolve;
+      });
+      await until('a look has begun', () => waiting > before);
+    },
+    letGo: () => open(),
+  };
+}
+
+test('an alias that is added while a look is under way is not forgotten, and its source is not called lost', async (t) => {
+  const { ip, lease, lost, records, looks, holdNextLook, letGo } = gatedLease(t);
+  await lease.acquire([A]);
+  await lease.watch([A.address]);
+  await holdNextLook();
+  await lease.acquire([B]);
+  await lease.watch([A.address, B.address]);
+  letGo();
+  const before = looks();
+  await until('two more looks', () => looks() >= before + 2);
+  assert.deepEqual(lost, []);
+  assert.deepEqual(lease.held, [A, B]);
+  assert.deepEqual(
+    records.read()[0]?.aliases,
+    [A, B],
+    'a crash from here on leaves no address that nobody knows',
+  );
+  ip.addresses[1]!.validSec = 1;
+  await until('the new one is renewed', () => ip.addresses[1]?.validSec === 5);
+  await lease.release();
+  assert.deepEqual(addressesOf(ip), [], 'and it is removed at the end');
+});
+
+test('an alias that is given back while a look is under way is not added again by its renewal', async (t) => {
+  const { ip, lease, holdNextLook, letGo } = gatedLease(t);
+  await lease.acquire([A, B]);
+  for (let round = 0; round < 3; round += 1) {
+    await holdNextLook();
+    const given = lease.give([A]);
+    letGo();
+    await given;
+    assert.deepEqual(addressesOf(ip), ['10.9.0.102']);
+    await lease.acquire([A]);
+    assert.deepEqual(addressesOf(ip).sort(), ['10.9.0.101', '10.9.0.102']);
+    assert.deepEqual(
+      [...lease.held].sort((a, b) => (a.address < b.address ? -1 : 1)),
+      [A, B],
+    );
+  }
+  await holdNextLook();
+  const released = lease.release();
+  letGo();
+  await released;
+  assert.deepEqual(addressesOf(ip), []);
+});
+
+test('an alias that is being added when the run ends is not left behind', async (t) => {
+  const { ip, lease, holdNextLook, letGo } = gatedLease(t);
+  // The first look of acquiring is that of the leftovers.
+  const [acquired] = await Promise.all([
+    (async () => {
+      const acquiring = lease.acquire([A]);
+      await lease.release();
+      letGo();
+      return await acquiring;
+    })(),
+    holdNextLook(),
+  ]);
+  assert.equal(acquired.failed[0]?.why, 'the run has ended');
+  assert.deepEqual(addressesOf(ip), []);
+});
+
+for (const [name, lookSec, failsEvery] of [
+  ['looks of 2 s', 2, 0],
+  ['looks of 7 s', 7, 0],
+  ['looks of 13 s, of which two in three fail', 13, 3],
+  ['quick looks', 0, 0],
+] as const) {
+  test(`aliases are renewed within their lifetime by the clock: ${name}`, async (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] });
+    const ip = new FakeIp();
+    let nowSec = 0;
+    const renewedSec: number[] = [0];
+    let looks = 0;
+    const due: { atSec: number; go: () => void }[] = [];
+    const lease = new AliasLease({
+      run: async (file, args, options) => {
+        if (args[0] === '-j' && nowSec > 0) {
+          looks += 1;
+          const atSec = nowSec + lookSec;
+          if (lookSec > 0) await new Promise<void>((go) => due.push({ atSec, go }));
+          if (failsEvery > 0 && looks % failsEvery !== 0)
+            return { code: null, stdout: '', stderr: '', missing: false, truncated: false };
+        }
+        if (options.input?.includes('addr change')) renewedSec.push(nowSec);
+        return await ip.run(file, args, options);
+      },
+      records: new AliasRecords({ folder: folderOf(t) }),
+      leaseMs: 60_000,
+      clock: { monotonicMs: () => nowSec * 1_000 },
+      onLost: () => {},
+    });
+    await lease.acquire([A]);
+    const settle = async (): Promise<void> => {
+      for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    };
+    while (nowSec < 600) {
+      nowSec += 1;
+      for (const waiting of due.filter(({ atSec }) => atSec <= nowSec)) {
+        due.splice(due.indexOf(waiting), 1);
+        waiting.go();
+      }
+      t.mock.timers.tick(1_000);
+      await settle();
+    }
+    const gaps = renewedSec.slice(1).map((atSec, index) => atSec - (renewedSec[index] ?? 0));
+    assert.ok(
+      Math.max(...gaps, 600 - (renewedSec.at(-1) ?? 0)) < 60,
+      `renewed at ${renewedSec.join(', ')} s`,
+    );
+    assert.ok(renewedSec.length <= 40, 'and not at every look');
+    nowSec = 0;
+    for (const { go } of due) go();
+    await lease.release();
+  });
+}
