@@ -12,20 +12,68 @@ import { type Channel, type ChannelEvents, wrapSocket } from './channel.ts';
 import { fitted } from './clamp-message.ts';
 import { decodeCoordinatorMessage } from './codec.ts';
 import { type AgentMessage, type CoordinatorMessage, MESSAGE_BYTES_MAX } from './message.ts';
-import { AGENT_PATH, TLS_CIPHERS, TLS_VERSION } from './tls.ts';
-import type { Token } from './token.ts';
+import { AGENT_PATH, CLIENT_TLS, isKeyed, NOT_KEYED, notKeyed } from './tls.ts';
+import { pskIdentityOf, type Token } from './token.ts';
+
+/** What went wrong in words, by what TLS says about it. */
+interface Refusal {
+  readonly code: ErrorCode;
+  readonly exitCode: ExitCode;
+  readonly why: string;
+  readonly hint: string;
+}
+
+const NOT_KNOWN: Refusal = {
+  code: ErrorCode.controlChannel,
+  exitCode: ExitCode.incomplete,
+  why: 'it does not know this token',
+  hint: 'use the token file of this coordinator, or a token made from it: c100k-bench token --token-file FILE --name NAME',
+};
+
+const EXPIRED: Refusal = {
+  code: ErrorCode.tokenExpired,
+  exitCode: ExitCode.usage,
+  why: 'the token has expired by its clock',
+  hint: 'make a new one: c100k-bench token --token-file FILE --name NAME --expires 24h',
+};
+
+const NO_COORDINATOR: Refusal = {
+  code: ErrorCode.controlChannel,
+  exitCode: ExitCode.incomplete,
+  why: 'what answers there does not have the key of this token, so it is not the coordinator, and was told nothing',
+  hint: 'check the address, the port and the token; a proxy that ends TLS cannot stand in between',
+};
+
+function unreachable(error: Error): Refusal {
+  return {
+    code: ErrorCode.controlChannel,
+    exitCode: ExitCode.incomplete,
+    why: firstLine(error.message),
+    hint: 'check the address and the port; the coordinator must be waiting for agents',
+  };
+}
+
+function refusalOf(error: NodeJS.ErrnoException): Refusal {
+  const code = error.code ?? '';
+  if (code.endsWith('ALERT_CERTIFICATE_EXPIRED')) return EXPIRED;
+  // An alert is the server's word about us; every other complaint of TLS is ours about the server.
+  if (code.startsWith('ERR_SSL_') && code.includes('ALERT')) return NOT_KNOWN;
+  const isCertificate = CERTIFICATE_ERRORS.test(code);
+  if (code === NOT_KEYED || code.startsWith('ERR_SSL_') || code === 'EPROTO' || isCertificate)
+    return NO_COORDINATOR;
+  return unreachable(error);
+}
+
+/** What OpenSSL calls a certificate that nobody vouches for (X509_V_ERR_*, as Node names them). */
+const CERTIFICATE_ERRORS = /CERT|^UNABLE_TO_|SIGNATURE|_CA$|^HOSTNAME_MISMATCH$/;
 
 function failure(host: string, port: number, error: NodeJS.ErrnoException): BenchError {
-  // The alert of a server that does not know the identity, or whose key differs.
-  const isRefused = error.code?.startsWith('ERR_SSL_') === true && error.code.includes('ALERT');
-  const why = isRefused ? 'it does not know this token, or the token has expired' : firstLine(error.message);
+  const { code, exitCode, why, hint } = refusalOf(error);
   return new BenchError(
-    ErrorCode.controlChannel,
-    ExitCode.incomplete,
+    code,
+    exitCode,
     `cannot join the coordinator at ${host}:${port}: ${why}`,
-    isRefused
-      ? 'use the token file of this coordinator, or a token made from it: c100k-bench token --token-file FILE --name NAME'
-      : 'check the address and the port; the coordinator must be waiting for agents',
+    hint,
     error,
   );
 }
@@ -50,11 +98,12 @@ function fitting(channel: Channel<AgentMessage>): Channel<AgentMessage> {
 }
 
 /**
- * Opens a control channel.
+ * Opens a control channel. Nothing is said before the server has proved the key of the token in the TLS handshake.
  * @param events told about everything that comes
  * @param timeoutMs for the TCP connect, the TLS handshake and the upgrade together
  * @returns the channel, open
- * @throws BenchError (control-channel, exit 4) when the coordinator cannot be reached or the key is wrong
+ * @throws BenchError (control-channel, exit 4) when the coordinator cannot be reached, does not know the token, or does
+ *   not have its key; (token-expired, exit 2) when the coordinator says that
  */
 export function connectChannel(
   host: string,
@@ -65,15 +114,16 @@ export function connectChannel(
   clock: Clock,
 ): Promise<Channel<AgentMessage>> {
   return new Promise((resolve, reject) => {
+    let wasAsked = false;
     const tls: TLSSocket = connect({
+      ...CLIENT_TLS,
       host,
       port,
       ...(isIP(host) === 0 ? { servername: host } : {}),
-      pskCallback: () => ({ psk: token.key, identity: token.identity }),
-      minVersion: TLS_VERSION,
-      ciphers: TLS_CIPHERS,
-      // The key proves the coordinator: there is no certificate whose name could be compared.
-      checkServerIdentity: () => undefined,
+      pskCallback: () => {
+        wasAsked = true;
+        return { psk: token.key, identity: pskIdentityOf(token.identity) };
+      },
     });
     const timer = after(timeoutMs, () => tls.destroy(timeoutError(timeoutMs)));
     const fail = (error: Error): void => {
@@ -83,11 +133,16 @@ export function connectChannel(
     };
     tls.once('error', fail);
     tls.once('secureConnect', () => {
+      if (!isKeyed(tls, wasAsked)) {
+        fail(notKeyed());
+        return;
+      }
       tls.off('error', fail);
       const socket = new WebSocket(`ws://coordinator${AGENT_PATH}`, {
         createConnection: () => tls,
         maxPayload: MESSAGE_BYTES_MAX,
         perMessageDeflate: false,
+        autoPong: false,
       });
       socket.once('error', fail);
       socket.once('open', () => {

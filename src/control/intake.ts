@@ -1,0 +1,202 @@
+/**
+ * Owns how much of what the other side sends is taken, over time: too many messages end a channel, too many bytes make it
+ * wait. A wait costs nobody anything but time, because what is not read stays in the sender's host; so an honest
+ * agent with much to say is slowed down, never cut. Must never read a message.
+ */
+import { lateAfter } from './patience.ts';
+
+/** Messages in a second, on average. */
+export const MESSAGES_PER_SEC_MAX = 50;
+/** Messages at once: what an agent says within a minute at that pace, so that a reader which stood still blames nobody. */
+export const MESSAGES_AT_ONCE_MAX = 60 * MESSAGES_PER_SEC_MAX;
+
+const MIB = 1_024 * 1_024;
+
+export const INTAKE_LIMITS = {
+  /** everything before a good hello, in bytes */
+  helloBytes: 32 * 1_024,
+  /** of one channel, on average; the largest message each second */
+  bytesPerSec: 8 * MIB,
+  bytesAtOnce: 16 * MIB,
+  /** of one unfinished message; a larger one needs one of `largeAtOnce` places */
+  smallBytes: 128 * 1_024,
+  /** large messages that are taken in at the same time, over all channels; and of one agent's token one */
+  largeAtOnce: 8,
+  /** how long one may take */
+  largeMs: 15_000,
+  /** of one message with its frames */
+  messageBytes: 9 * MIB,
+} as const;
+
+/** A token bucket. */
+export class Bucket {
+  readonly #perSec: number;
+  readonly #most: number;
+  #left: number;
+  #lastMs: number;
+
+  /** @param most what is there at first, and after a long time */
+  constructor(perSec: number, most: number, nowMs: number) {
+    this.#perSec = perSec;
+    this.#most = most;
+    this.#left = most;
+    this.#lastMs = nowMs;
+  }
+
+  /**
+   * Takes so many, also when they are not there.
+   * @returns in how many milliseconds they will be; 0 when they are
+   */
+  take(count: number, nowMs: number): number {
+    this.#left = Math.min(this.#most, this.#left + ((nowMs - this.#lastMs) * this.#perSec) / 1_000) - count;
+    this.#lastMs = nowMs;
+    return this.#left >= 0 ? 0 : (-this.#left / this.#perSec) * 1_000;
+  }
+}
+
+interface Applicant {
+  /** null: no limit of its own */
+  readonly owner: string | null;
+  readonly begin: () => void;
+}
+
+/** The places for large messages of one server. */
+export class LargeMessages {
+  readonly #inside = new Set<Applicant>();
+  readonly #waiting = new Set<Applicant>();
+
+  /**
+   * Asks for a place.
+   * @param owner whose agent's token it is; null: the coordinator's own
+   * @param begin called once there is a place, perhaps at once
+   * @returns gives the place back, or asks no more
+   */
+  ask(owner: string | null, begin: () => void): () => void {
+    const applicant: Applicant = { owner, begin };
+    this.#waiting.add(applicant);
+    this.#admit();
+    return () => {
+      this.#waiting.delete(applicant);
+      if (this.#inside.delete(applicant)) this.#admit();
+    };
+  }
+
+  #admit(): void {
+    for (const applicant of this.#waiting) {
+      if (this.#inside.size >= INTAKE_LIMITS.largeAtOnce) return;
+      const isTwice = [...this.#inside].some(({ owner }) => owner !== null && owner === applicant.owner);
+      if (isTwice) continue;
+      this.#waiting.delete(applicant);
+      this.#inside.add(applicant);
+      applicant.begin();
+    }
+  }
+}
+
+/** What an intake does to its channel. */
+export interface IntakeEvents {
+  /** stop or go on reading */
+  pause(): void;
+  resume(): void;
+  /** a limit is broken; once */
+  violated(problem: string, isTooLarge: boolean): void;
+}
+
+/** One channel's intake. */
+export class Intake {
+  readonly #large: LargeMessages;
+  readonly #owner: string | null;
+  readonly #events: IntakeEvents;
+  readonly #bucket: Bucket;
+  readonly #monotonicMs: () => number;
+  #isGreeted = false;
+  #isOver = false;
+  /** before the hello */
+  #bytesBefore = 0;
+  /** since the last whole message */
+  #partial = 0;
+  #leavePlace: (() => void) | null = null;
+  #stopWaiting: () => void = () => {};
+  #hasPlace = false;
+  #isThrottled = false;
+  #throttle: NodeJS.Timeout | undefined;
+
+  constructor(large: LargeMessages, owner: string | null, events: IntakeEvents, monotonicMs: () => number) {
+    this.#large = large;
+    this.#owner = owner;
+    this.#events = events;
+    this.#monotonicMs = monotonicMs;
+    this.#bucket = new Bucket(INTAKE_LIMITS.bytesPerSec, INTAKE_LIMITS.bytesAtOnce, monotonicMs());
+  }
+
+  /** A good hello came. */
+  greeted(): void {
+    this.#isGreeted = true;
+  }
+
+  /** So many bytes came, before anything is made of them. */
+  bytes(count: number): void {
+    if (this.#isOver) return;
+    this.#partial += count;
+    this.#bytesBefore += this.#isGreeted ? 0 : count;
+    if (this.#bytesBefore > INTAKE_LIMITS.helloBytes && !this.#isGreeted) {
+      this.#violate('more than 32 KiB before a hello');
+      return;
+    }
+    if (this.#partial > INTAKE_LIMITS.messageBytes) {
+      this.#violate('message too large');
+      return;
+    }
+    if (this.#partial > INTAKE_LIMITS.smallBytes && this.#leavePlace === null) this.#askPlace();
+    this.#slowDown(this.#bucket.take(count, this.#monotonicMs()));
+  }
+
+  /** A whole message has come. */
+  message(): void {
+    this.#partial = 0;
+    this.#leave();
+  }
+
+  /** The channel is closed or closing. */
+  end(): void {
+    this.#isOver = true;
+    this.#leave();
+    clearTimeout(this.#throttle);
+  }
+
+  #violate(problem: string): void {
+    this.end();
+    this.#events.violated(problem, true);
+  }
+
+  #askPlace(): void {
+    this.#hasPlace = false;
+    this.#leavePlace = this.#large.ask(this.#owner, () => {
+      this.#hasPlace = true;
+      this.#stopWaiting = lateAfter(INTAKE_LIMITS.largeMs, () => this.#violate('a message took too long'));
+      this.#goOn();
+    });
+    if (!this.#hasPlace) this.#events.pause();
+  }
+
+  #leave(): void {
+    this.#stopWaiting();
+    this.#leavePlace?.();
+    this.#leavePlace = null;
+  }
+
+  #slowDown(ms: number): void {
+    if (ms <= 0 || this.#isThrottled) return;
+    this.#isThrottled = true;
+    this.#events.pause();
+    this.#throttle = setTimeout(() => {
+      this.#isThrottled = false;
+      this.#goOn();
+    }, ms);
+  }
+
+  #goOn(): void {
+    const isWaiting = this.#leavePlace !== null && !this.#hasPlace;
+    if (!this.#isOver && !this.#isThrottled && !isWaiting) this.#events.resume();
+  }
+}
