@@ -6,23 +6,34 @@ import type { RawData, WebSocket } from 'ws';
 import { after } from '../time/timer.ts';
 import type { Malformed } from './codec.ts';
 import { encodeMessage } from './codec.ts';
+import { Bucket, type Intake, MESSAGES_AT_ONCE_MAX, MESSAGES_PER_SEC_MAX } from './intake.ts';
 import type { AgentMessage, CoordinatorMessage } from './message.ts';
 
 /** WebSocket close codes (RFC 6455, 7.4.1): an orderly end, and a message that breaks the rules. */
 const CLOSE_NORMAL = 1000;
 const CLOSE_POLICY = 1008;
+const CLOSE_TOO_LARGE = 1009;
+/** Of ours (RFC 6455, 7.4.2): the two sides speak different major versions. */
+const CLOSE_VERSION = 4001;
 /** A close reason is at most 123 bytes (RFC 6455, 5.5). */
 const REASON_BYTES_MAX = 123;
 const CLOSE_TIMEOUT_MS = 1_000;
 
-/** Messages that one side may send in a second, on average; a burst may be twice that. */
-export const MESSAGES_PER_SEC_MAX = 50;
-
 /**
  * How a channel ended: `orderly` the other side closed it as its last word; `refused` it said what was wrong with us;
- * `violated` it broke the rules itself; `cut` the connection is gone, and nobody said anything.
+ * `version` it speaks another major version; `violated` it broke the rules itself; `cut` the connection is gone, and
+ * nobody said anything.
  */
-export type ChannelEnd = 'orderly' | 'refused' | 'violated' | 'cut';
+export type ChannelEnd = 'orderly' | 'refused' | 'version' | 'violated' | 'cut';
+
+/** Why we close a channel that the other side did not end. */
+export type RefusalKind = 'unwanted' | 'version' | 'too-large';
+
+const CLOSE_CODES: Readonly<Record<RefusalKind, number>> = {
+  unwanted: CLOSE_POLICY,
+  version: CLOSE_VERSION,
+  'too-large': CLOSE_TOO_LARGE,
+};
 
 /** What the owner of a channel is told. */
 export interface ChannelEvents<In> {
@@ -36,42 +47,67 @@ export interface Channel<Out> {
   send(message: Out): void;
   /** bytes that wait to be sent: a reader that does not read shows here */
   readonly bufferedBytes: number;
-  /** @param refusal tells the other side what was wrong; absent for an orderly close */
-  close(refusal?: string): void;
+  /**
+   * Nothing that still comes is read.
+   * @param refusal tells the other side what was wrong; absent for an orderly close
+   */
+  close(refusal?: string, kind?: RefusalKind): void;
+}
+
+/** A channel and what its server does to it besides. */
+export interface WrappedChannel<Out> extends Channel<Out> {
+  /** ends it because the other side broke a rule of the intake: the message is known, its text is not */
+  violate(problem: string, kind: RefusalKind): void;
 }
 
 /**
  * Wraps an open WebSocket.
  * @param monotonicMs a clock that never goes back, in milliseconds
  * @param decode the codec of the side that speaks to us; a malformed message closes the channel
+ * @param intake told of each message, where bytes are counted too
  */
 export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In extends { type: string }>(
   socket: WebSocket,
   decode: (text: string) => In | Malformed,
   events: ChannelEvents<In>,
   monotonicMs: () => number,
-): Channel<Out> {
+  intake: Intake | null = null,
+): WrappedChannel<Out> {
   let problem: string | null = null;
   let isViolated = false;
+  let isClosing = false;
   let ended = false;
-  const isFlood = floodGate(monotonicMs);
-  socket.on('message', (data: RawData, isBinary: boolean) => {
-    if (ended || problem !== null) return;
-    const message = isFlood()
-      ? malformed(`more than ${MESSAGES_PER_SEC_MAX} messages a second`)
-      : isBinary
-        ? malformed('binary frame')
-        : decode(data.toString());
-    if (message.type !== 'malformed') {
-      events.onMessage(message as In);
-      return;
-    }
-    problem = (message as Malformed).problem;
-    isViolated = true;
-    socket.close(CLOSE_POLICY, shortened(problem));
-    // Nothing that still comes is read; a peer that does not answer the close is cut off.
+  const end = (code: number, reason: string): void => {
+    isClosing = true;
+    intake?.end();
+    socket.close(code, reason);
+    // A peer that does not answer the close is cut off. A socket that waits to be read would not see the answer.
+    socket.resume();
     after(CLOSE_TIMEOUT_MS, () => socket.terminate(), { isUnref: true });
+  };
+  const violate = (what: string, kind: RefusalKind): void => {
+    if (ended || isClosing) return;
+    problem = what;
+    isViolated = true;
+    end(CLOSE_CODES[kind], shortened(what));
+  };
+  const isFlood = floodGate(monotonicMs);
+  const isTooMany = (): boolean => {
+    intake?.message();
+    if (!isFlood()) return false;
+    violate(`more than ${MESSAGES_PER_SEC_MAX} messages a second`, 'unwanted');
+    return true;
+  };
+  socket.on('message', (data: RawData, isBinary: boolean) => {
+    if (ended || isClosing || isTooMany()) return;
+    const message = isBinary ? malformed('binary frame') : decode(data.toString());
+    if (message.type === 'malformed') violate((message as Malformed).problem, 'unwanted');
+    else events.onMessage(message as In);
   });
+  // Nobody here pings, and an answer to each would pile up for a peer that does not read.
+  for (const frame of ['ping', 'pong'] as const) {
+    socket.on(frame, () => void (ended || isClosing || isTooMany()));
+  }
   socket.on('error', (error: NodeJS.ErrnoException) => {
     problem ??= error.message;
     // What `ws` itself finds wrong, such as a message that is too large; everything else is the network's doing.
@@ -80,10 +116,10 @@ export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In ext
   socket.on('close', (code, reason) => {
     if (ended) return;
     ended = true;
-    const isRefused = code === CLOSE_POLICY && !isViolated;
+    intake?.end();
+    const isRefused = REFUSALS.has(code) && !isViolated;
     if (isRefused) problem ??= reason.toString();
-    const isOrderly = code === CLOSE_NORMAL && problem === null;
-    events.onClose(problem, isViolated ? 'violated' : isRefused ? 'refused' : isOrderly ? 'orderly' : 'cut');
+    events.onClose(problem, endOf(code, problem, isViolated));
   });
   return {
     send: (message) => {
@@ -92,12 +128,22 @@ export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In ext
     get bufferedBytes() {
       return socket.bufferedAmount;
     },
-    close: (refusal) => {
-      if (refusal === undefined) socket.close(CLOSE_NORMAL);
-      else socket.close(CLOSE_POLICY, shortened(refusal));
-      after(CLOSE_TIMEOUT_MS, () => socket.terminate(), { isUnref: true });
+    close: (refusal, kind = 'unwanted') => {
+      if (refusal === undefined) end(CLOSE_NORMAL, '');
+      else end(CLOSE_CODES[kind], shortened(refusal));
     },
+    violate,
   };
+}
+
+/** Close codes that are the other side's word about us. */
+const REFUSALS: ReadonlySet<number> = new Set([CLOSE_POLICY, CLOSE_VERSION]);
+
+function endOf(code: number, problem: string | null, isViolated: boolean): ChannelEnd {
+  if (isViolated) return 'violated';
+  if (code === CLOSE_VERSION) return 'version';
+  if (code === CLOSE_POLICY) return 'refused';
+  return code === CLOSE_NORMAL && problem === null ? 'orderly' : 'cut';
 }
 
 /** A close reason that fits, cut between characters. */
@@ -107,17 +153,10 @@ function shortened(text: string): string {
   return short;
 }
 
-/** A token bucket: says true for a message that comes too fast. */
+/** Says true for a message that comes too fast. */
 function floodGate(monotonicMs: () => number): () => boolean {
-  let tokens = 2 * MESSAGES_PER_SEC_MAX;
-  let lastMs = monotonicMs();
-  return () => {
-    const nowMs = monotonicMs();
-    tokens = Math.min(2 * MESSAGES_PER_SEC_MAX, tokens + ((nowMs - lastMs) * MESSAGES_PER_SEC_MAX) / 1_000);
-    lastMs = nowMs;
-    tokens -= 1;
-    return tokens < 0;
-  };
+  const bucket = new Bucket(MESSAGES_PER_SEC_MAX, MESSAGES_AT_ONCE_MAX, monotonicMs());
+  return () => bucket.take(1, monotonicMs()) > 0;
 }
 
 function malformed(problem: string): Malformed {

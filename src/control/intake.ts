@@ -3,6 +3,7 @@
  * wait. A wait costs nobody anything but time, because what is not read stays in the sender's host; so an honest
  * agent with much to say is slowed down, never cut. Must never read a message.
  */
+import { after, type Timer } from '../time/timer.ts';
 import { lateAfter } from './patience.ts';
 
 /** Messages in a second, on average. */
@@ -99,7 +100,7 @@ export interface IntakeEvents {
   pause(): void;
   resume(): void;
   /** a limit is broken; once */
-  violated(problem: string, isTooLarge: boolean): void;
+  violated(problem: string): void;
 }
 
 /** One channel's intake. */
@@ -111,6 +112,7 @@ export class Intake {
   readonly #monotonicMs: () => number;
   #isGreeted = false;
   #isOver = false;
+  #bytesAfter = 0;
   /** before the hello */
   #bytesBefore = 0;
   /** since the last whole message */
@@ -119,7 +121,7 @@ export class Intake {
   #stopWaiting: () => void = () => {};
   #hasPlace = false;
   #isThrottled = false;
-  #throttle: NodeJS.Timeout | undefined;
+  #throttle: Timer | null = null;
 
   constructor(large: LargeMessages, owner: string | null, events: IntakeEvents, monotonicMs: () => number) {
     this.#large = large;
@@ -136,7 +138,12 @@ export class Intake {
 
   /** So many bytes came, before anything is made of them. */
   bytes(count: number): void {
-    if (this.#isOver) return;
+    if (this.#isOver) {
+      this.#bytesAfter += count;
+      // Whoever goes on speaking is not read any more; what it wants to hear is on its way.
+      if (this.#bytesAfter > INTAKE_LIMITS.helloBytes) this.#events.pause();
+      return;
+    }
     this.#partial += count;
     this.#bytesBefore += this.#isGreeted ? 0 : count;
     if (this.#bytesBefore > INTAKE_LIMITS.helloBytes && !this.#isGreeted) {
@@ -161,12 +168,12 @@ export class Intake {
   end(): void {
     this.#isOver = true;
     this.#leave();
-    clearTimeout(this.#throttle);
+    this.#throttle?.cancel();
   }
 
   #violate(problem: string): void {
     this.end();
-    this.#events.violated(problem, true);
+    this.#events.violated(problem);
   }
 
   #askPlace(): void {
@@ -189,10 +196,10 @@ export class Intake {
     if (ms <= 0 || this.#isThrottled) return;
     this.#isThrottled = true;
     this.#events.pause();
-    this.#throttle = setTimeout(() => {
+    this.#throttle = after(ms, () => {
       this.#isThrottled = false;
       this.#goOn();
-    }, ms);
+    });
   }
 
   #goOn(): void {

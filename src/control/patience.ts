@@ -3,6 +3,8 @@
  * starved of CPU) must not blame the other side for what it did not read. Must never know what is waited for.
  */
 
+import { after } from '../time/timer.ts';
+
 const LOOK_EVERY_MS = 500;
 
 /**
@@ -12,11 +14,11 @@ const LOOK_EVERY_MS = 500;
  */
 export function lateAfter(ms: number, late: () => void): () => void {
   let looksLeft = Math.ceil(ms / LOOK_EVERY_MS);
-  let timer = setTimeout(look, LOOK_EVERY_MS);
+  let timer = after(LOOK_EVERY_MS, look);
   function look(): void {
     looksLeft--;
     if (looksLeft <= 0) late();
-    else timer = setTimeout(look, LOOK_EVERY_MS);
+    else timer = after(LOOK_EVERY_MS, look);
   }
-  return () => clearTimeout(timer);
+  return () => timer.cancel();
 }

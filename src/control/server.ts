@@ -1,16 +1,19 @@
 /**
- * Owns the coordinator's end of all control channels: listening, the TLS-PSK handshake, the hello deadline.
- * A stranger costs one count and no memory. Must never know what a run is.
+ * Owns the coordinator's end of all control channels: listening, the TLS-PSK handshake behind the gate, the hello
+ * deadline. A stranger costs one count and no memory. Must never know what a run is.
  */
+import type { IncomingMessage } from 'node:http';
 import { createServer, type Server } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import { after, type Timer } from '../time/timer.ts';
-import { type Channel, type ChannelEvents, wrapSocket } from './channel.ts';
+import { type Channel, type ChannelEvents, type RefusalKind, wrapSocket } from './channel.ts';
 import { decodeAgentMessage } from './codec.ts';
+import { Gate, type GateReason } from './gate.ts';
+import { Intake, LargeMessages } from './intake.ts';
 import {
   type AgentMessage,
   type AgentMessageOf,
@@ -18,37 +21,31 @@ import {
   MESSAGE_BYTES_MAX,
   PROTOCOL_VERSION,
 } from './message.ts';
-import { AGENT_PATH, TLS_CIPHERS, TLS_VERSION } from './tls.ts';
-import { claimsOf } from './token.ts';
+import { lateAfter } from './patience.ts';
+import { AGENT_PATH, SERVER_TLS } from './tls.ts';
+import { type KnownKey, peerOf } from './token.ts';
 
-/** How long a socket may stay without a complete request, and a channel without its hello. */
-const HEADERS_TIMEOUT_MS = 3_000;
-const REQUEST_TIMEOUT_MS = 4_000;
-const CHECK_INTERVAL_MS = 500;
+/** How long a channel may stay without its hello. */
 const HELLO_TIMEOUT_MS = 5_000;
+/** Node's own deadlines, by the clock: the gate's come first, and blame nobody for a pause of this process. */
+const LAST_TIMEOUT_MS = 30_000;
+const CHECK_INTERVAL_MS = 5_000;
 /** WebSocket close code of a server that goes away (RFC 6455, 7.4.1). */
 const CLOSE_GOING_AWAY = 1001;
 const CLOSE_TIMEOUT_MS = 500;
-/** Sockets at once, strangers included. */
-const SOCKETS_MAX = 10_000;
+/** Sockets at once, strangers included: what the gate's limits add up to, for the case that they did not hold. */
+const SOCKETS_MAX = 16_384;
 
 /** Why something that knocked was not let in; counted, never logged per stranger. */
-export type StrangerReason =
-  | 'tls'
-  | 'http'
-  | 'hello-late'
-  | 'malformed'
-  | 'version'
-  | 'first-not-hello'
-  | 'name';
+export type StrangerReason = GateReason | 'hello-late' | 'malformed' | 'version' | 'first-not-hello' | 'name';
 
 export interface ControlServerOptions {
   readonly clock: Clock;
   readonly host: string;
   /** 0: a free port */
   readonly port: number;
-  /** the key of a PSK identity, or null for a stranger */
-  readonly keyFor: (identity: string) => Buffer | null;
+  /** the key of a PSK identity, expired or not; null for a stranger */
+  readonly keyFor: (pskIdentity: string) => KnownKey | null;
   /**
    * An agent that proved its key and said hello.
    * @param identity what it proved to be: the identity of its token
@@ -67,34 +64,35 @@ export class ControlServer {
   readonly #options: ControlServerOptions;
   readonly #https: Server;
   readonly #sockets: WebSocketServer;
-  /** who each socket proved to be; forgotten with the socket */
+  readonly #gate: Gate;
+  readonly #large = new LargeMessages();
+  /** the key that each TLS socket asked for in its own handshake; forgotten with the socket */
   readonly #identities = new WeakMap<object, string>();
 
   constructor(options: ControlServerOptions) {
     this.#options = options;
     this.#https = createServer({
-      pskCallback: (socket: TLSSocket, identity: string) => {
-        this.#identities.set(socket, identity);
-        return options.keyFor(identity);
-      },
-      minVersion: TLS_VERSION,
-      ciphers: TLS_CIPHERS,
-      handshakeTimeout: HEADERS_TIMEOUT_MS,
-      headersTimeout: HEADERS_TIMEOUT_MS,
-      requestTimeout: REQUEST_TIMEOUT_MS,
+      ...SERVER_TLS,
+      pskCallback: (socket: TLSSocket, identity: string) => this.#keyFor(socket, identity),
+      handshakeTimeout: LAST_TIMEOUT_MS,
+      headersTimeout: LAST_TIMEOUT_MS,
+      requestTimeout: LAST_TIMEOUT_MS,
       connectionsCheckingInterval: CHECK_INTERVAL_MS,
       maxHeaderSize: 8_192,
     } as Parameters<typeof createServer>[0]);
     this.#https.maxConnections = SOCKETS_MAX;
+    this.#gate = this.#putGateBeforeTls();
     this.#sockets = new WebSocketServer({
-      server: this.#https,
+      noServer: true,
       path: AGENT_PATH,
       maxPayload: MESSAGE_BYTES_MAX,
       perMessageDeflate: false,
+      autoPong: false,
       clientTracking: true,
     });
     // https.Server passes every failed handshake on as a clientError, so this is the one place that counts both.
     this.#https.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+      // One that the gate has turned away is counted there.
       if (this.#isOneOfUs(error, socket)) return;
       const isHttp = error.code?.startsWith('HPE_') === true || error.code?.startsWith('ERR_HTTP') === true;
       options.onStranger(isHttp ? 'http' : 'tls');
@@ -108,8 +106,56 @@ export class ControlServer {
       options.onStranger('http');
       socket.destroy();
     });
-    this.#sockets.on('connection', (socket, request) => {
-      this.#greet(socket, this.#identities.get(request.socket) ?? '');
+    this.#https.on('secureConnection', (socket: TLSSocket) => this.#gate.secured(socket));
+    this.#https.on('upgrade', (request: IncomingMessage, socket: TLSSocket, head: Buffer) =>
+      this.#upgrade(request, socket, head),
+    );
+  }
+
+  /** TLS begins for a socket only once the gate has let it through. */
+  #putGateBeforeTls(): Gate {
+    const begins = this.#https.listeners('connection') as ((socket: Socket) => void)[];
+    this.#https.removeAllListeners('connection');
+    const { clock, keyFor, onStranger } = this.#options;
+    const gate = new Gate({
+      clock,
+      knownKeyFor: keyFor,
+      onStranger,
+      onProven: (socket) => {
+        for (const begin of begins) begin.call(this.#https, socket);
+      },
+    });
+    this.#https.on('connection', (socket: Socket) => gate.take(socket));
+    return gate;
+  }
+
+  /** The last key that was asked for and given is the one that OpenSSL goes on with; without one there is no identity. */
+  #keyFor(socket: TLSSocket, identity: string): Buffer | null {
+    this.#identities.delete(socket);
+    const known = this.#options.keyFor(identity);
+    if (known === null || known.isExpired) return null;
+    this.#identities.set(socket, identity);
+    return known.key;
+  }
+
+  /** Who a socket has proved to be, in its own handshake and still: null also where that was long ago in another session. */
+  #identityOf(socket: object): string | null {
+    const identity = this.#identities.get(socket);
+    if (identity === undefined || peerOf(identity) === null) return null;
+    const known = this.#options.keyFor(identity);
+    return known === null || known.isExpired ? null : identity;
+  }
+
+  #upgrade(request: IncomingMessage, socket: TLSSocket, head: Buffer): void {
+    const identity = this.#identityOf(socket);
+    if (identity === null) {
+      this.#options.onStranger('tls');
+      socket.destroy();
+      return;
+    }
+    this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
+      this.#gate.upgraded(socket);
+      this.#greet(webSocket, socket, identity);
     });
   }
 
@@ -142,22 +188,32 @@ export class ControlServer {
 
   /** An agent whose link broke while it was made, as happens in a cut, is no stranger: it named an identity of ours. */
   #isOneOfUs(error: NodeJS.ErrnoException, socket: object): boolean {
-    const identity = this.#identities.get(socket);
-    const isKnown = identity !== undefined && this.#options.keyFor(identity) !== null;
-    return isKnown && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
+    return this.#identityOf(socket) !== null && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
   }
 
   /** The first message must be a hello of our major version, in time, under the name that the token carries. */
-  #greet(socket: WebSocket, identity: string): void {
+  #greet(socket: WebSocket, tls: TLSSocket, identity: string): void {
     const { onAgent, onStranger, clock } = this.#options;
     let inner: ChannelEvents<AgentMessage> | null = null;
     let isRefused = false;
-    const refuse = (reason: StrangerReason, text: string): void => {
+    const refuse = (reason: StrangerReason, text: string, kind?: RefusalKind): void => {
       isRefused = true;
       onStranger(reason);
-      channel.close(text);
+      channel.close(text, kind);
     };
-    const deadline = after(HELLO_TIMEOUT_MS, () => refuse('hello-late', 'no hello in time'));
+    const { name } = peerOf(identity) ?? { name: '' };
+    const monotonicMs = (): number => clock.monotonicMs();
+    const intake = new Intake(
+      this.#large,
+      name === null ? null : identity,
+      {
+        pause: () => socket.pause(),
+        resume: () => socket.resume(),
+        violated: (problem) => channel.violate(problem, 'too-large'),
+      },
+      monotonicMs,
+    );
+    const giveUp = lateAfter(HELLO_TIMEOUT_MS, () => refuse('hello-late', 'no hello in time'));
     const channel = wrapSocket<CoordinatorMessage, AgentMessage>(
       socket,
       decodeAgentMessage,
@@ -169,24 +225,33 @@ export class ControlServer {
             else inner.onMessage(message);
             return;
           }
-          deadline.cancel();
-          const refusal = refusalOf(message, identity);
-          if (refusal !== null) refuse(refusal.reason, refusal.text);
-          else inner = onAgent(channel, message as AgentMessageOf<'hello'>, identity);
+          giveUp();
+          const refusal = refusalOf(message, name);
+          if (refusal !== null) {
+            refuse(refusal.reason, refusal.text, refusal.reason === 'version' ? 'version' : 'unwanted');
+            return;
+          }
+          intake.greeted();
+          this.#gate.greeted(tls);
+          inner = onAgent(channel, message as AgentMessageOf<'hello'>, identity);
         },
         onClose: (problem, end) => {
-          deadline.cancel();
+          giveUp();
           if (end === 'violated' && !isRefused) onStranger('malformed');
           inner?.onClose(problem, end);
         },
       },
-      () => clock.monotonicMs(),
+      monotonicMs,
+      intake,
     );
+    // Before `ws` reads it: a whole message in it starts the count again.
+    tls.prependListener('data', (chunk: Buffer) => intake.bytes(chunk.length));
   }
 
   /** Stops listening, and closes every channel: with a close frame, so that what was said before it still arrives. */
   async close(): Promise<void> {
     this.#sockets.close();
+    this.#gate.close();
     const stopped = new Promise<void>((resolve) => this.#https.close(() => resolve()));
     const open = [...this.#sockets.clients];
     const closed = Promise.all(open.map((socket) => new Promise((resolve) => socket.once('close', resolve))));
@@ -206,7 +271,7 @@ export class ControlServer {
 /** Why a first message is not taken; null when it is a good hello. */
 function refusalOf(
   message: AgentMessage,
-  identity: string,
+  name: string | null,
 ): { readonly reason: StrangerReason; readonly text: string } | null {
   if (message.type !== 'hello') return { reason: 'first-not-hello', text: 'the first message must be hello' };
   if (message.protocol.split('.')[0] !== PROTOCOL_VERSION.split('.')[0]) {
@@ -215,9 +280,8 @@ function refusalOf(
       text: `this coordinator speaks protocol ${PROTOCOL_VERSION}, the agent ${message.protocol}`,
     };
   }
-  const claims = claimsOf(identity);
-  if (claims !== null && claims.name !== message.name) {
-    return { reason: 'name', text: `the token is for an agent named ${claims.name}` };
+  if (name !== null && name !== message.name) {
+    return { reason: 'name', text: `the token is for an agent named ${name}` };
   }
   return null;
 }

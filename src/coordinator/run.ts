@@ -8,7 +8,7 @@ import type { Finding } from '../base/finding.ts';
 import type { Channel, ChannelEvents } from '../control/channel.ts';
 import type { AgentMessage, AgentMessageOf, CoordinatorMessage } from '../control/message.ts';
 import { ControlServer } from '../control/server.ts';
-import { agentToken, keyOf, type Token } from '../control/token.ts';
+import { agentToken, knownKeyOf, type Token } from '../control/token.ts';
 import type { RunReport } from '../judge/report.ts';
 import { holdersCpuMs } from '../judge/report-parts.ts';
 import { makeReport, type RunFacts } from '../judge/run-report.ts';
@@ -81,7 +81,7 @@ export class Run {
       clock,
       host: listen.host,
       port: listen.port,
-      keyFor: (identity) => keyOf(token, identity, clock.wallMs()),
+      keyFor: (identity) => knownKeyOf(token, identity, clock.wallMs()),
       onAgent: (channel, hello, identity) => this.#welcome(channel, hello, identity),
       onStranger: (reason) => this.#chronicle.stranger(reason),
     });

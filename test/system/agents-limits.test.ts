@@ -4,7 +4,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CoordinatorMessageOf } from '../../src/control/message.ts';
 import { ControlServer } from '../../src/control/server.ts';
-import { agentToken, formatToken, generateToken, keyOf } from '../../src/control/token.ts';
+import { agentToken, formatToken, generateToken, knownKeyOf } from '../../src/control/token.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
 import { LEASE_TIMES } from '../../src/run/lease.ts';
 import { says, startAgent, startCoordinator } from '../support/agents.ts';
@@ -178,7 +178,7 @@ async function rogueCoordinator(t: TestContext, targetPort: number, connections:
     clock: systemClock,
     host: '127.0.0.1',
     port: 0,
-    keyFor: (identity) => keyOf(token, identity, Date.now()),
+    keyFor: (identity) => knownKeyOf(token, identity, Date.now()),
     onStranger: () => {},
     onAgent: (channel) => {
       channel.send({
