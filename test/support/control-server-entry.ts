@@ -1,0 +1,56 @@
+/**
+ * Owns a control server in a process of its own, for tests that attack it, stop it, or run it on another Node. Forked by a
+ * test; the token comes over the environment. It tells its parent where it listens, who came, and what it refused.
+ * Must never know what a run is.
+ */
+import { fileURLToPath } from 'node:url';
+import { ControlServer } from '../../src/control/server.ts';
+import { knownKeyOf, parseToken } from '../../src/control/token.ts';
+import { systemClock } from '../../src/host/system-clock.ts';
+
+/** The compiled path of this program, to fork. */
+export const CONTROL_SERVER_ENTRY = fileURLToPath(import.meta.url);
+
+/** What it tells. */
+export type ControlServerNews =
+  | { readonly type: 'listening'; readonly port: number }
+  | { readonly type: 'stranger'; readonly reason: string }
+  | { readonly type: 'agent'; readonly name: string; readonly identity: string }
+  /** so many messages of an agent so far, `hello` not counted */
+  | { readonly type: 'heard'; readonly name: string; readonly count: number }
+  | { readonly type: 'closed'; readonly name: string; readonly problem: string | null; readonly end: string };
+
+/** What it is told: how far its wall clock goes ahead. */
+export interface ClockOrder {
+  readonly aheadMs: number;
+}
+
+async function main(): Promise<void> {
+  const master = parseToken(process.env.C100K_TOKEN ?? '');
+  let aheadMs = 0;
+  process.on('message', (order: ClockOrder) => {
+    aheadMs = order.aheadMs;
+    process.send?.('set');
+  });
+  const tell = (news: ControlServerNews): void => void process.send?.(news);
+  const server = new ControlServer({
+    clock: systemClock,
+    host: '127.0.0.1',
+    port: 0,
+    keyFor: (identity) => knownKeyOf(master, identity, Date.now() + aheadMs),
+    onStranger: (reason) => tell({ type: 'stranger', reason }),
+    onAgent: (_channel, { name }, identity) => {
+      let count = 0;
+      tell({ type: 'agent', name, identity });
+      return {
+        onMessage: () => tell({ type: 'heard', name, count: ++count }),
+        onClose: (problem, end) => tell({ type: 'closed', name, problem, end }),
+      };
+    },
+  });
+  const { port } = await server.listen();
+  tell({ type: 'listening', port });
+  process.on('disconnect', () => void server.close());
+}
+
+if (process.argv[1] === CONTROL_SERVER_ENTRY) await main();
