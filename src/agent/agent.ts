@@ -62,6 +62,7 @@ class Agent {
   readonly #clock: Clock;
   readonly #over: Promise<ExitCode>;
   #finish: (code: ExitCode) => void = () => {};
+  #fail: (error: BenchError) => void = () => {};
   #channel: Channel<AgentMessage> | null = null;
   /** grows with each link, so that a late event of an old one is known as such */
   #link = 0;
@@ -82,8 +83,9 @@ class Agent {
     this.#clock = options.clock;
     this.#isStopped = isStopped;
     this.#contactMs = this.#clock.monotonicMs();
-    this.#over = new Promise((resolve) => {
+    this.#over = new Promise((resolve, reject) => {
       this.#finish = resolve;
+      this.#fail = reject;
     });
   }
 
@@ -92,7 +94,10 @@ class Agent {
     return this.#wasTurnedAway;
   }
 
-  /** Joins, serves one run, and resolves with the exit code. */
+  /**
+   * Joins, serves one run, and resolves with the exit code.
+   * @throws BenchError when it cannot join, or is not wanted
+   */
   async run(): Promise<ExitCode> {
     await this.#join();
     let timer = after(0, () => {});
@@ -102,10 +107,12 @@ class Agent {
       if (!this.#isOver) timer = after(everyMs, look);
     };
     look();
-    const code = await this.#over;
-    timer.cancel();
-    this.#channel?.close();
-    return code;
+    try {
+      return await this.#over;
+    } finally {
+      timer.cancel();
+      this.#channel?.close();
+    }
   }
 
   /** The first link: tried until it holds or the time is up. A wrong key or version is not tried again. */
@@ -252,7 +259,12 @@ class Agent {
       return;
     }
     if (this.#share === null || this.#isStopped()) {
-      this.#wasTurnedAway = end === 'refused';
+      this.#wasTurnedAway = end === 'refused' || end === 'version';
+      if (this.#wasTurnedAway && !this.#options.stay && !this.#isStopped()) {
+        this.#isOver = true;
+        this.#fail(refusalError(problem ?? '', end));
+        return;
+      }
       if (problem !== null)
         this.#options.onNote(`agent ${this.#options.name}: the coordinator said: ${problem}`);
       this.#end(ExitCode.incomplete);
@@ -300,6 +312,19 @@ class Agent {
   }
 }
 
+/** What an agent ends with that the coordinator does not want: it said why, in words. */
+function refusalError(problem: string, end: ChannelEnd): BenchError {
+  const isVersion = end === 'version';
+  return new BenchError(
+    isVersion ? ErrorCode.protocolVersion : ErrorCode.agentRefused,
+    ExitCode.incomplete,
+    `the coordinator does not take this agent: ${problem}`,
+    isVersion
+      ? 'install the same version of c100k-bench on both hosts: npx c100k-bench --version'
+      : 'start it before the run begins, under the name that its token is for, and each name once',
+  );
+}
+
 /** A reset is what a forwarded port without a coordinator, and one that is too busy for a handshake, answer with. */
 const UNREACHABLE: ReadonlySet<string> = new Set([
   'ECONNREFUSED',
@@ -325,7 +350,8 @@ function isUnreachable(error: unknown): boolean {
  * `stopWhen` says so.
  * @param stopWhen given a function that ends the agent with a reason; for a parent's end of input
  * @returns the exit code of the process: 0 after an orderly end, 4 otherwise
- * @throws BenchError (control-channel, exit 4) when it cannot join
+ * @throws BenchError (control-channel, exit 4; token-expired, exit 2) when it cannot join; (agent-refused,
+ *   protocol-version, exit 4) when the coordinator does not take it
  */
 export async function runAgent(
   options: AgentOptions,

@@ -9,7 +9,10 @@ import {
   generateToken,
   isMaster,
   keyOf,
+  knownKeyOf,
   parseToken,
+  peerOf,
+  pskIdentityOf,
 } from '../../src/control/token.ts';
 
 const CLAIMS = { name: 'host-7', expiresSec: 2_000, targets: ['10.0.0.0/8:8000'] };
@@ -77,4 +80,62 @@ it('a text that is not a token is refused without repeating it', () => {
       },
     );
   }
+});
+
+it('only an identity of ours says who somebody is: not the empty one, not one too long, not half a claim', () => {
+  const master = generateToken();
+  const strangers = [
+    '',
+    'Master',
+    'master ',
+    'agent:',
+    'agent:[]',
+    'agent:["a",null]',
+    'agent:["a",1e999,null]',
+  ];
+  for (const identity of [
+    ...strangers,
+    'agent:["a",null,"sha256:short"]',
+    `agent:["${'a'.repeat(300)}",null,null]`,
+  ]) {
+    assert.equal(peerOf(identity), null, identity);
+    assert.equal(knownKeyOf(master, identity, 0), null, identity);
+  }
+  assert.deepEqual(peerOf('master'), { name: null, expiresSec: null });
+  assert.deepEqual(peerOf('agent:["a",5,[]]'), { name: 'a', expiresSec: 5 });
+});
+
+it('a token of any length that can be made fits into TLS, is read again, and has a key of its own', () => {
+  const master = generateToken();
+  fc.assert(
+    fc.property(
+      fc.string({ minLength: 1, maxLength: 40 }),
+      fc.array(fc.string({ maxLength: 40 }), { maxLength: 60 }),
+      (name, targets) => {
+        const make = () => agentToken(master, { name, expiresSec: 2_000, targets });
+        let token: ReturnType<typeof make>;
+        try {
+          token = make();
+        } catch (error) {
+          assert.ok(error instanceof BenchError && error.code === 'bad-token');
+          return;
+        }
+        const onWire = pskIdentityOf(token.identity);
+        assert.ok(Buffer.byteLength(onWire) <= 256);
+        assert.deepEqual(parseToken(formatToken(token)), token);
+        assert.ok(formatToken(token).length < 4_096, 'every reader takes a line of that length');
+        assert.deepEqual(keyOf(master, onWire, 0), token.key);
+        assert.deepEqual(peerOf(onWire), { name, expiresSec: 2_000 });
+        const fewer = agentToken(master, { name, expiresSec: 2_000, targets: targets.slice(1) });
+        assert.ok(targets.length === 0 || !fewer.key.equals(token.key));
+      },
+    ),
+    { numRuns: 500 },
+  );
+});
+
+it('the identity on the wire is no token: it does not say what its agent may do', () => {
+  const targets = Array.from({ length: 60 }, (_, index) => `10.${index}.0.0/16:8000`);
+  const token = agentToken(generateToken(), { name: 'a', expiresSec: null, targets });
+  assert.throws(() => parseToken(formatToken({ ...token, identity: pskIdentityOf(token.identity) })));
 });
