@@ -5,6 +5,7 @@
 
 import type { Clock } from '../base/clock.ts';
 import type { Finding } from '../base/finding.ts';
+import { StandStill } from '../base/stand-still.ts';
 import type { AgentMessage, CoordinatorMessage, CoordinatorMessageOf } from '../control/message.ts';
 import { untilClosed } from '../host/closing-sockets.ts';
 import { runCommand } from '../host/command.ts';
@@ -31,7 +32,6 @@ import { toWire, trimmed, type WireEvidence } from './share-message.ts';
 const CLOSING_MS = 2_000;
 /** Closing 20,000 sockets takes a holder well under a second; the rest is for a loaded machine. */
 const CLOSE_TIMEOUT_MS = 20_000;
-const FRESH_REPORT_MS = 3_000;
 /** How long the far ends may take to answer our FINs, and killed holders to end, before the aliases go. */
 const SOCKETS_GONE_MS = 2_000;
 /** Lost sources come in one note per second; what is beyond this many notes shows in the counts alone. */
@@ -84,6 +84,7 @@ export class RunShare {
   /** the books when closing began: what is closed by then is not lost */
   #atEnd: Stats | null = null;
   #statsTimer: Timer | null = null;
+  readonly #still: StandStill;
   #durationTimer: Timer | null = null;
   #wasSettled = false;
   readonly #losses: LossQueue;
@@ -100,6 +101,7 @@ export class RunShare {
     this.#specMessage = message;
     this.#spec = message.spec as RunSpec;
     this.#ends = leaseEndsOf(options.clock.monotonicMs(), message);
+    this.#still = new StandStill(this.rhythm.reportEveryMs, options.clock.monotonicMs());
     this.#losses = new LossQueue((losses) =>
       options.send({ type: 'losses', epoch: message.epoch, losses: [...losses] }),
     );
@@ -180,7 +182,10 @@ export class RunShare {
   /** Finds out what this host can do, and says so. From now on it gives a sign of life each second. */
   async offer(): Promise<void> {
     this.#phase = 'offering';
-    this.#statsTimer = every(this.rhythm.reportEveryMs, () => this.#report());
+    this.#statsTimer = every(this.rhythm.reportEveryMs, () => {
+      this.#still.look(this.#options.clock.monotonicMs());
+      this.#report();
+    });
     const { allowance } = this.#options;
     const forbidden = checkAllowance(allowance, this.#spec);
     if (forbidden.length > 0) {
@@ -312,6 +317,11 @@ export class RunShare {
       specs,
       reportEveryMs: this.rhythm.reportEveryMs,
       lease: this.#ends,
+      age: {
+        clock: this.#options.clock,
+        silentMs: this.rhythm.holderSilentMs,
+        lookEveryMs: this.rhythm.checkEveryMs,
+      },
       onChange: () => this.#changed(),
       onNote: (note) => this.#notes.push(note),
       onLosses: (losses) => this.#tellLosses(losses),
@@ -419,7 +429,7 @@ export class RunShare {
   }
 
   async #freshOpen(): Promise<number> {
-    await this.#pool?.freshReport(FRESH_REPORT_MS);
+    await this.#pool?.freshReport();
     return this.#pool?.stats().open ?? 0;
   }
 
@@ -451,6 +461,8 @@ export class RunShare {
     const closed = this.#pool?.stats() ?? emptyStats();
     await this.#giveBack(this.#spec.close === 'fin');
     this.#losses.lastWord();
+    const still = this.#still.note(`agent ${this.#options.agent}`);
+    if (still !== null) this.#notes.push(still);
     this.#say({
       type: 'done',
       epoch: this.identity.epoch,

@@ -3,7 +3,9 @@
  * Must never own a target socket, and never leave a holder behind.
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import type { Clock } from '../base/clock.ts';
 import { DropReason } from '../base/outcome.ts';
+import { formatSeconds, StandStill } from '../base/stand-still.ts';
 import {
   type AgentToHolder,
   HOLDER_ENTRY,
@@ -14,10 +16,14 @@ import type { LeaseEnds } from '../run/lease.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { type Loss, withAllLost } from '../stats/loss.ts';
 import { emptyStats, type HolderHealth, mergeAllStats, newHolderHealth, type Stats } from '../stats/stats.ts';
-import { after } from '../time/timer.ts';
+import { after, every, type Timer } from '../time/timer.ts';
 
 /** How long a holder may take to fork, load and answer. */
 const READY_TIMEOUT_MS = 20_000;
+/** Holders named in one note. */
+const NAMED_MAX = 4;
+/** A fresh report is waited for until its holder is lost for its silence; this many times that bound is the last word. */
+const FRESH_LOOKS = 2;
 
 interface HolderEntry {
   readonly spec: HolderSpec;
@@ -27,10 +33,23 @@ interface HolderEntry {
   settled: boolean;
   finished: boolean;
   lost: boolean;
+  /** lost because it was silent for too long */
+  isGivenUp: boolean;
   stats: Stats;
   health: HolderHealth;
   /** how many stats messages have come; `freshReport` waits for it to grow */
   reports: number;
+  /** when it said something last, in attended time */
+  heardMs: number;
+}
+
+/** How old what a holder has said may become. */
+export interface AgeLimit {
+  readonly clock: Clock;
+  /** a holder that has started and says nothing for so long is lost */
+  readonly silentMs: number;
+  /** how often that is looked at */
+  readonly lookEveryMs: number;
 }
 
 export interface HolderPoolOptions {
@@ -40,6 +59,7 @@ export interface HolderPoolOptions {
   readonly reportEveryMs?: number;
   /** until when the holders may act, unless `lease` says more; absent: as long as the agent lives */
   readonly lease?: LeaseEnds;
+  readonly age: AgeLimit;
   /** after every message or loss that changes what `stats()` or `settled` says */
   readonly onChange: () => void;
   /** a holder that died unasked, or that has something to say; in words */
@@ -55,11 +75,17 @@ export class HolderPool {
   readonly #waiting = new Set<() => void>();
   #stopping = false;
   #lease: LeaseEnds | null;
+  readonly #looking: Timer;
+  /** without the time in which this process itself could hear nobody */
+  readonly #attention: StandStill;
 
   /** Forks one process per spec; they open nothing before `start`. */
   constructor(options: HolderPoolOptions) {
     this.#options = options;
     this.#lease = options.lease ?? null;
+    const { clock, lookEveryMs } = options.age;
+    this.#attention = new StandStill(lookEveryMs, clock.monotonicMs());
+    this.#looking = every(lookEveryMs, () => this.#look(), { isUnref: true });
     this.#holders = options.specs.map((spec) => this.#fork(spec));
   }
 
@@ -77,9 +103,11 @@ export class HolderPool {
       settled: false,
       finished: false,
       lost: false,
+      isGivenUp: false,
       stats: emptyStats(),
       health,
       reports: 0,
+      heardMs: this.#attention.attendedMs,
     };
     child.on('message', (message) => this.#take(entry, message as HolderToAgent));
     child.on('error', () => this.#gone(entry, 'could not be started'));
@@ -104,7 +132,27 @@ export class HolderPool {
     for (const entry of this.#holders) this.#send(entry, message);
   }
 
+  /** What is told has an age: beyond its bound nobody knows what a holder still holds. */
+  #look(): void {
+    this.#attention.look(this.#options.age.clock.monotonicMs());
+    for (const entry of this.#holders) {
+      if (!entry.started || entry.lost || entry.finished) continue;
+      const silentMs = this.#attention.attendedMs - entry.heardMs;
+      if (silentMs <= this.#options.age.silentMs) continue;
+      entry.isGivenUp = true;
+      this.#gone(
+        entry,
+        `it said nothing for ${formatSeconds(silentMs)}, as a stopped process does, and was killed`,
+      );
+      // SIGKILL ends a stopped process too. Its connections must not outlive the books that gave them up.
+      entry.process.kill('SIGKILL');
+    }
+  }
+
   #take(entry: HolderEntry, message: HolderToAgent): void {
+    // What one says that was given up already is no part of the books any more.
+    if (entry.isGivenUp) return;
+    entry.heardMs = this.#attention.attendedMs;
     switch (message.type) {
       case 'ready':
         entry.ready = true;
@@ -173,14 +221,19 @@ export class HolderPool {
   /** Whether every holder has answered in time and is still there. */
   async ready(): Promise<boolean> {
     await this.#until(() => this.#holders.every((entry) => entry.ready || entry.lost), READY_TIMEOUT_MS);
+    const late = this.#holders.filter((entry) => !entry.ready && !entry.lost);
+    if (late.length > 0) this.#options.onNote(notReady(late));
     return this.#holders.every((entry) => entry.ready && !entry.lost);
   }
 
   /** All holders that have not begun to connect do so now. */
   start(): void {
     for (const entry of this.#holders) {
-      if (!entry.started) this.#send(entry, { type: 'start' });
+      if (entry.started) continue;
+      this.#send(entry, { type: 'start' });
       entry.started = true;
+      // From now on it reports each second.
+      entry.heardMs = this.#attention.attendedMs;
     }
   }
 
@@ -219,14 +272,17 @@ export class HolderPool {
     this.#sendAll({ type: 'stop-opening' });
   }
 
-  /** Asks every live holder for stats and waits until all have come, or `timeoutMs`. */
-  async freshReport(timeoutMs: number): Promise<void> {
+  /**
+   * Asks every live holder for stats and waits until all have come: one that does not answer is lost when what it told
+   * last is too old.
+   */
+  async freshReport(): Promise<void> {
     const before = this.#holders.map((entry) => entry.reports);
     this.#sendAll({ type: 'report' });
     await this.#until(
       () =>
         this.#holders.every((entry, index) => entry.lost || entry.finished || entry.reports > before[index]!),
-      timeoutMs,
+      FRESH_LOOKS * this.#options.age.silentMs,
     );
   }
 
@@ -258,6 +314,7 @@ export class HolderPool {
   /** Ends every holder at once; the kernel closes their sockets. */
   kill(): void {
     this.#stopping = true;
+    this.#looking.cancel();
     for (const entry of this.#holders) {
       if (entry.process.exitCode === null && entry.process.signalCode === null && !entry.finished) {
         entry.process.kill('SIGKILL');
@@ -284,6 +341,13 @@ export class HolderPool {
   get settled(): boolean {
     return this.#holders.every((entry) => entry.settled);
   }
+}
+
+/** Who did not become ready, for a person. */
+function notReady(late: readonly HolderEntry[]): string {
+  const named = late.slice(0, NAMED_MAX).map(({ spec, process: child }) => `${spec.id} (pid ${child.pid})`);
+  const more = late.length > NAMED_MAX ? ` and ${late.length - NAMED_MAX} more` : '';
+  return `not ready within ${READY_TIMEOUT_MS / 1_000} s: holder ${named.join(', ')}${more}`;
 }
 
 /** A process that died cannot say which connections it had, only how many it last told of; the time is the agent's. */

@@ -148,6 +148,7 @@ class Holder {
       cpuSystemMs: cpu.system / 1_000,
       residentBytes: residentBytes(),
       loopLagMsMax: this.#engine?.loopLagMsMax ?? 0,
+      holdLagMsMax: this.#engine?.holdLagMsMax ?? 0,
       descriptorsUsed: this.#descriptorsOwn + (this.#engine?.descriptorsUsed ?? 0),
       descriptorsMax: descriptorsMax(),
       tuplesUsed: this.#engine?.tuplesUsed ?? 0,

@@ -213,6 +213,7 @@ function fittedHolder(holder: WireHolder): WireHolder {
     cpuSystemMs: amount(holder.cpuSystemMs),
     residentBytes: count(holder.residentBytes),
     loopLagMsMax: amount(holder.loopLagMsMax),
+    ...(holder.holdLagMsMax === undefined ? {} : { holdLagMsMax: amount(holder.holdLagMsMax) }),
     descriptorsUsed: count(holder.descriptorsUsed),
     descriptorsMax: count(holder.descriptorsMax),
     tuplesUsed: count(holder.tuplesUsed),

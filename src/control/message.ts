@@ -258,6 +258,7 @@ const holderHealth = v.strictObject({
   cpuSystemMs: amount,
   residentBytes: count,
   loopLagMsMax: amount,
+  holdLagMsMax: v.exactOptional(amount),
   descriptorsUsed: count,
   descriptorsMax: count,
   tuplesUsed: count,

@@ -19,7 +19,7 @@ import * as libc from './libc.ts';
 import { LoopLag } from './loop-lag.ts';
 import { LossBook, type LossCircumstances } from './loss-ledger.ts';
 import { Opener } from './opener.ts';
-import { Poller, WATCHED } from './poller.ts';
+import { EVENTS_MAX, Poller, WATCHED } from './poller.ts';
 import { ProbeSchedule } from './probe-schedule.ts';
 import { makeProtocol } from './protocols/make.ts';
 import type { Protocol, ProtocolHost } from './protocols/protocol.ts';
@@ -39,6 +39,8 @@ const RECEIVE_BUFFER_BYTES = 65_536;
 /** Descriptors of a process that are no connections, roughly: Node itself has about 20. */
 const OWN_DESCRIPTORS_MAX = 64;
 const SHORT_SLEEP_MS = 5;
+/** A turn that is so late has more to read than the wait before it brought. */
+const LATE_MS = 100;
 const SLEEP_MS_MAX = 1_000;
 
 const BROKEN = libc.EPOLLERR | libc.EPOLLHUP;
@@ -136,6 +138,7 @@ export class Engine implements ProtocolHost {
   /** The hold phase begins: `openMin` and `verifiedMin` are counted from now. */
   markHold(): void {
     this.#tally.markHold();
+    this.#lag.markHold();
   }
 
   /**
@@ -227,6 +230,11 @@ export class Engine implements ProtocolHost {
     return this.#lag.msMax;
   }
 
+  /** The same since the hold began: for so long nothing of what is held was looked at. Milliseconds. */
+  get holdLagMsMax(): number {
+    return this.#lag.holdMsMax;
+  }
+
   /** Tuples that were tried at least once. */
   get tuplesUsed(): number {
     return this.#opener.supply.used;
@@ -254,17 +262,34 @@ export class Engine implements ProtocolHost {
 
   #turn(count: number): void {
     const nowMs = this.#readClock();
-    this.#lag.turnBegins(nowMs, this.#loop.sleptMs, count > 0);
+    const lagMs = this.#lag.turnBegins(nowMs, this.#loop.sleptMs, count > 0);
     this.#nowMs = nowMs;
-    for (let index = 0; index < count; index++) {
-      this.#onEvent(this.#poller.slotAt(index), this.#poller.eventsAt(index));
-    }
+    this.#takeEvents(count);
+    if (lagMs > LATE_MS) this.#takeWaiting();
     this.#fireTimers();
     if (this.#isGivingUp) this.#giveUp();
     this.#opener.dialBatch(this.#nowMs);
     this.#checkSettled();
     if (this.#phase === 'closing') this.#closeBatch();
     this.#sleepNext(count > 0);
+  }
+
+  #takeEvents(count: number): void {
+    for (let index = 0; index < count; index++) {
+      this.#onEvent(this.#poller.slotAt(index), this.#poller.eventsAt(index));
+    }
+  }
+
+  /**
+   * What has come is read before what is overdue is judged: after a stand-still of ours answers wait behind the first batch,
+   * and behind a wait that SIGCONT has interrupted (signal(7)). At most one batch's worth for each slot.
+   */
+  #takeWaiting(): void {
+    for (let left = this.#table.capacity; left > 0; left -= EVENTS_MAX) {
+      const count = this.#poller.wait(0);
+      this.#takeEvents(count);
+      if (count < EVENTS_MAX) return;
+    }
   }
 
   /** Whether something is left to begin or in flight. */

@@ -10,20 +10,37 @@ export class LoopLag {
   #beganAtMs = 0;
   #endedAtMs = 0;
   #msMax = 0;
+  #holdMsMax = 0;
+  #isHolding = false;
 
   /**
    * A turn begins, and with it the lag of the one before is known.
    * @param sleptMs what the wait between them was asked to last at most
    * @param isBusy whether anything had happened: only then it was late for something
+   * @returns the lag, milliseconds
    */
-  turnBegins(nowMs: number, sleptMs: number, isBusy: boolean): void {
+  turnBegins(nowMs: number, sleptMs: number, isBusy: boolean): number {
+    let lag = 0;
     if (this.#endedAtMs > 0) {
       const overslept = Math.max(0, nowMs - this.#endedAtMs - sleptMs);
       const lagMs = this.#endedAtMs - this.#beganAtMs + overslept;
+      lag = lagMs;
       if (lagMs > this.#msMax) this.#msMax = lagMs;
+      if (this.#isHolding && lagMs > this.#holdMsMax) this.#holdMsMax = lagMs;
       if (isBusy) this.#lagUs.record(lagMs * 1_000);
     }
     this.#beganAtMs = nowMs;
+    return lag;
+  }
+
+  /** The hold phase begins: `holdMsMax` is counted from now. */
+  markHold(): void {
+    this.#isHolding = true;
+  }
+
+  /** The largest lag since the hold began, milliseconds. */
+  get holdMsMax(): number {
+    return this.#holdMsMax;
   }
 
   /** The turn's work is done: the wait begins. */

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import * as libc from './libc.ts';
 
 /** Events per wait: large enough to keep up in a ramp, small enough to yield to Node's loop often. */
-const EVENTS_MAX = 1024;
+export const EVENTS_MAX = 1024;
 
 /** What a connection is watched for: all that can happen to it, each change told once. */
 export const WATCHED = libc.EPOLLIN | libc.EPOLLOUT | libc.EPOLLRDHUP | libc.EPOLLET;

@@ -3,6 +3,7 @@
  * limited`. Must never look at the target.
  */
 
+import { formatSeconds, STAND_STILL_MS_MIN } from '../base/stand-still.ts';
 import { formatMs } from '../base/units.ts';
 import type { HolderHealth, PhaseLoad } from '../stats/stats.ts';
 
@@ -45,6 +46,9 @@ function loadLimits(id: string, phase: string, load: PhaseLoad): string[] {
 function holderLimits(holder: HolderHealth): string[] {
   const { id } = holder;
   const limits = [...loadLimits(id, 'ramping', holder.ramp), ...loadLimits(id, 'holding', holder.hold)];
+  if (holder.loopLagMsMax >= STAND_STILL_MS_MIN) {
+    limits.push(`holder ${id} stood still for ${formatSeconds(holder.loopLagMsMax)}`);
+  }
   if (holder.loopLagMsP99 > LOOP_LAG_P99_MS_MAX) {
     limits.push(`holder ${id}: 1 % of its turns were late by ${formatMs(holder.loopLagMsP99)} or more`);
   }
@@ -70,4 +74,29 @@ export function judgeGenerator(holders: readonly HolderHealth[]): GeneratorHealt
 export function limitsPhrase(limits: readonly string[]): string {
   const more = limits.length > 1 ? ` (and ${limits.length - 1} more)` : '';
   return `${limits[0] ?? ''}${more}`;
+}
+
+/** A holder that was blind for longer than a probe may take. */
+export interface BlindHolder {
+  readonly id: string;
+  /** milliseconds */
+  readonly forMs: number;
+}
+
+/**
+ * The holder that stood still for longest during the hold, where that breaks the proof by probes: an answer that was overdue
+ * meanwhile was not noticed. Without probes the kernel is the proof, and it does not stand still with us.
+ * @param probeTimeoutMs null: nothing is probed
+ * @returns null: none
+ */
+export function blindHolder(
+  holders: readonly HolderHealth[],
+  probeTimeoutMs: number | null,
+): BlindHolder | null {
+  if (probeTimeoutMs === null) return null;
+  let blind: BlindHolder | null = null;
+  for (const { id, holdLagMsMax = 0 } of holders) {
+    if (holdLagMsMax > Math.max(probeTimeoutMs, blind?.forMs ?? 0)) blind = { id, forMs: holdLagMsMax };
+  }
+  return blind;
 }

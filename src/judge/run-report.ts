@@ -15,6 +15,7 @@ import { troubleNotes } from '../stats/protocol-errors.ts';
 import { mergeAllStats, type Stats } from '../stats/stats.ts';
 import type { AgentFacts } from './agent-facts.ts';
 import { diagnose } from './diagnosis.ts';
+import { blindHolder } from './generator-health.ts';
 import { type Latency, REPORT_SCHEMA_VERSION, type RunReport, type TargetReport } from './report.ts';
 import {
   generatorOf,
@@ -115,6 +116,10 @@ export function makeReport(facts: RunFacts, clock: Clock): RunReport {
         refusals,
         agentsLost: books.filter((agent) => agent.lost).length,
         kernelMismatch: mismatches.length > 0,
+        blindHolder: blindHolder(
+          books.flatMap((agent) => agent.holders),
+          spec.probeEveryMs === null ? null : spec.probeTimeoutMs,
+        ),
         endedBeforeHold: facts.holdStartedMs === null,
         requirements,
         abortedFor: state.endReason?.type === 'requirement-broken' ? state.endReason.requirement : null,

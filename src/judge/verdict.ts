@@ -12,9 +12,10 @@ import {
   isGeneratorFail,
   type Party,
 } from '../base/outcome.ts';
+import { formatSeconds } from '../base/stand-still.ts';
 import { formatCount } from '../base/units.ts';
 import type { Stats } from '../stats/stats.ts';
-import { limitsPhrase } from './generator-health.ts';
+import { type BlindHolder, limitsPhrase } from './generator-health.ts';
 import type { Diagnosis, VerdictName } from './report.ts';
 import type { RequirementResult } from './requirement.ts';
 
@@ -32,6 +33,8 @@ export interface VerdictInput {
   readonly agentsLost: number;
   /** the kernel counted other numbers than our books: then a pass cannot be claimed */
   readonly kernelMismatch: boolean;
+  /** the holder whose own stand-still leaves a gap in the proof; null: none */
+  readonly blindHolder: BlindHolder | null;
   /** the run ended before the hold phase began */
   readonly endedBeforeHold: boolean;
   /** how every requirement came out, the default one included; a run passes when all hold */
@@ -312,6 +315,10 @@ function whyUnproven(input: VerdictInput): string | null {
   if (input.agentsLost > 0 && input.held < input.connections) {
     const agents = input.agentsLost === 1 ? 'an agent was' : `${formatCount(input.agentsLost)} agents were`;
     return `, which is enough, but ${agents} lost with all that was held there`;
+  }
+  if (input.blindHolder !== null) {
+    const { id, forMs } = input.blindHolder;
+    return ` by our own books, but holder ${id} stood still for ${formatSeconds(forMs)}, in which no overdue answer was noticed`;
   }
   if (input.abortedFor === null) return null;
   return `, but the run was ended early because ${input.abortedFor} could no longer hold`;

@@ -34,6 +34,8 @@ export interface Rhythm {
   readonly retryEveryMs: number;
   /** how much before the end of the lease closing begins: 1 s */
   readonly closeEarlyMs: number;
+  /** a holder that reports each second and has said nothing for so long is lost: what it told is too old; 10 s */
+  readonly holderSilentMs: number;
 }
 
 /** The rhythm that goes with a lease. */
@@ -45,6 +47,7 @@ export function rhythmOf({ quietMs, leaseMs }: Pick<LeaseTimes, 'quietMs' | 'lea
     relinkTimeoutMs: quietMs * 0.4,
     retryEveryMs: quietMs / 10,
     closeEarlyMs: leaseMs / 15,
+    holderSilentMs: quietMs * 2,
   };
 }
 

@@ -7,6 +7,7 @@ import { isIP } from 'node:net';
 import { availableParallelism, constants } from 'node:os';
 import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
+import { formatSeconds } from '../base/stand-still.ts';
 import { formatCount } from '../base/units.ts';
 import { readText } from '../host/proc-file.ts';
 import { addTotals, mergeSources, type ServeCounts, type ServeMode, ZERO_TOTALS } from './serve-counts.ts';
@@ -51,6 +52,8 @@ export interface ServeHandle {
 const DEFAULT_HOST = '127.0.0.1';
 const CONNECTIONS_MAX_DEFAULT = 130_000;
 const BACKLOG_DEFAULT = 65_535;
+/** Lines about one worker's silence. */
+const NOTICES_MAX = 4;
 /** What a process gets where /proc does not say (getrlimit(2): the usual soft limit). */
 const DESCRIPTORS_UNKNOWN = 1_024;
 
@@ -142,9 +145,16 @@ class Target implements ServeHandle {
   #servingSinceMs = 0;
   #stopped: Promise<ServeCounts> | undefined;
   readonly #saidFull = new Set<WorkerHandle>();
+  readonly #notices = new Map<WorkerHandle, number>();
   #resolveEnded: () => void = () => {};
   readonly #events: WorkerEvents = {
     totals: (worker) => this.#told(worker),
+    stoodStill: (worker, forMs) => this.#notice(worker, `stood still for ${formatSeconds(forMs)}`),
+    silent: (worker, forMs) =>
+      this.#notice(
+        worker,
+        `did not answer within ${forMs / 1_000} s: what it counted is as old as its last word`,
+      ),
     ended: (worker, wasAsked) => this.#gone(worker, wasAsked),
   };
 
@@ -205,6 +215,13 @@ class Target implements ServeHandle {
       `worker ${worker.index + 1} (pid ${worker.pid}) has no descriptor or memory left with ${open} connections open: ` +
         'it accepts again when one closes (more workers hold more: --workers)',
     );
+  }
+
+  /** A worker that is stopped again and again must not fill a report. */
+  #notice(worker: WorkerHandle, what: string): void {
+    const said = (this.#notices.get(worker) ?? 0) + 1;
+    this.#notices.set(worker, said);
+    if (said <= NOTICES_MAX) this.#plan.onNotice(`worker ${worker.index + 1} (pid ${worker.pid}) ${what}`);
   }
 
   #gone(worker: WorkerHandle, wasAsked: boolean): void {

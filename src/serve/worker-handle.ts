@@ -26,6 +26,10 @@ export type Listening =
 export interface WorkerEvents {
   /** new totals came */
   totals(worker: WorkerHandle): void;
+  /** it did nothing for seconds, and says so afterwards */
+  stoodStill(worker: WorkerHandle, forMs: number): void;
+  /** it was asked for its counts and did not answer in time: they are what it said before */
+  silent(worker: WorkerHandle, forMs: number): void;
   /** the process ended; `wasAsked` says whether we told it to */
   ended(worker: WorkerHandle, wasAsked: boolean): void;
 }
@@ -89,7 +93,9 @@ export class WorkerHandle {
     if (!this.isAlive) return;
     const request = ++this.#lastRequest;
     this.#say({ type: 'count', request });
-    await this.#answer((said) => said.type === 'counts' && said.request === request, ANSWER_DEADLINE_MS);
+    const isAnswer = (said: FromWorker): boolean => said.type === 'counts' && said.request === request;
+    const answer = await this.#answer(isAnswer, ANSWER_DEADLINE_MS);
+    if (answer === null && this.isAlive) this.#events.silent(this, ANSWER_DEADLINE_MS);
   }
 
   /** Takes its final counts and ends it, with SIGKILL if it does not end in 2 s. */
@@ -114,6 +120,7 @@ export class WorkerHandle {
       this.totals = message.totals;
       this.#events.totals(this);
     }
+    if (message.type === 'stood-still') this.#events.stoodStill(this, message.forMs);
     for (const wake of this.#waiting) wake(message);
   }
 

@@ -5,6 +5,7 @@
  *   parent --> worker : listen      address, port, mode, backlog (first message, once)
  *   parent <-- worker : listening   the port that it got          | failed: the call and its errno (then it ends)
  *   parent <-- worker : totals      when counts changed, at most every 200 ms
+ *   parent <-- worker : stood-still for how long it did nothing, when that was seconds
  *   parent --> worker : count       request number
  *   parent <-- worker : counts      request number, totals, source addresses
  *   parent --> worker : stop
@@ -32,6 +33,7 @@ export type FromWorker =
   /** `errno` is positive, such as 98 for EADDRINUSE */
   | { readonly type: 'failed'; readonly call: string; readonly errno: number }
   | { readonly type: 'totals'; readonly totals: WorkerTotals }
+  | { readonly type: 'stood-still'; readonly forMs: number }
   | {
       readonly type: 'counts';
       readonly request: number;

@@ -3,8 +3,10 @@
  * never imports ws, yargs, valibot or the complete hdr-histogram-js, and it never outlives its parent.
  */
 import assert from 'node:assert/strict';
+import { StandStill } from '../base/stand-still.ts';
 import { endWithParent } from '../engine/parent-bond.ts';
-import { after, type Timer } from '../time/timer.ts';
+import { systemClock } from '../host/system-clock.ts';
+import { after, every, type Timer } from '../time/timer.ts';
 import { openListener } from './listener.ts';
 import { TargetLoop } from './target-loop.ts';
 import type { FromWorker, ToWorker } from './worker-message.ts';
@@ -13,6 +15,8 @@ import type { FromWorker, ToWorker } from './worker-message.ts';
 const TELL_EVERY_MS = 200;
 /** If the loop has not run dry by then, something holds it: an orphan is worse than an unclean end. */
 const END_DEADLINE_MS = 1_000;
+/** How often it looks whether it stood still; it keeps no process alive and costs nothing. */
+const LOOK_EVERY_MS = 1_000;
 
 /**
  * Runs one worker in this process, which must have been forked with IPC (messages: worker-message.ts). Returns at
@@ -30,6 +34,7 @@ export function runServeWorker(parentPid: number | null = null): void {
 
 class Worker {
   #loop: TargetLoop | undefined;
+  #lookTimer: Timer | undefined;
   #tellTimer: Timer | undefined;
   /** a message of totals that the pipe has not taken yet: a stopped parent must not make us grow */
   #isTelling = false;
@@ -68,6 +73,12 @@ class Worker {
     }
     this.#loop = new TargetLoop(listener.fd, message.mode, this.#changed);
     this.#loop.start();
+    const still = new StandStill(LOOK_EVERY_MS, systemClock.monotonicMs());
+    const look = (): void => {
+      const forMs = still.look(systemClock.monotonicMs());
+      if (forMs > 0) this.#say({ type: 'stood-still', forMs });
+    };
+    this.#lookTimer = every(LOOK_EVERY_MS, look, { isUnref: true });
     this.#say({ type: 'listening', port: listener.port });
   }
 
@@ -103,6 +114,7 @@ class Worker {
     if (this.#isEnding) return;
     this.#isEnding = true;
     this.#tellTimer?.cancel();
+    this.#lookTimer?.cancel();
     this.#loop?.close();
     // Not disconnect(): inside a message's handler Node 20 trips over it (kPendingMessages of null).
     process.channel?.unref();

@@ -6,27 +6,33 @@
  * the kernel frees it when its holder dies. No file, nothing stale.
  */
 import { createServer, type Server } from 'node:net';
-import { pause } from '../time/timer.ts';
+import { systemClock } from '../host/system-clock.ts';
+import { realWaiting, type Waiting, waitUntil } from '../time/wait-until.ts';
 
 const LOCK_NAME = '\0c100k-bench-addresses';
 const RETRY_EVERY_MS = 20;
-const RETRIES_MAX = 500;
+/** How long the lock is waited for. */
+const LOCK_MS_MAX = 10_000;
 
 /**
  * Does some work while no other run changes addresses.
  * @param work gets whether the lock was taken; after ten seconds it is called without it, because an abstract name can
  *   be taken by any user, and nobody must be able to keep a run from removing what it added
  */
-export async function withAddressLock<Result>(work: (isLocked: boolean) => Promise<Result>): Promise<Result> {
+export async function withAddressLock<Result>(
+  work: (isLocked: boolean) => Promise<Result>,
+  waiting: Waiting = realWaiting(systemClock.monotonicMs),
+): Promise<Result> {
   let server: Server | null = null;
-  for (let retry = 0; retry < RETRIES_MAX && server === null; retry += 1) {
+  const isTaken = async (): Promise<boolean> => {
     server = await tryLock();
-    if (server === null) await pause(RETRY_EVERY_MS);
-  }
+    return server !== null;
+  };
+  const isLocked = await waitUntil(isTaken, waiting.nowMs() + LOCK_MS_MAX, RETRY_EVERY_MS, waiting);
   try {
-    return await work(server !== null);
+    return await work(isLocked);
   } finally {
-    server?.close();
+    (server as Server | null)?.close();
   }
 }
 

@@ -89,6 +89,8 @@ export interface HolderHealth {
   readonly residentBytes: number;
   /** the longest that one turn of the holder's loop took since the start */
   readonly loopLagMsMax: number;
+  /** the same since the hold began; absent: an agent of an older version does not tell */
+  readonly holdLagMsMax?: number;
   readonly descriptorsUsed: number;
   readonly descriptorsMax: number;
   readonly tuplesUsed: number;

@@ -1,7 +1,8 @@
 /** Tests the pool with real holder processes and a target that shares no line with them; misbehaviour with a fake. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { HolderPool } from '../../src/agent/holder-pool.ts';
+import { type AgeLimit, HolderPool } from '../../src/agent/holder-pool.ts';
+import { systemClock } from '../../src/host/system-clock.ts';
 import type { HolderSpec } from '../../src/run/run-spec.ts';
 import { clientEnds } from '../support/kernel-view.ts';
 import { startNetTarget } from '../support/net-target.ts';
@@ -37,12 +38,18 @@ interface Made {
   readonly changes: () => number;
 }
 
-function makePool(t: TestContext, specs: readonly HolderSpec[], entryPath = cliPath): Made {
+function makePool(
+  t: TestContext,
+  specs: readonly HolderSpec[],
+  entryPath = cliPath,
+  age: Partial<AgeLimit> = {},
+): Made {
   const notes: string[] = [];
   let changes = 0;
   const pool = new HolderPool({
     entryPath,
     specs,
+    age: { clock: systemClock, silentMs: HANG_MS, lookEveryMs: 100, ...age },
     onChange: () => {
       changes++;
     },
@@ -79,7 +86,7 @@ test('holders open nothing before start, then their quotas, and close everything
   // Established is not accepted yet.
   await until('the target has all', async () => (await target.counts()).open === 601);
   pool.hold();
-  await pool.freshReport(HANG_MS);
+  await pool.freshReport();
   assert.equal(pool.stats().openMin, 601);
 
   await pool.stop(HANG_MS);
@@ -115,7 +122,7 @@ test('a killed holder is told once, its connections are holder-lost, the others 
   );
   await until('the target sees them gone', async () => (await target.counts()).open === 300);
 
-  await settled('a report: a lost holder is not waited for', pool.freshReport(10 * HANG_MS));
+  await settled('a report: a lost holder is not waited for', pool.freshReport());
   assert.equal(pool.stats().openMin, 300, 'a lost holder held nothing to the end');
   await pool.stop(HANG_MS);
   assert.equal(pool.stats().closed, 300);
@@ -129,7 +136,7 @@ test('a holder lost in the ramp gives up what it had not opened', async (t) => {
   await pool.ready();
   pool.start();
   await until('some are open', async () => (await target.counts()).open > 100);
-  await pool.freshReport(HANG_MS);
+  await pool.freshReport();
   const { attempted, open } = pool.stats();
   assert(open > 100 && open < 900, `${open}`);
   process.kill(pidsOf(pool)[0] ?? 0, 'SIGKILL');
@@ -147,11 +154,11 @@ test('freshReport brings the numbers of this moment', async (t) => {
   await pool.ready();
   pool.start();
   await until('the target has all', async () => (await target.counts()).open === 250);
-  await pool.freshReport(HANG_MS);
+  await pool.freshReport();
   assert.equal(pool.stats().open, 250);
   await target.kill();
   await until('the kernel has closed them', () => clientEnds(target.port).count === 0);
-  await pool.freshReport(HANG_MS);
+  await pool.freshReport();
   assert.equal(pool.stats().open, 0, 'not a second later, but at once');
 });
 
@@ -243,4 +250,59 @@ test('holders that are added later start alone, from tuples behind the others', 
   await until('both are open', async () => (await target.counts()).open === 300);
   await until('both have settled', () => pool.settled);
   assert.equal(pool.stats().attempted, 300, 'the first was not started again');
+});
+
+test('a stopped holder is lost once what it told is too old: its quota is settled, its process and its sockets are gone', async (t) => {
+  const target = await startNetTarget(t);
+  const specs = [specOf('a/1', 0, 200, target.port), specOf('a/2', 1, 200, target.port)];
+  const { pool, notes } = makePool(
+    t,
+    specs.map((spec) => ({ ...spec, reportEveryMs: 200 })),
+    cliPath,
+    {
+      silentMs: 3_000,
+    },
+  );
+  assert.equal(await pool.ready(), true);
+  pool.start();
+  await until('all are open', () => pool.stats().open === 400);
+  const [stopped] = pidsOf(pool);
+  process.kill(stopped!, 'SIGSTOP');
+  await until('it is lost', () => pool.stats().open === 200);
+  assert.deepEqual(pool.stats().dropped, { 'holder-lost': 200 });
+  assert.equal(pool.settled, true);
+  assert.match(notes.join('\n'), /^holder a\/1 \(pid \d+\) was lost: it said nothing for .*stopped process/);
+  await until('its process is gone', () => !isAlive(stopped!));
+  await until('its sockets are gone', () => clientEnds(target.port).count === 200);
+  assert.equal(pool.health().filter((holder) => holder.alive).length, 1);
+});
+
+test('a fresh report of a stopped holder does not come: it is not proven, however lately it spoke', async (t) => {
+  const target = await startNetTarget(t);
+  const { pool } = makePool(t, [specOf('a/1', 0, 100, target.port)], cliPath, { silentMs: 2_000 });
+  assert.equal(await pool.ready(), true);
+  pool.start();
+  await until('all are open', () => pool.stats().open === 100);
+  process.kill(pidsOf(pool)[0]!, 'SIGSTOP');
+  await pool.freshReport();
+  assert.equal(pool.stats().open, 0);
+});
+
+test('an agent that stood still itself does not take its holders for silent', async (t) => {
+  const target = await startNetTarget(t);
+  let aheadMs = 0;
+  const clock = { ...systemClock, monotonicMs: () => systemClock.monotonicMs() + aheadMs };
+  const { pool, notes } = makePool(t, [specOf('a/1', 0, 100, target.port)], cliPath, {
+    clock,
+    silentMs: 30_000,
+  });
+  assert.equal(await pool.ready(), true);
+  pool.start();
+  await until('all are open', () => pool.stats().open === 100);
+  // A minute passes between two looks, as after SIGSTOP and SIGCONT.
+  aheadMs = 60_000;
+  await pool.freshReport();
+  await pool.freshReport();
+  assert.equal(pool.stats().open, 100);
+  assert.deepEqual(notes, []);
 });

@@ -33,3 +33,16 @@ test('a turn in which nothing happened was late for nothing, so only the maximum
   lag.turnBegins(510, 0, true);
   assert(Math.abs(lag.msP99 - 10) < 0.2, `${lag.msP99}`);
 });
+
+test('the lag since the hold began does not know of the ramp', () => {
+  const lag = new LoopLag();
+  lag.turnBegins(1, 0, true);
+  lag.turnEnds(2);
+  assert.equal(lag.turnBegins(3_002, 0, true), 3_001, 'a turn knows how late it is');
+  assert.equal(lag.holdMsMax, 0);
+  lag.turnEnds(3_003);
+  lag.markHold();
+  lag.turnBegins(3_503, 0, false);
+  assert.equal(lag.holdMsMax, 501);
+  assert.equal(lag.msMax, 3_001);
+});

@@ -4,6 +4,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { test } from 'node:test';
 import { untilClosed } from '../../src/host/closing-sockets.ts';
+import { FakeTime } from '../support/fake-time.ts';
 import { HANG_MS, pause, settled } from '../support/waiting.ts';
 
 const SOURCE = '127.66.3.1';
@@ -39,6 +40,26 @@ test('it waits while the far end has not closed its side, for these addresses on
   assert.equal(isClosed, false, 'the far end has not answered');
   far.end();
   await settled('it is over when the far end closes', closed);
+});
+
+test('two seconds are two seconds, also where each look takes more than one', async () => {
+  const waiting = new FakeTime();
+  const limits: number[] = [];
+  const count = async (_ours: ReadonlySet<string>, timeoutMs: number): Promise<number> => {
+    limits.push(timeoutMs);
+    waiting.now += Math.min(timeoutMs, 1_150);
+    return 7;
+  };
+  const beganMs = waiting.now;
+  await untilClosed([SOURCE], 2_000, { count, waiting });
+  assert.equal(waiting.now - beganMs, 2_000);
+  assert.deepEqual(limits, [2_000, 750], 'a look may take no longer than what is left');
+});
+
+test('it waits no longer where the kernel cannot be asked', async () => {
+  const waiting = new FakeTime();
+  await untilClosed([SOURCE], 2_000, { count: async () => null, waiting });
+  assert.deepEqual(waiting.pauses, []);
 });
 
 async function timed(body: () => Promise<void>): Promise<number> {

@@ -1,7 +1,7 @@
 /** Owns the proof that each bound of the generator's health is a bound: one side is trusted, the other is named. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { judgeGenerator, limitsPhrase } from '../../src/judge/generator-health.ts';
+import { blindHolder, judgeGenerator, limitsPhrase } from '../../src/judge/generator-health.ts';
 import { type HolderHealth, newHolderHealth } from '../../src/stats/stats.ts';
 
 function limitsOf(change: Partial<HolderHealth>): readonly string[] {
@@ -28,6 +28,7 @@ test('each bound has two sides', () => {
       { ramp: { ...LOAD, waitMs: 300 } },
       /waited for a core 30 % of the time/,
     ],
+    [{ loopLagMsMax: 1_999 }, { loopLagMsMax: 4_100 }, /a\/2 stood still for 4\.1 s$/],
     [{ loopLagMsP99: 100 }, { loopLagMsP99: 101 }, /turns were late by 101 ms/],
     [{ scheduleLagMsP99: 100 }, { scheduleLagMsP99: 150 }, /called 150 ms or more after their time/],
     [{ ramp: LOAD, gcMs: 50 }, { ramp: LOAD, gcMs: 60 }, /stood still 6 % of the time/],
@@ -52,4 +53,16 @@ test('latencies are trusted only when nothing is beyond its bound, and the phras
   ]);
   assert.equal(isLatencyTrustworthy, false);
   assert.match(limitsPhrase(limits), /500 ms or more \(and 1 more\)$/);
+});
+
+test('blind is who stood still in the hold for longer than a probe may take; the longest is named', () => {
+  const holder = (id: string, holdLagMsMax?: number): HolderHealth => ({
+    ...newHolderHealth(id, 1, 10),
+    ...(holdLagMsMax === undefined ? {} : { holdLagMsMax }),
+  });
+  const holders = [holder('a/1', 5_001), holder('a/2', 8_000), holder('a/3', 5_000), holder('b/1')];
+  assert.deepEqual(blindHolder(holders, 5_000), { id: 'a/2', forMs: 8_000 });
+  assert.equal(blindHolder(holders, 8_000), null);
+  assert.equal(blindHolder(holders, null), null, 'without probes the kernel is the proof');
+  assert.equal(blindHolder([holder('b/1')], 1), null, 'an older agent does not tell');
 });

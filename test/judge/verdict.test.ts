@@ -27,6 +27,7 @@ function judged(change: Partial<Omit<VerdictInput, 'stats'>> & { stats?: Partial
     refusals: [],
     agentsLost: 0,
     kernelMismatch: false,
+    blindHolder: null,
     endedBeforeHold: false,
     ...change,
     stats: { ...emptyStats(), ...change.stats },
@@ -184,6 +185,15 @@ test('one is written as one', () => {
   assert.match(judged({ held: 1_999, stats: { failed: { refused: 1 } } }).reason, /: 1 connect was refused$/);
 });
 
+test('a holder that was blind for longer than a probe may take leaves a gap in the proof', () => {
+  const verdict = judged({ blindHolder: { id: 'local/2', forMs: 7_300 } });
+  assert.deepEqual([verdict.verdict, verdict.exitCode, verdict.whoRanOut], ['incomplete', 4, 'generator']);
+  assert.match(
+    verdict.reason,
+    /2,000 of 2,000 held by our own books, but holder local\/2 stood still for 7\.3 s/,
+  );
+});
+
 test('a pass needs everything held, and every other run has its own exit code and one sentence', () => {
   const count = fc.oneof(fc.constant(0), fc.nat(500));
   const inputs = fc.record({
@@ -192,6 +202,7 @@ test('a pass needs everything held, and every other run has its own exit code an
     refusals: fc.constantFrom([], [], [], [REFUSAL]),
     agentsLost: fc.nat(2),
     kernelMismatch: fc.boolean(),
+    blindHolder: fc.constantFrom(null, null, { id: 'a/1', forMs: 9_000 }),
     endedBeforeHold: fc.boolean(),
     stats: fc.record({
       unattempted: count,
@@ -205,7 +216,7 @@ test('a pass needs everything held, and every other run has its own exit code an
       const { verdict, exitCode, reason, whoRanOut } = judged(input);
       assert(reason !== '' && !reason.includes('\n') && !/undefined|NaN|: ?$|: [;,]/.test(reason), reason);
       const isWhole = input.held === 2_000 && input.interrupted === null && input.refusals.length === 0;
-      assert.equal(verdict === 'pass', isWhole && !input.kernelMismatch);
+      assert.equal(verdict === 'pass', isWhole && !input.kernelMismatch && input.blindHolder === null);
       assert.equal(verdict === 'pass', exitCode === 0);
       assert.equal(verdict === 'fail', exitCode === 1);
       assert.equal(verdict === 'refused', exitCode === 3);

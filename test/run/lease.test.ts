@@ -12,6 +12,7 @@ describe('the lease', () => {
       relinkTimeoutMs: 2_000,
       retryEveryMs: 500,
       closeEarlyMs: 1_000,
+      holderSilentMs: 10_000,
     });
   });
 
