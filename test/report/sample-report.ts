@@ -110,7 +110,6 @@ export function sampleReport(change: Partial<RunReport> = {}): RunReport {
             residentBytes: 55_000_000,
             loopLagMsMax: 14.2,
             holdLagMsMax: 9.7,
-            holdLagMsMax: 9.7,
             descriptorsUsed: 18_600,
             descriptorsMax: 20_000,
             tuplesUsed: 18_600,
