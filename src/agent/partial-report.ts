@@ -1,21 +1,23 @@
 /**
  * Owns the file that an agent leaves when its coordinator is lost: the last stats, whole or not at all.
- * Must never throw: the agent is on its way out.
+ * Must never throw, and must never wait for a reader: the agent is on its way out.
  */
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { followOutputPath } from '../host/output-path.ts';
+import { writeWholeFile } from '../host/whole-file.ts';
 
 /**
- * Writes JSON to a temporary file beside `path`, then renames it.
+ * Writes JSON beside `path`, then renames it. Its default place is a folder that everybody may write to, so a link or a
+ * pipe that somebody has put there gets nothing.
  * @returns the path, or null when it could not be written
  */
 export function writePartialReport(path: string, report: unknown): string | null {
-  const temporary = `${path}.${process.pid}.tmp`;
   try {
-    // `wx`: a link that somebody else has put there is not followed.
     mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(temporary, `${JSON.stringify(report, null, 2)}\n`, { mode: 0o600, flag: 'wx' });
-    renameSync(temporary, path);
+    const place = followOutputPath(path);
+    if (place.kind !== 'file') return null;
+    writeWholeFile(place, `${JSON.stringify(report, null, 2)}\n`, { mode: 0o600, kept: place.kept });
     return path;
   } catch {
     return null;

@@ -2,19 +2,10 @@
  * Owns the file that a report goes to: whether it can be written, told before the run, and the write at the end,
  * which leaves either the old file or the whole new one. Must never know what a report says.
  */
-import {
-  closeSync,
-  fsyncSync,
-  openSync,
-  realpathSync,
-  renameSync,
-  type Stats,
-  statSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs';
-import { basename, dirname, join } from 'node:path';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
+import { followOutputPath } from '../host/output-path.ts';
+import { StreamFile } from '../host/stream-file.ts';
+import { tryWholeFile, writeWholeFile } from '../host/whole-file.ts';
 
 /** A file that passed its check. */
 export interface ReportFile {
@@ -35,86 +26,32 @@ export interface ReportFile {
  * @throws BenchError (exit code 5) when it cannot
  */
 export function checkReportFile(path: string, flag = '--json'): ReportFile {
-  const present = statOf(path, flag);
-  if (present?.isDirectory()) throw unwritable(path, flag, 'it is a directory', null);
-  if (present !== null && !present.isFile()) return checkDevice(path, flag, present);
-  // A rename would replace a symbolic link instead of what it points to.
-  const real = present === null ? path : attempt(path, flag, () => realpathSync(path));
-  const temporary = join(dirname(real), `.${basename(real)}.${process.pid}.tmp`);
-  attempt(path, flag, () => {
-    writeAll(temporary, 'wx', '\n');
-    unlinkSync(temporary);
-    if (present !== null) closeSync(openSync(real, 'r+'));
-  });
-  return {
-    path,
-    isReplaceable: true,
-    write: (text) => {
-      try {
-        writeAll(temporary, 'w', text);
-        renameSync(temporary, real);
-      } catch (error) {
-        removeQuietly(temporary);
-        throw unwritable(path, flag, describe(error), error);
-      }
-    },
-  };
-}
-
-/** A pipe or a character device (`/dev/stdout`, `/dev/fd/3`): written in place, for it cannot be replaced. */
-function checkDevice(path: string, flag: string, present: Stats): ReportFile {
-  if (present.isSocket() || present.isBlockDevice()) throw unwritable(path, flag, 'it is not a file', null);
-  // A line break in front of JSON changes nothing, and a device that is full says so here. A pipe is not tried:
-  // opening one waits for its reader.
-  if (present.isCharacterDevice()) attempt(path, flag, () => writeAll(path, 'w', '\n'));
-  return {
-    path,
-    isReplaceable: false,
-    write: (text) => attempt(path, flag, () => writeAll(path, 'w', text)),
-  };
-}
-
-function statOf(path: string, flag: string): Stats | null {
-  try {
-    return statSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw unwritable(path, flag, describe(error), error);
-  }
-}
-
-/** Writes every byte, then asks the disk to have it; `writeSync` alone may write a part. */
-function writeAll(path: string, flags: 'w' | 'wx', text: string): void {
-  const fd = openSync(path, flags);
-  try {
-    const bytes = Buffer.from(text);
-    let written = 0;
-    while (written < bytes.length) written += writeSync(fd, bytes, written);
+  const attempt = <Result>(action: () => Result): Result => {
     try {
-      fsyncSync(fd);
+      return action();
     } catch (error) {
-      // Devices and pipes have no disk behind them.
-      if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
+      throw unwritable(path, flag, describe(error), error);
     }
-  } finally {
-    closeSync(fd);
-  }
+  };
+  const isReplaceable = attempt(() => {
+    const place = followOutputPath(path);
+    if (place.kind === 'file') tryWholeFile(place, place.isPresent);
+    else new StreamFile(place).check();
+    return place.kind === 'file';
+  });
+  return { path, isReplaceable, write: (text) => attempt(() => writeReport(path, text)) };
 }
 
-function attempt<Result>(path: string, flag: string, action: () => Result): Result {
-  try {
-    return action();
-  } catch (error) {
-    throw unwritable(path, flag, describe(error), error);
+/** Follows the path again: what was checked an hour ago may have been replaced since. */
+function writeReport(path: string, text: string): void {
+  const place = followOutputPath(path);
+  if (place.kind === 'file') {
+    writeWholeFile(place, text, place);
+    return;
   }
-}
-
-function removeQuietly(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch {
-    // It was never made.
-  }
+  const stream = new StreamFile(place);
+  stream.append(text);
+  stream.finish();
 }
 
 const PLAIN: Readonly<Record<string, string>> = {
@@ -126,9 +63,12 @@ const PLAIN: Readonly<Record<string, string>> = {
   ENOSPC: 'no space left on the device',
   EDQUOT: 'the disk quota is used up',
   EISDIR: 'it is a directory',
+  EBUSY: 'it is a mount point: mount its directory instead',
+  EPIPE: 'its reader has gone',
 };
 
-function describe(error: unknown): string {
+/** In words, for the message of a `BenchError`. */
+export function describe(error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException;
   return PLAIN[code ?? ''] ?? message;
 }

@@ -2,15 +2,17 @@
  * Owns the further places that a report goes to: `--junit`, `--prometheus`, and GitHub Actions when the run is there.
  * Must never make a report's content (report/).
  */
-import { appendFileSync } from 'node:fs';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
+import { followOutputPath } from '../host/output-path.ts';
+import { StreamFile } from '../host/stream-file.ts';
+import { appendToFile } from '../host/whole-file.ts';
 import type { RunReport } from '../judge/report.ts';
 import { annotations, stepSummary } from '../report/github.ts';
 import { junitXml } from '../report/junit.ts';
 import { prometheusText } from '../report/prometheus.ts';
 import type { FlagValues } from './flags/command-line.ts';
 import { tell } from './output.ts';
-import { checkReportFile, type ReportFile } from './report-file.ts';
+import { checkReportFile, describe, type ReportFile } from './report-file.ts';
 
 const WRITERS = {
   junit: junitXml,
@@ -71,12 +73,19 @@ export class ReportFiles {
 
 function appendSummary(path: string, markdown: string): void {
   try {
-    appendFileSync(path, markdown);
+    const place = followOutputPath(path);
+    if (place.kind === 'file') {
+      appendToFile(place, markdown, place.kept);
+      return;
+    }
+    const stream = new StreamFile(place);
+    stream.append(markdown);
+    stream.finish();
   } catch (error) {
     throw new BenchError(
       ErrorCode.reportUnwritable,
       ExitCode.reportUnwritten,
-      `the summary of the step cannot be written to ${path}: ${(error as Error).message}`,
+      `the summary of the step cannot be written to ${path}: ${describe(error)}`,
       'unset GITHUB_STEP_SUMMARY, or make it a file that can be written',
       error,
     );

@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
+  chmodSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -46,18 +50,86 @@ describe('the report file', () => {
     assert.equal(readFileSync(path, 'utf8'), 'new');
   });
 
-  it('keeps the old text when the new one cannot be written', () => {
+  it('fails, and makes nothing, when its folder has gone', () => {
     const inner = join(folder, 'inner');
     mkdirSync(inner);
-    const path = join(inner, 'r.json');
-    writeFileSync(path, 'old');
-    const file = checkReportFile(path);
-    // Where the new text would be written first there is now something that cannot be written to.
-    mkdirSync(join(inner, `.r.json.${process.pid}.tmp`));
-    assert.throws(() => file.write('new'), isUnwritable(/it is a directory/));
-    assert.equal(readFileSync(path, 'utf8'), 'old');
+    const file = checkReportFile(join(inner, 'r.json'));
     rmSync(inner, { recursive: true });
     assert.throws(() => file.write('new'), isUnwritable(/directory does not exist/));
+    assert.ok(!readdirSync(folder).includes('inner'));
+  });
+
+  it('keeps the mode of the file that it replaces, and makes a new one as any other', () => {
+    for (const mode of [0o600, 0o640, 0o666]) {
+      const path = join(folder, `mode-${mode}.json`);
+      writeFileSync(path, 'old');
+      chmodSync(path, mode);
+      checkReportFile(path).write('new');
+      assert.equal(statSync(path).mode & 0o777, mode);
+    }
+    const path = join(folder, 'fresh.json');
+    checkReportFile(path).write('new');
+    assert.equal(statSync(path).mode & 0o777, 0o666 & ~process.umask());
+  });
+
+  it('has a name of 255 bytes like any other', () => {
+    const path = join(folder, 'n'.repeat(255));
+    checkReportFile(path).write('new');
+    assert.equal(readFileSync(path, 'utf8'), 'new');
+    rmSync(path);
+  });
+
+  it('does not follow a link that is put in its place while the run goes on', () => {
+    const shared = mkdtempSync(join(folder, 'shared-'));
+    chmodSync(shared, 0o1777);
+    const victim = join(folder, 'victim');
+    writeFileSync(victim, 'precious');
+    const path = join(shared, 'r.json');
+    const file = checkReportFile(path);
+    symlinkSync(victim, path);
+    assert.throws(
+      () => file.write('new'),
+      isUnwritable(/a symbolic link in a folder that everybody may write/),
+    );
+    assert.equal(readFileSync(victim, 'utf8'), 'precious');
+    assert.deepEqual(readdirSync(shared), ['r.json']);
+  });
+
+  it('is written to the descriptor that /dev/stdout names, behind what is there already', () => {
+    const path = join(folder, 'stdout.txt');
+    const script = `
+      import { checkReportFile } from ${JSON.stringify(new URL('../../src/cli/report-file.js', import.meta.url).href)};
+      for (const name of ['/dev/stdout', '/proc/self/fd/1', '/dev/fd/1']) {
+        const file = checkReportFile(name);
+        console.log('text');
+        file.write(name + ' ' + file.isReplaceable + '\\n');
+      }`;
+    const wanted = 'text\n/dev/stdout false\ntext\n/proc/self/fd/1 false\ntext\n/dev/fd/1 false\n';
+    const run = (redirect: string): string =>
+      execFileSync('bash', ['-c', `"$0" --input-type=module -e "$1" ${redirect}`, process.execPath, script], {
+        encoding: 'utf8',
+      });
+    run(`> '${path}'`);
+    assert.equal(readFileSync(path, 'utf8'), wanted);
+    assert.equal(run('| cat'), wanted);
+    assert.equal(run('> >(cat); wait $!'), wanted);
+  });
+
+  it('waits for the reader of a pipe, but not for ever', async () => {
+    const path = join(folder, 'pipe');
+    execFileSync('mkfifo', [path]);
+    const text = 'x'.repeat(300_000);
+    const file = checkReportFile(path);
+    assert.equal(file.isReplaceable, false);
+    assert.throws(() => file.write(text), isUnwritable(/nobody reads it/));
+    const reader = spawn('cat', [path], { stdio: ['ignore', 'pipe', 'inherit'] });
+    let bytes = 0;
+    reader.stdout.on('data', (chunk: Buffer) => {
+      bytes += chunk.length;
+    });
+    file.write(text);
+    await once(reader, 'close');
+    assert.equal(bytes, text.length);
   });
 
   it('writes through a symbolic link and leaves the link', () => {
