@@ -15,7 +15,7 @@ type WireStats = Extract<AgentMessage, { type: 'stats' }>['stats'];
 
 /** Stats as the schema types them: plain mutable records; the values are the same. */
 export function toWire(stats: Stats | StatsNews): WireStats {
-  return stats as unknown as WireStats;
+  return stats;
 }
 
 /** Leaves out the long tables that only the final message carries. */

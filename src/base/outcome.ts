@@ -42,8 +42,16 @@ export const SkipReason = {
   portInUse: 'port-in-use',
   tupleInUse: 'tuple-in-use',
   selfConnect: 'self-connect',
+  other: 'other',
 } as const;
 export type SkipReason = (typeof SkipReason)[keyof typeof SkipReason];
+
+const DROP_REASONS: ReadonlySet<string> = new Set(Object.values(DropReason));
+
+/** Whether a word is of the closed list. */
+export function isDropReason(word: string): word is DropReason {
+  return DROP_REASONS.has(word);
+}
 
 /** Which of the three machines ran out. */
 export type Party = 'target' | 'path' | 'generator' | 'unknown';

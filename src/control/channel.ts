@@ -3,8 +3,9 @@
  * Must never decide what a message means.
  */
 import type { RawData, WebSocket } from 'ws';
+import { cleanText } from '../base/clean-text.ts';
 import { after } from '../time/timer.ts';
-import type { Malformed } from './codec.ts';
+import type { Malformed, Unknown } from './codec.ts';
 import { encodeMessage } from './codec.ts';
 import { Bucket, type Intake, MESSAGES_AT_ONCE_MAX, MESSAGES_PER_SEC_MAX } from './intake.ts';
 import type { AgentMessage, CoordinatorMessage } from './message.ts';
@@ -68,7 +69,7 @@ export interface WrappedChannel<Out> extends Channel<Out> {
  */
 export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In extends { type: string }>(
   socket: WebSocket,
-  decode: (text: string) => In | Malformed,
+  decode: (text: string) => In | Malformed | Unknown,
   events: ChannelEvents<In>,
   monotonicMs: () => number,
   intake: Intake | null = null,
@@ -102,7 +103,8 @@ export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In ext
     if (ended || isClosing || isTooMany()) return;
     const message = isBinary ? malformed('binary frame') : decode(data.toString());
     if (message.type === 'malformed') violate((message as Malformed).problem, 'unwanted');
-    else events.onMessage(message as In);
+    // A later version may have words that this one does not know; they cost it what any message costs.
+    else if (message.type !== 'unknown') events.onMessage(message as In);
   });
   // Nobody here pings, and an answer to each would pile up for a peer that does not read.
   for (const frame of ['ping', 'pong'] as const) {
@@ -119,7 +121,9 @@ export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In ext
     intake?.end();
     const isRefused = REFUSALS.has(code) && !isViolated;
     if (isRefused) problem ??= reason.toString();
-    events.onClose(problem, endOf(code, problem, isViolated));
+    // It is shown to people, and the other side may have written it.
+    const shown = problem === null ? null : cleanText(problem);
+    events.onClose(shown, endOf(code, problem, isViolated));
   });
   return {
     send: (message) => {

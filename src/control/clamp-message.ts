@@ -3,13 +3,23 @@
  * an honest agent with very much to say is not taken for one that breaks the rules. Must never drop a count: what finds
  * no room of its own is added up under one key, and lines and findings that are left out are counted.
  */
+import { cleanText } from '../base/clean-text.ts';
 import type { Finding } from '../base/finding.ts';
-import type { DropReason } from '../base/outcome.ts';
+import { DropReason, isDropReason } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
 import { LOSS_BATCH_MAX, lossKey } from '../stats/loss.ts';
 import { SEEN_OTHER, SEEN_PAIRS_MAX } from '../stats/observed-sources.ts';
 import { OTHER_TROUBLE, TROUBLE_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
-import { AgentBound, type AgentMessage, type AgentMessageOf, NAME_CHARACTERS_MAX } from './message.ts';
+import {
+  AgentBound,
+  type AgentMessage,
+  type AgentMessageOf,
+  CPUS_MAX,
+  LOSS_KIND,
+  PID_MAX,
+  SYN_LADDER_SEC_MAX,
+} from './agent-message.ts';
+import { KEY, NAME_CHARACTERS_MAX, NumberBound, REASON } from './schema-part.ts';
 
 /**
  * The longest line that is sent. Half of what the schema takes, so that 256 findings of two such lines each in a script
@@ -24,9 +34,6 @@ const ENTRY_BYTES_MAX = 20;
 const FOLD_KEYS_MAX = 32;
 const ELLIPSIS = '...';
 
-/** Control characters and halves of surrogate pairs cost six bytes each in JSON, and a line is a line. */
-const UNPRINTABLE = /[\p{Cc}\p{Cs}]/gu;
-
 type WireStats = AgentMessageOf<'stats'>['stats'];
 type WireHolder = AgentMessageOf<'stats'>['holders'][number];
 type WireLoss = AgentMessageOf<'losses'>['losses'][number];
@@ -36,7 +43,8 @@ type WireFinding = AgentMessageOf<'refuse'>['findings'][number];
 function text(value: string, charactersMax: number): string {
   const isLong = value.length > charactersMax;
   const cut = isLong ? value.slice(0, charactersMax - ELLIPSIS.length) + ELLIPSIS : value;
-  return cut.replaceAll(UNPRINTABLE, ' ');
+  // Control characters and halves of surrogate pairs cost six bytes each in JSON, and a line is a line.
+  return cleanText(cut);
 }
 
 /** A name that may not be empty. */
@@ -44,13 +52,27 @@ function name(value: string, charactersMax: number = NAME_CHARACTERS_MAX): strin
   return value === '' ? '?' : text(value, charactersMax);
 }
 
-/** What a clock or a kernel counter that went back makes of a difference is no reason to lose an agent. */
-function amount(value: number): number {
-  return Number.isFinite(value) && value > 0 ? value : 0;
+/** An address and port; what is none is many at once. */
+function socketName(value: string): string {
+  return value.length > 0 && value.length <= AgentBound.socketCharacters && KEY.test(value) ? value : '*';
 }
 
-function count(value: number): number {
-  return Math.min(Number.MAX_SAFE_INTEGER, Math.trunc(amount(value)));
+/** What a clock or a kernel counter that went back makes of a difference is no reason to lose an agent. */
+function amount(value: number): number {
+  return Number.isFinite(value) && value > 0 ? Math.min(NumberBound.ms, value) : 0;
+}
+
+function count(value: number, max: number = NumberBound.count): number {
+  return Number.isFinite(value) && value > 0 ? Math.min(max, Math.trunc(value)) : 0;
+}
+
+/** A number of a finding; one that cannot be said is left out. */
+function figure(value: number | null): number | null {
+  return value !== null && isFigure(value) ? value : null;
+}
+
+function isFigure(value: number): boolean {
+  return Math.abs(value) <= NumberBound.figure;
 }
 
 /**
@@ -94,8 +116,8 @@ function fittedFinding({ what, severity, needed, available, unit, message, fix }
   return {
     what: name(what),
     severity,
-    needed,
-    available,
+    needed: figure(needed),
+    available: figure(available),
     unit: text(unit, AgentBound.unitCharacters),
     message: text(message, SENT_LINE_CHARACTERS_MAX),
     fix: fix === null ? null : text(fix, SENT_LINE_CHARACTERS_MAX),
@@ -110,6 +132,8 @@ interface Budget {
 interface TableBound {
   readonly keys: number;
   readonly characters: number;
+  /** what keys look like; one that does not find a match is folded */
+  readonly pattern: RegExp;
   /** the key that an entry without room is added to */
   readonly fold: (key: string) => string;
 }
@@ -120,16 +144,16 @@ function fittedTable(
   bound: TableBound,
   budget: Budget,
 ): Record<string, number> {
-  const fitted: Record<string, number> = {};
+  const fitted: Record<string, number> = Object.create(null);
   const keysMax = bound.keys - FOLD_KEYS_MAX;
-  const folded: Record<string, number> = {};
+  const folded: Record<string, number> = Object.create(null);
   let keys = 0;
   const entries = Object.entries(table);
   const isAll = entries.length <= bound.keys;
   for (const [key, each] of entries) {
     const bytes = Buffer.byteLength(key) + ENTRY_BYTES_MAX;
     const hasRoom = (isAll || keys < keysMax) && bytes <= budget.bytes;
-    if (hasRoom && key.length <= bound.characters && key !== '__proto__') {
+    if (hasRoom && key.length <= bound.characters && bound.pattern.test(key)) {
       fitted[key] = each;
       keys += 1;
       budget.bytes -= bytes;
@@ -142,35 +166,45 @@ function fittedTable(
   return fitted;
 }
 
+const ANY = /^/;
 const REASONS: TableBound = {
+  pattern: REASON,
   keys: AgentBound.reasons,
   characters: AgentBound.reasonCharacters,
   fold: () => 'other',
 };
 const TROUBLES: TableBound = {
+  pattern: ANY,
   keys: AgentBound.reasons,
   characters: TROUBLE_CHARACTERS_MAX,
   fold: () => OTHER_TROUBLE,
 };
 const CIPHERS: TableBound = {
+  pattern: ANY,
   keys: AgentBound.reasons,
   characters: AgentBound.cipherCharacters,
   fold: () => 'other',
 };
 const SEEN: TableBound = {
+  pattern: ANY,
   keys: SEEN_PAIRS_MAX + 1,
   characters: AgentBound.seenCharacters,
   fold: () => SEEN_OTHER,
 };
 const OPEN: TableBound = {
+  pattern: KEY,
   keys: AgentBound.addresses,
   characters: AgentBound.reasonCharacters,
   fold: () => '*',
 };
 const LOSSES: TableBound = {
+  pattern: LOSS_KIND,
   keys: AgentBound.lossKinds,
   characters: AgentBound.lossKindCharacters,
-  fold: (key) => lossKey((key.split(' ', 1)[0] ?? '') as DropReason, '*', '*'),
+  fold: (key) => {
+    const reason = key.split(' ', 1)[0] ?? '';
+    return lossKey(isDropReason(reason) ? reason : DropReason.other, '*', '*');
+  },
 };
 
 /** The tables that matter most come first: they find room before the others. */
@@ -196,6 +230,8 @@ function fittedStats(stats: WireStats): WireStats {
     openBySource: fittedTable(stats.openBySource, OPEN, budget),
     openByEndpoint: fittedTable(stats.openByEndpoint, OPEN, budget),
     droppedBy: fittedTable(stats.droppedBy, LOSSES, budget),
+    bytesIn: Math.min(stats.bytesIn, NumberBound.bytes),
+    bytesOut: Math.min(stats.bytesOut, NumberBound.bytes),
     rampMs: amount(stats.rampMs),
   };
 }
@@ -207,11 +243,11 @@ function fittedLoad({ wallMs, cpuMs, waitMs }: WireHolder['ramp']): WireHolder['
 function fittedHolder(holder: WireHolder): WireHolder {
   return {
     id: holder.id,
-    pid: count(holder.pid),
+    pid: count(holder.pid, PID_MAX),
     alive: holder.alive,
     cpuUserMs: amount(holder.cpuUserMs),
     cpuSystemMs: amount(holder.cpuSystemMs),
-    residentBytes: count(holder.residentBytes),
+    residentBytes: count(holder.residentBytes, NumberBound.bytes),
     loopLagMsMax: amount(holder.loopLagMsMax),
     ...(holder.holdLagMsMax === undefined ? {} : { holdLagMsMax: amount(holder.holdLagMsMax) }),
     descriptorsUsed: count(holder.descriptorsUsed),
@@ -237,8 +273,8 @@ function fittedLosses(losses: readonly WireLoss[]): WireLoss[] {
     ...loss,
     atMs: amount(loss.atMs),
     ageMs: loss.ageMs === null ? null : amount(loss.ageMs),
-    source: name(loss.source, AgentBound.socketCharacters),
-    endpoint: name(loss.endpoint, AgentBound.socketCharacters),
+    source: socketName(loss.source),
+    endpoint: socketName(loss.endpoint),
   }));
 }
 
@@ -249,7 +285,9 @@ function firstOf<Value>(
   charactersMax: number,
   isGood: (value: Value) => boolean,
 ): Record<string, Value> {
-  const good = Object.entries(record).filter(([key, value]) => key.length <= charactersMax && isGood(value));
+  const good = Object.entries(record).filter(
+    ([key, value]) => key.length <= charactersMax && KEY.test(key) && isGood(value),
+  );
   return Object.fromEntries(good.slice(0, keysMax));
 }
 
@@ -257,13 +295,13 @@ function fittedEvidence(evidence: WireEvidence): WireEvidence {
   const { counters, samples, synLadderSec } = evidence;
   return {
     ...evidence,
-    counters: firstOf(counters, AgentBound.counters, AgentBound.reasonCharacters, (each) =>
-      Number.isFinite(each),
+    counters: firstOf(counters, AgentBound.counters, AgentBound.reasonCharacters, (each) => isFigure(each)),
+    samples: firstOf(samples, AgentBound.samples, AgentBound.sampleCharacters, ({ min, max, last, limit }) =>
+      [min, max, last, limit ?? 0].every(isFigure),
     ),
-    samples: firstOf(samples, AgentBound.samples, AgentBound.sampleCharacters, ({ min, max, last }) =>
-      [min, max, last].every(Number.isFinite),
-    ),
-    synLadderSec: synLadderSec.slice(0, AgentBound.synLadder).map(amount),
+    synLadderSec: synLadderSec
+      .slice(0, AgentBound.synLadder)
+      .map((each) => Math.min(SYN_LADDER_SEC_MAX, amount(each))),
   };
 }
 
@@ -295,6 +333,8 @@ export function fitted(message: AgentMessage): AgentMessage {
       const { hostname, kernel, node } = message.host;
       const host = {
         ...message.host,
+        cpus: Math.min(message.host.cpus, CPUS_MAX),
+        memoryBytes: count(message.host.memoryBytes, NumberBound.bytes),
         hostname: text(hostname, AgentBound.hostCharacters),
         kernel: text(kernel, AgentBound.hostCharacters),
         node: text(node, AgentBound.nodeCharacters),
@@ -302,9 +342,13 @@ export function fitted(message: AgentMessage): AgentMessage {
       return { ...message, host };
     }
     case 'offer':
-      return { ...fittedPlan(message), boundBy: name(message.boundBy) };
+      return {
+        ...fittedPlan(message),
+        boundBy: name(message.boundBy),
+        connectionsMax: Math.min(message.connectionsMax, NumberBound.connections),
+      };
     case 'ready':
-      return fittedPlan(message);
+      return { ...fittedPlan(message), holders: count(message.holders, AgentBound.holders) };
     case 'refuse':
       return { ...message, findings: fittedFindings(message.findings) };
     case 'stats':

@@ -16,7 +16,6 @@ import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../run/lease.ts';
 import type { EndReason, RunEvent } from '../run/run-event.ts';
 import { initialRunState, type RunState, step } from '../run/run-state.ts';
 import { mergeAllStats } from '../stats/stats.ts';
-import type { StatsNews } from '../stats/stats-delta.ts';
 import { after, every } from '../time/timer.ts';
 import { AgentBooks, totalProgress } from './agent-counts.ts';
 import { type AgentSession, AgentSessions } from './agent-session.ts';
@@ -307,7 +306,7 @@ export class Run {
   }
 
   #keep(books: AgentBooks, message: AgentMessageOf<'stats'> | AgentMessageOf<'done'>): void {
-    books.reported(message.stats as unknown as StatsNews);
+    books.reported(message.stats);
     books.holders = message.holders;
     books.kernel = message.kernel;
     if (this.#state.phase !== 'holding') return;

@@ -2,7 +2,7 @@
  * Owns the parts of a report that are worked out from the books: what was held, what proves it, what the kernels and the
  * generator say of themselves. Must never change a book.
  */
-
+import { addBounded } from '../base/counts.ts';
 import { formatCount } from '../base/units.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import { lossCounts } from '../stats/loss.ts';
@@ -12,6 +12,8 @@ import { judgeGenerator } from './generator-health.ts';
 import type { MetricFacts } from './metric.ts';
 import type { KernelCount, ProofName, RunReport } from './report.ts';
 
+/** Names of kernel counters that a report tells apart. */
+const COUNTERS_MAX = 256;
 /** Different losses that a report lists; the rest is in their sum. */
 const LOSS_COUNTS_MAX = 10_000;
 
@@ -116,10 +118,8 @@ export function kernelOf(books: readonly AgentFacts[]): RunReport['kernel'] {
   const hosts = books.flatMap(({ name, evidence }) =>
     evidence === null ? [] : [{ agent: name, ...evidence }],
   );
-  const counters: Record<string, number> = {};
-  for (const host of hosts) {
-    for (const [name, value] of Object.entries(host.counters)) counters[name] = (counters[name] ?? 0) + value;
-  }
+  let counters: Record<string, number> = {};
+  for (const host of hosts) counters = addBounded(counters, host.counters, COUNTERS_MAX, 'other');
   return {
     established: last.length === 0 ? null : last.reduce((sum, count) => sum + (count.established ?? 0), 0),
     counts,

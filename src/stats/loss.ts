@@ -80,7 +80,7 @@ export function withAllLost(stats: Stats, reason: DropReason, quota: number): St
 
 /** Which endpoint each source's connections had is not known any more, unless there is one endpoint. */
 function withSourcesLost(stats: Stats, reason: DropReason): Record<string, number> {
-  const droppedBy: Record<string, number> = { ...stats.droppedBy };
+  const droppedBy: Record<string, number> = Object.assign(Object.create(null), stats.droppedBy);
   const endpoints = Object.keys(stats.openByEndpoint);
   const endpoint = endpoints.length === 1 ? endpoints[0]! : '*';
   let rest = stats.open;

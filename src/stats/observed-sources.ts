@@ -2,6 +2,7 @@
  * Owns what a whoami target said that it sees of our connections: source and port as they arrived beside those that we
  * bound, as counts that add up. Must never judge the path (path-verdict.ts).
  */
+import { addBounded } from '../base/counts.ts';
 
 /** The most pairs that each record below holds; what goes beyond is counted under `SEEN_OTHER`. */
 export const SEEN_PAIRS_MAX = 1_024;
@@ -62,22 +63,12 @@ function mostOf(a: number | null, b: number | null): number | null {
   return a === null ? b : b === null ? a : Math.max(a, b);
 }
 
-/** Adds by key; a key that finds no room is counted under `SEEN_OTHER`, so the sum stays true. */
+/** A key that finds no room is counted under `SEEN_OTHER`, so the sum stays true. */
 function addPairs(
   a: Readonly<Record<string, number>>,
   b: Readonly<Record<string, number>>,
 ): Record<string, number> {
-  const sum: Record<string, number> = { ...a };
-  let room = SEEN_PAIRS_MAX - Object.keys(a).length;
-  for (const [key, count] of Object.entries(b)) {
-    if (key !== SEEN_OTHER && sum[key] === undefined && room <= 0) {
-      sum[SEEN_OTHER] = (sum[SEEN_OTHER] ?? 0) + count;
-      continue;
-    }
-    if (sum[key] === undefined) room -= 1;
-    sum[key] = (sum[key] ?? 0) + count;
-  }
-  return sum;
+  return addBounded(a, b, SEEN_PAIRS_MAX, SEEN_OTHER);
 }
 
 /** The sum of two parts of a run that have no connection in common. */

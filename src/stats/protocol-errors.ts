@@ -4,6 +4,7 @@
  *
  * A detail is a short text that begins with its layer: `tls CERT_HAS_EXPIRED`, `http status 503`, `ws close 1001`.
  */
+import { addBounded } from '../base/counts.ts';
 import { formatCount } from '../base/units.ts';
 
 /** Details that one process tells apart; what goes beyond is counted under `OTHER_TROUBLE`. */
@@ -18,56 +19,72 @@ export const TROUBLE_CHARACTERS_MAX = 128;
 /** Connections by detail; cumulative. */
 export type Troubles = Readonly<Record<string, number>>;
 
+/** Details that a run tells apart, however many agents add theirs. */
+const TROUBLES_OF_RUN_MAX = 256;
+
+/** The sum of two parts of a run; it has a bound, because what is in it comes from elsewhere. */
+export function addTroubles(a: Troubles, b: Troubles): Troubles {
+  return addBounded(a, b, TROUBLES_OF_RUN_MAX, OTHER_TROUBLE);
+}
+
 /** What OpenSSL's and Node's codes mean, and what helps. */
-const TLS_TROUBLES: Readonly<Record<string, readonly [what: string, fix: string]>> = {
-  CERT_HAS_EXPIRED: ['certificate has expired', 'pass --insecure, or renew it'],
-  CERT_NOT_YET_VALID: ['certificate is not valid yet', 'check the clocks of both hosts, or pass --insecure'],
-  ERR_TLS_CERT_ALTNAME_INVALID: [
-    'certificate is for another name',
-    'pass --tls-servername with a name that it carries, or --insecure',
-  ],
-  DEPTH_ZERO_SELF_SIGNED_CERT: [
-    'certificate is self-signed',
-    'pass --tls-ca with that certificate, or --insecure',
-  ],
-  SELF_SIGNED_CERT_IN_CHAIN: [
-    'certificate comes from a CA that is not trusted here',
-    'pass --tls-ca with the certificate of that CA, or --insecure',
-  ],
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: [
-    'certificate comes from a CA that is not trusted here',
-    'pass --tls-ca with the certificate of that CA, or --insecure',
-  ],
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: [
-    'certificate comes from a CA that is not trusted here',
-    'pass --tls-ca with the certificate of that CA, or --insecure',
-  ],
-  UNABLE_TO_GET_ISSUER_CERT: [
-    'the chain of certificates is not complete',
-    'pass --tls-ca with the CA, or have the target send its whole chain',
-  ],
-  CERT_SIGNATURE_FAILURE: [
-    'certificate is not signed by the CA that is trusted here',
-    'pass --tls-ca with the right CA, or --insecure',
-  ],
-  CERT_REVOKED: ['certificate was revoked', 'renew it'],
-  HOSTNAME_MISMATCH: ['certificate is for another name', 'pass --tls-servername with a name that it carries'],
-  ERR_SSL_WRONG_VERSION_NUMBER: [
-    'the target does not speak TLS on this port',
-    'use tcp://, ws:// or http://',
-  ],
-  ERR_SSL_PACKET_LENGTH_TOO_LONG: [
-    'the target does not speak TLS on this port',
-    'use tcp://, ws:// or http://',
-  ],
-};
+const TLS_TROUBLES: ReadonlyMap<string, readonly [what: string, fix: string]> = new Map(
+  Object.entries<readonly [what: string, fix: string]>({
+    CERT_HAS_EXPIRED: ['certificate has expired', 'pass --insecure, or renew it'],
+    CERT_NOT_YET_VALID: [
+      'certificate is not valid yet',
+      'check the clocks of both hosts, or pass --insecure',
+    ],
+    ERR_TLS_CERT_ALTNAME_INVALID: [
+      'certificate is for another name',
+      'pass --tls-servername with a name that it carries, or --insecure',
+    ],
+    DEPTH_ZERO_SELF_SIGNED_CERT: [
+      'certificate is self-signed',
+      'pass --tls-ca with that certificate, or --insecure',
+    ],
+    SELF_SIGNED_CERT_IN_CHAIN: [
+      'certificate comes from a CA that is not trusted here',
+      'pass --tls-ca with the certificate of that CA, or --insecure',
+    ],
+    UNABLE_TO_VERIFY_LEAF_SIGNATURE: [
+      'certificate comes from a CA that is not trusted here',
+      'pass --tls-ca with the certificate of that CA, or --insecure',
+    ],
+    UNABLE_TO_GET_ISSUER_CERT_LOCALLY: [
+      'certificate comes from a CA that is not trusted here',
+      'pass --tls-ca with the certificate of that CA, or --insecure',
+    ],
+    UNABLE_TO_GET_ISSUER_CERT: [
+      'the chain of certificates is not complete',
+      'pass --tls-ca with the CA, or have the target send its whole chain',
+    ],
+    CERT_SIGNATURE_FAILURE: [
+      'certificate is not signed by the CA that is trusted here',
+      'pass --tls-ca with the right CA, or --insecure',
+    ],
+    CERT_REVOKED: ['certificate was revoked', 'renew it'],
+    HOSTNAME_MISMATCH: [
+      'certificate is for another name',
+      'pass --tls-servername with a name that it carries',
+    ],
+    ERR_SSL_WRONG_VERSION_NUMBER: [
+      'the target does not speak TLS on this port',
+      'use tcp://, ws:// or http://',
+    ],
+    ERR_SSL_PACKET_LENGTH_TOO_LONG: [
+      'the target does not speak TLS on this port',
+      'use tcp://, ws:// or http://',
+    ],
+  }),
+);
 
 /** A line for a person: how many, what, and what helps where that is known. */
 export function troubleNote(detail: string, count: number): string {
   const number = formatCount(count);
   if (!detail.startsWith('tls ')) return `${number} x ${detail}${hintOf(detail)}`;
   const code = detail.slice('tls '.length);
-  const known = TLS_TROUBLES[code];
+  const known = TLS_TROUBLES.get(code);
   return known === undefined ? `${number} tls: ${code}` : `${number} tls: ${known[0]} (${code}); ${known[1]}`;
 }
 
@@ -92,23 +109,19 @@ export function troubleNotes(troubles: Troubles): string[] {
 
 /** Counts by detail, in one process. */
 export class TroubleTally {
-  readonly #counts: Record<string, number> = {};
-  #keys = 0;
+  readonly #counts = new Map<string, number>();
 
   add(detail: string): void {
-    let key = detail.slice(0, TROUBLE_CHARACTERS_MAX);
-    if (this.#counts[key] === undefined) {
-      if (this.#keys >= TROUBLES_MAX) key = OTHER_TROUBLE;
-      else this.#keys++;
-    }
-    this.#counts[key] = (this.#counts[key] ?? 0) + 1;
+    const own = detail.slice(0, TROUBLE_CHARACTERS_MAX);
+    const key = this.#counts.has(own) || this.#counts.size < TROUBLES_MAX ? own : OTHER_TROUBLE;
+    this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
   }
 
   get isEmpty(): boolean {
-    return this.#keys === 0;
+    return this.#counts.size === 0;
   }
 
   counts(): Troubles {
-    return { ...this.#counts };
+    return Object.fromEntries(this.#counts);
   }
 }

@@ -3,11 +3,12 @@
  * agents into the run. Must never hold anything that cannot be added (percentiles, rates, averages).
  */
 
+import { addCounts } from '../base/counts.ts';
 import type { Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
 import { emptyHistogram, mergeHistograms, type SparseHistogram } from './histogram.ts';
 import { mergeSeen, type SeenCounts } from './observed-sources.ts';
-import type { Troubles } from './protocol-errors.ts';
-import { addCounts, mergeTls, type TlsCounts } from './tls-counts.ts';
+import { addTroubles, type Troubles } from './protocol-errors.ts';
+import { mergeTls, type TlsCounts } from './tls-counts.ts';
 
 /** Cumulative since the start of the run; a lost snapshot costs nothing. */
 export interface Stats {
@@ -190,16 +191,6 @@ export function emptyStats(): Stats {
   };
 }
 
-/** Adds numbers by key; a key that only one side has keeps its number. */
-function addByKey<Key extends string>(
-  a: Readonly<Partial<Record<Key, number>>>,
-  b: Readonly<Partial<Record<Key, number>>>,
-): Partial<Record<Key, number>> {
-  const sum: Partial<Record<Key, number>> = { ...a };
-  for (const key of Object.keys(b) as Key[]) sum[key] = (sum[key] ?? 0) + (b[key] ?? 0);
-  return sum;
-}
-
 /**
  * The sum of two parts of a run that have no connection in common. `rampMs` is the longer one; `openMin` and
  * `verifiedMin` add up to a number that the whole never fell below.
@@ -216,10 +207,10 @@ export function mergeStats(a: Stats, b: Stats): Stats {
     pending: a.pending + b.pending,
     closed: a.closed + b.closed,
     unattempted: a.unattempted + b.unattempted,
-    failed: addByKey(a.failed, b.failed),
-    dropped: addByKey(a.dropped, b.dropped),
-    localSkips: addByKey(a.localSkips, b.localSkips),
-    droppedBy: addByKey(a.droppedBy, b.droppedBy) as Record<string, number>,
+    failed: addCounts(a.failed, b.failed),
+    dropped: addCounts(a.dropped, b.dropped),
+    localSkips: addCounts(a.localSkips, b.localSkips),
+    droppedBy: addCounts(a.droppedBy, b.droppedBy) as Record<string, number>,
     lossDetailsCut: a.lossDetailsCut + b.lossDetailsCut,
     youngDrops: a.youngDrops + b.youngDrops,
     resetsOnProbe: a.resetsOnProbe + b.resetsOnProbe,
@@ -236,8 +227,8 @@ export function mergeStats(a: Stats, b: Stats): Stats {
     connectUs: mergeHistograms(a.connectUs, b.connectUs),
     connectFromIntendedUs: mergeHistograms(a.connectFromIntendedUs, b.connectFromIntendedUs),
     probeUs: mergeHistograms(a.probeUs, b.probeUs),
-    openBySource: addByKey(a.openBySource, b.openBySource) as Record<string, number>,
-    openByEndpoint: addByKey(a.openByEndpoint, b.openByEndpoint) as Record<string, number>,
+    openBySource: addCounts(a.openBySource, b.openBySource) as Record<string, number>,
+    openByEndpoint: addCounts(a.openByEndpoint, b.openByEndpoint) as Record<string, number>,
     rampMs: Math.max(a.rampMs, b.rampMs),
     ...seenOfBoth(a.seen, b.seen),
     ...protocolsOfBoth(a, b),
@@ -245,7 +236,7 @@ export function mergeStats(a: Stats, b: Stats): Stats {
 }
 
 function protocolsOfBoth(a: Stats, b: Stats): Pick<Stats, 'troubles' | 'tls'> {
-  const troubles = a.troubles === undefined ? b.troubles : addCounts(a.troubles, b.troubles ?? {});
+  const troubles = a.troubles === undefined ? b.troubles : addTroubles(a.troubles, b.troubles ?? {});
   const tls = a.tls === undefined || b.tls === undefined ? (a.tls ?? b.tls) : mergeTls(a.tls, b.tls);
   return { ...(troubles === undefined ? {} : { troubles }), ...(tls === undefined ? {} : { tls }) };
 }

@@ -1,7 +1,11 @@
 /**
  * Owns the figures of TLS sessions, and their addition. Must never hold a certificate or a key.
  */
+import { addBounded } from '../base/counts.ts';
 import { mergeHistograms, type SparseHistogram } from './histogram.ts';
+
+/** Names of ciphers that a report tells apart; what goes beyond is counted as `other`. */
+const CIPHERS_MAX = 256;
 
 /** Cumulative. */
 export interface TlsCounts {
@@ -24,16 +28,6 @@ export function mergeTls(a: TlsCounts, b: TlsCounts): TlsCounts {
     resumed: a.resumed + b.resumed,
     unverified: a.unverified + b.unverified,
     handshakeUs: mergeHistograms(a.handshakeUs, b.handshakeUs),
-    ciphers: addCounts(a.ciphers, b.ciphers),
+    ciphers: addBounded(a.ciphers, b.ciphers, CIPHERS_MAX, 'other'),
   };
-}
-
-/** Adds counts by key. */
-export function addCounts(
-  a: Readonly<Record<string, number>>,
-  b: Readonly<Record<string, number>>,
-): Record<string, number> {
-  const sum: Record<string, number> = { ...a };
-  for (const [key, count] of Object.entries(b)) sum[key] = (sum[key] ?? 0) + count;
-  return sum;
 }

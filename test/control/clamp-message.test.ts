@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { parseAddress } from '../../src/base/address.ts';
 import type { Finding } from '../../src/base/finding.ts';
-import { DropReason } from '../../src/base/outcome.ts';
+import { DropReason, FailReason, SkipReason } from '../../src/base/outcome.ts';
 import { fitted } from '../../src/control/clamp-message.ts';
 import { decodeAgentMessage, encodeMessage } from '../../src/control/codec.ts';
 import {
@@ -28,7 +28,8 @@ function arrived<Message extends AgentMessage>(message: Message): Message {
   assert(bytes <= MESSAGE_BYTES_MAX, `${bytes} bytes`);
   const decoded = decodeAgentMessage(text);
   assert.equal(decoded.type, message.type, JSON.stringify(decoded).slice(0, 200));
-  return decoded as Message;
+  // Tables have no prototype, which deepEqual would call a difference.
+  return structuredClone(decoded) as Message;
 }
 
 const refusal = (index: number, change: Partial<Finding> = {}): Finding => ({
@@ -184,11 +185,13 @@ const holder = fc.record({
   ramp: load,
   hold: load,
 });
+const reasons = (list: Readonly<Record<string, string>>) =>
+  fc.dictionary(fc.constantFrom(...Object.values(list)), fc.nat());
 const stats = fc
   .record({
-    failed: table,
-    dropped: table,
-    localSkips: table,
+    failed: reasons(FailReason),
+    dropped: reasons(DropReason),
+    localSkips: reasons(SkipReason),
     droppedBy: table,
     openBySource: table,
     openByEndpoint: table,

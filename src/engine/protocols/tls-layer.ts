@@ -13,7 +13,7 @@ import type { TLSSocket } from 'node:tls';
 import { DropReason, FailReason } from '../../base/outcome.ts';
 import type { ProtocolOptions } from '../../base/protocol-options.ts';
 import { LatencyRecorder } from '../../stats/histogram.ts';
-import { addCounts, type TlsCounts } from '../../stats/tls-counts.ts';
+import type { TlsCounts } from '../../stats/tls-counts.ts';
 import { dropReasonOf, failReasonOf } from '../errno-reason.ts';
 import { Errno } from '../libc.ts';
 import type { Protocol, ProtocolHost } from './protocol.ts';
@@ -50,7 +50,7 @@ export class TlsLayer implements Protocol, ProtocolHost {
   #sessions = 0;
   #resumed = 0;
   #unverified = 0;
-  #ciphers: Record<string, number> = {};
+  readonly #ciphers = new Map<string, number>();
 
   /**
    * @param makeInner is given the host that the inner protocol must use
@@ -72,7 +72,7 @@ export class TlsLayer implements Protocol, ProtocolHost {
       resumed: this.#resumed,
       unverified: this.#unverified,
       handshakeUs: this.#handshakeUs.sparse(),
-      ciphers: { ...this.#ciphers },
+      ciphers: Object.fromEntries(this.#ciphers),
     };
   }
 
@@ -189,8 +189,8 @@ export class TlsLayer implements Protocol, ProtocolHost {
     if (!socket.authorized) this.#unverified++;
     this.#handshakeUs.record((this.#host.awake() - socket.beganMs) * 1_000);
     const cipher = `${socket.getProtocol()} ${socket.getCipher().name}`;
-    const isKnown = this.#ciphers[cipher] !== undefined || Object.keys(this.#ciphers).length < CIPHERS_MAX;
-    this.#ciphers = addCounts(this.#ciphers, { [isKnown ? cipher : 'other']: 1 });
+    const key = this.#ciphers.has(cipher) || this.#ciphers.size < CIPHERS_MAX ? cipher : 'other';
+    this.#ciphers.set(key, (this.#ciphers.get(key) ?? 0) + 1);
     if (!this.#inner.hasHandshake) {
       this.#host.opened(slot);
       this.#host.verified(slot);

@@ -1,0 +1,363 @@
+/**
+ * Owns what an agent may say on the control channel: the shape of each message, a range for every number, a bound for
+ * every size. What passes is safe to count, to add up and to show. Must never know what the coordinator gave to an agent
+ * (coordinator/claims.ts).
+ *
+ * A later version within the major one may say more: unknown fields are left out, unknown words of a closed list are
+ * taken as the one that says least, and their names are kept in `troubles`.
+ */
+import * as v from 'valibot';
+import { type Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
+import type { KernelSample } from '../host/kernel-evidence.ts';
+import { LOSS_BATCH_MAX } from '../stats/loss.ts';
+import { SEEN_PAIRS_MAX } from '../stats/observed-sources.ts';
+import { TROUBLE_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
+import {
+  address,
+  bytes,
+  connections,
+  count,
+  counts,
+  countsByText,
+  epoch,
+  figure,
+  figures,
+  histogram,
+  KEY,
+  milliseconds,
+  NAME_CHARACTERS_MAX,
+  name,
+  port,
+  REASON,
+  text,
+  visible,
+  wordOf,
+} from './schema-part.ts';
+
+/** Bounds of what an agent says, for this schema and for who must keep to it (fitting.ts). Texts in characters. */
+export const AgentBound = {
+  addresses: 65_536,
+  holders: 1_024,
+  kernelCounts: 8,
+  findings: 256,
+  notes: 64,
+  lineCharacters: 4_096,
+  unitCharacters: 64,
+  hostCharacters: 256,
+  nodeCharacters: 64,
+  socketCharacters: 64,
+  reasons: 256,
+  reasonCharacters: 64,
+  cipherCharacters: 128,
+  seenCharacters: 128,
+  lossKinds: 65_536,
+  lossKindCharacters: 192,
+  counters: 64,
+  samples: 64,
+  sampleCharacters: 64,
+  synLadder: 32,
+} as const;
+
+const HOLDER_ID_CHARACTERS_MAX = NAME_CHARACTERS_MAX + 16;
+/** Processors of one host. */
+export const CPUS_MAX = 65_536;
+export const PID_MAX = 2 ** 22;
+export const SYN_LADDER_SEC_MAX = 86_400;
+/** As `lossKey` (stats/loss.ts) writes what was lost. */
+export const LOSS_KIND = /^[a-z0-9][a-z0-9-]{0,63} [\x21-\x7e]+ [\x21-\x7e]+$/;
+/** Both sides' words are `major.minor`. */
+const VERSION = /^\d{1,4}\.\d{1,4}$/;
+
+const holderId = visible(HOLDER_ID_CHARACTERS_MAX);
+const line = text(AgentBound.lineCharacters);
+const notes = v.pipe(v.array(line), v.maxLength(AgentBound.notes));
+const sources = v.pipe(v.array(address), v.maxLength(AgentBound.addresses));
+const upTo = (max: number) => v.pipe(count, v.maxValue(max));
+
+const finding = v.object({
+  what: text(NAME_CHARACTERS_MAX),
+  severity: wordOf(['refuse', 'warn', 'ok'], 'warn'),
+  needed: v.nullable(figure),
+  available: v.nullable(figure),
+  unit: text(AgentBound.unitCharacters),
+  message: line,
+  fix: v.nullable(line),
+});
+const findings = v.pipe(v.array(finding), v.maxLength(AgentBound.findings));
+
+const seenPairs = countsByText(SEEN_PAIRS_MAX + 1, AgentBound.seenCharacters);
+const seen = v.object({
+  sourceKept: count,
+  sourceChanged: count,
+  portKept: count,
+  portChanged: count,
+  portMin: v.nullable(port),
+  portMax: v.nullable(port),
+  bySource: seenPairs,
+  byEndpoint: seenPairs,
+});
+
+const tlsCounts = v.object({
+  sessions: count,
+  resumed: count,
+  unverified: count,
+  handshakeUs: histogram,
+  ciphers: countsByText(AgentBound.reasons, AgentBound.cipherCharacters),
+});
+
+const reasonCounts = counts({
+  keysMax: AgentBound.reasons,
+  keyCharactersMax: AgentBound.reasonCharacters,
+  pattern: REASON,
+});
+const openBy = counts({
+  keysMax: AgentBound.addresses,
+  keyCharactersMax: AgentBound.reasonCharacters,
+  pattern: KEY,
+});
+const droppedBy = counts({
+  keysMax: AgentBound.lossKinds,
+  keyCharactersMax: AgentBound.lossKindCharacters,
+  pattern: LOSS_KIND,
+});
+
+const saidStats = v.object({
+  attempted: count,
+  established: count,
+  open: connections,
+  openAtHold: connections,
+  openMin: connections,
+  verified: connections,
+  verifiedMin: connections,
+  pending: connections,
+  closed: count,
+  unattempted: connections,
+  failed: reasonCounts,
+  dropped: reasonCounts,
+  localSkips: reasonCounts,
+  droppedBy,
+  lossDetailsCut: count,
+  youngDrops: count,
+  resetsOnProbe: count,
+  probeTimeoutsAcked: count,
+  dropBurstMax: count,
+  reopened: count,
+  reopenFailed: count,
+  synRetransmits: count,
+  retransmittedConnects: count,
+  bytesIn: bytes,
+  bytesOut: bytes,
+  probesSent: count,
+  probesAnswered: count,
+  /** null: not changed since the last stats on this channel */
+  connectUs: v.nullable(histogram),
+  connectFromIntendedUs: v.nullable(histogram),
+  probeUs: v.nullable(histogram),
+  openBySource: openBy,
+  openByEndpoint: openBy,
+  rampMs: milliseconds,
+  seen: v.exactOptional(seen),
+  troubles: v.exactOptional(countsByText(AgentBound.reasons, TROUBLE_CHARACTERS_MAX)),
+  tls: v.exactOptional(tlsCounts),
+});
+
+type SaidStats = v.InferOutput<typeof saidStats>;
+type KnownStats = Omit<SaidStats, 'failed' | 'dropped' | 'localSkips'> & {
+  failed: Counts<FailReason>;
+  dropped: Counts<DropReason>;
+  localSkips: Counts<SkipReason>;
+};
+
+/** Unknown reasons that one agent's message has named in a note. */
+const UNKNOWN_NAMED_MAX = 16;
+
+/** Reasons that this version knows; the others count as `other`, and are named in `troubles`. */
+function knownReasons<Reason extends string>(
+  kind: string,
+  said: Readonly<Record<string, number>>,
+  known: ReadonlySet<string>,
+  troubles: Record<string, number>,
+): Counts<Reason> {
+  const result: Record<string, number> = Object.create(null);
+  let named = 0;
+  for (const [reason, each] of Object.entries(said)) {
+    const isKnown = known.has(reason);
+    const into = isKnown ? reason : 'other';
+    result[into] = (result[into] ?? 0) + each;
+    if (isKnown || each === 0) continue;
+    named += 1;
+    const detail =
+      named <= UNKNOWN_NAMED_MAX
+        ? `${kind} ${reason}, a reason that this version does not know`
+        : `${kind} further reasons that this version does not know`;
+    troubles[detail] = (troubles[detail] ?? 0) + each;
+  }
+  return result as Counts<Reason>;
+}
+
+const FAIL_REASONS: ReadonlySet<string> = new Set(Object.values(FailReason));
+const DROP_REASONS: ReadonlySet<string> = new Set(Object.values(DropReason));
+const SKIP_REASONS: ReadonlySet<string> = new Set(Object.values(SkipReason));
+
+function knownLossKinds(said: Readonly<Record<string, number>>): Record<string, number> {
+  const result: Record<string, number> = Object.create(null);
+  for (const [kind, each] of Object.entries(said)) {
+    const at = kind.indexOf(' ');
+    const into = DROP_REASONS.has(kind.slice(0, at)) ? kind : `${DropReason.other}${kind.slice(at)}`;
+    result[into] = (result[into] ?? 0) + each;
+  }
+  return result;
+}
+
+function knownStats(said: SaidStats): KnownStats {
+  const troubles: Record<string, number> = Object.assign(Object.create(null), said.troubles);
+  const known = {
+    ...said,
+    failed: knownReasons<FailReason>('failed for', said.failed, FAIL_REASONS, troubles),
+    dropped: knownReasons<DropReason>('dropped for', said.dropped, DROP_REASONS, troubles),
+    localSkips: knownReasons<SkipReason>('skipped for', said.localSkips, SKIP_REASONS, troubles),
+    droppedBy: knownLossKinds(said.droppedBy),
+  };
+  return Object.keys(troubles).length === 0 ? known : { ...known, troubles };
+}
+
+const stats = v.pipe(
+  saidStats,
+  v.check(
+    ({ established, open, openMin, verified }) =>
+      open <= established && openMin <= established && verified <= established,
+    'no more open or verified than established',
+  ),
+  v.transform(knownStats),
+);
+
+const phaseLoad = v.object({ wallMs: milliseconds, cpuMs: milliseconds, waitMs: milliseconds });
+const holderHealth = v.object({
+  id: holderId,
+  pid: upTo(PID_MAX),
+  alive: v.boolean(),
+  cpuUserMs: milliseconds,
+  cpuSystemMs: milliseconds,
+  residentBytes: bytes,
+  loopLagMsMax: milliseconds,
+  holdLagMsMax: v.exactOptional(milliseconds),
+  descriptorsUsed: count,
+  descriptorsMax: count,
+  tuplesUsed: count,
+  tuplesMax: count,
+  loopLagMsP99: milliseconds,
+  scheduleLagMsP99: milliseconds,
+  gcMs: milliseconds,
+  cpuWaitMs: v.nullable(milliseconds),
+  ramp: phaseLoad,
+  hold: phaseLoad,
+});
+const holders = v.pipe(v.array(holderHealth), v.maxLength(AgentBound.holders));
+
+const UNKNOWN = 'unknown';
+const kernelCount = v.object({
+  agent: name,
+  when: wordOf(['ramp-end', 'hold-end', UNKNOWN], UNKNOWN),
+  established: v.nullable(connections),
+  openBefore: connections,
+  open: connections,
+  method: wordOf(['ss', 'proc-net-tcp', 'none', UNKNOWN], UNKNOWN),
+});
+type SaidKernelCount = v.InferOutput<typeof kernelCount>;
+type KnownKernelCount = SaidKernelCount & {
+  when: Exclude<SaidKernelCount['when'], typeof UNKNOWN>;
+  method: Exclude<SaidKernelCount['method'], typeof UNKNOWN>;
+};
+/** A count of some other moment, or come by in some other way, is no use to who does not know it. */
+const kernel = v.pipe(
+  v.array(kernelCount),
+  v.maxLength(AgentBound.kernelCounts),
+  v.transform((said) =>
+    said.filter((each): each is KnownKernelCount => each.when !== UNKNOWN && each.method !== UNKNOWN),
+  ),
+);
+
+const socketName = v.pipe(v.string(), v.minLength(1), v.maxLength(AgentBound.socketCharacters), v.regex(KEY));
+const losses = v.pipe(
+  v.array(
+    v.object({
+      atMs: milliseconds,
+      holder: holderId,
+      source: socketName,
+      endpoint: socketName,
+      ageMs: v.nullable(milliseconds),
+      reason: wordOf(Object.values(DropReason), DropReason.other),
+      count: v.pipe(connections, v.minValue(1)),
+    }),
+  ),
+  v.maxLength(LOSS_BATCH_MAX),
+);
+
+const sample = v.object({ min: figure, max: figure, last: figure, limit: v.nullable(figure) });
+const samples = v.pipe(
+  v.record(v.pipe(v.string(), v.maxLength(AgentBound.sampleCharacters), v.regex(KEY)), sample),
+  v.check((record) => Object.keys(record).length <= AgentBound.samples, 'too many keys'),
+  v.transform((record): Readonly<Record<string, KernelSample>> => Object.assign(Object.create(null), record)),
+);
+const evidence = v.object({
+  counters: figures(AgentBound.counters, AgentBound.reasonCharacters),
+  samples,
+  synLadderSec: v.pipe(
+    v.array(v.pipe(figure, v.minValue(0), v.maxValue(SYN_LADDER_SEC_MAX))),
+    v.maxLength(AgentBound.synLadder),
+  ),
+  hasLocalEndpoint: v.boolean(),
+});
+
+/** What an agent may say. */
+export const agentMessageSchema = v.variant('type', [
+  v.object({
+    type: v.literal('hello'),
+    protocol: v.pipe(v.string(), v.regex(VERSION)),
+    name,
+    host: v.object({
+      hostname: text(AgentBound.hostCharacters),
+      cpus: upTo(CPUS_MAX),
+      memoryBytes: bytes,
+      kernel: text(AgentBound.hostCharacters),
+      node: text(AgentBound.nodeCharacters),
+    }),
+    /** after a cut: the share that this agent still carries */
+    resume: v.nullable(v.object({ runId: name, epoch })),
+  }),
+  v.object({
+    type: v.literal('offer'),
+    connectionsMax: connections,
+    boundBy: text(NAME_CHARACTERS_MAX),
+    findings,
+    sources,
+    notes,
+  }),
+  v.object({ type: v.literal('ready'), sources, holders: upTo(AgentBound.holders), findings, notes }),
+  v.object({ type: v.literal('refuse'), findings }),
+  v.object({
+    type: v.literal('stats'),
+    epoch,
+    /** the agent's own monotonic clock, which only the agent reads again: `renew` brings it back */
+    sentAtMs: milliseconds,
+    quota: connections,
+    stats,
+    holders,
+    settled: v.boolean(),
+    kernel,
+  }),
+  v.object({ type: v.literal('losses'), epoch, losses }),
+  v.object({
+    type: v.literal('done'),
+    epoch,
+    stats,
+    holders,
+    kernel,
+    /** null: nothing was started */
+    evidence: v.nullable(evidence),
+    notes,
+  }),
+]);
+
+export type AgentMessage = v.InferOutput<typeof agentMessageSchema>;
+export type AgentMessageOf<Type extends AgentMessage['type']> = Extract<AgentMessage, { type: Type }>;

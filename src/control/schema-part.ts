@@ -1,0 +1,153 @@
+/**
+ * Owns the parts that the messages of the control channel are made of (agent-message.ts, message.ts): numbers with their
+ * ranges, texts that are cleaned, tables without a prototype. Must never know a message.
+ */
+import * as v from 'valibot';
+import { cleanText, isCleanText } from '../base/clean-text.ts';
+import { COUNTS_LENGTH } from '../stats/histogram.ts';
+
+/** The longest name of an agent; the ids of its holders are `<agent>/<index>`. */
+export const NAME_CHARACTERS_MAX = 128;
+
+/**
+ * The largest numbers that are taken, so that sums over a thousand agents stay whole and every moment is a date: events
+ * of any kind; connections of one agent; bytes (1 PiB); milliseconds (31 years); figures of a host, of either sign.
+ */
+export const NumberBound = {
+  count: 2 ** 43,
+  connections: 2 ** 36,
+  bytes: 2 ** 50,
+  ms: 1e12,
+  figure: 2 ** 53,
+  epoch: 2 ** 31,
+} as const;
+
+const whole = (max: number) => v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(max));
+/** How often something happened. */
+export const count = whole(NumberBound.count);
+export const connections = whole(NumberBound.connections);
+export const bytes = whole(NumberBound.bytes);
+export const epoch = whole(NumberBound.epoch);
+/** A length of time or a moment of a monotonic clock, milliseconds. */
+export const milliseconds = v.pipe(v.number(), v.finite(), v.minValue(0), v.maxValue(NumberBound.ms));
+/** What a host says of itself: it may be negative, and has a fraction. */
+export const figure = v.pipe(
+  v.number(),
+  v.finite(),
+  v.minValue(-NumberBound.figure),
+  v.maxValue(NumberBound.figure),
+);
+export const port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535));
+export const address = v.pipe(v.string(), v.ip());
+
+/** What identifies: compared as it is, so it is refused rather than cleaned. */
+export const visible = (charactersMax: number) =>
+  v.pipe(
+    v.string(),
+    v.minLength(1),
+    v.maxLength(charactersMax),
+    v.check(isCleanText, 'expected visible characters'),
+  );
+/** An agent, a run. */
+export const name = visible(NAME_CHARACTERS_MAX);
+
+/** What a person reads. @param charactersMax before it is cleaned, which makes it no longer */
+export const text = (charactersMax: number) =>
+  v.pipe(v.string(), v.maxLength(charactersMax), v.transform(cleanText));
+
+/** A word that a later version may add to: letters, digits, `-`. */
+const WORD = /^[a-z0-9][a-z0-9-]{0,63}$/;
+export const word = v.pipe(v.string(), v.regex(WORD));
+
+/** A word of a closed list; one that this version does not know is taken as `instead`. */
+export const wordOf = <Known extends string>(known: readonly Known[], instead: NoInfer<Known>) => {
+  const set: ReadonlySet<string> = new Set(known);
+  return v.pipe(
+    word,
+    v.transform((given) => (set.has(given) ? (given as Known) : instead)),
+  );
+};
+
+/** Addresses, endpoints and a kernel's names: visible, without a space. */
+export const KEY = /^[\x21-\x7e]+$/;
+export const REASON = WORD;
+
+// The long parts of a message are checked by one loop each: an action per number would cost the coordinator of
+// thousands of agents more than everything else together.
+const isCount = (value: unknown): boolean =>
+  Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= NumberBound.count;
+
+function isTable(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** What a table may be like. */
+export interface TableShape {
+  readonly keysMax: number;
+  readonly keyCharactersMax: number;
+  readonly pattern: RegExp;
+}
+
+function isCountTable(value: unknown, { keysMax, keyCharactersMax, pattern }: TableShape): boolean {
+  if (!isTable(value)) return false;
+  let keys = 0;
+  for (const [key, each] of Object.entries(value)) {
+    keys += 1;
+    if (keys > keysMax || key.length > keyCharactersMax || !pattern.test(key) || !isCount(each)) return false;
+  }
+  return true;
+}
+
+/** Counts by key, as a table without a prototype. */
+export const counts = (shape: TableShape) =>
+  v.pipe(
+    v.custom<Record<string, number>>((value) => isCountTable(value, shape), 'expected counts'),
+    v.transform((table): Record<string, number> => Object.assign(Object.create(null), table)),
+  );
+
+/** Counts by a text that came from elsewhere: the texts are cleaned, and those that become the same are added up. */
+export const countsByText = (keysMax: number, keyCharactersMax: number) =>
+  v.pipe(
+    v.custom<Record<string, number>>(
+      (value) => isCountTable(value, { keysMax, keyCharactersMax, pattern: /^/ }),
+      'expected counts',
+    ),
+    v.transform((table) => {
+      const clean: Record<string, number> = Object.create(null);
+      for (const [key, each] of Object.entries(table)) {
+        const text = cleanText(key);
+        clean[text] = (clean[text] ?? 0) + each;
+      }
+      return clean;
+    }),
+  );
+
+/** Numbers of a host by name: a kernel's counters may go back when an interface goes. */
+export const figures = (keysMax: number, keyCharactersMax: number) =>
+  v.pipe(
+    v.custom<Record<string, number>>((value) => {
+      if (!isTable(value)) return false;
+      const entries = Object.entries(value);
+      const isGood = ([key, each]: [string, unknown]): boolean =>
+        key.length <= keyCharactersMax && KEY.test(key) && v.is(figure, each);
+      return entries.length <= keysMax && entries.every(isGood);
+    }, 'expected numbers by name'),
+    v.transform((table): Record<string, number> => Object.assign(Object.create(null), table)),
+  );
+
+/** Indexes ascend and are those of the scale that both sides have; every index has a count above 0. */
+function isHistogram(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length % 2 !== 0 || value.length > 2 * COUNTS_LENGTH) return false;
+  let before = -1;
+  for (let at = 0; at < value.length; at += 2) {
+    const index: unknown = value[at];
+    if (!Number.isSafeInteger(index) || (index as number) <= before || (index as number) >= COUNTS_LENGTH)
+      return false;
+    if (!isCount(value[at + 1]) || value[at + 1] === 0) return false;
+    before = index as number;
+  }
+  return true;
+}
+
+/** A sparse histogram (stats/histogram.ts). */
+export const histogram = v.custom<readonly number[]>(isHistogram, 'expected a histogram');
