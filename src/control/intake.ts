@@ -14,7 +14,7 @@ export const MESSAGES_AT_ONCE_MAX = 60 * MESSAGES_PER_SEC_MAX;
 const MIB = 1_024 * 1_024;
 
 export const INTAKE_LIMITS = {
-  /** everything before a good hello, in bytes */
+  /** everything before a good hello, in bytes; one read of the socket, 64 KiB, may come on top */
   helloBytes: 32 * 1_024,
   /** of one channel, on average; the largest message each second */
   bytesPerSec: 8 * MIB,
@@ -22,7 +22,7 @@ export const INTAKE_LIMITS = {
   /** of one unfinished message; a larger one needs one of `largeAtOnce` places */
   smallBytes: 128 * 1_024,
   /** large messages that are taken in at the same time, over all channels; and of one agent's token one */
-  largeAtOnce: 8,
+  largeAtOnce: 4,
   /** how long one may take */
   largeMs: 15_000,
   /** of one message with its frames */
@@ -145,11 +145,12 @@ export class Intake {
       return;
     }
     this.#partial += count;
-    this.#bytesBefore += this.#isGreeted ? 0 : count;
+    // What came before this is read: a hello in it would have been heard. The hello may be in this chunk, with more behind it.
     if (this.#bytesBefore > INTAKE_LIMITS.helloBytes && !this.#isGreeted) {
       this.#violate('more than 32 KiB before a hello');
       return;
     }
+    this.#bytesBefore += count;
     if (this.#partial > INTAKE_LIMITS.messageBytes) {
       this.#violate('message too large');
       return;

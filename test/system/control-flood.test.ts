@@ -1,0 +1,261 @@
+/**
+ * Owns the proof that floods on the control channel neither fill the coordinator's memory nor keep an agent out, and that a
+ * pause of the coordinator costs no honest agent its channel. A server in its own process; every peer is a real socket.
+ */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { it, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect as connectTls } from 'node:tls';
+import { WebSocket } from 'ws';
+import { PROTOCOL_VERSION } from '../../src/control/message.ts';
+import { agentToken, generateToken, type Token } from '../../src/control/token.ts';
+import { ServerProcess, tryToJoin } from '../support/control-peers.ts';
+import { handshake } from '../support/strangers.ts';
+
+/**
+ * What a flood may add to the coordinator, in bytes: 4,096 sockets at 10 KB each, or 4 large messages at four times their
+ * size each, and as much again of the heap's slack.
+ */
+const GROWTH_MAX = 160e6;
+const STRANGERS_AT_ONCE = 3_000;
+const WAVES = 4;
+const MESSAGE_BYTES = 5_900_000;
+
+function residentBytes(pid: number, field: 'VmRSS' | 'VmHWM'): number {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  return Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1] ?? Number.NaN) * 1_024;
+}
+
+/** Waits for something that happens elsewhere, for two minutes at most. */
+async function until(done: () => boolean, what: () => string): Promise<void> {
+  for (let tries = 0; tries < 6_000; tries++) {
+    if (done()) return;
+    await sleep(20);
+  }
+  assert.fail(`timed out waiting for ${what()}`);
+}
+
+async function startServer(t: TestContext, token: Token): Promise<{ server: ServerProcess; port: number }> {
+  const server = new ServerProcess(t, token);
+  const { port } = await server.saw('listening');
+  // The first agent loads what the first agent needs.
+  await tryToJoin(t, port, token, {}, 'warm');
+  await server.saw('agent');
+  return { server, port };
+}
+
+/** What a client says first: with a key that is not the server's, or none. */
+async function firstBytes(t: TestContext, token: Token | null): Promise<Buffer> {
+  const listener = createServer();
+  t.after(() => listener.close());
+  listener.listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  const { port } = listener.address() as AddressInfo;
+  const psk = token === null ? {} : { pskCallback: () => ({ psk: token.key, identity: token.identity }) };
+  const client = connectTls({ host: '127.0.0.1', port, minVersion: 'TLSv1.3', ...psk });
+  client.on('error', () => {});
+  const [socket] = (await once(listener, 'connection')) as [Socket];
+  const [bytes] = (await once(socket, 'data')) as [Buffer];
+  socket.destroy();
+  client.destroy();
+  return bytes;
+}
+
+/** Opens so many sockets that say this; resolves when all are connected or refused. */
+async function wave(t: TestContext, port: number, count: number, says: Buffer): Promise<Socket[]> {
+  const sockets: Socket[] = [];
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+  });
+  await Promise.all(
+    Array.from({ length: count }, async () => {
+      const socket = connect(port, '127.0.0.1');
+      sockets.push(socket);
+      socket.on('error', () => {});
+      socket.resume();
+      socket.write(says);
+      await Promise.race([once(socket, 'connect').catch(() => {}), once(socket, 'close')]);
+    }),
+  );
+  return sockets;
+}
+
+it(`takes ${WAVES} waves of ${STRANGERS_AT_ONCE} strangers of each kind, and an agent comes in during each`, async (t) => {
+  const token = generateToken();
+  const { server, port } = await startServer(t, token);
+  const kinds: Record<string, Buffer> = {
+    'that say nothing': Buffer.alloc(0),
+    'that begin and stop': (await firstBytes(t, generateToken())).subarray(0, 200),
+    'without a key': await firstBytes(t, null),
+    'with another key': await firstBytes(t, generateToken()),
+  };
+  const beforeBytes = residentBytes(server.pid, 'VmRSS');
+  let joined = 0;
+  for (const [kind, says] of Object.entries(kinds)) {
+    const beganMs = performance.now();
+    for (let count = 0; count < WAVES; count++) {
+      const name = `agent-${joined++}`;
+      const flood = wave(t, port, STRANGERS_AT_ONCE, says);
+      const agent = joinNow(t, port, token, name);
+      const sockets = await flood;
+      const [afterMs] = await Promise.all([agent, server.saw('agent', (news) => news.name === name)]);
+      t.diagnostic(`${kind}: an agent came in after ${Math.round(afterMs)} ms`);
+      for (const socket of sockets) socket.destroy();
+    }
+    t.diagnostic(`${kind}: ${Math.round(performance.now() - beganMs)} ms for ${WAVES} waves`);
+  }
+  const expected = Object.keys(kinds).length * WAVES * STRANGERS_AT_ONCE;
+  // A socket that was closed before it was accepted is nobody.
+  await until(
+    () => server.refused >= 0.9 * expected,
+    () => `${server.refused} of ${expected} strangers`,
+  );
+  assert.ok(server.refused <= expected, 'each is counted once at most');
+  const grown = residentBytes(server.pid, 'VmHWM') - beforeBytes;
+  t.diagnostic(`at most ${Math.round(grown / 1e6)} MB on top of ${Math.round(beforeBytes / 1e6)} MB`);
+  assert.ok(grown < GROWTH_MAX, `${grown} bytes`);
+});
+
+/** Joins as an agent does, again after half a second where it is pushed out. @returns how long it took, in milliseconds */
+async function joinNow(t: TestContext, port: number, token: Token, name: string): Promise<number> {
+  const beganMs = performance.now();
+  for (let tries = 0; ; tries++) {
+    try {
+      const ws = await channel(t, port, token, name);
+      ws.close();
+      return performance.now() - beganMs;
+    } catch (error) {
+      if (tries === 60) throw error;
+      await sleep(500);
+    }
+  }
+}
+
+/** An open channel that has said hello. */
+async function channel(t: TestContext, port: number, token: Token, name: string): Promise<WebSocket> {
+  const tls = await handshake(port, token);
+  const ws = new WebSocket('ws://coordinator/agent', {
+    createConnection: () => tls,
+    perMessageDeflate: false,
+  });
+  t.after(() => ws.terminate());
+  await once(ws, 'open');
+  ws.on('error', () => {});
+  ws.send(
+    JSON.stringify({
+      type: 'hello',
+      protocol: PROTOCOL_VERSION,
+      name,
+      host: { hostname: 'h', cpus: 1, memoryBytes: 1, kernel: '6', node: 'v20' },
+      resume: null,
+    }),
+  );
+  return ws;
+}
+
+/** A `losses` or `refuse` message of about this size that the schema takes. */
+function largeMessage(): string {
+  const sources = Array.from({ length: 65_536 }, (_, index) => `10.1.${index >> 8}.${index & 255}`);
+  const notes = Array.from({ length: 64 }, () => 'x'.repeat(4_000));
+  const text = JSON.stringify({ type: 'ready', sources, holders: 1, findings: [], notes });
+  // JSON may have white space: the rest of the size.
+  return text + ' '.repeat(MESSAGE_BYTES - text.length);
+}
+
+it('takes 98 messages of 5.9 MB of one agent and of 20 at once one after the other, in the same memory', async (t) => {
+  const token = generateToken();
+  const { server, port } = await startServer(t, token);
+  const beforeBytes = residentBytes(server.pid, 'VmRSS');
+  const text = largeMessage();
+  const names = Array.from({ length: 20 }, (_, index) => `agent-${index}`);
+  const agents = await Promise.all(names.map((name) => channel(t, port, token, name)));
+  for (let count = 0; count < 38; count++) agents[0]!.send(text, () => {});
+  for (const agent of agents) {
+    for (let count = 0; count < 3; count++) agent.send(text, () => {});
+  }
+  const heard = (): number => server.news.filter(({ type }) => type === 'heard').length;
+  await until(
+    () => heard() === 98,
+    () => `98 messages, ${heard()} are there`,
+  );
+  const closed = server.news.filter((news) => news.type === 'closed' && news.name !== 'warm');
+  assert.deepEqual(closed, [], 'nobody was cut for it');
+  const grown = residentBytes(server.pid, 'VmHWM') - beforeBytes;
+  t.diagnostic(`at most ${Math.round(grown / 1e6)} MB on top of ${Math.round(beforeBytes / 1e6)} MB`);
+  assert.ok(grown < GROWTH_MAX, `${grown} bytes`);
+});
+
+it('reads nothing large of one that has not said hello, and cuts one that floods', async (t) => {
+  const token = generateToken();
+  const { server, port } = await startServer(t, token);
+  const beforeBytes = residentBytes(server.pid, 'VmRSS');
+  const text = 'x'.repeat(MESSAGE_BYTES);
+  for (let count = 0; count < 30; count++) {
+    const tls = await handshake(port, token);
+    const ws = new WebSocket('ws://coordinator/agent', {
+      createConnection: () => tls,
+      perMessageDeflate: false,
+    });
+    ws.on('error', () => {});
+    ws.on('open', () => ws.send(text, () => {}));
+    await new Promise((resolve) => ws.once('close', resolve));
+  }
+  const flood = await channel(
+    t,
+    port,
+    agentToken(token, { name: 'eve', expiresSec: null, targets: null }),
+    'eve',
+  );
+  const refusal = JSON.stringify({ type: 'refuse', findings: [] });
+  for (let count = 0; count < 50_000; count++) flood.send(refusal, () => {});
+  const { end, problem } = await server.saw('closed', ({ name }) => name === 'eve');
+  assert.equal(end, 'violated');
+  assert.match(problem ?? '', /messages a second/);
+  const grown = residentBytes(server.pid, 'VmHWM') - beforeBytes;
+  t.diagnostic(`at most ${Math.round(grown / 1e6)} MB on top of ${Math.round(beforeBytes / 1e6)} MB`);
+  assert.ok(grown < GROWTH_MAX, `${grown} bytes`);
+});
+
+it('cuts no honest agent for what piled up while it stood still for 10 s', async (t) => {
+  const token = generateToken();
+  const { server, port } = await startServer(t, token);
+  const agents = await Promise.all(['ada', 'bob'].map((name) => channel(t, port, token, name)));
+  await server.saw('agent', ({ name }) => name === 'bob');
+  // One that has come as far as the upgrade, and says hello while nobody listens.
+  const tls = await handshake(port, token);
+  const late = new WebSocket('ws://coordinator/agent', {
+    createConnection: () => tls,
+    perMessageDeflate: false,
+  });
+  t.after(() => late.terminate());
+  await once(late, 'open');
+  server.kill('SIGSTOP');
+  // 40 a second is what an agent may say at most: 400 each in 10 s.
+  const refusal = JSON.stringify({ type: 'refuse', findings: [] });
+  for (let count = 0; count < 400; count++) {
+    for (const agent of agents) agent.send(refusal);
+    if (count % 40 === 39) await sleep(1_000);
+  }
+  late.send(
+    JSON.stringify({
+      type: 'hello',
+      protocol: PROTOCOL_VERSION,
+      name: 'late',
+      host: { hostname: 'h', cpus: 1, memoryBytes: 1, kernel: '6', node: 'v20' },
+      resume: null,
+    }),
+  );
+  await sleep(200);
+  server.kill('SIGCONT');
+  for (const name of ['ada', 'bob'])
+    await server.saw('heard', (news) => news.name === name && news.count === 400);
+  await server.saw('agent', ({ name }) => name === 'late');
+  assert.deepEqual(
+    server.news.filter((news) => news.type === 'closed' && news.name !== 'warm'),
+    [],
+  );
+  assert.equal(server.refused, 0);
+});
