@@ -84,7 +84,8 @@ class Holder {
     this.#spec = spec;
     const salt = randomBytes(4).readUInt32LE();
     this.#engine = new Engine(spec, this.#clock, salt, {
-      onSettled: this.#settled,
+      onOpened: () => this.#load.rampEnds(),
+      onSettled: this.#report,
       onWarning: (message) => this.#send({ type: 'warning', message }),
     });
     this.#descriptorsOwn = readdirSync('/proc/self/fd').length;
@@ -104,11 +105,6 @@ class Holder {
       else this.#liveUntil(atMs);
     });
   }
-
-  readonly #settled = (): void => {
-    this.#load.rampEnds();
-    this.#report();
-  };
 
   /** Details go before the stats that count them, so that a ledger is never behind its counts. */
   #sendLosses(): void {
@@ -155,6 +151,8 @@ class Holder {
       tuplesMax: this.#engine?.tuplesMax ?? 0,
       loopLagMsP99: this.#engine?.loopLagMsP99 ?? 0,
       scheduleLagMsP99: this.#engine?.scheduleLagMsP99 ?? 0,
+      scheduleShiftMs: this.#engine?.scheduleShiftMs ?? 0,
+      scheduleShiftMsMax: this.#engine?.scheduleShiftMsMax ?? 0,
       gcMs: this.#load.gcMs,
       cpuWaitMs: this.#load.cpuWaitMs,
       ramp: this.#load.ramp,

@@ -256,6 +256,8 @@ function fittedHolder(holder: WireHolder): WireHolder {
     tuplesMax: count(holder.tuplesMax),
     loopLagMsP99: amount(holder.loopLagMsP99),
     scheduleLagMsP99: amount(holder.scheduleLagMsP99),
+    scheduleShiftMs: amount(holder.scheduleShiftMs),
+    scheduleShiftMsMax: amount(holder.scheduleShiftMsMax),
     gcMs: amount(holder.gcMs),
     cpuWaitMs: holder.cpuWaitMs === null ? null : amount(holder.cpuWaitMs),
     ramp: fittedLoad(holder.ramp),

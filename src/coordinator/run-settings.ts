@@ -7,7 +7,7 @@ import type { AgentMessage, CoordinatorMessage } from '../control/message.ts';
 import type { Token } from '../control/token.ts';
 import { LEASE_TIMES, type LeaseTimes } from '../run/lease.ts';
 import type { LossPolicy, RunPlan } from '../run/run-plan.ts';
-import type { RunSpec } from '../run/run-spec.ts';
+import { FIRST_PROBE_WITHIN_MS, type RunSpec } from '../run/run-spec.ts';
 import type { Progress } from '../stats/progress.ts';
 import type { RunWatchOptions } from './run-watch.ts';
 import type { SshAgentsOptions } from './ssh-agents.ts';
@@ -58,10 +58,14 @@ export interface RunOptions {
   readonly onRecord?: (entry: RecordedMessage) => void;
 }
 
-/** The silence after which a ramp counts as stalled: two connect timeouts, or ten intervals of a slow rate. */
+/**
+ * The silence after which a ramp counts as stalled: two connect timeouts, or ten intervals of a slow rate; and no less than
+ * what the first probes may take, because a ramp ends when every connection has answered one.
+ */
 function stallMsOf(spec: RunSpec): number {
   const slow = spec.ratePerSec === null ? 0 : 10_000 / spec.ratePerSec;
-  return Math.max(STALL_MS_MIN, 2 * spec.connectTimeoutMs, slow);
+  const proof = spec.probeEveryMs === null ? 0 : FIRST_PROBE_WITHIN_MS + 2 * spec.probeTimeoutMs;
+  return Math.max(STALL_MS_MIN, 2 * spec.connectTimeoutMs, slow, proof);
 }
 
 /** What the reducer must know of it. */

@@ -29,6 +29,8 @@ export const SlotFlag = {
   reopening: 4,
   /** the descriptor belongs to the protocol, which closes it */
   handedOver: 8,
+  /** the far application has answered since the hold began */
+  verifiedInHold: 16,
 } as const;
 
 const SLOT_BITS = 24;

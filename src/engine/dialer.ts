@@ -57,21 +57,26 @@ export class Dialer {
 
   /**
    * Starts one connect from the next tuple.
+   * @param nowMs never goes back
    * @returns the descriptor (its connect is on its way), or a value of `Dial`
    */
-  dial(): number {
-    const tuple = this.#supply.take();
+  dial(nowMs: number): number {
+    const tuple = this.#supply.take(nowMs);
     if (tuple < 0) return Dial.exhausted;
     this.tuple = tuple;
     const source = this.map.addressIndexAt(tuple);
     const port = this.map.portAt(tuple);
     // A connect to oneself succeeds without any target (TCP simultaneous open, RFC 9293 section 3.5). The source is
-    // explicit, so it is known before the first packet; nothing has to be compared after connect.
-    if (this.#selfPorts[source]!.has(port)) return this.#skip(SkipReason.selfConnect);
+    // explicit, so it is known before the first packet; nothing has to be compared after connect. Such a tuple never
+    // becomes usable, so the supply does not get it back.
+    if (this.#selfPorts[source]!.has(port)) {
+      this.skipReason = SkipReason.selfConnect;
+      return Dial.skipped;
+    }
     const from = this.#sources[source]!;
     const fd = libc.tcpSocket(from.family);
     if (fd < 0) {
-      this.#fail(failReasonOf(-fd));
+      this.#fail(failReasonOf(-fd), nowMs);
       return isOutOfDescriptors(-fd) ? Dial.outOfDescriptors : Dial.failed;
     }
     // With SO_REUSEADDR one (address, port) serves several endpoints, and one in TIME_WAIT can be bound.
@@ -79,36 +84,39 @@ export class Dialer {
     assert(set === 0, 'SO_REUSEADDR on a fresh socket');
     setPort(from, port);
     const bound = libc.bind(fd, from.bytes, from.length);
-    if (bound < 0) return this.#bindFailed(fd, -bound);
+    if (bound < 0) return this.#bindFailed(fd, -bound, nowMs);
     const to = this.#endpoints[this.map.endpointIndexAt(tuple)]!;
     const connected = libc.connect(fd, to.bytes, to.length);
     if (connected === 0 || connected === -libc.Errno.EINPROGRESS) return fd;
-    return this.#connectFailed(fd, -connected);
+    return this.#connectFailed(fd, -connected, nowMs);
   }
 
-  #bindFailed(fd: number, errno: number): number {
+  #bindFailed(fd: number, errno: number, nowMs: number): number {
     libc.close(fd);
-    if (errno === libc.Errno.EADDRINUSE) return this.#skip(SkipReason.portInUse);
+    if (errno === libc.Errno.EADDRINUSE) return this.#skip(SkipReason.portInUse, nowMs);
     // At bind EADDRNOTAVAIL means that the address is not (any more) ours: ip(7).
-    return this.#fail(errno === libc.Errno.EADDRNOTAVAIL ? FailReason.sourceLost : failReasonOf(errno));
+    return this.#fail(
+      errno === libc.Errno.EADDRNOTAVAIL ? FailReason.sourceLost : failReasonOf(errno),
+      nowMs,
+    );
   }
 
-  #connectFailed(fd: number, errno: number): number {
+  #connectFailed(fd: number, errno: number, nowMs: number): number {
     libc.close(fd);
     // At connect EADDRNOTAVAIL means that this very 4-tuple exists (__inet_check_established).
-    if (errno === libc.Errno.EADDRNOTAVAIL) return this.#skip(SkipReason.tupleInUse);
-    return this.#fail(failReasonOf(errno));
+    if (errno === libc.Errno.EADDRNOTAVAIL) return this.#skip(SkipReason.tupleInUse, nowMs);
+    return this.#fail(failReasonOf(errno), nowMs);
   }
 
-  #skip(reason: SkipReason): number {
+  #skip(reason: SkipReason, nowMs: number): number {
     this.skipReason = reason;
-    this.#supply.skipped(this.tuple);
+    this.#supply.skipped(this.tuple, nowMs);
     return Dial.skipped;
   }
 
-  #fail(reason: FailReason): number {
+  #fail(reason: FailReason, nowMs: number): number {
     this.failReason = reason;
-    this.#supply.freed(this.tuple);
+    this.#supply.freed(this.tuple, nowMs);
     return Dial.failed;
   }
 }

@@ -47,7 +47,12 @@ const BROKEN = libc.EPOLLERR | libc.EPOLLHUP;
 const READABLE = libc.EPOLLIN | libc.EPOLLRDHUP | BROKEN;
 
 export interface EngineEvents {
-  /** Nothing is left to open and nothing is in flight. Called once. */
+  /** Nothing is left to open and nothing is in flight. Called once, before `onSettled`. */
+  readonly onOpened?: () => void;
+  /**
+   * Besides, where probes prove connections, each one that is open has answered its first probe: what is held from now
+   * on is proven, however short the hold. One that does not answer in time is lost, so this comes. Called once.
+   */
   readonly onSettled: () => void;
   /** One line for a person; each kind of trouble once. */
   readonly onWarning: (message: string) => void;
@@ -82,6 +87,7 @@ export class Engine implements ProtocolHost {
   /** the moment of the turn, ms since the start; events of one batch share it */
   #nowMs = 0;
   #isGivingUp = false;
+  #hasOpened = false;
   #settled = false;
   #closeCursor = 0;
   #onClosed: (() => void) | null = null;
@@ -217,7 +223,17 @@ export class Engine implements ProtocolHost {
     return this.#opener.lateMsP99;
   }
 
-  /** Whether nothing is left to open and nothing is in flight. */
+  /** By how much connects were put off in all because this process was late for its rate, milliseconds. */
+  get scheduleShiftMs(): number {
+    return this.#opener.scheduleShiftMs;
+  }
+
+  /** The longest that connects were put off at once. */
+  get scheduleShiftMsMax(): number {
+    return this.#opener.scheduleShiftMsMax;
+  }
+
+  /** Whether `onSettled` was called. */
   get settled(): boolean {
     return this.#settled;
   }
@@ -299,6 +315,11 @@ export class Engine implements ProtocolHost {
 
   #checkSettled(): void {
     if (this.#settled || this.#isOpening) return;
+    if (!this.#hasOpened) {
+      this.#hasOpened = true;
+      this.#events.onOpened?.();
+    }
+    if (this.#probes.everyMs > 0 && this.#tally.open > this.#tally.verified) return;
     this.#settled = true;
     this.#events.onSettled();
   }
@@ -453,6 +474,10 @@ export class Engine implements ProtocolHost {
   }
 
   verified(slot: number): void {
+    if (this.#tally.isHolding && (this.#table.flags[slot]! & SlotFlag.verifiedInHold) === 0) {
+      this.#table.flags[slot]! |= SlotFlag.verifiedInHold;
+      this.#tally.verifiedInHold++;
+    }
     if ((this.#table.flags[slot]! & SlotFlag.verified) !== 0) return;
     this.#table.flags[slot]! |= SlotFlag.verified;
     this.#tally.proved();
@@ -477,10 +502,11 @@ export class Engine implements ProtocolHost {
         map.endpointIndexAt(tuple),
         this.#isVerified(slot),
       );
+      this.#leaveHold(slot);
       this.#noteLoss(slot, tuple, drop);
     } else {
       this.#tally.pending--;
-      this.#opener.supply.freed(tuple);
+      this.#opener.supply.freed(tuple, this.#nowMs);
       if ((this.#table.flags[slot]! & SlotFlag.reopening) === 0) this.#tally.failed(fail, 1);
       else {
         this.#tally.attempted--;
@@ -521,6 +547,10 @@ export class Engine implements ProtocolHost {
     this.#opener.reopen(tuple, this.#nowMs);
   }
 
+  #leaveHold(slot: number): void {
+    if ((this.#table.flags[slot]! & SlotFlag.verifiedInHold) !== 0) this.#tally.verifiedInHold--;
+  }
+
   #isVerified(slot: number): boolean {
     return (this.#table.flags[slot]! & SlotFlag.verified) !== 0;
   }
@@ -552,6 +582,7 @@ export class Engine implements ProtocolHost {
     const { map } = this.#opener;
     const tuple = this.#table.tuple[slot]!;
     this.#tally.closedByUs(map.addressIndexAt(tuple), map.endpointIndexAt(tuple), this.#isVerified(slot));
+    this.#leaveHold(slot);
     this.#protocol.onClosing(slot);
     if (this.#spec.close === 'rst') libc.setResetOnClose(this.#table.fd[slot]!);
     this.#release(slot);

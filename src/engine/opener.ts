@@ -13,6 +13,7 @@ import { Backlog } from './backlog.ts';
 import { type ConnectionTable, SlotFlag } from './connection-table.ts';
 import { Dial, Dialer } from './dialer.ts';
 import { failReasonOf } from './errno-reason.ts';
+import { Pacer } from './pacer.ts';
 import { type Poller, WATCHED } from './poller.ts';
 import type { ProtocolHost } from './protocols/protocol.ts';
 import type { Tally } from './tally.ts';
@@ -42,6 +43,7 @@ export class Opener {
   readonly #parts: OpenerParts;
   readonly #dialer: Dialer;
   readonly #backlog: Backlog;
+  readonly #pacer: Pacer;
   readonly #lateUs = new LatencyRecorder();
   readonly #warned = new Set<string>();
   /** on the clock itself */
@@ -55,7 +57,8 @@ export class Opener {
     this.#parts = parts;
     this.supply = new TupleSupply({ from: spec.sliceFrom, to: spec.sliceTo });
     this.#dialer = new Dialer(spec, this.supply);
-    this.#backlog = new Backlog(spec.connections, spec.ratePerSec);
+    this.#backlog = new Backlog(spec.connections);
+    this.#pacer = new Pacer(spec.ratePerSec);
     assert(spec.sliceTo <= this.#dialer.map.size, 'the slice lies inside the tuple space');
   }
 
@@ -72,6 +75,15 @@ export class Opener {
   /** 99 % of the connects were called no later than this after their intended time, milliseconds. */
   get lateMsP99(): number {
     return this.#lateUs.percentileUs(99) / 1_000;
+  }
+
+  /** By how much connects were put off because this process was late, milliseconds: in all, and at once. */
+  get scheduleShiftMs(): number {
+    return this.#pacer.shiftMs;
+  }
+
+  get scheduleShiftMsMax(): number {
+    return this.#pacer.shiftMsMax;
   }
 
   /** The engine starts. @param originMs its 0 on the clock */
@@ -102,34 +114,39 @@ export class Opener {
     const againAtMs = this.#backlog.againAtMs;
     const isHeldUp = this.#parts.tally.pending >= this.#spec.pendingMax;
     if (this.isDone || this.#isLeaseOver() || isHeldUp) return againAtMs;
-    return Math.min(againAtMs, this.#backlog.nextAtMs);
+    return Math.min(againAtMs, this.#pacer.nextAtMs);
   }
 
   /** Begins what is due, as much as fits into one turn. */
   dialBatch(nowMs: number): void {
+    const isLeaseOver = this.#isLeaseOver();
+    if (this.isDone || isLeaseOver) this.#pacer.idle(nowMs);
     this.#backlog.retryDue(nowMs);
-    if (this.isDone || this.#isLeaseOver()) return;
-    const { pendingMax } = this.#spec;
-    const { tally } = this.#parts;
-    const allowed = this.#backlog.allowed(nowMs);
-    for (let tries = 0; tries < DIALS_PER_TURN_MAX; tries++) {
-      if (this.isDone || tally.pending >= pendingMax || this.#backlog.paced >= allowed) return;
-      this.#dialOne(nowMs);
+    if (this.isDone || isLeaseOver) return;
+    const { clock, tally } = this.#parts;
+    for (let tries = 0; tries < DIALS_PER_TURN_MAX && !this.isDone; tries++) {
+      // The clock itself, each time: a process may be stopped in the middle of a batch.
+      const calledAtMs = clock.monotonicMs() - this.#originMs;
+      if (!this.#pacer.mayBegin(calledAtMs)) return;
+      if (tally.pending >= this.#spec.pendingMax) {
+        this.#pacer.heldUp(calledAtMs);
+        return;
+      }
+      this.#dialOne(calledAtMs, nowMs);
     }
   }
 
-  #dialOne(nowMs: number): void {
-    const { clock, table, tally, wheel, poller, engine } = this.#parts;
-    const calledAtMs = clock.monotonicMs() - this.#originMs;
-    const fd = this.#dialer.dial();
+  #dialOne(calledAtMs: number, nowMs: number): void {
+    const { table, tally, wheel, poller, engine } = this.#parts;
+    const fd = this.#dialer.dial(nowMs);
     if (fd < 0) {
-      this.#notDialed(fd, nowMs);
+      this.#notDialed(fd, calledAtMs, nowMs);
       return;
     }
     if (tally.firstConnectAtMs < 0) tally.firstConnectAtMs = calledAtMs;
     const slot = table.take(fd, this.#dialer.tuple);
     assert(slot >= 0, 'the table has room for the whole quota');
-    const intendedMs = this.#backlog.intendedAtMs(calledAtMs);
+    const intendedMs = this.#pacer.begin(calledAtMs);
     table.intendedAtMs[slot] = intendedMs;
     table.calledLateMs[slot] = calledAtMs - intendedMs;
     this.#lateUs.record((calledAtMs - intendedMs) * 1_000);
@@ -142,7 +159,7 @@ export class Opener {
   }
 
   /** @param why a value of `Dial` */
-  #notDialed(why: number, nowMs: number): void {
+  #notDialed(why: number, calledAtMs: number, nowMs: number): void {
     const { table, tally } = this.#parts;
     if (why === Dial.skipped) {
       // A tuple that is tried again was counted when it was skipped first.
@@ -150,10 +167,11 @@ export class Opener {
       return;
     }
     if (why === Dial.exhausted) {
-      this.#warnOnce('the slice of source ports is used up: the rest of the quota cannot be opened');
       this.#failUnopened(FailReason.sourceExhausted, this.#backlog.size, nowMs);
+      this.#warnExhausted();
       return;
     }
+    this.#pacer.begin(calledAtMs);
     const { failReason } = this.#dialer;
     if (why === Dial.outOfDescriptors) {
       this.#warnOnce(
@@ -167,6 +185,17 @@ export class Opener {
       this.#warnOnce(`the source address ${address} is not on this host (any more)`);
     }
     this.#failUnopened(failReason, 1, nowMs);
+  }
+
+  /** What rests comes back by itself, for lost connections that wait to be opened again. */
+  #warnExhausted(): void {
+    const { resting } = this.supply;
+    const rest = resting > 0 ? ` (${resting} of them were in use when they were tried, and rest)` : '';
+    if (this.#backlog.hasWaiting) {
+      this.#warnOnce(`no source port is free for lost connections${rest}: they are opened again when one is`);
+    } else {
+      this.#warnOnce(`the slice of source ports is used up${rest}: the rest of the quota cannot be opened`);
+    }
   }
 
   /** Counts connections of the quota that never got as far as a connect of their own. */
@@ -192,8 +221,9 @@ export class Opener {
 
   /** Another connection is to stand in for one that was lost; its tuple may be used again. */
   reopen(tuple: number, nowMs: number): void {
-    this.supply.freed(tuple);
-    this.#backlog.reopen(nowMs);
+    this.supply.freed(tuple, nowMs);
+    if (this.isDone) this.#pacer.idle(nowMs);
+    this.#backlog.reopen();
   }
 
   /** `count` connections that stood in for lost ones failed; they are tried again later. */

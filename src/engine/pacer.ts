@@ -1,32 +1,117 @@
 /**
- * Owns the pace of a ramp: how many connects may have started by now, and when each should have.
- * Must never read a clock or remember anything: time is an argument.
+ * Owns the pace of connects: when the next one may be called, and when it should have been.
+ * Must never read a clock: time is an argument, in milliseconds.
+ *
+ * A rate is a limit over every second, whatever happened before: in any second (a half-open window, wherever it begins)
+ * at most `rate + burst` connects are let through, rounded up to a whole one, where `burst` is `burstOf(rate)`. What a
+ * late generator has missed beyond the burst is never caught up with; the ramp takes longer instead.
+ *
+ * Two schedules make both the limit and the latencies true:
+ *  - the permitted one, which moves to the present whenever a connect is later than the burst allows, for any reason;
+ *  - the planned one, from which latency counts. It moves only by what was our own lateness: the connect that was due in
+ *    a pause of this process keeps its moment (its latency shows the whole pause), and those after it are planned that
+ *    much later. `shiftMs` says by how much in all. Where the target holds the connects up (the pending cap is
+ *    reached) the plan stays, so that its slowness shows in every connect that had to wait for it.
  */
 import assert from 'node:assert/strict';
 
+/** The part of a second by which connects may be late and still be made up for. */
+const BURST_SHARE = 1 / 100;
+
 /**
- * How many connects may have been started since the ramp began. The first may start at once; what a late generator
- * missed may be caught up with.
- * @param elapsedMs since the ramp began; below 0 nothing is allowed yet
- * @param ratePerSec at least 0 (0: never any); null is no limit
- * @returns a whole number, at most `rate * elapsed + 1`, never less than for an earlier time; Infinity without a limit
+ * Connects that may come on top of the rate within one second: what 10 ms give, at least one.
+ * @param ratePerSec above 0
  */
-export function connectsAllowed(elapsedMs: number, ratePerSec: number | null): number {
-  if (ratePerSec === null) return Number.POSITIVE_INFINITY;
-  assert(ratePerSec >= 0, 'a rate below 0');
-  if (elapsedMs < 0 || ratePerSec === 0) return 0;
-  return Math.floor((elapsedMs * ratePerSec) / 1_000) + 1;
+export function burstOf(ratePerSec: number): number {
+  return Math.max(1, ratePerSec * BURST_SHARE);
 }
 
 /**
- * When a connect should have been started, so that latency can be measured from there and a late generator shows.
- * @param index 0 for the first connect of the ramp
- * @param ratePerSec above 0; null is no limit: then every connect is intended for the moment when it is made
- * @param nowMs since the ramp began, when the connect is made
- * @returns milliseconds since the ramp began, never after `nowMs`
+ * The most connects of one pacer within any one second.
+ * @param ratePerSec above 0
  */
-export function intendedAtMs(index: number, ratePerSec: number | null, nowMs: number): number {
-  if (ratePerSec === null) return nowMs;
-  assert(ratePerSec > 0, 'nothing is intended at a rate of 0');
-  return Math.min(nowMs, (index * 1_000) / ratePerSec);
+export function connectsPerSecondMax(ratePerSec: number): number {
+  return Math.ceil(ratePerSec + burstOf(ratePerSec));
+}
+
+/** The pace of one engine. No method allocates. */
+export class Pacer {
+  readonly #ratePerSec: number | null;
+  /** between two connects; 0 without a rate, Infinity with a rate of 0 */
+  readonly #periodMs: number;
+  /** how late a connect may be and still be made up for */
+  readonly #toleranceMs: number;
+  #permittedAtMs = 0;
+  #plannedAtMs = 0;
+  /** until then somebody else has held the connects up */
+  #heldUpUntilMs = 0;
+  #shiftMs = 0;
+  #shiftMsMax = 0;
+
+  /** @param ratePerSec at least 0 (0: never any); null: no limit */
+  constructor(ratePerSec: number | null) {
+    assert(ratePerSec === null || ratePerSec >= 0, 'a rate below 0');
+    this.#ratePerSec = ratePerSec;
+    const isPaced = ratePerSec !== null && ratePerSec > 0;
+    this.#periodMs = isPaced ? 1_000 / ratePerSec : 0;
+    this.#toleranceMs = isPaced ? burstOf(ratePerSec) * this.#periodMs : 0;
+  }
+
+  /** When the next connect may be called, a moment that may have passed; Infinity: never. */
+  get nextAtMs(): number {
+    if (this.#ratePerSec === null) return 0;
+    return this.#ratePerSec === 0 ? Number.POSITIVE_INFINITY : this.#permittedAtMs;
+  }
+
+  /** By how much the plan was shifted because this process was late, in all. */
+  get shiftMs(): number {
+    return this.#shiftMs;
+  }
+
+  /** The longest single shift. */
+  get shiftMsMax(): number {
+    return this.#shiftMsMax;
+  }
+
+  /** Whether the next connect may be called now. */
+  mayBegin(nowMs: number): boolean {
+    return nowMs >= this.nextAtMs;
+  }
+
+  /**
+   * One connect is called.
+   * @param nowMs at least `nextAtMs`, and never less than before
+   * @returns the moment for which it was planned, never after `nowMs`
+   */
+  begin(nowMs: number): number {
+    if (this.#ratePerSec === null) return nowMs;
+    assert(this.mayBegin(nowMs), 'a connect before its time');
+    const planned = this.#plannedAtMs;
+    const lateMs = nowMs - this.#permittedAtMs - this.#toleranceMs;
+    if (lateMs > 0) {
+      const ownMs = Math.min(lateMs, nowMs - this.#heldUpUntilMs - this.#toleranceMs);
+      if (ownMs > 0) this.#shift(ownMs);
+      this.#permittedAtMs += lateMs;
+    }
+    this.#permittedAtMs += this.#periodMs;
+    this.#plannedAtMs += this.#periodMs;
+    return Math.min(planned, nowMs);
+  }
+
+  #shift(ms: number): void {
+    this.#plannedAtMs += ms;
+    this.#shiftMs += ms;
+    if (ms > this.#shiftMsMax) this.#shiftMsMax = ms;
+  }
+
+  /** Until now connects were due and could not be called for a reason that is not ours: the pending cap. */
+  heldUp(nowMs: number): void {
+    this.#heldUpUntilMs = nowMs;
+  }
+
+  /** Until now there was nothing to open, or it was forbidden: nothing was missed, and nothing is saved up. */
+  idle(nowMs: number): void {
+    if (this.#plannedAtMs < nowMs) this.#plannedAtMs = nowMs;
+    if (this.#permittedAtMs < nowMs) this.#permittedAtMs = nowMs;
+  }
 }

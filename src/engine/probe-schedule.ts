@@ -3,11 +3,9 @@
  *
  * The moment that a probe is meant for stands in the table (`intendedAtMs`), so that its latency counts from there.
  */
+import { FIRST_PROBE_WITHIN_MS } from '../run/run-spec.ts';
 import type { ConnectionTable } from './connection-table.ts';
 import type { TimerWheel } from './timer-wheel.ts';
-
-/** First probes are spread over at most this, so that a connection is proven soon. */
-const FIRST_PROBE_WITHIN_MS = 1_000;
 
 /** The probes of one engine. No method allocates. */
 export class ProbeSchedule {

@@ -18,6 +18,8 @@ export class Tally {
   established = 0;
   open = 0;
   verified = 0;
+  /** of `verified`, those that have proven themselves since the hold began */
+  verifiedInHold = 0;
   pending = 0;
   closed = 0;
   unattempted = 0;
@@ -124,6 +126,7 @@ export class Tally {
       openMin: this.#openMin,
       verified: this.verified,
       verifiedMin: this.#verifiedMin,
+      verifiedInHold: this.verifiedInHold,
       pending: this.pending,
       closed: this.closed,
       unattempted: this.unattempted,

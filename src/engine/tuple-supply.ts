@@ -1,23 +1,34 @@
 /**
- * Owns which tuple of a slice is tried next: first each once in order, then those that came back.
- * Must never know why a tuple came back, or touch a socket.
+ * Owns which tuple of a slice is tried next: first each once in order, then those that came back, the oldest first.
+ * Must never forget a tuple, know why one came back, or touch a socket.
+ *
+ * A tuple that is in use on this host (a port of somebody's, or a socket of our own that rests in TIME_WAIT after our
+ * FIN) gets another try after all others, and after that one each time it has rested: shortly at first, because a
+ * closing handshake may take only a round trip, then for long, so that thousands that rest cost little.
+ *
+ *   fresh --take--> in hands --freed--> free --take--> in hands
+ *                      '--skipped--> again --take, skipped--> resting (short) --take, skipped--> resting (long) ...
  */
 import assert from 'node:assert/strict';
 import type { Slice } from '../base/tuple-space.ts';
+import { TupleQueue } from './tuple-queue.ts';
 
-/** The most tuples that wait for another try; further ones are forgotten (128 KiB). */
-const RETURNED_MAX = 16_384;
+/** How long a tuple rests that was in use twice in a row. */
+export const REST_SHORT_MS = 1_000;
+/** How long one rests that was in use more often; TIME_WAIT takes 60 s (TCP_TIMEWAIT_LEN in include/net/tcp.h). */
+export const REST_LONG_MS = 15_000;
 
-/** The tuples of one slice. No method but the constructor allocates. */
+/** The tuples of one slice; every one is always fresh, waiting, resting or in the caller's hands. */
 export class TupleSupply {
   readonly #to: number;
   readonly #from: number;
   #next: number;
-  /** a ring; a tuple that was skipped is kept as -(tuple + 1), because it gets one more try only */
-  readonly #returned: Float64Array;
-  #returnedAt = 0;
-  #returnedCount = 0;
-  #isRetry = false;
+  readonly #free = new TupleQueue();
+  readonly #again = new TupleQueue();
+  readonly #restShort = new TupleQueue();
+  readonly #restLong = new TupleQueue();
+  /** how often in a row the tuple last handed out had been in use: 0, 1, or 2 for more */
+  #skips = 0;
 
   /** @param slice `from` at most `to` */
   constructor(slice: Slice) {
@@ -25,7 +36,6 @@ export class TupleSupply {
     this.#from = slice.from;
     this.#next = slice.from;
     this.#to = slice.to;
-    this.#returned = new Float64Array(Math.min(RETURNED_MAX, slice.to - slice.from));
   }
 
   /** Tuples that were handed out at least once. */
@@ -38,36 +48,41 @@ export class TupleSupply {
     return this.#to - this.#from;
   }
 
+  /** Tuples that were in use when they were tried, and rest until they are tried again. */
+  get resting(): number {
+    return this.#restShort.size + this.#restLong.size;
+  }
+
   /** Whether the tuple last handed out had been skipped before. */
   get isRetry(): boolean {
-    return this.#isRetry;
+    return this.#skips > 0;
   }
 
-  /** The next tuple to try, or -1 when the slice is used up. */
-  take(): number {
-    this.#isRetry = false;
+  /**
+   * The next tuple to try, or -1 when there is none: every one of the slice is in somebody's hands, or rests.
+   * @param nowMs never goes back
+   */
+  take(nowMs: number): number {
+    this.#skips = 0;
     if (this.#next < this.#to) return this.#next++;
-    if (this.#returnedCount === 0) return -1;
-    const kept = this.#returned[this.#returnedAt]!;
-    this.#returnedAt = (this.#returnedAt + 1) % this.#returned.length;
-    this.#returnedCount--;
-    this.#isRetry = kept < 0;
-    return kept < 0 ? -kept - 1 : kept;
+    if (this.#free.size > 0) return this.#free.take();
+    this.#skips = 1;
+    if (this.#again.size > 0) return this.#again.take();
+    this.#skips = 2;
+    if (this.#restShort.oldestAtMs + REST_SHORT_MS <= nowMs) return this.#restShort.take();
+    if (this.#restLong.oldestAtMs + REST_LONG_MS <= nowMs) return this.#restLong.take();
+    return -1;
   }
 
-  /** The tuple last handed out was in somebody's use: it gets one more try after all others. */
-  skipped(tuple: number): void {
-    if (!this.#isRetry) this.#giveBack(-tuple - 1);
+  /** The tuple last handed out is in use on this host: it is tried again later. */
+  skipped(tuple: number, nowMs: number): void {
+    if (this.#skips === 0) this.#again.put(tuple, nowMs);
+    else if (this.#skips === 1) this.#restShort.put(tuple, nowMs);
+    else this.#restLong.put(tuple, nowMs);
   }
 
   /** The tuple's socket is closed and it may be used again. */
-  freed(tuple: number): void {
-    this.#giveBack(tuple);
-  }
-
-  #giveBack(kept: number): void {
-    if (this.#returnedCount === this.#returned.length) return;
-    this.#returned[(this.#returnedAt + this.#returnedCount) % this.#returned.length] = kept;
-    this.#returnedCount++;
+  freed(tuple: number, nowMs: number): void {
+    this.#free.put(tuple, nowMs);
   }
 }

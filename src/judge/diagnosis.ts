@@ -64,7 +64,8 @@ function silent(facts: DiagnosisFacts): number {
 
 /** Connections that are open at the end and whose far application never answered, where it had to. */
 function unanswered(facts: DiagnosisFacts): number {
-  return facts.hold.proof === 'probes' ? Math.max(0, facts.connections.open - facts.connections.verified) : 0;
+  const { open, verified } = facts.connections;
+  return facts.asked.probeEveryMs === null ? 0 : Math.max(0, open - verified);
 }
 
 function localCounter(facts: DiagnosisFacts, name: string): number {

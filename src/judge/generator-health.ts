@@ -17,6 +17,9 @@ export const PHASE_MS_MIN = 500;
 export const LOOP_LAG_P99_MS_MAX = 100;
 /** 99 % of the connects must be called no later than this after their intended time. */
 export const SCHEDULE_LAG_P99_MS_MAX = 100;
+/** A holder that was late for its rate by so much at once, or by this share of the ramp in all, has changed the load. */
+export const SCHEDULE_SHIFT_MS_MAX = 1_000;
+export const SCHEDULE_SHIFT_SHARE_MAX = 0.05;
 /** Above this share of the run a holder stood still for garbage collection. */
 export const GC_SHARE_MAX = 0.05;
 
@@ -57,11 +60,23 @@ function holderLimits(holder: HolderHealth): string[] {
       `holder ${id}: 1 % of its connects were called ${formatMs(holder.scheduleLagMsP99)} or more after their time`,
     );
   }
+  limits.push(...shiftLimits(holder));
   const wallMs = holder.ramp.wallMs + holder.hold.wallMs;
   if (wallMs >= PHASE_MS_MIN && holder.gcMs / wallMs > GC_SHARE_MAX) {
     limits.push(`holder ${id} stood still ${percent(holder.gcMs / wallMs)} of the time to collect garbage`);
   }
   return limits;
+}
+
+/** A rate is never caught up with, so a late holder opens later than was asked. */
+function shiftLimits({ id, scheduleShiftMs, scheduleShiftMsMax, ramp }: HolderHealth): string[] {
+  const isLong = scheduleShiftMsMax >= SCHEDULE_SHIFT_MS_MAX;
+  const isLarge = ramp.wallMs >= PHASE_MS_MIN && scheduleShiftMs / ramp.wallMs > SCHEDULE_SHIFT_SHARE_MAX;
+  if (!isLong && !isLarge) return [];
+  const longest = `(${formatMs(scheduleShiftMsMax)} at once)`;
+  return [
+    `holder ${id} was late for its rate: its connects came ${formatMs(scheduleShiftMs)} later than asked ${longest}`,
+  ];
 }
 
 /** Looks at the health of every holder of a run. */

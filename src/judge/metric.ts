@@ -5,7 +5,7 @@
 
 import { totalOf } from '../base/outcome.ts';
 import { histogramCount, latencySummary, type SparseHistogram, valueUsAtRank } from '../stats/histogram.ts';
-import type { Stats } from '../stats/stats.ts';
+import { firstOpened, rampRatePerSec, type Stats } from '../stats/stats.ts';
 
 /** How a metric is written and compared. */
 export type MetricKind = 'connections' | 'count' | 'latency' | 'rate' | 'seconds';
@@ -110,7 +110,7 @@ function plainValue(metric: PlainMetric, facts: MetricFacts): number {
     case 'retransmits':
       return stats.synRetransmits;
     case 'rate':
-      return stats.rampMs === 0 ? stats.established : (stats.established * 1_000) / stats.rampMs;
+      return rampRatePerSec(stats);
     case 'ramp_seconds':
       return stats.rampMs / 1_000;
     case 'hold_seconds':
@@ -162,7 +162,8 @@ function plainRange(metric: PlainMetric, now: number, facts: MetricFacts): Metri
     case 'retransmits':
       return { low: now, high: Number.POSITIVE_INFINITY };
     case 'rate':
-      if (!isRamping) return { low: now, high: now };
+      // What is left of a ramp whose connections are all open or gone is waiting for proof.
+      if (!isRamping || firstOpened(stats) + gone >= asked) return { low: now, high: now };
       return { low: 0, high: facts.rampSeconds > 0 ? asked / facts.rampSeconds : Number.POSITIVE_INFINITY };
     case 'ramp_seconds':
       return isRamping

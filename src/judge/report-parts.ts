@@ -26,9 +26,12 @@ export function heldOf(spec: RunSpec, stats: Stats, hasHold: boolean): number {
   return spec.probeEveryMs === null ? stats.openMin : Math.min(stats.openMin, stats.verified);
 }
 
-/** What held connections have proven. */
-export function proofOf(spec: RunSpec, stats: Stats): ProofName {
-  if (spec.probeEveryMs !== null) return 'probes';
+/**
+ * What held connections have proven. Probes prove a hold only where as many as are held have answered since it began: a
+ * hold that is shorter than the time between two probes may end before each was asked again.
+ */
+export function proofOf(spec: RunSpec, stats: Stats, held: number): ProofName {
+  if (spec.probeEveryMs !== null && stats.verifiedInHold >= held) return 'probes';
   return stats.verified > 0 ? 'since-ramp' : 'kernel-only';
 }
 
@@ -83,6 +86,7 @@ export function generatorOf(books: readonly AgentFacts[], holdCpu: HoldCpu | nul
     loopLagMsMax: most((holder) => holder.loopLagMsMax),
     loopLagMsP99: most((holder) => holder.loopLagMsP99),
     scheduleLagMsP99: most((holder) => holder.scheduleLagMsP99),
+    scheduleShiftMs: most((holder) => holder.scheduleShiftMs),
     gcMs: holders.reduce((sum, holder) => sum + holder.gcMs, 0),
     rampCpuWaitRatioMax: most(({ ramp }) => (ramp.wallMs === 0 ? 0 : ramp.waitMs / ramp.wallMs)),
     limits: judgeGenerator(holders).limits,

@@ -216,6 +216,8 @@ export interface RunReport {
     readonly loopLagMsMax: number;
     readonly loopLagMsP99: number;
     readonly scheduleLagMsP99: number;
+    /** the most by which the connects of one holder were put off because it was late for its rate */
+    readonly scheduleShiftMs: number;
     readonly gcMs: number;
     /** the largest share of the ramp in which a holder was ready to run and had no core, 0 to 1 */
     readonly rampCpuWaitRatioMax: number;

@@ -12,7 +12,7 @@ import type { RunState } from '../run/run-state.ts';
 import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
 import { encodeHistogram } from '../stats/histogram-encoding.ts';
 import { troubleNotes } from '../stats/protocol-errors.ts';
-import { mergeAllStats, type Stats } from '../stats/stats.ts';
+import { mergeAllStats, rampRatePerSec, type Stats } from '../stats/stats.ts';
 import type { AgentFacts } from './agent-facts.ts';
 import { diagnose } from './diagnosis.ts';
 import { blindHolder } from './generator-health.ts';
@@ -71,10 +71,9 @@ function latencyOf(sparse: SparseHistogram): Latency {
 }
 
 function rampOf(stats: Stats): RunReport['ramp'] {
-  const seconds = stats.rampMs / 1000;
   return {
-    seconds,
-    ratePerSec: seconds === 0 ? stats.established : stats.established / seconds,
+    seconds: stats.rampMs / 1000,
+    ratePerSec: rampRatePerSec(stats),
     synRetransmits: stats.synRetransmits,
     retransmittedConnects: stats.retransmittedConnects,
   };
@@ -196,7 +195,7 @@ function numbersOf(
       timedOutAcknowledged: stats.probeTimeoutsAcked,
     },
     losses: lossesOf(stats, totalOf(stats.dropped), facts.ledgerEntries),
-    hold: { seconds: holdSecondsOf(facts), proof: proofOf(spec, stats) },
+    hold: { seconds: holdSecondsOf(facts), proof: proofOf(spec, stats, held) },
     target: facts.target,
   };
 }

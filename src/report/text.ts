@@ -4,7 +4,7 @@
  */
 
 import { type Counts, totalOf } from '../base/outcome.ts';
-import { counted, formatBytes, formatCount, formatMs } from '../base/units.ts';
+import { counted, formatBytes, formatCount, formatDuration, formatMs } from '../base/units.ts';
 import { limitsPhrase } from '../judge/generator-health.ts';
 import type { AgentReport, Latency, RunReport } from '../judge/report.ts';
 import { attentionLines } from './findings.ts';
@@ -110,9 +110,20 @@ const PROOF_WORDS = {
     'not proven since the ramp: the connections stay silent, and only kernels have answered (see Proof in the manual)',
 } as const;
 
+function shortHoldWords(probeEveryMs: number): string {
+  return (
+    'each connection answered a probe before the hold began; the hold was too short to ask every one again ' +
+    `(--probe-every ${formatDuration(probeEveryMs)})`
+  );
+}
+
 function proofLines(report: RunReport): string[] {
   if (report.hold.seconds === 0) return [];
-  return labelled('proof', PROOF_WORDS[report.hold.proof]);
+  const { proof } = report.hold;
+  const { probeEveryMs } = report.asked;
+  // Probes were on, and the hold has ended before each connection was asked again.
+  const isShort = proof === 'since-ramp' && probeEveryMs !== null;
+  return labelled('proof', isShort ? shortHoldWords(probeEveryMs) : PROOF_WORDS[proof]);
 }
 
 /** Rows of the table that puts our view and the target's side by side. */

@@ -8,6 +8,9 @@ import type { PortRange } from '../base/tuple-space.ts';
 
 export type CloseMode = 'fin' | 'rst';
 
+/** First probes are spread over at most this, so that a connection is proven soon; milliseconds. */
+export const FIRST_PROBE_WITHIN_MS = 1_000;
+
 /** What becomes of a connection that is lost while holding: counted, or counted and opened again. */
 export type DropPolicy = 'count' | 'reopen';
 

@@ -71,6 +71,7 @@ export function withAllLost(stats: Stats, reason: DropReason, quota: number): St
     openMin: 0,
     verified: 0,
     verifiedMin: 0,
+    verifiedInHold: 0,
     dropped,
     droppedBy: isOpen ? withSourcesLost(stats, reason) : stats.droppedBy,
     openBySource: {},

@@ -26,6 +26,8 @@ export interface Stats {
   readonly verified: number;
   /** the lowest `verified` since the hold phase began; 0 before it */
   readonly verifiedMin: number;
+  /** open connections whose far application has answered since the hold began, now */
+  readonly verifiedInHold: number;
   /** connects in flight now */
   readonly pending: number;
   /** connections that we closed ourselves */
@@ -100,6 +102,9 @@ export interface HolderHealth {
   readonly loopLagMsP99: number;
   /** connects were called no later than this after they were intended, for 99 % of them */
   readonly scheduleLagMsP99: number;
+  /** by how much connects were put off because the process was late for its rate: in all, and the longest at once */
+  readonly scheduleShiftMs: number;
+  readonly scheduleShiftMsMax: number;
   /** time that garbage collection has stopped this process for */
   readonly gcMs: number;
   /** time that this process was ready to run and had no core, as the kernel's scheduler counts it; null: not told */
@@ -135,6 +140,8 @@ export function newHolderHealth(id: string, pid: number, tuplesMax: number): Hol
     tuplesMax,
     loopLagMsP99: 0,
     scheduleLagMsP99: 0,
+    scheduleShiftMs: 0,
+    scheduleShiftMsMax: 0,
     gcMs: 0,
     cpuWaitMs: null,
     ramp: NO_LOAD,
@@ -150,6 +157,7 @@ const EMPTY_STATS: Stats = {
   openMin: 0,
   verified: 0,
   verifiedMin: 0,
+  verifiedInHold: 0,
   pending: 0,
   closed: 0,
   unattempted: 0,
@@ -204,6 +212,7 @@ export function mergeStats(a: Stats, b: Stats): Stats {
     openMin: a.openMin + b.openMin,
     verified: a.verified + b.verified,
     verifiedMin: a.verifiedMin + b.verifiedMin,
+    verifiedInHold: a.verifiedInHold + b.verifiedInHold,
     pending: a.pending + b.pending,
     closed: a.closed + b.closed,
     unattempted: a.unattempted + b.unattempted,
@@ -244,6 +253,17 @@ function protocolsOfBoth(a: Stats, b: Stats): Pick<Stats, 'troubles' | 'tls'> {
 function seenOfBoth(a: SeenCounts | undefined, b: SeenCounts | undefined): Pick<Stats, 'seen'> {
   if (a === undefined) return b === undefined ? {} : { seen: b };
   return { seen: b === undefined ? a : mergeSeen(a, b) };
+}
+
+/** Connections of the ramp: those that were opened in place of lost ones are not. */
+export function firstOpened(stats: Stats): number {
+  return stats.established - stats.reopened;
+}
+
+/** Connections of the ramp by its length, per second; where it took no time, their number. */
+export function rampRatePerSec(stats: Stats): number {
+  const opened = firstOpened(stats);
+  return stats.rampMs === 0 ? opened : (opened * 1_000) / stats.rampMs;
 }
 
 /** The sum of any number of parts; `emptyStats` for none. */

@@ -1,0 +1,70 @@
+/**
+ * Owns a queue of tuples, each with the moment at which it was put there: first in, first out, of any length.
+ * Must never know why a tuple waits.
+ *
+ * It grows by blocks of BLOCK_TUPLES, so that memory follows the number that waits and not the size of the slice (a
+ * slice of a /16 has hundreds of millions of tuples). One emptied block is kept, so that a queue whose length stays
+ * about the same allocates nothing.
+ */
+import assert from 'node:assert/strict';
+
+/** Tuples of one block (64 KiB). No bound: a full block is followed by another. */
+const BLOCK_TUPLES = 4_096;
+
+class Block {
+  readonly tuple = new Float64Array(BLOCK_TUPLES);
+  readonly atMs = new Float64Array(BLOCK_TUPLES);
+  next: Block | null = null;
+}
+
+/** A queue of tuples. */
+export class TupleQueue {
+  #first = new Block();
+  #last = this.#first;
+  #spare: Block | null = null;
+  /** where the oldest stands in `#first`, and where the next one goes in `#last` */
+  #from = 0;
+  #to = 0;
+  #size = 0;
+
+  /** Tuples that wait. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** When the oldest was put here; Infinity: nothing waits. */
+  get oldestAtMs(): number {
+    return this.#size === 0 ? Number.POSITIVE_INFINITY : this.#first.atMs[this.#from]!;
+  }
+
+  /** @param tuple any number that a double holds exactly */
+  put(tuple: number, atMs: number): void {
+    if (this.#to === BLOCK_TUPLES) {
+      const block = this.#spare ?? new Block();
+      this.#spare = null;
+      this.#last.next = block;
+      this.#last = block;
+      this.#to = 0;
+    }
+    this.#last.tuple[this.#to] = tuple;
+    this.#last.atMs[this.#to] = atMs;
+    this.#to++;
+    this.#size++;
+  }
+
+  /** Takes the oldest; at least one must wait. */
+  take(): number {
+    assert(this.#size > 0, 'nothing waits');
+    if (this.#from === BLOCK_TUPLES) {
+      const emptied = this.#first;
+      this.#first = emptied.next!;
+      emptied.next = null;
+      this.#spare = emptied;
+      this.#from = 0;
+    }
+    const tuple = this.#first.tuple[this.#from]!;
+    this.#from++;
+    this.#size--;
+    return tuple;
+  }
+}
