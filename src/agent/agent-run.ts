@@ -347,6 +347,8 @@ export class RunShare {
       indexFrom: this.#pool?.size ?? 0,
     });
     this.#pool ??= this.#makePool([]);
+    // What is opened again counts too, so those that have opened everything give up a part of the rate as well.
+    if (before > 0) this.#pool.pace(ratePerSec === null ? null : ratePerSec * (1 - part));
     this.#pool.add(specs);
     this.#wasSettled = false;
     this.#notes.push(`the quota grew from ${before} to ${quota.connections} because another agent was lost`);
@@ -355,11 +357,8 @@ export class RunShare {
     this.#startMore();
   }
 
-  /** Under the owner's --max-rate the new holders begin when the others have opened everything: rates add up. */
   #startMore(): void {
     if (!this.#hasMore || this.#phase !== 'running' || this.#pool === null) return;
-    const isRateLimited = Number.isFinite(this.#options.allowance.ratePerSecMax);
-    if (isRateLimited && !this.#pool.startedSettled) return;
     this.#hasMore = false;
     this.#pool.start();
     // The new holders count their own lowest number from now; what they have not opened yet was never held.

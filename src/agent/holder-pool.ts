@@ -13,6 +13,7 @@ import {
   type HolderToAgent,
 } from '../run/holder-message.ts';
 import type { LeaseEnds } from '../run/lease.ts';
+import { splitRate } from '../run/quota.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { type Loss, withAllLost } from '../stats/loss.ts';
 import { emptyStats, type HolderHealth, mergeAllStats, newHolderHealth, type Stats } from '../stats/stats.ts';
@@ -242,6 +243,17 @@ export class HolderPool {
     this.#sendAll({ type: 'hold' });
   }
 
+  /** The rate of all holders together from now on, shared by their quotas. */
+  pace(ratePerSec: number | null): void {
+    const rates = splitRate(
+      ratePerSec,
+      this.#holders.map(({ spec }) => spec.connections),
+    );
+    for (const [index, entry] of this.#holders.entries()) {
+      this.#send(entry, { type: 'pace', ratePerSec: rates[index]! });
+    }
+  }
+
   /** Further holders for a quota that grew; they open nothing before the next `start`. */
   add(specs: readonly HolderSpec[]): void {
     for (const spec of specs) this.#holders.push(this.#fork(spec));
@@ -330,11 +342,6 @@ export class HolderPool {
 
   health(): HolderHealth[] {
     return this.#holders.map((entry) => entry.health);
-  }
-
-  /** Whether no holder that was told to start has anything left to open. */
-  get startedSettled(): boolean {
-    return this.#holders.every((entry) => entry.settled || !entry.started);
   }
 
   /** Whether no holder has anything left to open. */

@@ -70,6 +70,9 @@ class Holder {
         this.#engine?.openUntil(message.openUntilMs);
         this.#liveUntil(message.liveUntilMs);
         break;
+      case 'pace':
+        this.#engine?.setRate(message.ratePerSec);
+        break;
       case 'stop-opening':
         this.#engine?.stopOpening();
         break;

@@ -156,6 +156,12 @@ export class Engine implements ProtocolHost {
     if (this.#opener.openUntil(atMs)) this.#loop.interrupt();
   }
 
+  /** From now on connects are begun at another rate. @param ratePerSec at least 0; null: no limit */
+  setRate(ratePerSec: number | null): void {
+    this.#opener.setRate(ratePerSec);
+    this.#loop.interrupt();
+  }
+
   /**
    * Drops every connection whose source address is no longer on this host. The kernel would not notice: both ends stay
    * ESTABLISHED and can say nothing to each other.

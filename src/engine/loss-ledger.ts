@@ -6,7 +6,7 @@ import { formatEndpoint } from '../base/endpoint.ts';
 import { DropReason } from '../base/outcome.ts';
 import type { TupleMap } from '../base/tuple-space.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
-import { DROP_REASONS, LOSS_DETAILS_MAX, LOSS_KEYS_MAX, type Loss, lossKey } from '../stats/loss.ts';
+import { DROP_REASONS, LOSS_KEYS_MAX, type Loss, lossKey } from '../stats/loss.ts';
 
 /** Losses of a connection that is younger than this were losses right after it was accepted. */
 const YOUNG_MS = 1_000;
@@ -46,7 +46,9 @@ export class LossBook {
     this.#spec = spec;
     this.#map = map;
     this.#wantsDetails = spec.wantsLossDetails ?? false;
-    const size = this.#wantsDetails ? Math.min(LOSS_DETAILS_MAX, Math.max(1, spec.connections)) : 0;
+    // As many as can be lost at once. Only what is opened again and lost again before a report has taken the details out
+    // can exceed it.
+    const size = this.#wantsDetails ? Math.max(1, spec.connections) : 0;
     this.#atMs = new Float64Array(size);
     this.#ageMs = new Float64Array(size);
     this.#tuple = new Float64Array(size);

@@ -102,6 +102,11 @@ export class Opener {
     return wasOver;
   }
 
+  /** @param ratePerSec at least 0; null: no limit */
+  setRate(ratePerSec: number | null): void {
+    this.#pacer.setRate(ratePerSec, this.#parts.clock.monotonicMs() - this.#originMs);
+  }
+
   /** Asks the clock itself: a process that was stopped wakes up with an old idea of now. */
   #isLeaseOver(): boolean {
     return (

@@ -36,11 +36,11 @@ export function connectsPerSecondMax(ratePerSec: number): number {
 
 /** The pace of one engine. No method allocates. */
 export class Pacer {
-  readonly #ratePerSec: number | null;
-  /** between two connects; 0 without a rate, Infinity with a rate of 0 */
-  readonly #periodMs: number;
+  #ratePerSec: number | null = null;
+  /** between two connects; 0 without a rate */
+  #periodMs = 0;
   /** how late a connect may be and still be made up for */
-  readonly #toleranceMs: number;
+  #toleranceMs = 0;
   #permittedAtMs = 0;
   #plannedAtMs = 0;
   /** until then somebody else has held the connects up */
@@ -50,11 +50,17 @@ export class Pacer {
 
   /** @param ratePerSec at least 0 (0: never any); null: no limit */
   constructor(ratePerSec: number | null) {
+    this.setRate(ratePerSec, 0);
+  }
+
+  /** From now on there is another rate. Nothing that was saved up at the old one is left. */
+  setRate(ratePerSec: number | null, nowMs: number): void {
     assert(ratePerSec === null || ratePerSec >= 0, 'a rate below 0');
     this.#ratePerSec = ratePerSec;
     const isPaced = ratePerSec !== null && ratePerSec > 0;
     this.#periodMs = isPaced ? 1_000 / ratePerSec : 0;
     this.#toleranceMs = isPaced ? burstOf(ratePerSec) * this.#periodMs : 0;
+    this.idle(nowMs);
   }
 
   /** When the next connect may be called, a moment that may have passed; Infinity: never. */

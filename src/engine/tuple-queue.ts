@@ -55,16 +55,19 @@ export class TupleQueue {
   /** Takes the oldest; at least one must wait. */
   take(): number {
     assert(this.#size > 0, 'nothing waits');
-    if (this.#from === BLOCK_TUPLES) {
+    const tuple = this.#first.tuple[this.#from]!;
+    this.#from++;
+    this.#size--;
+    if (this.#size === 0) {
+      this.#from = 0;
+      this.#to = 0;
+    } else if (this.#from === BLOCK_TUPLES) {
       const emptied = this.#first;
       this.#first = emptied.next!;
       emptied.next = null;
       this.#spare = emptied;
       this.#from = 0;
     }
-    const tuple = this.#first.tuple[this.#from]!;
-    this.#from++;
-    this.#size--;
     return tuple;
   }
 }

@@ -9,6 +9,7 @@
  *   agent <-- holder : losses        details of lost connections, a batch at a time, before the stats that count them
  *   agent --> holder : report        send stats now
  *   agent --> holder : lease         until when it may open, and until when it may live, without a further lease
+ *   agent --> holder : pace          its share of the rate from now on: a quota that grew is shared with further holders
  *   agent --> holder : stop-opening  give up what is not open yet
  *   agent --> holder : hold          the ramp is over: count the lowest `open` from now
  *   agent --> holder : lose-sources  these addresses are no longer on this host: drop what is bound to them
@@ -28,6 +29,7 @@ export type AgentToHolder =
   | { readonly type: 'start' }
   | { readonly type: 'report' }
   | ({ readonly type: 'lease' } & LeaseEnds)
+  | { readonly type: 'pace'; readonly ratePerSec: number | null }
   | { readonly type: 'stop-opening' }
   | { readonly type: 'hold' }
   | { readonly type: 'lose-sources'; readonly addresses: readonly string[] }

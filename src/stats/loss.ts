@@ -5,8 +5,6 @@
 import { DropReason } from '../base/outcome.ts';
 import type { Stats } from './stats.ts';
 
-/** Details of losses that one holder keeps until they are sent; older ones are cut, counts stay complete. */
-export const LOSS_DETAILS_MAX = 10_000;
 /** Details in one message. */
 export const LOSS_BATCH_MAX = 1_000;
 /** Different keys that one holder counts losses by; above it the endpoint, and then the source, becomes `*`. */

@@ -177,6 +177,8 @@ const holder = fc.record({
   loopLagMsMax: reading,
   loopLagMsP99: reading,
   scheduleLagMsP99: reading,
+  scheduleShiftMs: reading,
+  scheduleShiftMsMax: reading,
   gcMs: reading,
   descriptorsUsed: reading,
   descriptorsMax: reading,

@@ -84,15 +84,23 @@ export async function cleanUp(): Promise<void> {
 export class EngineRun {
   readonly engine: Engine;
   readonly warnings: string[] = [];
+  /** nothing is left to open */
+  readonly opened: Promise<void>;
+  /** and where probes run, each connection has answered one */
   readonly settled: Promise<void>;
+  #open: () => void = () => {};
   #settle: () => void = () => {};
 
   /** @param clock the engine's; sockets, and how long a turn waits for them, stay real */
   constructor(spec: HolderSpec, clock: Clock = realClock) {
+    this.opened = new Promise((resolve) => {
+      this.#open = resolve;
+    });
     this.settled = new Promise((resolve) => {
       this.#settle = resolve;
     });
     this.engine = new Engine(spec, clock, 0xabcd1234, {
+      onOpened: () => this.#open(),
       onSettled: () => this.#settle(),
       onWarning: (message) => this.warnings.push(message),
     });
@@ -102,7 +110,7 @@ export class EngineRun {
   /** Starts and waits until nothing is left to open. */
   async open(): Promise<Stats> {
     this.engine.start();
-    await settled('the engine must settle', this.settled);
+    await settled('the engine must open its quota', this.opened);
     return this.stats();
   }
 

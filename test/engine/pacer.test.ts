@@ -1,63 +1,179 @@
-/** Owns the proof that a ramp keeps its pace. Must never wait: time is a number here. */
+/** Owns the proof that a rate is a limit over every second, and that latency counts from where it should. */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { connectsAllowed, intendedAtMs } from '../../src/engine/pacer.ts';
+import { burstOf, connectsPerSecondMax, Pacer } from '../../src/engine/pacer.ts';
 
-const rates = fc.oneof(
-  fc.integer({ min: 1, max: 100_000 }),
-  fc.double({ min: 0.001, max: 1e6, noNaN: true }),
-);
-const times = fc.oneof(fc.nat(100_000), fc.double({ min: 0, max: 1e7, noNaN: true }));
+/** A window that is shorter than a second by what adding up doubles may cost. */
+const SECOND_MS = 1_000 - 1e-6;
 
-test('the first connect may start at once, and then as many as the rate says', () => {
-  for (const [elapsedMs, rate, allowed] of [
-    [0, 1_000, 1],
-    [0.9, 1_000, 1],
-    [1, 1_000, 2],
-    [1_000, 1_000, 1_001],
-    [1_999, 0.5, 1],
-    [2_000, 0.5, 2],
-    [-1, 1_000, 0],
-    [5_000, 0, 0],
-    [0, null, Number.POSITIVE_INFINITY],
-  ] as const) {
-    assert.equal(connectsAllowed(elapsedMs, rate), allowed, `${elapsedMs} ms at ${rate}`);
+/** The most moments of an ascending list that lie within one half-open second. */
+function mostPerSecond(moments: readonly number[]): number {
+  let most = 0;
+  let from = 0;
+  for (let to = 0; to < moments.length; to++) {
+    while (moments[to]! - moments[from]! >= SECOND_MS) from++;
+    most = Math.max(most, to - from + 1);
   }
-});
+  return most;
+}
 
-test('the allowance is never more than rate times time plus one, nor a whole connect less', () => {
-  fc.assert(
-    fc.property(times, rates, (elapsedMs, rate) => {
-      const exact = (elapsedMs * rate) / 1_000;
-      const allowed = connectsAllowed(elapsedMs, rate);
-      assert(Number.isInteger(allowed) && allowed <= exact + 1 && allowed > exact);
-    }),
-  );
-});
+/** Calls as many as the pacer lets through at each of the moments of a clock; the moments of the calls. */
+function run(pacer: Pacer, clock: readonly number[], before: (nowMs: number) => void = () => {}): number[] {
+  const called: number[] = [];
+  for (const nowMs of clock) {
+    before(nowMs);
+    while (pacer.mayBegin(nowMs)) {
+      pacer.begin(nowMs);
+      called.push(nowMs);
+    }
+  }
+  return called;
+}
 
-test('the allowance never shrinks as time passes', () => {
-  fc.assert(
-    fc.property(times, times, rates, (a, b, rate) => {
-      assert(connectsAllowed(Math.min(a, b), rate) <= connectsAllowed(Math.max(a, b), rate));
-    }),
-  );
-});
+/** A clock that is looked at `looks` times, each `stepMs` after the last, from 0. */
+function ticks(looks: number, stepMs: number, fromMs = 0): number[] {
+  return Array.from({ length: looks }, (_, look) => fromMs + look * stepMs);
+}
 
-test('a connect is intended for its place in the ramp, never for the future', () => {
-  assert.equal(intendedAtMs(0, 1_000, 50), 0);
-  assert.equal(intendedAtMs(20, 1_000, 50), 20);
-  assert.equal(intendedAtMs(80, 1_000, 50), 50);
-  assert.equal(intendedAtMs(3, null, 50), 50);
-  fc.assert(
-    fc.property(times, rates, (nowMs, rate) => {
-      const last = connectsAllowed(nowMs, rate) - 1;
-      const intendedMs = intendedAtMs(last, rate, nowMs);
-      assert(intendedMs <= nowMs, 'not after now');
-      assert(
-        nowMs - intendedMs <= 1_000 / rate + nowMs * 1e-9,
-        'the newest allowed connect is at most one period late',
-      );
-    }),
-  );
+const rates = fc.oneof(fc.integer({ min: 1, max: 5_000 }), fc.double({ min: 0.1, max: 5_000, noNaN: true }));
+/** Steps of a clock: turns of a loop, late turns, and pauses of the whole process. */
+const steps = fc.oneof(
+  { weight: 20, arbitrary: fc.double({ min: 0, max: 3, noNaN: true }) },
+  { weight: 3, arbitrary: fc.double({ min: 3, max: 60, noNaN: true }) },
+  { weight: 1, arbitrary: fc.integer({ min: 100, max: 6_000 }) },
+);
+
+describe('a pacer', () => {
+  test('lets at most rate and burst through in any second, whatever pauses, hold-ups and idle times there are', () => {
+    fc.assert(
+      fc.property(
+        rates,
+        fc.array(fc.tuple(steps, fc.nat({ max: 11 })), { minLength: 50, maxLength: 400 }),
+        (rate, moves) => {
+          const pacer = new Pacer(rate);
+          const called: number[] = [];
+          let nowMs = 0;
+          for (const [step, kind] of moves) {
+            nowMs += step;
+            if (kind === 0) pacer.heldUp(nowMs);
+            else if (kind === 1) pacer.idle(nowMs);
+            else {
+              while (pacer.mayBegin(nowMs)) {
+                pacer.begin(nowMs);
+                called.push(nowMs);
+              }
+            }
+          }
+          assert(mostPerSecond(called) <= connectsPerSecondMax(rate), `at ${rate}/s`);
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+
+  test('so do several that share a rate, each within its own burst', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 2_000 }),
+        fc.array(fc.integer({ min: 1, max: 100 }), { minLength: 1, maxLength: 8 }),
+        fc.array(fc.array(steps, { minLength: 100, maxLength: 100 }), { minLength: 8, maxLength: 8 }),
+        (rate, quotas, clocks) => {
+          const total = quotas.reduce((sum, quota) => sum + quota, 0);
+          const shares = quotas.map((quota) => (rate * quota) / total);
+          const called = shares.flatMap((share, index) => {
+            let nowMs = 0;
+            return run(
+              new Pacer(share),
+              clocks[index]!.map((step) => {
+                nowMs += step;
+                return nowMs;
+              }),
+            );
+          });
+          called.sort((a, b) => a - b);
+          const most = shares.reduce((sum, share) => sum + connectsPerSecondMax(share), 0);
+          assert(mostPerSecond(called) <= most);
+          assert(most <= rate + shares.reduce((sum, share) => sum + burstOf(share) + 1, 0));
+        },
+      ),
+    );
+  });
+
+  test('does not catch up after a pause of four seconds', () => {
+    const pacer = new Pacer(100);
+    const called = run(pacer, [...ticks(1_000, 1), ...ticks(120, 1, 5_000)]);
+    assert.equal(called.filter((at) => at < 1_000).length, 100);
+    assert.equal(called.filter((at) => at >= 5_000).length, 1 + 12);
+    assert.equal(Math.round(pacer.shiftMs), 3_990);
+    assert.equal(pacer.shiftMsMax, pacer.shiftMs);
+  });
+
+  test('turns that are late by less than the burst cost nothing: the rate is kept', () => {
+    for (const rate of [50, 100, 1_000, 5_000]) {
+      const pacer = new Pacer(rate);
+      const called = run(pacer, ticks(1_000, 9.9));
+      assert(Math.abs(called.length - rate * 9.9) <= burstOf(rate) + 1, `${called.length} at ${rate}/s`);
+      assert.equal(pacer.shiftMs, 0);
+    }
+  });
+
+  test('the burst is what ten milliseconds give, at least one connect', () => {
+    assert.equal(burstOf(5), 1);
+    assert.equal(burstOf(100), 1);
+    assert.equal(burstOf(5_000), 50);
+    assert.equal(connectsPerSecondMax(100), 101);
+    assert.equal(connectsPerSecondMax(0.5), 2);
+  });
+
+  test('the connect that a pause has delayed shows the whole pause, those after it follow a shifted plan', () => {
+    const pacer = new Pacer(100);
+    assert.equal(pacer.begin(0), 0);
+    assert.equal(pacer.begin(12), 10);
+    assert.equal(pacer.begin(4_020), 20);
+    assert(pacer.mayBegin(4_020), 'one more: the burst');
+    assert.equal(pacer.begin(4_020), 4_020);
+    assert.equal(pacer.mayBegin(4_020), false);
+    assert.equal(pacer.nextAtMs, 4_030);
+    assert.equal(pacer.shiftMs, 3_990);
+  });
+
+  test('the pending cap delays connects and the plan stays: the slowness of the target shows in all of them', () => {
+    const pacer = new Pacer(100);
+    pacer.begin(0);
+    for (let nowMs = 10; nowMs <= 4_000; nowMs += 5) pacer.heldUp(nowMs);
+    assert.equal(pacer.begin(4_002), 10);
+    assert.equal(pacer.begin(4_002), 20, 'the burst');
+    assert.equal(pacer.mayBegin(4_002), false);
+    assert.equal(pacer.begin(4_012), 30, 'late by as much as the first');
+    assert.equal(pacer.shiftMs, 0, 'nothing of it was our own lateness');
+  });
+
+  test('a pause in the middle of such a hold-up is our own', () => {
+    const pacer = new Pacer(100);
+    pacer.begin(0);
+    pacer.heldUp(1_000);
+    pacer.begin(5_000);
+    assert.equal(pacer.shiftMs, 3_990);
+  });
+
+  test('nothing is saved up while there is nothing to open', () => {
+    const pacer = new Pacer(100);
+    pacer.begin(0);
+    pacer.idle(60_000);
+    assert.equal(pacer.begin(60_000), 60_000);
+    assert.equal(pacer.mayBegin(60_000), false);
+    assert.equal(pacer.nextAtMs, 60_010);
+    assert.equal(pacer.shiftMs, 0);
+  });
+
+  test('without a rate the next is due at once and planned for when it is called, at a rate of 0 never', () => {
+    const free = new Pacer(null);
+    assert.equal(free.nextAtMs, 0);
+    assert.equal(free.begin(17), 17);
+    assert.equal(free.mayBegin(17), true);
+    const never = new Pacer(0);
+    assert.equal(never.nextAtMs, Number.POSITIVE_INFINITY);
+    assert.equal(never.mayBegin(1e12), false);
+  });
 });

@@ -1,60 +1,108 @@
-/** Tests the order in which the tuples of a slice are tried. */
+/** Tests the order in which the tuples of a slice are tried, and that none is ever forgotten. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { TupleSupply } from '../../src/engine/tuple-supply.ts';
+import { REST_LONG_MS, REST_SHORT_MS, TupleSupply } from '../../src/engine/tuple-supply.ts';
 
 test('every tuple of the slice comes once, in order, then none', () => {
   const supply = new TupleSupply({ from: 2 ** 33, to: 2 ** 33 + 3 });
   assert.deepEqual(
-    [supply.take(), supply.take(), supply.take(), supply.take()],
+    [supply.take(0), supply.take(0), supply.take(0), supply.take(0)],
     [2 ** 33, 2 ** 33 + 1, 2 ** 33 + 2, -1],
   );
   assert.equal(supply.used, 3);
 });
 
-test('a skipped tuple gets one more try after all others, and no third', () => {
+test('a skipped tuple gets one more try after all others, then rests, shortly once and longer from then on', () => {
   const supply = new TupleSupply({ from: 0, to: 3 });
-  supply.skipped(supply.take());
+  supply.skipped(supply.take(0), 0);
   assert.equal(supply.isRetry, false);
-  assert.deepEqual([supply.take(), supply.take()], [1, 2]);
-  assert.equal(supply.take(), 0);
+  assert.deepEqual([supply.take(0), supply.take(0)], [1, 2]);
+  assert.equal(supply.take(0), 0);
   assert.equal(supply.isRetry, true);
-  supply.skipped(0);
-  assert.equal(supply.take(), -1);
+  supply.skipped(0, 10);
+  assert.equal(supply.resting, 1);
+  assert.equal(supply.take(10 + REST_SHORT_MS - 1), -1);
+  for (let atMs = 10 + REST_SHORT_MS, round = 0; round < 10; round++, atMs += REST_LONG_MS) {
+    assert.equal(supply.take(atMs), 0);
+    assert.equal(supply.isRetry, true);
+    supply.skipped(0, atMs);
+    assert.equal(supply.take(atMs + REST_LONG_MS - 1), -1);
+  }
 });
 
 test('a freed tuple comes again as often as it is freed', () => {
   const supply = new TupleSupply({ from: 5, to: 6 });
   for (let round = 0; round < 10; round++) {
-    const tuple = supply.take();
+    const tuple = supply.take(round);
     assert.equal(tuple, 5);
-    supply.freed(tuple);
+    supply.freed(tuple, round);
   }
   assert.equal(supply.used, 1);
 });
 
-test('an empty slice has nothing', () => {
-  assert.equal(new TupleSupply({ from: 4, to: 4 }).take(), -1);
+test('a slice of 100,000 that is lost as a whole comes back as a whole, the longest free first', () => {
+  const size = 100_000;
+  const supply = new TupleSupply({ from: 0, to: size });
+  for (let round = 0; round < 3; round++) {
+    for (let tuple = 0; tuple < size; tuple++) assert.equal(supply.take(round), tuple);
+    assert.equal(supply.take(round), -1);
+    for (let tuple = 0; tuple < size; tuple++) supply.freed(tuple, round);
+  }
 });
 
-test('no tuple is ever in two hands, whatever comes back', () => {
+test('as many may rest as the slice has: all of them come back', () => {
+  const size = 100_000;
+  const supply = new TupleSupply({ from: 0, to: size });
+  for (let tries = 0; tries < 2 * size; tries++) supply.skipped(supply.take(0), 0);
+  assert.equal(supply.resting, size);
+  assert.equal(supply.take(0), -1);
+  const again = new Set<number>();
+  for (let tries = 0; tries < size; tries++) again.add(supply.take(REST_SHORT_MS));
+  assert.equal(again.size, size);
+  assert(!again.has(-1));
+});
+
+test('an empty slice has nothing', () => {
+  assert.equal(new TupleSupply({ from: 4, to: 4 }).take(0), -1);
+});
+
+test('no tuple is ever in two hands or in none: what a plain list of all tuples allows is what comes', () => {
+  const moves = fc.array(fc.tuple(fc.nat({ max: 4 }), fc.nat({ max: REST_LONG_MS })), { maxLength: 300 });
   fc.assert(
-    fc.property(fc.nat({ max: 30 }), fc.array(fc.nat({ max: 3 }), { maxLength: 200 }), (size, choices) => {
+    fc.property(fc.nat({ max: 30 }), moves, (size, choices) => {
       const supply = new TupleSupply({ from: 100, to: 100 + size });
+      /** by tuple: null in hands; else from when it may come, and how often in a row it was in use */
+      const model = Array.from({ length: size }, () => ({ fromMs: 0, skips: 0, isHeld: false }));
       const held: number[] = [];
-      for (const choice of choices) {
-        const tuple = supply.take();
+      let nowMs = 0;
+      for (const [choice, waitMs] of choices) {
+        nowMs += waitMs;
+        const tuple = supply.take(nowMs);
+        const due = model.filter((one) => !one.isHeld && one.fromMs <= nowMs);
         if (tuple < 0) {
+          assert.equal(due.length, 0, 'nothing comes although something is due');
           const back = held.shift();
-          if (back !== undefined) supply.freed(back);
+          if (back !== undefined) {
+            supply.freed(back, nowMs);
+            model[back - 100] = { fromMs: nowMs, skips: 0, isHeld: false };
+          }
           continue;
         }
-        assert(tuple >= 100 && tuple < 100 + size);
-        assert(!held.includes(tuple), 'handed out while in use');
-        if (choice === 0) supply.skipped(tuple);
-        else if (choice === 1) supply.freed(tuple);
-        else held.push(tuple);
+        const one = model[tuple - 100]!;
+        assert(due.includes(one), 'in hands already, or before its time');
+        assert.equal(one.skips, Math.min(...due.map(({ skips }) => skips)), 'others come first');
+        if (choice === 0) {
+          supply.skipped(tuple, nowMs);
+          const restMs = [0, REST_SHORT_MS, REST_LONG_MS][one.skips]!;
+          model[tuple - 100] = { fromMs: nowMs + restMs, skips: Math.min(2, one.skips + 1), isHeld: false };
+        } else if (choice === 1) {
+          supply.freed(tuple, nowMs);
+          model[tuple - 100] = { fromMs: nowMs, skips: 0, isHeld: false };
+        } else {
+          one.isHeld = true;
+          held.push(tuple);
+        }
       }
     }),
   );

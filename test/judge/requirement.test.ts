@@ -61,7 +61,7 @@ const BOTH_SIDES: Readonly<Record<string, readonly [exact: string, below: string
   reopened: ['3', '2', '4'],
   unattempted: ['7', '6', '8'],
   retransmits: ['17', '16', '18'],
-  rate: ['245/s', '244/s', '246/s'],
+  rate: ['244.25/s', '244/s', '245/s'],
   ramp_seconds: ['4', '3.9', '4.1'],
   hold_seconds: ['60s', '59s', '61s'],
   connect_p50: ['50ms', '49ms', '51ms'],
@@ -202,6 +202,12 @@ const RAMPING: MetricFacts = {
   stats: { ...STATS, openAtHold: 0, openMin: 0, unattempted: 0, established: 500, open: 460, verified: 0 },
 };
 
+const PROVING: MetricFacts = {
+  ...RAMPING,
+  rampSeconds: 60,
+  stats: { ...RAMPING.stats, established: 992, open: 949 },
+};
+
 const HOLDING: MetricFacts = { ...FACTS, phase: 'holding' };
 
 test('a requirement is broken as soon as it can no longer hold, and not before', () => {
@@ -216,6 +222,9 @@ test('a requirement is broken as soon as it can no longer hold, and not before',
     ['established>=990', RAMPING, true],
     ['rate>=500/s', RAMPING, false],
     ['rate>=501/s', RAMPING, true],
+    // All are open or have failed, and some still have to prove themselves: that does not make the ramp slower.
+    ['rate>=247/s', PROVING, false],
+    ['rate>=248/s', PROVING, true],
     ['ramp_seconds<=4', RAMPING, false],
     ['ramp_seconds<=3.9', RAMPING, true],
     ['retransmits<=16', RAMPING, true],

@@ -27,6 +27,7 @@ const anyStats: fc.Arbitrary<Stats> = fc.record(
     openMin: count,
     verified: count,
     verifiedMin: count,
+    verifiedInHold: count,
     pending: count,
     closed: count,
     unattempted: count,

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
@@ -27,6 +27,8 @@ export interface NetTarget {
   readonly pid: number;
   /** what its own process counts; never answers once it has stopped */
   counts(): Promise<NetTargetCounts>;
+  /** resets every connection (RST) */
+  reset(): void;
   /** SIGKILL; resolves when it is gone */
   kill(): Promise<void>;
 }
@@ -50,6 +52,7 @@ export async function startNetTarget(t: TestContext, options: NetTargetOptions =
       child.send('count');
       return answer as Promise<NetTargetCounts>;
     },
+    reset: () => child.send('reset'),
     kill,
   };
 }
@@ -72,18 +75,24 @@ export async function freePort(): Promise<number> {
 function runTarget({ acceptMax = 0, backlog = 4_096 }: NetTargetOptions): void {
   let accepted = 0;
   let open = 0;
+  const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     accepted++;
     open++;
+    sockets.add(socket);
     socket.on('close', () => {
       open--;
+      sockets.delete(socket);
     });
     socket.on('error', () => {});
     socket.resume();
     // Stopped inside the callback: libuv accepts one connection for each, so exactly so many were accepted.
     if (accepted === acceptMax) process.kill(process.pid, 'SIGSTOP');
   });
-  process.on('message', () => process.send?.({ accepted, open }));
+  process.on('message', (message) => {
+    if (message === 'reset') for (const socket of sockets) socket.resetAndDestroy();
+    else process.send?.({ accepted, open });
+  });
   process.on('disconnect', () => process.exit());
   server.listen({ port: 0, host: '127.0.0.1', backlog }, () =>
     process.send?.((server.address() as AddressInfo).port),

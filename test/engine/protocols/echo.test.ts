@@ -211,6 +211,42 @@ test('established by the kernel is not verified: a listener that never accepts',
   deaf.close();
 });
 
+test('an engine has settled when each connection has answered once, and not before', async () => {
+  const asked: (() => void)[] = [];
+  const target = await Target.listen((socket) => {
+    socket.on('data', (chunk) => asked.push(() => socket.write(chunk)));
+  });
+  const run = new EngineRun(echoSpec(target.port, 50, { probeEveryMs: 60_000, probeTimeoutMs: 60_000 }));
+  run.engine.start();
+  await until('each is asked', () => asked.length === 50);
+  assert.equal(run.stats().open, 50);
+  assert.equal(run.stats().pending, 0);
+  for (const answer of asked.slice(1)) answer();
+  await until('all but one have answered', () => run.stats().verified === 49);
+  assert.equal(run.engine.settled, false);
+  asked[0]!();
+  await run.settled;
+  run.engine.markHold();
+  const stats = run.stats();
+  assert.deepEqual([stats.openMin, stats.verifiedMin, stats.verifiedInHold], [50, 50, 0]);
+  await run.stop();
+});
+
+test('answers since the hold began are told apart, and leave with their connections', async () => {
+  const { target, run } = await running(20, (socket) => {
+    socket.on('data', (chunk) => socket.write(chunk));
+  });
+  assert.equal(run.stats().verifiedInHold, 0);
+  run.engine.markHold();
+  await until('each has answered again', () => run.stats().verifiedInHold === 20);
+  const [first] = target.sockets;
+  first!.resetAndDestroy();
+  await until('one is lost', () => run.stats().open === 19);
+  assert.equal(run.stats().verifiedInHold, 19);
+  const closed = await run.stop();
+  assert.equal(closed.verifiedInHold, 0);
+});
+
 test('a slow answer is late from the moment that the probe was due', async () => {
   const clock = new ManualClock();
   const asked: (() => void)[] = [];

@@ -1,0 +1,86 @@
+/** Owns the proof that a hold of any length passes on what was proven, and that the report does not claim more. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type RequestListener } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import { type AddressInfo, createServer as createTcpServer } from 'node:net';
+import { type TestContext, test } from 'node:test';
+import { startBench } from '../support/bench-run.ts';
+import { makeCertificates } from '../support/certificates.ts';
+import { startWsServer } from '../support/ws-servers.ts';
+
+const RUN = { timeoutMs: 120_000 };
+
+/** @returns the end of the run, by exit code, proof and what was held */
+async function held(
+  t: TestContext,
+  target: string,
+  flags: readonly string[],
+): Promise<{ code: number | null; proof: string; held: number; verified: number; stdout: string }> {
+  const run = startBench(t, ['--target', target, '--conns', '300', ...flags], RUN);
+  const { code, stdout } = await run.result;
+  const { hold, connections } = run.report();
+  return { code, proof: hold.proof, held: connections.held, verified: connections.verified, stdout };
+}
+
+async function portOf(t: TestContext, server: ReturnType<typeof createTcpServer>): Promise<number> {
+  t.after(() => server.close());
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return (server.address() as AddressInfo).port;
+}
+
+for (const [what, flags, proof] of [
+  ['shorter than the first probe', ['-d', '100ms'], 'since-ramp'],
+  ['as short as can be', ['-d', '1ms'], 'since-ramp'],
+  ['shorter than the period', ['-d', '1s', '--probe-every', '30s'], 'since-ramp'],
+  ['shorter than the timeout of a probe', ['-d', '500ms', '--probe-timeout', '1m'], 'since-ramp'],
+  ['of several periods', ['-d', '5s', '--probe-every', '500ms'], 'probes'],
+] as const) {
+  test(`echo: a hold ${what} passes, and its proof is called ${proof}`, async (t) => {
+    const result = await held(t, 'echo://self', flags);
+    assert.equal(result.code, 0, result.stdout);
+    assert.deepEqual([result.held, result.verified, result.proof], [300, 300, proof], result.stdout);
+    assert.match(
+      result.stdout.replaceAll(/\s+/g, ' '),
+      proof === 'probes'
+        ? /answered a probe again and again/
+        : /answered a probe before the hold began; the hold was too short to ask every one again/,
+    );
+  });
+}
+
+test('http and https: a hold of 100 ms passes', async (t) => {
+  const answer: RequestListener = (_request, response) => response.end('ok');
+  const plain = await portOf(t, createServer({ keepAliveTimeout: 600_000 }, answer));
+  const result = await held(t, `http://127.0.0.1:${plain}/`, ['-d', '100ms']);
+  assert.equal(result.code, 0, result.stdout);
+  assert.deepEqual([result.held, result.verified], [300, 300]);
+  const certificates = makeCertificates();
+  t.after(() => certificates.remove());
+  const { key, cert } = certificates.good;
+  const tls = await portOf(t, createTlsServer({ key, cert, keepAliveTimeout: 600_000 }, answer));
+  const secure = await held(t, `https://127.0.0.1:${tls}/`, [
+    ...['-d', '100ms', '--tls-ca', certificates.ca.certPath, '--tls-servername', 'server.test'],
+  ]);
+  assert.equal(secure.code, 0, secure.stdout);
+  assert.deepEqual([secure.held, secure.verified], [300, 300]);
+});
+
+test('ws: a hold of 100 ms passes', async (t) => {
+  const { port } = await startWsServer(t, 'ws');
+  const result = await held(t, `ws://127.0.0.1:${port}/`, ['-d', '100ms']);
+  assert.equal(result.code, 0, result.stdout);
+  assert.deepEqual([result.held, result.verified], [300, 300]);
+});
+
+test('a target that never answers is still found out, however short the hold', async (t) => {
+  const port = await portOf(
+    t,
+    createTcpServer((socket) => socket.on('error', () => {}).resume()),
+  );
+  const result = await held(t, `echo://127.0.0.1:${port}`, ['-d', '100ms', '--probe-timeout', '500ms']);
+  assert.equal(result.code, 1, result.stdout);
+  assert.equal(result.held, 0);
+  assert.match(result.stdout, /300 probes were not answered in time/);
+});
