@@ -6,19 +6,27 @@
  * an address, never an address without a record. Who reads a record trusts it only for its own network namespace and
  * boot, and asks the kernel whether the process that wrote it still lives: process ids are used again, so the time at
  * which the process started is compared too.
+ *
+ * What a record says is removed by root: so the folder is ours alone (owner, mode 0700, no link), or it is not used, and so
+ * is each record in it. What lies there otherwise - a pipe, a link, a huge file, garbage - is passed over, and holds up nobody.
  */
 import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
-  readFileSync,
   readlinkSync,
-  renameSync,
+  readSync,
+  realpathSync,
   unlinkSync,
-  writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
-import { isAddress, parseAddress } from '../base/address.ts';
+import { basename, join } from 'node:path';
+import { ADDRESSES_MAX, isAddress, parseAddress } from '../base/address.ts';
 import { readText } from '../host/proc-file.ts';
+import { writeWholeFile } from '../host/whole-file.ts';
 import { type Alias, DEVICE_NAME_PATTERN } from '../run/alias.ts';
 
 /** A tmpfs on every Linux that systemd, OpenRC or a container runtime starts: empty after a boot. */
@@ -26,6 +34,16 @@ const FOLDER_DEFAULT = '/run/c100k-bench';
 
 const RECORD_VERSION = 1;
 const RECORD_NAME_PATTERN = /^\d{1,10}-\d{1,20}\.json$/;
+/** 65,536 aliases with the longest addresses and names make less. */
+const RECORD_BYTES_MAX = 16 * 1024 * 1024;
+/** More agents than this on one host do not live at the same time. */
+const RECORDS_MAX = 4_096;
+
+const FOLDER_MODE = 0o700;
+const RECORD_MODE = 0o600;
+const OF_OTHERS = 0o077;
+/** Bits of a namespace link and of the boot's id. */
+const TEXT_CHARS_MAX = 64;
 
 /** One agent's record. */
 export interface AliasRecord {
@@ -86,23 +104,19 @@ export class AliasRecords {
   write(aliases: readonly Alias[]): boolean {
     if (aliases.length === 0) return this.erase(this.#myPath);
     try {
-      this.#makeFolder();
-      const temporary = `${this.#myPath}.new`;
-      writeFileSync(temporary, JSON.stringify({ version: RECORD_VERSION, ...this.#me, aliases }), {
-        mode: 0o644,
+      try {
+        mkdirSync(this.#folder, { mode: FOLDER_MODE });
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      }
+      if (!isOurFolder(this.#folder)) return false;
+      const text = JSON.stringify({ version: RECORD_VERSION, ...this.#me, aliases });
+      writeWholeFile({ folder: realpathSync(this.#folder), name: basename(this.#myPath) }, text, {
+        mode: RECORD_MODE,
       });
-      renameSync(temporary, this.#myPath);
       return true;
     } catch {
       return false;
-    }
-  }
-
-  #makeFolder(): void {
-    try {
-      mkdirSync(this.#folder, { mode: 0o755 });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     }
   }
 
@@ -116,19 +130,31 @@ export class AliasRecords {
     }
   }
 
+  /** The folder, when it is there and not ours alone: then nothing in it is believed, and nothing is recorded. */
+  get foreignFolder(): string | null {
+    try {
+      return isOurFolder(this.#folder) ? null : this.#folder;
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code === 'ENOENT' ? null : this.#folder;
+    }
+  }
+
   /** The records of this network namespace since this boot, our own included. A file that is no record is passed over. */
   read(): AliasRecord[] {
     let names: string[];
     try {
-      names = readdirSync(this.#folder).filter((name) => RECORD_NAME_PATTERN.test(name));
+      if (!isOurFolder(this.#folder)) return [];
+      names = readdirSync(this.#folder)
+        .filter((name) => RECORD_NAME_PATTERN.test(name))
+        .slice(0, RECORDS_MAX);
     } catch {
       return [];
     }
     return names.flatMap((name) => {
       const path = join(this.#folder, name);
       const parsed = parseRecord(path);
-      if (parsed === null || parsed.owner.netns !== this.#me.netns || parsed.owner.bootId !== this.#me.bootId)
-        return [];
+      if (parsed === null || `${parsed.owner.pid}-${parsed.owner.startTime}.json` !== name) return [];
+      if (parsed.owner.netns !== this.#me.netns || parsed.owner.bootId !== this.#me.bootId) return [];
       return [{ path, pid: parsed.owner.pid, aliases: parsed.aliases, ...this.#lifeOf(parsed.owner) }];
     });
   }
@@ -161,20 +187,47 @@ function startTimeOf(procRoot: string, pid: number): string | null {
   return state === 'Z' || state === 'X' ? null : (fields[19] ?? null);
 }
 
+/** Whether a folder is ours alone. One of ours that others may read, as earlier versions made it, is closed to them. */
+function isOurFolder(path: string): boolean {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    const { uid, mode } = fstatSync(fd);
+    if (uid !== process.geteuid?.()) return false;
+    // A volume of Kubernetes comes open to everybody.
+    if ((mode & OF_OTHERS) !== 0) fchmodSync(fd, FOLDER_MODE);
+    return true;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** The text of a record that we wrote ourselves; null: it is something else. */
+function readRecord(path: string): string | null {
+  // Opening a pipe without a writer would wait for one.
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const stats = fstatSync(fd);
+    const isRecord = stats.isFile() && stats.nlink === 1 && stats.uid === process.geteuid?.();
+    if (!isRecord || (stats.mode & 0o022) !== 0 || stats.size > RECORD_BYTES_MAX) return null;
+    const bytes = Buffer.alloc(stats.size);
+    return bytes.toString('utf8', 0, readSync(fd, bytes));
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** What it holds becomes arguments of `ip`: everything is checked. */
 function parseRecord(path: string): { owner: Owner; aliases: Alias[] } | null {
   try {
-    const raw = JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;
-    if (raw.version !== RECORD_VERSION || !Array.isArray(raw.aliases) || !Number.isSafeInteger(raw.pid))
-      return null;
-    const owner = {
-      pid: raw.pid as number,
-      startTime: String(raw.startTime),
-      bootId: String(raw.bootId),
-      netns: String(raw.netns),
-      pidns: String(raw.pidns),
-    };
-    return { owner, aliases: raw.aliases.flatMap(parseAlias) };
+    const text = readRecord(path);
+    const raw = (text === null ? null : JSON.parse(text)) as Record<string, unknown> | null;
+    if (raw === null || raw.version !== RECORD_VERSION || !Array.isArray(raw.aliases)) return null;
+    const { pid, startTime, bootId, netns, pidns } = raw;
+    if (!Number.isSafeInteger(pid) || (pid as number) < 1) return null;
+    const texts = [startTime, bootId, netns, pidns];
+    if (!texts.every((one) => typeof one === 'string' && one.length <= TEXT_CHARS_MAX)) return null;
+    const owner = { pid, startTime, bootId, netns, pidns } as Owner;
+    return { owner, aliases: raw.aliases.slice(0, ADDRESSES_MAX).flatMap(parseAlias) };
   } catch {
     return null;
   }

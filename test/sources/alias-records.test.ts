@@ -1,7 +1,21 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -50,8 +64,10 @@ test('another process with the same id is not the owner: its start time differs'
   const folder = folderOf(t);
   new AliasRecords({ folder }).write(ALIASES);
   const [name = ''] = readdirSync(folder);
-  const text = JSON.stringify({ ...JSON.parse(readRecord(folder, name)), startTime: '1' });
-  writeFileSync(join(folder, name), text);
+  const { pid, ...record } = JSON.parse(readRecord(folder, name));
+  rmSync(join(folder, name));
+  const text = JSON.stringify({ ...record, pid, startTime: '1' });
+  writeFileSync(join(folder, `${pid}-1.json`), text, { mode: 0o600 });
   assert.deepEqual(
     new AliasRecords({ folder }).read().map(({ isAlive }) => isAlive),
     [false],
@@ -109,3 +125,104 @@ test('a folder that cannot be written is told, not thrown', () => {
 function readRecord(folder: string, name: string): string {
   return readFileSync(join(folder, name), 'utf8');
 }
+
+/** A folder with one honest record, of a dead process, and its name. */
+function honest(t: TestContext): { folder: string; name: string; text: string } {
+  const folder = folderOf(t);
+  new AliasRecords({ folder, pid: 999_999_999 }).write(ALIASES);
+  const [name = ''] = readdirSync(folder);
+  return { folder, name, text: readRecord(folder, name) };
+}
+
+const STRANGER = 65_534;
+const forRoot = process.geteuid?.() === 0 ? {} : { skip: 'only root can give files to another user' };
+
+test('the folder and the records are for their owner alone; an open folder of ours is closed', (t) => {
+  const folder = join(folderOf(t), 'records');
+  const records = new AliasRecords({ folder });
+  assert.equal(records.write(ALIASES), true);
+  assert.equal(statSync(folder).mode & 0o777, 0o700);
+  assert.equal(statSync(join(folder, readdirSync(folder)[0] ?? '')).mode & 0o777, 0o600);
+  for (const mode of [0o755, 0o777]) {
+    chmodSync(folder, mode);
+    assert.equal(records.read().length, 1);
+    assert.equal(statSync(folder).mode & 0o777, 0o700);
+  }
+  assert.equal(records.foreignFolder, null);
+});
+
+test('a folder of another user, a link and a file in its place are not used', forRoot, (t) => {
+  const { folder } = honest(t);
+  chownSync(folder, STRANGER, STRANGER);
+  const foreign = new AliasRecords({ folder });
+  assert.deepEqual(foreign.read(), []);
+  assert.equal(foreign.write(ALIASES), false);
+  assert.equal(foreign.foreignFolder, folder);
+  assert.equal(readdirSync(folder).length, 1, 'and nothing was written there');
+  const parent = folderOf(t);
+  symlinkSync(honest(t).folder, join(parent, 'link'));
+  writeFileSync(join(parent, 'file'), '');
+  for (const name of ['link', 'file']) {
+    const records = new AliasRecords({ folder: join(parent, name) });
+    assert.deepEqual(records.read(), [], name);
+    assert.equal(records.write(ALIASES), false, name);
+    assert.equal(records.foreignFolder, join(parent, name));
+  }
+});
+
+test(
+  'a record of another owner, with a second name, or that others can write is not believed',
+  forRoot,
+  (t) => {
+    const { folder, name } = honest(t);
+    const path = join(folder, name);
+    const read = (): number => new AliasRecords({ folder }).read().length;
+    assert.equal(read(), 1);
+    chownSync(path, STRANGER, STRANGER);
+    assert.equal(read(), 0);
+    chownSync(path, 0, 0);
+    chmodSync(path, 0o622);
+    assert.equal(read(), 0);
+    chmodSync(path, 0o600);
+    linkSync(path, join(folder, 'second'));
+    assert.equal(read(), 0);
+    rmSync(join(folder, 'second'));
+    renameSync(path, join(folder, '1-1.json'));
+    assert.equal(read(), 0, 'nor one whose name is not that of its process');
+  },
+);
+
+test('a pipe, a link, a folder, a huge file, garbage and deep JSON among the records hold up nobody', (t) => {
+  const { folder, text } = honest(t);
+  const at = (pid: number): string => join(folder, `${pid}-1.json`);
+  execFileSync('mkfifo', [at(1)]);
+  symlinkSync('/dev/zero', at(2));
+  mkdirSync(at(3));
+  writeFileSync(at(4), '', { mode: 0o600 });
+  truncateSync(at(4), 2 ** 40);
+  const deep = '['.repeat(5_000_000);
+  const own = JSON.parse(text);
+  const garbage: readonly string[] = [
+    '',
+    '\0\0\0',
+    'null',
+    '7',
+    '[]',
+    deep,
+    `{"version":1,"aliases":${deep}`,
+    `${text.slice(0, -1)},"startTime":${'['.repeat(100_000)}${']'.repeat(100_000)}}`,
+    JSON.stringify({ ...own, pid: -1 }),
+    JSON.stringify({ ...own, pid: 1e300 }),
+    JSON.stringify({ ...own, startTime: { toString: null } }),
+    JSON.stringify({ ...own, aliases: { length: 1e9 } }),
+    JSON.stringify({ ...own, netns: 'x'.repeat(1_000_000) }),
+  ];
+  for (const [index, one] of garbage.entries()) writeFileSync(at(10 + index), one, { mode: 0o600 });
+  const records = new AliasRecords({ folder });
+  assert.deepEqual(
+    records.read().map(({ pid }) => pid),
+    [999_999_999],
+  );
+  assert.equal(records.write(ALIASES), true);
+  assert.equal(records.read().length, 2);
+});

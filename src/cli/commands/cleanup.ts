@@ -11,7 +11,7 @@ import { type Cleanup, removeLeftovers } from '../../sources/alias-cleanup.ts';
 import { AliasRecords } from '../../sources/alias-records.ts';
 import { canChangeAddresses } from '../../sources/aliases.ts';
 import type { CommandContext } from '../command-context.ts';
-import { writeResult } from '../output.ts';
+import { tell, writeResult } from '../output.ts';
 
 /**
  * Removes what a crash left; with `--dry-run` only says what.
@@ -21,9 +21,14 @@ import { writeResult } from '../output.ts';
 export async function cleanupCommand({ values }: CommandContext): Promise<ExitCode> {
   const isDry = values.on('dry-run');
   const mayRemove = canChangeAddresses();
-  const cleanup = await withAddressLock(() =>
-    removeLeftovers(runCommand, new AliasRecords(), isDry || !mayRemove),
-  );
+  const records = new AliasRecords();
+  const foreign = records.foreignFolder;
+  if (foreign !== null) {
+    tell(
+      `the records below ${foreign} are not believed: it is no folder of this user (run cleanup as who ran the agent)`,
+    );
+  }
+  const cleanup = await withAddressLock(() => removeLeftovers(runCommand, records, isDry || !mayRemove));
   if (cleanup.isBlind) {
     throw refused(
       'the addresses of this host cannot be read: `ip -j addr` failed',
