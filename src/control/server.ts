@@ -221,7 +221,7 @@ export class ControlServer {
         onMessage: (message) => {
           if (isRefused) return;
           if (inner !== null) {
-            if (message.type === 'hello') refuse('malformed', 'a second hello');
+            if (message.type === 'hello') channel.violate('a second hello', 'unwanted');
             else inner.onMessage(message);
             return;
           }

@@ -5,15 +5,21 @@
 import type { Channel } from '../control/channel.ts';
 import type { CoordinatorMessage } from '../control/message.ts';
 import type { AgentBooks } from './agent-counts.ts';
+import { LossAllowance } from './claims.ts';
 
 export interface AgentSession {
   /** unique within the run */
   readonly id: string;
   /** as the agent calls itself */
   readonly name: string;
+  /** what it proved to be: the identity of its token; only the same may come back as this agent */
+  readonly identity: string;
   /** grows with each agent that joins; an agent that comes back after its lease gets a new one */
   readonly epoch: number;
   readonly books: AgentBooks;
+  readonly lossAllowance: LossAllowance;
+  /** lines about cuts and returns that were shown */
+  linkNotes: number;
   /** null while contact is cut */
   channel: Channel<CoordinatorMessage> | null;
 }
@@ -24,10 +30,26 @@ export class AgentSessions {
   #epoch = 0;
 
   /** @param books made for the id that the session gets */
-  add(name: string, channel: Channel<CoordinatorMessage>, books: (id: string) => AgentBooks): AgentSession {
+  add(
+    name: string,
+    identity: string,
+    channel: Channel<CoordinatorMessage>,
+    books: (id: string) => AgentBooks,
+  ): AgentSession {
     this.#epoch++;
-    const id = this.#byId.has(name) ? `${name}#${this.#epoch}` : name;
-    const session: AgentSession = { id, name, epoch: this.#epoch, books: books(id), channel };
+    let id = name;
+    // An agent may be called what another one's id would be.
+    while (this.#byId.has(id)) id = `${id}#${this.#epoch}`;
+    const session: AgentSession = {
+      id,
+      name,
+      identity,
+      epoch: this.#epoch,
+      books: books(id),
+      lossAllowance: new LossAllowance(),
+      linkNotes: 0,
+      channel,
+    };
     this.#byId.set(id, session);
     return session;
   }

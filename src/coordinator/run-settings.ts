@@ -45,6 +45,8 @@ export interface RunOptions {
   readonly onAgentLoss: LossPolicy;
   /** absent: `LEASE_TIMES`; tests of lost agents take shorter ones */
   readonly lease?: LeaseTimes;
+  /** how long the last word of all agents may take, milliseconds; absent: one minute */
+  readonly drainMs?: number;
   /** null: none */
   readonly ssh: SshAgentsOptions | null;
   readonly onProgress: (progress: Progress) => void;
@@ -81,7 +83,7 @@ export function planOf(options: RunOptions): RunPlan {
     gatherMs: options.waitAgentsMs,
     prepareMs: PREPARE_MS,
     stallMs: stallMsOf(spec),
-    drainMs: DRAIN_MS,
+    drainMs: options.drainMs ?? DRAIN_MS,
     leaseMs: leaseMs + marginMs,
     onAgentLoss: options.onAgentLoss,
     canReopen: spec.onDrop === 'reopen',

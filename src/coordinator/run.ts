@@ -12,6 +12,7 @@ import { agentToken, knownKeyOf, type Token } from '../control/token.ts';
 import type { RunReport } from '../judge/report.ts';
 import { holdersCpuMs } from '../judge/report-parts.ts';
 import { makeReport, type RunFacts } from '../judge/run-report.ts';
+import { type AgentState, isLive } from '../run/agent-state.ts';
 import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../run/lease.ts';
 import type { EndReason, RunEvent } from '../run/run-event.ts';
 import { initialRunState, type RunState, step } from '../run/run-state.ts';
@@ -19,6 +20,7 @@ import { mergeAllStats } from '../stats/stats.ts';
 import { after, every } from '../time/timer.ts';
 import { AgentBooks, totalProgress } from './agent-counts.ts';
 import { type AgentSession, AgentSessions } from './agent-session.ts';
+import { wrongClaim } from './claims.ts';
 import { DueTimer } from './due-timer.ts';
 import { LocalAgent } from './local-agent.ts';
 import { neverRan, waitingNote } from './missing-agents.ts';
@@ -27,6 +29,9 @@ import { Chronicle } from './run-log.ts';
 import { LOCAL_AGENT, planOf, type RunOptions } from './run-settings.ts';
 import { RunWatch, type RunWatchOptions, UNWATCHED } from './run-watch.ts';
 import { SshAgents } from './ssh-agents.ts';
+
+/** Lines about cuts and returns of one agent. */
+const LINK_NOTES_MAX = 20;
 
 /** For a channel that is closed already. */
 const UNHEARD: ChannelEvents<AgentMessage> = { onMessage: () => {}, onClose: () => {} };
@@ -176,7 +181,7 @@ export class Run {
   ): ChannelEvents<AgentMessage> {
     const atMs = this.#clock.monotonicMs();
     const { resume, name } = hello;
-    if (resume !== null) return this.#takeBack(channel, hello, resume, atMs);
+    if (resume !== null) return this.#takeBack(channel, hello, resume, identity);
     // The sources that the user typed are for the agent that we forked: its name is no other's.
     const isOurs = name === LOCAL_AGENT && this.#options.hasLocalAgent;
     if (this.#sessions.isPresent(name) || (isOurs && identity !== this.#localIdentity)) {
@@ -184,7 +189,7 @@ export class Run {
       return UNHEARD;
     }
     this.#forgetCut(name, atMs);
-    const session = this.#sessions.add(name, channel, (id) => new AgentBooks(id));
+    const session = this.#sessions.add(name, identity, channel, (id) => new AgentBooks(id));
     this.#outbox.record(session, hello);
     this.#dispatch({ type: 'agent-joined', atMs, agent: session.id });
     return this.#eventsOf(session, channel);
@@ -194,11 +199,15 @@ export class Run {
     channel: Channel<CoordinatorMessage>,
     hello: AgentMessageOf<'hello'>,
     resume: { readonly runId: string; readonly epoch: number },
-    atMs: number,
+    identity: string,
   ): ChannelEvents<AgentMessage> {
     const session =
       resume.runId === this.#runId ? this.#sessions.resumable(hello.name, resume.epoch) : undefined;
-    const known = this.#state.agents.find((agent) => agent.name === session?.id);
+    if (session !== undefined && session.identity !== identity) {
+      channel.close(`agent ${hello.name} joined with another token`);
+      return UNHEARD;
+    }
+    const known = this.#agentOf(session?.id);
     if (session === undefined || known === undefined || session.books.lost) {
       // Its lease is over here: whatever it still carries is not part of the run any more.
       channel.send({ type: 'stop', reason: 'lease-over' });
@@ -213,8 +222,8 @@ export class Run {
     const old = session.channel;
     session.channel = channel;
     old?.close();
-    this.#options.onNote(`agent ${session.id} is back`);
-    this.#dispatch({ type: 'agent-resumed', atMs, agent: session.id });
+    this.#linkNote(session, `agent ${session.id} is back`);
+    this.#dispatch({ type: 'agent-resumed', atMs: this.#clock.monotonicMs(), agent: session.id });
     return this.#eventsOf(session, channel);
   }
 
@@ -230,8 +239,10 @@ export class Run {
       onMessage: (message) => {
         if (session.channel === channel) this.#take(session, message);
       },
-      onClose: (problem) => {
-        if (session.channel === channel) this.#cut(session, problem);
+      onClose: (problem, end) => {
+        if (session.channel !== channel) return;
+        if (end === 'violated') this.#expel(session, problem ?? 'it broke the protocol');
+        else this.#cut(session, problem);
       },
     };
   }
@@ -240,25 +251,56 @@ export class Run {
   #cut(session: AgentSession, problem: string | null): void {
     session.channel = null;
     const { phase } = this.#state;
-    const known = this.#state.agents.find((agent) => agent.name === session.id);
+    const known = this.#agentOf(session.id);
     if (known === undefined || known.stage === 'done' || known.stage === 'lost' || phase === 'ended') return;
     const why = problem === null ? '' : ` (${problem})`;
-    this.#options.onNote(
+    this.#linkNote(
+      session,
       `agent ${session.id}: contact is cut${why}; it has ${this.#lease.leaseMs / 1000} s to come back`,
     );
     this.#dispatch({ type: 'agent-cut', atMs: this.#clock.monotonicMs(), agent: session.id });
   }
 
+  #agentOf(id: string | undefined): AgentState | undefined {
+    return this.#state.agents.find((agent) => agent.name === id);
+  }
+
+  /** A line for whoever watches; an agent that comes and goes all the time does not fill the screen. */
+  #linkNote(session: AgentSession, line: string): void {
+    session.linkNotes += 1;
+    if (session.linkNotes < LINK_NOTES_MAX) this.#options.onNote(line);
+    if (session.linkNotes === LINK_NOTES_MAX) {
+      this.#options.onNote(`agent ${session.id} comes and goes: further cuts are not shown`);
+    }
+  }
+
+  /** It said what no agent of this protocol says: the run goes on without it, as `--on-agent-loss` has it. */
+  #expel(session: AgentSession, problem: string): void {
+    const { channel } = session;
+    session.channel = null;
+    channel?.close(problem);
+    const known = this.#agentOf(session.id);
+    if (known === undefined || !isLive(known) || this.#state.phase === 'ended') return;
+    this.#note(`agent ${session.id} broke the protocol (${problem}): the run goes on without it`);
+    this.#dispatch({ type: 'agent-left', atMs: this.#clock.monotonicMs(), agent: session.id });
+  }
+
   #take(session: AgentSession, message: AgentMessage): void {
     const { books, id: agent } = session;
     if (books.lost) return;
+    const wrong = wrongClaim(message, { name: session.name, quota: books.quota });
+    if (wrong !== null) {
+      this.#expel(session, wrong);
+      return;
+    }
     this.#outbox.record(session, message);
     const atMs = this.#clock.monotonicMs();
     switch (message.type) {
       case 'hello':
         break;
       case 'offer':
-        books.offered(message);
+        // Once: what was agreed on does not change after it.
+        if (this.#agentOf(agent)?.stage === 'joined') books.offered(message);
         this.#dispatch({
           type: 'agent-offered',
           atMs,
@@ -277,7 +319,7 @@ export class Run {
         });
         break;
       case 'ready':
-        books.prepared(message);
+        if (this.#agentOf(agent)?.stage === 'quoted') books.prepared(message);
         this.#dispatch({ type: 'agent-ready', atMs, agent });
         break;
       case 'stats': {
@@ -290,7 +332,7 @@ export class Run {
         break;
       }
       case 'losses':
-        if (message.epoch === session.epoch) this.#watch.takeLosses(agent, message.losses);
+        if (message.epoch === session.epoch) this.#takeLosses(session, message, atMs);
         break;
       case 'done':
         if (message.epoch !== session.epoch) break;
@@ -305,10 +347,19 @@ export class Run {
     }
   }
 
+  #takeLosses(session: AgentSession, { losses }: AgentMessageOf<'losses'>, atMs: number): void {
+    const { rampStartedMs } = this.#chronicle;
+    if (rampStartedMs === 0) return;
+    const reopenedForSec = this.#state.plan.canReopen ? (atMs - rampStartedMs) / 1_000 : 0;
+    const told = session.lossAllowance.take(losses, session.books.quota, reopenedForSec);
+    this.#watch.takeLosses(session.id, told);
+  }
+
   #keep(books: AgentBooks, message: AgentMessageOf<'stats'> | AgentMessageOf<'done'>): void {
     books.reported(message.stats);
     books.holders = message.holders;
-    books.kernel = message.kernel;
+    // Under its own name, whatever it says.
+    books.kernel = message.kernel.map((count) => ({ ...count, agent: books.name }));
     if (this.#state.phase !== 'holding') return;
     this.#chronicle.sampleHoldCpu(this.#clock.monotonicMs(), () => holdersCpuMs(this.#allBooks()));
   }

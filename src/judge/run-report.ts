@@ -8,7 +8,7 @@ import type { Finding } from '../base/finding.ts';
 import { totalOf } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
 import type { RunSpec } from '../run/run-spec.ts';
-import type { RunState } from '../run/run-state.ts';
+import { type RunState, withoutLastWord } from '../run/run-state.ts';
 import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
 import { encodeHistogram } from '../stats/histogram-encoding.ts';
 import { troubleNotes } from '../stats/protocol-errors.ts';
@@ -55,6 +55,9 @@ export interface RunFacts {
   readonly isPartial: boolean;
   readonly notes: readonly string[];
 }
+
+/** Names of agents in one note at most. */
+const NAMES_SHOWN_MAX = 10;
 
 function latencyOf(sparse: SparseHistogram): Latency {
   const { count, p50, p90, p99, p999, max } = latencySummary(sparse);
@@ -114,6 +117,7 @@ export function makeReport(facts: RunFacts, clock: Clock): RunReport {
         interrupted: state.interrupted,
         refusals,
         agentsLost: books.filter((agent) => agent.lost).length,
+        withoutLastWord: withoutLastWord(state),
         kernelMismatch: mismatches.length > 0,
         blindHolder: blindHolder(
           books.flatMap((agent) => agent.holders),
@@ -227,6 +231,12 @@ function judgedSoFar(state: RunState): Verdict {
 
 function notesOf(facts: RunFacts, stats: Stats, mismatches: readonly string[]): string[] {
   const notes = [...mismatches, ...facts.notes];
+  const silent = facts.isPartial ? [] : withoutLastWord(facts.state);
+  if (silent.length > 0) {
+    const shown = silent.slice(0, NAMES_SHOWN_MAX).join(', ');
+    const more = silent.length > NAMES_SHOWN_MAX ? ` and ${silent.length - NAMES_SHOWN_MAX} more` : '';
+    notes.push(`no last word came from ${shown}${more}: what they held at the end is not proven`);
+  }
   if (facts.state.stalled) {
     notes.push(
       `nothing new was established for ${Math.round(facts.state.plan.stallMs / 1000)} s, so the ramp was ended; ` +

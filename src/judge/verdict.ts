@@ -31,6 +31,8 @@ export interface VerdictInput {
   /** findings of severity `refuse`; when there is one, nothing was opened */
   readonly refusals: readonly Finding[];
   readonly agentsLost: number;
+  /** agents with a quota that never gave their last word; then a pass cannot be claimed */
+  readonly withoutLastWord: readonly string[];
   /** the kernel counted other numbers than our books: then a pass cannot be claimed */
   readonly kernelMismatch: boolean;
   /** the holder whose own stand-still leaves a gap in the proof; null: none */
@@ -125,6 +127,15 @@ const DROP_MEANINGS: Readonly<Record<DropReason, Meaning>> = {
   other: meaning('unknown', 'open connection was lost', 'open connections were lost'),
 };
 
+/** A word that is in no list means what `other` does. */
+function meaningOf(
+  meanings: Readonly<Record<string, Meaning>> & { readonly other: Meaning },
+  reason: string,
+): Meaning {
+  const known = Object.hasOwn(meanings, reason) ? meanings[reason] : undefined;
+  return known ?? meanings.other;
+}
+
 /** One reason for which connections are missing. */
 interface Shortfall {
   readonly party: Party;
@@ -146,12 +157,12 @@ function sumOf(shortfalls: readonly Shortfall[]): number {
 function countedShortfalls(stats: Stats): Shortfall[] {
   const list: Shortfall[] = [];
   for (const [reason, count] of Object.entries(stats.failed) as [FailReason, number][]) {
-    const what = FAIL_MEANINGS[reason];
+    const what = meaningOf(FAIL_MEANINGS, reason);
     assert((what.party === 'generator') === isGeneratorFail(reason), `two opinions on ${reason}`);
     if (count > 0) list.push(shortfall(count, what));
   }
   for (const [reason, count] of Object.entries(stats.dropped) as [DropReason, number][]) {
-    const what = DROP_MEANINGS[reason];
+    const what = meaningOf(DROP_MEANINGS, reason);
     assert((what.party === 'generator') === isGeneratorDrop(reason), `two opinions on ${reason}`);
     if (count > 0) list.push(shortfall(count, what));
   }
@@ -310,6 +321,11 @@ export function judgeRun(input: VerdictInput): Verdict {
 
 /** Why a run that kept every requirement proves nothing all the same; null: it does prove it. */
 function whyUnproven(input: VerdictInput): string | null {
+  if (input.withoutLastWord.length > 0) {
+    const [first, ...more] = input.withoutLastWord;
+    const others = more.length === 0 ? '' : ` and ${formatCount(more.length)} more`;
+    return `, but agent ${first}${others} never gave the last word`;
+  }
   if (input.kernelMismatch) return ' by our own books, but the kernel counted otherwise';
   // With all held, what was lost has been replaced before the hold.
   if (input.agentsLost > 0 && input.held < input.connections) {
@@ -320,6 +336,8 @@ function whyUnproven(input: VerdictInput): string | null {
     const { id, forMs } = input.blindHolder;
     return ` by our own books, but holder ${id} stood still for ${formatSeconds(forMs)}, in which no overdue answer was noticed`;
   }
+  if (input.requirements.length === 0 && input.held < input.connections)
+    return ', and no requirement was judged';
   if (input.abortedFor === null) return null;
   return `, but the run was ended early because ${input.abortedFor} could no longer hold`;
 }

@@ -50,6 +50,9 @@ export function initialRunState(plan: RunPlan, atMs: number): RunState {
   };
 }
 
+/** Agents above those that are expected, gone ones included: they may come while the run goes on. */
+const SPARES_MAX = 1_000;
+
 const isRunPhase = (phase: Phase): boolean => phase === 'ramping' || phase === 'holding';
 const stay = (state: RunState): Stepped => ({ state, commands: [] });
 
@@ -149,7 +152,8 @@ function joined(state: RunState, name: string, atMs: number): Stepped {
     return { state: stepped.state, commands: [...commands, ...stepped.commands] };
   }
   const isExpected = isGathering && !isFull;
-  const isSpare = isRunPhase(state.phase) && state.plan.onAgentLoss === 'replace';
+  const isRoom = state.agents.length < state.plan.agentsExpected + SPARES_MAX;
+  const isSpare = isRunPhase(state.phase) && state.plan.onAgentLoss === 'replace' && isRoom;
   if (!isExpected && !isSpare) {
     const reason =
       state.phase === 'gathering' ? 'all expected agents are here' : 'the run has begun without it';
@@ -168,12 +172,29 @@ function turnAway(state: RunState, name: string, reason: string): Stepped {
   return { state: { ...state, agents }, commands: [{ type: 'turn-away', agent: name, reason }] };
 }
 
+/** Who refuses without a word of why refuses all the same. */
+function refusalFindings(name: string, findings: readonly Finding[]): readonly Finding[] {
+  if (findings.some(({ severity }) => severity === 'refuse')) return findings;
+  const finding: Finding = {
+    what: 'agent-refused',
+    severity: 'refuse',
+    needed: null,
+    available: null,
+    unit: 'agents',
+    message: `agent ${name} refuses to take part, and does not say why`,
+    fix: 'see what it says on its own stderr',
+  };
+  return [finding, ...findings];
+}
+
 /** Before the start a refusal ends the run; a spare's refusal only loses the spare. */
 function refused(state: RunState, name: string, findings: readonly Finding[], atMs: number): Stepped {
   const next = seen(state, name, atMs);
   const sender = state.agents.find((agent) => agent.name === name);
   if (sender === undefined || !isLive(sender) || state.phase === 'draining') return stay(next);
-  if (!isRunPhase(state.phase)) return drain(next, { type: 'refused', agent: name, findings }, atMs);
+  if (!isRunPhase(state.phase)) {
+    return drain(next, { type: 'refused', agent: name, findings: refusalFindings(name, findings) }, atMs);
+  }
   if (sender.quota === 0) return turnAway(next, name, 'it cannot take part');
   return lose(next, name, atMs);
 }
@@ -325,6 +346,11 @@ function left(state: RunState, name: string, atMs: number): Stepped {
 }
 
 function lose(state: RunState, name: string, atMs: number): Stepped {
+  const agent = state.agents.find((each) => each.name === name);
+  // A spare that has carried nothing leaves nothing behind.
+  if (isRunPhase(state.phase) && (agent?.stage === 'joined' || agent?.stage === 'offered')) {
+    return turnAway(state, name, 'it was lost before it got a quota');
+  }
   const next = updateAgent(state, name, { stage: 'lost', open: 0 });
   if (state.phase === 'draining') return settleDrain(next, atMs);
   if (state.phase === 'preparing') return drain(next, { type: 'agents-not-ready', missing: [name] }, atMs);
@@ -348,6 +374,11 @@ function handOver(state: RunState, atMs: number): Stepped {
     state: stepped.state,
     commands: [...quotaCommands(state.plan, agents, (agent) => grown.has(agent)), ...stepped.commands],
   };
+}
+
+/** Who had a quota and has not given its last word: without it nothing that it says it held is proven. */
+export function withoutLastWord(state: RunState): string[] {
+  return state.agents.filter((agent) => isLive(agent) && agent.quota > 0).map((agent) => agent.name);
 }
 
 /** Ends the run when nobody is left to wait for. */

@@ -8,7 +8,7 @@ import { AgentSessions } from '../../src/coordinator/agent-session.ts';
 
 const channel: Channel<CoordinatorMessage> = { send: () => {}, bufferedBytes: 0, close: () => {} };
 const add = (sessions: AgentSessions, name: string) =>
-  sessions.add(name, channel, (id) => new AgentBooks(id));
+  sessions.add(name, 'master', channel, (id) => new AgentBooks(id));
 
 test('each agent gets an epoch of its own, and its books carry its id', () => {
   const sessions = new AgentSessions();
@@ -57,4 +57,15 @@ test('one that left before it got a quota is forgotten', () => {
   sessions.remove(a.id);
   assert.equal(sessions.get('a'), undefined);
   assert.equal(add(sessions, 'a').id, 'a', 'its name is free again');
+});
+
+test('an agent that is called what the id of another would be does not take its place', () => {
+  const sessions = new AgentSessions();
+  const first = add(sessions, 'a');
+  const named = add(sessions, 'a#3');
+  first.channel = null;
+  const again = add(sessions, 'a');
+  assert.equal(again.epoch, 3);
+  assert.equal(new Set([first.id, named.id, again.id]).size, 3);
+  assert.equal(sessions.get('a#3'), named);
 });

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { ExitCode } from '../../src/base/errors.ts';
 import type { Finding } from '../../src/base/finding.ts';
 import { DropReason, FailReason, isGeneratorDrop, isGeneratorFail } from '../../src/base/outcome.ts';
 import type { RequirementResult } from '../../src/judge/requirement.ts';
@@ -26,6 +27,7 @@ function judged(change: Partial<Omit<VerdictInput, 'stats'>> & { stats?: Partial
     interrupted: null,
     refusals: [],
     agentsLost: 0,
+    withoutLastWord: [],
     kernelMismatch: false,
     blindHolder: null,
     endedBeforeHold: false,
@@ -310,4 +312,15 @@ test('a lost agent makes a run incomplete, also when few enough were asked for, 
 test('a run that was ended early never passes, even if all was well', () => {
   const verdict = judged({ held: 2_000, abortedFor: 'held>=1' });
   assert.deepEqual([verdict.verdict, verdict.exitCode], ['incomplete', 4]);
+});
+
+test('an agent without its last word proves nothing of what it says it held: incomplete, exit 4', () => {
+  const { verdict, exitCode, reason } = judged({ withoutLastWord: ['a', 'b', 'c'] });
+  assert.deepEqual([verdict, exitCode], ['incomplete', ExitCode.incomplete]);
+  assert.match(reason, /held, but agent a and 2 more never gave the last word/);
+});
+
+test('where no requirement was judged, less than everything is no pass', () => {
+  const { verdict } = judged({ requirements: [], held: 0 });
+  assert.notEqual(verdict, 'pass');
 });
