@@ -241,7 +241,7 @@ const holderHealth = v.object({
   cpuSystemMs: milliseconds,
   residentBytes: bytes,
   loopLagMsMax: milliseconds,
-  holdLagMsMax: v.exactOptional(milliseconds),
+  holdLagMsMax: v.optional(milliseconds, 0),
   descriptorsUsed: count,
   descriptorsMax: count,
   tuplesUsed: count,

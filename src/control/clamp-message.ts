@@ -249,7 +249,7 @@ function fittedHolder(holder: WireHolder): WireHolder {
     cpuSystemMs: amount(holder.cpuSystemMs),
     residentBytes: count(holder.residentBytes, NumberBound.bytes),
     loopLagMsMax: amount(holder.loopLagMsMax),
-    ...(holder.holdLagMsMax === undefined ? {} : { holdLagMsMax: amount(holder.holdLagMsMax) }),
+    holdLagMsMax: amount(holder.holdLagMsMax),
     descriptorsUsed: count(holder.descriptorsUsed),
     descriptorsMax: count(holder.descriptorsMax),
     tuplesUsed: count(holder.tuplesUsed),

@@ -110,7 +110,7 @@ export function blindHolder(
 ): BlindHolder | null {
   if (probeTimeoutMs === null) return null;
   let blind: BlindHolder | null = null;
-  for (const { id, holdLagMsMax = 0 } of holders) {
+  for (const { id, holdLagMsMax } of holders) {
     if (holdLagMsMax > Math.max(probeTimeoutMs, blind?.forMs ?? 0)) blind = { id, forMs: holdLagMsMax };
   }
   return blind;

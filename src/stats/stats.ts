@@ -92,8 +92,8 @@ export interface HolderHealth {
   readonly residentBytes: number;
   /** the longest that one turn of the holder's loop took since the start */
   readonly loopLagMsMax: number;
-  /** the same since the hold began; absent: an agent of an older version does not tell */
-  readonly holdLagMsMax?: number;
+  /** the same since the hold began; 0 from an agent of an older version, which does not tell */
+  readonly holdLagMsMax: number;
   readonly descriptorsUsed: number;
   readonly descriptorsMax: number;
   readonly tuplesUsed: number;
@@ -134,6 +134,7 @@ export function newHolderHealth(id: string, pid: number, tuplesMax: number): Hol
     cpuSystemMs: 0,
     residentBytes: 0,
     loopLagMsMax: 0,
+    holdLagMsMax: 0,
     descriptorsUsed: 0,
     descriptorsMax: 0,
     tuplesUsed: 0,

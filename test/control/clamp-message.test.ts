@@ -175,6 +175,7 @@ const holder = fc.record({
   cpuWaitMs: fc.option(reading),
   residentBytes: reading,
   loopLagMsMax: reading,
+  holdLagMsMax: reading,
   loopLagMsP99: reading,
   scheduleLagMsP99: reading,
   scheduleShiftMs: reading,
