@@ -77,16 +77,19 @@ export function runShell(script: string, options: CliOptions = {}): Promise<CliR
   return startProcess(['bash', '-c', script.replaceAll('$CLI', cli)], options).result;
 }
 
+/** Our environment without what the command line or its colours would take from it. */
+export function inheritedEnvironment(): Record<string, string | undefined> {
+  const kept = Object.entries(process.env).filter(([name]) => !/^(C100K_|FORCE_COLOR|NODE_TEST)/.test(name));
+  return Object.fromEntries(kept);
+}
+
 /** Starts any program the way the command line is started. */
 export function startProcess(command: readonly string[], options: CliOptions): RunningCli {
   const [file, ...args] = command;
-  const inherited = Object.entries(process.env).filter(
-    ([name]) => !/^(C100K_|FORCE_COLOR|NODE_TEST)/.test(name),
-  );
   const child = spawn(file ?? '', args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: options.ownGroup ?? false,
-    env: { ...Object.fromEntries(inherited), ...options.env },
+    env: { ...inheritedEnvironment(), ...options.env },
   });
   let stdout = '';
   let stderr = '';

@@ -7,6 +7,7 @@ import { after, before, describe, it } from 'node:test';
 import type { RunReport } from '../../../src/judge/report.ts';
 import { schemaErrors } from '../../support/report-schema.ts';
 import { runCli, runShell, startCli } from '../../support/run-cli.ts';
+import { until } from '../../support/waiting.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'c100k-run-'));
 
@@ -36,29 +37,24 @@ after(() => {
 });
 
 const CONNECTIONS = 200;
-const base = (): string[] => ['-t', target, '-c', String(CONNECTIONS), '-d', '1s'];
+const base = (): string[] => ['-t', target, '-c', String(CONNECTIONS), '-d', '300ms'];
 
 describe('a run from the command line', () => {
-  it('ends with the verdict on stdout and exit 0, and the far side held as many', async () => {
+  it('ends with the verdict on stdout and exit 0, the far side held as many, and its report is what the schema says', async () => {
     openMax = 0;
-    const result = await runCli(base());
+    const path = join(folder, 'report.json');
+    const result = await runCli([...base(), '--json', path]);
     assert.equal(result.code, 0, result.stderr);
     assert.match(result.stdout, /^PASS held 200 of 200 for /);
     assert.equal(openMax, CONNECTIONS);
     assert.equal(sockets.size, 0);
     const [options, ...progress] = result.stderr.trimEnd().split('\n');
-    assert.match(options ?? '', /^c100k-bench --target 127\.0\.0\.1:\d+ --conns 200 --duration 1s /);
+    assert.match(options ?? '', /^c100k-bench --target 127\.0\.0\.1:\d+ --conns 200 --duration 300ms /);
     assert.match(progress.join('\n'), /holding +200 of 200 open/);
     assert.ok(
       !`${result.stderr}${result.stdout}`.includes('\u001b'),
       'no escape sequences without a terminal',
     );
-  });
-
-  it('writes a report that is what its schema describes, and leaves nothing else', async () => {
-    const path = join(folder, 'report.json');
-    const result = await runCli([...base(), '--json', path]);
-    assert.equal(result.code, 0, result.stderr);
     const report = JSON.parse(readFileSync(path, 'utf8')) as RunReport;
     assert.deepEqual(schemaErrors(report), []);
     assert.equal(report.connections.held, CONNECTIONS);
@@ -80,13 +76,14 @@ describe('a run from the command line', () => {
   });
 
   it('writes only changes of phase with --no-progress', async () => {
-    const result = await runCli([...base(), '--no-progress', '--progress-every', '100ms']);
+    const args = ['-t', target, '-c', String(CONNECTIONS), '-d', '1s'];
+    const result = await runCli([...args, '--no-progress', '--progress-every', '100ms']);
     const lines = result.stderr.trimEnd().split('\n').slice(1);
     assert.ok(lines.length <= 3, result.stderr);
   });
 
   it('starts and stops the built-in target for --target self', async () => {
-    const result = await runCli(['-t', 'self', '-c', '200', '-d', '1s']);
+    const result = await runCli(['-t', 'self', '-c', '200', '-d', '300ms']);
     assert.equal(result.code, 0, result.stderr);
     assert.match(result.stdout, /the built-in target accepted 200 connections and held\s+200 at once/);
   });
@@ -94,7 +91,7 @@ describe('a run from the command line', () => {
   it('fails with exit 1 and one counted reason when nobody listens', async () => {
     // The port was just free: nothing listens there.
     const free = await freePort();
-    const result = await runCli(['-t', `127.0.0.1:${free}`, '-c', '200', '-d', '1s']);
+    const result = await runCli(['-t', `127.0.0.1:${free}`, '-c', '200', '-d', '300ms']);
     assert.equal(result.code, 1, result.stderr);
     assert.match(result.stdout, /^FAIL held 0 of 200/);
     assert.match(result.stdout, /^failed +200 {2}refused 200$/m);
@@ -147,7 +144,8 @@ describe('a run whose output nobody reads', () => {
 
   it('prints its report and ends with 5 when the file cannot be written at the end', async () => {
     const inner = mkdtempSync(join(folder, 'gone-'));
-    const running = startCli([...base(), '--json', join(inner, 'r.json')]);
+    // Long enough that the folder is gone before the end.
+    const running = startCli(['-t', target, '-c', '200', '-d', '5s', '--json', join(inner, 'r.json')]);
     await running.saw(/holding/);
     rmSync(inner, { recursive: true });
     const result = await running.result;
@@ -158,7 +156,7 @@ describe('a run whose output nobody reads', () => {
 });
 
 describe('an interrupted run', () => {
-  const long = (): string[] => ['-t', target, '-c', '200', '-d', '60s'];
+  const long = (): string[] => ['-t', target, '-c', '200', '-d', '1h'];
 
   it('closes everything, writes its report and ends with 130 on the first Ctrl-C', async () => {
     const path = join(folder, 'interrupted.json');
@@ -172,7 +170,7 @@ describe('an interrupted run', () => {
     const report = JSON.parse(readFileSync(path, 'utf8')) as RunReport;
     assert.equal(report.exitCode, 130);
     assert.deepEqual(schemaErrors(report), []);
-    await eventually(() => sockets.size === 0, 'the far side still holds connections');
+    await until('the far side holds none', () => sockets.size === 0);
   });
 
   it('ends with 143 on SIGTERM', async () => {
@@ -189,11 +187,9 @@ describe('an interrupted run', () => {
     await running.saw(/holding/);
     running.child.kill('SIGINT');
     running.child.kill('SIGINT');
-    const start = performance.now();
     const result = await running.result;
-    assert.ok(performance.now() - start < 3000);
     assert.equal(result.code, 130);
-    await eventually(() => sockets.size === 0, 'the far side still holds connections');
+    await until('the far side holds none', () => sockets.size === 0);
   });
 });
 
@@ -202,12 +198,12 @@ describe('the built-in target from the command line', () => {
     const running = startCli(['serve', '--port', '0', '--workers', '1']);
     const out: string[] = [];
     running.child.stdout?.on('data', (text: string) => out.push(text));
-    await eventually(() => /listening on 127\.0\.0\.1:\d+/.test(out.join('')), 'it does not listen');
+    await until('it listens', () => /listening on 127\.0\.0\.1:\d+/.test(out.join('')));
     const port = /listening on 127\.0\.0\.1:(\d+)/.exec(out.join(''))?.[1];
-    const run = startCli(['-t', `127.0.0.1:${port}`, '-c', '150', '-d', '30s']);
+    const run = startCli(['-t', `127.0.0.1:${port}`, '-c', '150', '-d', '1h']);
     await run.saw(/holding/);
     running.child.kill('SIGUSR2');
-    await eventually(() => /holds 150 now, 150 at most/.test(out.join('')), 'it does not tell its counts');
+    await until('it tells its counts', () => /holds 150 now, 150 at most/.test(out.join('')));
     run.child.kill('SIGINT');
     assert.equal((await run.result).code, 130);
     running.child.kill('SIGINT');
@@ -224,12 +220,4 @@ async function freePort(): Promise<number> {
   await new Promise((resolve) => probe.close(resolve));
   assert(address !== null && typeof address === 'object');
   return address.port;
-}
-
-async function eventually(condition: () => boolean, complaint: string): Promise<void> {
-  for (let tries = 0; tries < 100; tries++) {
-    if (condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  assert.fail(complaint);
 }
