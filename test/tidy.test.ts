@@ -8,6 +8,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, posix, relative, sep } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { wallTimeIn } from './support/wall-time.ts';
 
 const LINES_MAX = 600;
 
@@ -412,6 +413,49 @@ test('no test runs alone or is put off', () => {
       [...codeOf(text).matchAll(pattern)].map((match) => `${path}: ${match[0]}`),
     ),
   );
+});
+
+const UNIT_TESTS = [...TESTS].filter(
+  ([path]) =>
+    !['system', 'lab', 'bench', 'support'].includes(folderOf(path)) ||
+    /^test\/support\/.*\.test\.ts$/.test(path),
+);
+
+test('no unit test holds passed time against a number, or gives up a wait within a minute', () => {
+  assertNone(
+    UNIT_TESTS.flatMap(([path, text]) => wallTimeIn(codeOf(text)).map((what) => `${path}: ${what}`)),
+  );
+});
+
+test('the rule about time finds what it is made for, and leaves the rest alone', () => {
+  const offences = [
+    'const tookMs = performance.now() - beganMs; assert(tookMs < 1_000, x);',
+    'assert(performance.now() - began < 200);',
+    'assert.ok(Date.now() - startedMs <= 8_000);',
+    'const all = clock.monotonicMs() - from; run(); assert(all > 5 && all < LIMIT_MS);',
+    'assert(1_000 > elapsedMs);',
+    'assert(hold.seconds >= 0.3 && hold.seconds < 0.6);',
+    'await until(() => isSo(a, 1), 5_000, x);',
+    'await within(holder.exited, 500, x);',
+    'await settled(x, holder.exited, 500);',
+    'await holder.until(x, () => holder.settled, 2_000);',
+    'await fetch(url, { signal: AbortSignal.timeout(5_000) });',
+    'test(x, { timeout: 30_000 }, async () => { run(); });',
+    'spawnSync(zsh, [a, b], { encoding: x, timeout: 10_000 });',
+  ];
+  for (const code of offences) assert.equal(wallTimeIn(code).length, 1, code);
+  const harmless = [
+    'const passedMs = performance.now() - began; assert(passedMs >= 50);',
+    'assert(passedMs <= outerMs + 1);',
+    'await until(x, () => run.stats().open === 2_000);',
+    'assert(took < 3);',
+    'assert.deepEqual(stats.failed, { timeout: 3 });',
+    'for (let elapsedMs = 0; elapsedMs < 5_000; elapsedMs += 10) { assert(isSo(elapsedMs)); }',
+    'await settled(x, work, 10 * HANG_MS);',
+    'settled(machine, 500);',
+    'test(x, async () => { await runCommand(a, b, { timeoutMs: 300 }); });',
+  ];
+  for (const code of harmless) assert.deepEqual(wallTimeIn(code), [], code);
 });
 
 test('tests mirror the sources', () => {

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { parentPidOf } from '../../src/engine/parent-bond.ts';
-import { until } from '../support/bench-run.ts';
+import { until } from '../support/waiting.ts';
 import { BOND_ENTRY } from './parent-bond-entry.ts';
 
 /** The state letter of /proc/PID/stat; null when there is no such process, or it is a zombie that nobody has reaped yet. */
@@ -34,7 +34,7 @@ async function stoppedPair(t: TestContext, bond: 'end' | 'wake' | 'none'): Promi
     for (const pid of [childPid, parent.pid ?? 0]) if (stateOf(pid) !== null) process.kill(pid, 'SIGKILL');
   });
   process.kill(childPid, 'SIGSTOP');
-  await until('the child is stopped', 10_000, () => stateOf(childPid) === 'T');
+  await until('the child is stopped', () => stateOf(childPid) === 'T');
   parent.kill('SIGKILL');
   await once(parent, 'exit');
   return { parent, childPid };
@@ -42,12 +42,12 @@ async function stoppedPair(t: TestContext, bond: 'end' | 'wake' | 'none'): Promi
 
 test('a stopped process that ends with its parent is killed when the parent is', async (t) => {
   const { childPid } = await stoppedPair(t, 'end');
-  await until('the child is gone', 10_000, () => stateOf(childPid) === null);
+  await until('the child is gone', () => stateOf(childPid) === null);
 });
 
 test('a stopped process that wakes at the end of its parent goes on', async (t) => {
   const { childPid } = await stoppedPair(t, 'wake');
-  await until('the child goes on', 10_000, () => stateOf(childPid) === 'S');
+  await until('the child goes on', () => stateOf(childPid) === 'S');
 });
 
 test('without a bond a stopped process stays, which is why there is one', async (t) => {

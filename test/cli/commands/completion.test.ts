@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { completionScript } from '../../../src/cli/commands/completion.ts';
 import { flagsOf } from '../../../src/cli/flags/flags.ts';
+import { HANG_MS } from '../../support/waiting.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'c100k-completion-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -24,7 +25,7 @@ function offeredByBash(...words: string[]): string[] {
   const { stdout, stderr, status } = spawnSync('bash', ['-c', script, 'bash', 'c100k-bench', ...words], {
     encoding: 'utf8',
     cwd: folder,
-    timeout: 10_000,
+    timeout: HANG_MS,
   });
   assert.equal(status, 0, stderr);
   return stdout.split('\n').filter((line) => line !== '');
@@ -73,23 +74,25 @@ describe('the completion for zsh', () => {
 
   it('offers commands, flags and choices', { skip: hasZsh ? false : 'zsh is not installed' }, () => {
     // zsh completes only in an interactive line editor: one is run on a pseudo terminal, and its listing is read.
-    const offered = (line: string): string => {
+    const offered = (line: string, words: readonly string[]): string => {
+      const hasAll = words.map((word) => `$out == *${word}*`).join(' && ');
       const script = [
         'zmodload zsh/zpty',
         `zpty -b z zsh -f -i`,
         `zpty -w z $'PS1=; fpath=(${folder} $fpath); autoload -U compinit; compinit -u -D; setopt nobeep; zstyle ":completion:*" list-prompt ""; LISTMAX=0; echo re''ady'`,
-        `repeat 100; do sleep 0.05; zpty -rt z chunk && out+=$chunk; [[ $out == *ready* ]] && break; done`,
+        `repeat 1000; do sleep 0.05; zpty -rt z chunk && out+=$chunk; [[ $out == *ready* ]] && break; done`,
         `zpty -w -n z '${line}'$'\\t\\t'`,
-        'out=; repeat 40; do sleep 0.05; zpty -rt z chunk && out+=$chunk; done',
+        // Until all is there that is waited for: what is missing then will not come.
+        `out=; repeat 1000; do sleep 0.05; zpty -rt z chunk && out+=$chunk; [[ ${hasAll} ]] && break; done`,
         'print -r -- "$out"',
         'zpty -d z',
       ].join('\n');
-      return spawnSync('zsh', ['-f', '-c', script], { encoding: 'utf8', timeout: 20_000 }).stdout;
+      return spawnSync('zsh', ['-f', '-c', script], { encoding: 'utf8', timeout: HANG_MS }).stdout;
     };
-    const flags = offered('c100k-bench --con');
+    const flags = offered('c100k-bench --con', ['--conns', '--connect-timeout']);
     assert.match(flags, /--conns/);
     assert.match(flags, /--connect-timeout/);
-    assert.match(offered('c100k-bench completion '), /bash[\s\S]*zsh/);
+    assert.match(offered('c100k-bench completion ', ['bash', 'zsh']), /bash[\s\S]*zsh/);
   });
 
   it('names every flag with its help', () => {
