@@ -163,7 +163,8 @@ describe('a kept TLS session', () => {
     const { socket, error } = await session(t, told.port, offering(token));
     assert.equal(error, null);
     told.aheadMs = 2 * 3_600_000;
-    await speak(socket, JSON.stringify(HELLO));
+    void speak(socket, JSON.stringify(HELLO));
+    await until(() => told.agents.length + told.strangers.length > 0, 'an answer');
     assert.deepEqual(told.agents, []);
     assert.deepEqual(told.strangers, ['tls']);
   });
