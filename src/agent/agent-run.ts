@@ -17,6 +17,7 @@ import type { HolderSpec, RunSpec } from '../run/run-spec.ts';
 import { AliasLease } from '../sources/alias-lease.ts';
 import { AliasRecords } from '../sources/alias-records.ts';
 import { holderSpecs, type Preparation, prepareHost } from '../sources/preparation.ts';
+import { ConnectTurns } from '../sources/route-check.ts';
 import { secureSources } from '../sources/source-check.ts';
 import type { Loss } from '../stats/loss.ts';
 import { emptyStats, type Stats } from '../stats/stats.ts';
@@ -251,7 +252,9 @@ export class RunShare {
   async #prepare(quota: CoordinatorMessageOf<'quota'>): Promise<void> {
     this.#phase = 'preparing';
     const planned = await this.#planFor(quota.connections);
-    const prepared = 'plan' in planned ? await secureSources(this.#spec, planned, this.#lease) : planned;
+    const turns = new ConnectTurns(this.#options.allowance.ratePerSecMax);
+    const prepared =
+      'plan' in planned ? await secureSources(this.#spec, planned, this.#lease, undefined, turns) : planned;
     if (this.#isEnding) return;
     if (!('plan' in prepared)) {
       this.#refuse(prepared);

@@ -7,10 +7,13 @@
  */
 import { connect, type Socket } from 'node:net';
 import pLimit from 'p-limit';
+import type { Clock } from '../base/clock.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
+import { Pacer } from '../engine/pacer.ts';
 import type { RunCommand } from '../host/command.ts';
-import { after } from '../time/timer.ts';
+import { systemClock } from '../host/system-clock.ts';
+import { after, pause } from '../time/timer.ts';
 
 /** Connects in flight; each is one descriptor and one local port. */
 const CHECKS_AT_ONCE = 256;
@@ -29,6 +32,40 @@ export interface RoutePair {
 /** null: it works; else why not, in a few words. */
 export type RouteTrouble = string | null;
 
+/** Turns of connects at a rate, one after the other; a process that stood still does not catch up (pacer.ts). */
+export class ConnectTurns {
+  readonly ratePerSec: number;
+  readonly #clock: Clock;
+  readonly #pacer: Pacer;
+  readonly #originMs: number;
+  #last: Promise<void> = Promise.resolve();
+
+  /** @param ratePerSec above 0; Infinity: no limit */
+  constructor(ratePerSec: number, clock: Clock = systemClock) {
+    this.ratePerSec = ratePerSec;
+    this.#clock = clock;
+    this.#originMs = clock.monotonicMs();
+    this.#pacer = new Pacer(Number.isFinite(ratePerSec) ? ratePerSec : null);
+  }
+
+  /** Resolves when the next connect may be called. */
+  next(): Promise<void> {
+    this.#last = this.#last.then(() => this.#wait());
+    return this.#last;
+  }
+
+  async #wait(): Promise<void> {
+    for (;;) {
+      const nowMs = this.#clock.monotonicMs() - this.#originMs;
+      if (this.#pacer.mayBegin(nowMs)) {
+        this.#pacer.begin(nowMs);
+        return;
+      }
+      await pause(Math.ceil(this.#pacer.nextAtMs - nowMs));
+    }
+  }
+}
+
 /**
  * Connects each source to its endpoint.
  * @param pairs of one family each
@@ -39,10 +76,11 @@ export function checkRoutes(
   pairs: readonly RoutePair[],
   ports: readonly PortRange[],
   timeoutMs = CHECK_TIMEOUT_MS,
+  turns = new ConnectTurns(Number.POSITIVE_INFINITY),
 ): Promise<RouteTrouble[]> {
   const tried = lastPorts(ports, PORTS_TRIED_MAX);
   const limit = pLimit(CHECKS_AT_ONCE);
-  return Promise.all(pairs.map((pair) => limit(() => checkOne(pair, tried, timeoutMs))));
+  return Promise.all(pairs.map((pair) => limit(() => checkOne(pair, tried, timeoutMs, turns))));
 }
 
 function lastPorts(ranges: readonly PortRange[], count: number): number[] {
@@ -53,8 +91,14 @@ function lastPorts(ranges: readonly PortRange[], count: number): number[] {
   return ports;
 }
 
-async function checkOne(pair: RoutePair, ports: readonly number[], timeoutMs: number): Promise<RouteTrouble> {
+async function checkOne(
+  pair: RoutePair,
+  ports: readonly number[],
+  timeoutMs: number,
+  turns: ConnectTurns,
+): Promise<RouteTrouble> {
   for (const port of ports) {
+    await turns.next();
     const answer = await connectOnce(pair, port, timeoutMs);
     if (answer !== 'busy') return answer;
   }

@@ -14,11 +14,13 @@ import type { AliasLease } from './alias-lease.ts';
 import { readAddressesNow } from './aliases.ts';
 import { findDuplicates } from './duplicate-check.ts';
 import { type Preparation, planSources } from './preparation.ts';
-import { checkRoutes, type RoutePair, readSourceDevices } from './route-check.ts';
+import { ConnectTurns, checkRoutes, type RoutePair, readSourceDevices } from './route-check.ts';
 
 /** Connects of one check. With more sources than this, each still gets one, evenly spread over the endpoints. */
 const PAIRS_MAX = 2_048;
 const ROUNDS_MAX = 4;
+/** Where the owner of the host limits the rate, a round of checks is a sample that takes no longer. */
+const ROUND_SEC_MAX = 20;
 const NAMES_MAX = 8;
 
 /** Why a source was left out. */
@@ -31,6 +33,7 @@ interface BadSource {
  * Makes the sources of a plan ready: adds what is missing, checks every source, and plans again without the bad ones.
  * @param prepared the plan; its `blocked` must be empty
  * @param lease what the aliases are added through; it holds them until it is released
+ * @param turns at the rate that this host's owner allows
  * @returns a plan whose sources all work, or the findings that refuse the run
  */
 export async function secureSources(
@@ -38,6 +41,7 @@ export async function secureSources(
   prepared: Preparation,
   lease: AliasLease,
   run: RunCommand = runCommand,
+  turns = new ConnectTurns(Number.POSITIVE_INFINITY),
 ): Promise<Preparation | readonly Finding[]> {
   const { wanted, sourcing } = prepared;
   const bad = new Map<string, BadSource>();
@@ -52,7 +56,7 @@ export async function secureSources(
     const fresh = current.choice.addresses.filter((address) => !bad.has(address) && !checked.has(address));
     const aliases = current.choice.aliases.filter((alias) => !checked.has(alias.address));
     const [{ bad: found, silent }, duplicates] = await Promise.all([
-      checkSources(spec, current, fresh, run),
+      checkSources(spec, current, fresh, run, turns),
       findDuplicates(run, aliases),
     ]);
     if (duplicates.length > 0) findings.push(duplicateFinding(duplicates));
@@ -85,14 +89,16 @@ async function checkSources(
   prepared: Preparation,
   addresses: readonly string[],
   run: RunCommand,
+  turns: ConnectTurns,
 ): Promise<SourceCheck> {
   const { facts } = prepared.sourcing;
   const sources = addresses.filter((address) => !isLoopback(address));
   const endpoints = spec.endpoints.filter((endpoint) => !isOnThisHost(endpoint.address, facts));
-  const pairs = pairsToCheck(sources, endpoints);
+  const most = Math.max(1, Math.min(PAIRS_MAX, Math.floor(turns.ratePerSec * ROUND_SEC_MAX)));
+  const pairs = pairsToCheck(sources, endpoints, most);
   if (pairs.length === 0) return { bad: [], silent: null };
   const [troubles, astray] = await Promise.all([
-    checkRoutes(pairs, prepared.plan.ports),
+    checkRoutes(pairs, prepared.plan.ports, undefined, turns),
     leavingElsewhere(sources, endpoints, run),
   ]);
   const bad = new Map<string, BadSource>(astray.map((one) => [one.address, one]));
@@ -100,7 +106,7 @@ async function checkSources(
     pairs.filter((_, index) => troubles[index] === null).map(({ endpoint }) => formatEndpoint(endpoint)),
   );
   // Nobody got an answer: is it the sources, or is the target down? This host's own address tells.
-  const someoneWorks = answering.size > 0 || (await hostItselfReaches(spec, prepared, sources));
+  const someoneWorks = answering.size > 0 || (await hostItselfReaches(spec, prepared, sources, turns));
   if (!someoneWorks) return { bad: [...bad.values()], silent: silentFinding(pairs, troubles) };
   for (const [index, { source, endpoint }] of pairs.entries()) {
     const trouble = troubles[index] ?? null;
@@ -113,18 +119,18 @@ async function checkSources(
 }
 
 /** Every pair of one family where that is not too many; else each source with one endpoint. */
-function pairsToCheck(sources: readonly string[], endpoints: readonly Endpoint[]): RoutePair[] {
+function pairsToCheck(sources: readonly string[], endpoints: readonly Endpoint[], most: number): RoutePair[] {
   const familyOf = (address: string): 4 | 6 => (address.includes(':') ? 6 : 4);
   const of = (source: string): Endpoint[] =>
     endpoints.filter((endpoint) => endpoint.family === familyOf(source));
-  if (sources.length * endpoints.length <= PAIRS_MAX) {
+  if (sources.length * endpoints.length <= most) {
     return sources.flatMap((source) => of(source).map((endpoint) => ({ source, endpoint })));
   }
   // Thousands of sources are a network behind one route: an even sample of them tells as much.
-  const step = Math.max(1, sources.length / PAIRS_MAX);
-  const perSource = Math.max(1, Math.floor(PAIRS_MAX / sources.length));
+  const step = Math.max(1, sources.length / most);
+  const perSource = Math.max(1, Math.floor(most / sources.length));
   const pairs: RoutePair[] = [];
-  for (let at = 0; at < sources.length && pairs.length < PAIRS_MAX; at += step) {
+  for (let at = 0; at < sources.length && pairs.length < most; at += step) {
     const index = Math.floor(at);
     const source = sources[index]!;
     const reachable = of(source);
@@ -164,6 +170,7 @@ async function hostItselfReaches(
   spec: RunSpec,
   { sourcing, plan }: Preparation,
   sources: readonly string[],
+  turns: ConnectTurns,
 ): Promise<boolean> {
   const tried = new Set(sources);
   const { routes, hostAddresses } = sourcing.facts;
@@ -180,7 +187,7 @@ async function hostItselfReaches(
     const witnesses = new Set([...(source === null ? [] : [source]), ...onDevice.map((own) => own.address)]);
     return [...witnesses].filter((one) => !tried.has(one)).map((one) => ({ source: one, endpoint }));
   });
-  const troubles = await checkRoutes(pairs.slice(0, NAMES_MAX), plan.ports);
+  const troubles = await checkRoutes(pairs.slice(0, NAMES_MAX), plan.ports, undefined, turns);
   return troubles.some((trouble) => trouble === null);
 }
 

@@ -129,6 +129,24 @@ test('a killed holder is told once, its connections are holder-lost, the others 
   assert.equal(notes.length, 1);
 });
 
+test('a rate for all is shared by the holders, from the moment that they are told', async (t) => {
+  const target = await startNetTarget(t);
+  const slow = { ratePerSec: 0.001 };
+  const { pool } = makePool(t, [
+    { ...specOf('a/1', 0, 200, target.port), ...slow },
+    { ...specOf('a/2', 1, 100, target.port), ...slow },
+  ]);
+  await pool.ready();
+  pool.start();
+  await until('each opens its first', async () => (await target.counts()).accepted === 2);
+  pool.pace(0.002);
+  await pool.freshReport();
+  assert.equal(pool.stats().attempted, 2);
+  pool.pace(30_000);
+  await until('both have settled', () => pool.settled);
+  assert.equal(pool.stats().open, 300);
+});
+
 test('a holder lost in the ramp gives up what it had not opened', async (t) => {
   const target = await startNetTarget(t);
   const slow = { ...specOf('a/1', 0, 900, target.port), ratePerSec: 300 };
@@ -269,7 +287,7 @@ test('a stopped holder is lost once what it told is too old: its quota is settle
   const [stopped] = pidsOf(pool);
   process.kill(stopped!, 'SIGSTOP');
   await until('it is lost', () => pool.stats().open === 200);
-  assert.deepEqual(pool.stats().dropped, { 'holder-lost': 200 });
+  assert.deepEqual({ ...pool.stats().dropped }, { 'holder-lost': 200 });
   assert.equal(pool.settled, true);
   assert.match(notes.join('\n'), /^holder a\/1 \(pid \d+\) was lost: it said nothing for .*stopped process/);
   await until('its process is gone', () => !isAlive(stopped!));

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
-import { checkRoutes, readSourceDevices } from '../../src/sources/route-check.ts';
+import { ConnectTurns, checkRoutes, readSourceDevices } from '../../src/sources/route-check.ts';
 import { until } from '../support/waiting.ts';
 
 const PORTS = [{ from: 21_000, to: 21_099 }];
@@ -35,6 +35,25 @@ test('an accepted and a refused connect are answers; an address that is not ours
   await until('the far side is closed', () => accepted[0]?.closed === true);
   assert.deepEqual(errors, ['ECONNRESET']);
   server.close();
+});
+
+test('connects come in turns at a rate, and not faster after a stand-still', async () => {
+  // Time passes with each look, by 1 ms, and stands still for 5 s once.
+  let looks = 0;
+  const clock = { monotonicMs: () => ++looks + (looks > 300 ? 5_000 : 0), wallMs: () => 0 };
+  const turns = new ConnectTurns(100, clock);
+  const called: number[] = [];
+  await Promise.all(
+    Array.from({ length: 40 }, async () => {
+      await turns.next();
+      called.push(looks + (looks > 300 ? 5_000 : 0));
+    }),
+  );
+  assert.equal(called.length, 40);
+  for (const [index, at] of called.entries()) {
+    const before = called[index - 3];
+    if (before !== undefined) assert(at - before >= 20, `three within ${at - before} ms`);
+  }
 });
 
 test('a port in use is passed over: the next one tells', async () => {
