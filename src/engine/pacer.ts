@@ -60,7 +60,9 @@ export class Pacer {
     const isPaced = ratePerSec !== null && ratePerSec > 0;
     this.#periodMs = isPaced ? 1_000 / ratePerSec : 0;
     this.#toleranceMs = isPaced ? burstOf(ratePerSec) * this.#periodMs : 0;
-    this.idle(nowMs);
+    // What the old rate has put off for long, the new one gives after one of its own periods.
+    this.#permittedAtMs = Math.min(Math.max(this.#permittedAtMs, nowMs), nowMs + this.#periodMs);
+    this.#plannedAtMs = this.#permittedAtMs;
   }
 
   /** When the next connect may be called, a moment that may have passed; Infinity: never. */

@@ -167,6 +167,23 @@ describe('a pacer', () => {
     assert.equal(pacer.shiftMs, 0);
   });
 
+  test('another rate counts from the moment that it is given, whether it is faster or slower', () => {
+    const pacer = new Pacer(0.001);
+    pacer.begin(0);
+    assert.equal(pacer.nextAtMs, 1_000_000);
+    pacer.setRate(100, 500);
+    assert.equal(pacer.nextAtMs, 510);
+    pacer.begin(510);
+    pacer.setRate(1, 515);
+    assert.equal(pacer.nextAtMs, 520, 'what was due soon stays due');
+    pacer.begin(520);
+    assert.equal(pacer.nextAtMs, 1_520);
+    pacer.setRate(100, 60_000);
+    assert.equal(pacer.begin(60_000), 60_000, 'nothing was saved up');
+    assert.equal(pacer.nextAtMs, 60_010);
+    assert.equal(pacer.shiftMs, 0);
+  });
+
   test('without a rate the next is due at once and planned for when it is called, at a rate of 0 never', () => {
     const free = new Pacer(null);
     assert.equal(free.nextAtMs, 0);
