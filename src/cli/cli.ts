@@ -10,6 +10,7 @@ import { systemClock } from '../host/system-clock.ts';
 import type { CommandContext } from './command-context.ts';
 import { parseCommandLine } from './flags/command-line.ts';
 import type { CommandName } from './flags/flag.ts';
+import { hideEnvironmentToken } from './flags/token-source.ts';
 import { tell, writeResult } from './output.ts';
 
 const HELP_COLUMNS_MAX = 100;
@@ -28,6 +29,7 @@ export async function runCli(argv: readonly string[]): Promise<ExitCode> {
     await writeResult(parsed.text);
     return 0;
   }
+  hideEnvironmentToken();
   const { command, values, words, warnings } = parsed;
   if (!values.on('quiet')) for (const line of warnings) tell(`warning: ${line}`);
   const entryPath = argv[1] ?? '';

@@ -1,14 +1,12 @@
 /**
  * Owns the agent process that the coordinator forks on its own host. It talks over the control channel like any
- * other; the IPC pipe only tells it that we are gone. Must never pass the token as an argument.
+ * other; the IPC pipe only tells it that we are gone. Must never pass the token as an argument or a variable.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { formatToken, type Token } from '../control/token.ts';
 import { CLOSING_SIGN } from '../run/shutdown-heartbeat.ts';
 import { after } from '../time/timer.ts';
 
-/** The environment variable that carries an agent's token. */
-const TOKEN_VARIABLE = 'C100K_TOKEN';
 /** How long the agent may take to end, or to give a sign that it is busy closing, after it was told to. */
 const END_TIMEOUT_MS = 2_000;
 /**
@@ -46,13 +44,16 @@ export class LocalAgent {
   constructor(options: LocalAgentOptions) {
     const { entryPath, name, host, port, token, onExit } = options;
     const join = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
-    this.#process = fork(entryPath, ['agent', '--join', join, '--name', name], {
+    this.#process = fork(entryPath, ['agent', '--join', join, '--name', name, '--token-stdin'], {
       // Its own process group: Ctrl-C in the terminal must reach the CLI alone, which then drains in order.
       detached: true,
       execArgv: [],
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-      env: { ...inherited(), [LOCAL_VARIABLE]: String(process.pid), [TOKEN_VARIABLE]: formatToken(token) },
+      stdio: ['pipe', 'ignore', 'inherit', 'ipc'],
+      env: { ...inherited(), [LOCAL_VARIABLE]: String(process.pid) },
     });
+    // Not in its environment: that stays readable for as long as it lives, and its holders would inherit it.
+    this.#process.stdin?.on('error', () => {});
+    this.#process.stdin?.end(`${formatToken(token)}\n`);
     const gone = (how: string): void => {
       if (this.#isGone) return;
       this.#isGone = true;

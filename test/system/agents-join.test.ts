@@ -149,7 +149,7 @@ describe('joining', { concurrency: 4 }, () => {
     ]);
     const join = `127.0.0.1:${await run.port()}`;
     const file = `${temporaryFolder(t)}/token`;
-    writeFileSync(file, `${run.tokenText}\n`);
+    writeFileSync(file, `${run.tokenText}\n`, { mode: 0o600 });
     startAgent(t, join, 'env', run.tokenText, ['--source-ip', '127.0.0.6']);
     startAt(t, {}, [
       'agent',
@@ -207,7 +207,7 @@ describe('joining', { concurrency: 4 }, () => {
     const again = await runCli(['token', '--token-file', master, '--name', 'ada']);
     assert.notEqual(again.stdout, made.stdout);
     const ofAgent = join(folder, 'ada.token');
-    writeFileSync(ofAgent, made.stdout);
+    writeFileSync(ofAgent, made.stdout, { mode: 0o600 });
     assert.equal(
       (await runCli(['token', '--token-file', ofAgent, '--name', 'bob'])).code,
       2,

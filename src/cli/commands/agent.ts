@@ -54,7 +54,8 @@ export async function agentCommand({ values, entryPath, clock }: CommandContext)
       onNote: tell,
     },
     (stop) => {
-      if (!isFromStdin) return;
+      // A parent says its end over its own pipe.
+      if (!isFromStdin || isForked) return;
       const ended = (): void => stop('standard input has ended');
       if (process.stdin.readableEnded) ended();
       process.stdin.resume();

@@ -22,6 +22,7 @@ import type { FlagValues } from '../flags/command-line.ts';
 import type { Flag } from '../flags/flag.ts';
 import { flagsOf } from '../flags/flags.ts';
 import { readHolders, readRunRequest } from '../flags/run-options.ts';
+import { closeToOthers } from '../flags/token-file.ts';
 import { masterToken } from '../flags/token-source.ts';
 import { tell, writeResult } from '../output.ts';
 
@@ -36,6 +37,7 @@ const INDEX_REFERENCE = `$(${INDEX_VARIABLE})`;
  */
 export async function k8sCommand({ values }: CommandContext): Promise<ExitCode> {
   const run = readKubernetesRun(values);
+  closeToOthers();
   await writeResult(manifestYaml(kubernetesManifests(run), headingOf(run)));
   tell('the Secret in these manifests holds the token of the run: apply them, and do not keep them');
   return ExitCode.held;

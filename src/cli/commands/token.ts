@@ -9,6 +9,7 @@ import { parseAllowedTarget } from '../../plan/allowance.ts';
 import type { CommandContext } from '../command-context.ts';
 import { checkAgentName } from '../flags/agent-name.ts';
 import { readNumber } from '../flags/bounds.ts';
+import { closeToOthers } from '../flags/token-file.ts';
 import { masterToken } from '../flags/token-source.ts';
 import { writeResult } from '../output.ts';
 
@@ -35,6 +36,7 @@ export async function tokenCommand({ values, clock }: CommandContext): Promise<E
     expiresSec: lifeMs === null ? null : Math.floor((clock.wallMs() + lifeMs) / 1_000),
     targets: targets.length === 0 ? null : targets,
   });
+  closeToOthers();
   await writeResult(`${formatToken(token)}\n`);
   return ExitCode.held;
 }

@@ -10,7 +10,7 @@ import type { SshAgentsOptions } from '../../coordinator/ssh-agents.ts';
 import type { LossPolicy } from '../../run/run-plan.ts';
 import { readNumber } from './bounds.ts';
 import type { FlagValues } from './command-line.ts';
-import { masterToken } from './token-source.ts';
+import { environmentToken, masterToken } from './token-source.ts';
 
 /** Where a command has no such flag. */
 const WAIT_AGENTS_MS = 60_000;
@@ -30,7 +30,7 @@ export function readAgents(values: FlagValues): AgentsOptions {
   const kinds = readKinds(values, joining + (ssh?.hosts.length ?? 0));
   const remoteAgents = kinds.remote ? joining + (ssh?.hosts.length ?? 0) : 0;
   const tokenFile = values.one('token-file');
-  if (joining > 0 && tokenFile === null && !process.env.C100K_TOKEN) {
+  if (joining > 0 && tokenFile === null && environmentToken() === '') {
     throw usageError(
       ErrorCode.usage,
       'agents that join need a token, and one that is made for this run alone is known to nobody',

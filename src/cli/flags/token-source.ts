@@ -2,8 +2,7 @@
  * Owns where a token comes from: a file, the environment, standard input. Never from an argument: every user of the
  * host can read those. Must never print one by itself.
  */
-import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { BenchError, ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
+import { ErrorCode, usageError } from '../../base/errors.ts';
 import {
   claimsOf,
   formatToken,
@@ -12,8 +11,28 @@ import {
   parseToken,
   type Token,
 } from '../../control/token.ts';
+import { makeTokenFile, readTokenFile } from './token-file.ts';
 
 const FIRST_LINE_CHARS_MAX = 4_096;
+
+/** The variable that carries a token. */
+const TOKEN_VARIABLE = 'C100K_TOKEN';
+
+let hidden: string | null = null;
+
+/**
+ * Takes the token out of the environment, before any process is started: each would inherit it, and whoever may read
+ * /proc/PID/environ of one of them has it.
+ */
+export function hideEnvironmentToken(): void {
+  hidden = process.env[TOKEN_VARIABLE] ?? hidden;
+  delete process.env[TOKEN_VARIABLE];
+}
+
+/** The token that the environment brought; empty: none. */
+export function environmentToken(): string {
+  return hidden ?? process.env[TOKEN_VARIABLE] ?? '';
+}
 
 /**
  * The coordinator's master token: read from the file when it is there, made and written there (mode 0600) when it is
@@ -21,17 +40,14 @@ const FIRST_LINE_CHARS_MAX = 4_096;
  * @throws BenchError (bad-token, exit 2) when the file cannot be read or written, or holds an agent's token
  */
 export function masterToken(path: string | null): Token {
-  if (path === null)
-    return process.env.C100K_TOKEN ? asMaster(parseToken(process.env.C100K_TOKEN)) : generateToken();
-  if (existsSync(path)) return asMaster(parseToken(readTokenFile(path)));
-  const token = generateToken();
-  try {
-    writeFileSync(path, `${formatToken(token)}\n`, { mode: 0o600, flag: 'wx' });
-    chmodSync(path, 0o600);
-  } catch (error) {
-    throw fileError(`the token file ${path} cannot be written`, error);
+  if (path === null) {
+    const text = environmentToken();
+    return text === '' ? generateToken() : asMaster(parseToken(text));
   }
-  return token;
+  const known = readTokenFile(path);
+  if (known !== null) return asMaster(parseToken(known));
+  const token = generateToken();
+  return makeTokenFile(path, formatToken(token)) ? token : asMaster(parseToken(readTokenFile(path) ?? ''));
 }
 
 function asMaster(token: Token): Token {
@@ -43,24 +59,6 @@ function asMaster(token: Token): Token {
   );
 }
 
-function fileError(what: string, error: unknown): BenchError {
-  return new BenchError(
-    ErrorCode.badToken,
-    ExitCode.usage,
-    `${what}: ${(error as Error).message}`,
-    'give a file that this user can read and write, in a folder that exists',
-    error,
-  );
-}
-
-function readTokenFile(path: string): string {
-  try {
-    return readFileSync(path, 'utf8').split('\n')[0] ?? '';
-  } catch (error) {
-    throw fileError(`the token file ${path} cannot be read`, error);
-  }
-}
-
 /**
  * An agent's token: from the file, else the environment, else (when asked for) the first line of standard input.
  * @param wallMs for expiry: a token that has run out is refused here with a reason, which a handshake cannot give
@@ -70,8 +68,8 @@ export async function joinToken(path: string | null, isFromStdin: boolean, wallM
   const text = isFromStdin
     ? await readFirstLine()
     : path === null
-      ? (process.env.C100K_TOKEN ?? '')
-      : readTokenFile(path);
+      ? environmentToken()
+      : (readTokenFile(path) ?? missing(path));
   if (text.trim() === '') {
     throw usageError(
       ErrorCode.badToken,
@@ -89,6 +87,14 @@ export async function joinToken(path: string | null, isFromStdin: boolean, wallM
     );
   }
   return token;
+}
+
+function missing(path: string): never {
+  throw usageError(
+    ErrorCode.badToken,
+    `the token file ${path} cannot be read: there is no such file`,
+    'copy the file of the coordinator, or the one that c100k-bench token made, to this host',
+  );
 }
 
 /** The first line of standard input; the rest stays open, because its end means that the parent is gone. */

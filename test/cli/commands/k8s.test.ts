@@ -118,7 +118,7 @@ describe('the manifests of k8s', () => {
     try {
       const secret = manifests[0] as { stringData: { token: string } };
       const tokenFile = join(folder, 'token');
-      writeFileSync(tokenFile, secret.stringData.token);
+      writeFileSync(tokenFile, secret.stringData.token, { mode: 0o400 });
       const inPod = (args: readonly string[]): string[] =>
         args.map((arg) =>
           arg.replace('/run/secrets/c100k-bench/token', tokenFile).replaceAll('$(JOB_COMPLETION_INDEX)', '7'),
