@@ -39,6 +39,7 @@ export interface LocalAgentOptions {
 /** The forked agent. It joins by itself. */
 export class LocalAgent {
   readonly #process: ChildProcess;
+  readonly #onExit: (how: string) => void;
   #isGone = false;
 
   constructor(options: LocalAgentOptions) {
@@ -54,16 +55,25 @@ export class LocalAgent {
     // Not in its environment: that stays readable for as long as it lives, and its holders would inherit it.
     this.#process.stdin?.on('error', () => {});
     this.#process.stdin?.end(`${formatToken(token)}\n`);
-    const gone = (how: string): void => {
-      if (this.#isGone) return;
-      this.#isGone = true;
-      this.#endGroup();
-      onExit(how);
-    };
+    this.#onExit = onExit;
+    const gone = (how: string): void => this.#gone(how);
     this.#process.on('error', (error) => gone(error.message));
     this.#process.on('exit', (code, signal) =>
       gone(signal === null ? `exited with ${code}` : `killed by ${signal}`),
     );
+  }
+
+  #gone(how: string): void {
+    if (this.#isGone) return;
+    this.#isGone = true;
+    this.#endGroup();
+    this.#onExit(how);
+  }
+
+  /** Ends it at once, as one that is stopped; it counts as gone from now. */
+  giveUp(how: string): void {
+    this.#process.kill('SIGKILL');
+    this.#gone(how);
   }
 
   /**

@@ -2,8 +2,19 @@
  * Owns who was expected, who came and who is missing, in words for a person. Must never decide how long to wait.
  */
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
+import type { RunReport } from '../judge/report.ts';
 import type { EndReason } from '../run/run-event.ts';
 import type { RunState } from '../run/run-state.ts';
+
+/** No run came about. There is a report all the same: whoever asked for one reads there who was missing. */
+export class NeverRanError extends BenchError {
+  readonly report: RunReport;
+
+  constructor({ code, exitCode, message, hint }: BenchError, report: RunReport) {
+    super(code, exitCode, message, hint);
+    this.report = report;
+  }
+}
 
 /** Names of agents in one line for a person at most. */
 const NAMES_SHOWN_MAX = 10;

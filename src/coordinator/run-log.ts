@@ -4,6 +4,7 @@
  */
 
 import { totalOf } from '../base/outcome.ts';
+import type { StandStill } from '../base/stand-still.ts';
 import type { StrangerReason } from '../control/server.ts';
 import type { MetricFacts } from '../judge/metric.ts';
 import type { TimelinePoint } from '../judge/report.ts';
@@ -84,16 +85,17 @@ export class Chronicle {
     });
   }
 
-  /** Its part of the report. */
-  facts(): ChronicleFacts {
+  /** Its part of the report. @param still of this process; absent: not told */
+  facts(still: StandStill | null = null): ChronicleFacts {
     const cpu = this.#holdCpu;
+    const stood = still?.note('this process, the coordinator,') ?? null;
     const strangers = this.#strangers.size === 0 ? [] : [strangersNote(this.#strangers)];
     return {
       timeline: this.#timeline,
       holdStartedMs: this.#holdStartedMs,
       holdEndedMs: this.#holdEndedMs,
       holdCpu: cpu === null ? null : { cpuMs: cpu.toCpuMs - cpu.fromCpuMs, elapsedMs: cpu.toMs - cpu.fromMs },
-      notes: [...this.#notes, ...strangers],
+      notes: [...this.#notes, ...(stood === null ? [] : [stood]), ...strangers],
     };
   }
 }

@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import type { Finding } from '../base/finding.ts';
+import { formatSeconds, StandStill } from '../base/stand-still.ts';
 import type { Channel, ChannelEvents } from '../control/channel.ts';
 import type { AgentMessage, AgentMessageOf, CoordinatorMessage } from '../control/message.ts';
 import { ControlServer } from '../control/server.ts';
@@ -23,13 +24,15 @@ import { type AgentSession, AgentSessions } from './agent-session.ts';
 import { wrongClaim } from './claims.ts';
 import { DueTimer } from './due-timer.ts';
 import { LocalAgent } from './local-agent.ts';
-import { neverRan, waitingNote } from './missing-agents.ts';
+import { NeverRanError, neverRan, waitingNote } from './missing-agents.ts';
 import { Outbox } from './outbox.ts';
 import { Chronicle } from './run-log.ts';
 import { LOCAL_AGENT, planOf, type RunOptions } from './run-settings.ts';
 import { RunWatch, type RunWatchOptions, UNWATCHED } from './run-watch.ts';
 import { SshAgents } from './ssh-agents.ts';
 
+/** The local agent gives a sign each second, and loads in well under one: so long on the busiest machine. */
+const LOCAL_SILENT_MS = 10_000;
 /** Lines about cuts and returns of one agent. */
 const LINK_NOTES_MAX = 20;
 
@@ -55,6 +58,10 @@ export class Run {
   #localAgent: LocalAgent | null = null;
   #sshAgents: SshAgents | null = null;
   #localIdentity = '';
+  /** of this process; what is told ages only while it looks */
+  readonly #still: StandStill;
+  /** when the local agent said something last, in attended time */
+  #localHeardMs = 0;
   #finish: (reason: EndReason) => void = () => {};
 
   constructor(options: RunOptions) {
@@ -63,6 +70,7 @@ export class Run {
     this.#holdEnd = new DueTimer(options.clock);
     this.#lease = options.lease ?? LEASE_TIMES;
     this.#startedMs = this.#clock.monotonicMs();
+    this.#still = new StandStill(rhythmOf(this.#lease).reportEveryMs, this.#startedMs);
     this.#startedWallMs = this.#clock.wallMs();
     this.#watching = options.watch ?? UNWATCHED;
     this.#watch = new RunWatch(this.#watching);
@@ -98,7 +106,8 @@ export class Run {
       // Closing may take a moment after the waiting is over.
       const waitedMs = Math.min(this.#options.waitAgentsMs, this.#state.phaseSinceMs - this.#startedMs);
       const error = neverRan(reason, waitedMs, this.#sshAgents);
-      if (error !== null) throw error;
+      if (error !== null)
+        throw new NeverRanError(error, makeReport({ ...this.#facts(), neverRan: error.message }, clock));
       return makeReport(this.#facts(), clock);
     } finally {
       timer.cancel();
@@ -287,6 +296,7 @@ export class Run {
 
   #take(session: AgentSession, message: AgentMessage): void {
     const { books, id: agent } = session;
+    if (agent === LOCAL_AGENT) this.#localHeardMs = this.#still.attendedMs;
     if (books.lost) return;
     const wrong = wrongClaim(message, { name: session.name, quota: books.quota });
     if (wrong !== null) {
@@ -370,6 +380,9 @@ export class Run {
 
   #tick(): void {
     const atMs = this.#clock.monotonicMs();
+    // After a stand-still of ours everybody looks silent: what they said meanwhile has not been read yet.
+    if (this.#still.look(atMs) > 0) return;
+    this.#checkLocalAgent();
     this.#dispatch({ type: 'ticked', atMs });
     this.#checkRequirements(atMs);
     this.#showProgress(atMs, false);
@@ -377,6 +390,15 @@ export class Run {
     if (phase !== 'ramping' && phase !== 'holding') return;
     void this.#watch.askTarget();
     this.#watch.partial(atMs, () => makeReport(this.#facts(true), this.#clock));
+  }
+
+  /** Before anything is open there is no lease to wait for: one that is silent is not there. */
+  #checkLocalAgent(): void {
+    const { phase } = this.#state;
+    if (this.#localAgent === null || (phase !== 'gathering' && phase !== 'preparing')) return;
+    const silentMs = this.#still.attendedMs - this.#localHeardMs;
+    if (silentMs <= LOCAL_SILENT_MS) return;
+    this.#localAgent.giveUp(`said nothing for ${formatSeconds(silentMs)}, as a stopped process does`);
   }
 
   /** Ends the run early for a requirement that can no longer hold, where that is wanted. */
@@ -472,11 +494,12 @@ export class Run {
       state: this.#state,
       books: this.#allBooks(),
       startedWallMs: this.#startedWallMs,
-      ...this.#chronicle.facts(),
+      ...this.#chronicle.facts(this.#still),
       requirements: this.#watching.requirements,
       target: this.#watch.target,
       ledgerEntries: this.#watching.onLosses === null ? null : this.#watch.ledgerEntries,
       isPartial,
+      neverRan: null,
     };
   }
 }

@@ -53,6 +53,8 @@ export interface RunFacts {
   readonly ledgerEntries: number | null;
   /** the run still goes on: these are the numbers so far */
   readonly isPartial: boolean;
+  /** why no run came about, in one sentence; null: it did */
+  readonly neverRan: string | null;
   readonly notes: readonly string[];
 }
 
@@ -108,27 +110,27 @@ export function makeReport(facts: RunFacts, clock: Clock): RunReport {
   const requirements = requirementsOf(facts, stats);
   const seen = stats.seen ?? null;
   const diagnoses = diagnose({ ...numbers, agents, kernel, generator, seen });
-  const judged = facts.isPartial
-    ? judgedSoFar(state)
-    : judgeRun({
-        connections: spec.connections,
-        stats,
-        held,
-        interrupted: state.interrupted,
-        refusals,
-        agentsLost: books.filter((agent) => agent.lost).length,
-        withoutLastWord: withoutLastWord(state),
-        kernelMismatch: mismatches.length > 0,
-        blindHolder: blindHolder(
-          books.flatMap((agent) => agent.holders),
-          spec.probeEveryMs === null ? null : spec.probeTimeoutMs,
-        ),
-        endedBeforeHold: facts.holdStartedMs === null,
-        requirements,
-        abortedFor: state.endReason?.type === 'requirement-broken' ? state.endReason.requirement : null,
-        generatorLimits: generator.limits,
-        diagnoses,
-      });
+  const judged =
+    judgedWithoutRun(facts) ??
+    judgeRun({
+      connections: spec.connections,
+      stats,
+      held,
+      interrupted: state.interrupted,
+      refusals,
+      agentsLost: books.filter((agent) => agent.lost).length,
+      withoutLastWord: withoutLastWord(state),
+      kernelMismatch: mismatches.length > 0,
+      blindHolder: blindHolder(
+        books.flatMap((agent) => agent.holders),
+        spec.probeEveryMs === null ? null : spec.probeTimeoutMs,
+      ),
+      endedBeforeHold: facts.holdStartedMs === null,
+      requirements,
+      abortedFor: state.endReason?.type === 'requirement-broken' ? state.endReason.requirement : null,
+      generatorLimits: generator.limits,
+      diagnoses,
+    });
   return {
     schemaVersion: REPORT_SCHEMA_VERSION,
     toolVersion: facts.toolVersion,
@@ -217,6 +219,18 @@ function requirementsOf(facts: RunFacts, stats: Stats): RunReport['requirements'
     holdSeconds: holdSecondsOf(facts),
   });
   return facts.requirements.map((requirement) => judgeRequirement(requirement, metrics));
+}
+
+/** The verdict of a report that no finished run stands behind; null: one does. */
+function judgedWithoutRun({ isPartial, neverRan, state }: RunFacts): Verdict | null {
+  if (isPartial) return judgedSoFar(state);
+  if (neverRan === null) return null;
+  return {
+    verdict: 'incomplete',
+    exitCode: ExitCode.incomplete,
+    reason: `no run came about: ${neverRan}`,
+    whoRanOut: 'generator',
+  };
 }
 
 /** What a report says that is written while the run goes on: when it is the last one, the run never ended. */

@@ -69,6 +69,7 @@ function reportOf(change: Partial<RunFacts> = {}): ReturnType<typeof makeReport>
       target: null,
       ledgerEntries: null,
       isPartial: false,
+      neverRan: null,
       notes: [],
       ...change,
     },

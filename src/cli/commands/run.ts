@@ -6,6 +6,7 @@
 import type { Endpoint, ProtocolName } from '../../base/endpoint.ts';
 import { ExitCode } from '../../base/errors.ts';
 import { formatCount } from '../../base/units.ts';
+import { NeverRanError } from '../../coordinator/missing-agents.ts';
 import { Run } from '../../coordinator/run.ts';
 import type { TargetWitness } from '../../coordinator/target-stats.ts';
 import type { RunReport } from '../../judge/report.ts';
@@ -51,10 +52,22 @@ export async function runCommand(context: CommandContext): Promise<ExitCode> {
   let report: RunReport;
   try {
     report = await runAgainst({ context, request, agents, display, interrupts, watch, places });
+  } catch (error) {
+    display.stop();
+    // Nobody was there to run it, and that is what its report says.
+    if (error instanceof NeverRanError) await deliver(error.report, places, files);
+    throw error;
   } finally {
     interrupts.end();
     display.stop();
   }
+  await deliver(report, places, files);
+  watch.events?.check();
+  return report.exitCode as ExitCode;
+}
+
+/** To every place where the report is wanted; one that fails keeps no other from it. */
+async function deliver(report: RunReport, places: ResultPlaces, files: ReportFiles): Promise<void> {
   try {
     await publish(places, {
       text: renderReport(report, paintFor(places.textStream)),
@@ -63,8 +76,6 @@ export async function runCommand(context: CommandContext): Promise<ExitCode> {
   } finally {
     files.write(report);
   }
-  watch.events?.check();
-  return report.exitCode as ExitCode;
 }
 
 function readDisplay(values: FlagValues): ProgressDisplay {
