@@ -13,7 +13,7 @@ import { synLadderSec } from '../host/kernel-evidence.ts';
 import type { KernelCount } from '../judge/report.ts';
 import { type Allowance, allowedShare, checkAllowance } from '../plan/allowance.ts';
 import { type LeaseEnds, leaseEndsOf, type Rhythm, rhythmOf } from '../run/lease.ts';
-import type { HolderSpec, RunSpec } from '../run/run-spec.ts';
+import type { HolderSpec, HostSpec, RunSpec } from '../run/run-spec.ts';
 import { AliasLease } from '../sources/alias-lease.ts';
 import { AliasRecords } from '../sources/alias-records.ts';
 import { holderSpecs, type Preparation, prepareHost } from '../sources/preparation.ts';
@@ -40,6 +40,7 @@ const LOSS_NOTES_MAX = 32;
 
 export interface RunShareOptions {
   readonly agent: string;
+  readonly hostSpec: HostSpec;
   readonly entryPath: string;
   /** what this host's owner allows, whatever the coordinator says */
   readonly allowance: Allowance;
@@ -100,7 +101,8 @@ export class RunShare {
   constructor(message: CoordinatorMessageOf<'spec'>, options: RunShareOptions) {
     this.#options = options;
     this.#specMessage = message;
-    this.#spec = message.spec as RunSpec;
+    // Last, so that nothing in the message stands in its place.
+    this.#spec = { ...message.spec, ...options.hostSpec };
     this.#ends = leaseEndsOf(options.clock.monotonicMs(), message);
     this.#still = new StandStill(this.rhythm.reportEveryMs, options.clock.monotonicMs());
     this.#losses = new LossQueue((losses) =>

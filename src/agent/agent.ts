@@ -21,7 +21,7 @@ import {
 import type { Token } from '../control/token.ts';
 import type { Allowance } from '../plan/allowance.ts';
 import type { Rhythm } from '../run/lease.ts';
-import type { SourceSpec } from '../run/run-spec.ts';
+import type { HostSpec } from '../run/run-spec.ts';
 import { after, pause } from '../time/timer.ts';
 import { RunShare } from './agent-run.ts';
 import { writePartialReport } from './partial-report.ts';
@@ -43,9 +43,8 @@ export interface AgentOptions {
   readonly entryPath: string;
   readonly clock: Clock;
   readonly allowance: Allowance;
-  /** this host's own source addresses and holders, before the coordinator's; null: the coordinator's */
-  readonly ownSources: SourceSpec | null;
-  readonly ownHolders: number | null;
+  /** what belongs to this host: nothing of it is ever taken from the coordinator */
+  readonly hostSpec: HostSpec;
   /** serve one run after the other instead of one */
   readonly stay: boolean;
   /** how long to try to reach the coordinator before the first contact */
@@ -220,26 +219,18 @@ class Agent {
   /** What comes to a share that has begun already was sent again after a cut, and changes nothing. */
   #begin(message: CoordinatorMessageOf<'spec'>): void {
     if (this.#share !== null) return;
-    const { ownSources, ownHolders, name, entryPath, allowance, clock } = this.#options;
-    const { spec } = message;
-    const own = {
-      ...spec,
-      sources: (ownSources ?? spec.sources) as typeof spec.sources,
-      holders: ownHolders ?? spec.holders,
-    };
-    this.#share = new RunShare(
-      { ...message, spec: own },
-      {
-        agent: name,
-        entryPath,
-        allowance,
-        clock,
-        send: (reply) => this.#channel?.send(reply),
-        onOver: () => {
-          this.#wasDone = true;
-        },
+    const { hostSpec, name, entryPath, allowance, clock } = this.#options;
+    this.#share = new RunShare(message, {
+      hostSpec,
+      agent: name,
+      entryPath,
+      allowance,
+      clock,
+      send: (reply) => this.#channel?.send(reply),
+      onOver: () => {
+        this.#wasDone = true;
       },
-    );
+    });
     this.#answered(this.#helloAtMs);
     void this.#share.offer();
   }

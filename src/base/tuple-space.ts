@@ -74,6 +74,11 @@ function badPorts(message: string, hint: string): BenchError {
   return usageError(ErrorCode.badPorts, message, hint);
 }
 
+/** Ports as `parsePortRanges` reads them: `20000-20999,30000`. */
+export function formatPortRanges(ranges: readonly PortRange[]): string {
+  return ranges.map(({ from, to }) => (from === to ? `${from}` : `${from}-${to}`)).join(',');
+}
+
 /**
  * Reads source ports in order of preference: `20000-20999,30000`.
  * @param text as typed

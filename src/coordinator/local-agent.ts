@@ -1,9 +1,12 @@
 /**
  * Owns the agent process that the coordinator forks on its own host. It talks over the control channel like any
- * other; the IPC pipe only tells it that we are gone. Must never pass the token as an argument or a variable.
+ * other; the IPC pipe tells it what belongs to this host, and that we are gone. Must never pass the token as an argument
+ * or a variable.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { formatToken, type Token } from '../control/token.ts';
+import type { ParentWord } from '../run/parent-word.ts';
+import type { HostSpec } from '../run/run-spec.ts';
 import { CLOSING_SIGN } from '../run/shutdown-heartbeat.ts';
 import { after } from '../time/timer.ts';
 
@@ -32,6 +35,8 @@ export interface LocalAgentOptions {
   readonly host: string;
   readonly port: number;
   readonly token: Token;
+  /** the sources and holders that were typed for this host */
+  readonly hostSpec: HostSpec;
   /** once, when the process is gone, however it ended */
   readonly onExit: (how: string) => void;
 }
@@ -43,7 +48,7 @@ export class LocalAgent {
   #isGone = false;
 
   constructor(options: LocalAgentOptions) {
-    const { entryPath, name, host, port, token, onExit } = options;
+    const { entryPath, name, host, port, token, hostSpec, onExit } = options;
     const join = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
     this.#process = fork(entryPath, ['agent', '--join', join, '--name', name, '--token-stdin'], {
       // Its own process group: Ctrl-C in the terminal must reach the CLI alone, which then drains in order.
@@ -55,6 +60,9 @@ export class LocalAgent {
     // Not in its environment: that stays readable for as long as it lives, and its holders would inherit it.
     this.#process.stdin?.on('error', () => {});
     this.#process.stdin?.end(`${formatToken(token)}\n`);
+    const word: ParentWord = { type: 'host-spec', hostSpec };
+    // One that is gone already is told by its exit.
+    this.#process.send(word, () => {});
     this.#onExit = onExit;
     const gone = (how: string): void => this.#gone(how);
     this.#process.on('error', (error) => gone(error.message));

@@ -7,7 +7,7 @@ import type { LeaseTimes } from '../run/lease.ts';
 import type { RunCommand } from '../run/run-event.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import type { AgentSession, AgentSessions } from './agent-session.ts';
-import { LOCAL_AGENT, type RunOptions } from './run-settings.ts';
+import type { RunOptions } from './run-settings.ts';
 
 /** The commands that mean a word to an agent; `finish` ends the run itself. */
 type AgentCommand = Exclude<RunCommand, { type: 'finish' }>;
@@ -64,14 +64,11 @@ export class Outbox {
     const session = this.#sessions.get(agent);
     if (session === undefined) return;
     const { spec, onAgentLoss } = this.#options;
-    // Source addresses belong to this host; an agent elsewhere has its own flags for its own.
-    const isLocal = agent === LOCAL_AGENT && this.#options.hasLocalAgent;
-    const sources = isLocal ? spec.sources : { ...spec.sources, addresses: [] };
     this.send(agent, {
       type: 'spec',
       runId: this.#runId,
       epoch: session.epoch,
-      spec: toWire({ ...spec, sources }),
+      spec: toWire(spec),
       mayGrow: onAgentLoss === 'replace',
       leaseMs: this.#lease.leaseMs,
       quietMs: this.#lease.quietMs,
@@ -99,7 +96,7 @@ export class Outbox {
 
 type WireSpec = Extract<CoordinatorMessage, { type: 'spec' }>['spec'];
 
-/** The spec as the schema types it: plain mutable arrays; the values are the same. */
-function toWire(spec: RunSpec): WireSpec {
-  return spec as unknown as WireSpec;
+/** What every agent is told, as the schema types it. What belongs to a host stays here: the local agent has it from its parent. */
+function toWire({ sources: _, holders: __, ...shared }: RunSpec): WireSpec {
+  return { ...shared, endpoints: [...shared.endpoints] };
 }

@@ -123,7 +123,7 @@ export class Run {
   }
 
   #startAgents(port: number): void {
-    const { hasLocalAgent, entryPath, token, ssh, listen } = this.#options;
+    const { spec, hasLocalAgent, entryPath, token, ssh, listen } = this.#options;
     if (hasLocalAgent) {
       this.#localAgent = new LocalAgent({
         entryPath,
@@ -131,6 +131,7 @@ export class Run {
         host: localHostOf(listen.host),
         port,
         token: this.#localToken(),
+        hostSpec: { sources: spec.sources, holders: spec.holders },
         onExit: (how) => this.#localAgentGone(how),
       });
     }

@@ -23,6 +23,8 @@ export interface SshAgentsOptions {
   readonly command: string;
   /** further arguments of ssh, such as `-p`, `2222` */
   readonly sshArguments: readonly string[];
+  /** further arguments of each agent, such as `--holders`, `4` */
+  readonly agentArguments: readonly string[];
   /** where agents reach us, `host:port`; null: the address that their ssh connection comes from */
   readonly advertise: string | null;
 }
@@ -69,9 +71,18 @@ export class SshAgents {
 
   #startOne(host: string, onNote: (line: string) => void): Promise<void> {
     if (this.#isStopping) return Promise.resolve();
-    const { command, sshArguments, advertise } = this.#options;
+    const { command, sshArguments, agentArguments, advertise } = this.#options;
     const join = advertise ?? `ssh-client:${this.#port}`;
-    const remote = `${command} agent --join ${join} --name ${host} --token-stdin`;
+    const remote = [
+      command,
+      'agent',
+      '--join',
+      join,
+      '--name',
+      host,
+      '--token-stdin',
+      ...agentArguments,
+    ].join(' ');
     const child = spawn(
       'ssh',
       ['-o', 'BatchMode=yes', '-o', 'ConnectTimeout=10', '-T', ...sshArguments, '--', host, remote],

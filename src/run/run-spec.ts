@@ -41,6 +41,15 @@ export interface RunSpec {
   readonly wantsLossDetails: boolean;
 }
 
+/**
+ * What belongs to one host: its addresses, devices and networks, its ports, its processes. Never crosses the control
+ * channel: an agent has it from the command line that started it (docs/decisions/sources-stay-at-home.md).
+ */
+export type HostSpec = Pick<RunSpec, 'sources' | 'holders'>;
+
+/** What a run asks of every agent alike. */
+export type SharedSpec = Omit<RunSpec, keyof HostSpec>;
+
 /** Where connections come from, as typed by the user; each agent resolves it on its own host. */
 export interface SourceSpec {
   /** addresses, ranges `a-b` and CIDR as typed; empty: the agent's default */

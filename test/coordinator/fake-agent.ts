@@ -1,7 +1,7 @@
 /**
  * Owns an agent process that joins nobody, for tests of its parent: how it behaves is its `--name`.
  *
- *   obeys    ends when it is told to
+ *   obeys    ends when it is told to, and writes the first word of its parent into the file of UP_FILE_VARIABLE and `.word`
  *   busy     is told to end and works on until SIGUSR2, giving signs as a real agent does
  *   hangs    gives one sign, and then never ends
  *   exits    ends at once, with 7
@@ -32,6 +32,9 @@ function behave(name: string): void {
   switch (name) {
     case 'obeys':
       process.on('SIGTERM', () => process.exit(0));
+      process.once('message', (word) =>
+        writeFileSync(`${process.env[UP_FILE_VARIABLE]}.word`, JSON.stringify(word)),
+      );
       setInterval(() => {}, 1_000);
       break;
     case 'busy':

@@ -9,11 +9,16 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { generateToken } from '../../src/control/token.ts';
 import { LocalAgent } from '../../src/coordinator/local-agent.ts';
+import type { HostSpec } from '../../src/run/run-spec.ts';
 import { type ProcessView, processesWith } from '../support/kernel-view.ts';
 import { settled, until } from '../support/waiting.ts';
 import { FAKE_AGENT_ENTRY, UP_FILE_VARIABLE } from './fake-agent.ts';
 
 const token = generateToken();
+const HOST_SPEC: HostSpec = {
+  sources: { addresses: ['127.0.0.9'], ports: null, aliasDevice: null, aliasLeaseMs: 60_000, prefixes: [] },
+  holders: null,
+};
 
 /** What the parent grants an agent that says nothing. */
 const SILENT_MS_MAX = 2_000;
@@ -24,6 +29,7 @@ interface Started {
   readonly child: ChildProcess;
   readonly signals: () => readonly unknown[];
   readonly ends: string[];
+  readonly upFile: string;
   /** the living process, found without asking the agent */
   find(): ProcessView | undefined;
 }
@@ -56,6 +62,7 @@ async function start(t: TestContext, name: string): Promise<Started> {
         host: '127.0.0.1',
         port: 1,
         token,
+        hostSpec: HOST_SPEC,
         onExit: (how) => ends.push(how),
       }),
   );
@@ -69,7 +76,14 @@ async function start(t: TestContext, name: string): Promise<Started> {
   const kill = t.mock.method(child, 'kill');
   await until('it runs', () => existsSync(upFile));
   t.mock.timers.enable({ apis: ['setTimeout'] });
-  return { agent, child, signals: () => kill.mock.calls.map((call) => call.arguments[0]), ends, find };
+  return {
+    agent,
+    child,
+    signals: () => kill.mock.calls.map((call) => call.arguments[0]),
+    ends,
+    upFile,
+    find,
+  };
 }
 
 test('an agent that obeys ends when it is told to, and its end is told once', async (t) => {
@@ -79,6 +93,14 @@ test('an agent that obeys ends when it is told to, and its end is told once', as
   assert.deepEqual(ends, ['exited with 0']);
   await settled('nothing is waited for', agent.reap());
   assert.equal(ends.length, 1);
+});
+
+test('an agent is told over the pipe what belongs to this host', async (t) => {
+  const { agent, upFile } = await start(t, 'obeys');
+  const wordFile = `${upFile}.word`;
+  await until('it was told', () => existsSync(wordFile) && readFileSync(wordFile, 'utf8') !== '');
+  assert.deepEqual(JSON.parse(readFileSync(wordFile, 'utf8')), { type: 'host-spec', hostSpec: HOST_SPEC });
+  await settled('it ends', agent.reap());
 });
 
 test('an agent that dies on its own is told with its code, and need not be waited for', async (t) => {

@@ -218,8 +218,6 @@ function specTo(port: number): CoordinatorMessageOf<'spec'>['spec'] {
     close: 'rst',
     probeEveryMs: null,
     probeTimeoutMs: 5_000,
-    sources: { addresses: [], ports: null, aliasDevice: null, aliasLeaseMs: 60_000, prefixes: [] },
-    holders: null,
     onDrop: 'count',
     wantsLossDetails: false,
   };

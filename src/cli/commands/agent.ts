@@ -5,6 +5,7 @@
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runAgent } from '../../agent/agent.ts';
+import { hostSpecOfParent } from '../../agent/parent-word.ts';
 import { parseTarget } from '../../base/endpoint.ts';
 import { BenchError, ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { claimsOf, type Token } from '../../control/token.ts';
@@ -37,6 +38,10 @@ export async function agentCommand({ values, entryPath, clock }: CommandContext)
   const name = values.one('name') ?? claimsOf(token.identity)?.name ?? hostname();
   checkAgentName(name, values.origin('name'));
   const isForked = parentPid !== null;
+  const hostSpec = isForked
+    ? await hostSpecOfParent()
+    : { sources: readSources(values), holders: readHolders(values) };
+  if (hostSpec === null) return ExitCode.incomplete;
   const code = await runAgent(
     {
       host,
@@ -46,8 +51,7 @@ export async function agentCommand({ values, entryPath, clock }: CommandContext)
       entryPath,
       clock,
       allowance: isForked ? OWNER_ALLOWANCE : readAllowance(values, token),
-      ownSources: isForked || !hasOwnSources(values) ? null : readSources(values),
-      ownHolders: isForked ? null : readHolders(values),
+      hostSpec,
       stay: values.on('stay'),
       joinTimeoutMs: needNumber(values, 'wait-coordinator'),
       partialReportPath: isForked ? null : (values.one('partial-report') ?? defaultPartialReport(name)),
@@ -70,11 +74,6 @@ export async function agentCommand({ values, entryPath, clock }: CommandContext)
 
 function defaultPartialReport(name: string): string {
   return join(tmpdir(), `c100k-bench-${name.replaceAll(/[^A-Za-z0-9._-]/g, '_')}-partial.json`);
-}
-
-function hasOwnSources(values: FlagValues): boolean {
-  const lists = ['source-ip', 'source-prefix'].some((name) => values.list(name).length > 0);
-  return lists || ['source-ports', 'alias-dev'].some((name) => values.one(name) !== null);
 }
 
 function readAllowance(values: FlagValues, token: Token): Allowance {

@@ -5,11 +5,13 @@
 import { networkInterfaces } from 'node:os';
 import { basename } from 'node:path';
 import { ErrorCode, usageError } from '../../base/errors.ts';
+import { formatPortRanges } from '../../base/tuple-space.ts';
 import type { RunOptions } from '../../coordinator/run-settings.ts';
 import type { SshAgentsOptions } from '../../coordinator/ssh-agents.ts';
 import type { LossPolicy } from '../../run/run-plan.ts';
 import { readNumber } from './bounds.ts';
 import type { FlagValues } from './command-line.ts';
+import { readHolders, readSources } from './run-options.ts';
 import { environmentToken, masterToken } from './token-source.ts';
 
 /** Where a command has no such flag. */
@@ -28,6 +30,7 @@ export function readAgents(values: FlagValues): AgentsOptions {
   const ssh = readSsh(values);
   const joining = readNumber(values, 'expect-agents') ?? 0;
   const kinds = readKinds(values, joining + (ssh?.hosts.length ?? 0));
+  if (!kinds.local) checkHostFlags(values, ssh !== null);
   const remoteAgents = kinds.remote ? joining + (ssh?.hosts.length ?? 0) : 0;
   const tokenFile = values.one('token-file');
   if (joining > 0 && tokenFile === null && environmentToken() === '') {
@@ -46,6 +49,35 @@ export function readAgents(values: FlagValues): AgentsOptions {
     onAgentLoss: (values.one('on-agent-loss') ?? 'continue') as LossPolicy,
     ssh,
   };
+}
+
+/** A flag that describes this host says nothing where this host takes no part: it is not sent to others. */
+function checkHostFlags(values: FlagValues, hasSsh: boolean): void {
+  const given = [
+    // Two hosts with the same addresses would take each other's connections.
+    ...['source-ip', 'source-prefix'].filter((name) => values.list(name).length > 0),
+    // Ports and processes may be the same on several hosts: agents that ssh starts get these on their command line.
+    ...['alias-dev', ...(hasSsh ? [] : ['source-ports', 'holders'])].filter(
+      (name) => values.one(name) !== null,
+    ),
+  ][0];
+  if (given === undefined) return;
+  const flag = values.origin(given);
+  throw usageError(
+    ErrorCode.usage,
+    `${flag} describes this host, and this host takes no part in the run: nothing of it is sent to other hosts`,
+    `give it to the agents: c100k-bench agent --${given}, or add --agents local,remote`,
+  );
+}
+
+/** The flags of a host that agents started by ssh get on their command line, as typed; none needs quoting in a shell. */
+function agentArguments(values: FlagValues): readonly string[] {
+  const holders = readHolders(values);
+  const ports = readSources(values).ports;
+  return [
+    ...(holders === null ? [] : ['--holders', String(holders)]),
+    ...(ports === null ? [] : ['--source-ports', formatPortRanges(ports)]),
+  ];
 }
 
 /** Without --agents: the remote ones when any are expected, otherwise this host. */
@@ -106,6 +138,7 @@ function readSsh(values: FlagValues): SshAgentsOptions | null {
     command: values.one('ssh-command') ?? 'c100k-bench',
     sshArguments: values.list('ssh-option').flatMap((option) => option.split(/\s+/)),
     advertise: values.one('advertise'),
+    agentArguments: agentArguments(values),
   };
 }
 

@@ -5,6 +5,7 @@
 import { DURATION_MS_MAX, parseCount, parseDurationMs, parseRate } from '../../base/units.ts';
 import { HOLDERS_MAX } from '../../plan/cost.ts';
 import { ALIAS_LEASE_MAX_MS, ALIAS_LEASE_MIN_MS } from '../../run/alias.ts';
+import { RunBound } from '../../run/run-bound.ts';
 import { WORKERS_MAX } from '../../serve/worker-count.ts';
 import type { FlagValues } from './command-line.ts';
 
@@ -15,16 +16,12 @@ export type Bounds =
   /** above 0, at most `RATE_PER_SEC_MAX` */
   | { readonly kind: 'rate' };
 
-/** Above this no kernel has the sockets; it also keeps every sum a safe integer. */
-const CONNECTIONS_MAX = 100_000_000;
 const AGENTS_MAX = 10_000;
 const SAMPLES_MAX = 10_000;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 /** Waiting for others is a week at most: what takes longer is not waited for by a process. */
 const WAIT_MS_MAX = 7 * DAY_MS;
-/** A SYN is given up by the kernel itself after minutes (tcp_syn_retries); an answer that takes an hour is none. */
-const ANSWER_MS_MAX = HOUR_MS;
 
 const count = (min: number, max: number): Bounds => ({ kind: 'count', min, max });
 const duration = (minMs: number, maxMs: number): Bounds => ({ kind: 'duration', minMs, maxMs });
@@ -32,13 +29,13 @@ const rate: Bounds = { kind: 'rate' };
 
 /** The range of each flag that is a count, a duration or a rate. */
 export const FLAG_BOUNDS = {
-  conns: count(1, CONNECTIONS_MAX),
+  conns: count(1, RunBound.connections),
   rate,
-  duration: duration(1, DURATION_MS_MAX),
-  'connect-timeout': duration(1, ANSWER_MS_MAX),
-  'max-pending': count(1, CONNECTIONS_MAX),
-  'probe-every': duration(100, WAIT_MS_MAX),
-  'probe-timeout': duration(1, ANSWER_MS_MAX),
+  duration: duration(1, RunBound.holdMs),
+  'connect-timeout': duration(RunBound.answerMsMin, RunBound.answerMs),
+  'max-pending': count(1, RunBound.connections),
+  'probe-every': duration(RunBound.probeEveryMsMin, RunBound.probeEveryMs),
+  'probe-timeout': duration(RunBound.answerMsMin, RunBound.answerMs),
   'http-status': count(200, 599),
   'alias-lease': duration(ALIAS_LEASE_MIN_MS, ALIAS_LEASE_MAX_MS),
   holders: count(1, HOLDERS_MAX),

@@ -158,7 +158,7 @@ const AGENT_FLAGS: readonly Flag[] = [
     kind: 'one',
     group: 'Agents:',
     commands: HOSTS,
-    describe: 'holder processes per host',
+    describe: 'holder processes on this host',
     default: null,
     defaultNote: 'as many as descriptors and cores ask for',
   },

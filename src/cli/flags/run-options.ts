@@ -14,7 +14,7 @@ import {
 } from '../../base/endpoint.ts';
 import { ErrorCode, usageError } from '../../base/errors.ts';
 import { flagAway, flagWith } from '../../base/flag-text.ts';
-import { parsePortRanges } from '../../base/tuple-space.ts';
+import { formatPortRanges, parsePortRanges } from '../../base/tuple-space.ts';
 import { counted, DURATION_MS_MAX, formatCount, formatDuration, formatRate } from '../../base/units.ts';
 import { resolveHost } from '../../host/resolver.ts';
 import { freeName } from '../../plan/alias-command.ts';
@@ -271,8 +271,7 @@ export function effectiveOptions(request: RunRequest): string {
     parts.push(`--alias-lease ${formatDuration(spec.sources.aliasLeaseMs)}`);
   }
   if (spec.sources.ports !== null) {
-    const ranges = spec.sources.ports.map(({ from, to }) => (from === to ? `${from}` : `${from}-${to}`));
-    parts.push(`--source-ports ${ranges.join(',')}`);
+    parts.push(`--source-ports ${formatPortRanges(spec.sources.ports)}`);
   }
   const named = request.targets[0]?.protocol;
   if (named !== undefined && named !== spec.protocol) parts.push(`--probe ${spec.protocol}`);

@@ -1,0 +1,150 @@
+/**
+ * Owns what the coordinator may say on the control channel: the shape of each message, a range for every number, a bound
+ * for every size. What passes is safe to plan and to wait with; whether it is *allowed* is for the agent's owner
+ * (plan/allowance.ts, agent/coordinator-claims.ts). Must never name what belongs to an agent's host.
+ *
+ * A later version within the major one may say more: unknown fields are left out. Unknown words of a closed list are not:
+ * what this version cannot do must not be done differently.
+ */
+import * as v from 'valibot';
+import { isAddress, parseAddress } from '../base/address.ts';
+import { PROTOCOL_NAMES } from '../base/endpoint.ts';
+import {
+  BANNER_BYTES_MAX,
+  CA_CHARACTERS_MAX,
+  HOST_CHARACTERS_MAX,
+  HOST_HEADER_PATTERN,
+  PATH_CHARACTERS_MAX,
+  PATH_PATTERN,
+  SERVERNAME_PATTERN,
+  MESSAGE_BYTES_MAX as WS_MESSAGE_BYTES_MAX,
+} from '../base/protocol-options.ts';
+import { RunBound } from '../run/run-bound.ts';
+import { epoch, milliseconds, NAME_CHARACTERS_MAX, name, port, text } from './schema-part.ts';
+
+/** IPv6 with everything that may stand in it. */
+const ADDRESS_CHARACTERS_MAX = 64;
+
+const whole = (min: number, max: number) =>
+  v.pipe(v.number(), v.safeInteger(), v.minValue(min), v.maxValue(max));
+/** Milliseconds, with fraction. */
+const duration = (minMs: number, maxMs: number) =>
+  v.pipe(v.number(), v.finite(), v.minValue(minMs), v.maxValue(maxMs));
+/** Per second, with fraction. */
+const rate = v.pipe(
+  v.number(),
+  v.finite(),
+  v.minValue(RunBound.ratePerSecMin),
+  v.maxValue(RunBound.ratePerSec),
+);
+const connections = whole(1, RunBound.connections);
+const pendingMax = whole(1, RunBound.connections);
+
+const endpoint = v.pipe(
+  v.object({
+    address: v.pipe(
+      v.string(),
+      v.maxLength(ADDRESS_CHARACTERS_MAX),
+      v.check(isAddress, 'expected an address'),
+    ),
+    port,
+    family: v.picklist([4, 6]),
+  }),
+  v.check(
+    ({ address, family }) => parseAddress(address).family === family,
+    "expected the address's own family",
+  ),
+);
+
+/** One connection to an endpoint that is there twice would be counted as two. */
+function areDistinct(endpoints: readonly { readonly address: string; readonly port: number }[]): boolean {
+  const names = endpoints.map((each) => `${parseAddress(each.address).address} ${each.port}`);
+  return new Set(names).size === names.length;
+}
+
+const protocolOptions = v.object({
+  path: v.pipe(v.string(), v.maxLength(PATH_CHARACTERS_MAX), v.regex(PATH_PATTERN)),
+  host: v.nullable(v.pipe(v.string(), v.maxLength(HOST_CHARACTERS_MAX), v.regex(HOST_HEADER_PATTERN))),
+  hostHeader: v.nullable(
+    v.pipe(v.string(), v.maxLength(HOST_CHARACTERS_MAX + 6), v.regex(HOST_HEADER_PATTERN)),
+  ),
+  banner: v.nullable(v.pipe(v.string(), v.maxBytes(BANNER_BYTES_MAX))),
+  message: v.nullable(v.pipe(v.string(), v.minLength(1), v.maxBytes(WS_MESSAGE_BYTES_MAX))),
+  httpStatus: v.nullable(whole(200, 599)),
+  tls: v.object({
+    servername: v.nullable(v.pipe(v.string(), v.maxLength(HOST_CHARACTERS_MAX), v.regex(SERVERNAME_PATTERN))),
+    ca: v.nullable(v.pipe(v.string(), v.maxLength(CA_CHARACTERS_MAX))),
+    isVerified: v.boolean(),
+  }),
+});
+
+/** No address, device, network, port or number of processes of the agent's host: who sends one is not heard. */
+const sharedSpec = v.object({
+  endpoints: v.pipe(
+    v.array(endpoint),
+    v.minLength(1),
+    v.maxLength(RunBound.endpoints),
+    v.check((endpoints) => areDistinct(endpoints), 'expected each endpoint once'),
+  ),
+  protocol: v.picklist(PROTOCOL_NAMES),
+  protocolOptions: v.exactOptional(protocolOptions),
+  connections,
+  ratePerSec: v.nullable(rate),
+  pendingMax,
+  connectTimeoutMs: duration(RunBound.answerMsMin, RunBound.answerMs),
+  holdMs: duration(0, RunBound.holdMs),
+  close: v.picklist(['fin', 'rst']),
+  probeEveryMs: v.nullable(duration(RunBound.probeEveryMsMin, RunBound.probeEveryMs)),
+  probeTimeoutMs: duration(RunBound.answerMsMin, RunBound.answerMs),
+  onDrop: v.picklist(['count', 'reopen']),
+  wantsLossDetails: v.boolean(),
+});
+
+const spec = v.pipe(
+  v.object({
+    type: v.literal('spec'),
+    runId: name,
+    /** grows with each agent that joins: one that comes back after its lease gets a new one */
+    epoch,
+    spec: sharedSpec,
+    /** a lost agent's quota may come on top later: leave tuples free for it */
+    mayGrow: v.boolean(),
+    leaseMs: duration(RunBound.quietMsMin, RunBound.leaseMs),
+    quietMs: duration(RunBound.quietMsMin, RunBound.leaseMs),
+  }),
+  v.check(({ leaseMs, quietMs }) => quietMs < leaseMs, 'expected quietMs below leaseMs'),
+);
+
+/** Of a quota of 0 the parts are 0 as well. */
+const noPart = v.literal(0);
+const quota = v.pipe(
+  v.object({
+    type: v.literal('quota'),
+    connections: whole(0, RunBound.connections),
+    ratePerSec: v.nullable(v.union([rate, noPart])),
+    pendingMax: whole(0, RunBound.connections),
+  }),
+  v.check(
+    (said) => said.connections === 0 || (said.ratePerSec !== 0 && said.pendingMax > 0),
+    'expected a rate and pendingMax above 0 for a quota above 0',
+  ),
+);
+
+/** What the coordinator may say. */
+export const coordinatorMessageSchema = v.variant('type', [
+  spec,
+  quota,
+  v.object({ type: v.literal('start') }),
+  /** the lease counts from here: the `sentAtMs` of the stats that this answers */
+  v.object({ type: v.literal('renew'), sentAtMs: milliseconds }),
+  v.object({ type: v.literal('resumed') }),
+  v.object({ type: v.literal('stop-opening') }),
+  v.object({ type: v.literal('hold') }),
+  v.object({ type: v.literal('stop'), reason: text(NAME_CHARACTERS_MAX) }),
+]);
+
+export type CoordinatorMessage = v.InferOutput<typeof coordinatorMessageSchema>;
+export type CoordinatorMessageOf<Type extends CoordinatorMessage['type']> = Extract<
+  CoordinatorMessage,
+  { type: Type }
+>;
