@@ -2,6 +2,7 @@
  * Owns the way from argv to the exit code: the one place where an error becomes an exit code.
  * Must never load the command line's packages for a holder or a serve worker: those processes stay small.
  */
+import { cleanLines } from './base/clean-text.ts';
 import { BenchError, ErrorCode, ExitCode, usageError } from './base/errors.ts';
 
 /**
@@ -65,7 +66,7 @@ function missingPackage(error: unknown): string | null {
 /** Tells an error on stderr: one line and a hint when it is the user's to mend, the stack when it is ours. */
 function explain(error: unknown): ExitCode {
   if (error instanceof BenchError) {
-    process.stderr.write(`c100k-bench: ${error.message}\n  hint: ${error.hint}\n`);
+    process.stderr.write(cleanLines(`c100k-bench: ${error.message}\n  hint: ${error.hint}\n`));
     return error.exitCode;
   }
   const missing = missingPackage(error);
@@ -77,6 +78,6 @@ function explain(error: unknown): ExitCode {
   }
   const { message, stack } = error instanceof Error ? error : new Error(String(error));
   const where = stack?.split('\n').slice(1).join('\n') ?? '';
-  process.stderr.write(`c100k-bench: this is a bug: ${message.split('\n')[0]}\n${where}\n`);
+  process.stderr.write(cleanLines(`c100k-bench: this is a bug: ${message.split('\n')[0]}\n${where}\n`));
   return ExitCode.bug;
 }

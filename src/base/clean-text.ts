@@ -32,6 +32,12 @@ export function cleanText(text: string): string {
   return text.replaceAll(HOSTILE_ALL, (character) => (SPACE_LIKE.test(character) ? ' ' : '?'));
 }
 
+/** The first characters of a text, without half of one at the end. @param charactersMax at least 0 */
+export function cutText(text: string, charactersMax: number): string {
+  const cut = text.slice(0, charactersMax);
+  return /[\ud800-\udbff]$/.test(cut) ? cut.slice(0, -1) : cut;
+}
+
 /**
  * Lines for a terminal or the log of a CI server, each cleaned; line ends stay. Nothing in them is an order to that
  * server, wherever the wrapping of the text has put it.

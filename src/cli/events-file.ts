@@ -2,6 +2,7 @@
  * Owns the file that the ledger of losses goes to (`--events`): one JSON object a line. Each batch opens it anew, so that
  * a program that rotates logs may move it away. Must never stop a run: what cannot be written is told at the end.
  */
+import { cleanJson } from '../base/clean-text.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import type { LedgerEntry } from '../coordinator/run-watch.ts';
 import { followOutputPath } from '../host/output-path.ts';
@@ -43,7 +44,9 @@ export class EventsFile {
   /** Adds losses. */
   append(entries: readonly LedgerEntry[]): void {
     if (entries.length === 0) return;
-    this.#attempt(() => this.#append(entries.map((entry) => `${JSON.stringify(entry)}\n`).join('')));
+    this.#attempt(() =>
+      this.#append(entries.map((entry) => `${cleanJson(JSON.stringify(entry))}\n`).join('')),
+    );
   }
 
   /**

@@ -3,6 +3,7 @@
  * Must never decide what is written.
  */
 import { styleText } from 'node:util';
+import { cleanLines } from '../base/clean-text.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import type { Paint } from '../report/layout.ts';
 
@@ -37,10 +38,18 @@ export async function writeResult(text: string): Promise<void> {
 }
 
 /**
- * Writes one line, or several, to stderr.
+ * Writes one line, or several, to stderr, cleaned: what is in them may come from another process.
  * @param text without the last line break
  */
 export function tell(text: string): void {
+  tellAsIs(cleanLines(text));
+}
+
+/**
+ * Writes lines to stderr that are clean, and mean what is in them: colours, and orders of ours to a CI server.
+ * @param text without the last line break
+ */
+export function tellAsIs(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 

@@ -11,7 +11,7 @@ import { annotations, stepSummary } from '../report/github.ts';
 import { junitXml } from '../report/junit.ts';
 import { prometheusText } from '../report/prometheus.ts';
 import type { FlagValues } from './flags/command-line.ts';
-import { tell } from './output.ts';
+import { tell, tellAsIs } from './output.ts';
 import { checkReportFile, describe, type ReportFile } from './report-file.ts';
 
 const WRITERS = {
@@ -64,7 +64,7 @@ export class ReportFiles {
         if (!this.#quiet) tell(`report: ${file.path}`);
       });
     }
-    if (this.#isOnGithub) for (const line of annotations(report)) tell(line);
+    if (this.#isOnGithub) for (const line of annotations(report)) tellAsIs(line);
     const path = this.#summaryPath;
     if (path !== null) attempt(() => appendSummary(path, stepSummary(report)));
     if (failure !== null) throw failure;

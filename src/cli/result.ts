@@ -4,7 +4,7 @@
  */
 import { BenchError } from '../base/errors.ts';
 import type { FlagValues } from './flags/command-line.ts';
-import { tell, writeResult } from './output.ts';
+import { tell, tellAsIs, writeResult } from './output.ts';
 import { checkReportFile, type ReportFile } from './report-file.ts';
 
 /** Where the results go, checked before the work begins. */
@@ -43,7 +43,7 @@ export async function publish(
   result: { readonly text: string; readonly json: string },
 ): Promise<void> {
   let failure: BenchError | null = null;
-  if (places.jsonToStdout && !places.quiet) tell(result.text.trimEnd());
+  if (places.jsonToStdout && !places.quiet) tellAsIs(result.text.trimEnd());
   try {
     await writeResult(places.jsonToStdout ? result.json : result.text);
   } catch (error) {

@@ -2,6 +2,7 @@
  * Owns the report as GitHub Actions shows it: Markdown for the summary of a step, and annotations. Must never write
  * (cli/) or look at the environment.
  */
+import { cleanDeep } from '../base/clean-text.ts';
 import type { RunReport } from '../judge/report.ts';
 import { renderReport, verdictLine } from './text.ts';
 
@@ -12,9 +13,10 @@ export const ANNOTATIONS_MAX = 10;
 
 /**
  * Markdown for `$GITHUB_STEP_SUMMARY`, ending in a line break.
- * @param report the final numbers
+ * @param given the final numbers
  */
-export function stepSummary(report: RunReport): string {
+export function stepSummary(given: RunReport): string {
+  const report = cleanDeep(given);
   const mark = report.verdict === 'pass' ? '✅' : report.verdict === 'fail' ? '❌' : '⚠️';
   const head = [`### ${mark} ${escaped(verdictLine(report))}`, '', escaped(report.reason), ''];
   const rows = report.requirements.map(
@@ -40,8 +42,18 @@ function cut(text: string, bytesMax: number): string {
   return `${new TextDecoder().decode(bytes.subarray(0, Math.max(0, bytesMax)))}\n... cut`;
 }
 
+/**
+ * Text that Markdown takes as text: no markup, no HTML, no list, and no link that GitHub makes by itself of an address
+ * (`https://`, `www.`, `a@b`).
+ */
 function escaped(text: string): string {
-  return text.replace(/[\\`*_{}[\]<>|#]/g, (character) => `\\${character}`).replaceAll('\n', ' ');
+  return text
+    .replaceAll('\n', ' ')
+    .trim()
+    .replace(/[\\`*_{}[\]<>|#~&:@!]/g, (character) => `\\${character}`)
+    .replace(/www\./gi, (found) => `${found.slice(0, 3)}\\.`)
+    .replace(/^[-+=]/, '\\$&')
+    .replace(/^(\d+)([.)])/, '$1\\$2');
 }
 
 function code(text: string): string {
@@ -51,9 +63,10 @@ function code(text: string): string {
 /**
  * Workflow commands, one a line: an error for each broken requirement and for who ran out, a warning for each finding
  * that warns; at most ten of a kind.
- * @param report the final numbers
+ * @param given the final numbers
  */
-export function annotations(report: RunReport): string[] {
+export function annotations(given: RunReport): string[] {
+  const report = cleanDeep(given);
   const errors = [
     ...(report.verdict === 'pass' ? [] : [command('error', verdictLine(report), report.reason)]),
     ...report.requirements

@@ -2,6 +2,7 @@
  * Owns the report and the plan as JSON text; docs/report.schema.json describes the report.
  * Must never add, drop or rename a field.
  */
+import { cleanJson } from '../base/clean-text.ts';
 import type { RunReport } from '../judge/report.ts';
 import type { Plan } from './plan.ts';
 
@@ -10,7 +11,7 @@ import type { Plan } from './plan.ts';
  * @param report the final numbers
  */
 export function reportJson(report: RunReport): string {
-  return `${JSON.stringify(report, null, 2)}\n`;
+  return `${cleanJson(JSON.stringify(report, null, 2))}\n`;
 }
 
 /**
@@ -18,5 +19,5 @@ export function reportJson(report: RunReport): string {
  * @param plan what a run would take
  */
 export function planJson(plan: Plan): string {
-  return `${JSON.stringify(plan, null, 2)}\n`;
+  return `${cleanJson(JSON.stringify(plan, null, 2))}\n`;
 }

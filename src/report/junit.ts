@@ -4,14 +4,16 @@
  * The format is the common one of CI servers: testsuites > testsuite (name, tests, failures, errors, skipped, time,
  * timestamp) > testcase (classname, name, time) > failure (message, type) or error.
  */
+import { cleanDeep } from '../base/clean-text.ts';
 import type { RunReport } from '../judge/report.ts';
 import { verdictLine } from './text.ts';
 
 /**
  * The whole report as JUnit XML, ending in a line break.
- * @param report the final numbers
+ * @param given the final numbers
  */
-export function junitXml(report: RunReport): string {
+export function junitXml(given: RunReport): string {
+  const report = cleanDeep(given);
   const seconds = Math.max(0, (Date.parse(report.endedAt) - Date.parse(report.startedAt)) / 1_000).toFixed(3);
   const cases = casesOf(report);
   const failures = cases.filter(({ kind }) => kind === 'failure').length;

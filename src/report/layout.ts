@@ -2,6 +2,7 @@
  * Owns the layout of plain text: labelled lines, tables and wrapping within a given width.
  * Must never know what a run is.
  */
+import { cutText } from '../base/clean-text.ts';
 import { formatDuration } from '../base/units.ts';
 
 /** The width that every text for people keeps to, in characters. */
@@ -99,7 +100,7 @@ export function table(rows: readonly (readonly string[])[]): string[] {
       return column === 0 ? cell.padEnd(width) : cell.padStart(width);
     });
     const line = `  ${cells.join('  ')}`.trimEnd();
-    return line.length <= TEXT_WIDTH ? line : `${line.slice(0, TEXT_WIDTH - 1)}~`;
+    return line.length <= TEXT_WIDTH ? line : `${cutText(line, TEXT_WIDTH - 1)}~`;
   });
 }
 

@@ -3,6 +3,7 @@
  * idle timeout, or planned. Must never judge (path/path-verdict.ts, path/path-plan.ts).
  */
 
+import { cleanDeep, withoutOrders } from '../base/clean-text.ts';
 import { formatCount } from '../base/units.ts';
 import { formatInterval, type IdleInterval } from '../path/idle-search.ts';
 import type { PathPlan } from '../path/path-plan.ts';
@@ -34,9 +35,10 @@ const SOURCES_LISTED_MAX = 8;
 
 /**
  * `path` as text, ending in a line break; the first line is the sentence.
- * @param report what was found
+ * @param given what was found
  */
-export function renderPath(report: PathReport, paint: Paint = noPaint): string {
+export function renderPath(given: PathReport, paint: Paint = noPaint): string {
+  const report = cleanDeep(given);
   if (report.idle !== null) return renderIdle(report, report.idle, paint);
   const { verdict, seen } = report;
   if (verdict === null) return '';
@@ -54,7 +56,7 @@ export function renderPath(report: PathReport, paint: Paint = noPaint): string {
   if (verdict.lift.length > 0) {
     lines.push('', 'what would lift it', ...verdict.lift.flatMap((line) => bulleted('-', line)));
   }
-  return `${lines.join('\n')}\n`;
+  return `${withoutOrders(lines.join('\n'))}\n`;
 }
 
 function renderIdle(report: PathReport, idle: IdleInterval, paint: Paint): string {
@@ -69,7 +71,7 @@ function renderIdle(report: PathReport, idle: IdleInterval, paint: Paint): strin
       ...labelled('mend', `send something more often, such as --probe-every ${everySec}s or TCP keepalive`),
     );
   }
-  return `${lines.join('\n')}\n`;
+  return `${withoutOrders(lines.join('\n'))}\n`;
 }
 
 /**

@@ -2,6 +2,7 @@
  * Owns the plan: what a run would take on this host and what is missing, as a shape and as text.
  * Must never open a connection or gather a fact (host/).
  */
+import { cleanDeep, withoutOrders } from '../base/clean-text.ts';
 import type { Finding } from '../base/finding.ts';
 import { tupleFactors } from '../base/tuple-space.ts';
 import { formatCount } from '../base/units.ts';
@@ -45,10 +46,11 @@ const NAMES_MAX = 4;
 
 /**
  * The plan as text, ending in a line break. The first line says whether the run would start.
- * @param plan what a run would take
+ * @param given what a run would take
  * @param paint colours; default none
  */
-export function renderPlan(plan: Plan, paint: Paint = noPaint): string {
+export function renderPlan(given: Plan, paint: Paint = noPaint): string {
+  const plan = cleanDeep(given);
   const word = plan.wouldStart ? 'READY to open' : 'REFUSED cannot open';
   const lines = [
     paint(
@@ -68,7 +70,7 @@ export function renderPlan(plan: Plan, paint: Paint = noPaint): string {
     ...plan.findings.flatMap(findingLines),
   ];
   if (plan.notes.length > 0) lines.push('', 'notes', ...plan.notes.flatMap((note) => bulleted('-', note)));
-  return `${lines.join('\n')}\n`;
+  return `${withoutOrders(lines.join('\n'))}\n`;
 }
 
 function arithmetic(plan: Plan): string {

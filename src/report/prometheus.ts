@@ -3,6 +3,7 @@
  *
  * The format is text 0.0.4: `# HELP`, `# TYPE`, then one sample a line; label values escape backslash, quote and newline.
  */
+import { cleanDeep } from '../base/clean-text.ts';
 import type { Latency, RunReport } from '../judge/report.ts';
 
 interface Sample {
@@ -12,9 +13,10 @@ interface Sample {
 
 /**
  * The numbers of a run as gauges, ending in a line break.
- * @param report the final numbers
+ * @param given the final numbers
  */
-export function prometheusText(report: RunReport): string {
+export function prometheusText(given: RunReport): string {
+  const report = cleanDeep(given);
   const { connections: c, generator: g } = report;
   const byReason = (counts: Readonly<Record<string, number | undefined>>): Sample[] =>
     Object.entries(counts).map(([reason, value]) => ({ labels: { reason }, value: value ?? 0 }));

@@ -3,6 +3,7 @@
  * Must never decide or compute a verdict (judge/verdict.ts) or write to a stream (cli/).
  */
 
+import { cleanDeep, withoutOrders } from '../base/clean-text.ts';
 import { type Counts, totalOf } from '../base/outcome.ts';
 import { counted, formatBytes, formatCount, formatDuration, formatMs } from '../base/units.ts';
 import { limitsPhrase } from '../judge/generator-health.ts';
@@ -26,10 +27,11 @@ const LIST_MAX = 8;
 
 /**
  * The whole report as text, ending in a line break. The first line is the verdict.
- * @param report the final numbers
+ * @param given the final numbers
  * @param paint colours; default none
  */
-export function renderReport(report: RunReport, paint: Paint = noPaint): string {
+export function renderReport(given: RunReport, paint: Paint = noPaint): string {
+  const report = cleanDeep(given);
   const lines = [
     paint(report.verdict === 'pass' ? 'good' : 'bad', verdictLine(report)),
     ...reasonLines(report),
@@ -37,7 +39,7 @@ export function renderReport(report: RunReport, paint: Paint = noPaint): string 
     ...attentionLines(report.findings),
     ...noteLines(report.notes),
   ];
-  return `${lines.join('\n')}\n`;
+  return `${withoutOrders(lines.join('\n'))}\n`;
 }
 
 /**

@@ -1,8 +1,12 @@
 /** Owns the proof that GitHub can show a run: a summary within its limit, and at most ten annotations of a kind. */
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe, it, test } from 'node:test';
+import fc from 'fast-check';
+import { micromark } from 'micromark';
+import { gfm, gfmHtml } from 'micromark-extension-gfm';
 import type { RequirementResult } from '../../src/judge/requirement.ts';
 import { annotations, SUMMARY_BYTES_MAX, stepSummary } from '../../src/report/github.ts';
+import { harmlessReport, hostileReport, INVISIBLE } from '../support/hostile-text.ts';
 import { sampleReport } from './sample-report.ts';
 
 function broken(index: number): RequirementResult {
@@ -47,8 +51,46 @@ describe('annotations', () => {
     assert.equal(lines.filter((line) => line.startsWith('::warning ')).length, 1);
     assert.equal(
       lines[0],
-      '::error title=c100k-bench%3A FAIL held 130%2C000 of 130%2C000 for 30 s::50%25 of%0Aall: lost',
+      '::error title=c100k-bench%3A FAIL held 130%2C000 of 130%2C000 for 30 s::50%25 of all: lost',
     );
     for (const line of lines) assert.doesNotMatch(line, /\n/);
   });
+});
+
+/** The tags of what GitHub makes of a summary. */
+function tagsOf(markdown: string): string[] {
+  const html = micromark(markdown, {
+    extensions: [gfm()],
+    htmlExtensions: [gfmHtml()],
+    allowDangerousHtml: true,
+  });
+  return [...html.matchAll(/<\/?([a-z!][a-z0-9-]*)/gi)].map((match) => (match[1] ?? '').toLowerCase());
+}
+
+test('whatever another process has said, the summary has no link, image, HTML or markup but ours', () => {
+  const ours = tagsOf(stepSummary(harmlessReport()));
+  fc.assert(
+    fc.property(hostileReport, (report) => {
+      const markdown = stepSummary(report);
+      assert.doesNotMatch(markdown, INVISIBLE);
+      const tags = tagsOf(markdown);
+      // A paragraph or a code span whose text is empty is none.
+      const isFixed = (tag: string): boolean => tag !== 'p' && tag !== 'code';
+      assert.deepEqual(tags.filter(isFixed), ours.filter(isFixed), markdown);
+      assert(tags.filter((tag) => !isFixed(tag)).length <= ours.length);
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('whatever another process has said, an annotation is one line and one order', () => {
+  fc.assert(
+    fc.property(hostileReport, (report) => {
+      for (const line of annotations(report)) {
+        assert.match(line, /^::(?:error|warning) title=[^:,]*::[^\n\r]*$/);
+        assert.doesNotMatch(line, INVISIBLE);
+      }
+    }),
+    { numRuns: 200 },
+  );
 });

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe, it, test } from 'node:test';
+import fc from 'fast-check';
 import { reportJson } from '../../src/report/json.ts';
+import { hostileReport, INVISIBLE } from '../support/hostile-text.ts';
 import { schemaErrors } from '../support/report-schema.ts';
 import { sampleReport } from './sample-report.ts';
 
@@ -28,4 +30,15 @@ describe('the report as JSON', () => {
     );
     assert.notDeepEqual(schemaErrors({ ...report, connections: { ...connections, open: -1 } }), []);
   });
+});
+
+test('whatever another process has said, the JSON can be shown, and says the same', () => {
+  fc.assert(
+    fc.property(hostileReport, (report) => {
+      const json = reportJson(report);
+      assert.doesNotMatch(json, INVISIBLE);
+      assert.deepEqual(JSON.parse(json), JSON.parse(JSON.stringify(report)));
+    }),
+    { numRuns: 100 },
+  );
 });

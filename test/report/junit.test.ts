@@ -2,10 +2,12 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { describe, it } from 'node:test';
+import { describe, it, test } from 'node:test';
+import fc from 'fast-check';
 import type { RunReport } from '../../src/judge/report.ts';
 import type { RequirementResult } from '../../src/judge/requirement.ts';
 import { junitXml } from '../../src/report/junit.ts';
+import { hostileReport, INVISIBLE } from '../support/hostile-text.ts';
 import { repositoryRoot } from '../support/run-cli.ts';
 import { sampleReport } from './sample-report.ts';
 
@@ -79,11 +81,29 @@ describe('the JUnit file', { skip }, () => {
       notes: ['second\nline ✓ 😀'],
     });
     xmllint(['--noout', '--schema', SCHEMA], xml);
-    assert.match(found(xml, '//system-out'), /a\?b\?c \? \]\]> <x> & "q"\ttab\nsecond\nline ✓ 😀/);
+    assert.match(found(xml, '//system-out'), /a\?b\?c \? \]\]> <x> & "q" tab\nsecond line ✓ 😀/);
   });
 
   it('has a schema that can fail', () => {
     const broken = reportOf({}).replace(' failures="0"', '');
     assert.notEqual(spawnSync('xmllint', ['--noout', '--schema', SCHEMA, '-'], { input: broken }).status, 0);
   });
+});
+
+test('whatever another process has said, it stays within its attribute or text', () => {
+  const line =
+    /^<\?xml version="1\.0" encoding="UTF-8"\?>\n(?:\s*<\/?(?:testsuites|testsuite|testcase|failure|error|system-out)(?: [a-z]+="[^"<]*")*\/?>(?:[^<]*<\/system-out>)?\n)+$/;
+  fc.assert(
+    fc.property(hostileReport, (report) => {
+      const xml = junitXml(report);
+      assert.doesNotMatch(xml, INVISIBLE);
+      assert.match(xml, line);
+      assert.doesNotMatch(xml, /&(?!(?:amp|lt|gt|quot|#10|#9);)/);
+    }),
+    { numRuns: 200 },
+  );
+});
+
+test('whatever another process has said, a parser of XML takes it', { skip }, () => {
+  for (const report of fc.sample(hostileReport, 20)) xmllint(['--noout'], junitXml(report));
 });

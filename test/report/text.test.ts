@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe, it, test } from 'node:test';
 import fc from 'fast-check';
 import { renderReport, verdictLine } from '../../src/report/text.ts';
+import { hasOrder, hostileReport, INVISIBLE } from '../support/hostile-text.ts';
 import { sampleReport } from './sample-report.ts';
 
 const linesOf = (text: string): string[] => text.split('\n');
@@ -184,4 +185,15 @@ describe('the report as text', () => {
     );
     fc.assert(property, { numRuns: 200 });
   });
+});
+
+test('whatever another process has said, the text is visible lines and no order to a CI server', () => {
+  fc.assert(
+    fc.property(hostileReport, (report) => {
+      const text = renderReport(report);
+      assert.doesNotMatch(text, INVISIBLE);
+      assert.equal(hasOrder(text), false, text);
+    }),
+    { numRuns: 200 },
+  );
 });

@@ -3,6 +3,7 @@
  * Must never write to stdout, and must never change a terminal setting that a kill would leave changed.
  */
 import cliProgress from 'cli-progress';
+import { cleanLines } from '../../base/clean-text.ts';
 import type { Phase, Progress } from '../../stats/progress.ts';
 import { isBusy, logLine, terminalLines } from './progress-line.ts';
 
@@ -71,7 +72,7 @@ class LineDisplay implements ProgressDisplay {
   }
 
   note(line: string): void {
-    this.#stream.write(`${line}\n`);
+    this.#stream.write(`${cleanLines(line)}\n`);
   }
 
   stop(): void {}
@@ -132,7 +133,8 @@ class BarDisplay implements ProgressDisplay {
     });
   }
 
-  note(line: string): void {
+  note(given: string): void {
+    const line = cleanLines(given);
     if (this.#stopped || this.#lines.length === 0) this.#stream.write(`${line}\n`);
     // The rest of the line is erased: a bar was there before.
     else this.#bars.log(`${line}\u001b[K\n`);

@@ -2,7 +2,7 @@
  * Owns one line of progress as text: for a terminal of a given width, and for a log.
  * Must never draw (progress-display.ts).
  */
-
+import { cleanText, cutText } from '../../base/clean-text.ts';
 import { formatCount } from '../../base/units.ts';
 import type { AgentProgress, Phase, Progress } from '../../stats/progress.ts';
 
@@ -43,7 +43,7 @@ export function terminalLines(
   }
   const barWidth = Math.min(BAR_MAX, room - NAME_WIDTH - 4 - widthOf());
   return rows.map((agent, index) => {
-    const name = fit(agent.name, NAME_WIDTH).padEnd(NAME_WIDTH);
+    const name = fit(cleanText(agent.name), NAME_WIDTH).padEnd(NAME_WIDTH);
     const drawn = barWidth < BAR_MIN ? '' : ` ${bar(agent, barWidth)}`;
     return fit(`${name}${drawn} ${texts[index] ?? ''}`.trimEnd(), room);
   });
@@ -107,7 +107,7 @@ function trimZero(text: string): string {
 }
 
 function fit(text: string, width: number): string {
-  return text.length <= width ? text : `${text.slice(0, Math.max(0, width - 1))}~`;
+  return text.length <= width ? text : `${cutText(text, Math.max(0, width - 1))}~`;
 }
 
 /**
