@@ -33,6 +33,7 @@ const LAYERS: readonly string[] = [
   'serve',
   'agent',
   'coordinator',
+  'api',
   'cli',
 ];
 

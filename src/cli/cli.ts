@@ -5,12 +5,12 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { CommandName } from '../api/flags/flag.ts';
+import { hideEnvironmentToken } from '../api/token-source.ts';
 import type { ExitCode } from '../base/errors.ts';
 import { systemClock } from '../host/system-clock.ts';
 import type { CommandContext } from './command-context.ts';
-import { parseCommandLine } from './flags/command-line.ts';
-import type { CommandName } from './flags/flag.ts';
-import { hideEnvironmentToken } from './flags/token-source.ts';
+import { parseCommandLine } from './command-line.ts';
 import { tell, writeResult } from './output.ts';
 
 const HELP_COLUMNS_MAX = 100;
@@ -40,23 +40,23 @@ export async function runCli(argv: readonly string[]): Promise<ExitCode> {
 function commandOf(command: CommandName): (context: CommandContext) => Promise<ExitCode> {
   switch (command) {
     case 'run':
-      return async (context) => (await import('./commands/run.ts')).runCommand(context);
+      return async (context) => (await import('./commands/run-command.ts')).runCommand(context);
     case 'plan':
-      return async (context) => (await import('./commands/plan.ts')).planCommand(context);
+      return async (context) => (await import('./commands/plan-command.ts')).planCommand(context);
     case 'path':
-      return async (context) => (await import('./commands/path.ts')).pathCommand(context);
+      return async (context) => (await import('./commands/path-command.ts')).pathCommand(context);
     case 'agent':
-      return async (context) => (await import('./commands/agent.ts')).agentCommand(context);
+      return async (context) => (await import('./commands/agent-command.ts')).agentCommand(context);
     case 'token':
-      return async (context) => (await import('./commands/token.ts')).tokenCommand(context);
+      return async (context) => (await import('./commands/token-command.ts')).tokenCommand(context);
     case 'k8s':
-      return async (context) => (await import('./commands/k8s.ts')).k8sCommand(context);
+      return async (context) => (await import('./commands/k8s-command.ts')).k8sCommand(context);
     case 'serve':
-      return async (context) => (await import('./commands/serve.ts')).serveCommand(context);
+      return async (context) => (await import('./commands/serve-command.ts')).serveCommand(context);
     case 'cleanup':
-      return async (context) => (await import('./commands/cleanup.ts')).cleanupCommand(context);
+      return async (context) => (await import('./commands/cleanup-command.ts')).cleanupCommand(context);
     case 'completion':
-      return async (context) => (await import('./commands/completion.ts')).completionCommand(context);
+      return async (context) => (await import('./commands/completion-command.ts')).completionCommand(context);
   }
 }
 

@@ -1,8 +1,9 @@
 /**
  * Owns what every command is given. Must never know a command.
  */
+
+import type { FlagValues } from '../api/flags/flag-values.ts';
 import type { systemClock } from '../host/system-clock.ts';
-import type { FlagValues } from './flags/command-line.ts';
 
 /** What every command gets. */
 export interface CommandContext {

@@ -3,6 +3,9 @@
  * Must never decide what is written.
  */
 import { styleText } from 'node:util';
+import { assumedFlags, echoedCommand } from '../api/command-echo.ts';
+import type { CommandName } from '../api/flags/flag.ts';
+import type { FlagValues } from '../api/flags/flag-values.ts';
 import { cleanLines } from '../base/clean-text.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import type { Paint } from '../report/layout.ts';
@@ -51,6 +54,16 @@ export function tell(text: string): void {
  */
 export function tellAsIs(text: string): void {
   process.stderr.write(`${text}\n`);
+}
+
+/**
+ * Says on stderr what will be done: the command line that does the same again, and with `--verbose` what it assumes.
+ * @param command which command
+ * @param values what it was given
+ */
+export function echoCommand(command: CommandName, values: FlagValues): void {
+  tell(echoedCommand(command, values));
+  if (values.on('verbose')) tell(`assumed: ${assumedFlags(command, values)}`);
 }
 
 /**

@@ -2,6 +2,8 @@
  * Owns the further places that a report goes to: `--junit`, `--prometheus`, and GitHub Actions when the run is there.
  * Must never make a report's content (report/).
  */
+import type { FlagValues } from '../api/flags/flag-values.ts';
+import { checkReportFile, describe, type ReportFile } from '../api/report-file.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import { followOutputPath } from '../host/output-path.ts';
 import { StreamFile } from '../host/stream-file.ts';
@@ -10,9 +12,7 @@ import type { RunReport } from '../judge/report.ts';
 import { annotations, stepSummary } from '../report/github.ts';
 import { junitXml } from '../report/junit.ts';
 import { prometheusText } from '../report/prometheus.ts';
-import type { FlagValues } from './flags/command-line.ts';
 import { tell, tellAsIs } from './output.ts';
-import { checkReportFile, describe, type ReportFile } from './report-file.ts';
 
 const WRITERS = {
   junit: junitXml,

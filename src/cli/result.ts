@@ -2,10 +2,11 @@
  * Owns where a result goes: text to stdout, JSON to a file, or JSON to stdout and the text to stderr.
  * Must never make a result.
  */
+
+import type { FlagValues } from '../api/flags/flag-values.ts';
+import { checkReportFile, type ReportFile } from '../api/report-file.ts';
 import { BenchError } from '../base/errors.ts';
-import type { FlagValues } from './flags/command-line.ts';
 import { tell, tellAsIs, writeResult } from './output.ts';
-import { checkReportFile, type ReportFile } from './report-file.ts';
 
 /** Where the results go, checked before the work begins. */
 export interface ResultPlaces {

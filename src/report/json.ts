@@ -4,7 +4,7 @@
  */
 import { cleanJson } from '../base/clean-text.ts';
 import type { RunReport } from '../judge/report.ts';
-import type { Plan } from './plan.ts';
+import type { Plan } from './plan-text.ts';
 
 /**
  * The report as JSON, ending in a line break.

@@ -5,10 +5,10 @@
  * which only the receiver can know: a simulated agent puts the time of sending into `rampMs`.
  */
 import assert from 'node:assert/strict';
+import { readAgents } from '../../src/api/agents-request.ts';
+import { readRunRequest, specOf } from '../../src/api/run-request.ts';
+import { parseCommandLine } from '../../src/cli/command-line.ts';
 import { createDisplay } from '../../src/cli/display/progress-display.ts';
-import { readAgents } from '../../src/cli/flags/agents-options.ts';
-import { parseCommandLine } from '../../src/cli/flags/command-line.ts';
-import { readRunRequest, specOf } from '../../src/cli/flags/run-options.ts';
 import { Run } from '../../src/coordinator/run.ts';
 import type { RecordedMessage } from '../../src/coordinator/run-settings.ts';
 import { systemClock } from '../../src/host/system-clock.ts';

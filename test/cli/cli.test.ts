@@ -133,7 +133,7 @@ for (const command of ['run', 'plan'] as const) {
         const lines = result.stderr
           .trimEnd()
           .split('\n')
-          .filter((line) => !line.startsWith('c100k-bench --'));
+          .filter((line) => !/^c100k-bench (?:plan )?--/.test(line));
         assert.equal(lines.length, 2, result.stderr);
         assert.match(lines[0] ?? '', /^c100k-bench: /);
         assert.match(lines[1] ?? '', /^ {2}hint: /);

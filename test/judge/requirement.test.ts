@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { nearestWord } from '../../src/api/suggestion.ts';
 import { BenchError } from '../../src/base/errors.ts';
-import { nearestWord } from '../../src/cli/flags/suggestion.ts';
 import { METRICS, type MetricFacts, metricRange, metricValue } from '../../src/judge/metric.ts';
 import {
   HELD_ALL,

@@ -1,0 +1,120 @@
+/**
+ * Owns what a run is watched for: requirements, the ledger of losses, what the target says of itself. Flags in, checked
+ * values out. Must never judge.
+ */
+
+import { isVerifying } from '../base/endpoint.ts';
+import { type BenchError, ErrorCode, usageError } from '../base/errors.ts';
+import { counted, formatCount } from '../base/units.ts';
+import { PARTIAL_EVERY_MS, type RunWatchOptions } from '../coordinator/run-watch.ts';
+import { httpWitness, type TargetWitness } from '../coordinator/target-stats.ts';
+import { needsProbes } from '../judge/metric.ts';
+import type { RunReport } from '../judge/report.ts';
+import {
+  hopelessRange,
+  parseRequirement,
+  REQUIREMENTS_MAX,
+  type Requirement,
+  withDefault,
+} from '../judge/requirement.ts';
+import { EventsFile } from './events-file.ts';
+import type { FlagValues } from './flags/flag-values.ts';
+import type { RunRequest } from './run-request.ts';
+import { nearestWord } from './suggestion.ts';
+
+/** What was asked for, before the run. */
+export interface WatchRequest {
+  readonly requirements: readonly Requirement[];
+  readonly abortEarly: boolean;
+  /** null: the target is not asked, unless it is ours */
+  readonly witness: TargetWitness | null;
+  readonly events: EventsFile | null;
+}
+
+/**
+ * Reads and checks `--require`, `--abort-early`, `--target-stats` and `--events`.
+ * @throws BenchError exit 2 for what cannot be, 5 for a file that cannot be written
+ */
+export function readWatch(values: FlagValues, request: RunRequest): WatchRequest {
+  const requirements = readRequirements(values, request);
+  const url = values.one('target-stats');
+  const events = values.one('events');
+  return {
+    requirements,
+    abortEarly: values.on('abort-early'),
+    witness: url === null ? null : httpWitness(readUrl(url, values.origin('target-stats'))),
+    events: events === null ? null : new EventsFile(events),
+  };
+}
+
+function readRequirements(values: FlagValues, { spec }: RunRequest): readonly Requirement[] {
+  const texts = values.list('require');
+  if (texts.length > REQUIREMENTS_MAX) {
+    throw usageError(
+      ErrorCode.badRequirement,
+      `${texts.length} requirements; at most ${REQUIREMENTS_MAX} are possible`,
+      'leave some out',
+    );
+  }
+  const requirements = texts.map((text) => parseRequirement(text, nearestWord));
+  for (const requirement of requirements) checkMeasured(requirement, spec);
+  return withDefault(requirements);
+}
+
+/** A requirement that nothing can measure, or that no run of this size can keep, is a slip. */
+function checkMeasured(requirement: Requirement, spec: RunRequest['spec']): void {
+  const bad = (what: string, hint: string): BenchError =>
+    usageError(ErrorCode.badRequirement, `--require "${requirement.text}": ${what}`, hint);
+  if (needsProbes(requirement.metric) && spec.probeEveryMs === null) {
+    throw bad(
+      'without probes nothing is measured',
+      'use a target that answers, such as echo://host:port, and --probe-every 10s',
+    );
+  }
+  if (requirement.metric === 'verified' && !isVerifying(spec.protocol, spec.protocolOptions)) {
+    throw bad(
+      `nothing verifies a silent ${spec.protocol}:// connection`,
+      'use a target that answers, such as echo://host:port, or --expect-banner any when it speaks first',
+    );
+  }
+  const range = hopelessRange(requirement, spec.connections, spec.onDrop === 'reopen');
+  if (range === null) return;
+  const most = Number.isFinite(range.high) ? ` to ${formatCount(range.high)}` : ' or more';
+  throw bad(
+    `no run of ${counted(spec.connections, 'connection')} can keep it`,
+    `${requirement.metric} is ${formatCount(range.low)}${most}: give a value that it can have`,
+  );
+}
+
+function readUrl(text: string, flag: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || url.protocol !== 'http:' || url.username !== '') {
+    throw usageError(
+      ErrorCode.usage,
+      `${flag}: "${text}" is no http:// address`,
+      'start the target with c100k-bench serve --stats-listen 0.0.0.0:8001 and type --target-stats http://HOST:8001',
+    );
+  }
+  return url;
+}
+
+/**
+ * The run's watch.
+ * @param selfWitness the built-in target, where it is ours
+ * @param onPartial gets the report so far each minute; null: it goes nowhere
+ */
+export function watchOptions(
+  request: WatchRequest,
+  selfWitness: TargetWitness | null,
+  onPartial: ((report: RunReport) => void) | null,
+): RunWatchOptions {
+  const { requirements, abortEarly, events } = request;
+  return {
+    requirements,
+    abortEarly,
+    targetWitness: request.witness ?? selfWitness,
+    onLosses: events === null ? null : (entries) => events.append(entries),
+    onPartial,
+    partialEveryMs: PARTIAL_EVERY_MS,
+  };
+}

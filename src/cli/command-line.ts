@@ -1,0 +1,284 @@
+/**
+ * Owns the command line: argv and environment in, the chosen command and its flags as typed text out.
+ * Must never parse a value (run-options.ts) or do what was asked (the *-command.ts files).
+ */
+
+import yargs, { type Argv } from 'yargs';
+import { checkEnvironment } from '../api/environment.ts';
+import type { CommandName, Flag } from '../api/flags/flag.ts';
+import type { FlagValues } from '../api/flags/flag-values.ts';
+import { environmentName, FLAGS, flagsOf } from '../api/flags/flags.ts';
+import { nearestWord } from '../api/suggestion.ts';
+import { BenchError, ErrorCode, usageError } from '../base/errors.ts';
+import { COMMANDS, EXAMPLES, EXIT_CODE_HELP, POSITIONALS } from './help.ts';
+
+export type ParsedCommandLine =
+  | { readonly kind: 'print'; readonly text: string }
+  | {
+      readonly kind: 'command';
+      readonly command: CommandName;
+      readonly values: FlagValues;
+      readonly words: Readonly<Record<string, string>>;
+      /** one line each for a person: what was given and has no effect */
+      readonly warnings: readonly string[];
+    };
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * Parses the command line.
+ * @param args argv without the first two
+ * @param environment for the `C100K_*` variables
+ * @param toolVersion what `--version` prints
+ * @param widthColumns the width that help is wrapped to
+ * @throws BenchError (exit code 2) on an unknown flag or word, a missing or repeated value
+ */
+export async function parseCommandLine(
+  args: readonly string[],
+  environment: Environment,
+  toolVersion: string,
+  widthColumns: number,
+): Promise<ParsedCommandLine> {
+  refuseSwitchValues(args);
+  let chosen: { command: CommandName; argv: Record<string, unknown> } | null = null;
+  let output = '';
+  const parser = buildParser(toolVersion, widthColumns, args, (command, argv) => {
+    chosen = { command, argv };
+  });
+  await parser.parseAsync([...args], {}, (_error: unknown, _argv: unknown, text: string) => {
+    output = text;
+  });
+  const picked = chosen as { command: CommandName; argv: Record<string, unknown> } | null;
+  if (picked === null) return { kind: 'print', text: `${output}\n` };
+  const warnings = checkEnvironment(environment);
+  return {
+    kind: 'command',
+    command: picked.command,
+    values: readValues(picked.command, picked.argv, environment),
+    words: readWords(picked.command, picked.argv),
+    warnings,
+  };
+}
+
+/** The parser takes `--quiet=1` for off, without a word. */
+function refuseSwitchValues(args: readonly string[]): void {
+  for (const arg of args) {
+    const [, name, value = ''] = /^--([^=]+)=(.*)$/s.exec(arg) ?? [];
+    const isSwitch = FLAGS.some((flag) => flag.kind === 'switch' && flag.name === name);
+    if (isSwitch && value !== 'true' && value !== 'false') {
+      throw usageError(ErrorCode.usage, `--${name} takes no value, not "${value}"`, `write --${name} alone`);
+    }
+  }
+}
+
+function buildParser(
+  toolVersion: string,
+  widthColumns: number,
+  args: readonly string[],
+  onChosen: (command: CommandName, argv: Record<string, unknown>) => void,
+): Argv {
+  let parser = yargs()
+    .scriptName('c100k-bench')
+    .locale('en')
+    .parserConfiguration({
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+      'boolean-negation': false,
+      'greedy-arrays': false,
+    })
+    .exitProcess(false)
+    .strict()
+    .wrap(widthColumns)
+    .version(toolVersion)
+    .help()
+    .alias('help', 'h')
+    .fail((message, error) => {
+      throw error instanceof BenchError ? error : translateFailure(message ?? error?.message ?? '', args);
+    });
+  for (const { command, words, describe, epilogue } of COMMANDS) {
+    parser = parser.command(
+      command === 'run' ? '$0' : [command, words].join(' ').trimEnd(),
+      describe,
+      (builder) => addHelp(addFlags(builder, command), command, epilogue),
+      (argv) => onChosen(command, argv as Record<string, unknown>),
+    );
+  }
+  return parser;
+}
+
+function addFlags(builder: Argv, command: CommandName): Argv {
+  let built = builder;
+  for (const flag of flagsOf(command)) {
+    built = built.option(flag.name, {
+      describe: flag.required === true ? `${flag.describe} (required)` : flag.describe,
+      group: flag.group,
+      // A value is never given a yargs type: every value stays the text that was typed.
+      ...(flag.kind === 'switch' ? { type: 'boolean' as const } : { requiresArg: true }),
+      ...(flag.letter === null ? {} : { alias: flag.letter }),
+      ...(flag.choices === undefined ? {} : { choices: flag.choices }),
+      ...defaultHelp(flag),
+    });
+  }
+  for (const positional of POSITIONALS[command] ?? []) {
+    built = built.positional(positional.name, { describe: positional.describe, choices: positional.choices });
+  }
+  return built;
+}
+
+function defaultHelp(flag: Flag): { defaultDescription?: string } {
+  const text = flag.defaultNote ?? flag.default;
+  return text === null ? {} : { defaultDescription: text };
+}
+
+function addHelp(builder: Argv, command: CommandName, epilogue: string): Argv {
+  // The parser's own examples share a line with their description and would be broken in the middle of a command.
+  const examples = (EXAMPLES[command] ?? []).flatMap(([line, describe]) => [
+    `  # ${describe}`,
+    `  c100k-bench ${line}`,
+  ]);
+  const blocks = [examples.length > 0 ? ['Examples:', ...examples].join('\n') : '', epilogue, EXIT_CODE_HELP];
+  return builder.epilogue(blocks.filter((block) => block !== '').join('\n\n'));
+}
+
+/** A parser's message, told as one line and a hint. */
+function translateFailure(message: string, args: readonly string[]): BenchError {
+  const unknown = /^Unknown arguments?: (.*)$/s.exec(message)?.[1]?.split(', ')[0];
+  if (unknown !== undefined) return unknownArgument(unknown, args);
+  const missing = /^Not enough arguments following: (.*)$/s.exec(message)?.[1];
+  if (missing !== undefined) {
+    const flag = FLAGS.find((one) => one.name === missing || one.letter === missing);
+    return usageError(
+      ErrorCode.usage,
+      `${dashed(missing)} needs a value`,
+      `${dashed(missing)} takes ${flag?.describe ?? 'a value'}`,
+    );
+  }
+  const choice = /Argument: (\S+), Given: (.*), Choices: (.*)$/m.exec(message);
+  if (choice !== null) {
+    const name = FLAGS.some((flag) => flag.name === choice[1]) ? `--${choice[1]}` : choice[1];
+    const choices = (choice[3] ?? '').replaceAll('"', '').split(', ').join(' or ');
+    return usageError(ErrorCode.usage, `${name}: ${choice[2]} is not known`, `use ${choices}`);
+  }
+  const line = message.split('\n')[0] ?? '';
+  return usageError(ErrorCode.usage, line, 'c100k-bench --help shows every command and flag');
+}
+
+function unknownArgument(name: string, args: readonly string[]): BenchError {
+  const everything = 'c100k-bench --help shows every command and flag';
+  const isFlag = args.some((arg) => arg.startsWith('-') && arg.replace(/^-+/, '').split('=')[0] === name);
+  if (!isFlag && !args.some((arg) => /^-[^-]/.test(arg) && arg.includes(name) && name.length === 1)) {
+    const command = nearestWord(
+      name,
+      COMMANDS.map((one) => one.command).filter((one) => one !== 'run'),
+    );
+    if (name.includes(':')) {
+      return usageError(ErrorCode.usage, `unexpected word ${name}`, `did you mean --target ${name}?`);
+    }
+    return usageError(
+      ErrorCode.usage,
+      `unknown command ${name}`,
+      command === null ? everything : `did you mean c100k-bench ${command}?`,
+    );
+  }
+  const command = COMMANDS.find((one) => one.command === args[0])?.command ?? 'run';
+  const elsewhere = FLAGS.find((flag) => flag.name === name);
+  if (elsewhere !== undefined) {
+    const owners = elsewhere.commands.map((owner) => (owner === 'run' ? 'the run itself' : owner)).join(', ');
+    return usageError(
+      ErrorCode.usage,
+      `--${name} does not belong to ${command}`,
+      `--${name} is for ${owners}`,
+    );
+  }
+  const near = nearestWord(name, [...flagsOf(command).map((flag) => flag.name), 'help', 'version']);
+  return usageError(
+    ErrorCode.usage,
+    `unknown flag ${dashed(name)}`,
+    near === null ? everything : `did you mean --${near}?`,
+  );
+}
+
+function dashed(name: string): string {
+  return name.length === 1 ? `-${name}` : `--${name}`;
+}
+
+function readWords(command: CommandName, argv: Readonly<Record<string, unknown>>): Record<string, string> {
+  const words: Record<string, string> = {};
+  for (const { name } of POSITIONALS[command] ?? []) {
+    if (typeof argv[name] === 'string') words[name] = argv[name];
+  }
+  return words;
+}
+
+type Value = string | boolean | readonly string[];
+
+function readValues(
+  command: CommandName,
+  argv: Readonly<Record<string, unknown>>,
+  environment: Environment,
+): FlagValues {
+  const values = new Map<string, Value>();
+  const origins = new Map<string, string>();
+  const given = new Set<string>();
+  for (const flag of flagsOf(command)) {
+    const typed = typedValue(flag, argv[flag.name]);
+    const value = typed ?? environmentValue(flag, environment[environmentName(flag)]);
+    if (typed === null && value !== null) origins.set(flag.name, environmentName(flag));
+    if (value !== null) {
+      values.set(flag.name, value);
+      given.add(flag.name);
+    } else if (flag.default !== null) values.set(flag.name, flag.default);
+  }
+  return {
+    one: (name) => (values.get(name) as string | undefined) ?? null,
+    list: (name) => (values.get(name) as readonly string[] | undefined) ?? [],
+    on: (name) => values.get(name) === true,
+    origin: (name) => origins.get(name) ?? `--${name}`,
+    isGiven: (name) => given.has(name),
+  };
+}
+
+/** @throws BenchError when a single flag was given twice */
+function typedValue(flag: Flag, value: unknown): Value | null {
+  if (value === undefined) return null;
+  const name = `--${flag.name}`;
+  if (flag.kind === 'list') return (Array.isArray(value) ? value : [value]).map(String);
+  if (flag.kind === 'switch') {
+    return Array.isArray(value) ? value.includes(true) : value === true;
+  }
+  if (Array.isArray(value)) {
+    throw usageError(
+      ErrorCode.usage,
+      `${name} is given ${value.length} times (${value.join(', ')})`,
+      `give ${name} once`,
+    );
+  }
+  return String(value);
+}
+
+/** @throws BenchError on a value that is not allowed */
+function environmentValue(flag: Flag, text: string | undefined): Value | null {
+  if (text === undefined || text === '') return null;
+  const name = environmentName(flag);
+  if (flag.kind === 'list') {
+    return text
+      .split(',')
+      .map((part) => part.trim())
+      .filter((part) => part !== '');
+  }
+  if (flag.kind === 'switch') {
+    if (/^(1|true|yes|on)$/i.test(text)) return true;
+    if (/^(0|false|no|off)$/i.test(text)) return null;
+    throw usageError(
+      ErrorCode.usage,
+      `${name}: "${text}" is neither true nor false`,
+      `use ${name}=1 or unset it`,
+    );
+  }
+  if (flag.choices !== undefined && !flag.choices.includes(text)) {
+    throw usageError(ErrorCode.usage, `${name}: "${text}" is not known`, `use ${flag.choices.join(' or ')}`);
+  }
+  return text;
+}

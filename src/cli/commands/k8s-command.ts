@@ -1,0 +1,201 @@
+/**
+ * Owns `c100k-bench k8s`: the flags of a run in, manifests for `kubectl apply -f -` on stdout.
+ * Must never talk to a cluster, and must never put the token anywhere but into the Secret.
+ */
+
+import { needNumber, readNumber } from '../../api/bounds.ts';
+import type { Flag } from '../../api/flags/flag.ts';
+import type { FlagValues } from '../../api/flags/flag-values.ts';
+import { flagsOf } from '../../api/flags/flags.ts';
+import { readHolders, readRunRequest } from '../../api/run-request.ts';
+import { closeToOthers } from '../../api/token-file.ts';
+import { masterToken } from '../../api/token-source.ts';
+import { isAddress } from '../../base/address.ts';
+import { endpointsOf, type TargetSpec } from '../../base/endpoint.ts';
+import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
+import { formatToken } from '../../control/token.ts';
+import {
+  INDEX_VARIABLE,
+  type KubernetesRun,
+  kubernetesManifests,
+  type Spread,
+} from '../../place/kubernetes.ts';
+import { manifestYaml } from '../../place/manifest-yaml.ts';
+import { allowsEndpoint, parseAllowedTarget } from '../../plan/allowance.ts';
+import type { CommandContext } from '../command-context.ts';
+import { tell, writeResult } from '../output.ts';
+
+/** Leaves room for what Kubernetes adds: a DNS label has 63 characters. */
+const NAME_CHARS_MAX = 40;
+const INDEX_REFERENCE = `$(${INDEX_VARIABLE})`;
+
+/**
+ * Prints the manifests.
+ * @returns 0
+ * @throws BenchError (exit 2) on flags that no run would take
+ */
+export async function k8sCommand({ values }: CommandContext): Promise<ExitCode> {
+  const run = readKubernetesRun(values);
+  closeToOthers();
+  await writeResult(manifestYaml(kubernetesManifests(run), headingOf(run)));
+  tell('the Secret in these manifests holds the token of the run: apply them, and do not keep them');
+  return ExitCode.held;
+}
+
+/**
+ * Reads and checks the flags. Everything that the pods would refuse is refused here.
+ * @throws BenchError (exit 2)
+ */
+export function readKubernetesRun(values: FlagValues): KubernetesRun {
+  const agents = values.one('expect-agents');
+  if (agents === null) {
+    throw usageError(ErrorCode.usage, 'how many agents? --expect-agents is missing', 'add --expect-agents 5');
+  }
+  // In a pod the reference is a number; here any will do.
+  const { targets } = readRunRequest(withIndex(values, '0'));
+  checkAgentFlags(values);
+  checkTargets(targets, values);
+  const hasNetAdmin = values.on('net-admin');
+  if (!hasNetAdmin && (values.one('alias-dev') !== null || values.list('source-prefix').length > 0)) {
+    throw usageError(
+      ErrorCode.usage,
+      'adding addresses or local routes in a pod needs the capability NET_ADMIN',
+      'add --net-admin, where your cluster allows it',
+    );
+  }
+  const waitPods = values.one('wait-pods') ?? '5m';
+  readNumber(values, 'wait-pods');
+  return {
+    name: label(values, 'run-name', NAME_CHARS_MAX) ?? 'c100k-bench',
+    namespace: label(values, 'namespace', 63),
+    image: readImage(values),
+    agents: needNumber(values, 'expect-agents'),
+    runArguments: argumentsOf(values, (flag) => !isOfAgent(flag)),
+    agentArguments: argumentsOf(values, isOfAgent),
+    waitPods,
+    hasNetAdmin,
+    spread: (values.one('spread') ?? 'preferred') as Spread,
+    cpu: quantity(values, 'cpu'),
+    memory: quantity(values, 'memory'),
+    token: formatToken(masterToken(values.one('token-file'))),
+  };
+}
+
+/** What describes a host or its owner's limits is for each agent, the rest for the coordinator. */
+function isOfAgent(flag: Flag): boolean {
+  return flag.commands.includes('agent');
+}
+
+/** The carried flags as arguments, in the order of the help, without those at their default. */
+function argumentsOf(values: FlagValues, isPicked: (flag: Flag) => boolean): string[] {
+  const carried = flagsOf('k8s').filter(
+    (flag) => flag.group !== 'Kubernetes:' && flag.name !== 'token-file' && flag.name !== 'expect-agents',
+  );
+  return carried.filter(isPicked).flatMap((flag) => {
+    const name = `--${flag.name}`;
+    if (flag.kind === 'switch') return values.on(flag.name) ? [name] : [];
+    const given = flag.kind === 'list' ? values.list(flag.name) : [values.one(flag.name)];
+    return given.flatMap((value) => (value === null || value === flag.default ? [] : [`${name}=${value}`]));
+  });
+}
+
+/** The flags as one pod sees them. */
+function withIndex(values: FlagValues, index: string): FlagValues {
+  const fill = (text: string): string => text.replaceAll(INDEX_REFERENCE, index);
+  return {
+    ...values,
+    one: (name) => {
+      const value = values.one(name);
+      return value === null ? null : fill(value);
+    },
+    list: (name) => values.list(name).map(fill),
+  };
+}
+
+function checkAgentFlags(values: FlagValues): void {
+  readHolders(values);
+  for (const target of values.list('allow-target')) parseAllowedTarget(target);
+  for (const name of ['max-conns', 'max-rate', 'max-duration', 'progress-every'] as const) {
+    readNumber(values, name);
+  }
+}
+
+/** A target that the agents would refuse, or that is not where the user thinks, is found here already. */
+function checkTargets(targets: readonly TargetSpec[], values: FlagValues): void {
+  const allowed = values.list('allow-target').map(parseAllowedTarget);
+  const allowance = {
+    targets: allowed.length === 0 ? null : allowed,
+    tokenTargets: null,
+    connectionsMax: Number.POSITIVE_INFINITY,
+    ratePerSecMax: Number.POSITIVE_INFINITY,
+    runMsMax: Number.POSITIVE_INFINITY,
+    isOwner: false,
+  };
+  for (const target of targets) {
+    if (target.self) {
+      throw usageError(
+        ErrorCode.badEndpoint,
+        '--target self is the pod of the coordinator, which agents in other pods do not reach',
+        'name a Service, such as --target my-server:8000',
+      );
+    }
+    if (!isAddress(target.host)) continue;
+    const forbidden = endpointsOf(target, [target.host]).find(
+      (endpoint) => !allowsEndpoint(allowance, endpoint),
+    );
+    if (forbidden === undefined) continue;
+    throw usageError(
+      ErrorCode.usage,
+      `the agents would refuse ${forbidden.address}:${forbidden.port}: it is neither private nor allowed`,
+      `if it is yours to load: --allow-target ${forbidden.address}:${forbidden.port}`,
+    );
+  }
+}
+
+function readImage(values: FlagValues): string {
+  const image = values.one('image');
+  if (image === null || !/^[\w][\w.:/@-]*$/.test(image)) {
+    throw usageError(
+      ErrorCode.usage,
+      image === null ? 'which image? --image is missing' : `--image: "${image}" is not the name of an image`,
+      'build one from docs/deploy/Dockerfile, push it, and add --image registry.example/c100k-bench:1',
+    );
+  }
+  return image;
+}
+
+function label(values: FlagValues, name: string, charsMax: number): string | null {
+  const text = values.one(name);
+  if (text === null) return null;
+  if (/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/.test(text) && text.length <= charsMax) return text;
+  throw usageError(
+    ErrorCode.usage,
+    `${values.origin(name)}: "${text}" is not a name that Kubernetes takes`,
+    `use at most ${charsMax} small letters, digits and dashes`,
+  );
+}
+
+function quantity(values: FlagValues, name: string): string {
+  const text = values.one(name) ?? '';
+  if (/^\d+(\.\d+)?(m|k|M|G|Ki|Mi|Gi)?$/.test(text)) return text;
+  throw usageError(
+    ErrorCode.badNumber,
+    `${values.origin(name)}: "${text}" is not a quantity`,
+    'for example: --cpu 500m --memory 2Gi',
+  );
+}
+
+/** What to type next, above the manifests. */
+function headingOf(run: KubernetesRun): string[] {
+  const at = run.namespace === null ? '' : ` -n ${run.namespace}`;
+  return [
+    `c100k-bench with ${run.agents} agents. Made by: c100k-bench k8s`,
+    `  start    kubectl apply -f FILE`,
+    `  watch    kubectl logs${at} -f job/${run.name}-coordinator`,
+    `  remove   kubectl delete${at} job,service,secret -l app.kubernetes.io/instance=${run.name}`,
+    '',
+    'A Job cannot be changed: remove the old run before the next one.',
+    'Pods have no ulimit setting. An agent starts as many holders as the descriptors of one process ask for; where the',
+    'container runtime allows few (below about 20,000), raise its LimitNOFILE on the nodes, or use more agents.',
+  ];
+}

@@ -1,0 +1,137 @@
+/** Owns the proof that the echoed command line, pasted into a shell, asks for the same again. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { assumedFlags, echoedCommand, quoted } from '../../src/api/command-echo.ts';
+import type { CommandName } from '../../src/api/flags/flag.ts';
+import type { FlagValues } from '../../src/api/flags/flag-values.ts';
+import { flagsOf } from '../../src/api/flags/flags.ts';
+import { readRunRequest } from '../../src/api/run-request.ts';
+import { parseCommandLine } from '../../src/cli/command-line.ts';
+
+async function parse(
+  args: readonly string[],
+  environment: Record<string, string> = {},
+): Promise<{ command: CommandName; values: FlagValues }> {
+  const parsed = await parseCommandLine(args, environment, '0.0.0', 80);
+  assert.equal(parsed.kind, 'command');
+  return parsed as { kind: 'command'; command: CommandName; values: FlagValues };
+}
+
+/** The words of a line as a real shell sees them. */
+function wordsOf(line: string): string[] {
+  const output = execFileSync('/bin/sh', ['-c', `set -f -- ${line}; printf '%s\\0' "$@"`], {
+    encoding: 'utf8',
+    env: { HOME: '/nowhere', IFS: ' \t\n' },
+  });
+  return output.split('\0').slice(0, -1);
+}
+
+/** All values by flag, so that two command lines can be compared. */
+function valuesOf(command: CommandName, values: FlagValues): unknown {
+  return flagsOf(command).map(({ name, kind }) => [
+    name,
+    kind === 'list' ? values.list(name) : kind === 'switch' ? values.on(name) : values.one(name),
+    values.isGiven(name),
+  ]);
+}
+
+async function assertRepeats(args: readonly string[]): Promise<void> {
+  const first = await parse(args);
+  const line = echoedCommand(first.command, first.values);
+  const [program, ...again] = wordsOf(line);
+  assert.equal(program, 'c100k-bench');
+  const second = await parse(again);
+  assert.equal(second.command, first.command, line);
+  assert.deepEqual(valuesOf(second.command, second.values), valuesOf(first.command, first.values), line);
+}
+
+/** Text that a shell, or our parser, could misread. */
+const hostileText = fc.oneof(
+  fc.string({
+    unit: fc.constantFrom(...'ab \'"$`\\!*?[]{}()<>|&;#~=-%,\n\t:/é漢'),
+    minLength: 1,
+    maxLength: 12,
+  }),
+  fc.constantFrom('-', '--', '--conns', '-c 5', '~', '=', "'", "it's", '$HOME', '`id`', '*', '# x', 'true'),
+);
+
+/** Arguments for any flags of a command, each value any text that its flag takes. */
+function anyArguments(command: CommandName): fc.Arbitrary<string[]> {
+  const flags = flagsOf(command).map((flag): fc.Arbitrary<string[]> => {
+    const value = flag.choices === undefined ? hostileText : fc.constantFrom(...flag.choices);
+    if (flag.kind === 'switch') return fc.constant<string[]>([`--${flag.name}`]);
+    const one = value.map((text) => `--${flag.name}=${text}`);
+    return flag.kind === 'list' ? fc.array(one, { minLength: 1, maxLength: 3 }) : one.map((arg) => [arg]);
+  });
+  const chosen = flags.map((arguments_) => fc.option(arguments_, { nil: [], freq: 2 }));
+  return fc.tuple(...chosen).map((parts) => [...(command === 'run' ? [] : [command]), ...parts.flat()]);
+}
+
+/** Command lines that a run takes, as pools of what each flag may be. */
+const RUN_ARGUMENTS: fc.Arbitrary<string[]> = fc
+  .tuple(
+    fc.constantFrom(
+      ['--target', 'echo://127.0.0.1:7', '--target=echo://[::1]:8000-8002'],
+      ['-t', 'ws://h.example:1/a?b=c&d=$x', '--ws-message', "it's $5 & more", '--host-header', 'a.example:8'],
+      ['-t', 'wss://h.example:1/x', '--insecure', '--tls-servername', 'a.example', '--probe-every', '3s'],
+      ['-t', 'tcp://10.0.0.1:1', '--expect-banner', '# SSH-2.0 *'],
+      ['-t', 'https://h.example/', '--http-status', '204'],
+      ['-t', 'self', '--probe', 'whoami'],
+    ),
+    fc.constantFrom(['-c', '130k'], ['--conns=1_000'], ['--conns', '1m']),
+    ...[
+      ['--rate', '5k/s'],
+      ['-d', '1h30m'],
+      ['--connect-timeout', '1500ms'],
+      ['--max-pending', '77'],
+      ['--close', 'fin'],
+      ['--source-ip', '127.0.0.2-127.0.0.5', '--source-ip=10.0.0.0/30'],
+      ['--source-ports', '1024-2047,3000'],
+      ['--source-prefix', '10.9.0.0/24'],
+      ['--holders', '3'],
+      ['--on-drop', 'reopen'],
+      ['--probe-timeout', '900ms'],
+      ['--require', 'held>=99.9%'],
+    ].map((words) => fc.option(fc.constant(words), { nil: [] })),
+  )
+  .map((parts) => parts.flat());
+
+describe('the echoed command line', () => {
+  for (const command of ['run', 'plan'] as const) {
+    it(`gives ${command} the same values when a shell reads it, whatever was typed`, async () => {
+      await fc.assert(fc.asyncProperty(anyArguments(command), assertRepeats), { numRuns: 200 });
+    });
+  }
+
+  it('gives the same request', async () => {
+    await fc.assert(
+      fc.asyncProperty(RUN_ARGUMENTS, async (args) => {
+        const first = await parse(args);
+        const again = await parse(wordsOf(echoedCommand('run', first.values)).slice(1));
+        assert.deepEqual(readRunRequest(again.values), readRunRequest(first.values));
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('shows what the environment gave, and nothing that was not given', async () => {
+    const { values } = await parse(['-t', 'self'], { C100K_CONNS: '130k', C100K_TOKEN: 'secret' });
+    assert.equal(echoedCommand('run', values), 'c100k-bench --target self --conns 130k');
+    const assumed = assumedFlags('run', values);
+    assert.match(assumed, /--duration 30s .*--close rst/);
+    assert.doesNotMatch(assumed, /--conns|--target|secret/);
+  });
+
+  it('of a plan is a plan', async () => {
+    const { command, values } = await parse(['plan', '-t', 'self', '-c', '5']);
+    assert.equal(echoedCommand(command, values), 'c100k-bench plan --target self --conns 5');
+  });
+
+  it('quotes only what needs it', () => {
+    assert.equal(quoted('127.0.0.1:8000-8080'), '127.0.0.1:8000-8080');
+    assert.equal(quoted("it's"), "'it'\\''s'");
+    assert.equal(quoted('held>=1'), "'held>=1'");
+  });
+});

@@ -1,0 +1,158 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, it } from 'node:test';
+import { checkReportFile } from '../../src/api/report-file.ts';
+import { BenchError, ErrorCode, ExitCode } from '../../src/base/errors.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'c100k-report-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+function isUnwritable(pattern: RegExp): (error: unknown) => boolean {
+  return (error) => {
+    assert(error instanceof BenchError, String(error));
+    assert.equal(error.code, ErrorCode.reportUnwritable);
+    assert.equal(error.exitCode, ExitCode.reportUnwritten);
+    assert.match(error.message, pattern);
+    return true;
+  };
+}
+
+describe('the report file', () => {
+  it('is not touched by the check, and is whole after the write', () => {
+    const path = join(folder, 'new.json');
+    const file = checkReportFile(path);
+    assert.deepEqual(readdirSync(folder), []);
+    file.write('{"a":1}\n');
+    assert.equal(readFileSync(path, 'utf8'), '{"a":1}\n');
+    assert.deepEqual(readdirSync(folder), ['new.json']);
+  });
+
+  it('keeps the old text until the new one is written', () => {
+    const path = join(folder, 'old.json');
+    writeFileSync(path, 'old');
+    const file = checkReportFile(path);
+    assert.equal(readFileSync(path, 'utf8'), 'old');
+    file.write('new');
+    assert.equal(readFileSync(path, 'utf8'), 'new');
+  });
+
+  it('fails, and makes nothing, when its folder has gone', () => {
+    const inner = join(folder, 'inner');
+    mkdirSync(inner);
+    const file = checkReportFile(join(inner, 'r.json'));
+    rmSync(inner, { recursive: true });
+    assert.throws(() => file.write('new'), isUnwritable(/directory does not exist/));
+    assert.ok(!readdirSync(folder).includes('inner'));
+  });
+
+  it('keeps the mode of the file that it replaces, and makes a new one as any other', () => {
+    for (const mode of [0o600, 0o640, 0o666]) {
+      const path = join(folder, `mode-${mode}.json`);
+      writeFileSync(path, 'old');
+      chmodSync(path, mode);
+      checkReportFile(path).write('new');
+      assert.equal(statSync(path).mode & 0o777, mode);
+    }
+    const path = join(folder, 'fresh.json');
+    checkReportFile(path).write('new');
+    assert.equal(statSync(path).mode & 0o777, 0o666 & ~process.umask());
+  });
+
+  it('has a name of 255 bytes like any other', () => {
+    const path = join(folder, 'n'.repeat(255));
+    checkReportFile(path).write('new');
+    assert.equal(readFileSync(path, 'utf8'), 'new');
+    rmSync(path);
+  });
+
+  it('does not follow a link that is put in its place while the run goes on', () => {
+    const shared = mkdtempSync(join(folder, 'shared-'));
+    chmodSync(shared, 0o1777);
+    const victim = join(folder, 'victim');
+    writeFileSync(victim, 'precious');
+    const path = join(shared, 'r.json');
+    const file = checkReportFile(path);
+    symlinkSync(victim, path);
+    assert.throws(
+      () => file.write('new'),
+      isUnwritable(/a symbolic link in a folder that everybody may write/),
+    );
+    assert.equal(readFileSync(victim, 'utf8'), 'precious');
+    assert.deepEqual(readdirSync(shared), ['r.json']);
+  });
+
+  it('is written to the descriptor that /dev/stdout names, behind what is there already', () => {
+    const path = join(folder, 'stdout.txt');
+    const script = `
+      import { checkReportFile } from ${JSON.stringify(new URL('../../src/api/report-file.js', import.meta.url).href)};
+      for (const name of ['/dev/stdout', '/proc/self/fd/1', '/dev/fd/1']) {
+        const file = checkReportFile(name);
+        console.log('text');
+        file.write(name + ' ' + file.isReplaceable + '\\n');
+      }`;
+    const wanted = 'text\n/dev/stdout false\ntext\n/proc/self/fd/1 false\ntext\n/dev/fd/1 false\n';
+    const run = (redirect: string): string =>
+      execFileSync('bash', ['-c', `"$0" --input-type=module -e "$1" ${redirect}`, process.execPath, script], {
+        encoding: 'utf8',
+      });
+    run(`> '${path}'`);
+    assert.equal(readFileSync(path, 'utf8'), wanted);
+    assert.equal(run('| cat'), wanted);
+    assert.equal(run('> >(cat); wait $!'), wanted);
+  });
+
+  it('waits for the reader of a pipe, but not for ever', async () => {
+    const path = join(folder, 'pipe');
+    execFileSync('mkfifo', [path]);
+    const text = 'x'.repeat(300_000);
+    const file = checkReportFile(path);
+    assert.equal(file.isReplaceable, false);
+    assert.throws(() => file.write(text), isUnwritable(/nobody reads it/));
+    const reader = spawn('cat', [path], { stdio: ['ignore', 'pipe', 'inherit'] });
+    let bytes = 0;
+    reader.stdout.on('data', (chunk: Buffer) => {
+      bytes += chunk.length;
+    });
+    file.write(text);
+    await once(reader, 'close');
+    assert.equal(bytes, text.length);
+  });
+
+  it('writes through a symbolic link and leaves the link', () => {
+    const target = join(folder, 'linked.json');
+    const link = join(folder, 'link.json');
+    writeFileSync(target, 'old');
+    symlinkSync(target, link);
+    checkReportFile(link).write('new');
+    assert.equal(readFileSync(target, 'utf8'), 'new');
+  });
+
+  it('cannot be a directory, below a file, or in a directory that is missing', () => {
+    assert.throws(() => checkReportFile(folder), isUnwritable(/it is a directory/));
+    assert.throws(() => checkReportFile(join(folder, 'nowhere', 'r.json')), isUnwritable(/does not exist/));
+    assert.throws(() => checkReportFile(join(folder, 'old.json', 'r.json')), isUnwritable(/not a directory/));
+  });
+
+  it('cannot be a device that is full, and that device is still there afterwards', () => {
+    assert.throws(() => checkReportFile('/dev/full'), isUnwritable(/no space left/));
+    assert.throws(() => checkReportFile('/dev/full'), isUnwritable(/no space left/));
+  });
+
+  it('can be a device that takes everything', () => {
+    checkReportFile('/dev/null').write('x');
+  });
+});

@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, it } from 'node:test';
+import { flagsOf } from '../../../src/api/flags/flags.ts';
+import { completionScript } from '../../../src/cli/commands/completion-command.ts';
+import { HANG_MS } from '../../support/waiting.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'c100k-completion-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+const bashFile = join(folder, 'completion.bash');
+const zshFile = join(folder, '_c100k-bench');
+writeFileSync(bashFile, completionScript('bash'));
+writeFileSync(zshFile, completionScript('zsh'));
+
+const hasZsh = spawnSync('zsh', ['-c', 'exit 0']).status === 0;
+
+/** What bash offers for the last of these words. */
+function offeredByBash(...words: string[]): string[] {
+  const script =
+    `source '${bashFile}' && COMP_WORDS=("$@") && COMP_CWORD=$(($# - 1)) && ` +
+    `_c100k_bench && printf '%s\\n' "\${COMPREPLY[@]}"`;
+  const { stdout, stderr, status } = spawnSync('bash', ['-c', script, 'bash', 'c100k-bench', ...words], {
+    encoding: 'utf8',
+    cwd: folder,
+    timeout: HANG_MS,
+  });
+  assert.equal(status, 0, stderr);
+  return stdout.split('\n').filter((line) => line !== '');
+}
+
+describe('the completion for bash', () => {
+  it('is a script that bash can read', () => {
+    const { status, stderr } = spawnSync('bash', ['-n', bashFile], { encoding: 'utf8' });
+    assert.equal(status, 0, stderr);
+  });
+
+  it('registers itself for the command', () => {
+    const { stdout } = spawnSync('bash', ['-c', `source '${bashFile}' && complete -p c100k-bench`], {
+      encoding: 'utf8',
+    });
+    assert.equal(stdout.trim(), 'complete -F _c100k_bench c100k-bench');
+  });
+
+  it('offers commands and flags, each where it belongs', () => {
+    const first = offeredByBash('');
+    for (const word of ['plan', 'serve', 'agent', 'completion', '--target', '-c', '--help', '--version']) {
+      assert.ok(first.includes(word), word);
+    }
+    assert.deepEqual(offeredByBash('--con'), ['--conns', '--connect-timeout']);
+    assert.deepEqual(offeredByBash('pl'), ['plan']);
+    const serve = offeredByBash('serve', '--');
+    assert.deepEqual(
+      serve.toSorted(),
+      [...flagsOf('serve').map((flag) => `--${flag.name}`), '--help'].toSorted(),
+    );
+    assert.deepEqual(offeredByBash('completion', 'z'), ['zsh']);
+  });
+
+  it('offers choices, files, and nothing for a number', () => {
+    assert.deepEqual(offeredByBash('--close', ''), ['fin', 'rst']);
+    assert.deepEqual(offeredByBash('--conns', ''), []);
+    assert.ok(offeredByBash('--json', 'comp').includes('completion.bash'));
+  });
+});
+
+describe('the completion for zsh', () => {
+  it('is a script that zsh can read', { skip: hasZsh ? false : 'zsh is not installed' }, () => {
+    const { status, stderr } = spawnSync('zsh', ['-n', zshFile], { encoding: 'utf8' });
+    assert.equal(status, 0, stderr);
+  });
+
+  it('offers commands, flags and choices', { skip: hasZsh ? false : 'zsh is not installed' }, () => {
+    // zsh completes only in an interactive line editor: one is run on a pseudo terminal, and its listing is read.
+    const offered = (line: string, words: readonly string[]): string => {
+      const hasAll = words.map((word) => `$out == *${word}*`).join(' && ');
+      const script = [
+        'zmodload zsh/zpty',
+        `zpty -b z zsh -f -i`,
+        `zpty -w z $'PS1=; fpath=(${folder} $fpath); autoload -U compinit; compinit -u -D; setopt nobeep; zstyle ":completion:*" list-prompt ""; LISTMAX=0; echo re''ady'`,
+        `repeat 1000; do sleep 0.05; zpty -rt z chunk && out+=$chunk; [[ $out == *ready* ]] && break; done`,
+        `zpty -w -n z '${line}'$'\\t\\t'`,
+        // Until all is there that is waited for: what is missing then will not come.
+        `out=; repeat 1000; do sleep 0.05; zpty -rt z chunk && out+=$chunk; [[ ${hasAll} ]] && break; done`,
+        'print -r -- "$out"',
+        'zpty -d z',
+      ].join('\n');
+      return spawnSync('zsh', ['-f', '-c', script], { encoding: 'utf8', timeout: HANG_MS }).stdout;
+    };
+    const flags = offered('c100k-bench --con', ['--conns', '--connect-timeout']);
+    assert.match(flags, /--conns/);
+    assert.match(flags, /--connect-timeout/);
+    assert.match(offered('c100k-bench completion ', ['bash', 'zsh']), /bash[\s\S]*zsh/);
+  });
+
+  it('names every flag with its help', () => {
+    const script = completionScript('zsh');
+    for (const flag of flagsOf('run')) assert.ok(script.includes(`--${flag.name}`), flag.name);
+  });
+});
