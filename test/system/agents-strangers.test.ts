@@ -54,11 +54,12 @@ function fuzz(random: () => number): string {
     case 1:
       return JSON.stringify(Object.fromEntries(Object.entries(HELLO).filter(([name]) => name !== key)));
     case 2:
-      return JSON.stringify({ ...HELLO, [`${key}_`]: value, __proto__: null });
+      // A field that is not known is no fault, one of another kind is.
+      return JSON.stringify({ ...HELLO, host: { ...HELLO.host, cpus: -1 }, [`${key}_`]: value });
     case 3:
       return text.slice(0, Math.floor(random() * (text.length - 1)));
     default:
-      return `${'['.repeat(Math.floor(random() * 5_000))}${text}`;
+      return `${'['.repeat(1 + Math.floor(random() * 5_000))}${text}`;
   }
 }
 
@@ -157,8 +158,9 @@ it('refuses every stranger, counts each once, keeps its memory flat, and the run
         ),
       ]);
       expected.http += 2;
-      expected['hello-late']++;
-      expected.malformed += 3;
+      // Nothing at all, and a word that a later version may have: neither is a hello.
+      expected['hello-late'] += 2;
+      expected.malformed += 2;
       expected.version++;
       expected['first-not-hello']++;
       expected.name++;
