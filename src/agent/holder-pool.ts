@@ -3,6 +3,8 @@
  * Must never own a target socket, and never leave a holder behind.
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import pLimit from 'p-limit';
 import type { Clock } from '../base/clock.ts';
 import { DropReason } from '../base/outcome.ts';
 import { formatSeconds, StandStill } from '../base/stand-still.ts';
@@ -19,16 +21,22 @@ import { type Loss, withAllLost } from '../stats/loss.ts';
 import { emptyStats, type HolderHealth, mergeAllStats, newHolderHealth, type Stats } from '../stats/stats.ts';
 import { after, every, type Timer } from '../time/timer.ts';
 
-/** How long a holder may take to fork, load and answer. */
+/** How long a holder may take to fork, load and answer, counted from its own fork. */
 const READY_TIMEOUT_MS = 20_000;
 /** Holders named in one note. */
 const NAMED_MAX = 4;
 /** A fresh report is waited for until its holder is lost for its silence; this many times that bound is the last word. */
 const FRESH_LOOKS = 2;
+/**
+ * Holders that load at the same time: each takes a core until it is ready. With all at once none is ready for long, and
+ * the agent itself finds no core to say that it lives.
+ */
+const STARTING_MAX = Math.max(2, availableParallelism());
 
 interface HolderEntry {
   readonly spec: HolderSpec;
-  readonly process: ChildProcess;
+  /** null: not forked yet, because others load before it */
+  process: ChildProcess | null;
   ready: boolean;
   started: boolean;
   settled: boolean;
@@ -74,31 +82,31 @@ export class HolderPool {
   readonly #options: HolderPoolOptions;
   readonly #holders: HolderEntry[];
   readonly #waiting = new Set<() => void>();
+  readonly #turns = pLimit(STARTING_MAX);
   #stopping = false;
+  #hasStoppedOpening = false;
+  /** one did not become ready: the rest is not started */
+  #hasFailed = false;
   #lease: LeaseEnds | null;
   readonly #looking: Timer;
   /** without the time in which this process itself could hear nobody */
   readonly #attention: StandStill;
 
-  /** Forks one process per spec; they open nothing before `start`. */
+  /** Forks one process per spec, a few at a time; they open nothing before `start`. */
   constructor(options: HolderPoolOptions) {
     this.#options = options;
     this.#lease = options.lease ?? null;
     const { clock, lookEveryMs } = options.age;
     this.#attention = new StandStill(lookEveryMs, clock.monotonicMs());
     this.#looking = every(lookEveryMs, () => this.#look(), { isUnref: true });
-    this.#holders = options.specs.map((spec) => this.#fork(spec));
+    this.#holders = options.specs.map((spec) => this.#enqueue(spec));
   }
 
-  #fork(spec: HolderSpec): HolderEntry {
-    const child = fork(this.#options.entryPath, [HOLDER_ENTRY, String(process.pid)], {
-      execArgv: [...HOLDER_EXEC_ARGV],
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    });
-    const health = newHolderHealth(spec.id, child.pid ?? 0, spec.sliceTo - spec.sliceFrom);
+  /** The entry at once, the process when it is its turn. */
+  #enqueue(spec: HolderSpec): HolderEntry {
     const entry: HolderEntry = {
       spec,
-      process: child,
+      process: null,
       ready: false,
       started: false,
       settled: false,
@@ -106,10 +114,30 @@ export class HolderPool {
       lost: false,
       isGivenUp: false,
       stats: emptyStats(),
-      health,
+      health: newHolderHealth(spec.id, 0, spec.sliceTo - spec.sliceFrom),
       reports: 0,
       heardMs: this.#attention.attendedMs,
     };
+    void this.#turns(async () => {
+      if (this.#stopping || this.#hasFailed) return;
+      this.#fork(entry);
+      await this.#until(() => entry.ready || entry.lost || this.#stopping, READY_TIMEOUT_MS);
+      if (entry.ready || this.#stopping) return;
+      this.#hasFailed = true;
+      this.#changed();
+    });
+    return entry;
+  }
+
+  #fork(entry: HolderEntry): void {
+    const { spec } = entry;
+    const child = fork(this.#options.entryPath, [HOLDER_ENTRY, String(process.pid)], {
+      execArgv: [...HOLDER_EXEC_ARGV],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    });
+    entry.process = child;
+    entry.heardMs = this.#attention.attendedMs;
+    entry.health = { ...entry.health, pid: child.pid ?? 0 };
     child.on('message', (message) => this.#take(entry, message as HolderToAgent));
     child.on('error', () => this.#gone(entry, 'could not be started'));
     child.on('exit', (code, signal) =>
@@ -121,12 +149,14 @@ export class HolderPool {
       spec: reportEveryMs === undefined ? spec : { ...spec, reportEveryMs },
     });
     if (this.#lease !== null) this.#send(entry, { type: 'lease', ...this.#lease });
-    return entry;
+    // Told before it was its turn.
+    if (entry.started) this.#send(entry, { type: 'start' });
+    if (this.#hasStoppedOpening) this.#send(entry, { type: 'stop-opening' });
   }
 
   #send(entry: HolderEntry, message: AgentToHolder): void {
     // A holder that is going away cannot take messages; its exit event tells the rest.
-    if (entry.process.connected) entry.process.send(message, () => {});
+    if (entry.process?.connected === true) entry.process.send(message, () => {});
   }
 
   #sendAll(message: AgentToHolder): void {
@@ -137,7 +167,7 @@ export class HolderPool {
   #look(): void {
     this.#attention.look(this.#options.age.clock.monotonicMs());
     for (const entry of this.#holders) {
-      if (!entry.started || entry.lost || entry.finished) continue;
+      if (!entry.started || entry.process === null || entry.lost || entry.finished) continue;
       const silentMs = this.#attention.attendedMs - entry.heardMs;
       if (silentMs <= this.#options.age.silentMs) continue;
       entry.isGivenUp = true;
@@ -192,7 +222,7 @@ export class HolderPool {
     entry.stats = withAllLost(entry.stats, DropReason.holderLost, entry.spec.connections);
     if (!this.#stopping) {
       if (open > 0) this.#options.onLosses([lossOf(entry.spec.id, open)]);
-      this.#options.onNote(`holder ${entry.spec.id} (pid ${entry.process.pid}) was lost: ${how}`);
+      this.#options.onNote(`holder ${entry.spec.id} (pid ${entry.health.pid}) was lost: ${how}`);
     }
     this.#changed();
   }
@@ -221,9 +251,14 @@ export class HolderPool {
 
   /** Whether every holder has answered in time and is still there. */
   async ready(): Promise<boolean> {
-    await this.#until(() => this.#holders.every((entry) => entry.ready || entry.lost), READY_TIMEOUT_MS);
-    const late = this.#holders.filter((entry) => !entry.ready && !entry.lost);
-    if (late.length > 0) this.#options.onNote(notReady(late));
+    // The last one waits for all before it, and each has its own time: the bound only grows with their number.
+    const rounds = Math.ceil(this.#holders.length / STARTING_MAX);
+    await this.#until(
+      () => this.#hasFailed || this.#stopping || this.#holders.every((entry) => entry.ready || entry.lost),
+      (rounds + 1) * READY_TIMEOUT_MS,
+    );
+    const late = this.#holders.filter((entry) => entry.process !== null && !entry.ready && !entry.lost);
+    if (late.length > 0 && !this.#stopping) this.#options.onNote(notReady(late));
     return this.#holders.every((entry) => entry.ready && !entry.lost);
   }
 
@@ -256,7 +291,7 @@ export class HolderPool {
 
   /** Further holders for a quota that grew; they open nothing before the next `start`. */
   add(specs: readonly HolderSpec[]): void {
-    for (const spec of specs) this.#holders.push(this.#fork(spec));
+    for (const spec of specs) this.#holders.push(this.#enqueue(spec));
   }
 
   get size(): number {
@@ -281,6 +316,7 @@ export class HolderPool {
 
   /** What is not open yet is given up. */
   stopOpening(): void {
+    this.#hasStoppedOpening = true;
     this.#sendAll({ type: 'stop-opening' });
   }
 
@@ -293,7 +329,10 @@ export class HolderPool {
     this.#sendAll({ type: 'report' });
     await this.#until(
       () =>
-        this.#holders.every((entry, index) => entry.lost || entry.finished || entry.reports > before[index]!),
+        this.#holders.every(
+          (entry, index) =>
+            entry.process === null || entry.lost || entry.finished || entry.reports > before[index]!,
+        ),
       FRESH_LOOKS * this.#options.age.silentMs,
     );
   }
@@ -305,7 +344,7 @@ export class HolderPool {
   async stop(timeoutMs: number): Promise<void> {
     this.#stopping = true;
     this.#sendAll({ type: 'stop' });
-    const isOver = (entry: HolderEntry): boolean => entry.finished || entry.lost;
+    const isOver = (entry: HolderEntry): boolean => entry.finished || entry.lost || entry.process === null;
     await this.#until(() => this.#holders.every(isOver), timeoutMs);
     this.kill();
   }
@@ -316,23 +355,24 @@ export class HolderPool {
    */
   async gone(timeoutMs: number): Promise<void> {
     const isGone = ({ process: child }: HolderEntry): boolean =>
-      child.pid === undefined || child.exitCode !== null || child.signalCode !== null;
-    for (const { process: child } of this.#holders) child.once('exit', () => this.#changed());
+      child?.pid === undefined || child.exitCode !== null || child.signalCode !== null;
+    for (const { process: child } of this.#holders) child?.once('exit', () => this.#changed());
     if (await this.#until(() => this.#holders.every(isGone), timeoutMs)) return;
     // One that has said `done` and still does not end has nothing to lose.
-    for (const entry of this.#holders) if (!isGone(entry)) entry.process.kill('SIGKILL');
+    for (const entry of this.#holders) if (!isGone(entry)) entry.process?.kill('SIGKILL');
   }
 
   /** Ends every holder at once; the kernel closes their sockets. */
   kill(): void {
     this.#stopping = true;
     this.#looking.cancel();
-    for (const entry of this.#holders) {
-      if (entry.process.exitCode === null && entry.process.signalCode === null && !entry.finished) {
-        entry.process.kill('SIGKILL');
-      }
-      if (entry.process.connected) entry.process.disconnect();
+    for (const { process: child, finished } of this.#holders) {
+      if (child === null) continue;
+      if (child.exitCode === null && child.signalCode === null && !finished) child.kill('SIGKILL');
+      if (child.connected) child.disconnect();
     }
+    // Whoever waits for a turn finds that there is none.
+    for (const check of this.#waiting) check();
   }
 
   /** The sum over all holders, lost ones included. */
@@ -352,7 +392,7 @@ export class HolderPool {
 
 /** Who did not become ready, for a person. */
 function notReady(late: readonly HolderEntry[]): string {
-  const named = late.slice(0, NAMED_MAX).map(({ spec, process: child }) => `${spec.id} (pid ${child.pid})`);
+  const named = late.slice(0, NAMED_MAX).map(({ spec, health }) => `${spec.id} (pid ${health.pid})`);
   const more = late.length > NAMED_MAX ? ` and ${late.length - NAMED_MAX} more` : '';
   return `not ready within ${READY_TIMEOUT_MS / 1_000} s: holder ${named.join(', ')}${more}`;
 }

@@ -5,6 +5,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { AgentMessage, CoordinatorMessage } from '../control/message.ts';
 import type { Token } from '../control/token.ts';
+import { HOLDERS_MAX } from '../plan/cost.ts';
 import { LEASE_TIMES, type LeaseTimes } from '../run/lease.ts';
 import type { LossPolicy, RunPlan } from '../run/run-plan.ts';
 import { FIRST_PROBE_WITHIN_MS, type RunSpec } from '../run/run-spec.ts';
@@ -13,6 +14,10 @@ import type { RunWatchOptions } from './run-watch.ts';
 import type { SshAgentsOptions } from './ssh-agents.ts';
 
 const PREPARE_MS = 120_000;
+/** Holders load a few at a time: what each may add to the time that an agent takes to get ready. */
+const PREPARE_MS_PER_HOLDER = 2_000;
+/** A holder for so many connections, where nobody said how many: few descriptors make many holders. */
+const CONNECTIONS_PER_HOLDER_GUESS = 1_000;
 const DRAIN_MS = 60_000;
 const STALL_MS_MIN = 10_000;
 /** What the agent that is forked on this host is called. */
@@ -70,6 +75,12 @@ function stallMsOf(spec: RunSpec): number {
   return Math.max(STALL_MS_MIN, 2 * spec.connectTimeoutMs, slow, proof);
 }
 
+/** How long an agent that lives may take to get ready. One that does not live is lost by its lease long before. */
+function prepareMsOf(spec: RunSpec): number {
+  const guess = Math.min(HOLDERS_MAX, Math.ceil(spec.connections / CONNECTIONS_PER_HOLDER_GUESS));
+  return PREPARE_MS + (spec.holders ?? guess) * PREPARE_MS_PER_HOLDER;
+}
+
 /** What the reducer must know of it. */
 export function planOf(options: RunOptions): RunPlan {
   const { spec } = options;
@@ -81,7 +92,7 @@ export function planOf(options: RunOptions): RunPlan {
     holdMs: spec.holdMs,
     agentsExpected: options.remoteAgents + (options.hasLocalAgent ? 1 : 0),
     gatherMs: options.waitAgentsMs,
-    prepareMs: PREPARE_MS,
+    prepareMs: prepareMsOf(spec),
     stallMs: stallMsOf(spec),
     drainMs: options.drainMs ?? DRAIN_MS,
     leaseMs: leaseMs + marginMs,

@@ -3,6 +3,7 @@
  *
  *   deaf    never says done, never ends
  *   lingers says done, never ends
+ *   mute    never says ready
  *   fails   says why it cannot, and ends
  */
 import { fileURLToPath } from 'node:url';
@@ -32,7 +33,7 @@ function misbehave(): void {
       if (id === 'fails') {
         say({ type: 'failed', message: 'no epoll' });
         setTimeout(() => process.exit(1), 50);
-      } else say({ type: 'ready' });
+      } else if (id !== 'mute') say({ type: 'ready' });
     }
     if (message.type === 'stop' && id === 'lingers') {
       say({ type: 'done', stats: { ...emptyStats(), closed: 7 }, health: health(id) });

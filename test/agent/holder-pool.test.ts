@@ -1,5 +1,6 @@
 /** Tests the pool with real holder processes and a target that shares no line with them; misbehaviour with a fake. */
 import assert from 'node:assert/strict';
+import { availableParallelism } from 'node:os';
 import { type TestContext, test } from 'node:test';
 import { type AgeLimit, HolderPool } from '../../src/agent/holder-pool.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
@@ -323,4 +324,29 @@ test('an agent that stood still itself does not take its holders for silent', as
   await pool.freshReport();
   assert.equal(pool.stats().open, 100);
   assert.deepEqual(notes, []);
+});
+
+test('holders load a few at a time, so that many become ready; those whose turn has not come are never forked', async (t) => {
+  const most = Math.max(2, availableParallelism());
+  const many = makePool(
+    t,
+    Array.from({ length: most * 6 }, (_, index) => specOf(`a/${index}`, index, 1, 9)),
+    FAKE_HOLDER_ENTRY,
+  );
+  assert.equal(await many.pool.ready(), true);
+  assert.equal(new Set(pidsOf(many.pool)).size, most * 6, 'a process for each');
+  many.pool.kill();
+
+  const { pool } = makePool(
+    t,
+    Array.from({ length: most * 6 }, (_, index) => specOf('mute', index, 1, 9)),
+    FAKE_HOLDER_ENTRY,
+  );
+  const forked = (): number[] => pidsOf(pool).filter((pid) => pid > 0);
+  await until('the first ones are there', () => forked().length === most);
+  const ready = pool.ready();
+  pool.kill();
+  assert.equal(await ready, false);
+  await pool.gone(30_000);
+  assert.equal(forked().length, most, 'and no further one');
 });
