@@ -23,6 +23,8 @@ export interface SelfTargetOptions {
   readonly clock: Clock;
   /** told what a person should know, one line each: a lost worker, descriptors used up */
   readonly onNotice?: (line: string) => void;
+  /** ends the start */
+  readonly signal?: AbortSignal;
 }
 
 /**

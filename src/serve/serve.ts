@@ -4,14 +4,15 @@
  */
 import assert from 'node:assert/strict';
 import { isIP } from 'node:net';
-import { availableParallelism, constants } from 'node:os';
+import { availableParallelism, constants, freemem } from 'node:os';
+import pLimit from 'p-limit';
 import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
 import { formatSeconds } from '../base/stand-still.ts';
 import { formatCount } from '../base/units.ts';
-import { readText } from '../host/proc-file.ts';
+import { readSysctl, readText } from '../host/proc-file.ts';
 import { addTotals, mergeSources, type ServeCounts, type ServeMode, ZERO_TOTALS } from './serve-counts.ts';
-import { WORKERS_MAX, workersFor } from './worker-count.ts';
+import { WORKERS_MAX, workersFor, workersRefusal } from './worker-count.ts';
 import { type Listening, type WorkerEvents, WorkerHandle } from './worker-handle.ts';
 
 export interface ServeOptions {
@@ -21,7 +22,7 @@ export interface ServeOptions {
   readonly port?: number;
   /** default `hold` */
   readonly mode?: ServeMode;
-  /** 1 to 1,024; null (default): as many as `connectionsMax` needs */
+  /** 1 to 256; null (default): as many as `connectionsMax` needs */
   readonly workers?: number | null;
   /** how many connections it must be able to hold; default 130,000 */
   readonly connectionsMax?: number;
@@ -32,6 +33,8 @@ export interface ServeOptions {
   readonly clock: Clock;
   /** told what a person should know, one line each: a lost worker, descriptors used up */
   readonly onNotice?: (line: string) => void;
+  /** ends the start: no further worker is forked, those that are there end, and `serveTarget` throws */
+  readonly signal?: AbortSignal;
 }
 
 /** A target that listens. */
@@ -58,14 +61,16 @@ const NOTICES_MAX = 4;
 const DESCRIPTORS_UNKNOWN = 1_024;
 
 /** Settled options. */
-type Plan = Required<Omit<ServeOptions, 'workers' | 'onNotice'>> & {
+type Plan = Required<Omit<ServeOptions, 'workers' | 'onNotice' | 'signal'>> & {
   readonly workers: number;
+  readonly signal: AbortSignal | null;
   readonly onNotice: (line: string) => void;
 };
 
 /**
  * Starts the built-in target and returns once every worker listens.
  * @throws BenchError `serve-failed` (exit 3) when it cannot listen there, with what to type instead;
+ *   `preflight-refused` (exit 3) when this host cannot have so many workers, before any is forked;
  *   `bad-address`, `bad-ports` or `bad-number` (exit 2) for options out of range
  */
 export async function serveTarget(options: ServeOptions): Promise<ServeHandle> {
@@ -115,11 +120,28 @@ function planOf(options: ServeOptions): Plan {
     Number.isInteger(connectionsMax) && connectionsMax >= 1,
     'connectionsMax must be a positive integer',
   );
+  const room = {
+    descriptorsPerProcess: descriptorsPerProcess(),
+    cores: availableParallelism(),
+    memoryFreeBytes: freemem(),
+    nrOpen: readSysctl('/proc', 'fs/nr_open'),
+    isOfRun: false,
+  };
+  const refusal = workersRefusal(connectionsMax, asked, room);
+  if (refusal !== null) {
+    throw new BenchError(
+      ErrorCode.preflightRefused,
+      ExitCode.refused,
+      refusal.message,
+      refusal.fix ?? 'c100k-bench plan shows what this host has',
+    );
+  }
   return {
     host,
     port,
     mode: options.mode ?? 'hold',
-    workers: asked ?? workersFor(connectionsMax, descriptorsPerProcess(), availableParallelism()),
+    workers: asked ?? workersFor(connectionsMax, room.descriptorsPerProcess, room.cores),
+    signal: options.signal ?? null,
     connectionsMax,
     backlog: options.backlog ?? BACKLOG_DEFAULT,
     entryPath: options.entryPath,
@@ -181,24 +203,40 @@ class Target implements ServeHandle {
     return this.#workers.filter((worker) => worker.isAlive).map((worker) => worker.pid);
   }
 
-  /** All processes load at once; the first one chooses the port, then the others share it. */
+  /** A few processes load at a time; the first one chooses the port, then the others share it. */
   async start(): Promise<void> {
-    for (let index = 0; index < this.#plan.workers; index++) {
-      this.#workers.push(new WorkerHandle(this.#plan.entryPath, index, this.#events));
-    }
-    const first = await this.#listen(this.#workers[0]!, this.#plan.port, true);
-    if (first.type === 'listening') this.#port = first.port;
-    const all =
-      first.type === 'listening'
-        ? await Promise.all(this.#workers.slice(1).map((worker) => this.#listen(worker, first.port, false)))
-        : [first];
-    const bad = all.find((result) => result.type !== 'listening');
+    const { workers, signal } = this.#plan;
+    const giveUp = (): void => void this.#endAll();
+    signal?.addEventListener('abort', giveUp, { once: true });
+    const atOnce = pLimit(Math.max(2, availableParallelism()));
+    const first = atOnce(() => this.#startWorker(0, Promise.resolve(null)));
+    const others = Array.from({ length: workers - 1 }, (_, index) =>
+      atOnce(() => this.#startWorker(index + 1, first)),
+    );
+    const results = await Promise.all([first, ...others]);
+    signal?.removeEventListener('abort', giveUp);
+    const bad = results.find((result) => result.type !== 'listening');
     if (bad !== undefined) {
       await this.#endAll();
       throw this.#listenError(bad);
     }
     this.#isServing = true;
     this.#servingSinceMs = this.#plan.clock.monotonicMs();
+  }
+
+  /** Forks one worker and makes it listen; not when the start is given up, or the first one could not. */
+  async #startWorker(index: number, first: Promise<Listening | null>): Promise<Listening> {
+    // The second one loads while the first one chooses.
+    const before = index > 1 ? await first : null;
+    if (before !== null && before.type !== 'listening') return before;
+    if (this.#plan.signal?.aborted === true) return { type: 'lost', how: 'was given up' };
+    const worker = new WorkerHandle(this.#plan.entryPath, index, this.#events);
+    this.#workers.push(worker);
+    const chosen = await first;
+    if (chosen !== null && chosen.type !== 'listening') return chosen;
+    const listening = await this.#listen(worker, chosen?.port ?? this.#plan.port, index === 0);
+    if (index === 0 && listening.type === 'listening') this.#port = listening.port;
+    return listening;
   }
 
   #listen(worker: WorkerHandle, port: number, alone: boolean): Promise<Listening> {

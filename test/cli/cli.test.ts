@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { CliSeries } from '../support/cli-series.ts';
-import { type CliOptions, type CliResult, runCli } from '../support/run-cli.ts';
+import { type CliOptions, type CliResult, runCli, startCli } from '../support/run-cli.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'c100k-cli-'));
 const series = new CliSeries();
@@ -233,4 +233,48 @@ describe('a requirement that nothing can keep', () => {
       assert.match(stderr, says);
     });
   }
+});
+
+describe('the built-in target beyond what this host has', () => {
+  /** The processes that a command line has forked, at most, while it ran. */
+  async function childrenOf(
+    args: readonly string[],
+    options: CliOptions,
+  ): Promise<readonly [CliResult, number]> {
+    const running = startCli(args, options);
+    let most = 0;
+    const path = `/proc/${running.child.pid}/task/${running.child.pid}/children`;
+    const timer = setInterval(() => {
+      try {
+        most = Math.max(most, readFileSync(path, 'utf8').trim().split(' ').filter(Boolean).length);
+      } catch {
+        // It has ended.
+      }
+    }, 20);
+    const result = await running.result;
+    clearInterval(timer);
+    return [result, most];
+  }
+
+  // `ip` is asked for addresses and routes: three at once at most.
+  const ASKING_MAX = 3;
+
+  for (const conns of ['20m', '100m']) {
+    it(`is refused for ${conns} connections before a worker is forked`, async () => {
+      const [{ stdout, code }, children] = await childrenOf(['-t', 'self', '-c', conns], {});
+      assert.equal(code, 3);
+      assert.match(stdout, /^REFUSED nothing was opened/);
+      assert.match(stdout, /the built-in target needs [\d,]+ workers/);
+      assert.ok(children <= ASKING_MAX, `${children} child processes at once`);
+      assert.equal((await runCli(['plan', '-t', 'self', '-c', conns])).code, 3, 'plan says the same');
+    });
+  }
+
+  it('is refused by serve with few descriptors, with a command that helps', async () => {
+    const options = { descriptorsMax: 256 };
+    const [{ stderr, code }, children] = await childrenOf(['serve', '--port', '0'], options);
+    assert.equal(code, 3);
+    assert.match(stderr, /needs 903 workers .*\n {2}hint: ulimit -n \d+, or hold at most/);
+    assert.equal(children, 0);
+  });
 });

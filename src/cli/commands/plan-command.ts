@@ -19,6 +19,7 @@ import { type PathPlan, parseHop, planPath } from '../../path/path-plan.ts';
 import { planJson } from '../../report/json.ts';
 import { PLAN_SCHEMA_VERSION, type Plan, renderPlan } from '../../report/plan-text.ts';
 import type { RunSpec } from '../../run/run-spec.ts';
+import { selfFindings } from '../../serve/self-preflight.ts';
 import { prepareHost } from '../../sources/preparation.ts';
 import type { CommandContext } from '../command-context.ts';
 import { echoCommand, paintFor } from '../output.ts';
@@ -75,7 +76,11 @@ async function makePlan(
 ): Promise<Plan> {
   const prepared = await prepareHost(spec, spec.connections);
   const known = 'plan' in prepared;
-  const findings = known ? prepared.plan.findings : prepared;
+  const ofSelf =
+    known && request.targets.some((target) => target.self)
+      ? selfFindings(spec.connections, prepared.sourcing.facts)
+      : [];
+  const findings = known ? [...prepared.plan.findings, ...ofSelf] : prepared;
   const wouldStart = !findings.some((finding) => finding.severity === 'refuse');
   return {
     schemaVersion: PLAN_SCHEMA_VERSION,

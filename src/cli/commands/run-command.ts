@@ -13,10 +13,13 @@ import { ExitCode } from '../../base/errors.ts';
 import { formatCount } from '../../base/units.ts';
 import { NeverRanError } from '../../coordinator/missing-agents.ts';
 import { Run } from '../../coordinator/run.ts';
+import type { RunOptions } from '../../coordinator/run-settings.ts';
 import type { TargetWitness } from '../../coordinator/target-stats.ts';
+import { type NotStarted, unstartedReport } from '../../coordinator/unstarted-run.ts';
 import type { RunReport } from '../../judge/report.ts';
 import { reportJson } from '../../report/json.ts';
 import { renderReport } from '../../report/text.ts';
+import { selfRefusals } from '../../serve/self-preflight.ts';
 import { startSelfTarget } from '../../serve/self-target.ts';
 import type { ServeHandle } from '../../serve/serve.ts';
 import type { CommandContext } from '../command-context.ts';
@@ -86,27 +89,42 @@ function readDisplay(values: FlagValues): ProgressDisplay {
 
 /** Resolves names or starts the built-in target, runs, and stops what it started. */
 async function runAgainst(parts: RunParts): Promise<RunReport> {
-  const { context, request, places } = parts;
+  const { request, places } = parts;
   if (!request.targets.some((target) => target.self)) {
     const { endpoints, lines } = await resolveTargets(request.targets);
     if (!places.quiet) for (const line of lines) tell(line);
     return await runOn(parts, endpoints, null);
   }
+  return await runAgainstSelf(parts);
+}
+
+/** What stands for the built-in target before it listens: its port is not known yet. */
+const SELF_ENDPOINT: Endpoint = { address: '127.0.0.1', port: 8000, family: 4 };
+
+/** The preflight comes before the first worker: a target that this host cannot have is not begun. */
+async function runAgainstSelf(parts: RunParts): Promise<RunReport> {
+  const { context, request, interrupts } = parts;
+  const findings = await selfRefusals(specOf(request, [SELF_ENDPOINT]));
+  const unstarted = (why: NotStarted): RunReport =>
+    unstartedReport(optionsOf(parts, [SELF_ENDPOINT], null), why);
+  if (interrupts.first !== null) return unstarted({ type: 'interrupted', signal: interrupts.first });
+  if (findings.length > 0) return unstarted({ type: 'refused', findings });
   const notices: string[] = [];
-  const start = (): Promise<ServeHandle> =>
-    startSelfTarget({
+  let self: ServeHandle;
+  try {
+    self = await startSelfTarget({
       connections: request.spec.connections,
       mode: selfModeOf(request.spec.protocol),
       entryPath: context.entryPath,
       clock: context.clock,
       onNotice: (line) => notices.push(`the built-in target: ${line}`),
+      signal: interrupts.signal,
     });
-  const self = await start().catch((error: unknown) => {
-    // Ctrl-C reaches the whole process group, also a worker that was forked just now and has no group of its own yet.
+  } catch (error) {
     // The run still owes its report.
-    if (!parts.interrupts.hasCome) throw error;
-    return start();
-  });
+    if (interrupts.first !== null) return unstarted({ type: 'interrupted', signal: interrupts.first });
+    throw error;
+  }
   try {
     const endpoint: Endpoint = { address: self.address, port: self.port, family: 4 };
     const report = await runOn(parts, [endpoint], { source: 'self', ask: () => self.counts() });
@@ -156,12 +174,13 @@ function partialTo(
   };
 }
 
-async function runOn(
-  { context, request, agents, display, interrupts, watch, places }: RunParts,
+/** What the run is started with. */
+function optionsOf(
+  { context, request, agents, display, watch, places }: RunParts,
   endpoints: readonly Endpoint[],
   selfWitness: TargetWitness | null,
-): Promise<RunReport> {
-  const run = new Run({
+): RunOptions {
+  return {
     spec: specOf(request, endpoints),
     targetText: request.targets.map((target) => target.text),
     entryPath: context.entryPath,
@@ -177,9 +196,17 @@ async function runOn(
     },
     onProgress: (progress) => display.show(progress),
     onNote: (line) => display.note(line),
-  });
+  };
+}
+
+async function runOn(
+  parts: RunParts,
+  endpoints: readonly Endpoint[],
+  selfWitness: TargetWitness | null,
+): Promise<RunReport> {
+  const run = new Run(optionsOf(parts, endpoints, selfWitness));
   const report = run.start();
-  interrupts.attach(run);
+  parts.interrupts.attach(run);
   return await report;
 }
 
@@ -188,6 +215,7 @@ class Interrupts {
   readonly #display: ProgressDisplay;
   #run: Run | null = null;
   #first: StopSignal | null = null;
+  readonly #abort = new AbortController();
 
   constructor(display: ProgressDisplay) {
     this.#display = display;
@@ -195,9 +223,14 @@ class Interrupts {
     process.on('SIGTERM', this.#onSignal);
   }
 
-  /** Whether there was a signal. */
-  get hasCome(): boolean {
-    return this.#first !== null;
+  /** The signal that came first; null: none yet. */
+  get first(): StopSignal | null {
+    return this.#first;
+  }
+
+  /** Aborted by the first signal: for what is begun before there is a run. */
+  get signal(): AbortSignal {
+    return this.#abort.signal;
   }
 
   /** From now on signals reach the run; one that came before it existed is passed on at once. */
@@ -216,6 +249,7 @@ class Interrupts {
     if (this.#first === null) {
       this.#first = which;
       this.#display.note(`${which}: closing; once more ends at once`);
+      this.#abort.abort();
       this.#run?.interrupt(which);
       return;
     }
