@@ -39,6 +39,7 @@ export function unstartedReport(options: RunOptions, why: NotStarted): RunReport
       target: null,
       ledgerEntries: watch.onLosses === null ? null : 0,
       isPartial: false,
+      neverRan: null,
     },
     clock,
   );
