@@ -8,8 +8,9 @@ import { DropReason, FailReason, SkipReason } from '../src/base/outcome.ts';
 import { COMMANDS } from '../src/cli/help.ts';
 import { agentMessageSchema, coordinatorMessageSchema, PROTOCOL_VERSION } from '../src/control/message.ts';
 import { sampleReport } from './report/sample-report.ts';
+import { CliSeries } from './support/cli-series.ts';
 import { reportSchema } from './support/report-schema.ts';
-import { repositoryRoot, runCli } from './support/run-cli.ts';
+import { repositoryRoot } from './support/run-cli.ts';
 
 const manual = readFileSync(join(repositoryRoot, 'docs', 'MANUAL.md'), 'utf8');
 
@@ -123,9 +124,11 @@ describe('the description of the control protocol', () => {
 });
 
 describe('the help', () => {
-  it('knows every flag of every command, as the real command line prints it', async () => {
+  it('knows every flag of every command, as the real command line prints it', async (t) => {
+    const series = new CliSeries();
+    t.after(() => series.close());
     for (const { command } of COMMANDS) {
-      const { stdout, code } = await runCli(command === 'run' ? ['--help'] : [command, '--help']);
+      const { stdout, code } = await series.run(command === 'run' ? ['--help'] : [command, '--help']);
       assert.equal(code, 0);
       for (const flag of FLAGS.filter((one) => one.commands.includes(command))) {
         assert.ok(stdout.includes(`--${flag.name}`), `${command} --${flag.name}`);

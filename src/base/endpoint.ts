@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { type Family, isAddress, parseAddress, unmapV4 } from './address.ts';
-import { type BenchError, ErrorCode, usageError } from './errors.ts';
+import { BenchError, ErrorCode, usageError } from './errors.ts';
 import { PATH_CHARACTERS_MAX, PATH_PATTERN, type ProtocolOptions } from './protocol-options.ts';
 import { formatCount } from './units.ts';
 
@@ -186,12 +186,25 @@ function parsePath(text: string, protocol: ProtocolName, path: string, before: s
   return whole;
 }
 
+/** A target that can be typed: itself, or what its own hint says. */
+function typeable(part: string): string {
+  try {
+    parseTarget(part);
+    return part;
+  } catch (error) {
+    return (error instanceof BenchError && /^type --target (\S+)/.exec(error.hint)?.[1]) || 'host:8000';
+  }
+}
+
 /** One `--target` names one host; several in one text are told apart from a host name that is no name. */
 function refuseList(typed: string): void {
   // A comma or a semicolon may stand in a path, never before it.
-  const authority = typed.replace(/^[^/]*:\/\//, '').split(/[/?#]/, 1)[0] ?? '';
+  const authority = typed.replace(/^[^/,;\s]*:\/\//, '').split(/[/?#]/, 1)[0] ?? '';
   if (!/[,;\s]/.test(authority)) return;
-  const each = typed.split(/[,;\s]+/).filter((part) => part !== '');
+  const each = typed
+    .split(/[,;\s]+/)
+    .filter((part) => part !== '')
+    .map(typeable);
   const hint =
     each.length > 1
       ? `type ${each.map((part) => `--target ${part}`).join(' ')}`

@@ -74,7 +74,6 @@ test('a wrong target is refused by name of what is wrong, with a target that can
     ['1.2.3.400:80', /"1\.2\.3\.400" is not an IPv4 address/, '127.0.0.1:8000'],
     ['1.2.3:80', /is not an IPv4 address/, '127.0.0.1:8000'],
     ['fe80::1%eth0', /brackets/, '[::1]:8000'],
-    ['a b:80', /"a b" is not a host name/, 'host:8000'],
     ['user@h:80', /"user@h" is not a host name/, 'host:8000'],
     ['-h:80', /is not a host name/, 'host:8000'],
     ['tcp://h:80/path', /tcp has no path/, 'tcp://h:80'],
@@ -97,6 +96,25 @@ test('a wrong target is refused by name of what is wrong, with a target that can
         return true;
       },
       text,
+    );
+  }
+});
+
+test('a list in one --target becomes one --target each, and each can be typed', () => {
+  for (const [text, hint] of [
+    ['a b:80', 'type --target a:8000 --target b:80'],
+    ['h:80,tcp://[::1]:81', 'type --target h:80 --target tcp://[::1]:81'],
+    ['a;b', 'type --target a:8000 --target b:8000'],
+    ['-x,', 'type --target host:8000'],
+  ] as const) {
+    assert.throws(
+      () => parseTarget(text),
+      (error) => {
+        assert(error instanceof BenchError && error.code === 'bad-endpoint', String(error));
+        assert.match(error.message, /one --target names one host, and this is a list$/);
+        assert.equal(error.hint, hint, text);
+        return true;
+      },
     );
   }
 });
