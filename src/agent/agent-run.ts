@@ -465,6 +465,7 @@ export class RunShare {
     const closed = this.#pool?.stats() ?? emptyStats();
     await this.#giveBack(this.#spec.close === 'fin');
     this.#losses.lastWord();
+    this.#still.look(this.#options.clock.monotonicMs());
     const still = this.#still.note(`agent ${this.#options.agent}`);
     if (still !== null) this.#notes.push(still);
     this.#say({

@@ -488,6 +488,8 @@ export class Run {
   }
 
   #facts(isPartial = false): RunFacts {
+    // What has passed since the last tick counts too.
+    if (!isPartial) this.#still.look(this.#clock.monotonicMs());
     return {
       spec: this.#options.spec,
       targetText: this.#options.targetText,

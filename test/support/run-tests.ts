@@ -22,6 +22,7 @@ const FILE_TIMEOUT_MS = 12 * 60_000;
 
 /** System tests that need the machine for themselves, and why. The others mostly wait. */
 const ALONE: Readonly<Record<string, string>> = {
+  'injections.test.ts': 'four runs at a time of up to 20,000 connections, with signals at given moments',
   'agents-history.test.ts': 'keeps eight runs of up to six processes busy, with timed faults',
   'agents-lan.test.ts': '100,000 connections',
   'coordinator-scale.test.ts': 'measures CPU and memory of 2,000 agents',
