@@ -11,6 +11,7 @@ import {
   withReadings,
 } from '../host/kernel-evidence.ts';
 import { readCounters, readKernel } from '../host/kernel-readings.ts';
+import { systemClock } from '../host/system-clock.ts';
 import { tcpExtDelta } from '../host/tcp-counters.ts';
 import type { KernelCount } from '../judge/report.ts';
 import { every, pause, type Timer } from '../time/timer.ts';
@@ -19,6 +20,8 @@ const READ_EVERY_MS = 3_000;
 /** While connections come and go, books and kernel are asked again before a difference is believed. */
 const COUNTS_MAX = 3;
 const AGAIN_AFTER_MS = 300;
+/** A count that took so long is not asked again: holders and kernel are too slow for a second opinion. */
+const ASKING_MS_MAX = 5_000;
 
 /** Watches one host's kernel from `start` to `stop`. */
 export class KernelWatch {
@@ -64,11 +67,14 @@ export class KernelWatch {
  * Counts our sockets as the kernel sees them between two looks into our own books: a count that lies between the two is
  * no difference, because connections may come and go while the kernel is being asked.
  * @param freshOpen asks the holders and returns what our books say is open
+ * @param nowMs monotonic
  */
 export async function countBesideBooks(
   query: Omit<SocketQuery, 'state'>,
   freshOpen: () => Promise<number>,
+  nowMs: () => number = systemClock.monotonicMs,
 ): Promise<Pick<KernelCount, 'established' | 'method' | 'openBefore' | 'open'>> {
+  const lastMs = nowMs() + ASKING_MS_MAX;
   for (let tries = 1; ; tries += 1) {
     const openBefore = await freshOpen();
     const { established, method } = await countEstablished(query);
@@ -76,7 +82,8 @@ export async function countBesideBooks(
     const isBetween =
       established === null ||
       (established >= Math.min(openBefore, open) && established <= Math.max(openBefore, open));
-    if (isBetween || tries === COUNTS_MAX) return { established, method, openBefore, open };
+    if (isBetween || tries === COUNTS_MAX || nowMs() >= lastMs)
+      return { established, method, openBefore, open };
     await pause(AGAIN_AFTER_MS);
   }
 }

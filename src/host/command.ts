@@ -153,7 +153,12 @@ function runStreaming(
 ): Promise<Ended> {
   return new Promise((resolve) => {
     const child = spawn(file, args, { env: commandEnv(), stdio: 'pipe', shell: false });
-    const killer = after(options.timeoutMs, () => child.kill('SIGKILL'));
+    const killer = after(options.timeoutMs, () => {
+      child.kill('SIGKILL');
+      // One that it has started may keep its output open: nobody waits for that.
+      child.stdout.destroy();
+      child.stderr.destroy();
+    });
     const finish = (ended: Ended): void => {
       killer.cancel();
       resolve(ended);

@@ -43,6 +43,19 @@ test('a difference is asked about three times before it is believed', async (t) 
   assert.deepEqual([counted.established, counted.openBefore, counted.open, asked], [3, 7, 7, 6]);
 });
 
+test('a count that takes seconds is believed at once: there is an end to asking', async (t) => {
+  const query = await threeConnections(t);
+  let nowMs = 1_000;
+  let asked = 0;
+  const slow = async (): Promise<number> => {
+    asked += 1;
+    nowMs += 3_000;
+    return 7;
+  };
+  const counted = await countBesideBooks(query, slow, () => nowMs);
+  assert.deepEqual([counted.open, asked], [7, 2]);
+});
+
 test('a difference that mends itself is none', async (t) => {
   const query = await threeConnections(t);
   const said = [7, 7, 3, 3];

@@ -2,9 +2,20 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { countLines, LineCounter, runCommand } from '../../src/host/command.ts';
-import { HANG_MS } from '../support/waiting.ts';
+import { HANG_MS, settled } from '../support/waiting.ts';
 
 const NODE = process.execPath;
+
+test('a program that runs too long is ended, and what it has started is not waited for', async (t) => {
+  // The sleep keeps the output open for longer than any test may take.
+  const script = 'sleep 600 & echo $!; wait';
+  const result = await settled(
+    'a command beyond its time',
+    runCommand('bash', ['-c', script], { timeoutMs: 1_500 }),
+  );
+  t.after(() => process.kill(Number(result.stdout), 'SIGKILL'));
+  assert.equal(result.code, null);
+});
 
 test('a command tells its exit code and both outputs', async () => {
   const script = 'process.stdout.write("out"); process.stderr.write("err"); process.exitCode = 3';
