@@ -7,6 +7,7 @@ import { DropReason } from '../base/outcome.ts';
 import type { MetricFacts } from '../judge/metric.ts';
 import type { RunReport, TargetReport } from '../judge/report.ts';
 import { HELD_ALL, isBroken, type Requirement } from '../judge/requirement.ts';
+import type { TargetProof } from '../judge/verdict.ts';
 import type { Loss } from '../stats/loss.ts';
 import { TargetBooks, type TargetWitness } from './target-stats.ts';
 
@@ -51,6 +52,7 @@ export class RunWatch {
   #rampWallMs = 0;
   #partialAtMs = 0;
   #entries = 0;
+  #hasToldTrouble = false;
 
   constructor(options: RunWatchOptions) {
     this.#options = options;
@@ -79,6 +81,27 @@ export class RunWatch {
 
   async askTarget(): Promise<void> {
     await this.#target?.ask();
+  }
+
+  /** What was to prove the run beside our own books; null: nobody asked for it. */
+  get targetProof(): TargetProof | null {
+    return this.#target?.proof() ?? null;
+  }
+
+  /** Why the target that was to be asked does not tell its counts, in words; null once it was told, or while it does. */
+  takeTargetTrouble(): string | null {
+    if (this.#hasToldTrouble || this.targetProof === null) return null;
+    const trouble = this.#target?.trouble ?? null;
+    this.#hasToldTrouble = trouble !== null;
+    return trouble;
+  }
+
+  holdBegins(): void {
+    void this.#target?.holdBegins();
+  }
+
+  holdEnds(): void {
+    this.#target?.holdEnds();
   }
 
   takeLosses(agent: string, losses: readonly Loss[]): void {

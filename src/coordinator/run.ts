@@ -390,6 +390,8 @@ export class Run {
     const { phase } = this.#state;
     if (phase !== 'ramping' && phase !== 'holding') return;
     void this.#watch.askTarget();
+    const trouble = this.#watch.takeTargetTrouble();
+    if (trouble !== null) this.#note(`the target does not tell what it holds: ${trouble}`);
     this.#watch.partial(atMs, () => makeReport(this.#facts(true), this.#clock));
   }
 
@@ -453,7 +455,9 @@ export class Run {
     if (phase === before.phase) return;
     this.#chronicle.phaseChanged(before.phase, phase, atMs);
     if (phase === 'ramping') this.#watch.rampBegins(atMs, this.#clock.wallMs());
+    if (before.phase === 'holding') this.#watch.holdEnds();
     if (phase === 'holding') {
+      this.#watch.holdBegins();
       this.#holdEnd.arm(atMs + this.#state.plan.holdMs, () =>
         this.#dispatch({ type: 'ticked', atMs: this.#clock.monotonicMs() }),
       );
@@ -500,6 +504,7 @@ export class Run {
       ...this.#chronicle.facts(this.#still),
       requirements: this.#watching.requirements,
       target: this.#watch.target,
+      targetProof: this.#watch.targetProof,
       ledgerEntries: this.#watching.onLosses === null ? null : this.#watch.ledgerEntries,
       isPartial,
       neverRan: null,

@@ -1,47 +1,68 @@
 /**
  * Owns asking the target what it holds, once a second and never twice at a time. Must never delay a run: a target that
- * does not answer is a fact of its own.
+ * does not answer is a fact of its own, and a proof that is missing.
  */
 import { request } from 'node:http';
+import { formatBytes } from '../base/units.ts';
 import type { TargetReport } from '../judge/report.ts';
+import type { TargetProof } from '../judge/verdict.ts';
 import { parseTargetCounts, type TargetCounts } from '../stats/target-counts.ts';
 import { after } from '../time/timer.ts';
 
 const ANSWER_TIMEOUT_MS = 900;
 const ANSWER_BYTES_MAX = 262_144;
 
+/** What came of one question: counts, or in words why there are none. */
+export type TargetAnswer = { readonly counts: TargetCounts } | { readonly problem: string };
+
 /** Somebody who can be asked. */
 export interface TargetWitness {
   /** for the report: a URL, or what else it is */
   readonly source: string;
-  /** never rejects; null: no answer */
-  ask(): Promise<TargetCounts | null>;
+  /** the user asked for this proof: without it no run passes */
+  readonly isRequired: boolean;
+  /** never rejects */
+  ask(): Promise<TargetAnswer>;
 }
 
 /**
- * A target that tells its counts over HTTP: `c100k-bench serve --stats-listen`.
+ * A target that tells its counts over HTTP: `c100k-bench serve --stats-listen`. Redirections are not followed: the user
+ * named the one who is asked.
  * @param url such as `http://192.168.0.10:8001`
  */
 export function httpWitness(url: URL): TargetWitness {
-  return { source: url.href, ask: () => fetchCounts(url) };
+  return { source: url.href, isRequired: true, ask: () => fetchCounts(url) };
 }
 
-function fetchCounts(url: URL): Promise<TargetCounts | null> {
+function fetchCounts(url: URL): Promise<TargetAnswer> {
   return new Promise((resolve) => {
-    const asked = request(url, { agent: false, timeout: ANSWER_TIMEOUT_MS }, (answer) => {
-      let text = '';
-      answer.setEncoding('utf8').on('data', (chunk: string) => {
-        text += chunk;
-        if (text.length > ANSWER_BYTES_MAX) asked.destroy();
+    const fail = (problem: string): void => {
+      resolve({ problem });
+      asked.destroy();
+    };
+    const asked = request(url, { agent: false }, (answer) => {
+      const { statusCode } = answer;
+      if (statusCode !== 200) {
+        fail(`HTTP status ${statusCode}`);
+        return;
+      }
+      const chunks: Buffer[] = [];
+      let bytes = 0;
+      answer.on('data', (chunk: Buffer) => {
+        bytes += chunk.length;
+        chunks.push(chunk);
+        if (bytes > ANSWER_BYTES_MAX) fail(`an answer of more than ${formatBytes(ANSWER_BYTES_MAX)}`);
       });
-      answer.on('end', () => resolve(answer.statusCode === 200 ? parseTargetCounts(text) : null));
-      answer.on('close', () => resolve(null));
+      answer.on('end', () => {
+        const counts = parseTargetCounts(Buffer.concat(chunks).toString('utf8'));
+        resolve(counts === null ? { problem: 'an answer that is no counts of a target' } : { counts });
+      });
     });
-    const timer = after(ANSWER_TIMEOUT_MS, () => asked.destroy());
-    asked.on('error', () => resolve(null));
+    const timer = after(ANSWER_TIMEOUT_MS, () => fail(`no whole answer within ${ANSWER_TIMEOUT_MS} ms`));
+    asked.on('error', (error: NodeJS.ErrnoException) => resolve({ problem: error.code ?? error.message }));
     asked.on('close', () => {
       timer.cancel();
-      resolve(null);
+      resolve({ problem: 'an answer that broke off' });
     });
     asked.end();
   });
@@ -55,6 +76,11 @@ export class TargetBooks {
   #isCurrent = false;
   #isAsking = false;
   #unanswered = 0;
+  #problem: string | null = null;
+  #isHolding = false;
+  /** the most that an answer to a question of the hold phase said; null: none was answered */
+  #openInHold: number | null = null;
+  #asksAgain = false;
 
   constructor(witness: TargetWitness) {
     this.#witness = witness;
@@ -64,19 +90,54 @@ export class TargetBooks {
   async ask(): Promise<void> {
     if (this.#isAsking) return;
     this.#isAsking = true;
-    const counts = await this.#witness.ask();
+    do {
+      this.#asksAgain = false;
+      await this.#askOnce();
+    } while (this.#asksAgain);
     this.#isAsking = false;
-    this.#isCurrent = counts !== null;
-    if (counts === null) this.#unanswered++;
-    else {
-      this.#last = counts;
-      this.#openMax = Math.max(this.#openMax, counts.openNow, counts.openMax);
+  }
+
+  async #askOnce(): Promise<void> {
+    const wasHolding = this.#isHolding;
+    const answer = await this.#witness.ask();
+    this.#isCurrent = 'counts' in answer;
+    if ('problem' in answer) {
+      this.#unanswered++;
+      this.#problem = answer.problem;
+      return;
     }
+    const { counts } = answer;
+    this.#last = counts;
+    this.#openMax = Math.max(this.#openMax, counts.openNow, counts.openMax);
+    // After the hold it tells of connections that are being closed.
+    if (wasHolding && this.#isHolding) this.#openInHold = Math.max(this.#openInHold ?? 0, counts.openNow);
+  }
+
+  /** From now on an answer proves what is held: it is asked at once, also when a question is on its way. */
+  async holdBegins(): Promise<void> {
+    this.#isHolding = true;
+    this.#asksAgain = true;
+    await this.ask();
+  }
+
+  holdEnds(): void {
+    this.#isHolding = false;
   }
 
   /** What it holds now; null when the last question was not answered. */
   get openNow(): number | null {
     return this.#isCurrent ? (this.#last?.openNow ?? null) : null;
+  }
+
+  /** Why the last question that brought no counts did not; null: each one brought some. */
+  get trouble(): string | null {
+    return this.#problem === null ? null : `${this.#witness.source}: ${this.#problem}`;
+  }
+
+  /** What a run that asked for this proof has got of it; null: nobody asked for it. */
+  proof(): TargetProof | null {
+    if (!this.#witness.isRequired) return null;
+    return { source: this.#witness.source, open: this.#openInHold, problem: this.#problem };
   }
 
   /** Null when it has never answered. */

@@ -37,6 +37,7 @@ export function unstartedReport(options: RunOptions, why: NotStarted): RunReport
       ...new Chronicle(spec).facts(),
       requirements: watch.requirements,
       target: null,
+      targetProof: null,
       ledgerEntries: watch.onLosses === null ? null : 0,
       isPartial: false,
       neverRan: null,

@@ -30,7 +30,7 @@ import {
 import { judgeRequirement, type Requirement } from './requirement.ts';
 import type { Timeline } from './timeline.ts';
 import { tlsNotes, tlsReportOf } from './tls-report.ts';
-import { judgeRun, type Verdict } from './verdict.ts';
+import { judgeRun, type TargetProof, type Verdict } from './verdict.ts';
 
 /** Everything that a finished run knows of itself. */
 export interface RunFacts {
@@ -49,6 +49,8 @@ export interface RunFacts {
   readonly requirements: readonly Requirement[];
   /** what the target said; null: it was not asked, or never answered */
   readonly target: TargetReport | null;
+  /** what the target told during the hold, where the user asked for that proof (`--target-stats`); null: not asked for */
+  readonly targetProof: TargetProof | null;
   /** losses with a line in the events file; null: there is no such file */
   readonly ledgerEntries: number | null;
   /** the run still goes on: these are the numbers so far */
@@ -125,6 +127,7 @@ export function makeReport(facts: RunFacts, clock: Clock): RunReport {
         books.flatMap((agent) => agent.holders),
         spec.probeEveryMs === null ? null : spec.probeTimeoutMs,
       ),
+      targetProof: facts.targetProof,
       endedBeforeHold: facts.holdStartedMs === null,
       requirements,
       abortedFor: state.endReason?.type === 'requirement-broken' ? state.endReason.requirement : null,

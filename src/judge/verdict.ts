@@ -19,6 +19,16 @@ import { type BlindHolder, limitsPhrase } from './generator-health.ts';
 import type { Diagnosis, VerdictName } from './report.ts';
 import type { RequirementResult } from './requirement.ts';
 
+/** What a target told of what it holds, where the user asked for that proof. */
+export interface TargetProof {
+  /** who was asked */
+  readonly source: string;
+  /** the most that it said it holds, of the answers during the hold; null: none came */
+  readonly open: number | null;
+  /** why a question brought no counts; null: each one did */
+  readonly problem: string | null;
+}
+
 /** Everything that the verdict rests on. */
 export interface VerdictInput {
   /** how many connections were asked for, at least 1 */
@@ -37,6 +47,8 @@ export interface VerdictInput {
   readonly kernelMismatch: boolean;
   /** the holder whose own stand-still leaves a gap in the proof; null: none */
   readonly blindHolder: BlindHolder | null;
+  /** null: nobody asked the target for its own count */
+  readonly targetProof: TargetProof | null;
   /** the run ended before the hold phase began */
   readonly endedBeforeHold: boolean;
   /** how every requirement came out, the default one included; a run passes when all hold */
@@ -319,6 +331,17 @@ export function judgeRun(input: VerdictInput): Verdict {
   return judgeKept(input);
 }
 
+/** Why the count of the target itself is no proof, where it was asked for; null: it is, or nobody asked. */
+function whyUnseen({ targetProof, held }: VerdictInput): string | null {
+  if (targetProof === null) return null;
+  const { source, open, problem } = targetProof;
+  if (open === null) {
+    return ` by our own books, but the target was to tell its count (${source}) and did not during the hold: ${problem ?? 'the hold was over before an answer'}`;
+  }
+  if (open >= held) return null;
+  return ` by our own books, but the target (${source}) told of no more than ${formatCount(open)} open connections`;
+}
+
 /** Why a run that kept every requirement proves nothing all the same; null: it does prove it. */
 function whyUnproven(input: VerdictInput): string | null {
   if (input.withoutLastWord.length > 0) {
@@ -326,6 +349,8 @@ function whyUnproven(input: VerdictInput): string | null {
     const others = more.length === 0 ? '' : ` and ${formatCount(more.length)} more`;
     return `, but agent ${first}${others} never gave the last word`;
   }
+  const unseen = whyUnseen(input);
+  if (unseen !== null) return unseen;
   if (input.kernelMismatch) return ' by our own books, but the kernel counted otherwise';
   // With all held, what was lost has been replaced before the hold.
   if (input.agentsLost > 0 && input.held < input.connections) {
@@ -351,7 +376,7 @@ function judgeKept(input: VerdictInput): Verdict {
       verdict: 'incomplete',
       exitCode: ExitCode.incomplete,
       reason: held + why,
-      whoRanOut: 'generator',
+      whoRanOut: whyUnseen(input) === why ? 'unknown' : 'generator',
     };
   }
   const required = input.requirements

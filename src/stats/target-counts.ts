@@ -39,7 +39,8 @@ export function parseTargetCounts(text: string): TargetCounts | null {
   const isWhole = FIELDS.every(
     (field) => Number.isSafeInteger(given[field]) && (given[field] as number) >= 0,
   );
-  return isWhole
-    ? (Object.fromEntries(FIELDS.map((field) => [field, given[field]])) as unknown as TargetCounts)
-    : null;
+  if (!isWhole) return null;
+  const counts = Object.fromEntries(FIELDS.map((field) => [field, given[field]])) as unknown as TargetCounts;
+  // Who holds more than it ever held, or ever accepted, tells of something else.
+  return counts.openNow <= counts.openMax && counts.openMax <= counts.acceptedTotal ? counts : null;
 }

@@ -278,3 +278,17 @@ describe('the built-in target beyond what this host has', () => {
     assert.equal(children, 0);
   });
 });
+
+describe('--target-stats that brings no counts', () => {
+  it('is told while the run goes on, and the run does not pass', async () => {
+    const stats = 'http://127.0.0.1:1/';
+    const { stdout, stderr, code } = await runCli(
+      ['-t', 'self', '-c', '10', '-d', '1500ms', '--target-stats', stats],
+      { timeoutMs: 120_000 },
+    );
+    assert.equal(code, 4, stdout);
+    assert.match(stdout, /^INCOMPLETE held 10 of 10/);
+    assert.match(stdout.replaceAll(/\s+/g, ' '), /the target was to tell its count \(http:.*ECONNREFUSED/);
+    assert.match(stderr, /the target does not tell what it holds: http:\/\/127\.0\.0\.1:1\/: ECONNREFUSED/);
+  });
+});

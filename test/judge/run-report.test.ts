@@ -67,6 +67,7 @@ function reportOf(change: Partial<RunFacts> = {}): ReturnType<typeof makeReport>
       holdCpu: null,
       requirements: [HELD_ALL],
       target: null,
+      targetProof: null,
       ledgerEntries: null,
       isPartial: false,
       neverRan: null,

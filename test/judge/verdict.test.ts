@@ -29,6 +29,7 @@ function judged(change: Partial<Omit<VerdictInput, 'stats'>> & { stats?: Partial
     agentsLost: 0,
     withoutLastWord: [],
     kernelMismatch: false,
+    targetProof: null,
     blindHolder: null,
     endedBeforeHold: false,
     ...change,
@@ -323,4 +324,20 @@ test('an agent without its last word proves nothing of what it says it held: inc
 test('where no requirement was judged, less than everything is no pass', () => {
   const { verdict } = judged({ requirements: [], held: 0 });
   assert.notEqual(verdict, 'pass');
+});
+
+test('a proof that was asked for and did not come is no pass; one that came during the hold is', () => {
+  const source = 'http://10.0.0.1:8001/';
+  const silent = judged({ targetProof: { source, open: null, problem: 'ECONNREFUSED' } });
+  assert.deepEqual(silent, {
+    verdict: 'incomplete',
+    exitCode: 4,
+    reason: `2,000 of 2,000 held by our own books, but the target was to tell its count (${source}) and did not during the hold: ECONNREFUSED`,
+    whoRanOut: 'unknown',
+  });
+  const other = judged({ targetProof: { source, open: 1_999, problem: null } });
+  assert.equal(other.exitCode, 4);
+  assert.match(other.reason, /told of no more than 1,999 open connections$/);
+  assert.equal(judged({ targetProof: { source, open: 2_000, problem: 'ETIMEDOUT' } }).verdict, 'pass');
+  assert.equal(judged({ held: 1_000, targetProof: { source, open: null, problem: null } }).exitCode, 4);
 });

@@ -24,3 +24,9 @@ test('anything else is no answer', () => {
     assert.equal(parseTargetCounts(JSON.stringify({ ...COUNTS, openNow: value })), null, String(value));
   }
 });
+
+test('numbers that cannot be are no counts: more open than ever, or than were accepted', () => {
+  assert.equal(parseTargetCounts(JSON.stringify({ ...COUNTS, openNow: 7 })), null);
+  assert.equal(parseTargetCounts(JSON.stringify({ ...COUNTS, openMax: 8 })), null);
+  assert.equal(parseTargetCounts('{"openNow":1e999}'), null);
+});

@@ -127,7 +127,11 @@ async function runAgainstSelf(parts: RunParts): Promise<RunReport> {
   }
   try {
     const endpoint: Endpoint = { address: self.address, port: self.port, family: 4 };
-    const report = await runOn(parts, [endpoint], { source: 'self', ask: () => self.counts() });
+    const report = await runOn(parts, [endpoint], {
+      source: 'self',
+      isRequired: false,
+      ask: async () => ({ counts: await self.counts() }),
+    });
     return { ...report, notes: [...report.notes, ...notices, await selfNote(self)] };
   } finally {
     await self.stop();

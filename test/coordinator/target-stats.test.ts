@@ -1,0 +1,124 @@
+/** Owns the proof that a target is believed only when it tells its counts, whatever else answers at its address. */
+import assert from 'node:assert/strict';
+import { createServer, type RequestListener } from 'node:http';
+import { type AddressInfo, createServer as createTcpServer } from 'node:net';
+import { type TestContext, test } from 'node:test';
+import { httpWitness, TargetBooks } from '../../src/coordinator/target-stats.ts';
+
+const COUNTS = {
+  openNow: 5,
+  openMax: 6,
+  acceptedTotal: 7,
+  sourceAddresses: 1,
+  descriptorsFull: 0,
+  workersLost: 0,
+};
+
+async function serverOf(t: TestContext, listener: RequestListener): Promise<URL> {
+  const server = createServer(listener);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+}
+
+/** What else may answer where somebody thinks that the target tells its counts. */
+const OTHERS: readonly (readonly [what: string, listener: RequestListener, says: RegExp])[] = [
+  ['another JSON', (_, response) => void response.end('{"status":"ok"}'), /no counts of a target$/],
+  ['a page', (_, response) => void response.end('<html>'), /no counts of a target$/],
+  [
+    'nonsense numbers',
+    (_, response) => void response.end(JSON.stringify({ ...COUNTS, openNow: 1e15 })),
+    /no counts of a target$/,
+  ],
+  [
+    'a redirection, also to one that tells',
+    (request, response) => {
+      if (request.url === '/counts') response.end(JSON.stringify(COUNTS));
+      else response.writeHead(302, { location: '/counts' }).end();
+    },
+    /HTTP status 302$/,
+  ],
+  ['an error', (_, response) => void response.writeHead(500).end(JSON.stringify(COUNTS)), /HTTP status 500$/],
+  ['silence', () => {}, /no whole answer within 900 ms$/],
+  [
+    'an answer without an end',
+    (_, response) => void response.writeHead(200).write('{'),
+    /no whole answer within 900 ms$/,
+  ],
+  [
+    'a huge answer',
+    (_, response) => void response.end(`${JSON.stringify(COUNTS)}${' '.repeat(300_000)}`),
+    /more than 256 KiB$/,
+  ],
+  [
+    'an answer that breaks off',
+    (_, response) => {
+      response.writeHead(200, { 'content-length': '1000' }).write('{');
+      setTimeout(() => response.destroy(), 20);
+    },
+    /(?:broke off|ECONNRESET)$/,
+  ],
+];
+
+for (const [what, listener, says] of OTHERS) {
+  test(`${what} proves nothing, and why is told`, async (t) => {
+    const url = await serverOf(t, listener);
+    const books = new TargetBooks(httpWitness(url));
+    await books.holdBegins();
+    assert.equal(books.openNow, null);
+    assert.equal(books.report(), null);
+    assert.equal(books.proof()?.open, null);
+    assert.match(books.trouble ?? '', says);
+  });
+}
+
+test('nobody there, and somebody who speaks no HTTP, prove nothing', async (t) => {
+  const server = createTcpServer((socket) => socket.on('error', () => {}).resume().end('220 mail ready\r\n'));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+  const books = new TargetBooks(httpWitness(url));
+  await books.holdBegins();
+  assert.match(books.trouble ?? '', /HPE_/);
+  await new Promise((resolve) => server.close(resolve));
+  t.after(() => server.close());
+  await books.ask();
+  assert.match(books.proof()?.problem ?? '', /ECONNREFUSED/);
+});
+
+test('only an answer to a question of the hold is a proof, and the highest one counts', async () => {
+  const counts = { ...COUNTS };
+  const waiting: (() => void)[] = [];
+  const books = new TargetBooks({
+    source: 'test',
+    isRequired: true,
+    ask: () =>
+      new Promise((resolve) => {
+        const answer = { counts: { ...counts } };
+        waiting.push(() => resolve(answer));
+      }),
+  });
+  const early = books.ask();
+  const held = books.holdBegins();
+  counts.openNow = 4;
+  waiting.shift()?.();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(books.proof()?.open, null, 'asked before the hold');
+  assert.equal(waiting.length, 1, 'asked again at once');
+  waiting.shift()?.();
+  await Promise.all([early, held]);
+  assert.equal(books.proof()?.open, 4);
+  const late = books.ask();
+  counts.openNow = 6;
+  books.holdEnds();
+  waiting.shift()?.();
+  await late;
+  assert.equal(books.proof()?.open, 4, 'what comes after the hold tells of closing');
+});
+
+test('the built-in target is asked without being a proof that somebody asked for', () => {
+  const ask = async (): Promise<{ counts: typeof COUNTS }> => ({ counts: COUNTS });
+  assert.equal(new TargetBooks({ source: 'self', isRequired: false, ask }).proof(), null);
+});
