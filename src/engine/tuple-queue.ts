@@ -19,8 +19,9 @@ class Block {
 
 /** A queue of tuples. */
 export class TupleQueue {
-  #first = new Block();
-  #last = this.#first;
+  /** null until something is put: most queues of a run stay empty */
+  #first: Block | null = null;
+  #last: Block | null = null;
   #spare: Block | null = null;
   /** where the oldest stands in `#first`, and where the next one goes in `#last` */
   #from = 0;
@@ -34,38 +35,42 @@ export class TupleQueue {
 
   /** When the oldest was put here; Infinity: nothing waits. */
   get oldestAtMs(): number {
-    return this.#size === 0 ? Number.POSITIVE_INFINITY : this.#first.atMs[this.#from]!;
+    return this.#size === 0 ? Number.POSITIVE_INFINITY : this.#first!.atMs[this.#from]!;
   }
 
   /** @param tuple any number that a double holds exactly */
   put(tuple: number, atMs: number): void {
-    if (this.#to === BLOCK_TUPLES) {
-      const block = this.#spare ?? new Block();
-      this.#spare = null;
-      this.#last.next = block;
-      this.#last = block;
-      this.#to = 0;
-    }
-    this.#last.tuple[this.#to] = tuple;
-    this.#last.atMs[this.#to] = atMs;
+    const last = this.#last === null || this.#to === BLOCK_TUPLES ? this.#append() : this.#last;
+    last.tuple[this.#to] = tuple;
+    last.atMs[this.#to] = atMs;
     this.#to++;
     this.#size++;
+  }
+
+  #append(): Block {
+    const block = this.#spare ?? new Block();
+    this.#spare = null;
+    if (this.#last === null) this.#first = block;
+    else this.#last.next = block;
+    this.#last = block;
+    this.#to = 0;
+    return block;
   }
 
   /** Takes the oldest; at least one must wait. */
   take(): number {
     assert(this.#size > 0, 'nothing waits');
-    const tuple = this.#first.tuple[this.#from]!;
+    const first = this.#first!;
+    const tuple = first.tuple[this.#from]!;
     this.#from++;
     this.#size--;
     if (this.#size === 0) {
       this.#from = 0;
       this.#to = 0;
     } else if (this.#from === BLOCK_TUPLES) {
-      const emptied = this.#first;
-      this.#first = emptied.next!;
-      emptied.next = null;
-      this.#spare = emptied;
+      this.#first = first.next;
+      first.next = null;
+      this.#spare = first;
       this.#from = 0;
     }
     return tuple;
