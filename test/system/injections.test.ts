@@ -11,7 +11,7 @@ import { describeInjection, injectionOf } from '../support/injection-plan.ts';
 import { inject } from '../support/injections.ts';
 
 const COUNT = Number(process.env.INJECTIONS ?? 120);
-const AT_ONCE = Number(process.env.INJECTIONS_AT_ONCE ?? 4);
+const AT_ONCE = Number(process.env.INJECTIONS_AT_ONCE ?? 5);
 
 /** Seeds that once found a fault. */
 const REGRESSIONS: readonly number[] = [];
