@@ -8,14 +8,16 @@ import { ExitCode } from '../../src/base/errors.ts';
 import { generateToken } from '../../src/control/token.ts';
 import { Run } from '../../src/coordinator/run.ts';
 import type { RunOptions } from '../../src/coordinator/run-settings.ts';
-import { UNWATCHED } from '../../src/coordinator/run-watch.ts';
+import { type LedgerEntry, UNWATCHED } from '../../src/coordinator/run-watch.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
 import type { RunReport } from '../../src/judge/report.ts';
 import { HELD_ALL } from '../../src/judge/requirement.ts';
 import { rhythmOf } from '../../src/run/lease.ts';
 import type { Phase } from '../../src/stats/progress.ts';
 import { runSpec } from '../run/run-spec-fixture.ts';
+import { type Line, later, recorded } from '../support/conversation.ts';
 import { HANG_MS, settled, until } from '../support/waiting.ts';
+import { RawAgent } from './raw-agent.ts';
 import { type Script, ScriptedAgent } from './scripted-agent.ts';
 
 /** Reports as often as with a tenth of the usual times; and nobody is lost because this process had to wait. */
@@ -233,4 +235,68 @@ test('an agent with very many notes is not cut off for them', async (t) => {
   const { verdict, notes } = await report;
   assert.equal(verdict, 'pass');
   assert(notes.includes('and 137 more lines of this agent'), notes.at(-1));
+});
+
+/** Plays the agent of a recorded conversation: says what it said, each time when it had heard what it had heard. */
+async function replay(
+  t: TestContext,
+  lines: readonly Line[],
+  said: (message: Line['message']) => readonly object[],
+): Promise<{ readonly report: RunReport; readonly entries: readonly LedgerEntry[] }> {
+  const entries: LedgerEntry[] = [];
+  const token = generateToken();
+  let report: Promise<RunReport> | undefined;
+  const port = await new Promise<number>((resolve) => {
+    const run = new Run({
+      spec: runSpec({ connections: 60, protocol: 'echo', probeEveryMs: 1_000, holdMs: 300 }),
+      targetText: ['127.0.0.1:80'],
+      entryPath: '',
+      toolVersion: '0.0.0',
+      clock: systemClock,
+      listen: { host: '127.0.0.1', port: 0 },
+      token,
+      hasLocalAgent: false,
+      remoteAgents: 1,
+      waitAgentsMs: 20_000,
+      onAgentLoss: 'continue',
+      ssh: null,
+      watch: { ...UNWATCHED, onLosses: (more) => void entries.push(...more) },
+      onProgress: () => {},
+      onNote: () => {},
+      onListening: (bound) => resolve(bound.port),
+    });
+    report = run.start();
+  });
+  const agent = await RawAgent.join(port, token, said(lines[0]!.message)[0]);
+  t.after(() => agent.leave());
+  for (const { from, message } of lines.slice(1)) {
+    if (from === 'agent') for (const each of said(message)) agent.say(each);
+    else if (message.type !== 'renew') await agent.hears(message.type);
+  }
+  return { report: await report!, entries };
+}
+
+test('an agent of the recorded version 1.0 gets the report that it got then', async (t) => {
+  const { report, entries } = await replay(t, recorded('1.0'), (message) => [message]);
+  const { verdict, connections, agents, kernel, connectMs, losses } = report;
+  assert.deepEqual([verdict, connections.held, connections.established], ['fail', 54, 60]);
+  assert.deepEqual({ ...connections.dropped }, { rst: 6 });
+  assert.deepEqual([agents[0]?.name, agents[0]?.lost, agents[0]?.holders.length], ['recorded', false, 2]);
+  assert.deepEqual([kernel.established, connectMs.count, entries.length, losses.detailsCut], [54, 60, 6, 0]);
+});
+
+test('a later minor version of it, with more fields, reasons and messages, gets the same', async (t) => {
+  const { report, entries } = await replay(t, recorded('1.0'), (message) => [
+    later(message),
+    { type: 'temperature', celsius: 40 },
+  ]);
+  const { verdict, connections, agents, kernel, notes } = report;
+  assert.deepEqual([verdict, connections.held, connections.established], ['fail', 54, 60]);
+  assert.deepEqual([agents[0]?.name, agents[0]?.lost], ['recorded', false]);
+  assert.equal(kernel.established, 54);
+  assert.deepEqual(
+    entries.map(({ reason }) => reason),
+    Array.from({ length: 6 }, () => 'other'),
+  );
+  assert(!notes.some((note) => note.includes('broke the protocol')), notes.join('\n'));
 });

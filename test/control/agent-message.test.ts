@@ -1,0 +1,78 @@
+/**
+ * Tests what is promised within a major version: a conversation that was recorded with an earlier version is understood
+ * word by word, and so is one of a later version that says more.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { decodeAgentMessage, decodeCoordinatorMessage } from '../../src/control/codec.ts';
+import { isLater, later, recorded } from '../support/conversation.ts';
+
+test('each message of the recorded conversation is taken, and nothing that the agent said is left out', () => {
+  const lines = recorded('1.0');
+  assert.deepEqual(new Set(lines.map(({ from }) => from)), new Set(['agent', 'coordinator']));
+  for (const { from, message } of lines) {
+    const text = JSON.stringify(message);
+    const taken = from === 'agent' ? decodeAgentMessage(text) : decodeCoordinatorMessage(text);
+    assert.equal(taken.type, message.type, JSON.stringify(taken));
+    // What an agent takes of a spec is less than what was said: addresses stay at home.
+    if (from === 'agent') contains(structuredClone(taken), message, message.type);
+  }
+});
+
+/** Every field of what was said is in what was taken; this version may add fields of its own. */
+function contains(taken: unknown, said: unknown, path: string): void {
+  if (typeof said !== 'object' || said === null) {
+    assert.equal(taken, said, path);
+    return;
+  }
+  for (const [key, value] of Object.entries(said)) {
+    contains((taken as Record<string, unknown>)[key], value, `${path}.${key}`);
+  }
+}
+
+test('a later version that says more in every place is taken for what is known of it', () => {
+  let fields = 0;
+  for (const { from, message } of recorded('1.0')) {
+    const text = JSON.stringify(later(message));
+    fields += text.split('"laterField"').length - 1;
+    const taken = from === 'agent' ? decodeAgentMessage(text) : decodeCoordinatorMessage(text);
+    assert.equal(taken.type, message.type, JSON.stringify(taken));
+    assert(!isLater(taken), 'what is not known is not kept');
+  }
+  assert(fields > 100, `${fields} fields were added`);
+});
+
+test('unknown words count as what says least: reasons as other with their name, a severity as a warning', () => {
+  const stats = recorded('1.0').findLast(({ message }) => message.type === 'stats')?.message;
+  const taken = decodeAgentMessage(JSON.stringify(later(stats!)));
+  assert(taken.type === 'stats');
+  assert.deepEqual({ ...taken.stats.failed }, { other: 2 });
+  assert.deepEqual(
+    Object.entries(taken.stats.troubles ?? {}).map(([detail, count]) => `${count} ${detail}`),
+    ['2 failed for quantum-flux, a reason that this version does not know'],
+  );
+  const refuse = { type: 'refuse', findings: [] as object[] };
+  const finding = { what: 'x', needed: 1, available: 0, unit: '', message: '', fix: null };
+  refuse.findings.push({ ...finding, severity: 'hint' }, { ...finding, severity: 'refuse' });
+  const refusal = decodeAgentMessage(JSON.stringify(refuse));
+  assert(refusal.type === 'refuse');
+  assert.deepEqual(
+    refusal.findings.map(({ severity }) => severity),
+    ['warn', 'refuse'],
+  );
+});
+
+test('many unknown reasons make few notes, and no count is lost', () => {
+  const failed = Object.fromEntries(Array.from({ length: 200 }, (_, index) => [`reason-${index}`, 1]));
+  const message = recorded('1.0').findLast((line) => line.message.type === 'stats')?.message;
+  assert(message !== undefined && 'stats' in message && typeof message.stats === 'object');
+  const taken = decodeAgentMessage(JSON.stringify({ ...message, stats: { ...message.stats, failed } }));
+  assert(taken.type === 'stats');
+  assert.deepEqual({ ...taken.stats.failed }, { other: 200 });
+  const troubles = Object.values(taken.stats.troubles ?? {});
+  assert.equal(troubles.length, 17);
+  assert.equal(
+    troubles.reduce((sum, each) => sum + each, 0),
+    200,
+  );
+});
