@@ -365,7 +365,7 @@ export class RunShare {
   #startMore(): void {
     if (!this.#hasMore || this.#phase !== 'running' || this.#pool === null) return;
     this.#hasMore = false;
-    this.#pool.start();
+    this.#pool.start(this.#startedMs);
     // The new holders count their own lowest number from now; what they have not opened yet was never held.
     if (this.#isHolding) this.#pool.hold();
   }
@@ -380,7 +380,7 @@ export class RunShare {
       synLadderSec: synLadderSec(facts.synLinearTimeouts),
     });
     this.#watch.start();
-    this.#pool?.start();
+    this.#pool?.start(this.#startedMs);
     const { runMsMax } = this.#options.allowance;
     if (Number.isFinite(runMsMax)) {
       // Closing takes time, and the promise is that everything is closed by then.
@@ -417,8 +417,8 @@ export class RunShare {
   }
 
   #report(): void {
-    const stats = this.#atEnd ?? this.#pool?.stats() ?? emptyStats();
     this.#losses.nextReport();
+    const stats = this.#withCut(this.#atEnd ?? this.#pool?.stats() ?? emptyStats());
     this.#options.send({
       type: 'stats',
       epoch: this.identity.epoch,
@@ -430,6 +430,11 @@ export class RunShare {
       kernel: [...this.#kernel],
     });
     this.#told = stats;
+  }
+
+  /** Details that the holders had and this agent has not told are cut too. */
+  #withCut(stats: Stats): Stats {
+    return { ...stats, lossDetailsCut: stats.lossDetailsCut + this.#losses.cut };
   }
 
   async #freshOpen(): Promise<number> {
@@ -471,7 +476,12 @@ export class RunShare {
     this.#say({
       type: 'done',
       epoch: this.identity.epoch,
-      stats: toWire({ ...atEnd, closed: closed.closed, bytesIn: closed.bytesIn, bytesOut: closed.bytesOut }),
+      stats: toWire({
+        ...this.#withCut(atEnd),
+        closed: closed.closed,
+        bytesIn: closed.bytesIn,
+        bytesOut: closed.bytesOut,
+      }),
       holders: healthAtEnd,
       kernel: [...this.#kernel],
       evidence: evidence as WireEvidence,

@@ -262,11 +262,14 @@ export class HolderPool {
     return this.#holders.every((entry) => entry.ready && !entry.lost);
   }
 
-  /** All holders that have not begun to connect do so now. */
-  start(): void {
+  /**
+   * All holders that have not begun to connect do so now.
+   * @param runStartedMs when the agent was told to start, on the host's clock: times of losses count from it; absent: now
+   */
+  start(runStartedMs?: number): void {
     for (const entry of this.#holders) {
       if (entry.started) continue;
-      this.#send(entry, { type: 'start' });
+      this.#send(entry, { type: 'start', ...(runStartedMs === undefined ? {} : { runStartedMs }) });
       entry.started = true;
       // From now on it reports each second.
       entry.heardMs = this.#attention.attendedMs;

@@ -52,7 +52,7 @@ class Holder {
         break;
       case 'start':
         this.#load.rampBegins();
-        this.#engine?.start();
+        this.#engine?.start(message.runStartedMs);
         this.#reportTimer = every(this.#spec?.reportEveryMs ?? REPORT_EVERY_MS, this.#report);
         break;
       case 'report':

@@ -1,46 +1,72 @@
 /**
- * Owns details of losses that wait to be told: a host with many holders can lose more at once than the channel takes in
- * a second, so the rest waits for the next report. Must never count losses: the counts are in every stats message.
+ * Owns details of losses that wait to be told: what many holders tell is merged into few messages, each as full as it may
+ * be, and a host that loses more at once than the channel takes in a second tells the rest with the next reports. Must
+ * never count losses (the counts are in every stats message), and never leave one out without counting that.
  */
-import type { Loss } from '../stats/loss.ts';
+import { LOSS_BATCH_MAX, type Loss } from '../stats/loss.ts';
 
-/** Messages with details of losses from one report to the next, and before the last word: channel.ts sets the limit. */
+/** Messages with details from one report to the next, and before the last word: at most 5 MB, and 15 MB. */
 const LOSS_MESSAGES_PER_REPORT = 20;
 const LOSS_MESSAGES_AT_END = 60;
+/** Details that wait at most, 20 MB of memory. */
+export const LOSSES_WAITING_MAX = 100_000;
 
 /** One share's queue. */
 export class LossQueue {
   readonly #send: (losses: readonly Loss[]) => void;
-  readonly #waiting: (readonly Loss[])[] = [];
+  #waiting: Loss[] = [];
+  /** how many of the first ones have been sent; they are let go of together */
+  #taken = 0;
   /** messages since the last report */
   #sent = 0;
+  #cut = 0;
 
-  /** @param send one message; called as soon as the limit allows, in order */
+  /** @param send one message; called as soon as one is full, or a report is due, in order */
   constructor(send: (losses: readonly Loss[]) => void) {
     this.#send = send;
   }
 
-  /** Details of one message. */
+  /** Losses whose details were left out because too many waited, or were left when the last word was due. */
+  get cut(): number {
+    return this.#cut;
+  }
+
+  /** Details of one holder's message. */
   add(losses: readonly Loss[]): void {
-    this.#waiting.push(losses);
-    this.#sendUpTo(LOSS_MESSAGES_PER_REPORT);
+    for (const loss of losses) {
+      if (this.#waiting.length - this.#taken < LOSSES_WAITING_MAX) this.#waiting.push(loss);
+      else this.#cut += loss.count;
+    }
+    this.#sendUpTo(LOSS_MESSAGES_PER_REPORT, LOSS_BATCH_MAX);
   }
 
-  /** A report is due: the limit counts from here. */
+  /** A report is due: everything that the limit allows goes before it, and the limit counts from here. */
   nextReport(): void {
+    this.#sendUpTo(LOSS_MESSAGES_PER_REPORT, 1);
     this.#sent = 0;
-    this.#sendUpTo(LOSS_MESSAGES_PER_REPORT);
+    this.#sendUpTo(LOSS_MESSAGES_PER_REPORT, 1);
   }
 
-  /** The last word is due: what does not fit now is never told. */
+  /** The last word is due: what does not fit now is never told, and counted. */
   lastWord(): void {
-    this.#sendUpTo(LOSS_MESSAGES_AT_END);
+    this.#sendUpTo(LOSS_MESSAGES_AT_END, 1);
+    for (const { count } of this.#waiting.slice(this.#taken)) this.#cut += count;
+    this.#waiting = [];
+    this.#taken = 0;
   }
 
-  #sendUpTo(most: number): void {
-    while (this.#waiting.length > 0 && this.#sent < most) {
+  /** @param fullAt the fewest details that are worth a message */
+  #sendUpTo(most: number, fullAt: number): void {
+    while (this.#sent < most && this.#waiting.length - this.#taken >= fullAt) {
+      const batch = this.#waiting.slice(this.#taken, this.#taken + LOSS_BATCH_MAX);
+      this.#taken += batch.length;
       this.#sent++;
-      this.#send(this.#waiting.shift()!);
+      this.#send(batch);
+    }
+    // Shifting one by one would cost the square of a long queue.
+    if (this.#taken > this.#waiting.length / 2) {
+      this.#waiting = this.#waiting.slice(this.#taken);
+      this.#taken = 0;
     }
   }
 }

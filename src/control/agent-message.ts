@@ -10,6 +10,7 @@ import * as v from 'valibot';
 import { type Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
 import type { KernelSample } from '../host/kernel-evidence.ts';
 import { LOSS_BATCH_MAX } from '../stats/loss.ts';
+import { QUARTER_MS, QUARTERS_TOLD } from '../stats/loss-burst.ts';
 import { SEEN_PAIRS_MAX } from '../stats/observed-sources.ts';
 import { TROUBLE_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
 import {
@@ -26,9 +27,11 @@ import {
   KEY,
   milliseconds,
   NAME_CHARACTERS_MAX,
+  NumberBound,
   name,
   port,
   REASON,
+  sparse,
   text,
   visible,
   wordOf,
@@ -121,6 +124,9 @@ const droppedBy = counts({
   pattern: LOSS_KIND,
 });
 
+/** `[quarter, count, ...]`: see stats/loss-burst.ts. */
+const recentLosses = sparse(NumberBound.ms / QUARTER_MS, QUARTERS_TOLD);
+
 const saidStats = v.object({
   attempted: count,
   established: count,
@@ -141,7 +147,10 @@ const saidStats = v.object({
   youngDrops: count,
   resetsOnProbe: count,
   probeTimeoutsAcked: count,
-  dropBurstMax: count,
+  /** of version 1.0: it cannot be added up, and is not used */
+  dropBurstMax: v.exactOptional(count),
+  /** absent in version 1.0: then it is not known */
+  recentLosses: v.exactOptional(recentLosses),
   reopened: count,
   reopenFailed: count,
   synRetransmits: count,

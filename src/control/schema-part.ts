@@ -135,13 +135,13 @@ export const figures = (keysMax: number, keyCharactersMax: number) =>
     v.transform((table): Record<string, number> => Object.assign(Object.create(null), table)),
   );
 
-/** Indexes ascend and are those of the scale that both sides have; every index has a count above 0. */
-function isHistogram(value: unknown): boolean {
-  if (!Array.isArray(value) || value.length % 2 !== 0 || value.length > 2 * COUNTS_LENGTH) return false;
+/** Pairs of index and count: indexes ascend and are below a bound, and every index has a count above 0. */
+function isSparse(value: unknown, indexEnd: number, pairsMax: number): boolean {
+  if (!Array.isArray(value) || value.length % 2 !== 0 || value.length > 2 * pairsMax) return false;
   let before = -1;
   for (let at = 0; at < value.length; at += 2) {
     const index: unknown = value[at];
-    if (!Number.isSafeInteger(index) || (index as number) <= before || (index as number) >= COUNTS_LENGTH)
+    if (!Number.isSafeInteger(index) || (index as number) <= before || (index as number) >= indexEnd)
       return false;
     if (!isCount(value[at + 1]) || value[at + 1] === 0) return false;
     before = index as number;
@@ -149,5 +149,9 @@ function isHistogram(value: unknown): boolean {
   return true;
 }
 
-/** A sparse histogram (stats/histogram.ts). */
-export const histogram = v.custom<readonly number[]>(isHistogram, 'expected a histogram');
+/** Counts by index: `[index, count, ...]`. @param indexEnd the first index that there is not */
+export const sparse = (indexEnd: number, pairsMax: number) =>
+  v.custom<readonly number[]>((value) => isSparse(value, indexEnd, pairsMax), 'expected counts by index');
+
+/** A sparse histogram (stats/histogram.ts), on the scale that both sides have. */
+export const histogram = sparse(COUNTS_LENGTH, COUNTS_LENGTH);

@@ -20,6 +20,8 @@ export interface AgentSession {
   readonly lossAllowance: LossAllowance;
   /** lines about cuts and returns that were shown */
   linkNotes: number;
+  /** when it was first told to start, monotonic; null: not yet */
+  startedMs: number | null;
   /** null while contact is cut */
   channel: Channel<CoordinatorMessage> | null;
 }
@@ -48,6 +50,7 @@ export class AgentSessions {
       books: books(id),
       lossAllowance: new LossAllowance(),
       linkNotes: 0,
+      startedMs: null,
       channel,
     };
     this.#byId.set(id, session);

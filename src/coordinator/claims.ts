@@ -19,6 +19,7 @@ const WITHIN_QUOTA = [
   'openMin',
   'verified',
   'verifiedMin',
+  'verifiedInHold',
   'pending',
   'unattempted',
 ] as const;

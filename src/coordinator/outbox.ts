@@ -26,8 +26,8 @@ export class Outbox {
     this.#sessions = sessions;
   }
 
-  /** Says it to the agent; one that is away or gone hears nothing. */
-  carryOut(command: AgentCommand): void {
+  /** Says it to the agent; one that is away or gone hears nothing. @param atMs monotonic */
+  carryOut(command: AgentCommand, atMs: number): void {
     const { agent } = command;
     switch (command.type) {
       case 'send-spec':
@@ -42,6 +42,7 @@ export class Outbox {
         this.send(agent, { type: 'resumed' });
         break;
       case 'send-start':
+        this.#noteStart(agent, atMs);
         this.send(agent, { type: 'start' });
         break;
       case 'send-stop-opening':
@@ -58,6 +59,12 @@ export class Outbox {
         this.#sessions.remove(agent);
         break;
     }
+  }
+
+  /** The first time counts: after a cut it is told again. */
+  #noteStart(agent: string, atMs: number): void {
+    const session = this.#sessions.get(agent);
+    if (session !== undefined) session.startedMs ??= atMs;
   }
 
   #sendSpec(agent: string): void {

@@ -12,19 +12,25 @@ import { metricFactsOf } from '../judge/report-parts.ts';
 import type { RunFacts } from '../judge/run-report.ts';
 import { EMPTY_TIMELINE, withPoint } from '../judge/timeline.ts';
 import type { RunSpec } from '../run/run-spec.ts';
+import { BurstMeter, type RecentLosses } from '../stats/loss-burst.ts';
 import type { Phase } from '../stats/progress.ts';
 import type { Stats } from '../stats/stats.ts';
 
 const HOLD_SAMPLE_MS_MIN = 500;
 
 /** What a chronicle adds to the facts that a report is made from. */
-type ChronicleFacts = Pick<RunFacts, 'timeline' | 'holdStartedMs' | 'holdEndedMs' | 'holdCpu' | 'notes'>;
+type ChronicleFacts = Pick<
+  RunFacts,
+  'timeline' | 'holdStartedMs' | 'holdEndedMs' | 'holdCpu' | 'notes' | 'lossBurstMax'
+>;
 
 /** One run's chronicle. */
 export class Chronicle {
   readonly #spec: RunSpec;
   readonly #strangers = new Map<StrangerReason, number>();
   readonly #notes: string[] = [];
+  readonly #burst = new BurstMeter();
+  #isBurstKnown = true;
   #timeline = EMPTY_TIMELINE;
   #rampStartedMs = 0;
   #holdStartedMs: number | null = null;
@@ -43,6 +49,16 @@ export class Chronicle {
   /** One line for a person, which the report keeps. */
   note(line: string): void {
     this.#notes.push(line);
+  }
+
+  /**
+   * What an agent tells of the losses of the last half minute.
+   * @param recent null: its version does not tell
+   * @param startedMs when it was told to start
+   */
+  recentLosses(agent: string, recent: RecentLosses | null, startedMs: number, atMs: number): void {
+    if (recent === null) this.#isBurstKnown = false;
+    else this.#burst.take(agent, recent, startedMs - this.#rampStartedMs, atMs - this.#rampStartedMs);
   }
 
   /** Somebody knocked who is no agent of this run. */
@@ -92,6 +108,7 @@ export class Chronicle {
     const strangers = this.#strangers.size === 0 ? [] : [strangersNote(this.#strangers)];
     return {
       timeline: this.#timeline,
+      lossBurstMax: this.#isBurstKnown ? this.#burst.max : null,
       holdStartedMs: this.#holdStartedMs,
       holdEndedMs: this.#holdEndedMs,
       holdCpu: cpu === null ? null : { cpuMs: cpu.toCpuMs - cpu.fromCpuMs, elapsedMs: cpu.toMs - cpu.fromMs },

@@ -336,7 +336,7 @@ export class Run {
       case 'stats': {
         if (message.epoch !== session.epoch) break;
         this.#outbox.send(agent, { type: 'renew', sentAtMs: message.sentAtMs });
-        this.#keep(books, message);
+        this.#keep(session, message, atMs);
         const { open, established } = message.stats;
         const { settled, quota } = message;
         this.#dispatch({ type: 'agent-reported', atMs, agent, quota, settled, open, established });
@@ -347,7 +347,7 @@ export class Run {
         break;
       case 'done':
         if (message.epoch !== session.epoch) break;
-        this.#keep(books, message);
+        this.#keep(session, message, atMs);
         books.evidence = message.evidence;
         books.notes = [...books.notes, ...message.notes];
         this.#dispatch({ type: 'agent-done', atMs, agent });
@@ -363,11 +363,23 @@ export class Run {
     if (rampStartedMs === 0) return;
     const reopenedForSec = this.#state.plan.canReopen ? (atMs - rampStartedMs) / 1_000 : 0;
     const told = session.lossAllowance.take(losses, session.books.quota, reopenedForSec);
-    this.#watch.takeLosses(session.id, told);
+    // Times are told since the agent's own start: one that came later has begun later.
+    const laterMs = Math.max(0, (session.startedMs ?? rampStartedMs) - rampStartedMs);
+    this.#watch.takeLosses(
+      session.id,
+      told.map((loss) => ({ ...loss, atMs: loss.atMs + laterMs })),
+    );
   }
 
-  #keep(books: AgentBooks, message: AgentMessageOf<'stats'> | AgentMessageOf<'done'>): void {
-    books.reported(message.stats);
+  #keep(
+    session: AgentSession,
+    message: AgentMessageOf<'stats'> | AgentMessageOf<'done'>,
+    atMs: number,
+  ): void {
+    const { books, id, startedMs } = session;
+    const { recentLosses } = message.stats;
+    if (startedMs !== null) this.#chronicle.recentLosses(id, recentLosses ?? null, startedMs, atMs);
+    books.reported({ ...message.stats, recentLosses: recentLosses ?? [] });
     books.holders = message.holders;
     // Under its own name, whatever it says.
     books.kernel = message.kernel.map((count) => ({ ...count, agent: books.name }));
@@ -422,7 +434,7 @@ export class Run {
     this.#notePhase(before, event.atMs);
     for (const command of commands) {
       if (command.type === 'finish') this.#finish(command.reason);
-      else this.#outbox.carryOut(command);
+      else this.#outbox.carryOut(command, event.atMs);
     }
     if (state.phase !== before.phase) this.#showProgress(event.atMs, true);
   }

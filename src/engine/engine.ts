@@ -132,11 +132,15 @@ export class Engine implements ProtocolHost {
     return makeProtocol(this, this.#spec, bound, salt);
   }
 
-  /** Begins to connect. Once. */
-  start(): void {
+  /**
+   * Begins to connect. Once.
+   * @param runStartedMs when the run began on this host, on the same clock; absent: now
+   */
+  start(runStartedMs?: number): void {
     assert(this.#phase === 'idle', 'start() is called once');
     this.#phase = 'running';
     this.#originMs = this.#clock.monotonicMs();
+    this.#losses.startsLater(this.#originMs - (runStartedMs ?? this.#originMs));
     this.#opener.begin(this.#originMs);
     this.#loop.begin();
   }

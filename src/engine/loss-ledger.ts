@@ -7,10 +7,10 @@ import { DropReason } from '../base/outcome.ts';
 import type { TupleMap } from '../base/tuple-space.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { DROP_REASONS, LOSS_KEYS_MAX, type Loss, lossKey } from '../stats/loss.ts';
+import { type RecentLosses, RecentLossRing } from '../stats/loss-burst.ts';
 
 /** Losses of a connection that is younger than this were losses right after it was accepted. */
 const YOUNG_MS = 1_000;
-const BURST_WINDOW_MS = 1_000;
 
 /** What a loss was like. */
 export interface LossCircumstances {
@@ -26,7 +26,6 @@ export class LossBook {
   youngDrops = 0;
   resetsOnProbe = 0;
   probeTimeoutsAcked = 0;
-  burstMax = 0;
   /** details that were overwritten before anybody took them */
   cut = 0;
   readonly #spec: Pick<HolderSpec, 'id' | 'addresses' | 'endpoints'>;
@@ -39,8 +38,9 @@ export class LossBook {
   readonly #reason: Uint8Array;
   #first = 0;
   #kept = 0;
-  #burstSinceMs = Number.NEGATIVE_INFINITY;
-  #burst = 0;
+  readonly #recent = new RecentLossRing();
+  /** how much later than the run this engine has started, milliseconds */
+  #laterMs = 0;
 
   constructor(spec: HolderSpec, map: TupleMap) {
     this.#spec = spec;
@@ -60,6 +60,16 @@ export class LossBook {
     return this.#kept;
   }
 
+  /** Times of losses are told since the run's start. @param laterMs how much later this engine has started */
+  startsLater(laterMs: number): void {
+    this.#laterMs = Math.max(0, laterMs);
+  }
+
+  /** Counts of the last half minute. */
+  recent(): RecentLosses {
+    return this.#recent.list();
+  }
+
   /**
    * Writes down one loss.
    * @param atMs since the start of the engine
@@ -71,13 +81,8 @@ export class LossBook {
     if (isClosed && how.ageMs < YOUNG_MS) this.youngDrops++;
     if (reason === DropReason.rst && how.isProbing && how.ageMs >= YOUNG_MS) this.resetsOnProbe++;
     if (reason === DropReason.probeTimeout && how.isAcked) this.probeTimeoutsAcked++;
-    if (atMs - this.#burstSinceMs >= BURST_WINDOW_MS) {
-      this.#burstSinceMs = atMs;
-      this.#burst = 0;
-    }
-    this.#burst++;
-    if (this.#burst > this.burstMax) this.burstMax = this.#burst;
-    if (this.#wantsDetails) this.#keep(code, tuple, atMs, how.ageMs);
+    this.#recent.add(atMs + this.#laterMs);
+    if (this.#wantsDetails) this.#keep(code, tuple, atMs + this.#laterMs, how.ageMs);
   }
 
   /** The key is one number: reason, source and endpoint; where there are too many keys the endpoint is left out. */

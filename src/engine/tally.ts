@@ -138,7 +138,7 @@ export class Tally {
       youngDrops: losses.youngDrops,
       resetsOnProbe: losses.resetsOnProbe,
       probeTimeoutsAcked: losses.probeTimeoutsAcked,
-      dropBurstMax: losses.burstMax,
+      recentLosses: losses.recent(),
       reopened: this.reopened,
       reopenFailed: this.reopenFailed,
       synRetransmits: this.synRetransmits,

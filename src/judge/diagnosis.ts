@@ -255,7 +255,13 @@ const targetClosesAtOnce: Rule = (facts) => {
 const targetEnded: Rule = (facts) => {
   const { burstMax, young, resetsOnProbe } = facts.losses;
   const count = dropped(facts, 'fin') + dropped(facts, 'rst') - young - resetsOnProbe;
-  if (count <= 0 || burstMax < count * MOST || count < facts.connections.established * MOST) return null;
+  if (
+    count <= 0 ||
+    burstMax === null ||
+    burstMax < count * MOST ||
+    count < facts.connections.established * MOST
+  )
+    return null;
   return found(
     'target',
     'target-ended',
@@ -272,11 +278,12 @@ const targetClosed: Rule = (facts) => {
   const count = dropped(facts, 'fin') + resets - young;
   if (count <= 0) return null;
   const how = resets > count / 2 ? 'reset' : 'closed';
+  const burst = burstMax === null ? '' : `, up to ${n(Math.min(burstMax, count))} of them within one second`;
   return found(
     'target',
     'target-closed',
     count,
-    `${n(count)} connections were ${how} by the far side, at most ${n(Math.min(burstMax, count))} within one second`,
+    `${n(count)} connections were ${how} by the far side${burst}`,
     'see its log, its idle timeout and its limits; a proxy or firewall on the way may speak in its name',
   );
 };

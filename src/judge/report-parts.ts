@@ -133,12 +133,17 @@ export function kernelOf(books: readonly AgentFacts[]): RunReport['kernel'] {
 }
 
 /** The ledger's counts. @param ledgerEntries losses with a line in the events file; null: there is no such file */
-export function lossesOf(stats: Stats, lost: number, ledgerEntries: number | null): RunReport['losses'] {
+export function lossesOf(
+  stats: Stats,
+  lost: number,
+  ledgerEntries: number | null,
+  burstMax: number | null,
+): RunReport['losses'] {
   return {
     counts: lossCounts(stats.droppedBy).slice(0, LOSS_COUNTS_MAX),
     young: stats.youngDrops,
     resetsOnProbe: stats.resetsOnProbe,
-    burstMax: stats.dropBurstMax,
+    burstMax,
     detailsCut: ledgerEntries === null ? 0 : Math.max(0, lost - ledgerEntries),
   };
 }

@@ -172,8 +172,8 @@ export interface RunReport {
     readonly young: number;
     /** reset in answer to a probe */
     readonly resetsOnProbe: number;
-    /** the most within one second */
-    readonly burstMax: number;
+    /** the most within one second, by quarters of a second; null: an agent of an earlier version did not tell */
+    readonly burstMax: number | null;
     /** losses without a line in the events file, because too many came at once */
     readonly detailsCut: number;
   };

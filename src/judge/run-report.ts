@@ -51,6 +51,8 @@ export interface RunFacts {
   readonly target: TargetReport | null;
   /** what the target told during the hold, where the user asked for that proof (`--target-stats`); null: not asked for */
   readonly targetProof: TargetProof | null;
+  /** the most losses within one second; null: an agent of an earlier version did not tell */
+  readonly lossBurstMax: number | null;
   /** losses with a line in the events file; null: there is no such file */
   readonly ledgerEntries: number | null;
   /** the run still goes on: these are the numbers so far */
@@ -203,7 +205,7 @@ function numbersOf(
       answered: stats.probesAnswered,
       timedOutAcknowledged: stats.probeTimeoutsAcked,
     },
-    losses: lossesOf(stats, totalOf(stats.dropped), facts.ledgerEntries),
+    losses: lossesOf(stats, totalOf(stats.dropped), facts.ledgerEntries, facts.lossBurstMax),
     hold: { seconds: holdSecondsOf(facts), proof: proofOf(spec, stats, held) },
     target: facts.target,
   };

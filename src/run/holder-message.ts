@@ -26,7 +26,8 @@ import type { HolderSpec } from './run-spec.ts';
 
 export type AgentToHolder =
   | { readonly type: 'open'; readonly spec: HolderSpec }
-  | { readonly type: 'start' }
+  /** `runStartedMs`: when its agent was told to start, on the host's clock; absent: now */
+  | { readonly type: 'start'; readonly runStartedMs?: number }
   | { readonly type: 'report' }
   | ({ readonly type: 'lease' } & LeaseEnds)
   | { readonly type: 'pace'; readonly ratePerSec: number | null }

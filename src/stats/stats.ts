@@ -6,6 +6,7 @@
 import { addCounts } from '../base/counts.ts';
 import type { Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
 import { emptyHistogram, mergeHistograms, type SparseHistogram } from './histogram.ts';
+import { newestLosses, type RecentLosses } from './loss-burst.ts';
 import { mergeSeen, type SeenCounts } from './observed-sources.ts';
 import { addTroubles, type Troubles } from './protocol-errors.ts';
 import { mergeTls, type TlsCounts } from './tls-counts.ts';
@@ -47,8 +48,8 @@ export interface Stats {
   readonly resetsOnProbe: number;
   /** probes that timed out although the far kernel had acknowledged their bytes: the application is silent */
   readonly probeTimeoutsAcked: number;
-  /** the most losses within one second of one holder */
-  readonly dropBurstMax: number;
+  /** losses of the last half minute by quarter of a second since the start (loss-burst.ts) */
+  readonly recentLosses: RecentLosses;
   /** connections that were opened in place of lost ones (`--on-drop reopen`); part of `established` */
   readonly reopened: number;
   /** tries to do so that failed, to be tried again; neither in `attempted` nor in `failed` */
@@ -170,7 +171,7 @@ const EMPTY_STATS: Stats = {
   youngDrops: 0,
   resetsOnProbe: 0,
   probeTimeoutsAcked: 0,
-  dropBurstMax: 0,
+  recentLosses: emptyHistogram(),
   reopened: 0,
   reopenFailed: 0,
   synRetransmits: 0,
@@ -225,7 +226,7 @@ export function mergeStats(a: Stats, b: Stats): Stats {
     youngDrops: a.youngDrops + b.youngDrops,
     resetsOnProbe: a.resetsOnProbe + b.resetsOnProbe,
     probeTimeoutsAcked: a.probeTimeoutsAcked + b.probeTimeoutsAcked,
-    dropBurstMax: a.dropBurstMax + b.dropBurstMax,
+    recentLosses: newestLosses(mergeHistograms(a.recentLosses, b.recentLosses)),
     reopened: a.reopened + b.reopened,
     reopenFailed: a.reopenFailed + b.reopenFailed,
     synRetransmits: a.synRetransmits + b.synRetransmits,

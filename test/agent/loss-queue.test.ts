@@ -1,35 +1,88 @@
-/** Tests that details of losses keep to the channel's limit, and that none is told twice or out of order. */
+/** Tests that details of losses go in few messages within the channel's limit, in order, and that what is left out is counted. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { LossQueue } from '../../src/agent/loss-queue.ts';
-import type { Loss } from '../../src/stats/loss.ts';
+import fc from 'fast-check';
+import { LOSSES_WAITING_MAX, LossQueue } from '../../src/agent/loss-queue.ts';
+import { LOSS_BATCH_MAX, type Loss } from '../../src/stats/loss.ts';
 
-const lossAt = (atMs: number): Loss => ({
+const lossAt = (atMs: number, count = 1): Loss => ({
   atMs,
   holder: 'h',
   source: '127.0.0.1:1',
   endpoint: '127.0.0.1:2',
   ageMs: 0,
   reason: 'rst',
-  count: 1,
+  count,
+});
+const range = (from: number, to: number): number[] =>
+  Array.from({ length: to - from }, (_, index) => from + index);
+
+function queueOf(): { readonly queue: LossQueue; readonly messages: number[][]; told(): number[] } {
+  const messages: number[][] = [];
+  const queue = new LossQueue((losses) => messages.push(losses.map(({ atMs }) => atMs)));
+  return { queue, messages, told: () => messages.flat() };
+}
+
+test('what 50 holders tell within a second goes in one message, before the report, and all of it', () => {
+  const { queue, messages, told } = queueOf();
+  for (const holder of range(0, 50)) queue.add(range(holder * 5, holder * 5 + 5).map((at) => lossAt(at)));
+  assert.equal(messages.length, 0);
+  queue.nextReport();
+  assert.equal(messages.length, 1);
+  assert.deepEqual(told(), range(0, 250));
+  assert.equal(queue.cut, 0);
 });
 
-test('what comes is told at once, up to the limit; the rest with the next reports, in order', () => {
-  const told: number[] = [];
-  const queue = new LossQueue(([loss]) => told.push(loss!.atMs));
-  for (let index = 0; index < 50; index++) queue.add([lossAt(index)]);
-  assert.equal(told.length, 20);
+test('full messages go at once, 20 between two reports, and the rest with the next ones, in order', () => {
+  const { queue, messages, told } = queueOf();
+  for (const holder of range(0, 50))
+    queue.add(range(holder * 1_000, holder * 1_000 + 1_000).map((at) => lossAt(at)));
+  assert.equal(messages.length, 20);
   queue.nextReport();
-  assert.equal(told.length, 40);
+  assert.equal(messages.length, 40);
   queue.nextReport();
-  queue.nextReport();
-  assert.deepEqual(told, [...Array(50).keys()]);
+  assert.equal(messages.length, 50);
+  assert.deepEqual(told(), range(0, 50_000));
+  assert.equal(queue.cut, 0);
 });
 
-test('before the last word more may go, counted from the last report, and the rest is left', () => {
-  const told: number[] = [];
-  const queue = new LossQueue(([loss]) => told.push(loss!.atMs));
-  for (let index = 0; index < 100; index++) queue.add([lossAt(index)]);
+test('before the last word more may go, and what is left then is counted by connections', () => {
+  const { queue, messages } = queueOf();
+  queue.add(range(0, 70_000).map((at) => lossAt(at, 3)));
   queue.lastWord();
-  assert.deepEqual(told, [...Array(60).keys()]);
+  assert.equal(messages.length, 60);
+  assert.equal(queue.cut, 3 * 10_000);
+});
+
+test('more than may wait are left out and counted', () => {
+  const { queue } = queueOf();
+  queue.add(range(0, LOSSES_WAITING_MAX + 77).map((at) => lossAt(at)));
+  assert.equal(queue.cut, 77);
+});
+
+test('whatever comes and whenever reports are due: in order, none twice, and none missing but those that are counted', () => {
+  const step = fc.oneof(fc.constant('report' as const), fc.integer({ min: 1, max: 15_000 }));
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      const { queue, messages, told } = queueOf();
+      let next = 0;
+      let sinceReport = 0;
+      for (const each of steps) {
+        if (each === 'report') {
+          queue.nextReport();
+          sinceReport = messages.length;
+        } else {
+          queue.add(range(next, next + each).map((at) => lossAt(at)));
+          next += each;
+        }
+        assert(messages.length - sinceReport <= 40);
+      }
+      queue.lastWord();
+      const all = told();
+      assert.equal(all.length + queue.cut, next);
+      assert(all.every((at, index) => index === 0 || at > all[index - 1]!));
+      assert(messages.every((message) => message.length >= 1 && message.length <= LOSS_BATCH_MAX));
+    }),
+    { numRuns: 60 },
+  );
 });

@@ -283,6 +283,7 @@ test('an agent of the recorded version 1.0 gets the report that it got then', as
   assert.deepEqual({ ...connections.dropped }, { rst: 6 });
   assert.deepEqual([agents[0]?.name, agents[0]?.lost, agents[0]?.holders.length], ['recorded', false, 2]);
   assert.deepEqual([kernel.established, connectMs.count, entries.length, losses.detailsCut], [54, 60, 6, 0]);
+  assert.equal(losses.burstMax, null, 'that version could not tell');
 });
 
 test('a later minor version of it, with more fields, reasons and messages, gets the same', async (t) => {
@@ -299,4 +300,14 @@ test('a later minor version of it, with more fields, reasons and messages, gets 
     Array.from({ length: 6 }, () => 'other'),
   );
   assert(!notes.some((note) => note.includes('broke the protocol')), notes.join('\n'));
+});
+
+test('the most losses within one second are those of one second, over all agents', async (t) => {
+  const lossy = (quarter: number, count: number): Partial<Script> => ({
+    stats: (usual) => ({ ...usual, recentLosses: [quarter, count] }),
+  });
+  const apart = await (await start(t, [lossy(0, 3), lossy(4, 4)])).report;
+  assert.equal(apart.losses.burstMax, 4);
+  const together = await (await start(t, [lossy(0, 3), lossy(3, 4)])).report;
+  assert.equal(together.losses.burstMax, 7);
 });

@@ -69,6 +69,7 @@ function reportOf(change: Partial<RunFacts> = {}): ReturnType<typeof makeReport>
       target: null,
       targetProof: null,
       ledgerEntries: null,
+      lossBurstMax: 0,
       isPartial: false,
       neverRan: null,
       notes: [],

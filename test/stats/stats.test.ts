@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { DropReason, FailReason, SkipReason } from '../../src/base/outcome.ts';
 import { LatencyRecorder } from '../../src/stats/histogram.ts';
+import { RecentLossRing } from '../../src/stats/loss-burst.ts';
 import { emptyStats, mergeAllStats, mergeStats, type Stats } from '../../src/stats/stats.ts';
 
 /** Tables have no prototype, which deepEqual would call a difference. */
@@ -16,6 +17,12 @@ const histogram = fc.array(fc.integer({ min: 1, max: 10_000_000 }), { maxLength:
   const recorder = new LatencyRecorder();
   for (const us of values) recorder.record(us);
   return recorder.sparse();
+});
+
+const recent = fc.array(fc.nat(60_000), { maxLength: 20 }).map((times) => {
+  const ring = new RecentLossRing();
+  for (const atMs of times.toSorted((a, b) => a - b)) ring.add(atMs);
+  return ring.list();
 });
 
 const anyStats: fc.Arbitrary<Stats> = fc.record(
@@ -39,7 +46,7 @@ const anyStats: fc.Arbitrary<Stats> = fc.record(
     youngDrops: count,
     resetsOnProbe: count,
     probeTimeoutsAcked: count,
-    dropBurstMax: count,
+    recentLosses: recent,
     reopened: count,
     reopenFailed: count,
     synRetransmits: count,
