@@ -28,7 +28,7 @@ export {
 export { NAME_CHARACTERS_MAX } from './schema-part.ts';
 
 /** Major differences are refused; see docs/PROTOCOL.md. */
-export const PROTOCOL_VERSION = '1.0';
+export const PROTOCOL_VERSION = '1.1';
 
 /** The largest message in bytes: the final stats of an agent with 65,536 source addresses fit. */
 export const MESSAGE_BYTES_MAX = 8 * 1024 * 1024;
