@@ -76,7 +76,12 @@ for (const [what, listener, says] of OTHERS) {
 }
 
 test('nobody there, and somebody who speaks no HTTP, prove nothing', async (t) => {
-  const server = createTcpServer((socket) => socket.on('error', () => {}).resume().end('220 mail ready\r\n'));
+  const server = createTcpServer((socket) =>
+    socket
+      .on('error', () => {})
+      .resume()
+      .end('220 mail ready\r\n'),
+  );
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
   const books = new TargetBooks(httpWitness(url));
