@@ -75,12 +75,13 @@ class Agent {
   /** everything is closed and told; what is missing is the coordinator's orderly close */
   #wasDone = false;
   #wasTurnedAway = false;
-  readonly #isStopped: () => boolean;
+  /** aborted when this process is to end */
+  readonly #stopping: AbortSignal;
 
-  constructor(options: AgentOptions, isStopped: () => boolean) {
+  constructor(options: AgentOptions, stopping: AbortSignal) {
     this.#options = options;
     this.#clock = options.clock;
-    this.#isStopped = isStopped;
+    this.#stopping = stopping;
     this.#contactMs = this.#clock.monotonicMs();
     this.#over = new Promise((resolve, reject) => {
       this.#finish = resolve;
@@ -123,8 +124,8 @@ class Agent {
         return;
       } catch (error) {
         const isLate = this.#clock.monotonicMs() - startedMs + JOIN_RETRY_MS > this.#options.joinTimeoutMs;
-        if (isLate || this.#isStopped() || !isUnreachable(error)) throw error;
-        await pause(JOIN_RETRY_MS);
+        if (isLate || this.#stopping.aborted || !isUnreachable(error)) throw error;
+        await pause(JOIN_RETRY_MS, { signal: this.#stopping });
       }
     }
   }
@@ -147,6 +148,7 @@ class Agent {
       },
       timeoutMs,
       this.#clock,
+      this.#stopping,
     );
     if (link !== this.#link || this.#isOver) {
       channel.close();
@@ -249,9 +251,9 @@ class Agent {
       this.#end(ExitCode.held);
       return;
     }
-    if (this.#share === null || this.#isStopped()) {
+    if (this.#share === null || this.#stopping.aborted) {
       this.#wasTurnedAway = end === 'refused' || end === 'version';
-      if (this.#wasTurnedAway && !this.#options.stay && !this.#isStopped()) {
+      if (this.#wasTurnedAway && !this.#options.stay && !this.#stopping.aborted) {
         this.#isOver = true;
         this.#fail(refusalError(problem ?? '', end));
         return;
@@ -351,9 +353,11 @@ export async function runAgent(
   assert(options.name.length > 0, 'an agent has a name');
   let current: Agent | null = null;
   let stopped: string | null = null;
+  const stopping = new AbortController();
   const stop = (why: string): void => {
     if (stopped === null) giveClosingSigns();
     stopped ??= why;
+    stopping.abort();
     current?.abandon(why);
   };
   // The local agent is forked by the CLI: when that dies, the pipe closes within milliseconds.
@@ -364,7 +368,7 @@ export async function runAgent(
   // The parent may have gone while this process was loading: then `disconnect` was told before anybody listened.
   if (process.send !== undefined && !process.connected) return ExitCode.incomplete;
   for (;;) {
-    const agent = new Agent(options, () => stopped !== null);
+    const agent = new Agent(options, stopping.signal);
     current = agent;
     let waitMs = JOIN_RETRY_MS;
     try {
@@ -379,7 +383,7 @@ export async function runAgent(
       if (!options.stay || isFatal) throw error;
       waitMs = STAY_RETRY_MS;
     }
-    await pause(waitMs);
+    await pause(waitMs, { signal: stopping.signal });
     if (stopped !== null) return ExitCode.incomplete;
   }
 }

@@ -101,6 +101,7 @@ function fitting(channel: Channel<AgentMessage>): Channel<AgentMessage> {
  * Opens a control channel. Nothing is said before the server has proved the key of the token in the TLS handshake.
  * @param events told about everything that comes
  * @param timeoutMs for the TCP connect, the TLS handshake and the upgrade together
+ * @param signal ends the attempt when it is aborted
  * @returns the channel, open
  * @throws BenchError (control-channel, exit 4) when the coordinator cannot be reached, does not know the token, or does
  *   not have its key; (token-expired, exit 2) when the coordinator says that
@@ -112,6 +113,7 @@ export function connectChannel(
   events: ChannelEvents<CoordinatorMessage>,
   timeoutMs: number,
   clock: Clock,
+  signal?: AbortSignal,
 ): Promise<Channel<AgentMessage>> {
   return new Promise((resolve, reject) => {
     let wasAsked = false;
@@ -125,6 +127,10 @@ export function connectChannel(
         return { psk: token.key, identity: pskIdentityOf(token.identity) };
       },
     });
+    const giveUp = (): void => void tls.destroy(new Error('given up'));
+    signal?.addEventListener('abort', giveUp);
+    if (signal?.aborted === true) giveUp();
+    tls.once('close', () => signal?.removeEventListener('abort', giveUp));
     const timer = after(timeoutMs, () => tls.destroy(timeoutError(timeoutMs)));
     const fail = (error: Error): void => {
       timer.cancel();
@@ -147,6 +153,7 @@ export function connectChannel(
       socket.once('error', fail);
       socket.once('open', () => {
         timer.cancel();
+        signal?.removeEventListener('abort', giveUp);
         socket.off('error', fail);
         resolve(
           fitting(

@@ -89,9 +89,22 @@ export function every(periodMs: number, call: () => void, { isUnref = false }: T
   return { cancel: () => clearInterval(handle) };
 }
 
+/** What a pause may be told. */
+export interface PauseOptions extends TimerOptions {
+  /** ends the pause at once when it is aborted, or was before */
+  readonly signal?: AbortSignal;
+}
+
 /** Resolves after a delay. @param delayMs as for `after` */
-export function pause(delayMs: number, options?: TimerOptions): Promise<void> {
+export function pause(delayMs: number, { signal, ...options }: PauseOptions = {}): Promise<void> {
+  if (signal?.aborted === true) return Promise.resolve();
   return new Promise((resolve) => {
-    after(delayMs, resolve, options);
+    const end = (): void => {
+      timer.cancel();
+      signal?.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = after(delayMs, end, options);
+    signal?.addEventListener('abort', end);
   });
 }

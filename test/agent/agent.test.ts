@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { it, type TestContext } from 'node:test';
 import { ControlServer } from '../../src/control/server.ts';
@@ -6,7 +7,8 @@ import { agentToken, formatToken, generateToken, knownKeyOf, type Token } from '
 import { systemClock } from '../../src/host/system-clock.ts';
 import { temporaryFolder } from '../support/agents.ts';
 import { startTalker } from '../support/control-peers.ts';
-import { type CliResult, runCli } from '../support/run-cli.ts';
+import { type CliResult, runCli, startCli } from '../support/run-cli.ts';
+import { until } from '../support/waiting.ts';
 
 /** A coordinator that turns every agent away. */
 async function startRefusing(t: TestContext, master: Token, kind: 'unwanted' | 'version'): Promise<number> {
@@ -97,4 +99,26 @@ it('a token whose claims are too long is refused when it is made (bad-token, 2)'
   ]);
   const made = await runCli(['token', '--token-file', file, '--name', 'ada', ...targets.flat()]);
   assertEnds(made, 2, /too long for a token/);
+});
+
+it('an agent that is told to end while it joins or waits ends at once, not when its waiting is over', async (t) => {
+  const token = generateToken();
+  // Accepts and says nothing: the handshake would be waited for a week.
+  let accepted = 0;
+  const silent = createServer((socket) => {
+    accepted += 1;
+    socket.on('error', () => {});
+  });
+  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+  t.after(() => silent.close());
+  const { port } = silent.address() as AddressInfo;
+  const running = startCli(
+    ['agent', '--stay', '--join', `127.0.0.1:${port}`, '--name', 'ada', '--wait-coordinator', '7d'],
+    { env: { C100K_TOKEN: formatToken(token) }, timeoutMs: 60_000 },
+  );
+  await until('it joins', () => accepted > 0);
+  running.child.kill('SIGTERM');
+  const { code, timedOut } = await running.result;
+  assert.equal(timedOut, false);
+  assert.equal(code, 4);
 });

@@ -1,5 +1,6 @@
 /** Tests that a timer calls when its delay is over and not before, however long that is: on mocked timers and on Node's. */
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
 import { after, every, pause } from '../../src/time/timer.ts';
 
@@ -95,4 +96,15 @@ test('on the timers of Node a long delay is not over at once', async () => {
   process.off('warning', onWarning);
   assert.deepEqual({ early, warnings }, { early: [], warnings: [] });
   for (const timer of long) timer.cancel();
+});
+
+test('a pause ends at once when it is given up, leaves no timer and no listener behind, and does not begin after that', async () => {
+  const stop = new AbortController();
+  const long = pause(365 * DAY_MS, { signal: stop.signal });
+  for (let round = 0; round < 20; round += 1) await pause(1, { signal: stop.signal });
+  assert.equal(getEventListeners(stop.signal, 'abort').length, 1, 'those that are over listen no more');
+  stop.abort();
+  await long;
+  await pause(365 * DAY_MS, { signal: stop.signal });
+  assert.equal(getEventListeners(stop.signal, 'abort').length, 0);
 });
