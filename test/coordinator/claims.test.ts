@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import fc from 'fast-check';
 import { ExitCode } from '../../src/base/errors.ts';
 import { agentToken, generateToken, type Token } from '../../src/control/token.ts';
 import { Run } from '../../src/coordinator/run.ts';
@@ -376,4 +377,71 @@ test('a name with control characters is refused', async (t) => {
   const liar = await RawAgent.join(run.port, run.token, { name: 'x\u001b[2J' });
   assert.equal((await liar.ended).code, 1008);
   await assert.rejects(run.report, /1 agent\(s\) expected, none came/);
+});
+
+const number = fc.constantFrom(0, 1, 9, 10, 11, 2 ** 36, 2 ** 43);
+const table = fc.dictionary(
+  fc.constantFrom('rst', 'fin', 'other', 'refused', 'constructor', 'quantum-flux', 'agent-lost'),
+  number,
+);
+const anyStats = fc.record({
+  established: fc.constantFrom(10, 10, 2 ** 43),
+  attempted: number,
+  open: fc.constantFrom(0, 9, 10, 10),
+  openAtHold: fc.constantFrom(0, 10),
+  openMin: fc.constantFrom(0, 9, 10, 10, 11),
+  verified: fc.constantFrom(0, 10),
+  pending: fc.constantFrom(0, 10),
+  unattempted: fc.constantFrom(0, 10),
+  closed: number,
+  failed: table,
+  dropped: table,
+  youngDrops: number,
+  bytesIn: number,
+  connectUs: fc.constantFrom([], [0, 1], [5, 2 ** 43, 600, 1]),
+  recentLosses: fc.constantFrom([], [0, 5], [0, 2 ** 43, 3, 1], [3_999_999_999, 1]),
+  rampMs: fc.constantFrom(0, 1e-9, 1e12),
+});
+const saying = fc.oneof(
+  { weight: 5, arbitrary: fc.record({ say: fc.constant('stats' as const), stats: anyStats }) },
+  { weight: 1, arbitrary: fc.record({ say: fc.constant('done' as const), stats: anyStats }) },
+  { weight: 1, arbitrary: fc.constant({ say: 'offer' as const, stats: {} }) },
+  { weight: 1, arbitrary: fc.constant({ say: 'refuse' as const, stats: {} }) },
+);
+
+test('whatever an agent says that passes the schema: there is a report, and no pass without all held and the last word', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(saying, { minLength: 1, maxLength: 6 }),
+      fc.boolean(),
+      async (sayings, endsWell) => {
+        const run = await start(t, {
+          spec: runSpec({ connections: 10, holdMs: 30 }),
+          lease: { quietMs: 100, leaseMs: 200, marginMs: 50 },
+          drainMs: 200,
+        });
+        const liar = await begun(t, run);
+        let hasDone = false;
+        for (const { say, stats: said } of sayings) {
+          if (say === 'stats') liar.stats(10, said);
+          else if (say === 'offer') liar.offer(5_000);
+          else if (say === 'refuse') liar.say({ type: 'refuse', findings: [] });
+          else liar.done(said);
+          hasDone ||= say === 'done';
+        }
+        if (endsWell) {
+          await Promise.race([liar.hears('stop'), liar.ended, run.report]);
+          liar.done(holding(10));
+          hasDone = true;
+        }
+        const report = await run.report;
+        liar.leave();
+        assert.equal(typeof renderReport(report), 'string');
+        if (report.verdict !== 'pass') return;
+        assert.equal(report.connections.held, 10);
+        assert(hasDone);
+      },
+    ),
+    { numRuns: 15, endOnFailure: true },
+  );
 });
