@@ -15,6 +15,8 @@ export interface KubernetesRun {
   readonly image: string;
   /** the token's text */
   readonly token: string;
+  /** certificates to trust, PEM; null: those that Node brings along */
+  readonly ca: string | null;
   readonly agents: number;
   /** flags of the run, as a command line has them; without those that say where agents join */
   readonly runArguments: readonly string[];
@@ -39,6 +41,8 @@ export const INDEX_VARIABLE = 'JOB_COMPLETION_INDEX';
 const INDEX_ANNOTATION = 'batch.kubernetes.io/job-completion-index';
 
 const TOKEN_FOLDER = '/run/secrets/c100k-bench';
+/** The key of the certificates in the Secret, and the name of their file. */
+const AUTHORITY_KEY = 'ca.pem';
 export const TOKEN_PATH = `${TOKEN_FOLDER}/token`;
 const TOKEN_FILE_MODE = 0o400;
 /** The user `node` of the official images, which docs/deploy/Dockerfile switches to. */
@@ -85,7 +89,7 @@ function tokenSecret(run: KubernetesRun): Manifest {
     kind: 'Secret',
     metadata: metadataOf(run, 'token', 'coordinator'),
     type: 'Opaque',
-    stringData: { token: `${run.token}\n` },
+    stringData: { token: `${run.token}\n`, ...(run.ca === null ? {} : { [AUTHORITY_KEY]: run.ca }) },
   };
 }
 
@@ -112,6 +116,7 @@ function coordinatorJob(run: KubernetesRun): Manifest {
     `--wait-agents=${run.waitPods}`,
     `--listen=0.0.0.0:${CONTROL_PORT}`,
     `--token-file=${TOKEN_PATH}`,
+    ...(run.ca === null ? [] : [`--tls-ca=${TOKEN_FOLDER}/${AUTHORITY_KEY}`]),
   ];
   return {
     apiVersion: 'batch/v1',

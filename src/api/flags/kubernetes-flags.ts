@@ -87,10 +87,34 @@ export const KUBERNETES_FLAGS: readonly Flag[] = [
 const CARRIED_INTO_PODS: ReadonlySet<string> = new Set([
   ...['target', 'conns', 'rate', 'duration', 'connect-timeout', 'max-pending', 'close'],
   ...['source-ip', 'source-ports', 'source-prefix', 'alias-dev', 'alias-lease'],
-  ...['probe-every', 'probe-timeout', 'require', 'abort-early', 'on-drop'],
+  ...['probe', 'probe-every', 'probe-timeout', 'require', 'abort-early', 'on-drop', 'target-stats'],
+  ...['expect-banner', 'ws-message', 'http-status', 'host-header'],
+  ...['tls-servername', 'tls-ca', 'insecure', 'verbose', 'no-progress'],
   ...['expect-agents', 'on-agent-loss', 'holders', 'token-file'],
   ...['allow-target', 'max-conns', 'max-rate', 'max-duration', 'progress-every'],
 ]);
+
+/** Why `k8s` has no use for the other flags of a run or of an agent. */
+export const NOT_IN_PODS: Readonly<Record<string, string>> = {
+  agents: 'the agents are the pods of the second Job',
+  listen: 'the manifests say where the coordinator listens, and the Service its name',
+  advertise: 'agents join through the Service',
+  'wait-agents': '--wait-pods says it for both sides',
+  'wait-coordinator': '--wait-pods says it for both sides',
+  ssh: 'pods are started by the cluster',
+  'ssh-command': 'pods are started by the cluster',
+  'ssh-option': 'pods are started by the cluster',
+  join: 'the manifests say it',
+  name: 'the number of the agent is its name',
+  'token-stdin': 'the token comes from the Secret',
+  stay: 'a Job serves one run',
+  'partial-report': 'a file has no place in a pod',
+  events: 'a file has no place in a pod',
+  junit: 'a file has no place in a pod',
+  prometheus: 'a file has no place in a pod',
+  json: 'a file has no place in a pod',
+  quiet: 'the log of the coordinator is all that remains of a run',
+};
 
 /** A flag of a run or an agent, with `k8s` among its commands where the pods' command lines carry it. */
 export function withPods(flag: Flag): Flag {

@@ -7,12 +7,14 @@ import { needNumber, readNumber } from '../../api/bounds.ts';
 import type { Flag } from '../../api/flags/flag.ts';
 import type { FlagValues } from '../../api/flags/flag-values.ts';
 import { flagsOf } from '../../api/flags/flags.ts';
-import { readHolders, readRunRequest } from '../../api/run-request.ts';
+import { type RunRequest, readHolders, readRunRequest } from '../../api/run-request.ts';
 import { closeToOthers } from '../../api/token-file.ts';
 import { masterToken } from '../../api/token-source.ts';
+import { readWatch } from '../../api/watch-request.ts';
 import { isAddress } from '../../base/address.ts';
 import { endpointsOf, type TargetSpec } from '../../base/endpoint.ts';
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
+import { formatCount } from '../../base/units.ts';
 import { formatToken } from '../../control/token.ts';
 import {
   INDEX_VARIABLE,
@@ -25,6 +27,8 @@ import { allowsEndpoint, parseAllowedTarget } from '../../plan/allowance.ts';
 import type { CommandContext } from '../command-context.ts';
 import { tell, writeResult } from '../output.ts';
 
+/** A Secret holds 1 MiB (MaxSecretSize in the Kubernetes API), and the token is in it too. */
+const AUTHORITY_BYTES_MAX = 1_000_000;
 /** Leaves room for what Kubernetes adds: a DNS label has 63 characters. */
 const NAME_CHARS_MAX = 40;
 const INDEX_REFERENCE = `$(${INDEX_VARIABLE})`;
@@ -52,9 +56,10 @@ export function readKubernetesRun(values: FlagValues): KubernetesRun {
     throw usageError(ErrorCode.usage, 'how many agents? --expect-agents is missing', 'add --expect-agents 5');
   }
   // In a pod the reference is a number; here any will do.
-  const { targets } = readRunRequest(withIndex(values, '0'));
+  const request = readRunRequest(withIndex(values, '0'));
+  readWatch(values, request);
   checkAgentFlags(values);
-  checkTargets(targets, values);
+  checkTargets(request.targets, values);
   const hasNetAdmin = values.on('net-admin');
   if (!hasNetAdmin && (values.one('alias-dev') !== null || values.list('source-prefix').length > 0)) {
     throw usageError(
@@ -77,6 +82,7 @@ export function readKubernetesRun(values: FlagValues): KubernetesRun {
     spread: (values.one('spread') ?? 'preferred') as Spread,
     cpu: quantity(values, 'cpu'),
     memory: quantity(values, 'memory'),
+    ca: readAuthority(request),
     token: formatToken(masterToken(values.one('token-file'))),
   };
 }
@@ -86,10 +92,24 @@ function isOfAgent(flag: Flag): boolean {
   return flag.commands.includes('agent');
 }
 
+/** Carried by the Secret, or written by the manifests themselves. */
+const WRITTEN_OTHERWISE: ReadonlySet<string> = new Set(['token-file', 'expect-agents', 'tls-ca']);
+
+/** What `--tls-ca` holds goes into the Secret, beside the token: a pod has no files of ours. */
+function readAuthority({ spec, caPath }: RunRequest): string | null {
+  const ca = spec.protocolOptions?.tls.ca ?? null;
+  if (ca === null || Buffer.byteLength(ca) <= AUTHORITY_BYTES_MAX) return ca;
+  throw usageError(
+    ErrorCode.usage,
+    `--tls-ca ${caPath} has ${formatCount(Buffer.byteLength(ca))} bytes; a Secret takes ${formatCount(AUTHORITY_BYTES_MAX)}`,
+    "give the one certificate that signed the target's: openssl s_client -showcerts shows it",
+  );
+}
+
 /** The carried flags as arguments, in the order of the help, without those at their default. */
 function argumentsOf(values: FlagValues, isPicked: (flag: Flag) => boolean): string[] {
   const carried = flagsOf('k8s').filter(
-    (flag) => flag.group !== 'Kubernetes:' && flag.name !== 'token-file' && flag.name !== 'expect-agents',
+    (flag) => flag.group !== 'Kubernetes:' && !WRITTEN_OTHERWISE.has(flag.name),
   );
   return carried.filter(isPicked).flatMap((flag) => {
     const name = `--${flag.name}`;
