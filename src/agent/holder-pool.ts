@@ -69,6 +69,8 @@ export interface HolderPoolOptions {
   /** until when the holders may act, unless `lease` says more; absent: as long as the agent lives */
   readonly lease?: LeaseEnds;
   readonly age: AgeLimit;
+  /** how long one holder may take to become ready; absent: 20 s */
+  readonly readyTimeoutMs?: number;
   /** after every message or loss that changes what `stats()` or `settled` says */
   readonly onChange: () => void;
   /** a holder that died unasked, or that has something to say; in words */
@@ -121,7 +123,7 @@ export class HolderPool {
     void this.#turns(async () => {
       if (this.#stopping || this.#hasFailed) return;
       this.#fork(entry);
-      await this.#until(() => entry.ready || entry.lost || this.#stopping, READY_TIMEOUT_MS);
+      await this.#until(() => entry.ready || entry.lost || this.#stopping, this.#readyTimeoutMs);
       if (entry.ready || this.#stopping) return;
       this.#hasFailed = true;
       this.#changed();
@@ -249,16 +251,20 @@ export class HolderPool {
     });
   }
 
+  get #readyTimeoutMs(): number {
+    return this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS;
+  }
+
   /** Whether every holder has answered in time and is still there. */
   async ready(): Promise<boolean> {
     // The last one waits for all before it, and each has its own time: the bound only grows with their number.
     const rounds = Math.ceil(this.#holders.length / STARTING_MAX);
     await this.#until(
       () => this.#hasFailed || this.#stopping || this.#holders.every((entry) => entry.ready || entry.lost),
-      (rounds + 1) * READY_TIMEOUT_MS,
+      (rounds + 1) * this.#readyTimeoutMs,
     );
     const late = this.#holders.filter((entry) => entry.process !== null && !entry.ready && !entry.lost);
-    if (late.length > 0 && !this.#stopping) this.#options.onNote(notReady(late));
+    if (late.length > 0 && !this.#stopping) this.#options.onNote(notReady(late, this.#readyTimeoutMs));
     return this.#holders.every((entry) => entry.ready && !entry.lost);
   }
 
@@ -394,10 +400,10 @@ export class HolderPool {
 }
 
 /** Who did not become ready, for a person. */
-function notReady(late: readonly HolderEntry[]): string {
+function notReady(late: readonly HolderEntry[], timeoutMs: number): string {
   const named = late.slice(0, NAMED_MAX).map(({ spec, health }) => `${spec.id} (pid ${health.pid})`);
   const more = late.length > NAMED_MAX ? ` and ${late.length - NAMED_MAX} more` : '';
-  return `not ready within ${READY_TIMEOUT_MS / 1_000} s: holder ${named.join(', ')}${more}`;
+  return `not ready within ${timeoutMs / 1_000} s: holder ${named.join(', ')}${more}`;
 }
 
 /** A process that died cannot say which connections it had, only how many it last told of; the time is the agent's. */

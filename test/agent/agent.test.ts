@@ -27,10 +27,10 @@ async function startRefusing(t: TestContext, master: Token, kind: 'unwanted' | '
   return (await server.listen()).port;
 }
 
-async function joins(port: number, token: Token | null): Promise<CliResult> {
-  return await runCli(['agent', '--join', `127.0.0.1:${port}`, '--name', 'ada', '--wait-coordinator', '2s'], {
+/** @param wait short only where nothing but its end is waited for */
+async function joins(port: number, token: Token | null, wait = '10m'): Promise<CliResult> {
+  return await runCli(['agent', '--join', `127.0.0.1:${port}`, '--name', 'ada', '--wait-coordinator', wait], {
     env: token === null ? {} : { C100K_TOKEN: formatToken(token) },
-    timeoutMs: 60_000,
   });
 }
 
@@ -79,7 +79,7 @@ it('a token that has expired here is not tried at all (token-expired, 2)', async
 it('an agent without a token, and one with the token of another coordinator (bad-token, 2; control-channel, 4)', async (t) => {
   assertEnds(await joins(9, null), 2, /needs the token of its coordinator/);
   const port = await startRefusing(t, generateToken(), 'unwanted');
-  assertEnds(await joins(port, generateToken()), 4, /it does not know this token/);
+  assertEnds(await joins(port, generateToken(), '6s'), 4, /it does not know this token/);
 });
 
 it('a run that cannot listen for agents is refused before it starts (control-channel, 3)', async (t) => {
@@ -114,7 +114,7 @@ it('an agent that is told to end while it joins or waits ends at once, not when 
   const { port } = silent.address() as AddressInfo;
   const running = startCli(
     ['agent', '--stay', '--join', `127.0.0.1:${port}`, '--name', 'ada', '--wait-coordinator', '7d'],
-    { env: { C100K_TOKEN: formatToken(token) }, timeoutMs: 60_000 },
+    { env: { C100K_TOKEN: formatToken(token) } },
   );
   await until('it joins', () => accepted > 0);
   running.child.kill('SIGTERM');

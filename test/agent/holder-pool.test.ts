@@ -51,6 +51,7 @@ function makePool(
     entryPath,
     specs,
     age: { clock: systemClock, silentMs: HANG_MS, lookEveryMs: 100, ...age },
+    readyTimeoutMs: HANG_MS,
     onChange: () => {
       changes++;
     },
