@@ -6,6 +6,11 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
+/** What a process of ours takes besides its connections; below it not even its own files can be loaded. */
+const DESCRIPTORS_LEAST = 96;
+/** What the program forks: its parent has looked already. */
+const FORKED = ['holder', 'serve-worker'];
+
 /** Exit code 3: refused before the start (docs/MANUAL.md). */
 const REFUSED = 3;
 
@@ -31,12 +36,33 @@ function isBelow(version, least) {
   return at >= 0 && have[at] < need[at];
 }
 
+/** RLIMIT_NOFILE: the hard limit, because Node raises the soft one to it at its start. */
+function descriptorLimit() {
+  try {
+    const text = readFileSync('/proc/self/limits', 'utf8');
+    const hard = /^Max open files\s+\S+\s+(\d+)/m.exec(text);
+    return hard === null ? Infinity : Number(hard[1]);
+  } catch (error) {
+    // No descriptor is left for this file itself: Node opens about 20 before it reads the first line.
+    return error.code === 'EMFILE' ? 20 : Infinity;
+  }
+}
+
 /** What a shell takes as one word. */
 function word(text) {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replace(/'/g, "'\\''")}'`;
 }
 
 function start() {
+  const descriptors = descriptorLimit();
+  if (!FORKED.includes(process.argv[2]) && descriptors < DESCRIPTORS_LEAST) {
+    const limit = '1024';
+    refuse(
+      `needs ${DESCRIPTORS_LEAST} descriptors for itself, before any connection, has ${descriptors} (ulimit -n)`,
+      `ulimit -n ${limit}, or where that is refused: sudo prlimit --pid $$ --nofile=${limit}:${limit}`,
+    );
+    return;
+  }
   const least = oldestNode();
   if (isBelow(process.version, least)) {
     refuse(

@@ -69,6 +69,13 @@ function explain(error: unknown): ExitCode {
     process.stderr.write(cleanLines(`c100k-bench: ${error.message}\n  hint: ${error.hint}\n`));
     return error.exitCode;
   }
+  const { code } = (error ?? {}) as NodeJS.ErrnoException;
+  if (code === 'EMFILE' || code === 'ENFILE') {
+    process.stderr.write(
+      `c100k-bench: no descriptor is left for a file of the program itself (${code})\n  hint: ulimit -n 1024, and see who has them: cat /proc/sys/fs/file-nr\n`,
+    );
+    return ExitCode.refused;
+  }
   const missing = missingPackage(error);
   if (missing !== null) {
     process.stderr.write(

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { environmentName, FLAGS } from '../src/api/flags/flags.ts';
@@ -74,6 +74,50 @@ describe('the manual', () => {
     assert.deepEqual(sorted(without('reason', firstColumn('Failures'))), sorted(Object.values(FailReason)));
     assert.deepEqual(sorted(without('reason', firstColumn('Drops'))), sorted(Object.values(DropReason)));
     assert.deepEqual(sorted(without('reason', firstColumn('Skips'))), sorted(Object.values(SkipReason)));
+  });
+});
+
+describe('the error codes of the manual', () => {
+  /** Exit codes by error code, as the sources throw them; a use that no pattern reads is in `unread`. */
+  function thrown(): { readonly exits: ReadonlyMap<string, ReadonlySet<number>>; readonly unread: string[] } {
+    const exits = new Map<string, Set<number>>();
+    const unread: string[] = [];
+    const add = (name: string, exit: number): void => {
+      const code = ErrorCode[name as keyof typeof ErrorCode];
+      exits.set(code, (exits.get(code) ?? new Set()).add(exit));
+    };
+    const folder = join(repositoryRoot, 'src');
+    for (const file of readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
+      if (!file.endsWith('.ts') || file === join('base', 'errors.ts')) continue;
+      const text = readFileSync(join(folder, file), 'utf8');
+      for (const use of text.matchAll(/ErrorCode\.(\w+)/g)) {
+        const [, name = ''] = use;
+        const before = text.slice(Math.max(0, use.index - 80), use.index);
+        const after = text.slice(use.index + use[0].length);
+        const exit = /^(?:\s*:\s*ErrorCode\.\w+)?,\s*(?:exitCode:\s*)?ExitCode\.(\w+)/.exec(after)?.[1];
+        if (/usageError\(\s*$/.test(before)) add(name, ExitCode.usage);
+        else if (exit !== undefined) add(name, ExitCode[exit as keyof typeof ExitCode]);
+        else if (!/[!=]==\s*$/.test(before)) unread.push(`${file}: ${use[0]}`);
+      }
+    }
+    return { exits, unread };
+  }
+
+  it('are exactly those that the program throws, each with its exit codes', () => {
+    const { exits, unread } = thrown();
+    assert.deepEqual(unread, [], 'write the exit code beside the error code');
+    const rows = section('Errors')
+      .split('\n')
+      .map((line) => /^\| `([a-z-]+)` \| ([^|]+) \|/.exec(line))
+      .flatMap((match) => (match === null ? [] : [match]));
+    assert.ok(rows.length > 15, 'the table was read');
+    const told = rows.map(([, code, exit = '']) => [
+      code,
+      (exit.match(/\d+/g) ?? []).map(Number).toSorted((a, b) => a - b),
+    ]);
+    const does = [...exits].map(([code, set]) => [code, [...set].toSorted((a, b) => a - b)]);
+    const byCode = (a: unknown[], b: unknown[]): number => String(a[0]).localeCompare(String(b[0]));
+    assert.deepEqual(told.toSorted(byCode), does.toSorted(byCode));
   });
 });
 

@@ -1,6 +1,6 @@
 /**
- * Owns finding the memory limit that control groups (versions 1 and 2) put on this process.
- * Must never know about other controllers, and must never change one.
+ * Owns finding the limits that control groups (versions 1 and 2) put on this process: memory, and processes.
+ * Must never change one.
  */
 import { type KernelRoots, readText } from './proc-file.ts';
 
@@ -8,6 +8,12 @@ import { type KernelRoots, readText } from './proc-file.ts';
 export interface CgroupMemory {
   readonly limitBytes: number | null;
   readonly usedBytes: number | null;
+}
+
+/** How many more tasks (processes and threads) the groups above this process allow; null: no limit. */
+export interface CgroupTasks {
+  readonly limit: number | null;
+  readonly used: number | null;
 }
 
 interface Hierarchy {
@@ -24,6 +30,9 @@ const V1: Hierarchy = {
   limitFile: 'memory.limit_in_bytes',
   usedFile: 'memory.usage_in_bytes',
 };
+/** Both versions count tasks, and write "no limit" as `max`. */
+const PIDS_V2: Hierarchy = { mount: 'fs/cgroup', limitFile: 'pids.max', usedFile: 'pids.current' };
+const PIDS_V1: Hierarchy = { ...PIDS_V2, mount: 'fs/cgroup/pids' };
 
 /** Version 1 writes "no limit" as the largest number of whole pages below 2^63. */
 const NO_LIMIT_BYTES = 2 ** 60;
@@ -37,7 +46,10 @@ const DEPTH_MAX = 32;
  */
 export function readCgroupMemory(roots: KernelRoots): CgroupMemory {
   let tightest: CgroupMemory = { limitBytes: null, usedBytes: null };
-  for (const [hierarchy, path] of groupsOf(readText(roots.procRoot, 'self/cgroup') ?? '')) {
+  for (const [hierarchy, path] of groupsOf(readText(roots.procRoot, 'self/cgroup') ?? '', 'memory', [
+    V1,
+    V2,
+  ])) {
     for (const folder of foldersUpwards(path)) {
       const limitBytes = readBytes(roots.sysRoot, `${hierarchy.mount}${folder}/${hierarchy.limitFile}`);
       if (limitBytes === null || limitBytes >= (tightest.limitBytes ?? NO_LIMIT_BYTES)) continue;
@@ -48,15 +60,39 @@ export function readCgroupMemory(roots: KernelRoots): CgroupMemory {
   return tightest;
 }
 
+/**
+ * Reads how many tasks our group and every group above it allow: the one with the least room binds.
+ * @param roots where /proc and /sys are
+ */
+export function readCgroupTasks(roots: KernelRoots): CgroupTasks {
+  let tightest: CgroupTasks = { limit: null, used: null };
+  let room = Number.POSITIVE_INFINITY;
+  const groups = groupsOf(readText(roots.procRoot, 'self/cgroup') ?? '', 'pids', [PIDS_V1, PIDS_V2]);
+  for (const [hierarchy, path] of groups) {
+    for (const folder of foldersUpwards(path)) {
+      const limit = readBytes(roots.sysRoot, `${hierarchy.mount}${folder}/${hierarchy.limitFile}`);
+      const used = readBytes(roots.sysRoot, `${hierarchy.mount}${folder}/${hierarchy.usedFile}`);
+      if (limit === null || used === null || limit - used >= room) continue;
+      room = limit - used;
+      tightest = { limit, used };
+    }
+  }
+  return tightest;
+}
+
 /** Lines are `id:controllers:path`; version 2 is `0::path`. */
-function groupsOf(text: string): [Hierarchy, string][] {
+function groupsOf(
+  text: string,
+  controller: string,
+  [ofV1, ofV2]: readonly [Hierarchy, Hierarchy],
+): [Hierarchy, string][] {
   const groups: [Hierarchy, string][] = [];
   for (const line of text.split('\n')) {
     const match = /^(\d+):([^:]*):(\/.*)$/.exec(line);
     if (match === null) continue;
     const [, id = '', controllers = '', path = ''] = match;
-    if (id === '0' && controllers === '') groups.push([V2, path]);
-    else if (controllers.split(',').includes('memory')) groups.push([V1, path]);
+    if (id === '0' && controllers === '') groups.push([ofV2, path]);
+    else if (controllers.split(',').includes(controller)) groups.push([ofV1, path]);
   }
   return groups;
 }

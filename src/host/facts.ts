@@ -6,6 +6,7 @@ import { availableParallelism, hostname } from 'node:os';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 import { readHostAddresses, readRoutes } from './addresses.ts';
+import { CAP_NET_BIND_SERVICE, CAP_SYS_RESOURCE, hasCapability, readCapabilities } from './capabilities.ts';
 import { readCgroupMemory } from './cgroup.ts';
 import { type RunCommand, runCommand } from './command.ts';
 import { readConntrack } from './conntrack.ts';
@@ -19,6 +20,7 @@ import {
   readSysctlNumbers,
   readText,
 } from './proc-file.ts';
+import { readTaskRoom } from './task-room.ts';
 
 export interface FactsOptions {
   /** default `/proc` */
@@ -31,10 +33,6 @@ export interface FactsOptions {
 
 /** 4 KiB on x64 and on most arm64; some arm64 kernels use 64 KiB. */
 const PAGE_SIZE_DEFAULT_BYTES = 4_096;
-
-/** Capability numbers: include/uapi/linux/capability.h. */
-const CAP_NET_BIND_SERVICE = 10n;
-const CAP_SYS_RESOURCE = 24n;
 
 /**
  * Everything that preflight and planning want to know about this host.
@@ -62,6 +60,7 @@ export async function gatherHostFacts(
     cpus: availableParallelism(),
     ...readMemory(roots),
     ...readDescriptors(roots.procRoot),
+    tasks: readTaskRoom(roots),
     ...readPorts(roots.procRoot),
     ...readTcpSettings(roots.procRoot),
     tcpTimestamps,
@@ -111,15 +110,6 @@ function readDescriptors(procRoot: string) {
 function limitNumber(text: string | undefined, nrOpen: number | null): number | null {
   if (text === 'unlimited') return nrOpen;
   return text !== undefined && /^\d+$/.test(text) ? Number(text) : null;
-}
-
-function readCapabilities(procRoot: string): bigint {
-  const match = /^CapEff:\s+([0-9a-f]{1,16})$/m.exec(readText(procRoot, 'self/status') ?? '');
-  return match === null ? 0n : BigInt(`0x${match[1]}`);
-}
-
-function hasCapability(capabilities: bigint, number: bigint): boolean {
-  return ((capabilities >> number) & 1n) === 1n;
 }
 
 function readPorts(procRoot: string) {

@@ -50,6 +50,15 @@ export interface SockstatFacts {
   readonly memPages: number | null;
 }
 
+/** Room for further tasks: processes and their threads. */
+export interface TaskRoom {
+  /** what sets the limit */
+  readonly by: 'ulimit -u' | 'pids.max';
+  readonly limit: number;
+  /** tasks that may still be started, at least 0 */
+  readonly free: number;
+}
+
 export interface HostFacts {
   /** as Node names it: `linux` */
   readonly platform: string;
@@ -69,6 +78,8 @@ export interface HostFacts {
   readonly canRaiseNofile: boolean;
   /** CAP_NET_BIND_SERVICE: source ports below `unprivilegedPortStart` can be bound */
   readonly canBindPrivileged: boolean;
+  /** null: no limit, or not known */
+  readonly tasks: TaskRoom | null;
   /** `fs.file-max`: open files on the whole system */
   readonly fileMax: number | null;
   /** files open on the whole system now */

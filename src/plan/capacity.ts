@@ -18,6 +18,7 @@ import {
   systemFiles,
   TLS_BYTES_PER_SESSION,
 } from './cost.ts';
+import { tasksNeeded } from './processes.ts';
 
 /** The kernel's default, used where the setting cannot be read. */
 const LOCAL_PORT_RANGE_DEFAULT: PortRange = { from: 32_768, to: 60_999 };
@@ -81,7 +82,14 @@ export function choosePorts(request: PortRequest): PortChoice {
 }
 
 /** What can bound a host's capacity. */
-export type BoundName = 'tuples' | 'descriptors' | 'system-descriptors' | 'memory' | 'tcp-mem' | 'conntrack';
+export type BoundName =
+  | 'tuples'
+  | 'descriptors'
+  | 'system-descriptors'
+  | 'memory'
+  | 'processes'
+  | 'tcp-mem'
+  | 'conntrack';
 
 /** Connections that each resource allows; a resource that is not known or not used allows any number. */
 export type Bounds = Readonly<Record<BoundName, number>>;
@@ -171,6 +179,7 @@ function boundsOf(
     descriptors,
     'system-descriptors': search(filesFree(facts), systemFiles),
     memory: search(memoryFree(facts), memoryBytes),
+    processes: search(facts.tasks?.free ?? null, tasksNeeded),
     'tcp-mem': search(bufferPagesFree(facts), bufferPagesSure),
     conntrack: conntrackBinds(facts, endpoints)
       ? (conntrackFree(facts) ?? Number.POSITIVE_INFINITY)

@@ -32,6 +32,7 @@ import {
   type Shape,
   systemFiles,
 } from './cost.ts';
+import { holdersFinding } from './processes.ts';
 
 /** The most that `fs.nr_open` can be set to (sysctl_nr_open_max in fs/file.c). */
 const NR_OPEN_MAX = 2_147_483_584;
@@ -59,6 +60,7 @@ export function preflight(basis: PlanBasis): Finding[] {
     descriptorsPerProcess(basis),
     descriptorsPerSystem(basis),
     memory(basis),
+    holdersFinding(basis.wanted, basis.shape, basis.facts.tasks),
     tcpMem(basis),
     conntrack(basis),
     ...acceptBacklog(basis),

@@ -4,11 +4,13 @@
  * Must never start a process (self-target.ts).
  */
 import type { Finding } from '../base/finding.ts';
+import { counted } from '../base/units.ts';
 import type { HostFacts } from '../host/host-facts.ts';
 import { memoryFree } from '../plan/capacity.ts';
+import { processesFinding } from '../plan/processes.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import { prepareHost } from '../sources/preparation.ts';
-import { workersRefusal } from './worker-count.ts';
+import { workersFor, workersRefusal } from './worker-count.ts';
 
 /** What a process gets where /proc does not say (getrlimit(2): the usual soft limit). */
 const DESCRIPTORS_UNKNOWN = 1_024;
@@ -16,8 +18,9 @@ const DESCRIPTORS_UNKNOWN = 1_024;
 /**
  * Why the built-in target cannot be for so many connections on this host; empty: it can.
  * @param connections what it must be able to hold
+ * @param holders processes that hold the other ends
  */
-export function selfFindings(connections: number, facts: HostFacts): readonly Finding[] {
+export function selfFindings(connections: number, holders: number, facts: HostFacts): readonly Finding[] {
   const refusal = workersRefusal(connections, null, {
     descriptorsPerProcess: facts.nofileHard ?? DESCRIPTORS_UNKNOWN,
     cores: facts.cpus,
@@ -25,7 +28,14 @@ export function selfFindings(connections: number, facts: HostFacts): readonly Fi
     nrOpen: facts.nrOpen,
     isOfRun: true,
   });
-  return refusal === null ? [] : [refusal];
+  if (refusal !== null) return [refusal];
+  const workers = workersFor(connections, facts.nofileHard ?? DESCRIPTORS_UNKNOWN, facts.cpus);
+  const tasks = processesFinding(
+    workers + holders,
+    `${counted(workers, 'worker')} of the target and ${counted(holders, 'holder')}, each`,
+    facts.tasks,
+  );
+  return tasks.severity === 'refuse' ? [tasks] : [];
 }
 
 /**
@@ -37,7 +47,10 @@ export async function selfRefusals(spec: RunSpec): Promise<readonly Finding[]> {
   const prepared = await prepareHost(spec, spec.connections);
   const findings =
     'plan' in prepared
-      ? [...prepared.plan.findings, ...selfFindings(spec.connections, prepared.sourcing.facts)]
+      ? [
+          ...prepared.plan.findings,
+          ...selfFindings(spec.connections, prepared.plan.holders, prepared.sourcing.facts),
+        ]
       : prepared;
   return findings.filter((finding) => finding.severity === 'refuse');
 }

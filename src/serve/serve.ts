@@ -9,8 +9,10 @@ import pLimit from 'p-limit';
 import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
 import { formatSeconds } from '../base/stand-still.ts';
-import { formatCount } from '../base/units.ts';
+import { counted, formatCount } from '../base/units.ts';
 import { readSysctl, readText } from '../host/proc-file.ts';
+import { readTaskRoom } from '../host/task-room.ts';
+import { processesFinding } from '../plan/processes.ts';
 import { addTotals, mergeSources, type ServeCounts, type ServeMode, ZERO_TOTALS } from './serve-counts.ts';
 import { WORKERS_MAX, workersFor, workersRefusal } from './worker-count.ts';
 import { type Listening, type WorkerEvents, WorkerHandle } from './worker-handle.ts';
@@ -57,6 +59,7 @@ const CONNECTIONS_MAX_DEFAULT = 130_000;
 const BACKLOG_DEFAULT = 65_535;
 /** Lines about one worker's silence. */
 const NOTICES_MAX = 4;
+const ROOTS = { procRoot: '/proc', sysRoot: '/sys' } as const;
 /** What a process gets where /proc does not say (getrlimit(2): the usual soft limit). */
 const DESCRIPTORS_UNKNOWN = 1_024;
 
@@ -127,7 +130,9 @@ function planOf(options: ServeOptions): Plan {
     nrOpen: readSysctl('/proc', 'fs/nr_open'),
     isOfRun: false,
   };
-  const refusal = workersRefusal(connectionsMax, asked, room);
+  const workers = asked ?? workersFor(connectionsMax, room.descriptorsPerProcess, room.cores);
+  const tasks = processesFinding(workers, counted(workers, 'worker'), readTaskRoom(ROOTS));
+  const refusal = workersRefusal(connectionsMax, asked, room) ?? (tasks.severity === 'refuse' ? tasks : null);
   if (refusal !== null) {
     throw new BenchError(
       ErrorCode.preflightRefused,
@@ -140,7 +145,7 @@ function planOf(options: ServeOptions): Plan {
     host,
     port,
     mode: options.mode ?? 'hold',
-    workers: asked ?? workersFor(connectionsMax, room.descriptorsPerProcess, room.cores),
+    workers,
     signal: options.signal ?? null,
     connectionsMax,
     backlog: options.backlog ?? BACKLOG_DEFAULT,

@@ -3,7 +3,7 @@
  * Must never open a connection to the target.
  */
 
-import { BenchError } from '../base/errors.ts';
+import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import type { Finding } from '../base/finding.ts';
 import { slicesOf } from '../base/tuple-space.ts';
 import { gatherHostFacts } from '../host/facts.ts';
@@ -40,6 +40,21 @@ export function findingOf(error: BenchError): Finding {
 }
 
 /**
+ * Refuses a system whose kernel is not Linux: sockets are opened by its system calls.
+ * @param platform as Node names it
+ * @throws BenchError `not-linux`, exit 3
+ */
+export function checkSystem(platform: string): void {
+  if (platform === 'linux') return;
+  throw new BenchError(
+    ErrorCode.notLinux,
+    ExitCode.refused,
+    `agents and holders need Linux, and this is ${platform}`,
+    'run it in a container or a virtual machine with Linux, or take agents on Linux hosts: --ssh user@host',
+  );
+}
+
+/**
  * Gathers facts and plans.
  * @param wanted connections that this host is to hold
  * @returns the plan, or the findings that make one impossible
@@ -47,6 +62,7 @@ export function findingOf(error: BenchError): Finding {
 export async function prepareHost(spec: RunSpec, wanted: number): Promise<Preparation | readonly Finding[]> {
   try {
     const facts = await gatherHostFacts(spec.endpoints);
+    checkSystem(facts.platform);
     const sourcing = await findSources(spec, facts, wanted);
     return planSources(spec, wanted, sourcing);
   } catch (error) {

@@ -292,3 +292,43 @@ describe('--target-stats that brings no counts', () => {
     assert.match(stderr, /the target does not tell what it holds: http:\/\/127\.0\.0\.1:1\/: ECONNREFUSED/);
   });
 });
+
+describe('a process with few descriptors or tasks', () => {
+  for (const descriptorsMax of [20, 30, 40, 64, 95]) {
+    it(`of ulimit -n ${descriptorsMax} says what it needs, and what to type`, async () => {
+      const { stdout, stderr, code } = await runCli(['-t', 'self', '-c', '5'], { descriptorsMax });
+      assert.equal(code, 3, stderr);
+      assert.equal(stdout, '');
+      assert.match(
+        stderr,
+        /^c100k-bench: needs 96 descriptors for itself, before any connection, has \d+ \(ulimit -n\)\n {2}hint: ulimit -n 1024/,
+      );
+    });
+  }
+
+  it('of ulimit -n 96 runs', async () => {
+    const result = await runCli(['-t', 'self', '-c', '2', '-d', '300ms'], {
+      descriptorsMax: 96,
+      timeoutMs: 120_000,
+    });
+    assert.equal(result.code, 0, result.stderr);
+  });
+
+  // RLIMIT_NPROC does not bind root: as a user of its own, whose tasks are this test's alone.
+  it('of ulimit -u 30 is refused with the arithmetic', { skip: process.getuid?.() !== 0 }, async (t) => {
+    const wrap =
+      'exec setpriv --reuid=64998 --regid=64998 --clear-groups bash -c \'ulimit -u 30; cd /; exec "$@"\' - "$@"';
+    const readable = await runCli(['--version'], { wrap });
+    if (readable.code !== 0) {
+      t.skip('the repository is in a folder that another user cannot read');
+      return;
+    }
+    const { stdout, code } = await runCli(['-t', 'self', '-c', '5', '-d', '300ms'], { wrap });
+    assert.equal(code, 3);
+    assert.match(
+      stdout.replaceAll(/\s+/g, ' '),
+      /needs 27 tasks \(1 holder x 11 threads.*has \d+ \(ulimit -u 30/,
+    );
+    assert.match(stdout, /sudo prlimit --pid \$\$ --nproc=\d+:\d+/);
+  });
+});

@@ -94,6 +94,7 @@ test('every fact is read from its file', async () => {
     fileMax: 2_466_183,
     fileUsed: 412,
     nrOpen: 1_048_576,
+    tasks: null,
     localPortRange: { from: 32_768, to: 60_999 },
     reservedPorts: [
       { from: 8_080, to: 8_080 },
@@ -144,6 +145,7 @@ test('with nothing to read every fact is null and nothing throws', async () => {
     'somaxconn',
     'synLinearTimeouts',
     'synRetries',
+    'tasks',
     'tcpMaxSynBacklog',
     'tcpMem',
     'tcpSyncookies',

@@ -13,6 +13,7 @@ export const FACTS: HostFacts = {
   memoryAvailableBytes: 24e9,
   cgroupMemoryLimitBytes: null,
   cgroupMemoryUsedBytes: null,
+  tasks: null,
   nofileSoft: 20_000,
   nofileHard: 20_000,
   canRaiseNofile: false,

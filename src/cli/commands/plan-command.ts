@@ -78,7 +78,7 @@ async function makePlan(
   const known = 'plan' in prepared;
   const ofSelf =
     known && request.targets.some((target) => target.self)
-      ? selfFindings(spec.connections, prepared.sourcing.facts)
+      ? selfFindings(spec.connections, prepared.plan.holders, prepared.sourcing.facts)
       : [];
   const findings = known ? [...prepared.plan.findings, ...ofSelf] : prepared;
   const wouldStart = !findings.some((finding) => finding.severity === 'refuse');
