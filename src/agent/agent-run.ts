@@ -9,9 +9,12 @@ import { StandStill } from '../base/stand-still.ts';
 import type { AgentMessage, CoordinatorMessage, CoordinatorMessageOf } from '../control/message.ts';
 import { untilClosed } from '../host/closing-sockets.ts';
 import { runCommand } from '../host/command.ts';
+import { gatherHostFacts } from '../host/facts.ts';
 import { synLadderSec } from '../host/kernel-evidence.ts';
 import type { KernelCount } from '../judge/report.ts';
 import { type Allowance, allowedShare, checkAllowance } from '../plan/allowance.ts';
+import { memoryFree } from '../plan/capacity.ts';
+import { HOLDER_BYTES, holdersFor } from '../plan/cost.ts';
 import { type LeaseEnds, leaseEndsOf, type Rhythm, rhythmOf } from '../run/lease.ts';
 import type { HolderSpec, HostSpec, RunSpec } from '../run/run-spec.ts';
 import { AliasLease } from '../sources/alias-lease.ts';
@@ -26,7 +29,8 @@ import { after, every, type Timer } from '../time/timer.ts';
 import { HolderPool } from './holder-pool.ts';
 import { countBesideBooks, KernelWatch } from './kernel-watch.ts';
 import { LossQueue } from './loss-queue.ts';
-import { notStarted, tooMany } from './share-findings.ts';
+import { checkQuota, noMemoryFor } from './quota-check.ts';
+import { brokenRule, notStarted, startedLate } from './share-findings.ts';
 import { toWire, trimmed, type WireEvidence } from './share-message.ts';
 
 /** What counting and closing may take at the end of --max-duration. */
@@ -47,6 +51,8 @@ export interface RunShareOptions {
   readonly clock: Clock;
   /** drops the message when there is no contact: what matters is said again by `resend` */
   readonly send: (message: AgentMessage) => void;
+  /** the share takes no part, or no part any more: `wasRunning` when it had begun */
+  readonly onRefused: (findings: readonly Finding[], wasRunning: boolean) => void;
   /** the share is over and everything is closed */
   readonly onOver: () => void;
 }
@@ -76,6 +82,9 @@ export class RunShare {
   #preparation: Preparation | null = null;
   #pool: HolderPool | null = null;
   #quota = 0;
+  #offered = 0;
+  /** how often the quota has grown */
+  #growths = 0;
   #kernel: KernelCount[] = [];
   #watch: KernelWatch | null = null;
   #startedMs = 0;
@@ -190,12 +199,16 @@ export class RunShare {
       this.#report();
     });
     const { allowance } = this.#options;
+    // Who is never told to start is held all the same.
+    if (Number.isFinite(allowance.runMsMax)) {
+      this.#durationTimer = after(allowance.runMsMax, () => this.#refuse([startedLate(allowance.runMsMax)]));
+    }
     const forbidden = checkAllowance(allowance, this.#spec);
     if (forbidden.length > 0) {
       this.#refuse(forbidden);
       return;
     }
-    const prepared = await prepareHost(this.#spec, this.#spec.connections);
+    const prepared = await prepareHost(this.#spec, this.#spec.connections, allowance);
     if (this.#isEnding) return;
     if (!('plan' in prepared)) {
       this.#refuse(prepared);
@@ -209,9 +222,10 @@ export class RunShare {
     this.#phase = 'offered';
     const { plan } = prepared;
     const isCapped = allowance.connectionsMax < plan.capacityMax;
+    this.#offered = Math.min(plan.capacityMax, allowance.connectionsMax);
     this.#say({
       type: 'offer',
-      connectionsMax: Math.min(plan.capacityMax, allowance.connectionsMax),
+      connectionsMax: this.#offered,
       boundBy: isCapped ? 'max-conns' : plan.boundBy,
       findings: [...plan.findings],
       sources: [...plan.addresses],
@@ -219,16 +233,29 @@ export class RunShare {
     });
   }
 
-  /** Whether the end has begun; asked after each wait, because `stop` does not wait for us. */
+  /** Whether the end has begun; asked after each wait, because `stop` and a refusal do not wait for us. */
   get #isEnding(): boolean {
-    return this.#phase === 'closing' || this.#phase === 'over';
+    return this.#phase === 'refused' || this.#phase === 'closing' || this.#phase === 'over';
   }
 
-  /** From now on nothing that the coordinator says opens a connection here. */
+  /** From now on nothing that the coordinator says opens a connection here. What is open is closed in order. */
   #refuse(findings: readonly Finding[]): void {
-    this.#phase = 'refused';
-    void this.#lease.release();
+    if (this.#isEnding) return;
+    const wasRunning = this.#phase === 'running';
     this.#say({ type: 'refuse', findings: [...findings] });
+    this.#options.onRefused(findings, wasRunning);
+    if (wasRunning) {
+      void this.stop();
+      return;
+    }
+    this.#phase = 'refused';
+    this.#durationTimer?.cancel();
+    void this.#giveBackKilled();
+  }
+
+  /** The coordinator broke a rule of the channel, which closes: the last word before that. */
+  violated(problem: string): void {
+    this.#refuse([brokenRule(problem)]);
   }
 
   async #takeQuota(quota: CoordinatorMessageOf<'quota'>): Promise<void> {
@@ -236,11 +263,17 @@ export class RunShare {
     const isMore =
       (this.#phase === 'running' || this.#phase === 'standing-by') && quota.connections > this.#quota;
     if (!isFirst && !isMore) return;
-    const { connectionsMax } = this.#options.allowance;
-    if (quota.connections > connectionsMax) {
-      const finding = tooMany(quota.connections, connectionsMax);
-      if (isFirst) this.#refuse([finding]);
-      else this.#say({ type: 'refuse', findings: [finding] });
+    const finding = checkQuota(quota, {
+      connectionsMax: this.#options.allowance.connectionsMax,
+      offered: this.#offered,
+      wholeRun: this.#spec.connections,
+      pendingMax: this.#spec.pendingMax,
+      mayGrow: this.#specMessage.mayGrow,
+      current: isFirst ? null : this.#quota,
+      growths: this.#growths,
+    });
+    if (finding !== null) {
+      this.#refuse([finding]);
       return;
     }
     if (isFirst) {
@@ -304,7 +337,7 @@ export class RunShare {
     const mayReach = Math.min(whole, offered?.plan.capacityMax ?? whole, connectionsMax);
     const wanted = this.#specMessage.mayGrow ? Math.max(connections, mayReach) : connections;
     if (offered !== null && wanted === whole) return offered;
-    return prepareHost(this.#spec, wanted);
+    return prepareHost(this.#spec, wanted, this.#options.allowance);
   }
 
   #capped<Quota extends { connections: number; ratePerSec: number | null }>(quota: Quota): Quota {
@@ -333,12 +366,28 @@ export class RunShare {
     });
   }
 
+  /** The plan had memory for the holders of the whole; each growth brings more of them. */
+  async #memoryLack(holders: number): Promise<Finding | null> {
+    const freeBytes = memoryFree(await gatherHostFacts(this.#spec.endpoints));
+    const neededBytes = holders * HOLDER_BYTES;
+    return freeBytes === null || neededBytes <= freeBytes
+      ? null
+      : noMemoryFor(holders, neededBytes, freeBytes);
+  }
+
   /** A lost agent's quota comes to us: new holders for the difference, from tuples that no holder has. */
   async #extend(quota: CoordinatorMessageOf<'quota'>): Promise<void> {
     const extra = quota.connections - this.#quota;
     const before = this.#quota;
     this.#quota = quota.connections;
+    this.#growths += 1;
     const { plan } = this.#preparation!;
+    const lack = await this.#memoryLack(holdersFor(extra, plan.shape));
+    if (this.#isEnding) return;
+    if (lack !== null) {
+      this.#refuse([lack]);
+      return;
+    }
     const part = extra / quota.connections;
     const { ratePerSec } = this.#capped(quota);
     const share = {
@@ -382,6 +431,7 @@ export class RunShare {
     this.#watch.start();
     this.#pool?.start(this.#startedMs);
     const { runMsMax } = this.#options.allowance;
+    this.#durationTimer?.cancel();
     if (Number.isFinite(runMsMax)) {
       // Closing takes time, and the promise is that everything is closed by then.
       this.#durationTimer = after(runMsMax - Math.min(CLOSING_MS, runMsMax / 10), () => {
@@ -507,6 +557,7 @@ export class RunShare {
 
   async #giveBackKilled(): Promise<void> {
     await this.#preparing;
+    this.#pool?.kill();
     await this.#pool?.gone(SOCKETS_GONE_MS);
     await this.#lease.release();
   }

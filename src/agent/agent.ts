@@ -10,6 +10,7 @@ import assert from 'node:assert/strict';
 import { cpus, hostname, release, totalmem } from 'node:os';
 import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
+import type { Finding } from '../base/finding.ts';
 import type { Channel, ChannelEnd } from '../control/channel.ts';
 import { connectChannel } from '../control/client.ts';
 import {
@@ -25,12 +26,20 @@ import type { HostSpec } from '../run/run-spec.ts';
 import { after, pause } from '../time/timer.ts';
 import { RunShare } from './agent-run.ts';
 import { writePartialReport } from './partial-report.ts';
+import { brokenRule } from './share-findings.ts';
 import { giveClosingSigns } from './shutdown-beats.ts';
+import { sendGuarded } from './unread-guard.ts';
 
 /** Between two tries to join. */
 const JOIN_RETRY_MS = 500;
 /** Between the end of a parent's control channel and that of its pipe. */
 const PIPE_AFTER_SERVER_MS = 200;
+/** How long a coordinator may take to end its run, or its part of it, after this agent has refused. */
+const REFUSED_WAIT_MS = 10_000;
+/** How long it waits for the coordinator's close after its last word: as long as that takes to call an agent lost. */
+const DONE_WAIT_MS = 20_000;
+/** The others are in the report of the run. */
+const REFUSALS_SHOWN_MAX = 8;
 /** Before an agent with `stay` asks again, after it was turned away or could not join. */
 const STAY_RETRY_MS = 5_000;
 
@@ -68,12 +77,19 @@ class Agent {
   #isLinking = false;
   #nextTryMs = 0;
   #helloAtMs = 0;
+  /** when the last message was sent that the coordinator may answer */
+  #askedMs = 0;
+  /** a hello with `resume` waits for its `resumed` */
+  #isResuming = false;
+  /** what this agent refused to do: with which code it ends, and since when it waits for the end */
+  #refusal: { readonly code: ExitCode; readonly atMs: number } | null = null;
   #share: RunShare | null = null;
   /** when the last message that was answered was sent; before the first answer, when we began */
   #contactMs: number;
   #isOver = false;
   /** everything is closed and told; what is missing is the coordinator's orderly close */
   #wasDone = false;
+  #doneAtMs = 0;
   #wasTurnedAway = false;
   /** aborted when this process is to end */
   readonly #stopping: AbortSignal;
@@ -89,9 +105,14 @@ class Agent {
     });
   }
 
-  /** Whether the coordinator did not want it: asking again at once would bring the same answer. */
+  /** Whether one of the two did not want the other: asking again at once would bring the same answer. */
   get wasTurnedAway(): boolean {
-    return this.#wasTurnedAway;
+    return this.#wasTurnedAway || this.#refusal !== null;
+  }
+
+  /** With what it ends when everything is over. */
+  get #lastCode(): ExitCode {
+    return this.#refusal?.code ?? ExitCode.held;
   }
 
   /**
@@ -142,6 +163,9 @@ class Agent {
         onMessage: (message) => {
           if (link === this.#link) this.#take(message);
         },
+        onViolation: (problem) => {
+          if (link === this.#link) this.#violated(problem);
+        },
         onClose: (problem, end) => {
           if (link === this.#link) this.#cut(problem, end);
         },
@@ -156,6 +180,8 @@ class Agent {
     }
     this.#channel = channel;
     this.#helloAtMs = this.#clock.monotonicMs();
+    this.#askedMs = this.#helloAtMs;
+    this.#isResuming = this.#share !== null;
     channel.send({
       type: 'hello',
       protocol: PROTOCOL_VERSION,
@@ -176,7 +202,7 @@ class Agent {
     if (this.#isOver) return;
     if (this.#wasDone) {
       // Nothing is left to close, and nobody waits for a word.
-      this.#end(ExitCode.held);
+      this.#end(this.#lastCode);
       return;
     }
     this.#options.onNote(`agent ${this.#options.name}: ${why}; closing everything`);
@@ -184,7 +210,54 @@ class Agent {
       this.#savePartial(why);
       this.#share.abandon();
     }
-    this.#end(ExitCode.incomplete);
+    this.#end(this.#refusal?.code ?? ExitCode.incomplete);
+  }
+
+  /**
+   * The coordinator said what no agent does, and the channel closes because of it. It hears the finding; what it has made
+   * this agent open or add is given back.
+   */
+  #violated(problem: string): void {
+    if (this.#isOver) return;
+    if (this.#share !== null) {
+      this.#share.violated(problem);
+      return;
+    }
+    const finding = brokenRule(problem);
+    this.#channel?.send({ type: 'refuse', findings: [finding] });
+    this.#refused([finding], false);
+  }
+
+  #refused(findings: readonly Finding[], wasRunning: boolean): void {
+    const { allowance, name, onNote } = this.#options;
+    const code = wasRunning ? ExitCode.incomplete : ExitCode.refused;
+    this.#refusal ??= { code, atMs: this.#clock.monotonicMs() };
+    // The person who typed the run reads it in the report.
+    if (allowance.isOwner) return;
+    for (const { message, fix } of findings.slice(0, REFUSALS_SHOWN_MAX)) {
+      onNote(`agent ${name}: refused: ${message}${fix === null ? '' : `; ${fix}`}`);
+    }
+  }
+
+  /** It has refused, or is done, and the run goes on as if it had not: nobody is held by that. */
+  #leave(): void {
+    if (this.#share !== null && !this.#wasDone) {
+      this.#savePartial('it refused what the coordinator asked for');
+      this.#share.abandon();
+    }
+    if (this.#refusal !== null) this.#channel?.close('it asked for what this agent does not do');
+    this.#end(this.#lastCode);
+  }
+
+  #send(message: AgentMessage): void {
+    const channel = this.#channel;
+    if (channel === null) return;
+    if (message.type === 'stats') this.#askedMs = message.sentAtMs;
+    if (sendGuarded(channel, message)) return;
+    // The next link says again what matters.
+    this.#link += 1;
+    this.#channel = null;
+    this.#options.onNote(`agent ${this.#options.name}: the coordinator reads nothing of what it says`);
   }
 
   #savePartial(why: string): void {
@@ -207,6 +280,9 @@ class Agent {
         this.#begin(message);
         return;
       case 'resumed':
+        // Each of them costs the largest messages: one that was not asked for is not heard.
+        if (!this.#isResuming) return;
+        this.#isResuming = false;
         this.#answered(this.#helloAtMs);
         this.#share?.resend();
         return;
@@ -228,9 +304,11 @@ class Agent {
       entryPath,
       allowance,
       clock,
-      send: (reply) => this.#channel?.send(reply),
+      send: (reply) => this.#send(reply),
+      onRefused: (findings, wasRunning) => this.#refused(findings, wasRunning),
       onOver: () => {
         this.#wasDone = true;
+        this.#doneAtMs = this.#clock.monotonicMs();
       },
     });
     this.#answered(this.#helloAtMs);
@@ -239,7 +317,9 @@ class Agent {
 
   /** The coordinator has answered what we sent at `sentAtMs`: the lease counts from then, never from the answer. */
   #answered(sentAtMs: number): void {
-    const atMs = Math.min(sentAtMs, this.#clock.monotonicMs());
+    // After the last word, or a refusal, nothing keeps this agent.
+    if (this.#wasDone || this.#refusal !== null) return;
+    const atMs = Math.min(sentAtMs, this.#askedMs);
     if (atMs > this.#contactMs) this.#contactMs = atMs;
     this.#share?.extendLease(this.#contactMs);
   }
@@ -248,7 +328,13 @@ class Agent {
   #cut(problem: string | null, end: ChannelEnd): void {
     this.#channel = null;
     if (this.#wasDone && end === 'orderly') {
-      this.#end(ExitCode.held);
+      this.#end(this.#lastCode);
+      return;
+    }
+    // What `ws` itself finds wrong was not told before.
+    if (end === 'violated' && this.#refusal === null) this.#violated(problem ?? 'what cannot be read');
+    if (this.#refusal !== null && end !== 'cut') {
+      this.#leave();
       return;
     }
     if (this.#share === null || this.#stopping.aborted) {
@@ -277,6 +363,11 @@ class Agent {
     const nowMs = this.#clock.monotonicMs();
     const silentMs = nowMs - this.#contactMs;
     const share = this.#share;
+    const isRefusedLong = this.#refusal !== null && nowMs - this.#refusal.atMs > REFUSED_WAIT_MS;
+    if (isRefusedLong || (this.#wasDone && nowMs - this.#doneAtMs > DONE_WAIT_MS)) {
+      this.#leave();
+      return;
+    }
     if (share === null) {
       if (silentMs > this.#options.joinTimeoutMs) this.abandon('the coordinator said nothing after hello');
       return;
@@ -342,7 +433,7 @@ function isUnreachable(error: unknown): boolean {
  * Ends by itself when the run is over, when the lease is over, when the parent that forked it is gone, or when
  * `stopWhen` says so.
  * @param stopWhen given a function that ends the agent with a reason; for a parent's end of input
- * @returns the exit code of the process: 0 after an orderly end, 4 otherwise
+ * @returns the exit code of the process: 0 after an orderly end, 3 when it refused, 4 otherwise
  * @throws BenchError (control-channel, exit 4; token-expired, exit 2) when it cannot join; (agent-refused,
  *   protocol-version, exit 4) when the coordinator does not take it
  */

@@ -2,18 +2,31 @@
  * Owns why a share of a run is refused after it was offered, in words. Must never decide that it is.
  */
 import type { Finding } from '../base/finding.ts';
-import { formatCount } from '../base/units.ts';
+import { formatDuration } from '../base/units.ts';
 
-/** The quota is more than this host's owner allows. */
-export function tooMany(asked: number, allowed: number): Finding {
+/** The run has not begun within the time that this host's owner gives it. */
+export function startedLate(runMsMax: number): Finding {
   return {
-    what: 'max-conns',
+    what: 'max-duration',
     severity: 'refuse',
-    needed: asked,
-    available: allowed,
-    unit: 'connections',
-    message: `a quota of ${formatCount(asked)} connections, this agent allows ${formatCount(allowed)}`,
-    fix: 'its owner decides: c100k-bench agent --max-conns',
+    needed: null,
+    available: runMsMax,
+    unit: 'ms',
+    message: `the run did not begin within ${formatDuration(runMsMax)}, the longest that this agent is there for one`,
+    fix: 'its owner decides: c100k-bench agent --max-duration',
+  };
+}
+
+/** What the coordinator said breaks the rules of the channel. @param problem in words */
+export function brokenRule(problem: string): Finding {
+  return {
+    what: 'protocol',
+    severity: 'refuse',
+    needed: null,
+    available: null,
+    unit: '',
+    message: `the coordinator asked for what no agent does: ${problem}`,
+    fix: 'docs/PROTOCOL.md has the range of every number; both sides need the same version of c100k-bench',
   };
 }
 

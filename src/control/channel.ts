@@ -39,6 +39,8 @@ const CLOSE_CODES: Readonly<Record<RefusalKind, number>> = {
 /** What the owner of a channel is told. */
 export interface ChannelEvents<In> {
   onMessage(message: In): void;
+  /** the other side broke a rule, and the channel closes because of it: the last moment at which something can be sent */
+  onViolation?(problem: string): void;
   /** once; `problem` is one line about what was wrong, null when there is nothing to say */
   onClose(problem: string | null, end: ChannelEnd): void;
 }
@@ -90,6 +92,9 @@ export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In ext
     if (ended || isClosing) return;
     problem = what;
     isViolated = true;
+    // Nothing that still comes is read; what the owner says now goes out before the close.
+    isClosing = true;
+    events.onViolation?.(cleanText(what));
     end(CLOSE_CODES[kind], shortened(what));
   };
   const isFlood = floodGate(monotonicMs);

@@ -5,7 +5,7 @@
 import type { AgentMessage, CoordinatorMessage } from '../control/message.ts';
 import type { LeaseTimes } from '../run/lease.ts';
 import type { RunCommand } from '../run/run-event.ts';
-import type { RunSpec } from '../run/run-spec.ts';
+import type { HostSpec, RunSpec } from '../run/run-spec.ts';
 import type { AgentSession, AgentSessions } from './agent-session.ts';
 import type { RunOptions } from './run-settings.ts';
 
@@ -103,7 +103,13 @@ export class Outbox {
 
 type WireSpec = Extract<CoordinatorMessage, { type: 'spec' }>['spec'];
 
+/** An agent of version 1.0 insists on these. They are always empty, and a later one does not hear them. */
+const OF_NO_HOST: HostSpec = {
+  sources: { addresses: [], ports: null, aliasDevice: null, aliasLeaseMs: 60_000, prefixes: [] },
+  holders: null,
+};
+
 /** What every agent is told, as the schema types it. What belongs to a host stays here: the local agent has it from its parent. */
 function toWire({ sources: _, holders: __, ...shared }: RunSpec): WireSpec {
-  return { ...shared, endpoints: [...shared.endpoints] };
+  return { ...shared, ...OF_NO_HOST, endpoints: [...shared.endpoints] };
 }

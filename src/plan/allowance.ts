@@ -1,5 +1,6 @@
 /**
- * Owns what the owner of an agent's host allows, whatever the coordinator says: targets, connections, rate, time.
+ * Owns what the owner of an agent's host allows, whatever the coordinator says: targets, sources, devices, connections,
+ * rate, time.
  * Must never trust a name: targets arrive as IP literals and are checked as such.
  */
 import { cidrContains, isLoopback, isPrivate, parseAddress, unmapV4 } from '../base/address.ts';
@@ -21,6 +22,10 @@ export interface Allowance {
   readonly targets: readonly AllowedTarget[] | null;
   /** a token may narrow further: an endpoint must be in both lists */
   readonly tokenTargets: readonly AllowedTarget[] | null;
+  /** CIDR; null: every address that this host would choose, or that its owner names */
+  readonly sources: readonly string[] | null;
+  /** devices that `--alias-dev auto` may choose; null: the one towards the target, whichever that is */
+  readonly aliasDevices: readonly string[] | null;
   /** Infinity: no limit */
   readonly connectionsMax: number;
   readonly ratePerSecMax: number;
@@ -34,6 +39,8 @@ export interface Allowance {
 export const OWNER_ALLOWANCE: Allowance = {
   targets: null,
   tokenTargets: null,
+  sources: null,
+  aliasDevices: null,
   connectionsMax: Number.POSITIVE_INFINITY,
   ratePerSecMax: Number.POSITIVE_INFINITY,
   runMsMax: Number.POSITIVE_INFINITY,
@@ -51,18 +58,32 @@ export function parseAllowedTarget(text: string): AllowedTarget {
   const groups = match?.groups ?? {};
   const network = groups.v6 ?? groups.v4 ?? groups.bare ?? '';
   const ports = groups.p6 ?? groups.p4 ?? null;
-  const [address = '', prefix] = network.split('/');
+  const cidr = cidrOf(network, `--allow-target ${text}`, '--allow-target 10.0.0.0/8:8000-8080');
+  return { cidr, ports: ports === null ? null : parsePortRanges(ports) };
+}
+
+/**
+ * Reads `CIDR` or a single address.
+ * @throws BenchError (bad-address, exit 2)
+ */
+export function parseAllowedSource(text: string): string {
+  return cidrOf(text.trim(), `--allow-source ${text}`, '--allow-source 10.1.0.0/16');
+}
+
+/** A network in canonical text. */
+function cidrOf(network: string, what: string, example: string): string {
+  const [address = '', prefix, ...rest] = network.split('/');
   const parsed = parseAddress(address);
   const bits = parsed.family === 4 ? 32 : 128;
   const length = prefix === undefined ? bits : Number(prefix);
-  if (!Number.isInteger(length) || length < 0 || length > bits || prefix === '') {
+  if (!Number.isInteger(length) || length < 0 || length > bits || prefix === '' || rest.length > 0) {
     throw usageError(
       ErrorCode.badAddress,
-      `--allow-target ${text}: the prefix must be 0 to ${bits}`,
-      'for example: --allow-target 10.0.0.0/8:8000-8080',
+      `${what}: the prefix must be 0 to ${bits}`,
+      `for example: ${example}`,
     );
   }
-  return { cidr: `${parsed.address}/${length}`, ports: ports === null ? null : parsePortRanges(ports) };
+  return `${parsed.address}/${length}`;
 }
 
 function matches(target: AllowedTarget, endpoint: Endpoint): boolean {
@@ -94,6 +115,49 @@ const METADATA_NETWORKS = ['100.100.100.200', 'fd00:ec2::/32', 'fd20:ce::254', '
 function isNear(address: string): boolean {
   if (METADATA_NETWORKS.some((network) => cidrContains(network, address))) return false;
   return isLoopback(address) || isPrivate(address);
+}
+
+/** What an owner says about the sources of an agent. */
+export type SourceLimits = Pick<Allowance, 'sources' | 'aliasDevices'>;
+
+/** Of an agent whose owner has said nothing. */
+export const ANY_SOURCE: SourceLimits = { sources: null, aliasDevices: null };
+
+/** Whether an agent may bind connections to an address of its host. */
+export function allowsSource({ sources }: SourceLimits, address: string): boolean {
+  return sources === null || sources.some((cidr) => cidrContains(cidr, address));
+}
+
+/** Whether an agent may add addresses to a device. */
+export function allowsDevice({ aliasDevices }: SourceLimits, device: string): boolean {
+  return aliasDevices === null || aliasDevices.includes(device);
+}
+
+/**
+ * Why the owner's word about sources leaves none for a run, whose target chose the device.
+ * @param leftOut sources that were left out, some of them
+ * @param devices that they were to be added to, and may not
+ */
+export function noSourceAllowed(
+  limits: SourceLimits,
+  leftOut: readonly string[],
+  devices: readonly string[],
+): Finding {
+  const [device] = devices;
+  if (device !== undefined) {
+    return refusal(
+      'allow-alias-dev',
+      `this agent may not add addresses to ${device}, the device towards the target; it may to ${limits.aliasDevices?.join(', ')}`,
+      `its owner decides: c100k-bench agent --allow-alias-dev ${device}`,
+    );
+  }
+  const named = leftOut.slice(0, 3).join(', ');
+  const more = leftOut.length > 3 ? ` and ${formatCount(leftOut.length - 3)} more` : '';
+  return refusal(
+    'allow-source',
+    `this agent may not connect from ${named}${more}, where the target is reached from; it may from ${limits.sources?.join(', ')}`,
+    `its owner decides: c100k-bench agent --allow-source ${leftOut[0]}`,
+  );
 }
 
 function refusal(what: string, message: string, fix: string): Finding {

@@ -4,8 +4,17 @@
  */
 import { addressFromBigInt, addressToBigInt, cidrContains, isLoopback } from '../base/address.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
+import type { Finding } from '../base/finding.ts';
+import { formatCount } from '../base/units.ts';
 import { type RunCommand, runCommand } from '../host/command.ts';
 import type { HostFacts } from '../host/host-facts.ts';
+import {
+  ANY_SOURCE,
+  allowsDevice,
+  allowsSource,
+  noSourceAllowed,
+  type SourceLimits,
+} from '../plan/allowance.ts';
 import { choosePorts } from '../plan/capacity.ts';
 import {
   type Alias,
@@ -42,6 +51,8 @@ export interface Sourcing {
   /** can be added, in order of preference */
   readonly candidates: readonly Alias[];
   readonly prefixes: readonly PrefixSource[];
+  /** why the owner of this host leaves no source for this run; null: some are left, or there was none */
+  readonly forbidden: Finding | null;
   readonly notes: readonly string[];
 }
 
@@ -57,6 +68,7 @@ export interface SourceChoice {
 /**
  * Looks at this host.
  * @param wanted connections that this host may have to hold
+ * @param limits what the owner of this host says about sources
  * @throws BenchError `bad-address`, `not-our-address`, `bad-device`: what can never be a source here
  */
 export async function findSources(
@@ -64,6 +76,7 @@ export async function findSources(
   facts: HostFacts,
   wanted: number,
   run: RunCommand = runCommand,
+  limits: SourceLimits = ANY_SOURCE,
 ): Promise<Sourcing> {
   const mayChange = canChangeAddresses();
   // What runs of ours have added belongs to them: it is shared through its record, or not used at all.
@@ -96,11 +109,47 @@ export async function findSources(
     settings: readNetworkSettings(devices),
     leavesBy: await askDoubtful(present, facts, run),
     canChangeAddresses: mayChange,
+    ...withinLimits({ present, candidates, prefixes, notes: chosen.notes }, limits),
+  };
+}
+
+type Found = Pick<Sourcing, 'present' | 'candidates' | 'prefixes' | 'notes'>;
+
+/** Leaves out what the owner of this host does not allow, whatever the target, and so the route, of a run. */
+function withinLimits(found: Found, limits: SourceLimits): Found & Pick<Sourcing, 'forbidden'> {
+  const leftOut: string[] = [];
+  const isAllowed = (address: string): boolean => {
+    if (allowsSource(limits, address)) return true;
+    leftOut.push(address);
+    return false;
+  };
+  const present = found.present.filter(isAllowed);
+  const inNetwork = found.candidates.filter((alias) => isAllowed(alias.address));
+  const candidates = inNetwork.filter((alias) => allowsDevice(limits, alias.device));
+  const devices = [
+    ...new Set(inNetwork.filter((alias) => !candidates.includes(alias)).map((one) => one.device)),
+  ];
+  const prefixes = found.prefixes.map((source) => {
+    const addresses = source.prefix.addresses.filter(isAllowed);
+    return { ...source, prefix: { ...source.prefix, addresses } };
+  });
+  const left = present.length + candidates.length + prefixes.flatMap((one) => one.prefix.addresses).length;
+  const isCut = leftOut.length > 0 || devices.length > 0;
+  return {
     present,
     candidates,
     prefixes,
-    notes: chosen.notes,
+    forbidden: isCut && left === 0 ? noSourceAllowed(limits, leftOut, devices) : null,
+    notes: isCut ? [...found.notes, leftOutNote(leftOut, devices)] : found.notes,
   };
+}
+
+function leftOutNote(leftOut: readonly string[], devices: readonly string[]): string {
+  const named = leftOut.slice(0, 3).join(', ');
+  const more = leftOut.length > 3 ? ` and ${formatCount(leftOut.length - 3)} more` : '';
+  return leftOut.length > 0
+    ? `the source address ${named}${more} is left out: --allow-source does not have it`
+    : `nothing is added to ${devices.join(', ')}: --allow-alias-dev does not name it`;
 }
 
 /** Asks the routing table about the IPv4 sources that are on another device than the one towards the target. */

@@ -7,6 +7,7 @@ import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import type { Finding } from '../base/finding.ts';
 import { slicesOf } from '../base/tuple-space.ts';
 import { gatherHostFacts } from '../host/facts.ts';
+import { ANY_SOURCE, type SourceLimits } from '../plan/allowance.ts';
 import { holdersFor } from '../plan/cost.ts';
 import { type HostPlan, planHost } from '../plan/host-plan.ts';
 import { splitEvenly, splitPending, splitRate } from '../run/quota.ts';
@@ -57,13 +58,19 @@ export function checkSystem(platform: string): void {
 /**
  * Gathers facts and plans.
  * @param wanted connections that this host is to hold
+ * @param limits what the owner of this host says about sources
  * @returns the plan, or the findings that make one impossible
  */
-export async function prepareHost(spec: RunSpec, wanted: number): Promise<Preparation | readonly Finding[]> {
+export async function prepareHost(
+  spec: RunSpec,
+  wanted: number,
+  limits: SourceLimits = ANY_SOURCE,
+): Promise<Preparation | readonly Finding[]> {
   try {
     const facts = await gatherHostFacts(spec.endpoints);
     checkSystem(facts.platform);
-    const sourcing = await findSources(spec, facts, wanted);
+    const sourcing = await findSources(spec, facts, wanted, undefined, limits);
+    if (sourcing.forbidden !== null) return [sourcing.forbidden];
     return planSources(spec, wanted, sourcing);
   } catch (error) {
     if (error instanceof BenchError) return [findingOf(error)];

@@ -98,6 +98,7 @@ test('a quota takes what is there first, then as few candidates as it needs, and
     present: ['198.51.100.2'],
     candidates,
     prefixes: [],
+    forbidden: null,
     notes: [],
   };
   const spec = specWith({ ports: [{ from: 20_000, to: 20_999 }] });

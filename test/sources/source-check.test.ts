@@ -45,6 +45,7 @@ function sourcingOf(present: readonly string[], candidates: readonly Alias[] = [
     canChangeAddresses: true,
     present,
     candidates,
+    forbidden: null,
     prefixes: [],
     notes: [],
   };

@@ -91,7 +91,15 @@ const CARRIED_INTO_PODS: ReadonlySet<string> = new Set([
   ...['expect-banner', 'ws-message', 'http-status', 'host-header'],
   ...['tls-servername', 'tls-ca', 'insecure', 'verbose', 'no-progress'],
   ...['expect-agents', 'on-agent-loss', 'holders', 'token-file'],
-  ...['allow-target', 'max-conns', 'max-rate', 'max-duration', 'progress-every'],
+  ...[
+    'allow-target',
+    'allow-source',
+    'allow-alias-dev',
+    'max-conns',
+    'max-rate',
+    'max-duration',
+    'progress-every',
+  ],
 ]);
 
 /** Why `k8s` has no use for the other flags of a run or of an agent. */

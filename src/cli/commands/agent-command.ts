@@ -10,6 +10,7 @@ import { checkAgentName } from '../../api/agent-name.ts';
 import { type NumberFlag, needNumber, readNumber } from '../../api/bounds.ts';
 import type { FlagValues } from '../../api/flags/flag-values.ts';
 import { readHolders, readSources } from '../../api/run-request.ts';
+import { readSourceLimits } from '../../api/source-limits.ts';
 import { joinToken } from '../../api/token-source.ts';
 import { parseTarget } from '../../base/endpoint.ts';
 import { BenchError, ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
@@ -82,6 +83,7 @@ function readAllowance(values: FlagValues, token: Token): Allowance {
   return {
     targets: targets.length === 0 ? null : targets,
     tokenTargets: claimsOf(token.identity)?.targets?.map(parseAllowedTarget) ?? null,
+    ...readSourceLimits(values),
     connectionsMax: limit('max-conns'),
     ratePerSecMax: limit('max-rate'),
     runMsMax: limit('max-duration'),

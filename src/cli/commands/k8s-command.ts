@@ -8,6 +8,7 @@ import type { Flag } from '../../api/flags/flag.ts';
 import type { FlagValues } from '../../api/flags/flag-values.ts';
 import { flagsOf } from '../../api/flags/flags.ts';
 import { type RunRequest, readHolders, readRunRequest } from '../../api/run-request.ts';
+import { readSourceLimits } from '../../api/source-limits.ts';
 import { closeToOthers } from '../../api/token-file.ts';
 import { masterToken } from '../../api/token-source.ts';
 import { readWatch } from '../../api/watch-request.ts';
@@ -23,7 +24,7 @@ import {
   type Spread,
 } from '../../place/kubernetes.ts';
 import { manifestYaml } from '../../place/manifest-yaml.ts';
-import { allowsEndpoint, parseAllowedTarget } from '../../plan/allowance.ts';
+import { ANY_SOURCE, allowsEndpoint, parseAllowedTarget } from '../../plan/allowance.ts';
 import type { CommandContext } from '../command-context.ts';
 import { tell, writeResult } from '../output.ts';
 
@@ -134,6 +135,8 @@ function withIndex(values: FlagValues, index: string): FlagValues {
 
 function checkAgentFlags(values: FlagValues): void {
   readHolders(values);
+  // In a pod the reference is a number; here any will do.
+  readSourceLimits(withIndex(values, '0'));
   for (const target of values.list('allow-target')) parseAllowedTarget(target);
   for (const name of ['max-conns', 'max-rate', 'max-duration', 'progress-every'] as const) {
     readNumber(values, name);
@@ -146,6 +149,7 @@ function checkTargets(targets: readonly TargetSpec[], values: FlagValues): void 
   const allowance = {
     targets: allowed.length === 0 ? null : allowed,
     tokenTargets: null,
+    ...ANY_SOURCE,
     connectionsMax: Number.POSITIVE_INFINITY,
     ratePerSecMax: Number.POSITIVE_INFINITY,
     runMsMax: Number.POSITIVE_INFINITY,

@@ -271,6 +271,8 @@ describe('the flags of a run and of an agent', () => {
     'on-agent-loss': ['replace'],
     holders: ['4'],
     'allow-target': ['10.0.0.0/8:8000'],
+    'allow-source': ['10.0.0.0/8'],
+    'allow-alias-dev': ['eth0'],
     'max-conns': ['60k'],
     'max-rate': ['1k/s'],
     'max-duration': ['2h'],

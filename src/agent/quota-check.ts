@@ -1,0 +1,99 @@
+/**
+ * Owns whether a quota is one that the coordinator has leave for: what this host's owner allows, what its agent offered,
+ * what the run itself asked for. Must never know a host's resources.
+ */
+import type { Finding } from '../base/finding.ts';
+import { formatCount } from '../base/units.ts';
+
+/**
+ * How often the quota of one share may grow. Each growth is at least one process, and each lost agent is one: a run that
+ * loses more has no use for what is left of it.
+ */
+export const GROWTHS_MAX = 64;
+
+/** What one quota is judged by. */
+export interface QuotaTerms {
+  /** this host's owner's; Infinity: no limit */
+  readonly connectionsMax: number;
+  /** what the agent said that it can hold */
+  readonly offered: number;
+  /** the whole run's */
+  readonly wholeRun: number;
+  readonly pendingMax: number;
+  /** the run hands lost quotas on (`--on-agent-loss replace`) */
+  readonly mayGrow: boolean;
+  /** the quota that it has; null: none yet */
+  readonly current: number | null;
+  /** how often it has grown */
+  readonly growths: number;
+}
+
+function refusal(
+  what: string,
+  needed: number,
+  available: number,
+  unit: string,
+  message: string,
+  fix: string,
+): Finding {
+  return { what, severity: 'refuse', needed, available, unit, message, fix };
+}
+
+const NOT_ALLOWED = 'the coordinator has no leave for that: see docs/PROTOCOL.md';
+
+/**
+ * Judges a quota.
+ * @param quota connections, and connects in flight at most
+ * @returns why it is refused; null: it may be
+ */
+export function checkQuota(
+  quota: { readonly connections: number; readonly pendingMax: number },
+  terms: QuotaTerms,
+): Finding | null {
+  const { connections } = quota;
+  const { connectionsMax, offered, wholeRun, current } = terms;
+  if (connections > connectionsMax) {
+    return refusal(
+      'max-conns',
+      connections,
+      connectionsMax,
+      'connections',
+      `a quota of ${formatCount(connections)} connections, this agent allows ${formatCount(connectionsMax)}`,
+      'its owner decides: c100k-bench agent --max-conns',
+    );
+  }
+  const most = Math.min(offered, wholeRun);
+  if (connections > most) {
+    const bound = offered <= wholeRun ? 'this agent offered' : 'the whole run has';
+    const message = `a quota of ${formatCount(connections)} connections was asked for, ${bound} ${formatCount(most)}`;
+    return refusal('quota', connections, most, 'connections', message, NOT_ALLOWED);
+  }
+  if (quota.pendingMax > terms.pendingMax) {
+    const message = `${formatCount(quota.pendingMax)} connects in flight were asked for, the whole run has ${formatCount(terms.pendingMax)}`;
+    return refusal('pending', quota.pendingMax, terms.pendingMax, 'connects', message, NOT_ALLOWED);
+  }
+  return current === null ? null : growthTrouble(connections, current, terms);
+}
+
+function growthTrouble(connections: number, current: number, terms: QuotaTerms): Finding | null {
+  const grew = `the quota grew from ${formatCount(current)} to ${formatCount(connections)} connections`;
+  if (!terms.mayGrow) {
+    const message = `${grew}, and this run was not to hand lost quotas on (--on-agent-loss replace)`;
+    return refusal('quota', connections, current, 'connections', message, NOT_ALLOWED);
+  }
+  if (terms.growths < GROWTHS_MAX) return null;
+  const message = `${grew}, for the ${formatCount(terms.growths + 1)}th time`;
+  return refusal('quota', terms.growths + 1, GROWTHS_MAX, 'times', message, NOT_ALLOWED);
+}
+
+/** The new holders of a quota that grew need more memory than this host has. */
+export function noMemoryFor(holders: number, neededBytes: number, freeBytes: number): Finding {
+  return refusal(
+    'memory',
+    neededBytes,
+    freeBytes,
+    'bytes',
+    `${formatCount(holders)} more holders for a quota that grew need ${formatCount(neededBytes)} bytes of memory, this host has ${formatCount(freeBytes)}`,
+    'lost quotas go to other agents: start more of them',
+  );
+}
