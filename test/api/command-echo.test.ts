@@ -101,7 +101,7 @@ const RUN_ARGUMENTS: fc.Arbitrary<string[]> = fc
 describe('the echoed command line', () => {
   for (const command of ['run', 'plan'] as const) {
     it(`gives ${command} the same values when a shell reads it, whatever was typed`, async () => {
-      await fc.assert(fc.asyncProperty(anyArguments(command), assertRepeats), { numRuns: 60 });
+      await fc.assert(fc.asyncProperty(anyArguments(command), assertRepeats), { numRuns: 40 });
     });
   }
 
@@ -112,7 +112,7 @@ describe('the echoed command line', () => {
         const again = await parse(wordsOf(echoedCommand('run', first.values)).slice(1));
         assert.deepEqual(readRunRequest(again.values), readRunRequest(first.values));
       }),
-      { numRuns: 60 },
+      { numRuns: 40 },
     );
   });
 

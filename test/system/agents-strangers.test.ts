@@ -172,7 +172,7 @@ it('refuses every stranger, counts each once, keeps its memory flat, and the run
         others.map(({ code }) => code),
         [4001, 1008, 1008, 1008, 1008],
       );
-      assert.match(others[0]?.reason ?? '', /speaks protocol 1\.0, the agent 99\.0/);
+      assert.match(others[0]?.reason ?? '', /speaks protocol 1\.\d+, the agent 99\.0/);
       // A run that has begun takes nobody any more. That is no stranger, and what it goes on saying is not read.
       const turnedAway = await speak(port, token, JSON.stringify(HELLO), JSON.stringify(HELLO));
       assert.match(turnedAway.reason, /the run has begun without it/);
@@ -185,7 +185,11 @@ it('refuses every stranger, counts each once, keeps its memory flat, and the run
     const random = randomOf(Date.now() % 1_000_000);
     const batch = async (count: number): Promise<void> =>
       inTurns(count, async () => {
-        const { code } = await speak(port, token, fuzz(random));
+        // On a busy machine one may come too late with its first message, and is cut: that one says it again.
+        let code = 1006;
+        for (let tries = 0; tries < 5 && code === 1006; tries++) {
+          code = (await speak(port, token, fuzz(random))).code;
+        }
         assert.equal(code, 1008);
         expected.malformed++;
       });
