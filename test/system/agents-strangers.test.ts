@@ -186,7 +186,7 @@ it('refuses every stranger, counts each once, keeps its memory flat, and the run
     const batch = async (count: number): Promise<void> =>
       inTurns(count, async () => {
         // On a busy machine one may come too late with its first message, and is cut: that one says it again.
-        let code = 1006;
+        let code: number | null = 1006;
         for (let tries = 0; tries < 5 && code === 1006; tries++) {
           code = (await speak(port, token, fuzz(random))).code;
         }
