@@ -36,6 +36,8 @@ export async function main(argv: readonly string[]): Promise<number> {
 /** Two entries are for our own child processes alone: they live by the messages of the parent that forked them. */
 function requireParent(entry: string): void {
   if (process.connected) return;
+  // It had a parent, which ended while this process was loading: there is nobody to tell, and nothing to do.
+  if (process.connected === false) process.exit(ExitCode.held);
   throw usageError(
     ErrorCode.usage,
     `${entry} is not a command: it is started by other processes of c100k-bench`,

@@ -1,6 +1,6 @@
 /** Tests what a person meets whose machine cannot start the program yet: one line, a command, and no stack trace. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { fork, spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -152,4 +152,19 @@ test('prepare builds where sources and a compiler are, and does nothing where th
   // A build that fails must fail the installation.
   writeFileSync(join(clone, 'src', 'main.ts'), 'export const main: number = "no";\n');
   assert.notEqual(prepare().status, 0);
+});
+
+test('a holder or worker whose parent ended while it was loading ends without a word', async () => {
+  for (const entry of ['holder', 'serve-worker']) {
+    const child = fork(cliPath, [entry, String(process.pid)], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+    let said = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream?.setEncoding('utf8').on('data', (text: string) => {
+        said += text;
+      });
+    }
+    child.disconnect();
+    const code = await new Promise((resolve) => child.once('close', resolve));
+    assert.deepEqual([code, said], [0, ''], entry);
+  }
 });
