@@ -164,7 +164,7 @@ test('a holder or worker whose parent ended while it was loading ends without a 
       });
     }
     child.disconnect();
-    const code = await new Promise((resolve) => child.once('close', resolve));
+    const code = await new Promise((resolve) => child.once('exit', resolve));
     assert.deepEqual([code, said], [0, ''], entry);
   }
 });
