@@ -56,8 +56,9 @@ function escaped(text: string): string {
     .replace(/^(\d+)([.)])/, '$1\\$2');
 }
 
+/** A code span has no escapes: text that would need one is shown as text. */
 function code(text: string): string {
-  return `\`${text.replaceAll('`', "'").replaceAll('|', '\\|')}\``;
+  return text === '' || /[`|\\\n]/.test(text) ? escaped(text) : `\`${text}\``;
 }
 
 /**

@@ -30,6 +30,19 @@ describe('the summary of a step', () => {
     assert.ok(text.endsWith('</details>\n'));
   });
 
+  it('shows a requirement that a code span cannot hold as text', () => {
+    const requirement = { ...broken(7), requirement: '<https://evil.example>\\| a | `b`' };
+    const text = stepSummary(sampleReport({ verdict: 'fail', requirements: [requirement] }));
+    assert.deepEqual(
+      tagsOf(text).filter((tag) => tag === 'a'),
+      [],
+    );
+    assert.match(
+      micromark(text, { extensions: [gfm()], htmlExtensions: [gfmHtml()] }),
+      />&lt;https:\/\/evil.example&gt;\\\| a \| `b`<\/td>/,
+    );
+  });
+
   it('stays far below what GitHub refuses, whatever the report holds', () => {
     const notes = Array.from({ length: 50_000 }, (_, index) => `note ${index} ✓ \`\`\` ${'x'.repeat(60)}`);
     const text = stepSummary(sampleReport({ notes }));
