@@ -7,6 +7,7 @@
  * counts from the moment at which the message that was answered was sent (run/lease.ts).
  */
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { cpus, hostname, release, totalmem } from 'node:os';
 import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
@@ -30,6 +31,8 @@ import { brokenRule } from './share-findings.ts';
 import { giveClosingSigns } from './shutdown-beats.ts';
 import { sendGuarded } from './unread-guard.ts';
 
+/** What nobody guesses. */
+const SECRET_BYTES = 16;
 /** Between two tries to join. */
 const JOIN_RETRY_MS = 500;
 /** Between the end of a parent's control channel and that of its pipe. */
@@ -68,6 +71,8 @@ export interface AgentOptions {
 class Agent {
   readonly #options: AgentOptions;
   readonly #clock: Clock;
+  /** others may have the same token: this shows that a hello with `resume` comes from here */
+  readonly #secret = randomBytes(SECRET_BYTES).toString('base64url');
   readonly #over: Promise<ExitCode>;
   #finish: (code: ExitCode) => void = () => {};
   #fail: (error: BenchError) => void = () => {};
@@ -194,6 +199,7 @@ class Agent {
         node: process.version,
       },
       resume: this.#share?.identity ?? null,
+      secret: this.#secret,
     });
   }
 

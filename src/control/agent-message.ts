@@ -71,6 +71,9 @@ export const LOSS_KIND = /^[a-z0-9][a-z0-9-]{0,63} [\x21-\x7e]+ [\x21-\x7e]+$/;
 /** Both sides' words are `major.minor`. */
 const VERSION = /^\d{1,4}\.\d{1,4}$/;
 
+/** Of a session: base64url of 16 bytes or more. */
+const SECRET = /^[\w-]{22,128}$/;
+
 const holderId = visible(HOLDER_ID_CHARACTERS_MAX);
 const line = text(AgentBound.lineCharacters);
 const notes = v.pipe(v.array(line), v.maxLength(AgentBound.notes));
@@ -336,6 +339,8 @@ export const agentMessageSchema = v.variant('type', [
     }),
     /** after a cut: the share that this agent still carries */
     resume: v.nullable(v.object({ runId: name, epoch })),
+    /** made by the agent for one session, and the same in each hello of it; absent: from an agent that has none */
+    secret: v.exactOptional(v.pipe(v.string(), v.regex(SECRET))),
   }),
   v.object({
     type: v.literal('offer'),

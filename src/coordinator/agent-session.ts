@@ -2,8 +2,10 @@
  * Owns what belongs to one agent in one run: its name and epoch, its channel while there is one, its books.
  * Must never decide whether it is lost (run/run-state.ts).
  */
+import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Channel } from '../control/channel.ts';
 import type { CoordinatorMessage } from '../control/message.ts';
+import { peerOf } from '../control/token.ts';
 import type { AgentBooks } from './agent-counts.ts';
 import { LossAllowance } from './claims.ts';
 
@@ -14,6 +16,8 @@ export interface AgentSession {
   readonly name: string;
   /** what it proved to be: the identity of its token; only the same may come back as this agent */
   readonly identity: string;
+  /** of its first hello; undefined: it has none, as agents of before this field */
+  readonly secret: string | undefined;
   /** grows with each agent that joins; an agent that comes back after its lease gets a new one */
   readonly epoch: number;
   readonly books: AgentBooks;
@@ -26,6 +30,34 @@ export interface AgentSession {
   channel: Channel<CoordinatorMessage> | null;
 }
 
+/** What a hello proves and shows about who says it. */
+export interface Credentials {
+  readonly identity: string;
+  readonly secret: string | undefined;
+}
+
+/**
+ * Why a hello with `resume` does not bring a session back, in words for who said it; null: it does. Whoever has the master
+ * token can make every other token, so a token alone shows only that its agent has it too, never that it is that agent.
+ */
+export function resumeRefusal(session: AgentSession, said: Credentials): string | null {
+  if (session.identity !== said.identity) return `agent ${session.name} joined with another token`;
+  if (session.secret !== undefined)
+    return isSame(session.secret, said.secret ?? '')
+      ? null
+      : `agent ${session.name} has a secret, which this is not`;
+  // Of an older agent: its own token is shared with nobody but the coordinator, the master token with every agent.
+  return peerOf(session.identity)?.name === null
+    ? `agent ${session.name} joined with the master token and without a secret`
+    : null;
+}
+
+/** Takes the same time whatever differs. */
+function isSame(one: string, other: string): boolean {
+  const hash = (text: string): Buffer => createHash('sha256').update(text).digest();
+  return timingSafeEqual(hash(one), hash(other));
+}
+
 /** All agents that were ever part of the run, by id. */
 export class AgentSessions {
   readonly #byId = new Map<string, AgentSession>();
@@ -34,7 +66,7 @@ export class AgentSessions {
   /** @param books made for the id that the session gets */
   add(
     name: string,
-    identity: string,
+    { identity, secret }: Credentials,
     channel: Channel<CoordinatorMessage>,
     books: (id: string) => AgentBooks,
   ): AgentSession {
@@ -46,6 +78,7 @@ export class AgentSessions {
       id,
       name,
       identity,
+      secret,
       epoch: this.#epoch,
       books: books(id),
       lossAllowance: new LossAllowance(),

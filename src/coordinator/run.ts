@@ -9,7 +9,7 @@ import { formatSeconds, StandStill } from '../base/stand-still.ts';
 import type { Channel, ChannelEvents } from '../control/channel.ts';
 import type { AgentMessage, AgentMessageOf, CoordinatorMessage } from '../control/message.ts';
 import { ControlServer } from '../control/server.ts';
-import { agentToken, knownKeyOf, type Token } from '../control/token.ts';
+import { agentToken, generateToken, type KnownKey, knownKeyOf, type Token } from '../control/token.ts';
 import type { RunReport } from '../judge/report.ts';
 import { holdersCpuMs } from '../judge/report-parts.ts';
 import { makeReport, type RunFacts } from '../judge/run-report.ts';
@@ -20,7 +20,7 @@ import { initialRunState, type RunState, step } from '../run/run-state.ts';
 import { mergeAllStats } from '../stats/stats.ts';
 import { after, every } from '../time/timer.ts';
 import { AgentBooks, totalProgress } from './agent-counts.ts';
-import { type AgentSession, AgentSessions } from './agent-session.ts';
+import { type AgentSession, AgentSessions, type Credentials, resumeRefusal } from './agent-session.ts';
 import { wrongClaim } from './claims.ts';
 import { DueTimer } from './due-timer.ts';
 import { LocalAgent } from './local-agent.ts';
@@ -57,7 +57,12 @@ export class Run {
   #state: RunState;
   #localAgent: LocalAgent | null = null;
   #sshAgents: SshAgents | null = null;
-  #localIdentity = '';
+  /** of a key that nobody but the agent that this run forks is given */
+  readonly #localToken: Token = agentToken(generateToken(), {
+    name: LOCAL_AGENT,
+    expiresSec: null,
+    targets: null,
+  });
   /** of this process; what is told ages only while it looks */
   readonly #still: StandStill;
   /** when the local agent said something last, in attended time */
@@ -88,12 +93,12 @@ export class Run {
     const finished = new Promise<EndReason>((resolve) => {
       this.#finish = resolve;
     });
-    const { listen, token, clock, onListening } = this.#options;
+    const { listen, clock, onListening } = this.#options;
     const server = new ControlServer({
       clock,
       host: listen.host,
       port: listen.port,
-      keyFor: (identity) => knownKeyOf(token, identity, clock.wallMs()),
+      keyFor: (identity) => this.#keyFor(identity),
       onAgent: (channel, hello, identity) => this.#welcome(channel, hello, identity),
       onStranger: (reason) => this.#chronicle.stranger(reason),
     });
@@ -130,7 +135,7 @@ export class Run {
         name: LOCAL_AGENT,
         host: localHostOf(listen.host),
         port,
-        token: this.#localToken(),
+        token: this.#localToken,
         hostSpec: { sources: spec.sources, holders: spec.holders },
         onExit: (how) => this.#localAgentGone(how),
       });
@@ -146,10 +151,11 @@ export class Run {
     }
   }
 
-  #localToken(): Token {
-    const own = agentToken(this.#options.token, { name: LOCAL_AGENT, expiresSec: null, targets: null });
-    this.#localIdentity = own.identity;
-    return own;
+  /** The key of an identity; that of the local agent is made for this run, so that no holder of the master token has it. */
+  #keyFor(identity: string): KnownKey | null {
+    if (this.#options.hasLocalAgent && identity === this.#localToken.identity)
+      return { key: this.#localToken.key, isExpired: false };
+    return knownKeyOf(this.#options.token, identity, this.#clock.wallMs());
   }
 
   /** What several agents may say must say which one said it. */
@@ -191,15 +197,16 @@ export class Run {
   ): ChannelEvents<AgentMessage> {
     const atMs = this.#clock.monotonicMs();
     const { resume, name } = hello;
-    if (resume !== null) return this.#takeBack(channel, hello, resume, identity);
+    const credentials = { identity, secret: hello.secret };
+    if (resume !== null) return this.#takeBack(channel, hello, resume, credentials);
     // The sources that the user typed are for the agent that we forked: its name is no other's.
     const isOurs = name === LOCAL_AGENT && this.#options.hasLocalAgent;
-    if (this.#sessions.isPresent(name) || (isOurs && identity !== this.#localIdentity)) {
+    if (this.#sessions.isPresent(name) || (isOurs && identity !== this.#localToken.identity)) {
       channel.close(`an agent named ${name} is already here; choose another --name`);
       return UNHEARD;
     }
     this.#forgetCut(name, atMs);
-    const session = this.#sessions.add(name, identity, channel, (id) => new AgentBooks(id));
+    const session = this.#sessions.add(name, credentials, channel, (id) => new AgentBooks(id));
     this.#outbox.record(session, hello);
     this.#dispatch({ type: 'agent-joined', atMs, agent: session.id });
     return this.#eventsOf(session, channel);
@@ -209,12 +216,13 @@ export class Run {
     channel: Channel<CoordinatorMessage>,
     hello: AgentMessageOf<'hello'>,
     resume: { readonly runId: string; readonly epoch: number },
-    identity: string,
+    credentials: Credentials,
   ): ChannelEvents<AgentMessage> {
     const session =
       resume.runId === this.#runId ? this.#sessions.resumable(hello.name, resume.epoch) : undefined;
-    if (session !== undefined && session.identity !== identity) {
-      channel.close(`agent ${hello.name} joined with another token`);
+    const refusal = session === undefined ? null : resumeRefusal(session, credentials);
+    if (refusal !== null) {
+      channel.close(refusal);
       return UNHEARD;
     }
     const known = this.#agentOf(session?.id);

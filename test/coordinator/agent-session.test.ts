@@ -8,7 +8,7 @@ import { AgentSessions } from '../../src/coordinator/agent-session.ts';
 
 const channel: Channel<CoordinatorMessage> = { send: () => {}, bufferedBytes: 0, close: () => {} };
 const add = (sessions: AgentSessions, name: string) =>
-  sessions.add(name, 'master', channel, (id) => new AgentBooks(id));
+  sessions.add(name, { identity: 'master', secret: undefined }, channel, (id) => new AgentBooks(id));
 
 test('each agent gets an epoch of its own, and its books carry its id', () => {
   const sessions = new AgentSessions();

@@ -14,6 +14,8 @@ import { systemClock } from '../../src/host/system-clock.ts';
 import type { RunReport } from '../../src/judge/report.ts';
 import { renderReport } from '../../src/report/text.ts';
 import { runSpec } from '../run/run-spec-fixture.ts';
+import { handshake } from '../support/strangers.ts';
+import { FAKE_AGENT_ENTRY } from './fake-agent.ts';
 import { holding, RawAgent } from './raw-agent.ts';
 import { ScriptedAgent } from './scripted-agent.ts';
 
@@ -292,6 +294,69 @@ test("nobody takes over another agent's session with another token", async (t) =
   await victim.hears('stop');
   victim.done(holding(10));
   assert.equal((await run.report).verdict, 'pass');
+});
+
+const SECRET = 'a'.repeat(22);
+
+/** An agent that holds all of its share, in contact or back, lets the run end with a pass. */
+async function holdsOn(run: Lied, agent: RawAgent): Promise<void> {
+  agent.stats(10, holding(10));
+  await agent.hears('hold');
+  agent.stats(10, holding(10));
+  await agent.hears('stop');
+  agent.done(holding(10));
+  assert.equal((await run.report).verdict, 'pass');
+}
+
+test("with the same token nobody takes over another agent's session: its secret is asked for", async (t) => {
+  const run = await start(t);
+  const victim = await begun(t, run, { name: 'victim', secret: SECRET });
+  const { runId, epoch } = (await victim.hears('spec')) as unknown as { runId: string; epoch: number };
+  const resume = { runId, epoch };
+  for (const secret of [undefined, 'b'.repeat(22), `${SECRET}a`]) {
+    const thief = await RawAgent.join(run.port, run.token, { name: 'victim', resume, secret });
+    const { code, reason } = await thief.ended;
+    assert.deepEqual([code, reason], [1008, 'agent victim has a secret, which this is not']);
+    assert.deepEqual(thief.heard, []);
+  }
+  const back = await RawAgent.join(run.port, run.token, { name: 'victim', resume, secret: SECRET });
+  t.after(() => back.leave());
+  await back.hears('resumed');
+  await holdsOn(run, back);
+});
+
+test('an agent of 1.0 has no secret: it comes back with a token of its own, and not with the master token', async (t) => {
+  const shared = await start(t);
+  const victim = await begun(t, shared, { name: 'victim' });
+  const { runId, epoch } = (await victim.hears('spec')) as unknown as { runId: string; epoch: number };
+  for (const secret of [undefined, SECRET]) {
+    const hello = { name: 'victim', resume: { runId, epoch }, secret };
+    const thief = await RawAgent.join(shared.port, shared.token, hello);
+    const { code, reason } = await thief.ended;
+    assert.equal(code, 1008);
+    assert.equal(reason, 'agent victim joined with the master token and without a secret');
+  }
+  await holdsOn(shared, victim);
+
+  const run = await start(t);
+  const own = agentToken(run.token, { name: 'old', expiresSec: null, targets: null });
+  const old = await begun(t, { ...run, token: own }, { name: 'old' });
+  const spec = (await old.hears('spec')) as unknown as { runId: string; epoch: number };
+  const resume = { runId: spec.runId, epoch: spec.epoch };
+  const back = await RawAgent.join(run.port, own, { name: 'old', resume });
+  t.after(() => back.leave());
+  await back.hears('resumed');
+  await holdsOn(run, back);
+});
+
+test('whoever has the master token cannot make the token of the local agent', async (t) => {
+  const run = await start(t, { hasLocalAgent: true, remoteAgents: 1, entryPath: FAKE_AGENT_ENTRY });
+  // Ended by us, as a run that nobody joined.
+  run.report.catch(() => {});
+  const made = agentToken(run.token, { name: 'local', expiresSec: null, targets: null });
+  await assert.rejects(handshake(run.port, made), /alert decrypt error/);
+  const named = await RawAgent.join(run.port, run.token, { name: 'local' });
+  assert.equal((await named.ended).code, 1008);
 });
 
 test('what was agreed on does not change after it, and the kernel count of an agent bears its own name', async (t) => {

@@ -46,7 +46,7 @@ function specsFor(names: readonly string[]): object[] {
   const sessions = new AgentSessions();
   const outbox = new Outbox(options, 'run', LEASE_TIMES, sessions);
   for (const name of names) {
-    sessions.add(name, name, channel, (id) => new AgentBooks(id));
+    sessions.add(name, { identity: name, secret: undefined }, channel, (id) => new AgentBooks(id));
     outbox.carryOut({ type: 'send-spec', agent: name }, 0);
   }
   return sent;
