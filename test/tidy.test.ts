@@ -5,12 +5,22 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { dirname, join, posix, relative, sep } from 'node:path';
+import { join, posix, relative, sep } from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import {
+  codeOf,
+  filesBelow,
+  folderOf,
+  importsOf,
+  loadsAtOnceOf,
+  loadsOf,
+  packageOf,
+  ROOT,
+  readAll,
+  resolveFrom,
+  withoutComments,
+} from './support/source-text.ts';
 import { wallTimeIn } from './support/wall-time.ts';
-
-const LINES_MAX = 600;
 
 /**
  * The floor plan, from the ground up: a folder imports only folders that stand before it in this list, type imports
@@ -54,117 +64,8 @@ const HOME_OF_PACKAGE: Readonly<Record<string, string>> = {
 /** What a holder or a worker of the target must not load, because there are many of them and each pays for it. */
 const TOO_HEAVY_FOR_MANY = ['ws', 'valibot', 'yargs', 'cli-progress', 'p-limit', 'hdr-histogram-js'];
 
-/** Walks up to this project's package.json, from the compiled test and else from where the test was started. */
-function findRoot(): string {
-  for (const start of [dirname(fileURLToPath(import.meta.url)), process.cwd()]) {
-    for (let folder = start; ; folder = dirname(folder)) {
-      const manifest = join(folder, 'package.json');
-      if (existsSync(manifest) && JSON.parse(readFileSync(manifest, 'utf8')).name === 'c100k-bench')
-        return folder;
-      if (dirname(folder) === folder) break;
-    }
-  }
-  throw new Error('no package.json of c100k-bench above this test or the current folder');
-}
-
-const ROOT = findRoot();
-
-function filesBelow(folder: string, extension: string): string[] {
-  return readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
-    .filter((path) => path.endsWith(extension))
-    .map((path) => posix.join(folder, path.split(sep).join('/')))
-    .sort();
-}
-
-/** Path, from the root and with slashes, to text. */
-function readAll(paths: readonly string[]): Map<string, string> {
-  return new Map(paths.map((path) => [path, readFileSync(join(ROOT, path), 'utf8')]));
-}
-
 const SOURCES = readAll(filesBelow('src', '.ts'));
 const TESTS = readAll(filesBelow('test', '.ts'));
-
-const REGEX_MAY_FOLLOW = /(?:^|[(,=:[!&|?{};+\-*%<>~^]|\breturn|\btypeof|\bcase|=>)$/;
-
-/** Where the string, template or regular expression that starts at `start` ends (exclusive). */
-function endOfLiteral(text: string, start: number): number {
-  const quote = text[start];
-  let inClass = false;
-  for (let at = start + 1; at < text.length; at += 1) {
-    const character = text[at];
-    if (character === '\\') at += 1;
-    else if (quote === '/' && character === '[') inClass = true;
-    else if (quote === '/' && character === ']') inClass = false;
-    else if (character === quote && !inClass) return at + 1;
-    else if (character === '\n' && quote !== '`') return at;
-  }
-  return text.length;
-}
-
-/** The code alone: comments become a space, strings, templates and regular expressions become `''`. */
-function codeOf(text: string): string {
-  let code = '';
-  let at = 0;
-  while (at < text.length) {
-    const two = text.slice(at, at + 2);
-    const character = text[at] ?? '';
-    if (two === '//') {
-      const end = text.indexOf('\n', at);
-      at = end < 0 ? text.length : end;
-    } else if (two === '/*') {
-      const end = text.indexOf('*/', at + 2);
-      at = end < 0 ? text.length : end + 2;
-      code += ' ';
-    } else if ('\'"`'.includes(character) || (character === '/' && REGEX_MAY_FOLLOW.test(code.trimEnd()))) {
-      at = endOfLiteral(text, at);
-      code += "''";
-    } else {
-      code += character;
-      at += 1;
-    }
-  }
-  return code;
-}
-
-/** Comments blanked out, strings kept: imports and paths of forked files are strings. */
-function withoutComments(text: string): string {
-  return text.replace(/\/\*[\s\S]*?\*\//g, ' ').replace(/(^|\s)\/\/.*$/gm, '$1');
-}
-
-const IMPORT_PATTERN = /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire(?:\.resolve)?\s*\(\s*)(['"])([^'"\s,]+)\1/g;
-const ERASED_PATTERN = /\b(?:import|export)\s+type\b[^;]*;/g;
-const DYNAMIC_PATTERN = /\bimport\s*\(\s*(['"])[^'"]+\1\s*\)/g;
-
-/** What a file imports, statically, dynamically or for its types. */
-function importsOf(text: string): string[] {
-  return [...withoutComments(text).matchAll(IMPORT_PATTERN)].map((match) => match[2] ?? '');
-}
-
-/** What a file loads when it runs: types are erased. */
-function loadsOf(text: string): string[] {
-  return importsOf(withoutComments(text).replace(ERASED_PATTERN, ''));
-}
-
-/** What a file loads as soon as it is loaded itself. */
-function loadsAtOnceOf(text: string): string[] {
-  return importsOf(withoutComments(text).replace(ERASED_PATTERN, '').replace(DYNAMIC_PATTERN, ''));
-}
-
-function resolveFrom(path: string, specifier: string): string {
-  return posix.join(posix.dirname(path), specifier).replace(/\.js$/, '.ts');
-}
-
-function packageOf(specifier: string): string {
-  return specifier
-    .split('/')
-    .slice(0, specifier.startsWith('@') ? 2 : 1)
-    .join('/');
-}
-
-function folderOf(path: string): string {
-  const parts = path.split('/');
-  return parts.length > 2 ? (parts[1] ?? '') : '';
-}
 
 /** Sources that a file names: its imports, and string literals that are the path of a source to fork. */
 function edgesOf(path: string, text: string): string[] {
@@ -383,14 +284,6 @@ test('each source starts by saying what it owns and what it must never do', () =
   assertNone(offences);
 });
 
-test(`no source or test is longer than ${LINES_MAX} lines`, () => {
-  const offences = [...SOURCES, ...TESTS]
-    .map(([path, text]) => ({ path, lines: text.trimEnd().split('\n').length }))
-    .filter(({ lines }) => lines > LINES_MAX)
-    .map(({ path, lines }) => `${path}: ${lines} lines`);
-  assertNone(offences);
-});
-
 test('every exported function says what it does', () => {
   const exported = /^export (?:async )?function\*? ?(\w+)/;
   const offences: string[] = [];
@@ -457,15 +350,6 @@ test('the rule about time finds what it is made for, and leaves the rest alone',
     'test(x, async () => { await runCommand(a, b, { timeoutMs: 300 }); });',
   ];
   for (const code of harmless) assert.deepEqual(wallTimeIn(code), [], code);
-});
-
-test('tests mirror the sources', () => {
-  const elsewhere = ['', 'system', 'lab', 'bench', 'support'];
-  const offences = [...TESTS.keys()]
-    .filter((path) => path.endsWith('.test.ts') && !elsewhere.includes(folderOf(path)))
-    .filter((path) => !SOURCES.has(path.replace(/^test\//, 'src/').replace(/\.test\.ts$/, '.ts')))
-    .map((path) => `${path}: no source of this name`);
-  assertNone(offences);
 });
 
 /** Files that are or would be in the repository. */
