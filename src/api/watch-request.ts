@@ -22,6 +22,9 @@ import type { FlagValues } from './flags/flag-values.ts';
 import type { RunRequest } from './run-request.ts';
 import { nearestWord } from './suggestion.ts';
 
+/** Each is asked once a second. */
+const TARGETS_ASKED_MAX = 256;
+
 /** What was asked for, before the run. */
 export interface WatchRequest {
   readonly requirements: readonly Requirement[];
@@ -37,12 +40,12 @@ export interface WatchRequest {
  */
 export function readWatch(values: FlagValues, request: RunRequest): WatchRequest {
   const requirements = readRequirements(values, request);
-  const url = values.one('target-stats');
+  const urls = readUrls(values.list('target-stats'), values.origin('target-stats'));
   const events = values.one('events');
   return {
     requirements,
     abortEarly: values.on('abort-early'),
-    witness: url === null ? null : httpWitness(readUrl(url, values.origin('target-stats'))),
+    witness: urls.length === 0 ? null : httpWitness(urls),
     events: events === null ? null : new EventsFile(events),
   };
 }
@@ -84,6 +87,25 @@ function checkMeasured(requirement: Requirement, spec: RunRequest['spec']): void
     `no run of ${counted(spec.connections, 'connection')} can keep it`,
     `${requirement.metric} is ${formatCount(range.low)}${most}: give a value that it can have`,
   );
+}
+
+/** A target that was asked twice would be counted twice. */
+function readUrls(texts: readonly string[], flag: string): URL[] {
+  const urls = texts.flatMap((text) => text.split(',')).map((text) => readUrl(text.trim(), flag));
+  const known = new Set<string>();
+  for (const { href } of urls) {
+    if (known.has(href))
+      throw usageError(ErrorCode.usage, `${flag}: ${href} is given twice`, 'name each target once');
+    known.add(href);
+  }
+  if (urls.length > TARGETS_ASKED_MAX) {
+    throw usageError(
+      ErrorCode.usage,
+      `${flag}: ${urls.length} addresses; at most ${TARGETS_ASKED_MAX} are possible`,
+      'leave the proof to the connections themselves: echo:// or ws://',
+    );
+  }
+  return urls;
 }
 
 function readUrl(text: string, flag: string): URL {

@@ -1,12 +1,12 @@
 /**
- * Owns asking the target what it holds, once a second and never twice at a time. Must never delay a run: a target that
+ * Owns asking the targets what they hold, once a second and never twice at a time. Must never delay a run: a target that
  * does not answer is a fact of its own, and a proof that is missing.
  */
 import { request } from 'node:http';
 import { formatBytes } from '../base/units.ts';
 import type { TargetReport } from '../judge/report.ts';
 import type { TargetProof } from '../judge/verdict.ts';
-import { parseTargetCounts, type TargetCounts } from '../stats/target-counts.ts';
+import { addTargetCounts, parseTargetCounts, type TargetCounts } from '../stats/target-counts.ts';
 import { after } from '../time/timer.ts';
 
 const ANSWER_TIMEOUT_MS = 900;
@@ -19,6 +19,8 @@ export type TargetAnswer = { readonly counts: TargetCounts } | { readonly proble
 export interface TargetWitness {
   /** for the report: a URL, or what else it is */
   readonly source: string;
+  /** how many targets are asked, each at its own address */
+  readonly targets: number;
   /** the user asked for this proof: without it no run passes */
   readonly isRequired: boolean;
   /** never rejects */
@@ -26,12 +28,26 @@ export interface TargetWitness {
 }
 
 /**
- * A target that tells its counts over HTTP: `c100k-bench serve --stats-listen`. Redirections are not followed: the user
- * named the one who is asked.
- * @param url such as `http://192.168.0.10:8001`
+ * Targets that tell their counts over HTTP: `c100k-bench serve --stats-listen`. All are asked at the same time, and one that
+ * does not answer leaves the sum unknown. Redirections are not followed: the user named the ones who are asked.
+ * @param urls at least one, each once, such as `http://192.168.0.10:8001`
  */
-export function httpWitness(url: URL): TargetWitness {
-  return { source: url.href, isRequired: true, ask: () => fetchCounts(url) };
+export function httpWitness(urls: readonly URL[]): TargetWitness {
+  return {
+    source: urls.map(({ href }) => href).join(' + '),
+    targets: urls.length,
+    isRequired: true,
+    ask: async () => {
+      const answers = await Promise.all(urls.map(fetchCounts));
+      const counts: TargetCounts[] = [];
+      for (const [index, answer] of answers.entries()) {
+        if ('counts' in answer) counts.push(answer.counts);
+        else if (urls.length === 1) return answer;
+        else return { problem: `${urls[index]?.href}: ${answer.problem}` };
+      }
+      return { counts: addTargetCounts(counts) };
+    },
+  };
 }
 
 function fetchCounts(url: URL): Promise<TargetAnswer> {
@@ -137,7 +153,8 @@ export class TargetBooks {
   /** What a run that asked for this proof has got of it; null: nobody asked for it. */
   proof(): TargetProof | null {
     if (!this.#witness.isRequired) return null;
-    return { source: this.#witness.source, open: this.#openInHold, problem: this.#problem };
+    const { source, targets } = this.#witness;
+    return { source, targets, open: this.#openInHold, problem: this.#problem };
   }
 
   /** Null when it has never answered. */

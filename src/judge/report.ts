@@ -104,6 +104,7 @@ export interface TargetReport {
   readonly openNow: number;
   readonly openMax: number;
   readonly acceptedTotal: number;
+  /** of several targets that of the one that saw the most: the same source may connect to each */
   readonly sourceAddresses: number;
   /** how many times it stopped accepting because it had no descriptor left */
   readonly descriptorsFull: number;

@@ -130,6 +130,7 @@ export function makeReport(facts: RunFacts, clock: Clock): RunReport {
         spec.probeEveryMs === null ? null : spec.probeTimeoutMs,
       ),
       targetProof: facts.targetProof,
+      targetAddresses: new Set(spec.endpoints.map(({ address }) => address)).size,
       endedBeforeHold: facts.holdStartedMs === null,
       requirements,
       abortedFor: state.endReason?.type === 'requirement-broken' ? state.endReason.requirement : null,

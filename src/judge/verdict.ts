@@ -23,6 +23,8 @@ import type { RequirementResult } from './requirement.ts';
 export interface TargetProof {
   /** who was asked */
   readonly source: string;
+  /** how many targets were asked, each at its own address */
+  readonly targets: number;
   /** the most that it said it holds, of the answers during the hold; null: none came */
   readonly open: number | null;
   /** why a question brought no counts; null: each one did */
@@ -49,6 +51,8 @@ export interface VerdictInput {
   readonly blindHolder: BlindHolder | null;
   /** null: nobody asked the target for its own count */
   readonly targetProof: TargetProof | null;
+  /** addresses that the run connected to; several may be one host's */
+  readonly targetAddresses: number;
   /** the run ended before the hold phase began */
   readonly endedBeforeHold: boolean;
   /** how every requirement came out, the default one included; a run passes when all hold */
@@ -332,14 +336,18 @@ export function judgeRun(input: VerdictInput): Verdict {
 }
 
 /** Why the count of the target itself is no proof, where it was asked for; null: it is, or nobody asked. */
-function whyUnseen({ targetProof, held }: VerdictInput): string | null {
+function whyUnseen({ targetProof, targetAddresses, held }: VerdictInput): string | null {
   if (targetProof === null) return null;
-  const { source, open, problem } = targetProof;
+  const { source, targets, open, problem } = targetProof;
   if (open === null) {
     return ` by our own books, but the target was to tell its count (${source}) and did not during the hold: ${problem ?? 'the hold was over before an answer'}`;
   }
   if (open >= held) return null;
-  return ` by our own books, but the target (${source}) told of no more than ${formatCount(open)} open connections`;
+  const unaskedHint =
+    targets < targetAddresses
+      ? `; ${formatCount(targets)} of ${formatCount(targetAddresses)} target addresses were asked: type --target-stats for each target`
+      : '';
+  return ` by our own books, but the target (${source}) told of no more than ${formatCount(open)} open connections${unaskedHint}`;
 }
 
 /** Why a run that kept every requirement proves nothing all the same; null: it does prove it. */

@@ -23,6 +23,27 @@ const FIELDS = [
 ] as const satisfies readonly (keyof TargetCounts)[];
 
 /**
+ * What several targets hold together: sums, with two exceptions. Maxima of different moments cannot be added, so `openMax`
+ * is what is open now; and the same source may connect to each, so `sourceAddresses` is that of the one that sees most.
+ * @param counts at least one
+ */
+export function addTargetCounts(counts: readonly TargetCounts[]): TargetCounts {
+  const [only] = counts;
+  if (counts.length === 1 && only !== undefined) return only;
+  const sum = (pick: (one: TargetCounts) => number): number =>
+    counts.reduce((all, one) => all + pick(one), 0);
+  const openNow = sum((one) => one.openNow);
+  return {
+    openNow,
+    openMax: openNow,
+    acceptedTotal: sum((one) => one.acceptedTotal),
+    sourceAddresses: Math.max(...counts.map((one) => one.sourceAddresses)),
+    descriptorsFull: sum((one) => one.descriptorsFull),
+    workersLost: sum((one) => one.workersLost),
+  };
+}
+
+/**
  * Reads an answer.
  * @param text JSON; further fields are left alone
  * @returns null when it is not what a target says

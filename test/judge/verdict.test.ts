@@ -30,6 +30,7 @@ function judged(change: Partial<Omit<VerdictInput, 'stats'>> & { stats?: Partial
     withoutLastWord: [],
     kernelMismatch: false,
     targetProof: null,
+    targetAddresses: 1,
     blindHolder: null,
     endedBeforeHold: false,
     ...change,
@@ -328,16 +329,31 @@ test('where no requirement was judged, less than everything is no pass', () => {
 
 test('a proof that was asked for and did not come is no pass; one that came during the hold is', () => {
   const source = 'http://10.0.0.1:8001/';
-  const silent = judged({ targetProof: { source, open: null, problem: 'ECONNREFUSED' } });
+  const silent = judged({ targetProof: { source, targets: 1, open: null, problem: 'ECONNREFUSED' } });
   assert.deepEqual(silent, {
     verdict: 'incomplete',
     exitCode: 4,
     reason: `2,000 of 2,000 held by our own books, but the target was to tell its count (${source}) and did not during the hold: ECONNREFUSED`,
     whoRanOut: 'unknown',
   });
-  const other = judged({ targetProof: { source, open: 1_999, problem: null } });
+  const other = judged({ targetProof: { source, targets: 1, open: 1_999, problem: null } });
   assert.equal(other.exitCode, 4);
   assert.match(other.reason, /told of no more than 1,999 open connections$/);
-  assert.equal(judged({ targetProof: { source, open: 2_000, problem: 'ETIMEDOUT' } }).verdict, 'pass');
-  assert.equal(judged({ held: 1_000, targetProof: { source, open: null, problem: null } }).exitCode, 4);
+  assert.equal(
+    judged({ targetProof: { source, targets: 1, open: 2_000, problem: 'ETIMEDOUT' } }).verdict,
+    'pass',
+  );
+  assert.equal(
+    judged({ held: 1_000, targetProof: { source, targets: 1, open: null, problem: null } }).exitCode,
+    4,
+  );
+  const one = { source, targets: 1, open: 1_000, problem: null };
+  assert.match(
+    judged({ targetProof: one, targetAddresses: 2 }).reason,
+    /told of no more than 1,000 open connections; 1 of 2 target addresses were asked: type --target-stats for each target$/,
+  );
+  assert.doesNotMatch(
+    judged({ targetProof: { ...one, targets: 2 }, targetAddresses: 2 }).reason,
+    /were asked/,
+  );
 });

@@ -55,7 +55,7 @@ test('the witness tells what the target says, and null when it is gone or talks 
   let body: unknown = COUNTS;
   const server = await serveStats('127.0.0.1', 0, async () => body as typeof COUNTS);
   t.after(() => server.close());
-  const books = new TargetBooks(httpWitness(new URL(`http://127.0.0.1:${server.port}/`)));
+  const books = new TargetBooks(httpWitness([new URL(`http://127.0.0.1:${server.port}/`)]));
   assert.deepEqual([books.openNow, books.report()], [null, null]);
   await books.ask();
   assert.equal(books.openNow, 41);

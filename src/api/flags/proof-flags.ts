@@ -71,10 +71,11 @@ export const PROOF_FLAGS: readonly Flag[] = [
   {
     name: 'target-stats',
     letter: null,
-    kind: 'one',
+    kind: 'list',
     group: 'Proof:',
     commands: RUN_ONLY,
-    describe: 'http://host:port where the target tells its own count (serve --stats-listen)',
+    describe:
+      'http://host:port where the target tells its own count (serve --stats-listen); one for each target: a comma list, or repeated',
     default: null,
   },
   {

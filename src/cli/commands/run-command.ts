@@ -129,6 +129,7 @@ async function runAgainstSelf(parts: RunParts): Promise<RunReport> {
     const endpoint: Endpoint = { address: self.address, port: self.port, family: 4 };
     const report = await runOn(parts, [endpoint], {
       source: 'self',
+      targets: 1,
       isRequired: false,
       ask: async () => ({ counts: await self.counts() }),
     });
