@@ -49,6 +49,14 @@ const PENDING: readonly string[] = [
   'time',
 ];
 
+/** Where state lies in typed arrays, and `!` behind an index says that the index is below the length. */
+const TYPED_ARRAYS: readonly string[] = [
+  'src/engine/',
+  'src/serve/source-table.ts',
+  'src/stats/histogram',
+  'src/base/tuple-space.ts',
+];
+
 /** Sources without a unit test of their own, and what tests them. */
 const TESTED_ELSEWHERE: Readonly<Record<string, string>> = {
   'src/main.ts': 'starts a process; every system test and test/bin.test.ts start it',
@@ -157,19 +165,21 @@ test('the rule on folders counts the files of each, not those of the folders in 
 });
 
 test('no cast over unknown, no `!` behind a value', () => {
-  assertNone(unprovenTypes(SOURCES));
+  assertNone(unprovenTypes(SOURCES, TYPED_ARRAYS));
 });
 
 test('the rule on unproven types finds both, and leaves negations and comparisons alone', () => {
   const files = texts({
     'src/a.ts': 'const a = b as unknown as C;\nconst d = e[0]!;\nf()!.g();\nh!++;',
     'src/b.ts': 'if (!a || b !== c || d != e || f(!g)) h(!!i); // j!\nconst k: unknown = l as M;',
+    'src/c/a.ts': 'a[0]! += 1;\nb!.c();',
   });
-  assert.deepEqual(unprovenTypes(files), [
+  assert.deepEqual(unprovenTypes(files, ['src/c']), [
     'src/a.ts: as unknown as',
     'src/a.ts: ]!',
     'src/a.ts: )!',
     'src/a.ts: h!',
+    'src/c/a.ts: b!',
   ]);
 });
 
