@@ -7,6 +7,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join, posix, relative, sep } from 'node:path';
 import { test } from 'node:test';
+import { countedSleepsIn } from './support/counted-sleeps.ts';
 import {
   codeOf,
   filesBelow,
@@ -274,6 +275,43 @@ test('only time/timer.ts makes timers: those of Node run a delay of more than 24
         .map((specifier) => `${path}: ${specifier}`),
     ),
   );
+});
+
+test('no wait counts its sleeps: it ends with a deadline (time/wait-until.ts)', () => {
+  assertNone(
+    [...SOURCES].flatMap(([path, text]) => countedSleepsIn(codeOf(text)).map((what) => `${path}: ${what}`)),
+  );
+});
+
+test('the rule about sleeps finds what it is made for, and leaves the rest alone', () => {
+  const offences = [
+    'for (let tries = 0; tries < 40; tries++) { if (await isClosed()) return; await pause(50); }',
+    'for (let tries = 1; ; tries += 1) { await ask(); if (isSo || tries === MAX) return; await pause(300); }',
+    'let left = 5; while (left > 0) { left--; await waiting.pause(100); }',
+    'do { await sleep(10); } while (++tries < 3);',
+    'for (const _ of Array.from({ length: 20 })) { await pause(100); }',
+    'for (const index of Array(9).keys()) await delay(100);',
+    'let looks = 6; function look() { looks--; if (looks <= 0) late(); else timer = after(500, look); }',
+    'const look = () => { this.#looks += 1; if (this.#looks < MAX) after(500, look); };',
+    'const look = () => { if (++looks < MAX) after(500, () => look()); };',
+    'for (let waitedMs = 0; waitedMs < timeoutMs; waitedMs += LOOK_MS) { await new Promise((resolve) => setTimeout(resolve, LOOK_MS)); }',
+    'class A { begin() { every(1_000, () => void this.#tick()); }\n  async #tick(): Promise<void> { this.#ticks += 1; if (this.#ticks % 20 === 0) renew(); } }',
+    'every(1_000, () => { ticks++; if (ticks % 20 === 0) renew(); });',
+    'setInterval(() => { if (--left === 0) end(); }, 100);',
+  ];
+  for (const code of offences) assert.equal(countedSleepsIn(code).length, 1, code);
+  const harmless = [
+    'for (;;) { if (await ask()) return true; if (nowMs() >= deadlineMs) return false; await pause(50); }',
+    'for (let index = 0; index < all.length; index++) { ends.push(all[index]); }',
+    'while (nowMs() < untilMs) { asked++; await pause(100); }',
+    'const look = () => { still.look(nowMs()); if (still.attendedMs >= ms) late(); else timer = after(500, look); };',
+    'every(1_000, () => { unanswered++; tell(); });',
+    'class A { begin() { every(1_000, () => this.#tick()); }\n  #tick(): void { if (this.#ticks > 20) renew(); }\n  #other(): void { this.#ticks += 1; } }',
+    'for (const one of holders) { after(500, () => one.kill()); }',
+    'for (let index = 0; index < 5; index++) socket.pause();',
+    'for (let port = from; port <= to; port++) take(port); await pause(5);',
+  ];
+  for (const code of harmless) assert.deepEqual(countedSleepsIn(code), [], code);
 });
 
 test('each source starts by saying what it owns and what it must never do', () => {
