@@ -128,7 +128,7 @@ export class Gate {
       isSecure: false,
       stopWaiting: () => {},
     };
-    visitor.stopWaiting = lateAfter(GATE_LIMITS.proofMs, () => this.#turnAway(visitor, 'tls'));
+    visitor.stopWaiting = lateAfter(GATE_LIMITS.proofMs, () => this.#turnAway(visitor, 'tls'), this.#nowMs);
     this.#unproven.add(visitor);
     const neighbours = this.#byAddress.add(address, visitor);
     const isFull = neighbours.size > GATE_LIMITS.unprovenPerAddress;
@@ -211,8 +211,10 @@ export class Gate {
     this.#turnAway(idle ?? newest, 'crowded');
   }
 
+  readonly #nowMs = (): number => this.#options.clock.monotonicMs();
+
   #letIn(): void {
-    const nowMs = this.#options.clock.monotonicMs();
+    const nowMs = this.#nowMs();
     for (const visitor of this.#waiting) {
       if (this.#arriving.size >= GATE_LIMITS.arriving) {
         const oldest = oldestOf(this.#arriving);
@@ -223,9 +225,8 @@ export class Gate {
       this.#arriving.add(visitor);
       visitor.stage = 'arriving';
       visitor.sinceMs = nowMs;
-      visitor.stopWaiting = lateAfter(GATE_LIMITS.upgradeMs, () =>
-        this.#turnAway(visitor, visitor.isSecure ? 'http' : 'tls'),
-      );
+      const late = (): void => this.#turnAway(visitor, visitor.isSecure ? 'http' : 'tls');
+      visitor.stopWaiting = lateAfter(GATE_LIMITS.upgradeMs, late, this.#nowMs);
       this.#options.onProven(visitor.socket);
     }
   }

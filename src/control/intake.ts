@@ -181,7 +181,8 @@ export class Intake {
     this.#hasPlace = false;
     this.#leavePlace = this.#large.ask(this.#owner, () => {
       this.#hasPlace = true;
-      this.#stopWaiting = lateAfter(INTAKE_LIMITS.largeMs, () => this.#violate('a message took too long'));
+      const late = (): void => this.#violate('a message took too long');
+      this.#stopWaiting = lateAfter(INTAKE_LIMITS.largeMs, late, this.#monotonicMs);
       this.#goOn();
     });
     if (!this.#hasPlace) this.#events.pause();

@@ -3,7 +3,6 @@
  * starved of CPU) must not blame the other side for what it did not read. Must never know what is waited for.
  */
 import { StandStill } from '../base/stand-still.ts';
-import { systemClock } from '../host/system-clock.ts';
 import { after } from '../time/timer.ts';
 
 const LOOK_EVERY_MS = 500;
@@ -15,7 +14,7 @@ const LOOK_EVERY_MS = 500;
  * @param nowMs monotonic
  * @returns gives up waiting; harmless afterwards
  */
-export function lateAfter(ms: number, late: () => void, nowMs = systemClock.monotonicMs): () => void {
+export function lateAfter(ms: number, late: () => void, nowMs: () => number): () => void {
   const attention = new StandStill(LOOK_EVERY_MS, nowMs());
   let timer = after(Math.min(ms, LOOK_EVERY_MS), look);
   function look(): void {

@@ -213,7 +213,7 @@ export class ControlServer {
       },
       monotonicMs,
     );
-    const giveUp = lateAfter(HELLO_TIMEOUT_MS, () => refuse('hello-late', 'no hello in time'));
+    const giveUp = lateAfter(HELLO_TIMEOUT_MS, () => refuse('hello-late', 'no hello in time'), monotonicMs);
     const channel = wrapSocket<CoordinatorMessage, AgentMessage>(
       socket,
       decodeAgentMessage,

@@ -9,8 +9,8 @@ import {
   MESSAGES_PER_SEC_MAX,
 } from '../../src/control/intake.ts';
 
-/** An intake whose clock stands still, and what it does. */
-function intakeOf(large: LargeMessages, owner: string | null) {
+/** An intake, by default with a clock that stands still, and what it does. */
+function intakeOf(large: LargeMessages, owner: string | null, nowMs = () => 0) {
   const told = { isPaused: false, pauses: 0, problem: null as string | null };
   const intake = new Intake(
     large,
@@ -27,7 +27,7 @@ function intakeOf(large: LargeMessages, owner: string | null) {
         told.problem = problem;
       },
     },
-    () => 0,
+    nowMs,
   );
   return { intake, told };
 }
@@ -99,11 +99,15 @@ it('takes in 4 large messages at a time over all channels, one of an agent token
 
 it('ends a large message that takes too long, and one that never ends', (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] });
-  const slow = intakeOf(new LargeMessages(), null);
+  let nowMs = 0;
+  const slow = intakeOf(new LargeMessages(), null, () => nowMs);
   slow.intake.greeted();
   slow.intake.bytes(INTAKE_LIMITS.smallBytes + 1);
-  t.mock.timers.tick(INTAKE_LIMITS.largeMs);
-  for (let ticks = 0; ticks < INTAKE_LIMITS.largeMs / 500 + 1; ticks++) t.mock.timers.tick(500);
+  for (let ticks = 1; ticks <= INTAKE_LIMITS.largeMs / 500; ticks++) {
+    assert.equal(slow.told.problem, null);
+    nowMs += 500;
+    t.mock.timers.tick(500);
+  }
   assert.match(slow.told.problem ?? '', /too long/);
   const endless = intakeOf(new LargeMessages(), null);
   endless.intake.greeted();
