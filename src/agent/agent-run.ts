@@ -3,9 +3,8 @@
  * Must never own the control channel (agent.ts) or a target socket (holder.ts).
  */
 
-import type { Clock } from '../base/clock.ts';
-import type { Finding } from '../base/finding.ts';
-import { StandStill } from '../base/stand-still.ts';
+import { type Clock, StandStill } from '../base/clock.ts';
+import type { Finding } from '../base/errors.ts';
 import type { AgentMessage, CoordinatorMessage, CoordinatorMessageOf } from '../control/message.ts';
 import { untilClosed } from '../host/closing-sockets.ts';
 import { runCommand } from '../host/command.ts';
@@ -23,8 +22,7 @@ import { holderSpecs, type Preparation, prepareHost } from '../sources/preparati
 import { ConnectTurns } from '../sources/route-check.ts';
 import { secureSources } from '../sources/source-check.ts';
 import type { Loss } from '../stats/loss.ts';
-import { emptyStats, type Stats } from '../stats/stats.ts';
-import { statsNews } from '../stats/stats-delta.ts';
+import { emptyStats, type Stats, statsNews } from '../stats/stats.ts';
 import { after, every, type Timer } from '../time/timer.ts';
 import { HolderPool } from './holder-pool.ts';
 import { countBesideBooks, KernelWatch } from './kernel-watch.ts';

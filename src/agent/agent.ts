@@ -10,8 +10,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { cpus, hostname, release, totalmem } from 'node:os';
 import type { Clock } from '../base/clock.ts';
-import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
-import type { Finding } from '../base/finding.ts';
+import { BenchError, ErrorCode, ExitCode, type Finding } from '../base/errors.ts';
 import type { Channel, ChannelEnd } from '../control/channel.ts';
 import { connectChannel } from '../control/client.ts';
 import {

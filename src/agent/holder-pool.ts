@@ -5,9 +5,8 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import pLimit from 'p-limit';
-import type { Clock } from '../base/clock.ts';
+import { type Clock, formatSeconds, StandStill } from '../base/clock.ts';
 import { DropReason } from '../base/outcome.ts';
-import { formatSeconds, StandStill } from '../base/stand-still.ts';
 import {
   type AgentToHolder,
   HOLDER_ENTRY,
@@ -17,8 +16,15 @@ import {
 import type { LeaseEnds } from '../run/lease.ts';
 import { splitRate } from '../run/quota.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
-import { type Loss, withAllLost } from '../stats/loss.ts';
-import { emptyStats, type HolderHealth, mergeAllStats, newHolderHealth, type Stats } from '../stats/stats.ts';
+import type { Loss } from '../stats/loss.ts';
+import {
+  emptyStats,
+  type HolderHealth,
+  mergeAllStats,
+  newHolderHealth,
+  type Stats,
+  withAllLost,
+} from '../stats/stats.ts';
 import { after, every, type Timer } from '../time/timer.ts';
 
 /** How long a holder may take to fork, load and answer, counted from its own fork. */

@@ -2,7 +2,7 @@
  * Owns whether a quota is one that the coordinator has leave for: what this host's owner allows, what its agent offered,
  * what the run itself asked for. Must never know a host's resources.
  */
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
 
 /**

@@ -1,7 +1,7 @@
 /**
  * Owns why a share of a run is refused after it was offered, in words. Must never decide that it is.
  */
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import { formatDuration } from '../base/units.ts';
 
 /** The run has not begun within the time that this host's owner gives it. */

@@ -3,8 +3,7 @@
  * Must never send one.
  */
 import type { AgentMessage } from '../control/message.ts';
-import type { Stats } from '../stats/stats.ts';
-import type { StatsNews } from '../stats/stats-delta.ts';
+import type { Stats, StatsNews } from '../stats/stats.ts';
 
 /** More sources than this are told only in the final message, because stats go out every second. */
 const SOURCES_EACH_SECOND_MAX = 1_024;

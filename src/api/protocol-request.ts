@@ -4,20 +4,23 @@
  */
 import { readFileSync } from 'node:fs';
 import { isAddress } from '../base/address.ts';
-import { canProbe, hasPath, isTls, type ProtocolName, type TargetSpec } from '../base/endpoint.ts';
-import { ErrorCode, usageError } from '../base/errors.ts';
-import { flagAway, flagWith } from '../base/flag-text.ts';
 import {
   BANNER_BYTES_MAX,
   CA_CHARACTERS_MAX,
+  canProbe,
   HOST_CHARACTERS_MAX,
   HOST_HEADER_PATTERN,
+  hasPath,
+  isTls,
   MESSAGE_BYTES_MAX,
+  type ProtocolName,
   type ProtocolOptions,
   SERVERNAME_PATTERN,
+  type TargetSpec,
   type TlsOptions,
-} from '../base/protocol-options.ts';
-import { formatCount } from '../base/units.ts';
+} from '../base/endpoint.ts';
+import { ErrorCode, usageError } from '../base/errors.ts';
+import { flagAway, flagWith, formatCount } from '../base/units.ts';
 import { readNumber } from './bounds.ts';
 import type { FlagValues } from './flags/flag-values.ts';
 

@@ -13,9 +13,8 @@ import {
   type TargetSpec,
 } from '../base/endpoint.ts';
 import { ErrorCode, usageError } from '../base/errors.ts';
-import { flagAway, flagWith } from '../base/flag-text.ts';
 import { parsePortRanges } from '../base/tuple-space.ts';
-import { counted, DURATION_MS_MAX, formatCount, formatDuration } from '../base/units.ts';
+import { counted, DURATION_MS_MAX, flagAway, flagWith, formatCount, formatDuration } from '../base/units.ts';
 import { resolveHost } from '../host/resolver.ts';
 import { freeName } from '../plan/alias-command.ts';
 import { DEVICE_NAME_PATTERN, PREFIXES_MAX, parseSourcePrefix, prefixText } from '../run/alias.ts';

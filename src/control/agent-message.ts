@@ -9,8 +9,7 @@
 import * as v from 'valibot';
 import { type Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
 import type { KernelSample } from '../host/kernel-evidence.ts';
-import { LOSS_BATCH_MAX } from '../stats/loss.ts';
-import { QUARTER_MS, QUARTERS_TOLD } from '../stats/loss-burst.ts';
+import { LOSS_BATCH_MAX, QUARTER_MS, QUARTERS_TOLD } from '../stats/loss.ts';
 import { SEEN_PAIRS_MAX } from '../stats/observed-sources.ts';
 import { TROUBLE_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
 import {

@@ -5,8 +5,7 @@
 import type { RawData, WebSocket } from 'ws';
 import { cleanText } from '../base/clean-text.ts';
 import { after } from '../time/timer.ts';
-import type { Malformed, Unknown } from './codec.ts';
-import { encodeMessage } from './codec.ts';
+import { encodeMessage, type Malformed, type Unknown } from './codec.ts';
 import { Bucket, type Intake, MESSAGES_AT_ONCE_MAX, MESSAGES_PER_SEC_MAX } from './intake.ts';
 import type { AgentMessage, CoordinatorMessage } from './message.ts';
 

@@ -4,7 +4,7 @@
  * no room of its own is added up under one key, and lines and findings that are left out are counted.
  */
 import { cleanText } from '../base/clean-text.ts';
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import { DropReason, isDropReason } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
 import { LOSS_BATCH_MAX, lossKey } from '../stats/loss.ts';

@@ -8,7 +8,6 @@
  */
 import * as v from 'valibot';
 import { isAddress, parseAddress } from '../base/address.ts';
-import { PROTOCOL_NAMES } from '../base/endpoint.ts';
 import {
   BANNER_BYTES_MAX,
   CA_CHARACTERS_MAX,
@@ -16,9 +15,10 @@ import {
   HOST_HEADER_PATTERN,
   PATH_CHARACTERS_MAX,
   PATH_PATTERN,
+  PROTOCOL_NAMES,
   SERVERNAME_PATTERN,
   MESSAGE_BYTES_MAX as WS_MESSAGE_BYTES_MAX,
-} from '../base/protocol-options.ts';
+} from '../base/endpoint.ts';
 import { RunBound } from '../run/run-bound.ts';
 import { epoch, milliseconds, NAME_CHARACTERS_MAX, name, port, text } from './schema-part.ts';
 

@@ -3,15 +3,20 @@
  * Must never decide what the run does next (run/run-state.ts).
  */
 
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import { DropReason, totalOf } from '../base/outcome.ts';
 import type { AgentMessageOf } from '../control/message.ts';
 import type { KernelEvidence } from '../host/kernel-evidence.ts';
 import type { AgentReport, KernelCount } from '../judge/report.ts';
-import { withAllLost } from '../stats/loss.ts';
-import type { AgentProgress } from '../stats/progress.ts';
-import { emptyStats, type HolderHealth, type Stats } from '../stats/stats.ts';
-import { type StatsNews, withNews } from '../stats/stats-delta.ts';
+import {
+  type AgentProgress,
+  emptyStats,
+  type HolderHealth,
+  type Stats,
+  type StatsNews,
+  withAllLost,
+  withNews,
+} from '../stats/stats.ts';
 
 /** One agent's books. */
 export class AgentBooks {

@@ -3,18 +3,16 @@
  * the CPU while holding, notes, strangers. Must never read a clock: moments are arguments, monotonic milliseconds.
  */
 
+import type { StandStill } from '../base/clock.ts';
 import { totalOf } from '../base/outcome.ts';
-import type { StandStill } from '../base/stand-still.ts';
 import type { StrangerReason } from '../control/server.ts';
 import type { MetricFacts } from '../judge/metric.ts';
 import type { TimelinePoint } from '../judge/report.ts';
-import { metricFactsOf } from '../judge/report-parts.ts';
+import { EMPTY_TIMELINE, metricFactsOf, withPoint } from '../judge/report-parts.ts';
 import type { RunFacts } from '../judge/run-report.ts';
-import { EMPTY_TIMELINE, withPoint } from '../judge/timeline.ts';
 import type { RunSpec } from '../run/run-spec.ts';
-import { BurstMeter, type RecentLosses } from '../stats/loss-burst.ts';
-import type { Phase } from '../stats/progress.ts';
-import type { Stats } from '../stats/stats.ts';
+import { BurstMeter, type RecentLosses } from '../stats/loss.ts';
+import type { Phase, Stats } from '../stats/stats.ts';
 
 const HOLD_SAMPLE_MS_MIN = 500;
 

@@ -9,7 +9,7 @@ import { HOLDERS_MAX } from '../plan/cost.ts';
 import { LEASE_TIMES, type LeaseTimes } from '../run/lease.ts';
 import type { LossPolicy, RunPlan } from '../run/run-plan.ts';
 import { FIRST_PROBE_WITHIN_MS, type RunSpec } from '../run/run-spec.ts';
-import type { Progress } from '../stats/progress.ts';
+import type { Progress } from '../stats/stats.ts';
 import type { RunWatchOptions } from './run-watch.ts';
 import type { SshAgentsOptions } from './ssh-agents.ts';
 

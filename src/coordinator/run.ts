@@ -3,9 +3,8 @@
  * Must never decide anything itself, and never print.
  */
 import { randomUUID } from 'node:crypto';
-import type { Clock } from '../base/clock.ts';
-import type { Finding } from '../base/finding.ts';
-import { formatSeconds, StandStill } from '../base/stand-still.ts';
+import { type Clock, formatSeconds, StandStill } from '../base/clock.ts';
+import type { Finding } from '../base/errors.ts';
 import type { Channel, ChannelEvents } from '../control/channel.ts';
 import type { AgentMessage, AgentMessageOf, CoordinatorMessage } from '../control/message.ts';
 import { ControlServer } from '../control/server.ts';

@@ -2,7 +2,7 @@
  * Owns the report of a run that ended before its first process: refused here, or interrupted. It is the report of any
  * other run, so that whoever reads it need not know. Must never start anything.
  */
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import type { RunReport } from '../judge/report.ts';
 import { makeReport } from '../judge/run-report.ts';
 import type { EndReason } from '../run/run-event.ts';

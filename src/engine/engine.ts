@@ -6,6 +6,7 @@
  * (turn-loop.ts). While connects are in flight a turn's wait blocks this thread for at most SHORT_SLEEP_MS; when nothing
  * is, a worker thread waits instead, because that wait may last a second.
  */
+
 import assert from 'node:assert/strict';
 import type { Clock } from '../base/clock.ts';
 import { DropReason, FailReason } from '../base/outcome.ts';
@@ -14,22 +15,19 @@ import type { Loss } from '../stats/loss.ts';
 import { TroubleTally } from '../stats/protocol-errors.ts';
 import type { Stats } from '../stats/stats.ts';
 import { ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
-import { dropReasonOf, failReasonOf } from './errno-reason.ts';
 import * as libc from './libc.ts';
-import { LoopLag } from './loop-lag.ts';
+import { dropReasonOf, failReasonOf } from './libc.ts';
 import { LossBook, type LossCircumstances } from './loss-ledger.ts';
 import { Opener } from './opener.ts';
 import { EVENTS_MAX, Poller, WATCHED } from './poller.ts';
-import { ProbeSchedule } from './probe-schedule.ts';
 import { makeProtocol } from './protocols/make.ts';
 import type { Protocol, ProtocolHost } from './protocols/protocol.ts';
 import { TlsLayer } from './protocols/tls-layer.ts';
 import { WhoamiProtocol } from './protocols/whoami.ts';
-import { SynRetransmits } from './syn-retransmits.ts';
 import { Tally } from './tally.ts';
-import { TcpInfo } from './tcp-info.ts';
-import { TimerWheel } from './timer-wheel.ts';
-import { TurnLoop } from './turn-loop.ts';
+import { SynRetransmits, TcpInfo } from './tcp-info.ts';
+import { ProbeSchedule, TimerWheel } from './timer-wheel.ts';
+import { LoopLag, TurnLoop } from './turn-loop.ts';
 
 /** Connections closed in one turn. */
 const CLOSES_PER_TURN_MAX = 512;

@@ -6,8 +6,14 @@ import { formatEndpoint } from '../base/endpoint.ts';
 import { DropReason } from '../base/outcome.ts';
 import type { TupleMap } from '../base/tuple-space.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
-import { DROP_REASONS, LOSS_KEYS_MAX, type Loss, lossKey } from '../stats/loss.ts';
-import { type RecentLosses, RecentLossRing } from '../stats/loss-burst.ts';
+import {
+  DROP_REASONS,
+  LOSS_KEYS_MAX,
+  type Loss,
+  lossKey,
+  type RecentLosses,
+  RecentLossRing,
+} from '../stats/loss.ts';
 
 /** Losses of a connection that is younger than this were losses right after it was accepted. */
 const YOUNG_MS = 1_000;

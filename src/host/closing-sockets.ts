@@ -3,7 +3,7 @@
  * sockets in LAST_ACK whose answers nobody takes.
  * Must never close anything.
  */
-import { realWaiting, type Waiting, waitUntil } from '../time/wait-until.ts';
+import { realWaiting, type Waiting, waitUntil } from '../time/timer.ts';
 import { countLines } from './command.ts';
 import { systemClock } from './system-clock.ts';
 

@@ -3,7 +3,7 @@
  * limited`. Must never look at the target.
  */
 
-import { formatSeconds, STAND_STILL_MS_MIN } from '../base/stand-still.ts';
+import { formatSeconds, STAND_STILL_MS_MIN } from '../base/clock.ts';
 import { formatMs } from '../base/units.ts';
 import type { HolderHealth, PhaseLoad } from '../stats/stats.ts';
 

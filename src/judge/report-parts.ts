@@ -1,16 +1,28 @@
 /**
- * Owns the parts of a report that are worked out from the books: what was held, what proves it, what the kernels and the
- * generator say of themselves. Must never change a book.
+ * Owns the parts of a report that are worked out from counts: what was held, what proves it, what the kernels, the generator
+ * and TLS sessions show, the timeline in bounded memory, and the facts of an agent that a report is made from. Must never
+ * know how the coordinator gathers them, or change a count.
  */
-import { addBounded } from '../base/counts.ts';
+
+import type { Finding } from '../base/errors.ts';
+import { addBounded } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
+import type { KernelEvidence } from '../host/kernel-evidence.ts';
 import type { RunSpec } from '../run/run-spec.ts';
+import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
 import { lossCounts } from '../stats/loss.ts';
-import type { HolderHealth, Stats } from '../stats/stats.ts';
-import type { AgentFacts } from './agent-facts.ts';
+import type { HolderHealth, Stats, TlsCounts } from '../stats/stats.ts';
 import { judgeGenerator } from './generator-health.ts';
 import type { MetricFacts } from './metric.ts';
-import type { KernelCount, ProofName, RunReport } from './report.ts';
+import type {
+  AgentReport,
+  KernelCount,
+  Latency,
+  ProofName,
+  RunReport,
+  TimelinePoint,
+  TlsReport,
+} from './report.ts';
 
 /** Names of kernel counters that a report tells apart. */
 const COUNTERS_MAX = 256;
@@ -146,4 +158,68 @@ export function lossesOf(
     burstMax,
     detailsCut: ledgerEntries === null ? 0 : Math.max(0, lost - ledgerEntries),
   };
+}
+
+/** What is known of one agent. */
+export interface AgentFacts {
+  readonly stats: Stats;
+  readonly findings: readonly Finding[];
+  readonly notes: readonly string[];
+  readonly holders: readonly HolderHealth[];
+  readonly kernel: readonly KernelCount[];
+  /** null until the agent is done */
+  readonly evidence: KernelEvidence | null;
+  readonly name: string;
+  readonly lost: boolean;
+  /** its row in the report */
+  report(): AgentReport;
+}
+
+/** The report's object. @param latencyOf how this report writes a latency */
+export function tlsReportOf(
+  { handshakeUs, ...counts }: TlsCounts,
+  latencyOf: (sparse: SparseHistogram) => Latency,
+): TlsReport {
+  return { ...counts, handshakeMs: latencyOf(handshakeUs) };
+}
+
+/** One line for a person; none when no session was agreed on. */
+export function tlsNotes(tls: TlsCounts | undefined): string[] {
+  if (tls === undefined || tls.sessions === 0) return [];
+  const { p50, p99 } = latencySummary(tls.handshakeUs);
+  const ms = (us: number | null): string => `${((us ?? 0) / 1_000).toFixed(1)} ms`;
+  const ciphers = Object.entries(tls.ciphers).map(([name, count]) => `${formatCount(count)} x ${name}`);
+  const unchecked =
+    tls.unverified === 0
+      ? ''
+      : `; ${formatCount(tls.unverified)} certificates would not have passed without --insecure`;
+  return [
+    `tls: ${formatCount(tls.sessions)} sessions, ${formatCount(tls.resumed)} resumed, handshake p50 ${ms(p50)} ` +
+      `p99 ${ms(p99)}, ${ciphers.join(', ')}${unchecked}`,
+  ];
+}
+
+/** Points kept at most; a day's run then has one every few minutes. */
+export const TIMELINE_POINTS_MAX = 600;
+
+/** Thinned points and the number of snapshots from one kept point to the next. */
+export interface Timeline {
+  readonly points: readonly TimelinePoint[];
+  readonly every: number;
+  readonly seen: number;
+}
+
+export const EMPTY_TIMELINE: Timeline = { points: [], every: 1, seen: 0 };
+
+/**
+ * Adds a snapshot.
+ * @param point not older than the points before it
+ * @param isLandmark a change of phase: always kept when it is added
+ */
+export function withPoint(timeline: Timeline, point: TimelinePoint, isLandmark: boolean): Timeline {
+  const seen = timeline.seen + 1;
+  if (!isLandmark && timeline.seen % timeline.every !== 0) return { ...timeline, seen };
+  const points = [...timeline.points, point];
+  if (points.length <= TIMELINE_POINTS_MAX) return { ...timeline, points, seen };
+  return { points: points.filter((_, index) => index % 2 === 0), every: timeline.every * 2, seen };
 }

@@ -3,7 +3,7 @@
  * Must never format (report/) or measure (coordinator/).
  */
 
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import type { Counts, DropReason, FailReason, Party, SkipReason } from '../base/outcome.ts';
 import type { KernelEvidence } from '../host/kernel-evidence.ts';
 import type { DropPolicy } from '../run/run-spec.ts';

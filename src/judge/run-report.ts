@@ -3,8 +3,7 @@
  */
 import type { Clock } from '../base/clock.ts';
 import { formatEndpoint } from '../base/endpoint.ts';
-import { ExitCode } from '../base/errors.ts';
-import type { Finding } from '../base/finding.ts';
+import { ExitCode, type Finding } from '../base/errors.ts';
 import { totalOf } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
 import type { RunSpec } from '../run/run-spec.ts';
@@ -13,11 +12,11 @@ import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
 import { encodeHistogram } from '../stats/histogram-encoding.ts';
 import { troubleNotes } from '../stats/protocol-errors.ts';
 import { mergeAllStats, rampRatePerSec, type Stats } from '../stats/stats.ts';
-import type { AgentFacts } from './agent-facts.ts';
 import { diagnose } from './diagnosis.ts';
 import { blindHolder } from './generator-health.ts';
 import { type Latency, REPORT_SCHEMA_VERSION, type RunReport, type TargetReport } from './report.ts';
 import {
+  type AgentFacts,
   generatorOf,
   type HoldCpu,
   heldOf,
@@ -26,10 +25,11 @@ import {
   lossesOf,
   metricFactsOf,
   proofOf,
+  type Timeline,
+  tlsNotes,
+  tlsReportOf,
 } from './report-parts.ts';
 import { judgeRequirement, type Requirement } from './requirement.ts';
-import type { Timeline } from './timeline.ts';
-import { tlsNotes, tlsReportOf } from './tls-report.ts';
 import { judgeRun, type TargetProof, type Verdict } from './verdict.ts';
 
 /** Everything that a finished run knows of itself. */

@@ -3,8 +3,8 @@
  * sentence that says why. Must never gather a number or guess: what the counts cannot tell is called unknown.
  */
 import assert from 'node:assert/strict';
-import { ExitCode } from '../base/errors.ts';
-import type { Finding } from '../base/finding.ts';
+import { formatSeconds } from '../base/clock.ts';
+import { ExitCode, type Finding } from '../base/errors.ts';
 import {
   type DropReason,
   type FailReason,
@@ -12,7 +12,6 @@ import {
   isGeneratorFail,
   type Party,
 } from '../base/outcome.ts';
-import { formatSeconds } from '../base/stand-still.ts';
 import { formatCount } from '../base/units.ts';
 import type { Stats } from '../stats/stats.ts';
 import { type BlindHolder, limitsPhrase } from './generator-health.ts';

@@ -5,8 +5,7 @@
  */
 import { cidrContains, isLoopback, isPrivate, parseAddress, unmapV4 } from '../base/address.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
-import { ErrorCode, usageError } from '../base/errors.ts';
-import type { Finding } from '../base/finding.ts';
+import { ErrorCode, type Finding, usageError } from '../base/errors.ts';
 import { type PortRange, parsePortRanges } from '../base/tuple-space.ts';
 import { formatCount, formatDuration } from '../base/units.ts';
 import type { RunSpec } from '../run/run-spec.ts';

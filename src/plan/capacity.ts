@@ -17,8 +17,8 @@ import {
   type Shape,
   systemFiles,
   TLS_BYTES_PER_SESSION,
+  tasksNeeded,
 } from './cost.ts';
-import { tasksNeeded } from './processes.ts';
 
 /** The kernel's default, used where the setting cannot be read. */
 const LOCAL_PORT_RANGE_DEFAULT: PortRange = { from: 32_768, to: 60_999 };

@@ -4,7 +4,7 @@
  * below what is wanted. docs/TUNING.md has a section for each `what`.
  */
 import { ADDRESSES_MAX, type Family, parseAddress } from '../base/address.ts';
-import type { Finding, Severity } from '../base/finding.ts';
+import type { Finding, Severity } from '../base/errors.ts';
 import { type PortRange, portCount, subtractPorts, tupleFactors } from '../base/tuple-space.ts';
 import { counted, formatBytes, formatCount, formatDuration } from '../base/units.ts';
 import type { HostFacts } from '../host/host-facts.ts';
@@ -25,6 +25,7 @@ import {
   DESCRIPTORS_RESERVED,
   HOLDER_BYTES,
   HOLDERS_MAX,
+  holdersFinding,
   holdersFor,
   KERNEL_BYTES_PER_END,
   memoryBytes,
@@ -32,7 +33,6 @@ import {
   type Shape,
   systemFiles,
 } from './cost.ts';
-import { holdersFinding } from './processes.ts';
 
 /** The most that `fs.nr_open` can be set to (sysctl_nr_open_max in fs/file.c). */
 const NR_OPEN_MAX = 2_147_483_584;

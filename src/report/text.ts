@@ -8,8 +8,8 @@ import { type Counts, totalOf } from '../base/outcome.ts';
 import { counted, formatBytes, formatCount, formatDuration, formatMs } from '../base/units.ts';
 import { limitsPhrase } from '../judge/generator-health.ts';
 import type { AgentReport, Latency, RunReport } from '../judge/report.ts';
-import { attentionLines } from './findings.ts';
 import {
+  attentionLines,
   bulleted,
   formatSeconds,
   labelled,

@@ -2,7 +2,7 @@
  * Owns what a run knows of one agent, and what its stage means. Must never change an agent in place: each step of the
  * reducer (run-state.ts) makes a new one.
  */
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 
 export type AgentStage = 'joined' | 'offered' | 'quoted' | 'ready' | 'running' | 'done' | 'lost';
 

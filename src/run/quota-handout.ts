@@ -3,7 +3,7 @@
  * Must never decide what the run does next (run-state.ts), or split a total itself (quota.ts).
  */
 import assert from 'node:assert/strict';
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
 import type { AgentState } from './agent-state.ts';
 import { splitPending, splitQuota, splitRate } from './quota.ts';

@@ -2,7 +2,7 @@
  * Owns the words between the reducer (run-state.ts) and its shell: what can happen to a run, what is then to be done, and
  * why a run ends. Must never say how any of it comes about.
  */
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 
 /** Why a run ended. */
 export type EndReason =

@@ -2,8 +2,7 @@
  * Owns what a run asks for, as plain data that crosses the control channel.
  * Must never hold host facts or results.
  */
-import type { Endpoint, ProtocolName } from '../base/endpoint.ts';
-import type { ProtocolOptions } from '../base/protocol-options.ts';
+import type { Endpoint, ProtocolName, ProtocolOptions } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 
 export type CloseMode = 'fin' | 'rst';

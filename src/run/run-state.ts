@@ -6,8 +6,8 @@
  *   gathering -> preparing -> ramping -> holding -> draining -> ended
  */
 import assert from 'node:assert/strict';
-import type { Finding } from '../base/finding.ts';
-import type { Phase } from '../stats/progress.ts';
+import type { Finding } from '../base/errors.ts';
+import type { Phase } from '../stats/stats.ts';
 import { type AgentState, isCarrying, isLive, newAgent } from './agent-state.ts';
 import { handedOver, quotaCommands, refusalsOf, withQuotas } from './quota-handout.ts';
 import type { EndReason, RunCommand, RunEvent } from './run-event.ts';

@@ -2,7 +2,7 @@
  * Owns how many workers a number of connections needs, and whether a host can have them. Pure. Must never read a limit.
  */
 import assert from 'node:assert/strict';
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import { counted, formatBytes, formatCount } from '../base/units.ts';
 
 /** What a Node process needs for itself, with room: libraries, epoll, eventfd, IPC, the listener. */

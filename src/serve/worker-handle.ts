@@ -4,8 +4,13 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { after } from '../time/timer.ts';
-import { type SourceCount, type WorkerTotals, ZERO_TOTALS } from './serve-counts.ts';
-import type { FromWorker, ToWorker } from './worker-message.ts';
+import {
+  type FromWorker,
+  type SourceCount,
+  type ToWorker,
+  type WorkerTotals,
+  ZERO_TOTALS,
+} from './serve-counts.ts';
 
 /** The hidden first argument that makes the program a worker of the target (main.ts); its parent's pid follows. */
 export const SERVE_WORKER_ENTRY = 'serve-worker';

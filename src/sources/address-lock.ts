@@ -7,7 +7,7 @@
  */
 import { createServer, type Server } from 'node:net';
 import { systemClock } from '../host/system-clock.ts';
-import { realWaiting, type Waiting, waitUntil } from '../time/wait-until.ts';
+import { realWaiting, type Waiting, waitUntil } from '../time/timer.ts';
 
 const LOCK_NAME = '\0c100k-bench-addresses';
 const RETRY_EVERY_MS = 20;

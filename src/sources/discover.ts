@@ -3,8 +3,7 @@
  * of these a quota needs. Must never add an address (alias-lease.ts) or send a packet (source-check.ts).
  */
 import { addressFromBigInt, addressToBigInt, cidrContains, isLoopback } from '../base/address.ts';
-import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
-import type { Finding } from '../base/finding.ts';
+import { BenchError, ErrorCode, ExitCode, type Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
 import { type RunCommand, runCommand } from '../host/command.ts';
 import type { HostFacts } from '../host/host-facts.ts';

@@ -3,8 +3,7 @@
  * Must never open a connection to the target.
  */
 
-import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
-import type { Finding } from '../base/finding.ts';
+import { BenchError, ErrorCode, ExitCode, type Finding } from '../base/errors.ts';
 import { slicesOf } from '../base/tuple-space.ts';
 import { gatherHostFacts } from '../host/facts.ts';
 import { ANY_SOURCE, type SourceLimits } from '../plan/allowance.ts';

@@ -5,7 +5,7 @@
  */
 import { isLoopback } from '../base/address.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
 import { type RunCommand, runCommand } from '../host/command.ts';
 import { isOnThisHost } from '../plan/capacity.ts';

@@ -3,7 +3,7 @@
  * Must never gather a fact or add an address. docs/TUNING.md has a section for each `what`.
  */
 import { cidrContains } from '../base/address.ts';
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import { formatCount, formatDuration } from '../base/units.ts';
 import type { HostFacts } from '../host/host-facts.ts';
 import { type Alias, addArguments } from '../run/alias.ts';

@@ -2,7 +2,7 @@
  * Owns what a whoami target said that it sees of our connections: source and port as they arrived beside those that we
  * bound, as counts that add up. Must never judge the path (path-verdict.ts).
  */
-import { addBounded } from '../base/counts.ts';
+import { addBounded } from '../base/outcome.ts';
 
 /** The most pairs that each record below holds; what goes beyond is counted under `SEEN_OTHER`. */
 export const SEEN_PAIRS_MAX = 1_024;

@@ -4,7 +4,7 @@
  *
  * A detail is a short text that begins with its layer: `tls CERT_HAS_EXPIRED`, `http status 503`, `ws close 1001`.
  */
-import { addBounded } from '../base/counts.ts';
+import { addBounded } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
 
 /** Details that one process tells apart; what goes beyond is counted under `OTHER_TROUBLE`. */

@@ -2,8 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { trimmed } from '../../src/agent/share-message.ts';
-import { emptyStats } from '../../src/stats/stats.ts';
-import { statsNews } from '../../src/stats/stats-delta.ts';
+import { emptyStats, statsNews } from '../../src/stats/stats.ts';
 
 test('a table of more than 1,024 sources stays out of the report of each second, a shorter one stays in', () => {
   const sources = (count: number) =>

@@ -13,7 +13,7 @@ import { Run } from '../../src/coordinator/run.ts';
 import type { RecordedMessage } from '../../src/coordinator/run-settings.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
 import { LatencyRecorder, latencySummary } from '../../src/stats/histogram.ts';
-import type { Progress } from '../../src/stats/progress.ts';
+import type { Progress } from '../../src/stats/stats.ts';
 import { hostMonotonicMs } from './host-time.ts';
 
 /** What the parent is told, in this order: `listening`, one `phase` each, `report`. */

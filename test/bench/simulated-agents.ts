@@ -10,8 +10,7 @@ import { type AgentMessage, type CoordinatorMessage, PROTOCOL_VERSION } from '..
 import { parseToken } from '../../src/control/token.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
 import { LatencyRecorder, type SparseHistogram } from '../../src/stats/histogram.ts';
-import { emptyStats, newHolderHealth, type Stats } from '../../src/stats/stats.ts';
-import { type StatsNews, statsNews } from '../../src/stats/stats-delta.ts';
+import { emptyStats, newHolderHealth, type Stats, type StatsNews, statsNews } from '../../src/stats/stats.ts';
 import { hostMonotonicMs } from './host-time.ts';
 
 /** What the parent asks for, as JSON in the first argument. */

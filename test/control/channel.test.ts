@@ -9,8 +9,12 @@ import { BenchError } from '../../src/base/errors.ts';
 import type { Channel } from '../../src/control/channel.ts';
 import { connectChannel } from '../../src/control/client.ts';
 import { MESSAGES_AT_ONCE_MAX } from '../../src/control/intake.ts';
-import type { AgentMessage, AgentMessageOf, CoordinatorMessage } from '../../src/control/message.ts';
-import { PROTOCOL_VERSION } from '../../src/control/message.ts';
+import {
+  type AgentMessage,
+  type AgentMessageOf,
+  type CoordinatorMessage,
+  PROTOCOL_VERSION,
+} from '../../src/control/message.ts';
 import { ControlServer, type StrangerReason } from '../../src/control/server.ts';
 import { agentToken, generateToken, knownKeyOf, type Token } from '../../src/control/token.ts';
 import { systemClock } from '../../src/host/system-clock.ts';

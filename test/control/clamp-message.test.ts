@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { parseAddress } from '../../src/base/address.ts';
-import type { Finding } from '../../src/base/finding.ts';
+import type { Finding } from '../../src/base/errors.ts';
 import { DropReason, FailReason, SkipReason } from '../../src/base/outcome.ts';
 import { fitted } from '../../src/control/clamp-message.ts';
 import { decodeAgentMessage, encodeMessage } from '../../src/control/codec.ts';

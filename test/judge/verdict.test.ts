@@ -2,8 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { ExitCode } from '../../src/base/errors.ts';
-import type { Finding } from '../../src/base/finding.ts';
+import { ExitCode, type Finding } from '../../src/base/errors.ts';
 import { DropReason, FailReason, isGeneratorDrop, isGeneratorFail } from '../../src/base/outcome.ts';
 import type { RequirementResult } from '../../src/judge/requirement.ts';
 import { judgeRun, type Verdict, type VerdictInput } from '../../src/judge/verdict.ts';

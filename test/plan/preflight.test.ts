@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
 import { test } from 'node:test';
-import type { Finding, Severity } from '../../src/base/finding.ts';
+import type { Finding, Severity } from '../../src/base/errors.ts';
 import type { HostFacts } from '../../src/host/host-facts.ts';
 import { planHost } from '../../src/plan/host-plan.ts';
 import type { RunSpec } from '../../src/run/run-spec.ts';

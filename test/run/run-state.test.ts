@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import type { Finding } from '../../src/base/finding.ts';
+import type { Finding } from '../../src/base/errors.ts';
 import type { RunCommand, RunEvent } from '../../src/run/run-event.ts';
 import type { RunPlan } from '../../src/run/run-plan.ts';
 import { initialRunState, type RunState, step } from '../../src/run/run-state.ts';

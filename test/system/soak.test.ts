@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import { TIMELINE_POINTS_MAX } from '../../src/judge/timeline.ts';
+import { TIMELINE_POINTS_MAX } from '../../src/judge/report-parts.ts';
 import { childrenOf, echoScript, startScript, until } from '../support/faults.ts';
 import { cliPath } from '../support/run-cli.ts';
 import { residentBytes, SOAK_ENTRY, type SoakNews, type SoakOrder } from '../support/soak-entry.ts';

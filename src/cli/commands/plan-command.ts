@@ -19,7 +19,7 @@ import { type PathPlan, parseHop, planPath } from '../../path/path-plan.ts';
 import { planJson } from '../../report/json.ts';
 import { PLAN_SCHEMA_VERSION, type Plan, renderPlan } from '../../report/plan-text.ts';
 import type { RunSpec } from '../../run/run-spec.ts';
-import { selfFindings } from '../../serve/self-preflight.ts';
+import { selfFindings } from '../../serve/self-target.ts';
 import { prepareHost } from '../../sources/preparation.ts';
 import type { CommandContext } from '../command-context.ts';
 import { echoCommand, paintFor } from '../output.ts';

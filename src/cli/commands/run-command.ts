@@ -19,8 +19,7 @@ import { type NotStarted, unstartedReport } from '../../coordinator/unstarted-ru
 import type { RunReport } from '../../judge/report.ts';
 import { reportJson } from '../../report/json.ts';
 import { renderReport } from '../../report/text.ts';
-import { selfRefusals } from '../../serve/self-preflight.ts';
-import { startSelfTarget } from '../../serve/self-target.ts';
+import { selfRefusals, startSelfTarget } from '../../serve/self-target.ts';
 import type { ServeHandle } from '../../serve/serve.ts';
 import type { CommandContext } from '../command-context.ts';
 import { createDisplay, type ProgressDisplay } from '../display/progress-display.ts';

@@ -4,7 +4,7 @@
  */
 import cliProgress from 'cli-progress';
 import { cleanLines } from '../../base/clean-text.ts';
-import type { Phase, Progress } from '../../stats/progress.ts';
+import type { Phase, Progress } from '../../stats/stats.ts';
 import { isBusy, logLine, terminalLines } from './progress-line.ts';
 
 /** What shows a run; `stop` leaves the cursor on an empty line. */

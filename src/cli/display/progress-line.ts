@@ -4,7 +4,7 @@
  */
 import { cleanText, cutText } from '../../base/clean-text.ts';
 import { formatCount } from '../../base/units.ts';
-import type { AgentProgress, Phase, Progress } from '../../stats/progress.ts';
+import type { AgentProgress, Phase, Progress } from '../../stats/stats.ts';
 
 const BAR_MIN = 6;
 const BAR_MAX = 30;

@@ -10,8 +10,7 @@
  */
 import { DropReason, FailReason } from '../../base/outcome.ts';
 import { HeadReader, hasToken, type ResponseHead } from './http-head.ts';
-import type { Protocol, ProtocolHost } from './protocol.ts';
-import { Outbox } from './send-buffer.ts';
+import { Outbox, type Protocol, type ProtocolHost } from './protocol.ts';
 import type { RequestTarget } from './ws.ts';
 
 /** What the next byte of a slot belongs to. */

@@ -10,12 +10,11 @@
  * A session costs about 40 KB. Sessions are not taken up again: each connection pays, and shows, a full handshake.
  */
 import type { TLSSocket } from 'node:tls';
+import type { ProtocolOptions } from '../../base/endpoint.ts';
 import { DropReason, FailReason } from '../../base/outcome.ts';
-import type { ProtocolOptions } from '../../base/protocol-options.ts';
 import { LatencyRecorder } from '../../stats/histogram.ts';
-import type { TlsCounts } from '../../stats/tls-counts.ts';
-import { dropReasonOf, failReasonOf } from '../errno-reason.ts';
-import { Errno } from '../libc.ts';
+import type { TlsCounts } from '../../stats/stats.ts';
+import { dropReasonOf, Errno, failReasonOf } from '../libc.ts';
 import type { Protocol, ProtocolHost } from './protocol.ts';
 
 /** Bytes that Node may keep for one socket before the inner protocol is told to wait. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { logLine, terminalLines } from '../../../src/cli/display/progress-line.ts';
-import type { AgentProgress, Phase, Progress } from '../../../src/stats/progress.ts';
+import type { AgentProgress, Phase, Progress } from '../../../src/stats/stats.ts';
 
 function agent(change: Partial<AgentProgress> = {}): AgentProgress {
   return {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { afterEach, test } from 'node:test';
-import { DEFAULT_PROTOCOL_OPTIONS, type ProtocolOptions } from '../../../src/base/protocol-options.ts';
+import { DEFAULT_PROTOCOL_OPTIONS, type ProtocolOptions } from '../../../src/base/endpoint.ts';
 import { until } from '../../support/waiting.ts';
 import { cleanUp, EngineRun, specTo, Target } from '../engine-run.ts';
 

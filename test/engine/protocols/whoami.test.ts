@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe, it, test } from 'node:test';
 import { DropReason, FailReason } from '../../../src/base/outcome.ts';
 import type { ProtocolHost } from '../../../src/engine/protocols/protocol.ts';
-import { parseWhoami, WHOAMI_LINE_BYTES_MAX, WhoamiProtocol } from '../../../src/engine/protocols/whoami.ts';
-import { SeenTally } from '../../../src/engine/seen-tally.ts';
+import {
+  parseWhoami,
+  SeenTally,
+  WHOAMI_LINE_BYTES_MAX,
+  WhoamiProtocol,
+} from '../../../src/engine/protocols/whoami.ts';
+import { SEEN_OTHER, SEEN_PAIRS_MAX } from '../../../src/stats/observed-sources.ts';
 
 const SPEC = {
   addresses: ['10.0.0.1', '10.0.0.2'],
@@ -98,4 +103,19 @@ describe('a whoami line', () => {
     hear(0, '10.0.0.1:4000\n');
     assert.deepEqual(said, ['opened 0', 'verified 0', 'opened 0', 'verified 0']);
   });
+});
+
+test('more pairs than are told apart are counted together', () => {
+  const tally = new SeenTally({
+    addresses: ['10.0.0.1'],
+    endpoints: [{ address: '10.0.9.9', port: 80, family: 4 }],
+  });
+  for (let index = 0; index < SEEN_PAIRS_MAX + 10; index++) {
+    tally.arrived(0, 1_000, 0, `192.0.${index >> 8}.${index & 255}`, 1_000);
+  }
+  const { bySource, byEndpoint, sourceChanged } = tally.counts();
+  assert.equal(Object.keys(bySource).length, SEEN_PAIRS_MAX + 1);
+  assert.equal(bySource[SEEN_OTHER], 10);
+  assert.equal(byEndpoint[SEEN_OTHER], 10);
+  assert.equal(sourceChanged, SEEN_PAIRS_MAX + 10);
 });

@@ -1,7 +1,7 @@
 /** Tests the lag of the engine's loop, with moments that are made up. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { LoopLag } from '../../src/engine/loop-lag.ts';
+import { LoopLag } from '../../src/engine/turn-loop.ts';
 
 test('a sleep that lasted as long as it was asked to is no lag, what a turn took and overslept is', () => {
   const lag = new LoopLag();

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { Utf8, utf8After } from '../../../src/engine/protocols/utf8.ts';
+import { Utf8, utf8After } from '../../../src/engine/protocols/ws-frames.ts';
 
 function isUtf8(bytes: Uint8Array): boolean {
   try {

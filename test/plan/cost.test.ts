@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { TaskRoom } from '../../src/host/host-facts.ts';
+import { processesFinding, tasksNeeded } from '../../src/plan/cost.ts';
 import { planHost } from '../../src/plan/host-plan.ts';
-import { processesFinding, tasksNeeded } from '../../src/plan/processes.ts';
 import { FACTS, SPEC } from './plan-fixture.ts';
 
 const OF_USER: TaskRoom = { by: 'ulimit -u', limit: 100, free: 60 };

@@ -1,7 +1,7 @@
 /** Tests the account of a process's own stand-stills, by moments that are given. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { STAND_STILL_MS_MIN, StandStill } from '../../src/base/stand-still.ts';
+import { STAND_STILL_MS_MIN, StandStill } from '../../src/base/clock.ts';
 
 test('ticks on time attend all of the time', () => {
   const still = new StandStill(1_000, 500);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { addBounded, addCounts } from '../../src/base/counts.ts';
+import { addBounded, addCounts } from '../../src/base/outcome.ts';
 
 const key = fc.oneof(
   fc.constantFrom('toString', 'valueOf', 'constructor', '__proto__', 'hasOwnProperty', 'other'),

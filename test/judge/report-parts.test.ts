@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { EMPTY_TIMELINE, TIMELINE_POINTS_MAX, withPoint } from '../../src/judge/timeline.ts';
+import { EMPTY_TIMELINE, TIMELINE_POINTS_MAX, withPoint } from '../../src/judge/report-parts.ts';
 
 const point = (atSec: number) => ({
   atSec,
