@@ -14,8 +14,7 @@ import { readCounters, readKernel } from '../host/kernel-readings.ts';
 import { systemClock } from '../host/system-clock.ts';
 import { tcpExtDelta } from '../host/tcp-counters.ts';
 import type { KernelCount } from '../judge/report.ts';
-import { every, type Timer } from '../time/timer.ts';
-import { realWaiting, type Waiting, waitUntil } from '../time/wait-until.ts';
+import { every, realWaiting, type Timer, type Waiting, waitUntil } from '../time/timer.ts';
 
 const READ_EVERY_MS = 3_000;
 /**

@@ -2,7 +2,7 @@
  * Owns how long the other side may take, in time in which this process ran: a process that stood still (stopped, or
  * starved of CPU) must not blame the other side for what it did not read. Must never know what is waited for.
  */
-import { StandStill } from '../base/stand-still.ts';
+import { StandStill } from '../base/clock.ts';
 import { after } from '../time/timer.ts';
 
 const LOOK_EVERY_MS = 500;
