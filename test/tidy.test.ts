@@ -59,7 +59,7 @@ const HOME_OF_PACKAGE: Readonly<Record<string, string>> = {
   yargs: 'src/cli/',
   'cli-progress': 'src/cli/',
   'hdr-histogram-js': 'src/stats/',
-  yaml: 'src/place/manifest-yaml.ts',
+  yaml: 'src/place/kubernetes.ts',
 };
 
 /** What a holder or a worker of the target must not load, because there are many of them and each pays for it. */
@@ -277,7 +277,7 @@ test('only time/timer.ts makes timers: those of Node run a delay of more than 24
   );
 });
 
-test('no wait counts its sleeps: it ends with a deadline (time/wait-until.ts)', () => {
+test('no wait counts its sleeps: it ends with a deadline (time/timer.ts)', () => {
   assertNone(
     [...SOURCES].flatMap(([path, text]) => countedSleepsIn(codeOf(text)).map((what) => `${path}: ${what}`)),
   );

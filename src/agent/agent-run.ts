@@ -6,9 +6,9 @@
 import { type Clock, StandStill } from '../base/clock.ts';
 import type { Finding } from '../base/errors.ts';
 import type { AgentMessage, CoordinatorMessage, CoordinatorMessageOf } from '../control/message.ts';
-import { untilClosed } from '../host/closing-sockets.ts';
 import { runCommand } from '../host/command.ts';
-import { gatherHostFacts } from '../host/facts.ts';
+import { gatherHostFacts } from '../host/facts-reader.ts';
+import { untilClosed } from '../host/kernel-count.ts';
 import { synLadderSec } from '../host/kernel-evidence.ts';
 import type { KernelCount } from '../judge/report.ts';
 import { type Allowance, allowedShare, checkAllowance } from '../plan/allowance.ts';
@@ -24,12 +24,10 @@ import { secureSources } from '../sources/source-check.ts';
 import type { Loss } from '../stats/loss.ts';
 import { emptyStats, type Stats, statsNews } from '../stats/stats.ts';
 import { after, every, type Timer } from '../time/timer.ts';
+import { LossQueue, toWire, trimmed, type WireEvidence } from './agent-report.ts';
 import { HolderPool } from './holder-pool.ts';
 import { countBesideBooks, KernelWatch } from './kernel-watch.ts';
-import { LossQueue } from './loss-queue.ts';
-import { checkQuota, noMemoryFor } from './quota-check.ts';
-import { brokenRule, notStarted, startedLate } from './share-findings.ts';
-import { toWire, trimmed, type WireEvidence } from './share-message.ts';
+import { brokenRule, checkQuota, noMemoryFor, notStarted, startedLate } from './refusal.ts';
 
 /** What counting and closing may take at the end of --max-duration. */
 const CLOSING_MS = 2_000;
@@ -40,7 +38,7 @@ const SOCKETS_GONE_MS = 2_000;
 /** Lost sources come in one note per second; what is beyond this many notes shows in the counts alone. */
 const LOSS_NOTES_MAX = 32;
 
-export interface RunShareOptions {
+interface RunShareOptions {
   readonly agent: string;
   readonly hostSpec: HostSpec;
   readonly entryPath: string;

@@ -25,9 +25,9 @@ import type { Rhythm } from '../run/lease.ts';
 import type { HostSpec } from '../run/run-spec.ts';
 import { after, pause } from '../time/timer.ts';
 import { RunShare } from './agent-run.ts';
+import { giveClosingSigns } from './parent-pipe.ts';
 import { writePartialReport } from './partial-report.ts';
-import { brokenRule } from './share-findings.ts';
-import { giveClosingSigns } from './shutdown-beats.ts';
+import { brokenRule } from './refusal.ts';
 import { sendGuarded } from './unread-guard.ts';
 
 /** What nobody guesses. */
@@ -45,7 +45,7 @@ const REFUSALS_SHOWN_MAX = 8;
 /** Before an agent with `stay` asks again, after it was turned away or could not join. */
 const STAY_RETRY_MS = 5_000;
 
-export interface AgentOptions {
+interface AgentOptions {
   readonly host: string;
   readonly port: number;
   readonly token: Token;

@@ -59,7 +59,7 @@ interface HolderEntry {
 }
 
 /** How old what a holder has said may become. */
-export interface AgeLimit {
+interface AgeLimit {
   readonly clock: Clock;
   /** a holder that has started and says nothing for so long is lost */
   readonly silentMs: number;
@@ -67,7 +67,7 @@ export interface AgeLimit {
   readonly lookEveryMs: number;
 }
 
-export interface HolderPoolOptions {
+interface HolderPoolOptions {
   readonly entryPath: string;
   readonly specs: readonly HolderSpec[];
   /** how often each holder tells its stats; absent: as its spec says */

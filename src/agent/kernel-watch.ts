@@ -10,9 +10,8 @@ import {
   keptCounters,
   withReadings,
 } from '../host/kernel-evidence.ts';
-import { readCounters, readKernel } from '../host/kernel-readings.ts';
+import { readCounters, readKernel, tcpExtDelta } from '../host/kernel-readings.ts';
 import { systemClock } from '../host/system-clock.ts';
-import { tcpExtDelta } from '../host/tcp-counters.ts';
 import type { KernelCount } from '../judge/report.ts';
 import { every, realWaiting, type Timer, type Waiting, waitUntil } from '../time/timer.ts';
 

@@ -30,7 +30,7 @@ export interface KernelEvidence {
 }
 
 /** The counters that a report keeps: all that speak of retransmits, queues, memory and aborts. */
-export const KERNEL_COUNTERS: readonly string[] = [
+const KERNEL_COUNTERS: readonly string[] = [
   'ActiveOpens',
   'AttemptFails',
   'EstabResets',

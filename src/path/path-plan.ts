@@ -20,7 +20,7 @@ import {
 } from './haproxy-source.ts';
 
 /** One hop of `--via`. */
-export type Hop =
+type Hop =
   | { readonly kind: 'direct' }
   | { readonly kind: 'dnat' }
   | { readonly kind: 'masquerade'; readonly addresses: number }
@@ -34,7 +34,7 @@ export const KERNEL_PORTS: PortRange = { from: 32_768, to: 60_999 };
 
 const ADDRESSES_MAX = 65_536;
 
-export interface PathPlanRequest {
+interface PathPlanRequest {
   /** connections that are wanted */
   readonly connections: number;
   /** endpoints that the client connects to; behind a router each must be a port or an address of its own */
@@ -50,7 +50,7 @@ export interface PathPlanRequest {
 }
 
 /** What one hop lets through. */
-export interface HopCeiling {
+interface HopCeiling {
   /** as `--via` names it */
   readonly hop: string;
   /** null: it leaves the source alone and sets no ceiling */
@@ -60,7 +60,7 @@ export interface HopCeiling {
 }
 
 /** One way to let more through. */
-export interface PathChange {
+interface PathChange {
   readonly what: string;
   /** lines to type or to put into a configuration, ready to copy; may be empty */
   readonly lines: readonly string[];
@@ -112,7 +112,7 @@ export function parseHop(text: string): Hop {
 }
 
 /** The hop as `--via` names it. */
-export function formatHop(hop: Hop): string {
+function formatHop(hop: Hop): string {
   switch (hop.kind) {
     case 'direct':
     case 'dnat':

@@ -1,7 +1,7 @@
 /**
  * Owns what holding a number of connections costs one host: holders, descriptors, memory, buffer pages, tasks. Every
  * function grows with the number of connections, so that the largest number that fits can be found by halving.
- * Must never know how much a host has (capacity.ts, preflight.ts, host/task-room.ts).
+ * Must never know how much a host has (capacity.ts, preflight.ts, host/process-limits.ts).
  */
 
 import type { Finding } from '../base/errors.ts';

@@ -10,7 +10,7 @@ import { type Clock, formatSeconds } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
 import { counted, formatCount } from '../base/units.ts';
 import { readSysctl, readText } from '../host/proc-file.ts';
-import { readTaskRoom } from '../host/task-room.ts';
+import { readTaskRoom } from '../host/process-limits.ts';
 import { processesFinding } from '../plan/cost.ts';
 import { addTotals, mergeSources, type ServeCounts, type ServeMode, ZERO_TOTALS } from './serve-counts.ts';
 import { WORKERS_MAX, workersFor, workersRefusal } from './worker-count.ts';

@@ -5,11 +5,12 @@
  */
 
 import type { RunCommand } from '../host/command.ts';
+import { type PresentAddress, readAddressesNow } from '../host/ip-command.ts';
 import { type Alias, aliasKey, aliasLabel } from '../run/alias.ts';
 import type { AliasRecord, AliasRecords } from './alias-records.ts';
-import { type AliasFailure, type PresentAddress, readAddressesNow, removeAliases } from './aliases.ts';
+import { type AliasFailure, removeAliases } from './aliases.ts';
 
-export interface KeptAlias {
+interface KeptAlias {
   readonly alias: Alias;
   readonly why: string;
 }

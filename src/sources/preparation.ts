@@ -5,7 +5,7 @@
 
 import { BenchError, ErrorCode, ExitCode, type Finding } from '../base/errors.ts';
 import { slicesOf } from '../base/tuple-space.ts';
-import { gatherHostFacts } from '../host/facts.ts';
+import { gatherHostFacts } from '../host/facts-reader.ts';
 import { ANY_SOURCE, type SourceLimits } from '../plan/allowance.ts';
 import { holdersFor } from '../plan/cost.ts';
 import { type HostPlan, planHost } from '../plan/host-plan.ts';
@@ -27,7 +27,7 @@ export interface Preparation {
 }
 
 /** Turns a refusal by exception into a finding, so that it crosses the control channel like the others. */
-export function findingOf(error: BenchError): Finding {
+function findingOf(error: BenchError): Finding {
   return {
     what: error.code,
     severity: 'refuse',
@@ -44,7 +44,7 @@ export function findingOf(error: BenchError): Finding {
  * @param platform as Node names it
  * @throws BenchError `not-linux`, exit 3
  */
-export function checkSystem(platform: string): void {
+function checkSystem(platform: string): void {
   if (platform === 'linux') return;
   throw new BenchError(
     ErrorCode.notLinux,
@@ -110,7 +110,7 @@ export function planSources(
 }
 
 /** Where further holders of a grown quota go: behind the tuples and the numbers that are taken. */
-export interface Placement {
+interface Placement {
   readonly tuplesFrom: number;
   readonly indexFrom: number;
 }

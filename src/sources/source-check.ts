@@ -8,13 +8,18 @@ import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import type { Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
 import { type RunCommand, runCommand } from '../host/command.ts';
+import { readAddressesNow, readSourceDevices } from '../host/ip-command.ts';
 import { isOnThisHost } from '../plan/capacity.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import type { AliasLease } from './alias-lease.ts';
-import { readAddressesNow } from './aliases.ts';
-import { findDuplicates } from './duplicate-check.ts';
 import { type Preparation, planSources } from './preparation.ts';
-import { ConnectTurns, checkRoutes, type RoutePair, readSourceDevices } from './route-check.ts';
+import {
+  ConnectTurns,
+  checkRoutes,
+  type DuplicateAddress,
+  findDuplicates,
+  type RoutePair,
+} from './route-check.ts';
 
 /** Connects of one check. With more sources than this, each still gets one, evenly spread over the endpoints. */
 const PAIRS_MAX = 2_048;
@@ -230,7 +235,8 @@ function leftOutFinding(bad: readonly BadSource[], prepared: Preparation): Findi
   };
 }
 
-function duplicateFinding(duplicates: readonly { address: string; owner: string | null }[]): Finding {
+function duplicateFinding(duplicates: readonly DuplicateAddress[]): Finding {
+  const [first] = duplicates;
   const named = duplicates
     .slice(0, NAMES_MAX)
     .map(({ address, owner }) => (owner === null ? address : `${address} (at ${owner})`))
@@ -242,6 +248,6 @@ function duplicateFinding(duplicates: readonly { address: string; owner: string 
     available: duplicates.length,
     unit: 'addresses',
     message: `another host on the segment already has ${named}: answers may go there`,
-    fix: 'choose addresses that nobody has; `arping -D -I eth0 <address>` asks for one',
+    fix: `choose addresses that no other host has; this asks for one: arping -D -I ${first?.device ?? 'DEV'} ${first?.address ?? 'ADDRESS'}`,
   };
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { availableParallelism } from 'node:os';
 import { type TestContext, test } from 'node:test';
-import { type AgeLimit, HolderPool } from '../../src/agent/holder-pool.ts';
+import { HolderPool } from '../../src/agent/holder-pool.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
 import type { HolderSpec } from '../../src/run/run-spec.ts';
 import { clientEnds } from '../support/kernel-view.ts';
@@ -43,7 +43,7 @@ function makePool(
   t: TestContext,
   specs: readonly HolderSpec[],
   entryPath = cliPath,
-  age: Partial<AgeLimit> = {},
+  age: Partial<ConstructorParameters<typeof HolderPool>[0]['age']> = {},
 ): Made {
   const notes: string[] = [];
   let changes = 0;

@@ -13,7 +13,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { giveClosingSigns } from '../../src/agent/shutdown-beats.ts';
+import { giveClosingSigns } from '../../src/agent/parent-pipe.ts';
 import { CLOSING_SIGN } from '../../src/run/shutdown-heartbeat.ts';
 import { HANG_MS } from '../support/waiting.ts';
 

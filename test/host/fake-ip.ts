@@ -2,7 +2,9 @@
  * Owns a kernel's addresses that only a test has: a `RunCommand` that understands the few `ip` commands of aliases.
  * Must never start a program.
  */
-import type { CommandResult, RunCommand } from '../../src/host/command.ts';
+import type { RunCommand } from '../../src/host/command.ts';
+
+type CommandResult = Awaited<ReturnType<RunCommand>>;
 
 export interface FakeAddress {
   local: string;

@@ -2,7 +2,10 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { BenchError } from '../../src/base/errors.ts';
-import { formatHop, type Hop, type PathPlanRequest, parseHop, planPath } from '../../src/path/path-plan.ts';
+import { parseHop, planPath } from '../../src/path/path-plan.ts';
+
+type PathPlanRequest = Parameters<typeof planPath>[0];
+type Hop = ReturnType<typeof parseHop>;
 
 function request(hops: readonly string[], change: Partial<PathPlanRequest> = {}): PathPlanRequest {
   return {
@@ -25,9 +28,14 @@ const hop: fc.Arbitrary<Hop> = fc.oneof(
   fc.tuple(number, number).map(([sources, endpoints]): Hop => ({ kind: 'haproxy', sources, endpoints })),
 );
 
+/** A hop as a plan names it. */
+function written(one: Hop): string {
+  return planPath({ ...request([]), hops: [one] }).hops[0]?.hop ?? '';
+}
+
 describe('a hop of --via', () => {
   it('is read back as it is written', () => {
-    fc.assert(fc.property(hop, (one) => assert.deepEqual(parseHop(formatHop(one)), one)));
+    fc.assert(fc.property(hop, (one) => assert.deepEqual(parseHop(written(one)), one)));
   });
 
   it('may leave a number out that is 1', () => {

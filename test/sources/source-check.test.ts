@@ -43,6 +43,7 @@ function sourcingOf(present: readonly string[], candidates: readonly Alias[] = [
     settings: { neighboursMax: null, rpFilter: {}, promoteSecondaries: {} },
     leavesBy: new Map(),
     canChangeAddresses: true,
+    portsEach: 100,
     present,
     candidates,
     forbidden: null,

@@ -5,7 +5,7 @@
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runAgent } from '../../agent/agent.ts';
-import { hostSpecOfParent } from '../../agent/parent-word.ts';
+import { hostSpecOfParent } from '../../agent/parent-pipe.ts';
 import { checkAgentName } from '../../api/agent-name.ts';
 import { type NumberFlag, needNumber, readNumber } from '../../api/bounds.ts';
 import type { FlagValues } from '../../api/flags/flag-values.ts';

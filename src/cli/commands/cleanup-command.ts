@@ -4,12 +4,12 @@
  */
 
 import { BenchError, ErrorCode, ExitCode } from '../../base/errors.ts';
+import { hasCapability } from '../../host/capabilities.ts';
 import { runCommand } from '../../host/command.ts';
 import { aliasKey, removeArguments } from '../../run/alias.ts';
 import { withAddressLock } from '../../sources/address-lock.ts';
 import { type Cleanup, removeLeftovers } from '../../sources/alias-cleanup.ts';
 import { AliasRecords } from '../../sources/alias-records.ts';
-import { canChangeAddresses } from '../../sources/aliases.ts';
 import type { CommandContext } from '../command-context.ts';
 import { tell, writeResult } from '../output.ts';
 
@@ -20,7 +20,7 @@ import { tell, writeResult } from '../output.ts';
  */
 export async function cleanupCommand({ values }: CommandContext): Promise<ExitCode> {
   const isDry = values.on('dry-run');
-  const mayRemove = canChangeAddresses();
+  const mayRemove = hasCapability('CAP_NET_ADMIN');
   const records = new AliasRecords();
   const foreign = records.foreignFolder;
   if (foreign !== null) {

@@ -21,9 +21,9 @@ import {
   INDEX_VARIABLE,
   type KubernetesRun,
   kubernetesManifests,
+  manifestYaml,
   type Spread,
 } from '../../place/kubernetes.ts';
-import { manifestYaml } from '../../place/manifest-yaml.ts';
 import { ANY_SOURCE, allowsEndpoint, parseAllowedTarget } from '../../plan/allowance.ts';
 import type { CommandContext } from '../command-context.ts';
 import { tell, writeResult } from '../output.ts';

@@ -11,7 +11,7 @@ import {
   resolveTargets,
   specOf,
 } from '../../api/run-request.ts';
-import { parseAddress } from '../../base/address.ts';
+import { parseCidr } from '../../base/address.ts';
 import { formatEndpoint } from '../../base/endpoint.ts';
 import { ExitCode } from '../../base/errors.ts';
 import { parsePortRanges, portCount } from '../../base/tuple-space.ts';
@@ -51,7 +51,7 @@ function readPath(values: FlagValues, spec: RunSpec): PathPlan | null {
   if (via.length === 0) return null;
   const ports = values.one('via-ports');
   const firstAddress = values.one('via-source') ?? '';
-  parseAddress(firstAddress.split('/')[0] ?? '');
+  parseCidr(firstAddress);
   return planPath({
     connections: spec.connections,
     endpoints: spec.endpoints.length,

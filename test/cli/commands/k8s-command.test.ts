@@ -13,8 +13,7 @@ import { BenchError, ExitCode } from '../../../src/base/errors.ts';
 import { parseCommandLine } from '../../../src/cli/command-line.ts';
 import { readKubernetesRun } from '../../../src/cli/commands/k8s-command.ts';
 import { formatToken, generateToken, parseToken } from '../../../src/control/token.ts';
-import { kubernetesManifests } from '../../../src/place/kubernetes.ts';
-import { manifestYaml } from '../../../src/place/manifest-yaml.ts';
+import { kubernetesManifests, manifestYaml } from '../../../src/place/kubernetes.ts';
 import { kubernetesProblems } from '../../support/kubernetes-check.ts';
 import { runCli } from '../../support/run-cli.ts';
 

@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { LOSSES_WAITING_MAX, LossQueue } from '../../src/agent/loss-queue.ts';
+import { LossQueue, trimmed } from '../../src/agent/agent-report.ts';
 import { LOSS_BATCH_MAX, type Loss } from '../../src/stats/loss.ts';
+import { emptyStats } from '../../src/stats/stats.ts';
+import { statsNews } from '../../src/stats/stats.ts';
 
 const lossAt = (atMs: number, count = 1): Loss => ({
   atMs,
@@ -54,9 +56,9 @@ test('before the last word more may go, and what is left then is counted by conn
   assert.equal(queue.cut, 3 * 10_000);
 });
 
-test('more than may wait are left out and counted', () => {
+test('more than 100,000 that wait are left out and counted', () => {
   const { queue } = queueOf();
-  queue.add(range(0, LOSSES_WAITING_MAX + 77).map((at) => lossAt(at)));
+  queue.add(range(0, 100_000 + 77).map((at) => lossAt(at)));
   assert.equal(queue.cut, 77);
 });
 
@@ -85,4 +87,15 @@ test('whatever comes and whenever reports are due: in order, none twice, and non
     }),
     { numRuns: 60 },
   );
+});
+
+test('a table of more than 1,024 sources stays out of the report of each second, a shorter one stays in', () => {
+  const sources = (count: number) =>
+    Object.fromEntries(Array.from({ length: count }, (_, index) => [`10.0.${index >> 8}.${index & 255}`, 1]));
+  const openBySource = sources(1_025);
+  const openByEndpoint = sources(1_024);
+  const cut = trimmed(statsNews({ ...emptyStats(), open: 7, openBySource, openByEndpoint }, null));
+  assert.deepEqual(cut.openBySource, {});
+  assert.deepEqual(cut.openByEndpoint, openByEndpoint);
+  assert.equal(cut.open, 7);
 });

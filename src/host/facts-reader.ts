@@ -1,16 +1,18 @@
 /**
- * Owns gathering `HostFacts` from this host, in well under 150 ms and whatever the number of its sockets.
- * Must never judge a fact (plan/preflight.ts), change a setting, or throw because something cannot be read.
+ * Owns gathering `HostFacts` (the values are in host-facts.ts) from this host, in well under 150 ms and whatever the
+ * number of its sockets.
+ * Must never judge a fact (plan/preflight.ts), change a setting, load a module, or throw because something cannot be read.
  */
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { availableParallelism, hostname } from 'node:os';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
-import { readHostAddresses, readRoutes } from './addresses.ts';
-import { CAP_NET_BIND_SERVICE, CAP_SYS_RESOURCE, hasCapability, readCapabilities } from './capabilities.ts';
-import { readCgroupMemory } from './cgroup.ts';
+import { after } from '../time/timer.ts';
+import { hasCapability } from './capabilities.ts';
 import { type RunCommand, runCommand } from './command.ts';
-import { readConntrack } from './conntrack.ts';
-import type { HostFacts, SockstatFacts } from './host-facts.ts';
+import type { ConntrackFacts, HostFacts, SockstatFacts } from './host-facts.ts';
+import { readHostAddresses, readRoutes } from './ip-command.ts';
 import { countSockets } from './kernel-count.ts';
 import {
   type KernelRoots,
@@ -20,15 +22,17 @@ import {
   readSysctlNumbers,
   readText,
 } from './proc-file.ts';
-import { readTaskRoom } from './task-room.ts';
+import { readCgroupMemory, readTaskRoom } from './process-limits.ts';
 
-export interface FactsOptions {
+interface FactsOptions {
   /** default `/proc` */
   readonly procRoot?: string;
   /** default `/sys` */
   readonly sysRoot?: string;
   /** runs `ip`; default: really */
   readonly run?: RunCommand;
+  /** sends one datagram, to see whether it is tracked; default: really, on loopback */
+  readonly probeConntrack?: () => Promise<void>;
 }
 
 /** 4 KiB on x64 and on most arm64; some arm64 kernels use 64 KiB. */
@@ -51,7 +55,7 @@ export async function gatherHostFacts(
   const tcpTimestamps = readSysctl(roots.procRoot, 'net/ipv4/tcp_timestamps');
   const [hostAddresses, conntrack, timeWaitOnTuples] = await Promise.all([
     readHostAddresses(run),
-    readConntrack(roots.procRoot),
+    readConntrack(roots.procRoot, options.probeConntrack ?? sendToMyself),
     readTimeWait(endpoints, tcpTimestamps, sockstat, roots.procRoot),
   ]);
   return {
@@ -93,12 +97,11 @@ function readDescriptors(procRoot: string) {
   const limits = /^Max open files\s+(\S+)\s+(\S+)/m.exec(readText(procRoot, 'self/limits') ?? '');
   const nrOpen = readSysctl(procRoot, 'fs/nr_open');
   const fileNr = readSysctlNumbers(procRoot, 'fs/file-nr');
-  const capabilities = readCapabilities(procRoot);
   return {
     nofileSoft: limitNumber(limits?.[1], nrOpen),
     nofileHard: limitNumber(limits?.[2], nrOpen),
-    canRaiseNofile: hasCapability(capabilities, CAP_SYS_RESOURCE),
-    canBindPrivileged: hasCapability(capabilities, CAP_NET_BIND_SERVICE),
+    canRaiseNofile: hasCapability('CAP_SYS_RESOURCE', procRoot),
+    canBindPrivileged: hasCapability('CAP_NET_BIND_SERVICE', procRoot),
     // The third number of file-nr is file-max, kept as a fallback: some containers hide the sysctl alone.
     fileMax: readSysctl(procRoot, 'fs/file-max') ?? fileNr?.[2] ?? null,
     fileUsed: fileNr?.[0] ?? null,
@@ -171,4 +174,47 @@ async function readTimeWait(
   if (sockstat.timeWait === 0) return 0;
   const counted = await countSockets({ state: 'time-wait', endpoints, sources: null, ports: null, procRoot });
   return counted.count;
+}
+
+const PROBE_TIMEOUT_MS = 50;
+
+/**
+ * How it is decided: the files exist in every network namespace once the code is loaded, also where nothing
+ * tracks, so their presence says nothing. Entries in the table (count > 0) prove tracking. With none, one
+ * UDP datagram is sent from a socket to itself on 127.0.0.1: where a hook is registered, that alone makes an
+ * entry, and the count is no longer 0. (Rules cannot be asked instead: that needs root and knowledge of nft and
+ * of both kinds of iptables.) Not seen this way: rules that track IPv6 only, or everything except loopback, on
+ * a host that has talked to nobody.
+ * @param procRoot `/proc` or a test's folder
+ * @param probe sends the datagram
+ */
+async function readConntrack(procRoot: string, probe: () => Promise<void>): Promise<ConntrackFacts> {
+  const max =
+    readSysctl(procRoot, 'net/netfilter/nf_conntrack_max') ?? readSysctl(procRoot, 'net/nf_conntrack_max');
+  let count = readSysctl(procRoot, 'net/netfilter/nf_conntrack_count');
+  if (count === null) return { active: max === null ? false : null, count, max };
+  if (count === 0) {
+    await probe();
+    count = readSysctl(procRoot, 'net/netfilter/nf_conntrack_count') ?? 0;
+  }
+  return { active: count > 0, count, max };
+}
+
+/** One datagram to our own socket on loopback; gives up after 50 ms. */
+async function sendToMyself(): Promise<void> {
+  const socket = createSocket('udp4');
+  const late = new AbortController();
+  const timer = after(PROBE_TIMEOUT_MS, () => late.abort());
+  try {
+    socket.bind(0, '127.0.0.1');
+    await once(socket, 'listening', { signal: late.signal });
+    const arrived = once(socket, 'message', { signal: late.signal });
+    socket.send('x', socket.address().port, '127.0.0.1');
+    await arrived;
+  } catch {
+    // No loopback, or a rule that drops it: the count then says what it says.
+  } finally {
+    timer.cancel();
+    socket.close();
+  }
 }

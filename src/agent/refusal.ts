@@ -1,18 +1,19 @@
 /**
- * Owns whether a quota is one that the coordinator has leave for: what this host's owner allows, what its agent offered,
- * what the run itself asked for. Must never know a host's resources.
+ * Owns why an agent refuses what a coordinator asks of it, in words, and whether a quota is one that the coordinator may
+ * give: what this host's owner allows, what its agent offered, what the run itself asked for. Must never read a host's
+ * resources, or end anything.
  */
 import type { Finding } from '../base/errors.ts';
-import { formatCount } from '../base/units.ts';
+import { formatCount, formatDuration } from '../base/units.ts';
 
 /**
  * How often the quota of one share may grow. Each growth is at least one process, and each lost agent is one: a run that
  * loses more has no use for what is left of it.
  */
-export const GROWTHS_MAX = 64;
+const GROWTHS_MAX = 64;
 
 /** What one quota is judged by. */
-export interface QuotaTerms {
+interface QuotaTerms {
   /** this host's owner's; Infinity: no limit */
   readonly connectionsMax: number;
   /** what the agent said that it can hold */
@@ -96,4 +97,43 @@ export function noMemoryFor(holders: number, neededBytes: number, freeBytes: num
     `${formatCount(holders)} more holders for a quota that grew need ${formatCount(neededBytes)} bytes of memory, this host has ${formatCount(freeBytes)}`,
     'lost quotas go to other agents: start more of them',
   );
+}
+
+/** The run has not begun within the time that this host's owner gives it. */
+export function startedLate(runMsMax: number): Finding {
+  return {
+    what: 'max-duration',
+    severity: 'refuse',
+    needed: null,
+    available: runMsMax,
+    unit: 'ms',
+    message: `the run did not begin within ${formatDuration(runMsMax)}, the longest that this agent is there for one`,
+    fix: 'its owner decides: c100k-bench agent --max-duration',
+  };
+}
+
+/** What the coordinator said breaks the rules of the channel. @param problem in words */
+export function brokenRule(problem: string): Finding {
+  return {
+    what: 'protocol',
+    severity: 'refuse',
+    needed: null,
+    available: null,
+    unit: '',
+    message: `the coordinator asked for what no agent does: ${problem}`,
+    fix: 'docs/PROTOCOL.md has the range of every number; both sides need the same version of c100k-bench',
+  };
+}
+
+/** The holders did not come up. @param why what one of them said, if any did */
+export function notStarted(why: string | undefined): Finding {
+  return {
+    what: 'holders',
+    severity: 'refuse',
+    needed: null,
+    available: null,
+    unit: 'holders',
+    message: why ?? 'the holder processes did not start in time',
+    fix: 'see the lines above; fewer --holders need less memory and time to start',
+  };
 }

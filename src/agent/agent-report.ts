@@ -1,15 +1,19 @@
 /**
- * Owns details of losses that wait to be told: what many holders tell is merged into few messages, each as full as it may
- * be, and a host that loses more at once than the channel takes in a second tells the rest with the next reports. Must
- * never count losses (the counts are in every stats message), and never leave one out without counting that.
+ * Owns what an agent reports of its run: how stats and lines fit into the messages of the control channel, and details of
+ * losses that wait their turn: those of many holders are merged into few messages, each as full as it may be, and a host
+ * that loses more than the channel takes in a second sends the rest with the next reports.
+ * Must never count losses (the counts are in every stats message), and never leave a detail out without counting that.
  */
+import type { AgentMessage } from '../control/message.ts';
 import { LOSS_BATCH_MAX, type Loss } from '../stats/loss.ts';
+import type { Stats } from '../stats/stats.ts';
+import type { StatsNews } from '../stats/stats.ts';
 
 /** Messages with details from one report to the next, and before the last word: at most 5 MB, and 15 MB. */
 const LOSS_MESSAGES_PER_REPORT = 20;
 const LOSS_MESSAGES_AT_END = 60;
 /** Details that wait at most, 20 MB of memory. */
-export const LOSSES_WAITING_MAX = 100_000;
+const LOSSES_WAITING_MAX = 100_000;
 
 /** One share's queue. */
 export class LossQueue {
@@ -69,4 +73,28 @@ export class LossQueue {
       this.#taken = 0;
     }
   }
+}
+
+/** More sources than this are told only in the final message, because stats go out every second. */
+const SOURCES_EACH_SECOND_MAX = 1_024;
+
+/** What the kernel's counters say, as the schema types it. */
+export type WireEvidence = Extract<AgentMessage, { type: 'done' }>['evidence'];
+type WireStats = Extract<AgentMessage, { type: 'stats' }>['stats'];
+
+/** Stats as the schema types them: plain mutable records; the values are the same. */
+export function toWire(stats: Stats | StatsNews): WireStats {
+  return stats;
+}
+
+/** Leaves out the long tables that only the final message carries. */
+export function trimmed(stats: StatsNews): WireStats {
+  const sources = Object.keys(stats.openBySource).length;
+  const endpoints = Object.keys(stats.openByEndpoint).length;
+  return toWire({
+    ...stats,
+    openBySource: sources > SOURCES_EACH_SECOND_MAX ? {} : stats.openBySource,
+    openByEndpoint: endpoints > SOURCES_EACH_SECOND_MAX ? {} : stats.openByEndpoint,
+    droppedBy: Object.keys(stats.droppedBy).length > SOURCES_EACH_SECOND_MAX ? {} : stats.droppedBy,
+  });
 }

@@ -1,11 +1,13 @@
 /**
- * Owns waiting for what the run that forked this agent says about this host. Must never take it from elsewhere: whoever
- * has the token may be the coordinator, but only the parent has the other end of this pipe.
+ * Owns an agent's end of the pipe to the process that forked it: what that one says about this host, and the sign that
+ * this process is still busy closing. Must never take a host's own things from elsewhere (whoever has the token may be the
+ * coordinator, but only the parent has the other end of this pipe), and never keep the process alive.
  */
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import { isParentWord } from '../run/parent-word.ts';
 import type { HostSpec } from '../run/run-spec.ts';
-import { after } from '../time/timer.ts';
+import { CLOSING_SIGN, CLOSING_SIGN_EVERY_MS } from '../run/shutdown-heartbeat.ts';
+import { after, every } from '../time/timer.ts';
 
 /** It is sent at once after the fork; a machine that is busy may need a while. */
 const WORD_TIMEOUT_MS = 20_000;
@@ -47,4 +49,18 @@ export function hostSpecOfParent(timeoutMs = WORD_TIMEOUT_MS): Promise<HostSpec 
     // It may have gone while this process was loading: then `disconnect` was told before anybody listened.
     if (!process.connected) onGone();
   });
+}
+
+/** From now on signs go to the parent, where there is one, until this process ends by itself. */
+export function giveClosingSigns(): void {
+  if (!process.connected) return;
+  // Its listeners keep the pipe, and so this process; from now on only work that is left may.
+  process.channel?.unref();
+  sendSign();
+  every(CLOSING_SIGN_EVERY_MS, sendSign, { isUnref: true });
+}
+
+/** A parent that is gone needs no sign. */
+function sendSign(): void {
+  if (process.connected) process.send?.(CLOSING_SIGN, () => {});
 }

@@ -1,17 +1,21 @@
 /**
- * Owns finding the limits that control groups (versions 1 and 2) put on this process: memory, and processes.
- * Must never change one.
+ * Owns the limits on this process that are not its own settings: memory and tasks of its control groups (versions 1 and
+ * 2), and how many further tasks (processes and their threads) the kernel lets this user have.
+ * Must never change or judge one (plan/).
  */
+import { readdirSync } from 'node:fs';
+import { hasCapability } from './capabilities.ts';
+import type { TaskRoom } from './host-facts.ts';
 import { type KernelRoots, readText } from './proc-file.ts';
 
 /** The tightest limit above this process; both null: none. */
-export interface CgroupMemory {
+interface CgroupMemory {
   readonly limitBytes: number | null;
   readonly usedBytes: number | null;
 }
 
 /** How many more tasks (processes and threads) the groups above this process allow; null: no limit. */
-export interface CgroupTasks {
+interface CgroupTasks {
   readonly limit: number | null;
   readonly used: number | null;
 }
@@ -64,7 +68,7 @@ export function readCgroupMemory(roots: KernelRoots): CgroupMemory {
  * Reads how many tasks our group and every group above it allow: the one with the least room binds.
  * @param roots where /proc and /sys are
  */
-export function readCgroupTasks(roots: KernelRoots): CgroupTasks {
+function readCgroupTasks(roots: KernelRoots): CgroupTasks {
   let tightest: CgroupTasks = { limit: null, used: null };
   let room = Number.POSITIVE_INFINITY;
   const groups = groupsOf(readText(roots.procRoot, 'self/cgroup') ?? '', 'pids', [PIDS_V1, PIDS_V2]);
@@ -110,4 +114,53 @@ function readBytes(sysRoot: string, path: string): number | null {
   const text = readText(sysRoot, path)?.trim();
   if (text === undefined || !/^\d+$/.test(text)) return null;
   return Number(text);
+}
+
+/**
+ * Reads the tighter one of RLIMIT_NPROC and pids.max.
+ * @param roots where /proc and /sys are
+ * @returns null: neither is known or set
+ */
+export function readTaskRoom(roots: KernelRoots): TaskRoom | null {
+  const rooms: TaskRoom[] = [];
+  const group = readCgroupTasks(roots);
+  if (group.limit !== null) {
+    rooms.push({ by: 'pids.max', limit: group.limit, free: Math.max(0, group.limit - (group.used ?? 0)) });
+  }
+  const text = /^Max processes\s+(\d+)/m.exec(readText(roots.procRoot, 'self/limits') ?? '')?.[1];
+  if (text !== undefined && !isExempt(roots.procRoot)) {
+    const limit = Number(text);
+    rooms.push({ by: 'ulimit -u', limit, free: Math.max(0, limit - tasksOfUser(roots.procRoot)) });
+  }
+  return rooms.toSorted((one, other) => one.free - other.free)[0] ?? null;
+}
+
+/** Whether RLIMIT_NPROC does not bind: root, CAP_SYS_RESOURCE or CAP_SYS_ADMIN (copy_process() in kernel/fork.c). */
+function isExempt(procRoot: string): boolean {
+  return (
+    realUidOf(readText(procRoot, 'self/status')) === '0' ||
+    hasCapability('CAP_SYS_RESOURCE', procRoot) ||
+    hasCapability('CAP_SYS_ADMIN', procRoot)
+  );
+}
+
+/** Threads of every process whose real user is ours: the kernel counts by that one. Processes that end meanwhile are not there. */
+function tasksOfUser(procRoot: string): number {
+  const uid = realUidOf(readText(procRoot, 'self/status'));
+  let names: string[];
+  try {
+    names = readdirSync(procRoot).filter((name) => /^\d+$/.test(name));
+  } catch {
+    return 0;
+  }
+  let tasks = 0;
+  for (const name of names) {
+    const status = readText(procRoot, `${name}/status`);
+    if (realUidOf(status) === uid) tasks += Number(/^Threads:\s+(\d+)/m.exec(status ?? '')?.[1] ?? 0);
+  }
+  return tasks;
+}
+
+function realUidOf(status: string | null): string | null {
+  return /^Uid:\s+(\d+)/m.exec(status ?? '')?.[1] ?? null;
 }

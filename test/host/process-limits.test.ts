@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { type TestContext, test } from 'node:test';
-import { readTaskRoom } from '../../src/host/task-room.ts';
+import { readTaskRoom } from '../../src/host/process-limits.ts';
 import { type FakeKernel, fakeKernel } from './fake-kernel.ts';
 
 function kernel(t: TestContext, files: Readonly<Record<string, string>>): FakeKernel {
@@ -55,7 +55,7 @@ test('the kernel agrees: a user of this host with a limit of its own', {
   skip: process.getuid?.() !== 0,
 }, () => {
   // As nobody, in a process of its own: limit and user are this test's alone.
-  const script = `import('${new URL('../../src/host/task-room.js', import.meta.url).href}').then(({ readTaskRoom }) =>
+  const script = `import('${new URL('../../src/host/process-limits.js', import.meta.url).href}').then(({ readTaskRoom }) =>
     console.log(JSON.stringify(readTaskRoom({ procRoot: '/proc', sysRoot: '/nowhere' }))))`;
   const args = [
     '--reuid=64999',
