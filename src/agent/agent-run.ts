@@ -6,7 +6,7 @@
 import { type Clock, StandStill } from '../base/clock.ts';
 import type { Finding } from '../base/errors.ts';
 import type { AgentMessage, CoordinatorMessage, CoordinatorMessageOf } from '../control/message.ts';
-import { runCommand } from '../host/command.ts';
+import { runProgram } from '../host/command.ts';
 import { gatherHostFacts } from '../host/facts-reader.ts';
 import { untilClosed } from '../host/kernel-count.ts';
 import { synLadderSec } from '../host/kernel-evidence.ts';
@@ -114,7 +114,7 @@ export class RunShare {
       options.send({ type: 'losses', epoch: message.epoch, losses: [...losses] }),
     );
     this.#lease = new AliasLease({
-      run: runCommand,
+      run: runProgram,
       records: new AliasRecords(),
       leaseMs: this.#spec.sources.aliasLeaseMs,
       onLost: (addresses) => this.#loseSources(addresses),

@@ -23,7 +23,7 @@ interface CommandResult {
   readonly truncated: boolean;
 }
 
-export type RunCommand = (
+export type RunProgram = (
   file: string,
   args: readonly string[],
   options: CommandOptions,
@@ -59,7 +59,7 @@ interface Ended {
  * @param options time limit in milliseconds, and input
  * @returns what it said; never throws for a failed, missing or slow program
  */
-export async function runCommand(
+export async function runProgram(
   file: string,
   args: readonly string[],
   options: CommandOptions,

@@ -10,7 +10,7 @@ import type { Endpoint } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 import { after } from '../time/timer.ts';
 import { hasCapability } from './capabilities.ts';
-import { type RunCommand, runCommand } from './command.ts';
+import { type RunProgram, runProgram } from './command.ts';
 import type { ConntrackFacts, HostFacts, SockstatFacts } from './host-facts.ts';
 import { readHostAddresses, readRoutes } from './ip-command.ts';
 import { countSockets } from './kernel-count.ts';
@@ -30,7 +30,7 @@ interface FactsOptions {
   /** default `/sys` */
   readonly sysRoot?: string;
   /** runs `ip`; default: really */
-  readonly run?: RunCommand;
+  readonly run?: RunProgram;
   /** sends one datagram, to see whether it is tracked; default: really, on loopback */
   readonly probeConntrack?: () => Promise<void>;
 }
@@ -49,7 +49,7 @@ export async function gatherHostFacts(
   options: FactsOptions = {},
 ): Promise<HostFacts> {
   const roots: KernelRoots = { procRoot: options.procRoot ?? '/proc', sysRoot: options.sysRoot ?? '/sys' };
-  const run = options.run ?? runCommand;
+  const run = options.run ?? runProgram;
   const targets = [...new Set(endpoints.map((endpoint) => endpoint.address))];
   const sockstat = readSockstat(roots.procRoot);
   const tcpTimestamps = readSysctl(roots.procRoot, 'net/ipv4/tcp_timestamps');

@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { isAddress, isLoopback, parseAddress, parseCidr } from '../base/address.ts';
-import type { RunCommand } from './command.ts';
+import type { RunProgram } from './command.ts';
 import type { EndpointRoute, HostAddress } from './host-facts.ts';
 
 const READ_TIMEOUT_MS = 5_000;
@@ -66,7 +66,7 @@ interface AddressesNow {
  * Every address of this host with its lifetime, in the order of its devices: 1,000 in 7 ms.
  * @returns null when `ip` is missing or fails
  */
-export async function readAddressesNow(run: RunCommand): Promise<AddressesNow | null> {
+export async function readAddressesNow(run: RunProgram): Promise<AddressesNow | null> {
   const result = await run('ip', ['-j', 'addr'], { timeoutMs: READ_TIMEOUT_MS });
   const devices = result.code === 0 && !result.truncated ? parseList<DeviceJson>(result.stdout) : null;
   if (devices === null) return null;
@@ -102,7 +102,7 @@ function presentOn({ ifname = '', flags = [] }: DeviceJson, info: AddressJson): 
  * Every address of this host, as facts: by `ip`, else Node's own list (which knows neither tentative nor deprecated
  * addresses).
  */
-export async function readHostAddresses(run: RunCommand): Promise<HostAddress[]> {
+export async function readHostAddresses(run: RunProgram): Promise<HostAddress[]> {
   const now = await readAddressesNow(run);
   if (now === null) return addressesOfNode();
   return now.addresses.map(({ address, family, prefix, device, scope, usable }) => ({
@@ -131,7 +131,7 @@ function addressesOfNode(): HostAddress[] {
 export async function readRoutes(
   targets: readonly string[],
   hostAddresses: readonly HostAddress[],
-  run: RunCommand,
+  run: RunProgram,
 ): Promise<EndpointRoute[]> {
   const answers = await askRoutes(run, targets);
   if (answers === null) {
@@ -154,7 +154,7 @@ export async function readRoutes(
  * @returns device by source; a source without a route, or without `ip`, is absent
  */
 export async function readSourceDevices(
-  run: RunCommand,
+  run: RunProgram,
   sources: readonly string[],
   target: string,
 ): Promise<Map<string, string>> {
@@ -170,7 +170,7 @@ export async function readSourceDevices(
 }
 
 /** The next hop towards a target. @returns null: none, or not known */
-export async function readGateway(run: RunCommand, target: string): Promise<string | null> {
+export async function readGateway(run: RunProgram, target: string): Promise<string | null> {
   const answers = await askRoutes(run, [target]);
   return answers?.[0]?.gateway ?? null;
 }
@@ -180,7 +180,7 @@ export async function readGateway(run: RunCommand, target: string): Promise<stri
  * @param questions what follows `route get`
  * @returns the answers that came, in order; null when `ip` is missing
  */
-async function askRoutes(run: RunCommand, questions: readonly string[]): Promise<RouteJson[] | null> {
+async function askRoutes(run: RunProgram, questions: readonly string[]): Promise<RouteJson[] | null> {
   if (questions.length === 0) return [];
   const result = await run('ip', ['-j', '-force', '-batch', '-'], {
     timeoutMs: READ_TIMEOUT_MS,
@@ -247,7 +247,7 @@ interface BatchResult {
  * @param lines arguments of `ip`, one command each, without line breaks
  * @returns the errors; when `ip` ended before the last line, the rest counts as failed
  */
-export async function runIpBatch(run: RunCommand, lines: readonly string[]): Promise<BatchResult> {
+export async function runIpBatch(run: RunProgram, lines: readonly string[]): Promise<BatchResult> {
   if (lines.length === 0) return { missing: false, errors: new Map() };
   const result = await run('ip', ['-force', '-batch', '-'], {
     timeoutMs: BATCH_TIMEOUT_MS,

@@ -33,6 +33,8 @@ export const NAT_PORTS: PortRange = { from: 1_024, to: 65_535 };
 export const KERNEL_PORTS: PortRange = { from: 32_768, to: 60_999 };
 
 const ADDRESSES_MAX = 65_536;
+/** The hop is another host: which device of it the addresses go on, only its owner knows. */
+const UNKNOWN_DEVICE = 'DEVICE';
 
 interface PathPlanRequest {
   /** connections that are wanted */
@@ -210,7 +212,7 @@ function natChanges(
     {
       what: `or a pool of ${counted(needed, 'SNAT address', 'SNAT addresses')} (now ${formatCount(addresses)})${forNames(needed)}`,
       lines: [
-        ...addressCommands(request.firstAddress, needed, 'eth0'),
+        ...addressCommands(request.firstAddress, needed, UNKNOWN_DEVICE),
         `nft: snat to numgen inc mod ${needed} map { ${map} }`,
       ],
     },
@@ -231,7 +233,7 @@ function natChanges(
 function forNames(addresses: number): string {
   if (addresses < 2) return '';
   const names = addresses === 2 ? freeName(2) : `${freeName(2)} to ${freeName(addresses)}`;
-  return `; for ${names} put addresses that the hop has, or that no other host has`;
+  return `; for ${names} put addresses that the hop has, or that no other host has, for ${UNKNOWN_DEVICE} the device that they go on`;
 }
 
 function haproxyChanges(hop: Hop & { kind: 'haproxy' }, request: PathPlanRequest): PathChange[] {
@@ -293,5 +295,5 @@ function sourceLines(hop: Hop & { kind: 'haproxy' }, request: PathPlanRequest, s
     added > 0
       ? `${hop.sources} + ${added} source addresses on the HAProxy host, each with a server line of its own${forNames(sources)}`
       : `the lines of ${counted(sources, 'source address', 'source addresses')}${forNames(sources)}`;
-  return { what, lines: [...addressCommands(firstAddress, sources, 'eth0'), ...lines] };
+  return { what, lines: [...addressCommands(firstAddress, sources, UNKNOWN_DEVICE), ...lines] };
 }

@@ -12,7 +12,7 @@
 import { cidrContains } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
 import { formatCount } from '../base/units.ts';
-import type { RunCommand } from '../host/command.ts';
+import type { RunProgram } from '../host/command.ts';
 import { readAddressesNow } from '../host/ip-command.ts';
 import { systemClock } from '../host/system-clock.ts';
 import { type Alias, aliasKey } from '../run/alias.ts';
@@ -29,7 +29,7 @@ const RENEWALS_PER_LEASE = 3;
 const BLIND_SHARE = 0.6;
 
 interface AliasLeaseOptions {
-  readonly run: RunCommand;
+  readonly run: RunProgram;
   readonly records: AliasRecords;
   readonly leaseMs: number;
   /** default: this host's */

@@ -2,7 +2,7 @@
  * Owns adding, renewing and removing addresses on devices, by batches of `ip`.
  * Must never decide which addresses are ours (alias-records.ts), and must never keep anything between calls.
  */
-import type { RunCommand } from '../host/command.ts';
+import type { RunProgram } from '../host/command.ts';
 import { readAddressesNow, runIpBatch } from '../host/ip-command.ts';
 import { type Alias, addArguments, aliasKey, removeArguments, renewArguments } from '../run/alias.ts';
 
@@ -24,7 +24,7 @@ interface AddResult {
  * @param leaseSec whole seconds
  */
 export async function addAliases(
-  run: RunCommand,
+  run: RunProgram,
   aliases: readonly Alias[],
   leaseSec: number,
 ): Promise<AddResult> {
@@ -51,7 +51,7 @@ export async function addAliases(
  * @returns those that the kernel did not renew
  */
 export async function renewAliases(
-  run: RunCommand,
+  run: RunProgram,
   aliases: readonly Alias[],
   leaseSec: number,
 ): Promise<AliasFailure[]> {
@@ -69,7 +69,7 @@ export async function renewAliases(
  * Removes aliases in one batch; one that is gone already is no failure.
  * @returns those that are still there
  */
-export async function removeAliases(run: RunCommand, aliases: readonly Alias[]): Promise<AliasFailure[]> {
+export async function removeAliases(run: RunProgram, aliases: readonly Alias[]): Promise<AliasFailure[]> {
   const { missing, errors } = await runIpBatch(run, aliases.map(removeArguments));
   if (!missing && errors.size === 0) return [];
   const now = await readAddressesNow(run);

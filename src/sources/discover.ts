@@ -8,7 +8,7 @@ import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import type { Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
 import { hasCapability } from '../host/capabilities.ts';
-import { type RunCommand, runCommand } from '../host/command.ts';
+import { type RunProgram, runProgram } from '../host/command.ts';
 import type { HostFacts } from '../host/host-facts.ts';
 import { readAddressesNow, readGateway, readSourceDevices } from '../host/ip-command.ts';
 import { type NetworkSettings, readNetworkSettings } from '../host/kernel-readings.ts';
@@ -76,7 +76,7 @@ export async function findSources(
   spec: RunSpec,
   facts: HostFacts,
   wanted: number,
-  run: RunCommand = runCommand,
+  run: RunProgram = runProgram,
   limits: SourceLimits = ANY_SOURCE,
 ): Promise<Sourcing> {
   const mayChange = hasCapability('CAP_NET_ADMIN');
@@ -162,7 +162,7 @@ function leftOutNote(leftOut: readonly string[], devices: readonly string[]): st
 async function askDoubtful(
   present: readonly string[],
   facts: HostFacts,
-  run: RunCommand,
+  run: RunProgram,
 ): Promise<ReadonlyMap<string, string>> {
   const route = facts.routes.find((one) => !one.local && !one.address.includes(':'));
   if (route === undefined) return new Map();
@@ -178,7 +178,7 @@ async function askDoubtful(
 async function deviceFinder(
   spec: RunSpec,
   facts: HostFacts,
-  run: RunCommand,
+  run: RunProgram,
 ): Promise<(address: string) => string> {
   const { aliasDevice } = spec.sources;
   if (aliasDevice === null) return () => 'lo';
@@ -253,7 +253,7 @@ async function findPrefix(
   spec: RunSpec,
   facts: HostFacts,
   recorded: readonly Alias[],
-  run: RunCommand,
+  run: RunProgram,
 ): Promise<PrefixSource> {
   const text = prefixText(prefix);
   const swallowed = await swallowedBy(prefix, spec, facts, run);
@@ -290,7 +290,7 @@ async function swallowedBy(
   prefix: SourcePrefix,
   spec: RunSpec,
   facts: HostFacts,
-  run: RunCommand,
+  run: RunProgram,
 ): Promise<string | null> {
   const text = prefixText(prefix);
   const endpoint = spec.endpoints.find(

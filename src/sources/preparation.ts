@@ -1,6 +1,10 @@
 /**
  * Owns what an agent finds out about its host before anything is opened: facts, sources, plan, findings.
  * Must never open a connection to the target.
+ *
+ * The way of a source through this folder, from what was typed to what is given back: source-addresses.ts -> discover.ts ->
+ * preparation.ts (source-findings.ts) -> source-check.ts (route-check.ts) -> alias-lease.ts (address-lock.ts, aliases.ts)
+ * -> alias-records.ts -> alias-cleanup.ts.
  */
 
 import { BenchError, ErrorCode, ExitCode, type Finding } from '../base/errors.ts';

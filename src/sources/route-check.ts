@@ -13,7 +13,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 import { Pacer } from '../engine/pacer.ts';
-import type { RunCommand } from '../host/command.ts';
+import type { RunProgram } from '../host/command.ts';
 import { systemClock } from '../host/system-clock.ts';
 import type { Alias } from '../run/alias.ts';
 import { after, pause } from '../time/timer.ts';
@@ -179,7 +179,7 @@ export interface DuplicateAddress {
  * @returns those that another host has; empty when `arping` is missing or may not be used
  */
 export async function findDuplicates(
-  run: RunCommand,
+  run: RunProgram,
   aliases: readonly Alias[],
 ): Promise<DuplicateAddress[]> {
   const asked = aliases
@@ -190,7 +190,7 @@ export async function findDuplicates(
   return found.flat();
 }
 
-async function askOne(run: RunCommand, { address, device }: Alias): Promise<DuplicateAddress[]> {
+async function askOne(run: RunProgram, { address, device }: Alias): Promise<DuplicateAddress[]> {
   // -D: duplicate address detection. Exit code 1 and a "reply" line: another host answered.
   const result = await run('arping', ['-D', '-I', device, '-c', '1', '-w', '1', address], {
     timeoutMs: ARPING_TIMEOUT_MS,

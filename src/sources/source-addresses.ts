@@ -204,7 +204,7 @@ function notOurs(missing: readonly string[], endpoints: readonly Endpoint[], fac
   const shown = missing.slice(0, NAMES_MAX).join(', ');
   const more = missing.length > NAMES_MAX ? ` and ${formatCount(missing.length - NAMES_MAX)} more` : '';
   const device =
-    facts.routes.find((route) => endpoints.some((end) => end.address === route.address))?.device ?? 'DEV';
+    facts.routes.find((route) => endpoints.some((end) => end.address === route.address))?.device ?? 'DEVICE';
   const what =
     missing.length === 1 ? 'the source address' : `${formatCount(missing.length)} source addresses:`;
   return new BenchError(

@@ -7,7 +7,7 @@ import { isLoopback } from '../base/address.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import type { Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
-import { type RunCommand, runCommand } from '../host/command.ts';
+import { type RunProgram, runProgram } from '../host/command.ts';
 import { readAddressesNow, readSourceDevices } from '../host/ip-command.ts';
 import { isOnThisHost } from '../plan/capacity.ts';
 import type { RunSpec } from '../run/run-spec.ts';
@@ -45,7 +45,7 @@ export async function secureSources(
   spec: RunSpec,
   prepared: Preparation,
   lease: AliasLease,
-  run: RunCommand = runCommand,
+  run: RunProgram = runProgram,
   turns = new ConnectTurns(Number.POSITIVE_INFINITY),
 ): Promise<Preparation | readonly Finding[]> {
   const { wanted, sourcing } = prepared;
@@ -93,7 +93,7 @@ async function checkSources(
   spec: RunSpec,
   prepared: Preparation,
   addresses: readonly string[],
-  run: RunCommand,
+  run: RunProgram,
   turns: ConnectTurns,
 ): Promise<SourceCheck> {
   const { facts } = prepared.sourcing;
@@ -150,7 +150,7 @@ function pairsToCheck(sources: readonly string[], endpoints: readonly Endpoint[]
 async function leavingElsewhere(
   sources: readonly string[],
   endpoints: readonly Endpoint[],
-  run: RunCommand,
+  run: RunProgram,
 ): Promise<BadSource[]> {
   const now = await readAddressesNow(run);
   const own = new Map((now?.addresses ?? []).map((address) => [address.address, address]));
@@ -248,6 +248,6 @@ function duplicateFinding(duplicates: readonly DuplicateAddress[]): Finding {
     available: duplicates.length,
     unit: 'addresses',
     message: `another host on the segment already has ${named}: answers may go there`,
-    fix: `choose addresses that no other host has; this asks for one: arping -D -I ${first?.device ?? 'DEV'} ${first?.address ?? 'ADDRESS'}`,
+    fix: `choose addresses that no other host has; this asks for one: arping -D -I ${first?.device ?? 'DEVICE'} ${first?.address ?? 'ADDRESS'}`,
   };
 }

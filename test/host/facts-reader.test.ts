@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { afterEach, test } from 'node:test';
 import type { Endpoint } from '../../src/base/endpoint.ts';
-import { type RunCommand, runCommand } from '../../src/host/command.ts';
+import { type RunProgram, runProgram } from '../../src/host/command.ts';
 import { gatherHostFacts } from '../../src/host/facts-reader.ts';
 import { HANG_MS } from '../support/waiting.ts';
 import { type FakeKernel, fakeKernel } from './fake-kernel.ts';
@@ -15,7 +15,7 @@ const LOCAL: Endpoint = { address: '127.0.0.1', port: 8_000, family: 4 };
 const FAR: Endpoint = { address: '192.0.2.7', port: 8_000, family: 4 };
 
 /** Answers as `ip` does, for one host with eth0; nothing is asked of the real one. */
-const fakeIp: RunCommand = async (_file, args, options) => {
+const fakeIp: RunProgram = async (_file, args, options) => {
   const done = { code: 0, stderr: '', missing: false, truncated: false };
   if (args.includes('-batch')) {
     const lines = (options.input ?? '').trim().split('\n');
@@ -37,7 +37,7 @@ const fakeIp: RunCommand = async (_file, args, options) => {
   return { ...done, stdout: JSON.stringify([{ ifname: 'eth0', addr_info: addresses }]) };
 };
 
-const noPrograms: RunCommand = async () => ({
+const noPrograms: RunProgram = async () => ({
   code: null,
   stdout: '',
   stderr: '',
@@ -239,7 +239,7 @@ test('of this host everything is known, with few programs run, and agrees with t
   const facts = await gatherHostFacts([LOCAL], {
     run: (file, args, options) => {
       ran.push([file, ...args].join(' '));
-      return runCommand(file, args, options);
+      return runProgram(file, args, options);
     },
   });
   // A process started is what costs time here.
@@ -265,7 +265,7 @@ const MAX = 'proc/sys/net/netfilter/nf_conntrack_max';
 
 /** What is found out about connection tracking below a made-up /proc. */
 async function conntrackOf(procRoot: string, probeConntrack = async (): Promise<void> => {}) {
-  const run: RunCommand = () =>
+  const run: RunProgram = () =>
     Promise.resolve({ code: null, stdout: '', stderr: '', missing: true, truncated: false });
   return (await gatherHostFacts([], { procRoot, run, probeConntrack })).conntrack;
 }

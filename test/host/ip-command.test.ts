@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { RunCommand } from '../../src/host/command.ts';
+import type { RunProgram } from '../../src/host/command.ts';
 import {
   readAddressesNow,
   readGateway,
@@ -11,10 +11,10 @@ import {
 } from '../../src/host/ip-command.ts';
 import { FakeIp } from './fake-ip.ts';
 
-type CommandResult = Awaited<ReturnType<RunCommand>>;
+type CommandResult = Awaited<ReturnType<RunProgram>>;
 
 const saying =
-  (more: Partial<CommandResult>): RunCommand =>
+  (more: Partial<CommandResult>): RunProgram =>
   () =>
     Promise.resolve({ code: 0, stdout: '', stderr: '', missing: false, truncated: false, ...more });
 

@@ -3,12 +3,12 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { addressRange } from '../../src/base/address.ts';
-import type { RunCommand } from '../../src/host/command.ts';
+import type { RunProgram } from '../../src/host/command.ts';
 import { hostAlias } from '../../src/run/alias.ts';
 import { ConnectTurns, checkRoutes, findDuplicates } from '../../src/sources/route-check.ts';
 import { until } from '../support/waiting.ts';
 
-type CommandResult = Awaited<ReturnType<RunCommand>>;
+type CommandResult = Awaited<ReturnType<RunProgram>>;
 
 const PORTS = [{ from: 21_000, to: 21_099 }];
 
@@ -76,7 +76,7 @@ const REPLY = 'Unicast reply from 10.9.0.101 [0E:1F:00:AA:BB:CC] 0.6ms\nReceived
 
 function segment(answers: Readonly<Record<string, Partial<CommandResult>>>) {
   const asked: string[] = [];
-  const run: RunCommand = (file, args) => {
+  const run: RunProgram = (file, args) => {
     asked.push([file, ...args].join(' '));
     return Promise.resolve({ ...QUIET, ...answers[args.at(-1) ?? ''] });
   };

@@ -5,7 +5,7 @@
 
 import { BenchError, ErrorCode, ExitCode } from '../../base/errors.ts';
 import { hasCapability } from '../../host/capabilities.ts';
-import { runCommand } from '../../host/command.ts';
+import { runProgram } from '../../host/command.ts';
 import { aliasKey, removeArguments } from '../../run/alias.ts';
 import { withAddressLock } from '../../sources/address-lock.ts';
 import { type Cleanup, removeLeftovers } from '../../sources/alias-cleanup.ts';
@@ -28,7 +28,7 @@ export async function cleanupCommand({ values }: CommandContext): Promise<ExitCo
       `the records below ${foreign} are not believed: it is no folder of this user (run cleanup as who ran the agent)`,
     );
   }
-  const cleanup = await withAddressLock(() => removeLeftovers(runCommand, records, isDry || !mayRemove));
+  const cleanup = await withAddressLock(() => removeLeftovers(runProgram, records, isDry || !mayRemove));
   if (cleanup.isBlind) {
     throw refused(
       'the addresses of this host cannot be read: `ip -j addr` failed',
