@@ -6,8 +6,7 @@
  */
 import type { AgentMessage } from '../control/message.ts';
 import { LOSS_BATCH_MAX, type Loss } from '../stats/loss.ts';
-import type { Stats } from '../stats/stats.ts';
-import type { StatsNews } from '../stats/stats.ts';
+import type { Stats, StatsNews } from '../stats/stats.ts';
 
 /** Messages with details from one report to the next, and before the last word: at most 5 MB, and 15 MB. */
 const LOSS_MESSAGES_PER_REPORT = 20;

@@ -4,8 +4,7 @@
  */
 import { cidrContains, isLoopback, networkEnds, parseAddress } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
-import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
-import type { Finding } from '../base/errors.ts';
+import { BenchError, ErrorCode, ExitCode, type Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
 import { hasCapability } from '../host/capabilities.ts';
 import { type RunProgram, runProgram } from '../host/command.ts';

@@ -4,8 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { LossQueue, trimmed } from '../../src/agent/agent-report.ts';
 import { LOSS_BATCH_MAX, type Loss } from '../../src/stats/loss.ts';
-import { emptyStats } from '../../src/stats/stats.ts';
-import { statsNews } from '../../src/stats/stats.ts';
+import { emptyStats, statsNews } from '../../src/stats/stats.ts';
 
 const lossAt = (atMs: number, count = 1): Loss => ({
   atMs,

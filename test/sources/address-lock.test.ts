@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock } from '../../src/host/system-clock.ts';
 import { withAddressLock } from '../../src/sources/address-lock.ts';
-import { realWaiting, type Waiting } from '../../src/time/wait-until.ts';
+import { realWaiting, type Waiting } from '../../src/time/timer.ts';
 import { FakeTime } from '../support/fake-time.ts';
 
 /** A run on this host may hold the lock of all runs at any time. */
