@@ -7,6 +7,7 @@ import { availableParallelism } from 'node:os';
 import pLimit from 'p-limit';
 import { type Clock, formatSeconds, StandStill } from '../base/clock.ts';
 import { DropReason } from '../base/outcome.ts';
+import { bindChild } from '../engine/parent-bond.ts';
 import {
   type AgentToHolder,
   HOLDER_ENTRY,
@@ -139,10 +140,12 @@ export class HolderPool {
 
   #fork(entry: HolderEntry): void {
     const { spec } = entry;
-    const child = fork(this.#options.entryPath, [HOLDER_ENTRY, String(process.pid)], {
-      execArgv: [...HOLDER_EXEC_ARGV],
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    });
+    const child = bindChild('kill', (bond) =>
+      fork(this.#options.entryPath, [HOLDER_ENTRY, String(process.pid)], {
+        execArgv: [...HOLDER_EXEC_ARGV],
+        stdio: ['ignore', 'ignore', 'inherit', 'ipc', bond],
+      }),
+    );
     entry.process = child;
     entry.heardMs = this.#attention.attendedMs;
     entry.health = { ...entry.health, pid: child.pid ?? 0 };

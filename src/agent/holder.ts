@@ -11,7 +11,7 @@ import { PerformanceObserver } from 'node:perf_hooks';
 import type { Clock } from '../base/clock.ts';
 import { Engine } from '../engine/engine.ts';
 import { descriptorsMax } from '../engine/libc.ts';
-import { endWithParent } from '../engine/parent-bond.ts';
+import { bindToParent } from '../engine/parent-bond.ts';
 import { systemClock } from '../host/system-clock.ts';
 import type { AgentToHolder, HolderToAgent } from '../run/holder-message.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
@@ -206,7 +206,7 @@ export function runHolder(
   dependencies: { readonly clock: Clock } = { clock: systemClock },
 ): void {
   const holder = new Holder(dependencies.clock);
-  if (!endWithParent(parentPid)) {
+  if (!bindToParent('kill', parentPid)) {
     holder.leave();
     return;
   }

@@ -5,6 +5,7 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { formatToken, type Token } from '../control/token.ts';
+import { bindChild } from '../engine/parent-bond.ts';
 import type { ParentWord } from '../run/parent-word.ts';
 import type { HostSpec } from '../run/run-spec.ts';
 import { CLOSING_SIGN } from '../run/shutdown-heartbeat.ts';
@@ -50,13 +51,15 @@ export class LocalAgent {
   constructor(options: LocalAgentOptions) {
     const { entryPath, name, host, port, token, hostSpec, onExit } = options;
     const join = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
-    this.#process = fork(entryPath, ['agent', '--join', join, '--name', name, '--token-stdin'], {
-      // Its own process group: Ctrl-C in the terminal must reach the CLI alone, which then drains in order.
-      detached: true,
-      execArgv: [],
-      stdio: ['pipe', 'ignore', 'inherit', 'ipc'],
-      env: { ...inherited(), [LOCAL_VARIABLE]: String(process.pid) },
-    });
+    this.#process = bindChild('wake', (bond) =>
+      fork(entryPath, ['agent', '--join', join, '--name', name, '--token-stdin'], {
+        // Its own process group: Ctrl-C in the terminal must reach the CLI alone, which then drains in order.
+        detached: true,
+        execArgv: [],
+        stdio: ['pipe', 'ignore', 'inherit', 'ipc', bond],
+        env: { ...inherited(), [LOCAL_VARIABLE]: String(process.pid) },
+      }),
+    );
     // Not in its environment: that stays readable for as long as it lives, and its holders would inherit it.
     this.#process.stdin?.on('error', () => {});
     this.#process.stdin?.end(`${formatToken(token)}\n`);
@@ -85,8 +88,8 @@ export class LocalAgent {
   }
 
   /**
-   * Its holders are in its process group. The kernel ends them with it (engine/parent-bond.ts), except for one that was
-   * stopped before it could ask for that.
+   * Its holders are in its process group. The kernel ends them with it (engine/parent-bond.ts), except for one that is stopped
+   * where the kernel refuses that.
    */
   #endGroup(): void {
     const { pid } = this.#process;

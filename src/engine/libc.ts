@@ -38,6 +38,12 @@ const EPOLL_CLOEXEC = 0o2000000;
 const EFD_NONBLOCK = 0o4000;
 const EFD_CLOEXEC = 0o2000000;
 const F_DUPFD_CLOEXEC = 1030;
+const F_SETFL = 4;
+const F_SETOWN = 8;
+const F_SETSIG = 10;
+const O_ASYNC = 0o20000;
+const O_NONBLOCK = 0o4000;
+const O_CLOEXEC = 0o2000000;
 const RLIMIT_NOFILE = 7;
 const PR_SET_PDEATHSIG = 1;
 const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
@@ -77,6 +83,7 @@ const calls = {
   write: library.func('intptr_t write(int, void *, size_t)'),
   read: library.func('intptr_t read(int, void *, size_t)'),
   fcntl: library.func('int fcntl(int, int, int)'),
+  pipe2: library.func('int pipe2(void *, int)'),
   getrlimit: library.func('int getrlimit(int, void *)'),
   prctl: library.func('int prctl(int, ulong, ulong, ulong, ulong)'),
 };
@@ -252,6 +259,27 @@ export function reserveDescriptors(count: number): void {
 /** The signal that the kernel sends this process when its parent ends (PR_SET_PDEATHSIG, prctl(2)): 0, or -errno. */
 export function setParentDeathSignal(signal: number): number {
   return result(calls.prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0));
+}
+
+const pipeEnds = new Int32Array(2);
+
+/** pipe2(2), closed at exec: the descriptor of its writing end, or -errno. The reading end is closed again. */
+export function pipeWriter(): number {
+  const returned = result(calls.pipe2(pipeEnds, O_CLOEXEC));
+  if (returned < 0) return returned;
+  close(pipeEnds[0]!);
+  return pipeEnds[1]!;
+}
+
+/**
+ * Makes the kernel send a process a signal when something comes to this reading end of a pipe, or its last writer is gone
+ * (F_SETOWN, F_SETSIG, O_ASYNC, fcntl(2)). That belongs to the open file, whoever else has it: 0, or -errno.
+ */
+export function signalAtPipeEnd(fd: number, pid: number, signal: number): number {
+  const owned = result(calls.fcntl(fd, F_SETOWN, pid));
+  if (owned < 0) return owned;
+  const set = result(calls.fcntl(fd, F_SETSIG, signal));
+  return set < 0 ? set : result(calls.fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK));
 }
 
 /** Reasons by errno for a socket that is being connected; connect(2), tcp(7), epoll_ctl(2). */

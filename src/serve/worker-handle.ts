@@ -3,6 +3,7 @@
  * end of worker-message.ts. Must never add up workers (serve.ts).
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import { bindChild } from '../engine/parent-bond.ts';
 import { after } from '../time/timer.ts';
 import {
   type FromWorker,
@@ -59,13 +60,15 @@ export class WorkerHandle {
   constructor(entryPath: string, index: number, events: WorkerEvents) {
     this.index = index;
     this.#events = events;
-    this.#child = fork(entryPath, [SERVE_WORKER_ENTRY, String(process.pid)], {
-      execArgv: WORKER_EXEC_ARGV,
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-      // A process group of its own: Ctrl-C in the terminal must not end it before whoever holds connections to it
-      // has drained. It ends with its parent's IPC channel, so it still outlives nobody.
-      detached: true,
-    });
+    this.#child = bindChild('kill', (bond) =>
+      fork(entryPath, [SERVE_WORKER_ENTRY, String(process.pid)], {
+        execArgv: WORKER_EXEC_ARGV,
+        stdio: ['ignore', 'ignore', 'inherit', 'ipc', bond],
+        // A process group of its own: Ctrl-C in the terminal must not end it before whoever holds connections to it
+        // has drained. It ends with its parent, so it still outlives nobody.
+        detached: true,
+      }),
+    );
     this.#child.on('message', (message) => this.#take(message as FromWorker));
     this.#child.on('error', (error) => this.#gone(`could not be started: ${error.message}`));
     this.#child.on('exit', (code, signal) =>

@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import { StandStill } from '../base/clock.ts';
 import * as libc from '../engine/libc.ts';
 import { AF_INET6 } from '../engine/libc.ts';
-import { endWithParent } from '../engine/parent-bond.ts';
+import { bindToParent } from '../engine/parent-bond.ts';
 import { portOf, SOCKADDR_BYTES_MAX, type SockAddr, sockAddr } from '../engine/sockaddr.ts';
 import { systemClock } from '../host/system-clock.ts';
 import { after, every, type Timer } from '../time/timer.ts';
@@ -33,7 +33,7 @@ export function runServeWorker(parentPid: number | null = null): void {
   const worker = new Worker();
   process.on('message', (message: ToWorker) => worker.take(message));
   process.on('disconnect', () => worker.end());
-  if (!endWithParent(parentPid) || !process.connected) worker.end();
+  if (!bindToParent('kill', parentPid) || !process.connected) worker.end();
 }
 
 class Worker {

@@ -16,7 +16,7 @@ import { parseTarget } from '../../base/endpoint.ts';
 import { BenchError, ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { claimsOf, type Token } from '../../control/token.ts';
 import { LOCAL_VARIABLE } from '../../coordinator/local-agent.ts';
-import { parentPidOf, wakeAtParentsEnd } from '../../engine/parent-bond.ts';
+import { bindToParent, parentPidOf } from '../../engine/parent-bond.ts';
 import { type Allowance, OWNER_ALLOWANCE, parseAllowedTarget } from '../../plan/allowance.ts';
 import type { CommandContext } from '../command-context.ts';
 import { tell } from '../output.ts';
@@ -32,7 +32,7 @@ const SSH_CLIENT = 'ssh-client';
 export async function agentCommand({ values, entryPath, clock }: CommandContext): Promise<ExitCode> {
   // Whoever started it: a stopped agent of a host that lost its coordinator's ssh session must get to its closing too.
   const parentPid = process.connected === true ? parentPidOf(process.env[LOCAL_VARIABLE]) : null;
-  if (!wakeAtParentsEnd(parentPid)) return ExitCode.incomplete;
+  if (!bindToParent('wake', parentPid)) return ExitCode.incomplete;
   const { host, port } = readJoin(values);
   const isFromStdin = values.on('token-stdin');
   const token = await joinToken(values.one('token-file'), isFromStdin, clock.wallMs());

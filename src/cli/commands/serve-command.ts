@@ -6,7 +6,7 @@ import { isIP } from 'node:net';
 import { readNumber } from '../../api/bounds.ts';
 import type { FlagValues } from '../../api/flags/flag-values.ts';
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
-import { wakeAtParentsEnd } from '../../engine/parent-bond.ts';
+import { bindToParent } from '../../engine/parent-bond.ts';
 import { formatListening, type ServeHandle, serveTarget } from '../../serve/serve.ts';
 import { formatServeCounts, SERVE_MODES } from '../../serve/serve-counts.ts';
 import { type StatsServer, serveStats } from '../../serve/stats-server.ts';
@@ -20,7 +20,7 @@ import { tell, writeResult } from '../output.ts';
  */
 export async function serveCommand({ values, entryPath, clock }: CommandContext): Promise<ExitCode> {
   // It outlives the shell it was typed in, but not as a stopped process that nobody continues.
-  wakeAtParentsEnd(null);
+  bindToParent('wake', null);
   const quiet = values.on('quiet');
   const handle = await serveTarget({
     host: values.one('host') ?? '127.0.0.1',
