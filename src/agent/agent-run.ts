@@ -9,8 +9,7 @@ import type { AgentMessage, CoordinatorMessage, CoordinatorMessageOf } from '../
 import { runProgram } from '../host/command.ts';
 import { gatherHostFacts } from '../host/facts-reader.ts';
 import { untilClosed } from '../host/kernel-count.ts';
-import { synLadderSec } from '../host/kernel-evidence.ts';
-import type { KernelCount } from '../judge/report.ts';
+import { type KernelCount, synLadderSec } from '../host/kernel-evidence.ts';
 import { type Allowance, allowedShare, checkAllowance } from '../plan/allowance.ts';
 import { memoryFree } from '../plan/capacity.ts';
 import { HOLDER_BYTES, holdersFor } from '../plan/cost.ts';

@@ -5,6 +5,7 @@
 
 import { countEstablished, type SocketQuery } from '../host/kernel-count.ts';
 import {
+  type KernelCount,
   type KernelEvidence,
   type KernelSample,
   keptCounters,
@@ -12,7 +13,6 @@ import {
 } from '../host/kernel-evidence.ts';
 import { readCounters, readKernel, tcpExtDelta } from '../host/kernel-readings.ts';
 import { systemClock } from '../host/system-clock.ts';
-import type { KernelCount } from '../judge/report.ts';
 import { every, realWaiting, type Timer, type Waiting, waitUntil } from '../time/timer.ts';
 
 const READ_EVERY_MS = 3_000;

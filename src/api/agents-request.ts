@@ -8,7 +8,7 @@ import { ErrorCode, usageError } from '../base/errors.ts';
 import { formatPortRanges } from '../base/tuple-space.ts';
 import type { RunOptions } from '../coordinator/run-settings.ts';
 import type { SshAgentsOptions } from '../coordinator/ssh-agents.ts';
-import type { LossPolicy } from '../run/run-plan.ts';
+import type { LossPolicy } from '../run/run-spec.ts';
 import { readNumber } from './bounds.ts';
 import type { FlagValues } from './flags/flag-values.ts';
 import { readHolders, readSources } from './run-request.ts';

@@ -9,9 +9,11 @@
 import * as v from 'valibot';
 import { type Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
 import type { KernelSample } from '../host/kernel-evidence.ts';
-import { LOSS_BATCH_MAX, QUARTER_MS, QUARTERS_TOLD } from '../stats/loss.ts';
+import type { AgentPreparation, AgentRecord, AgentSnapshot } from '../run/agent-record.ts';
+import { LOSS_BATCH_MAX, type Loss, QUARTER_MS, QUARTERS_TOLD, type RecentLosses } from '../stats/loss.ts';
 import { SEEN_PAIRS_MAX } from '../stats/observed-sources.ts';
 import { TROUBLE_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
+import type { StatsNews } from '../stats/stats.ts';
 import {
   address,
   bytes,
@@ -34,6 +36,7 @@ import {
   text,
   visible,
   wordOf,
+  wordsOf,
 } from './schema-part.ts';
 
 /** Bounds of what an agent says, for this schema and for who must keep to it (fitting.ts). Texts in characters. */
@@ -174,29 +177,24 @@ const saidStats = v.object({
 });
 
 type SaidStats = v.InferOutput<typeof saidStats>;
-type KnownStats = Omit<SaidStats, 'failed' | 'dropped' | 'localSkips'> & {
-  failed: Counts<FailReason>;
-  dropped: Counts<DropReason>;
-  localSkips: Counts<SkipReason>;
-};
 
 /** Unknown reasons that one agent's message has named in a note. */
 const UNKNOWN_NAMED_MAX = 16;
 
-/** Reasons that this version knows; the others count as `other`, and are named in `troubles`. */
+/** Reasons that this version knows; the others count as `instead`, and are named in `troubles`. */
 function knownReasons<Reason extends string>(
   kind: string,
   said: Readonly<Record<string, number>>,
-  known: ReadonlySet<string>,
+  known: ReadonlyMap<string, Reason>,
+  instead: NoInfer<Reason>,
   troubles: Record<string, number>,
 ): Counts<Reason> {
-  const result: Record<string, number> = Object.create(null);
+  const result: Record<Reason, number> = Object.create(null);
   let named = 0;
   for (const [reason, each] of Object.entries(said)) {
-    const isKnown = known.has(reason);
-    const into = isKnown ? reason : 'other';
-    result[into] = (result[into] ?? 0) + each;
-    if (isKnown || each === 0) continue;
+    const into = known.get(reason);
+    result[into ?? instead] = (result[into ?? instead] ?? 0) + each;
+    if (into !== undefined || each === 0) continue;
     named += 1;
     const detail =
       named <= UNKNOWN_NAMED_MAX
@@ -204,12 +202,12 @@ function knownReasons<Reason extends string>(
         : `${kind} further reasons that this version does not know`;
     troubles[detail] = (troubles[detail] ?? 0) + each;
   }
-  return result as Counts<Reason>;
+  return result;
 }
 
-const FAIL_REASONS: ReadonlySet<string> = new Set(Object.values(FailReason));
-const DROP_REASONS: ReadonlySet<string> = new Set(Object.values(DropReason));
-const SKIP_REASONS: ReadonlySet<string> = new Set(Object.values(SkipReason));
+const FAIL_REASONS = wordsOf(Object.values(FailReason));
+const DROP_REASONS = wordsOf(Object.values(DropReason));
+const SKIP_REASONS = wordsOf(Object.values(SkipReason));
 
 function knownLossKinds(said: Readonly<Record<string, number>>): Record<string, number> {
   const result: Record<string, number> = Object.create(null);
@@ -221,13 +219,13 @@ function knownLossKinds(said: Readonly<Record<string, number>>): Record<string, 
   return result;
 }
 
-function knownStats(said: SaidStats): KnownStats {
+function knownStats(said: SaidStats): WireStats {
   const troubles: Record<string, number> = Object.assign(Object.create(null), said.troubles);
   const known = {
     ...said,
-    failed: knownReasons<FailReason>('failed for', said.failed, FAIL_REASONS, troubles),
-    dropped: knownReasons<DropReason>('dropped for', said.dropped, DROP_REASONS, troubles),
-    localSkips: knownReasons<SkipReason>('skipped for', said.localSkips, SKIP_REASONS, troubles),
+    failed: knownReasons('failed for', said.failed, FAIL_REASONS, FailReason.other, troubles),
+    dropped: knownReasons('dropped for', said.dropped, DROP_REASONS, DropReason.other, troubles),
+    localSkips: knownReasons('skipped for', said.localSkips, SKIP_REASONS, SkipReason.other, troubles),
     droppedBy: knownLossKinds(said.droppedBy),
   };
   return Object.keys(troubles).length === 0 ? known : { ...known, troubles };
@@ -323,7 +321,49 @@ const evidence = v.object({
   hasLocalEndpoint: v.boolean(),
 });
 
-/** What an agent may say. */
+/** Stats as an agent may say them. */
+type WireStats = Omit<StatsNews, 'recentLosses'> & {
+  /** absent in version 1.0: then it is not known */
+  readonly recentLosses?: RecentLosses;
+};
+type WireSnapshot = Omit<AgentSnapshot, 'stats'> & { readonly stats: WireStats };
+type InSession<Type extends string> = { readonly type: Type; readonly epoch: number };
+
+/** What an agent may say: most of it is what its record (run/agent-record.ts) keeps. */
+export type AgentMessage =
+  | {
+      readonly type: 'hello';
+      readonly protocol: string;
+      readonly name: string;
+      readonly host: {
+        readonly hostname: string;
+        readonly cpus: number;
+        readonly memoryBytes: number;
+        readonly kernel: string;
+        readonly node: string;
+      };
+      /** after a cut: the share that this agent still carries */
+      readonly resume: { readonly runId: string; readonly epoch: number } | null;
+      readonly secret?: string;
+    }
+  | ({ readonly type: 'offer'; readonly connectionsMax: number } & AgentPreparation &
+      Pick<AgentRecord, 'boundBy'>)
+  | ({ readonly type: 'ready'; readonly holders: number } & AgentPreparation)
+  | ({ readonly type: 'refuse' } & Pick<AgentPreparation, 'findings'>)
+  | (InSession<'stats'> &
+      WireSnapshot & {
+        readonly sentAtMs: number;
+        readonly quota: number;
+        readonly settled: boolean;
+      })
+  | (InSession<'losses'> & { readonly losses: readonly Loss[] })
+  | (InSession<'done'> & WireSnapshot & Pick<AgentRecord, 'evidence' | 'notes'>);
+export type AgentMessageOf<Type extends AgentMessage['type']> = Extract<
+  AgentMessage,
+  { readonly type: Type }
+>;
+
+/** Checks what an agent says. */
 export const agentMessageSchema = v.variant('type', [
   v.object({
     type: v.literal('hello'),
@@ -373,7 +413,4 @@ export const agentMessageSchema = v.variant('type', [
     evidence: v.nullable(evidence),
     notes,
   }),
-]);
-
-export type AgentMessage = v.InferOutput<typeof agentMessageSchema>;
-export type AgentMessageOf<Type extends AgentMessage['type']> = Extract<AgentMessage, { type: Type }>;
+]) satisfies v.GenericSchema<unknown, AgentMessage>;

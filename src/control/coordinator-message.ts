@@ -20,6 +20,7 @@ import {
   MESSAGE_BYTES_MAX as WS_MESSAGE_BYTES_MAX,
 } from '../base/endpoint.ts';
 import { RunBound } from '../run/run-bound.ts';
+import type { SharedSpec } from '../run/run-spec.ts';
 import { epoch, milliseconds, NAME_CHARACTERS_MAX, name, port, text } from './schema-part.ts';
 
 /** IPv6 with everything that may stand in it. */
@@ -131,6 +132,31 @@ const quota = v.pipe(
 );
 
 /** What the coordinator may say. */
+export type CoordinatorMessage =
+  | {
+      readonly type: 'spec';
+      readonly runId: string;
+      readonly epoch: number;
+      readonly spec: SharedSpec;
+      readonly mayGrow: boolean;
+      readonly leaseMs: number;
+      readonly quietMs: number;
+    }
+  | {
+      readonly type: 'quota';
+      readonly connections: number;
+      readonly ratePerSec: number | null;
+      readonly pendingMax: number;
+    }
+  | { readonly type: 'renew'; readonly sentAtMs: number }
+  | { readonly type: 'start' | 'resumed' | 'stop-opening' | 'hold' }
+  | { readonly type: 'stop'; readonly reason: string };
+export type CoordinatorMessageOf<Type extends CoordinatorMessage['type']> = Extract<
+  CoordinatorMessage,
+  { readonly type: Type }
+>;
+
+/** Checks what the coordinator says. */
 export const coordinatorMessageSchema = v.variant('type', [
   spec,
   quota,
@@ -141,10 +167,4 @@ export const coordinatorMessageSchema = v.variant('type', [
   v.object({ type: v.literal('stop-opening') }),
   v.object({ type: v.literal('hold') }),
   v.object({ type: v.literal('stop'), reason: text(NAME_CHARACTERS_MAX) }),
-]);
-
-export type CoordinatorMessage = v.InferOutput<typeof coordinatorMessageSchema>;
-export type CoordinatorMessageOf<Type extends CoordinatorMessage['type']> = Extract<
-  CoordinatorMessage,
-  { type: Type }
->;
+]) satisfies v.GenericSchema<unknown, CoordinatorMessage>;

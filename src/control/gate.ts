@@ -42,7 +42,7 @@ export interface GateOptions {
   readonly clock: Clock;
   /** the key that an identity must prove, expired or not; null for a stranger */
   readonly knownKeyFor: (pskIdentity: string) => KnownKey | null;
-  readonly onStranger: (reason: GateReason) => void;
+  readonly onRefused: (reason: GateReason) => void;
   /** begins TLS on a socket that has proved its key; what it sent is to be read from it again */
   readonly onProven: (socket: Socket) => void;
 }
@@ -137,7 +137,7 @@ export class Gate {
     if (isCrowded && oldest !== undefined) this.#turnAway(oldest, 'crowded');
     socket.on('error', () => {});
     socket.once('close', () => {
-      if (visitor.stage === 'unproven') this.#options.onStranger('tls');
+      if (visitor.stage === 'unproven') this.#options.onRefused('tls');
       this.#forget(visitor);
     });
     const hear = (chunk: Buffer): void => {
@@ -255,7 +255,7 @@ export class Gate {
     if (visitor.stage === 'gone') return;
     const { socket, stage } = visitor;
     this.#forget(visitor);
-    this.#options.onStranger(reason);
+    this.#options.onRefused(reason);
     if (alert === undefined || stage !== 'unproven') {
       socket.destroy();
       return;

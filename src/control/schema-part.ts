@@ -57,14 +57,18 @@ export const text = (charactersMax: number) =>
 
 /** A word that a later version may add to: letters, digits, `-`. */
 const WORD = /^[a-z0-9][a-z0-9-]{0,63}$/;
-export const word = v.pipe(v.string(), v.regex(WORD));
+
+/** A closed list of words, by themselves. */
+export function wordsOf<Known extends string>(known: readonly Known[]): ReadonlyMap<string, Known> {
+  return new Map(known.map((each) => [each, each]));
+}
 
 /** A word of a closed list; one that this version does not know is taken as `instead`. */
 export const wordOf = <Known extends string>(known: readonly Known[], instead: NoInfer<Known>) => {
-  const set: ReadonlySet<string> = new Set(known);
+  const words = wordsOf(known);
   return v.pipe(
-    word,
-    v.transform((given) => (set.has(given) ? (given as Known) : instead)),
+    v.pipe(v.string(), v.regex(WORD)),
+    v.transform((given) => words.get(given) ?? instead),
   );
 };
 
@@ -74,15 +78,16 @@ export const REASON = WORD;
 
 // The long parts of a message are checked by one loop each: an action per number would cost the coordinator of
 // thousands of agents more than everything else together.
-const isCount = (value: unknown): boolean =>
-  Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= NumberBound.count;
+const isWhole = (value: unknown, from: number, to: number): value is number =>
+  typeof value === 'number' && Number.isSafeInteger(value) && value >= from && value <= to;
+const isCount = (value: unknown): boolean => isWhole(value, 0, NumberBound.count);
 
 function isTable(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** What a table may be like. */
-export interface TableShape {
+interface TableShape {
   readonly keysMax: number;
   readonly keyCharactersMax: number;
   readonly pattern: RegExp;
@@ -141,10 +146,9 @@ function isSparse(value: unknown, indexEnd: number, pairsMax: number): boolean {
   let before = -1;
   for (let at = 0; at < value.length; at += 2) {
     const index: unknown = value[at];
-    if (!Number.isSafeInteger(index) || (index as number) <= before || (index as number) >= indexEnd)
-      return false;
-    if (!isCount(value[at + 1]) || value[at + 1] === 0) return false;
-    before = index as number;
+    if (!isWhole(index, before + 1, indexEnd - 1)) return false;
+    if (!isWhole(value[at + 1], 1, NumberBound.count)) return false;
+    before = index;
   }
   return true;
 }

@@ -37,7 +37,7 @@ const CLOSE_TIMEOUT_MS = 500;
 const SOCKETS_MAX = 16_384;
 
 /** Why something that knocked was not let in; counted, never logged per stranger. */
-export type StrangerReason = GateReason | 'hello-late' | 'malformed' | 'version' | 'first-not-hello' | 'name';
+export type RefusalReason = GateReason | 'hello-late' | 'malformed' | 'version' | 'first-not-hello' | 'name';
 
 export interface ControlServerOptions {
   readonly clock: Clock;
@@ -56,7 +56,7 @@ export interface ControlServerOptions {
     hello: AgentMessageOf<'hello'>,
     identity: string,
   ) => ChannelEvents<AgentMessage>;
-  readonly onStranger: (reason: StrangerReason) => void;
+  readonly onRefused: (reason: RefusalReason) => void;
 }
 
 /** The listening side of the control channel. */
@@ -95,15 +95,15 @@ export class ControlServer {
       // One that the gate has turned away is counted there.
       if (this.#isOneOfUs(error, socket)) return;
       const isHttp = error.code?.startsWith('HPE_') === true || error.code?.startsWith('ERR_HTTP') === true;
-      options.onStranger(isHttp ? 'http' : 'tls');
+      options.onRefused(isHttp ? 'http' : 'tls');
       socket.destroy();
     });
     this.#https.on('request', (_request, response) => {
-      options.onStranger('http');
+      options.onRefused('http');
       response.writeHead(404, { connection: 'close' }).end();
     });
     this.#sockets.on('wsClientError', (_error, socket) => {
-      options.onStranger('http');
+      options.onRefused('http');
       socket.destroy();
     });
     this.#https.on('secureConnection', (socket: TLSSocket) => this.#gate.secured(socket));
@@ -116,11 +116,11 @@ export class ControlServer {
   #putGateBeforeTls(): Gate {
     const begins = this.#https.listeners('connection') as ((socket: Socket) => void)[];
     this.#https.removeAllListeners('connection');
-    const { clock, keyFor, onStranger } = this.#options;
+    const { clock, keyFor, onRefused } = this.#options;
     const gate = new Gate({
       clock,
       knownKeyFor: keyFor,
-      onStranger,
+      onRefused,
       onProven: (socket) => {
         for (const begin of begins) begin.call(this.#https, socket);
       },
@@ -149,7 +149,7 @@ export class ControlServer {
   #upgrade(request: IncomingMessage, socket: TLSSocket, head: Buffer): void {
     const identity = this.#identityOf(socket);
     if (identity === null) {
-      this.#options.onStranger('tls');
+      this.#options.onRefused('tls');
       socket.destroy();
       return;
     }
@@ -193,12 +193,12 @@ export class ControlServer {
 
   /** The first message must be a hello of our major version, in time, under the name that the token carries. */
   #greet(socket: WebSocket, tls: TLSSocket, identity: string): void {
-    const { onAgent, onStranger, clock } = this.#options;
+    const { onAgent, onRefused, clock } = this.#options;
     let inner: ChannelEvents<AgentMessage> | null = null;
     let isRefused = false;
-    const refuse = (reason: StrangerReason, text: string, kind?: RefusalKind): void => {
+    const refuse = (reason: RefusalReason, text: string, kind?: RefusalKind): void => {
       isRefused = true;
-      onStranger(reason);
+      onRefused(reason);
       channel.close(text, kind);
     };
     const { name } = peerOf(identity) ?? { name: '' };
@@ -237,7 +237,7 @@ export class ControlServer {
         },
         onClose: (problem, end) => {
           giveUp();
-          if (end === 'violated' && !isRefused) onStranger('malformed');
+          if (end === 'violated' && !isRefused) onRefused('malformed');
           inner?.onClose(problem, end);
         },
       },
@@ -272,7 +272,7 @@ export class ControlServer {
 function refusalOf(
   message: AgentMessage,
   name: string | null,
-): { readonly reason: StrangerReason; readonly text: string } | null {
+): { readonly reason: RefusalReason; readonly text: string } | null {
   if (message.type !== 'hello') return { reason: 'first-not-hello', text: 'the first message must be hello' };
   if (message.protocol.split('.')[0] !== PROTOCOL_VERSION.split('.')[0]) {
     return {

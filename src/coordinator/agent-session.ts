@@ -1,12 +1,11 @@
 /**
- * Owns what belongs to one agent in one run: its name and epoch, its channel while there is one, its books.
- * Must never decide whether it is lost (run/run-state.ts).
+ * Owns the sessions of agents: names and epochs, what an agent showed when it joined, its channel while there is one.
+ * Must never know more of an agent: the rest is in its record (run/agent-record.ts).
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Channel } from '../control/channel.ts';
 import type { CoordinatorMessage } from '../control/message.ts';
 import { peerOf } from '../control/token.ts';
-import type { AgentBooks } from './agent-counts.ts';
 import { LossAllowance } from './claims.ts';
 
 export interface AgentSession {
@@ -20,12 +19,9 @@ export interface AgentSession {
   readonly secret: string | undefined;
   /** grows with each agent that joins; an agent that comes back after its lease gets a new one */
   readonly epoch: number;
-  readonly books: AgentBooks;
   readonly lossAllowance: LossAllowance;
   /** lines about cuts and returns that were shown */
-  linkNotes: number;
-  /** when it was first told to start, monotonic; null: not yet */
-  startedMs: number | null;
+  contactNotes: number;
   /** null while contact is cut */
   channel: Channel<CoordinatorMessage> | null;
 }
@@ -63,13 +59,7 @@ export class AgentSessions {
   readonly #byId = new Map<string, AgentSession>();
   #epoch = 0;
 
-  /** @param books made for the id that the session gets */
-  add(
-    name: string,
-    { identity, secret }: Credentials,
-    channel: Channel<CoordinatorMessage>,
-    books: (id: string) => AgentBooks,
-  ): AgentSession {
+  add(name: string, { identity, secret }: Credentials, channel: Channel<CoordinatorMessage>): AgentSession {
     this.#epoch++;
     let id = name;
     // An agent may be called what another one's id would be.
@@ -80,10 +70,8 @@ export class AgentSessions {
       identity,
       secret,
       epoch: this.#epoch,
-      books: books(id),
       lossAllowance: new LossAllowance(),
-      linkNotes: 0,
-      startedMs: null,
+      contactNotes: 0,
       channel,
     };
     this.#byId.set(id, session);

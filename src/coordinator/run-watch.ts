@@ -9,7 +9,7 @@ import type { RunReport, TargetReport } from '../judge/report.ts';
 import { HELD_ALL, isBroken, type Requirement } from '../judge/requirement.ts';
 import type { TargetProof } from '../judge/verdict.ts';
 import type { Loss } from '../stats/loss.ts';
-import { TargetBooks, type TargetWitness } from './target-stats.ts';
+import { TargetCountLog, type TargetWitness } from './target-stats.ts';
 
 /** How often a run that still goes on is reported, so that a crash loses no more. */
 export const PARTIAL_EVERY_MS = 60_000;
@@ -48,15 +48,15 @@ export const UNWATCHED: RunWatchOptions = {
 /** One run's watch. */
 export class RunWatch {
   readonly #options: RunWatchOptions;
-  readonly #target: TargetBooks | null;
+  readonly #target: TargetCountLog | null;
   #rampWallMs = 0;
   #partialAtMs = 0;
   #entries = 0;
-  #hasToldTrouble = false;
+  #hasToldProblem = false;
 
   constructor(options: RunWatchOptions) {
     this.#options = options;
-    this.#target = options.targetWitness === null ? null : new TargetBooks(options.targetWitness);
+    this.#target = options.targetWitness === null ? null : new TargetCountLog(options.targetWitness);
   }
 
   /** The ramp begins. @param wallMs for people; later times are added to it, so that a clock step does not show */
@@ -83,17 +83,17 @@ export class RunWatch {
     await this.#target?.ask();
   }
 
-  /** What was to prove the run beside our own books; null: nobody asked for it. */
+  /** What was to prove the run beside our own count; null: nobody asked for it. */
   get targetProof(): TargetProof | null {
     return this.#target?.proof() ?? null;
   }
 
   /** Why the target that was to be asked does not tell its counts, in words; null once it was told, or while it does. */
-  takeTargetTrouble(): string | null {
-    if (this.#hasToldTrouble || this.targetProof === null) return null;
-    const trouble = this.#target?.trouble ?? null;
-    this.#hasToldTrouble = trouble !== null;
-    return trouble;
+  takeTargetProblem(): string | null {
+    if (this.#hasToldProblem || this.targetProof === null) return null;
+    const problem = this.#target?.problem ?? null;
+    this.#hasToldProblem = problem !== null;
+    return problem;
   }
 
   holdBegins(): void {
@@ -121,6 +121,11 @@ export class RunWatch {
     this.takeLosses(agent, [
       { atMs, holder: '*', source: '*', endpoint: '*', ageMs: null, reason: DropReason.agentLost, count },
     ]);
+  }
+
+  /** Whether a requirement that can no longer hold ends the run. */
+  get isAbortingEarly(): boolean {
+    return this.#options.abortEarly;
   }
 
   /** The first requirement that can no longer hold and is to end the run; null: none. */

@@ -123,8 +123,8 @@ export class SshAgents {
   }
 
   /** The hosts whose agents have not joined. */
-  missing(joined: readonly string[]): string[] {
-    return this.#options.hosts.filter((host) => !joined.includes(host));
+  missing(joined: Pick<ReadonlySet<string>, 'has'>): string[] {
+    return this.#options.hosts.filter((host) => !joined.has(host));
   }
 
   /** Ends every remote agent by the end of its stdin; an ssh client that does not end is killed. */

@@ -13,7 +13,7 @@ const ANSWER_TIMEOUT_MS = 900;
 const ANSWER_BYTES_MAX = 262_144;
 
 /** What came of one question: counts, or in words why there are none. */
-export type TargetAnswer = { readonly counts: TargetCounts } | { readonly problem: string };
+type TargetAnswer = { readonly counts: TargetCounts } | { readonly problem: string };
 
 /** Somebody who can be asked. */
 export interface TargetWitness {
@@ -85,7 +85,7 @@ function fetchCounts(url: URL): Promise<TargetAnswer> {
 }
 
 /** What the target has said so far. */
-export class TargetBooks {
+export class TargetCountLog {
   readonly #witness: TargetWitness;
   #last: TargetCounts | null = null;
   #openMax = 0;
@@ -146,7 +146,7 @@ export class TargetBooks {
   }
 
   /** Why the last question that brought no counts did not; null: each one brought some. */
-  get trouble(): string | null {
+  get problem(): string | null {
     return this.#problem === null ? null : `${this.#witness.source}: ${this.#problem}`;
   }
 

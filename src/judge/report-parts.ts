@@ -1,28 +1,19 @@
 /**
- * Owns the parts of a report that are worked out from counts: what was held, what proves it, what the kernels, the generator
- * and TLS sessions show, the timeline in bounded memory, and the facts of an agent that a report is made from. Must never
- * know how the coordinator gathers them, or change a count.
+ * Owns the parts of a report that are worked out from the agents' records: what was held, what proves it, what the kernels,
+ * the generator and TLS sessions show, the timeline in bounded memory, each agent's row. Must never change a record.
  */
 
-import type { Finding } from '../base/errors.ts';
 import { addBounded } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
-import type { KernelEvidence } from '../host/kernel-evidence.ts';
+import type { KernelCount } from '../host/kernel-evidence.ts';
+import type { AgentRecord } from '../run/agent-record.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
 import { lossCounts } from '../stats/loss.ts';
 import type { HolderHealth, Stats, TlsCounts } from '../stats/stats.ts';
 import { judgeGenerator } from './generator-health.ts';
 import type { MetricFacts } from './metric.ts';
-import type {
-  AgentReport,
-  KernelCount,
-  Latency,
-  ProofName,
-  RunReport,
-  TimelinePoint,
-  TlsReport,
-} from './report.ts';
+import type { AgentReport, Latency, ProofName, RunReport, TimelinePoint, TlsReport } from './report.ts';
 
 /** Names of kernel counters that a report tells apart. */
 const COUNTERS_MAX = 256;
@@ -70,9 +61,28 @@ export function metricFactsOf(
   };
 }
 
+/** An agent's row in the report. */
+export function agentReportOf({ id, stage, stats, ...agent }: AgentRecord): AgentReport {
+  return {
+    name: id,
+    quota: agent.quota,
+    established: stats.established,
+    open: stats.open,
+    held: stats.openMin,
+    verified: stats.verified,
+    failed: stats.failed,
+    dropped: stats.dropped,
+    capacity: agent.capacity,
+    boundBy: agent.boundBy,
+    sources: agent.sources,
+    lost: stage === 'lost',
+    holders: agent.holders,
+  };
+}
+
 /** CPU of all holders together, in milliseconds. */
-export function holdersCpuMs(books: readonly AgentFacts[]): number {
-  return books
+export function holdersCpuMs(agents: readonly AgentRecord[]): number {
+  return agents
     .flatMap((agent) => agent.holders)
     .reduce((sum, holder) => sum + holder.cpuUserMs + holder.cpuSystemMs, 0);
 }
@@ -84,15 +94,15 @@ export interface HoldCpu {
 }
 
 /** The generator's own health. */
-export function generatorOf(books: readonly AgentFacts[], holdCpu: HoldCpu | null): RunReport['generator'] {
-  const holders = books.flatMap((agent) => agent.holders);
+export function generatorOf(agents: readonly AgentRecord[], holdCpu: HoldCpu | null): RunReport['generator'] {
+  const holders = agents.flatMap((agent) => agent.holders);
   const most = (pick: (holder: HolderHealth) => number): number => Math.max(0, ...holders.map(pick));
   const headrooms = holders.map((holder) => holder.descriptorsMax - holder.descriptorsUsed);
   const tuplesMax = holders.reduce((sum, holder) => sum + holder.tuplesMax, 0);
   const tuplesUsed = holders.reduce((sum, holder) => sum + holder.tuplesUsed, 0);
   return {
     holders: holders.length,
-    cpuMs: holdersCpuMs(books),
+    cpuMs: holdersCpuMs(agents),
     cpuPercentOfOneCoreWhileHolding:
       holdCpu === null || holdCpu.elapsedMs < 1_000 ? null : (100 * holdCpu.cpuMs) / holdCpu.elapsedMs,
     loopLagMsMax: most((holder) => holder.loopLagMsMax),
@@ -108,13 +118,13 @@ export function generatorOf(books: readonly AgentFacts[], holdCpu: HoldCpu | nul
   };
 }
 
-/** Whether a kernel's count is explained by what our books said before and after it was asked. */
+/** Whether a kernel's count is explained by our own count before and after it was asked. */
 function isMatch({ established, openBefore, open }: KernelCount): boolean {
   if (established === null) return true;
   return established >= Math.min(openBefore, open) && established <= Math.max(openBefore, open);
 }
 
-/** Where a kernel's count differs from our own books, in words. */
+/** Where a kernel's count differs from our own count, in words. */
 export function kernelMismatches(counts: readonly KernelCount[]): string[] {
   return counts
     .filter((count) => !isMatch(count))
@@ -128,12 +138,10 @@ export function kernelMismatches(counts: readonly KernelCount[]): string[] {
 }
 
 /** What all kernels said. */
-export function kernelOf(books: readonly AgentFacts[]): RunReport['kernel'] {
-  const counts = books.flatMap((agent) => agent.kernel);
+export function kernelOf(agents: readonly AgentRecord[]): RunReport['kernel'] {
+  const counts = agents.flatMap((agent) => agent.kernel);
   const last = counts.filter((count) => count.when === 'hold-end' && count.established !== null);
-  const hosts = books.flatMap(({ name, evidence }) =>
-    evidence === null ? [] : [{ agent: name, ...evidence }],
-  );
+  const hosts = agents.flatMap(({ id, evidence }) => (evidence === null ? [] : [{ agent: id, ...evidence }]));
   let counters: Record<string, number> = {};
   for (const host of hosts) counters = addBounded(counters, host.counters, COUNTERS_MAX, 'other');
   return {
@@ -158,21 +166,6 @@ export function lossesOf(
     burstMax,
     detailsCut: ledgerEntries === null ? 0 : Math.max(0, lost - ledgerEntries),
   };
-}
-
-/** What is known of one agent. */
-export interface AgentFacts {
-  readonly stats: Stats;
-  readonly findings: readonly Finding[];
-  readonly notes: readonly string[];
-  readonly holders: readonly HolderHealth[];
-  readonly kernel: readonly KernelCount[];
-  /** null until the agent is done */
-  readonly evidence: KernelEvidence | null;
-  readonly name: string;
-  readonly lost: boolean;
-  /** its row in the report */
-  report(): AgentReport;
 }
 
 /** The report's object. @param latencyOf how this report writes a latency */

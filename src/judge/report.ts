@@ -5,7 +5,7 @@
 
 import type { Finding } from '../base/errors.ts';
 import type { Counts, DropReason, FailReason, Party, SkipReason } from '../base/outcome.ts';
-import type { KernelEvidence } from '../host/kernel-evidence.ts';
+import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import type { DropPolicy } from '../run/run-spec.ts';
 import type { LossCount } from '../stats/loss.ts';
 import type { SeenCounts } from '../stats/observed-sources.ts';
@@ -39,18 +39,6 @@ export interface Latency {
   readonly p999: number | null;
   readonly max: number | null;
   readonly histogram: string | null;
-}
-
-/** What one kernel counted of our sockets, beside what our own books said at that moment. */
-export interface KernelCount {
-  readonly agent: string;
-  readonly when: 'ramp-end' | 'hold-end';
-  /** sockets that the kernel calls ESTABLISHED between our sources and the endpoints; null: could not be asked */
-  readonly established: number | null;
-  /** what our own books said right before and right after; a count between them is no difference */
-  readonly openBefore: number;
-  readonly open: number;
-  readonly method: 'ss' | 'proc-net-tcp' | 'none';
 }
 
 export interface AgentReport {

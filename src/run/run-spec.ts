@@ -1,5 +1,5 @@
 /**
- * Owns what a run asks for, as plain data that crosses the control channel.
+ * Owns what a run was asked for, as plain data, and the terms on which its coordinator waits for agents.
  * Must never hold host facts or results.
  */
 import type { Endpoint, ProtocolName, ProtocolOptions } from '../base/endpoint.ts';
@@ -13,8 +13,8 @@ export const FIRST_PROBE_WITHIN_MS = 1_000;
 /** What becomes of a connection that is lost while holding: counted, or counted and opened again. */
 export type DropPolicy = 'count' | 'reopen';
 
-/** What to open where, how fast, for how long, from which sources. */
-export interface RunSpec {
+/** What a run asks of every agent alike: what to open where, how fast, for how long. It crosses the control channel. */
+export interface SharedSpec {
   readonly endpoints: readonly Endpoint[];
   readonly protocol: ProtocolName;
   /** absent: the defaults */
@@ -32,9 +32,6 @@ export interface RunSpec {
   /** null: no probes */
   readonly probeEveryMs: number | null;
   readonly probeTimeoutMs: number;
-  readonly sources: SourceSpec;
-  /** holder processes per host; null: as many as descriptors and cores ask for */
-  readonly holders: number | null;
   readonly onDrop: DropPolicy;
   /** whether each loss is told with its details, or only counted */
   readonly wantsLossDetails: boolean;
@@ -44,10 +41,33 @@ export interface RunSpec {
  * What belongs to one host: its addresses, devices and networks, its ports, its processes. Never crosses the control
  * channel: an agent has it from the command line that started it (docs/decisions/sources-stay-at-home.md).
  */
-export type HostSpec = Pick<RunSpec, 'sources' | 'holders'>;
+export interface HostSpec {
+  readonly sources: SourceSpec;
+  /** holder processes per host; null: as many as descriptors and cores ask for */
+  readonly holders: number | null;
+}
 
-/** What a run asks of every agent alike. */
-export type SharedSpec = Omit<RunSpec, keyof HostSpec>;
+/** The one record of what was asked: of every agent, and of this host. */
+export type RunSpec = SharedSpec & HostSpec;
+
+/** What becomes of the quota of an agent that is lost. */
+export type LossPolicy = 'fail' | 'continue' | 'replace';
+
+/** How the coordinator waits for its agents, fixed at the start; no agent is told. Times in milliseconds. */
+export interface RunTerms {
+  readonly agentsExpected: number;
+  /** how long to wait for agents to join and to offer */
+  readonly gatherMs: number;
+  /** how long agents may take to get ready */
+  readonly prepareMs: number;
+  /** the ramp stops opening when nothing new was established for so long */
+  readonly stallMs: number;
+  /** how long closing may take */
+  readonly drainMs: number;
+  /** an agent that was silent for so long is lost; longer than its own lease, after which it has closed everything */
+  readonly leaseMs: number;
+  readonly onAgentLoss: LossPolicy;
+}
 
 /** Where connections come from, as typed by the user; each agent resolves it on its own host. */
 export interface SourceSpec {
@@ -63,24 +83,13 @@ export interface SourceSpec {
   readonly prefixes: readonly string[];
 }
 
-/** One holder's part of the work, sent over IPC. */
-export interface HolderSpec {
+/** One holder's part of the work, sent over IPC; connections, rate and pending cap are its share. */
+export interface HolderSpec extends Omit<SharedSpec, 'holdMs' | 'onDrop' | 'wantsLossDetails'> {
   readonly id: string;
   readonly addresses: readonly string[];
   readonly ports: readonly PortRange[];
-  readonly endpoints: readonly Endpoint[];
   readonly sliceFrom: number;
   readonly sliceTo: number;
-  readonly connections: number;
-  readonly ratePerSec: number | null;
-  readonly pendingMax: number;
-  readonly connectTimeoutMs: number;
-  readonly close: CloseMode;
-  readonly protocol: ProtocolName;
-  /** absent: the defaults */
-  readonly protocolOptions?: ProtocolOptions;
-  readonly probeEveryMs: number | null;
-  readonly probeTimeoutMs: number;
   /** absent: `count` */
   readonly onDrop?: DropPolicy;
   /** absent: false */

@@ -10,7 +10,7 @@ import { readRunRequest, specOf } from '../../src/api/run-request.ts';
 import { parseCommandLine } from '../../src/cli/command-line.ts';
 import { createDisplay } from '../../src/cli/display/progress-display.ts';
 import { Run } from '../../src/coordinator/run.ts';
-import type { RecordedMessage } from '../../src/coordinator/run-settings.ts';
+import type { RunOptions } from '../../src/coordinator/run-settings.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
 import { LatencyRecorder, latencySummary } from '../../src/stats/histogram.ts';
 import type { Progress } from '../../src/stats/stats.ts';
@@ -49,7 +49,7 @@ async function main(): Promise<void> {
   const order = JSON.parse(process.argv[2] ?? '{}') as CoordinatorOrder;
   const lag = new LatencyRecorder();
   let phase = '';
-  const onRecord = ({ message }: RecordedMessage): void => {
+  const onRecord: RunOptions['onRecord'] = ({ message }) => {
     // In the ramp the agents are still told to start; from then on the age of a message is the coordinator's doing.
     if (message.type !== 'stats' || phase !== 'holding') return;
     lag.record((hostMonotonicMs() - message.stats.rampMs) * US_PER_MS);

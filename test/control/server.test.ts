@@ -13,7 +13,7 @@ import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import { WebSocket } from 'ws';
 import { GATE_LIMITS } from '../../src/control/gate.ts';
 import { PROTOCOL_VERSION } from '../../src/control/message.ts';
-import { ControlServer, type StrangerReason } from '../../src/control/server.ts';
+import { ControlServer, type RefusalReason } from '../../src/control/server.ts';
 import { SERVER_TLS } from '../../src/control/tls.ts';
 import { agentToken, generateToken, knownKeyOf, pskIdentityOf, type Token } from '../../src/control/token.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
@@ -48,7 +48,7 @@ async function startServer(t: TestContext, master: Token) {
   const told = {
     aheadMs: 0,
     agents: [] as { name: string; identity: string }[],
-    strangers: [] as StrangerReason[],
+    strangers: [] as RefusalReason[],
     heard: 0,
     ends: [] as string[],
   };
@@ -57,7 +57,7 @@ async function startServer(t: TestContext, master: Token) {
     host: '127.0.0.1',
     port: 0,
     keyFor: (identity) => knownKeyOf(master, identity, Date.now() + told.aheadMs),
-    onStranger: (reason) => told.strangers.push(reason),
+    onRefused: (reason) => told.strangers.push(reason),
     onAgent: (_channel, { name }, identity) => {
       told.agents.push({ name, identity });
       return { onMessage: () => void told.heard++, onClose: (_problem, end) => told.ends.push(end) };

@@ -3,24 +3,23 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Channel } from '../../src/control/channel.ts';
 import type { CoordinatorMessage } from '../../src/control/message.ts';
-import { AgentBooks } from '../../src/coordinator/agent-counts.ts';
 import { AgentSessions } from '../../src/coordinator/agent-session.ts';
 
 const channel: Channel<CoordinatorMessage> = { send: () => {}, bufferedBytes: 0, close: () => {} };
 const add = (sessions: AgentSessions, name: string) =>
-  sessions.add(name, { identity: 'master', secret: undefined }, channel, (id) => new AgentBooks(id));
+  sessions.add(name, { identity: 'master', secret: undefined }, channel);
 
-test('each agent gets an epoch of its own, and its books carry its id', () => {
+test('each agent gets an epoch of its own, and the first of a name its name as id', () => {
   const sessions = new AgentSessions();
   const a = add(sessions, 'a');
   const b = add(sessions, 'b');
   assert.notEqual(a.epoch, b.epoch);
-  assert.deepEqual([a.id, a.books.name, b.id], ['a', 'a', 'b']);
+  assert.deepEqual([a.id, b.id], ['a', 'b']);
   assert.equal(sessions.get('a'), a);
   assert.deepEqual(sessions.all(), [a, b]);
 });
 
-test('an agent that comes back as a new one gets another id and epoch, and the old books stay', () => {
+test('an agent that comes back as a new one gets another id and epoch, and the old session stays', () => {
   const sessions = new AgentSessions();
   const before = add(sessions, 'a');
   before.channel = null;
@@ -28,8 +27,8 @@ test('an agent that comes back as a new one gets another id and epoch, and the o
   assert.equal(after.name, 'a');
   assert.notEqual(after.id, before.id);
   assert(after.epoch > before.epoch);
-  assert.equal(sessions.all().length, 2, 'the numbers of the first are still part of the run');
-  assert.notEqual(after.books, before.books);
+  assert.equal(sessions.all().length, 2, 'the first is still part of the run');
+  assert.deepEqual([sessions.get(before.id), sessions.get(after.id)], [before, after]);
 });
 
 test('a returning agent is found by its name and epoch together', () => {

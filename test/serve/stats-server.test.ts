@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { BenchError } from '../../src/base/errors.ts';
-import { httpWitness, TargetBooks } from '../../src/coordinator/target-stats.ts';
+import { httpWitness, TargetCountLog } from '../../src/coordinator/target-stats.ts';
 import { ZERO_TOTALS } from '../../src/serve/serve-counts.ts';
 import { serveStats } from '../../src/serve/stats-server.ts';
 
@@ -55,7 +55,7 @@ test('the witness tells what the target says, and null when it is gone or talks 
   let body: unknown = COUNTS;
   const server = await serveStats('127.0.0.1', 0, async () => body as typeof COUNTS);
   t.after(() => server.close());
-  const books = new TargetBooks(httpWitness([new URL(`http://127.0.0.1:${server.port}/`)]));
+  const books = new TargetCountLog(httpWitness([new URL(`http://127.0.0.1:${server.port}/`)]));
   assert.deepEqual([books.openNow, books.report()], [null, null]);
   await books.ask();
   assert.equal(books.openNow, 41);

@@ -38,7 +38,7 @@ async function main(): Promise<void> {
     host: '127.0.0.1',
     port: 0,
     keyFor: (identity) => knownKeyOf(master, identity, Date.now() + aheadMs),
-    onStranger: (reason) => tell({ type: 'stranger', reason }),
+    onRefused: (reason) => tell({ type: 'stranger', reason }),
     onAgent: (_channel, { name }, identity) => {
       let count = 0;
       tell({ type: 'agent', name, identity });

@@ -1,19 +1,16 @@
 /**
  * Owns what is said to agents: the reducer's commands as messages on their channels, and the record of every message.
- * Must never decide who is told what, or wait for an answer.
+ * Must never decide which agent is told what, or wait for an answer.
  */
 import type { AgentMessage, CoordinatorMessage } from '../control/message.ts';
 import type { LeaseTimes } from '../run/lease.ts';
-import type { RunCommand } from '../run/run-event.ts';
-import type { HostSpec, RunSpec } from '../run/run-spec.ts';
+import type { AgentCommand } from '../run/run-event.ts';
+import type { HostSpec, RunSpec, SharedSpec } from '../run/run-spec.ts';
 import type { AgentSession, AgentSessions } from './agent-session.ts';
-import type { RunOptions } from './run-settings.ts';
+import type { RecordedMessage, RunOptions } from './run-settings.ts';
 
-/** The commands that mean a word to an agent; `finish` ends the run itself. */
-type AgentCommand = Exclude<RunCommand, { type: 'finish' }>;
-
-/** One run's outbox. */
-export class Outbox {
+/** What one run sends to its agents. */
+export class CommandSender {
   readonly #options: RunOptions;
   readonly #runId: string;
   readonly #lease: LeaseTimes;
@@ -26,8 +23,8 @@ export class Outbox {
     this.#sessions = sessions;
   }
 
-  /** Says it to the agent; one that is away or gone hears nothing. @param atMs monotonic */
-  carryOut(command: AgentCommand, atMs: number): void {
+  /** Says it to the agent; one that is away or gone hears nothing. */
+  carryOut(command: AgentCommand): void {
     const { agent } = command;
     switch (command.type) {
       case 'send-spec':
@@ -42,7 +39,6 @@ export class Outbox {
         this.send(agent, { type: 'resumed' });
         break;
       case 'send-start':
-        this.#noteStart(agent, atMs);
         this.send(agent, { type: 'start' });
         break;
       case 'send-stop-opening':
@@ -54,17 +50,7 @@ export class Outbox {
       case 'send-stop':
         this.send(agent, { type: 'stop', reason: command.reason });
         break;
-      case 'turn-away':
-        this.#sessions.get(agent)?.channel?.close(command.reason);
-        this.#sessions.remove(agent);
-        break;
     }
-  }
-
-  /** The first time counts: after a cut it is told again. */
-  #noteStart(agent: string, atMs: number): void {
-    const session = this.#sessions.get(agent);
-    if (session !== undefined) session.startedMs ??= atMs;
   }
 
   #sendSpec(agent: string): void {
@@ -92,16 +78,13 @@ export class Outbox {
 
   /** Notes a message, theirs or ours, for whoever checks the history of the run. */
   record(session: AgentSession, message: AgentMessage | CoordinatorMessage): void {
-    this.#options.onRecord?.({
-      atMs: this.#options.clock.monotonicMs(),
-      agent: session.id,
-      epoch: session.epoch,
-      message,
-    });
+    const { onRecord, clock } = this.#options;
+    if (onRecord === undefined) return;
+    const { id: agent, epoch } = session;
+    const recorded: RecordedMessage = { atMs: clock.monotonicMs(), agent, epoch, message };
+    onRecord(recorded);
   }
 }
-
-type WireSpec = Extract<CoordinatorMessage, { type: 'spec' }>['spec'];
 
 /** An agent of version 1.0 insists on these. They are always empty, and a later one does not hear them. */
 const OF_NO_HOST: HostSpec = {
@@ -109,7 +92,7 @@ const OF_NO_HOST: HostSpec = {
   holders: null,
 };
 
-/** What every agent is told, as the schema types it. What belongs to a host stays here: the local agent has it from its parent. */
-function toWire({ sources: _, holders: __, ...shared }: RunSpec): WireSpec {
-  return { ...shared, ...OF_NO_HOST, endpoints: [...shared.endpoints] };
+/** What every agent is told. What belongs to a host stays here: the local agent has it from its parent. */
+function toWire({ sources: _, holders: __, ...shared }: RunSpec): SharedSpec {
+  return { ...shared, ...OF_NO_HOST };
 }

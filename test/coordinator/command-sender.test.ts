@@ -3,9 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Channel } from '../../src/control/channel.ts';
 import { generateToken } from '../../src/control/token.ts';
-import { AgentBooks } from '../../src/coordinator/agent-counts.ts';
 import { AgentSessions } from '../../src/coordinator/agent-session.ts';
-import { Outbox } from '../../src/coordinator/outbox.ts';
+import { CommandSender } from '../../src/coordinator/command-sender.ts';
 import { LOCAL_AGENT, type RunOptions } from '../../src/coordinator/run-settings.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
 import { LEASE_TIMES } from '../../src/run/lease.ts';
@@ -44,10 +43,10 @@ function specsFor(names: readonly string[]): object[] {
     onListening: () => {},
   };
   const sessions = new AgentSessions();
-  const outbox = new Outbox(options, 'run', LEASE_TIMES, sessions);
+  const sender = new CommandSender(options, 'run', LEASE_TIMES, sessions);
   for (const name of names) {
-    sessions.add(name, { identity: name, secret: undefined }, channel, (id) => new AgentBooks(id));
-    outbox.carryOut({ type: 'send-spec', agent: name }, 0);
+    sessions.add(name, { identity: name, secret: undefined }, channel);
+    sender.carryOut({ type: 'send-spec', agent: name });
   }
   return sent;
 }
