@@ -6,6 +6,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { formatToken, type Token } from '../control/token.ts';
 import { bindChild } from '../engine/parent-bond.ts';
+import { eachLine } from '../host/child-lines.ts';
 import type { ParentWord } from '../run/parent-word.ts';
 import type { HostSpec } from '../run/run-spec.ts';
 import { CLOSING_SIGN } from '../run/shutdown-heartbeat.ts';
@@ -38,6 +39,8 @@ export interface LocalAgentOptions {
   readonly token: Token;
   /** the sources and holders that were typed for this host */
   readonly hostSpec: HostSpec;
+  /** gets what it and its holders write to stderr, line by line; null: they write to ours */
+  readonly onLine: ((line: string) => void) | null;
   /** once, when the process is gone, however it ended */
   readonly onExit: (how: string) => void;
 }
@@ -49,17 +52,18 @@ export class LocalAgent {
   #isGone = false;
 
   constructor(options: LocalAgentOptions) {
-    const { entryPath, name, host, port, token, hostSpec, onExit } = options;
+    const { entryPath, name, host, port, token, hostSpec, onLine, onExit } = options;
     const join = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
     this.#process = bindChild('wake', (bond) =>
       fork(entryPath, ['agent', '--join', join, '--name', name, '--token-stdin'], {
         // Its own process group: Ctrl-C in the terminal must reach the CLI alone, which then drains in order.
         detached: true,
         execArgv: [],
-        stdio: ['pipe', 'ignore', 'inherit', 'ipc', bond],
+        stdio: ['pipe', 'ignore', onLine === null ? 'inherit' : 'pipe', 'ipc', bond],
         env: { ...inherited(), [LOCAL_VARIABLE]: String(process.pid) },
       }),
     );
+    if (onLine !== null) eachLine(this.#process.stderr, onLine);
     // Not in its environment: that stays readable for as long as it lives, and its holders would inherit it.
     this.#process.stdin?.on('error', () => {});
     this.#process.stdin?.end(`${formatToken(token)}\n`);

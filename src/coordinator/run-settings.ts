@@ -56,6 +56,8 @@ export interface RunOptions {
   readonly onProgress: (progress: Progress) => void;
   /** one line for a person */
   readonly onNote: (line: string) => void;
+  /** gets what the local agent and its holders write to stderr, line by line; absent or null: they write to ours */
+  readonly onChildLine?: ((line: string) => void) | null;
   /** the control channel listens */
   readonly onListening: (address: { host: string; port: number }) => void;
   /** absent: everything asked for must be held, and the target is not asked */

@@ -74,6 +74,7 @@ export class StartedAgents {
         port,
         token: this.#localToken,
         hostSpec: { sources: spec.sources, holders: spec.holders },
+        onLine: this.#options.onChildLine ?? null,
         onExit: (how) => this.#localAgentGone(how),
       });
     }

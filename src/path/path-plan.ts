@@ -20,7 +20,7 @@ import {
 } from './haproxy-source.ts';
 
 /** One hop of `--via`. */
-type Hop =
+export type Hop =
   | { readonly kind: 'direct' }
   | { readonly kind: 'dnat' }
   | { readonly kind: 'masquerade'; readonly addresses: number }
@@ -114,7 +114,7 @@ export function parseHop(text: string): Hop {
 }
 
 /** The hop as `--via` names it. */
-function formatHop(hop: Hop): string {
+export function formatHop(hop: Hop): string {
   switch (hop.kind) {
     case 'direct':
     case 'dnat':

@@ -32,6 +32,8 @@ export interface SelfTargetOptions {
   readonly clock: Clock;
   /** told what a person should know, one line each: a lost worker, descriptors used up */
   readonly onNotice?: (line: string) => void;
+  /** gets what workers write to stderr, line by line; absent or null: they write to ours */
+  readonly onChildLine?: ((line: string) => void) | null;
   /** ends the start */
   readonly signal?: AbortSignal;
 }

@@ -34,6 +34,8 @@ export interface ServeOptions {
   readonly clock: Clock;
   /** told what a person should know, one line each: a lost worker, descriptors used up */
   readonly onNotice?: (line: string) => void;
+  /** gets what workers write to stderr, line by line; absent or null: they write to ours */
+  readonly onChildLine?: ((line: string) => void) | null;
   /** ends the start: no further worker is forked, those that are there end, and `serveTarget` throws */
   readonly signal?: AbortSignal;
 }
@@ -151,6 +153,7 @@ function planOf(options: ServeOptions): Plan {
     entryPath: options.entryPath,
     clock: options.clock,
     onNotice: options.onNotice ?? (() => {}),
+    onChildLine: options.onChildLine ?? null,
   };
 }
 
@@ -234,7 +237,7 @@ class Target implements ServeHandle {
     const before = index > 1 ? await first : null;
     if (before !== null && before.type !== 'listening') return before;
     if (this.#plan.signal?.aborted === true) return { type: 'lost', how: 'was given up' };
-    const worker = new WorkerHandle(this.#plan.entryPath, index, this.#events);
+    const worker = new WorkerHandle(this.#plan.entryPath, index, this.#events, this.#plan.onChildLine);
     this.#workers.push(worker);
     const chosen = await first;
     if (chosen !== null && chosen.type !== 'listening') return chosen;

@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { bindChild } from '../engine/parent-bond.ts';
+import { eachLine } from '../host/child-lines.ts';
 import { after } from '../time/timer.ts';
 import {
   type FromWorker,
@@ -56,19 +57,28 @@ export class WorkerHandle {
   /** those who wait for a message, or for the end (null) */
   readonly #waiting = new Set<(message: FromWorker | null) => void>();
 
-  /** Forks the process; it does nothing before `listen`. */
-  constructor(entryPath: string, index: number, events: WorkerEvents) {
+  /**
+   * Forks the process; it does nothing before `listen`.
+   * @param onLine gets what it writes to stderr, line by line; null: it writes to ours
+   */
+  constructor(
+    entryPath: string,
+    index: number,
+    events: WorkerEvents,
+    onLine: ((line: string) => void) | null,
+  ) {
     this.index = index;
     this.#events = events;
     this.#child = bindChild('kill', (bond) =>
       fork(entryPath, [SERVE_WORKER_ENTRY, String(process.pid)], {
         execArgv: WORKER_EXEC_ARGV,
-        stdio: ['ignore', 'ignore', 'inherit', 'ipc', bond],
+        stdio: ['ignore', 'ignore', onLine === null ? 'inherit' : 'pipe', 'ipc', bond],
         // A process group of its own: Ctrl-C in the terminal must not end it before whoever holds connections to it
         // has drained. It ends with its parent, so it still outlives nobody.
         detached: true,
       }),
     );
+    if (onLine !== null) eachLine(this.#child.stderr, onLine);
     this.#child.on('message', (message) => this.#take(message as FromWorker));
     this.#child.on('error', (error) => this.#gone(`could not be started: ${error.message}`));
     this.#child.on('exit', (code, signal) =>

@@ -7,8 +7,9 @@
 import assert from 'node:assert/strict';
 import { readAgents } from '../../src/api/agents-request.ts';
 import { readRunRequest, specOf } from '../../src/api/run-request.ts';
+import { environmentToken } from '../../src/api/token-source.ts';
 import { parseCommandLine } from '../../src/cli/command-line.ts';
-import { createDisplay } from '../../src/cli/display/progress-display.ts';
+import { createDisplay } from '../../src/cli/progress-display.ts';
 import { Run } from '../../src/coordinator/run.ts';
 import type { RunOptions } from '../../src/coordinator/run-settings.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
@@ -73,7 +74,7 @@ async function main(): Promise<void> {
     entryPath: '',
     toolVersion: '0.0.0',
     clock: systemClock,
-    ...readAgents(parsed.values),
+    ...readAgents(parsed.values, environmentToken()),
     onProgress: (progress: Progress) => {
       display.show(progress);
       if (progress.phase === phase) return;

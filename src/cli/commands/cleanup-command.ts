@@ -10,7 +10,7 @@ import { aliasKey, removeArguments } from '../../run/alias.ts';
 import { withAddressLock } from '../../sources/address-lock.ts';
 import { type Cleanup, removeLeftovers } from '../../sources/alias-cleanup.ts';
 import { AliasRecords } from '../../sources/alias-records.ts';
-import type { CommandContext } from '../command-context.ts';
+import type { CommandContext } from '../command-line.ts';
 import { tell, writeResult } from '../output.ts';
 
 /**

@@ -1,4 +1,7 @@
-/** Owns the proof that the echoed command line, pasted into a shell, asks for the same again. */
+/**
+ * Owns the comparison of everything that is made from the table of flags with the table: all flags, both directions; and the
+ * proof that the echoed command line, pasted into a shell, asks for the same again.
+ */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -6,12 +9,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import fc from 'fast-check';
-import { assumedFlags, echoedCommand, quoted } from '../../src/api/command-echo.ts';
-import type { CommandName } from '../../src/api/flags/flag.ts';
-import type { FlagValues } from '../../src/api/flags/flag-values.ts';
-import { flagsOf } from '../../src/api/flags/flags.ts';
-import { readRunRequest } from '../../src/api/run-request.ts';
-import { parseCommandLine } from '../../src/cli/command-line.ts';
+import type { CommandName, Flag } from '../../../src/api/flags/flag.ts';
+import {
+  assumedFlags,
+  echoedCommand,
+  environmentName,
+  FLAGS,
+  type FlagValues,
+  flagsOf,
+} from '../../../src/api/flags/flags.ts';
+import { readRunRequest } from '../../../src/api/run-request.ts';
+import { parseCommandLine } from '../../../src/cli/command-line.ts';
+import { COMMANDS } from '../../../src/cli/help.ts';
 
 async function parse(
   args: readonly string[],
@@ -158,9 +167,86 @@ describe('the echoed command line', () => {
     assert.equal(echoedCommand(command, values), 'c100k-bench plan --target self --conns 5');
   });
 
-  it('quotes only what needs it', () => {
-    assert.equal(quoted('127.0.0.1:8000-8080'), '127.0.0.1:8000-8080');
-    assert.equal(quoted("it's"), "'it'\\''s'");
-    assert.equal(quoted('held>=1'), "'held>=1'");
+  it('quotes only what needs it', async () => {
+    const typed = ['-t', '127.0.0.1:8000-8080', '--ws-message', "it's", '--require', 'held>=1'];
+    const { values } = await parse(typed);
+    assert.equal(
+      echoedCommand('run', values),
+      "c100k-bench --target 127.0.0.1:8000-8080 --require 'held>=1' --ws-message 'it'\\''s'",
+    );
+  });
+});
+
+/** A text that a flag takes as far as the parser of the command line looks. */
+function textFor(flag: Flag): string {
+  return flag.choices?.[0] ?? 'x';
+}
+
+describe('the table of flags and', () => {
+  it('the command line: a command takes exactly its flags, each by its name and its letter', async () => {
+    let refused = 0;
+    for (const { command } of COMMANDS.filter(({ command }) => command !== 'completion')) {
+      const before = command === 'run' ? [] : [command];
+      for (const flag of FLAGS) {
+        const value = flag.kind === 'switch' ? [] : [textFor(flag)];
+        const words = [...before, `--${flag.name}`, ...value];
+        if (!flag.commands.includes(command)) {
+          await assert.rejects(parse(words), /does not belong to/, `${command} --${flag.name}`);
+          refused += 1;
+          continue;
+        }
+        const forms = [words, ...(flag.letter === null ? [] : [[...before, `-${flag.letter}`, ...value]])];
+        for (const form of forms) {
+          const { values } = await parse(form);
+          assert.ok(values.isGiven(flag.name), form.join(' '));
+        }
+      }
+    }
+    assert.ok(refused > FLAGS.length, 'no command takes everything');
+  });
+
+  it('the help: a command shows exactly its flags, with letter, group, default and choices', async () => {
+    for (const { command } of COMMANDS) {
+      const printed = await parseCommandLine(
+        command === 'run' ? ['--help'] : [command, '--help'],
+        {},
+        '0.0.0',
+        10_000,
+      );
+      assert(printed.kind === 'print');
+      const lines = printed.text.split('\n').filter((line) => /^ +(?:-\w, )?--[a-z]/.test(line));
+      const shown = lines.map((line) => /--([a-z-]+)/.exec(line)?.[1]);
+      const wanted = flagsOf(command).map((flag) => flag.name);
+      assert.deepEqual(shown.toSorted(), [...wanted, 'help', 'version'].toSorted(), command);
+      for (const flag of flagsOf(command)) {
+        const line = lines.find((one) => one.includes(`--${flag.name} `)) ?? '';
+        assert.ok(line.includes(flag.describe), `${command} --${flag.name}`);
+        assert.equal(/-\w(?=, --)/.exec(line)?.[0] ?? null, flag.letter === null ? null : `-${flag.letter}`);
+        const fallback = flag.defaultNote ?? flag.default;
+        assert.equal(/\[default: (.*)\]/.exec(line)?.[1] ?? null, fallback, flag.name);
+        const choices = /choices: ([^\]]*)\]/.exec(line)?.[1]?.replaceAll('"', '').split(', ');
+        assert.deepEqual(choices, flag.choices?.slice(), flag.name);
+        assert.equal(line.includes('(required)'), flag.required, flag.name);
+      }
+      for (const group of new Set(flagsOf(command).map((flag) => flag.group))) {
+        assert.ok(printed.text.includes(`\n${group}\n`), `${command} ${group}`);
+      }
+    }
+  });
+
+  it('the environment: each flag has one variable, which counts, and no other does', async () => {
+    assert.equal(new Set(FLAGS.map(environmentName)).size, FLAGS.length);
+    for (const flag of FLAGS) {
+      const [command = 'run'] = flag.commands;
+      const text = flag.kind === 'switch' ? '1' : textFor(flag);
+      const args = command === 'run' ? [] : [command];
+      const { values } = await parse(args, { [environmentName(flag)]: text });
+      assert.ok(values.isGiven(flag.name), environmentName(flag));
+      assert.equal(values.origin(flag.name), environmentName(flag));
+      for (const other of flagsOf(command)) assert.equal(values.isGiven(other.name), other === flag);
+    }
+    const parsed = await parseCommandLine([], { C100K_FROBNICATOR_LEVEL: '1' }, '0.0.0', 80);
+    assert(parsed.kind === 'command');
+    assert.match(parsed.warnings.join(), /C100K_FROBNICATOR_LEVEL is not known/);
   });
 });

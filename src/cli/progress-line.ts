@@ -2,9 +2,9 @@
  * Owns one line of progress as text: for a terminal of a given width, and for a log.
  * Must never draw (progress-display.ts).
  */
-import { cleanText, cutText } from '../../base/clean-text.ts';
-import { formatCount } from '../../base/units.ts';
-import type { AgentProgress, Phase, Progress } from '../../stats/stats.ts';
+import { cleanText, cutText } from '../base/clean-text.ts';
+import { formatCount } from '../base/units.ts';
+import type { AgentProgress, Phase, Progress } from '../stats/stats.ts';
 
 const BAR_MIN = 6;
 const BAR_MAX = 30;

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { createDisplay, type DisplayStream } from '../../../src/cli/display/progress-display.ts';
-import type { Phase, Progress } from '../../../src/stats/stats.ts';
+import { createDisplay } from '../../src/cli/progress-display.ts';
+import type { Phase, Progress } from '../../src/stats/stats.ts';
+
+type DisplayStream = Parameters<typeof createDisplay>[0];
 
 /** A stream that keeps what was written; a terminal of the given width, or none. */
 function fakeStream(columns: number | null): DisplayStream & { text: string } {

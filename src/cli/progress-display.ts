@@ -3,8 +3,8 @@
  * Must never write to stdout, and must never change a terminal setting that a kill would leave changed.
  */
 import cliProgress from 'cli-progress';
-import { cleanLines } from '../../base/clean-text.ts';
-import type { Phase, Progress } from '../../stats/stats.ts';
+import { cleanLines } from '../base/clean-text.ts';
+import type { Phase, Progress } from '../stats/stats.ts';
 import { isBusy, logLine, terminalLines } from './progress-line.ts';
 
 /** What shows a run; `stop` leaves the cursor on an empty line. */
@@ -15,7 +15,7 @@ export interface ProgressDisplay {
   stop(): void;
 }
 
-export interface DisplayOptions {
+interface DisplayOptions {
   readonly quiet: boolean;
   /** false: only each change of phase */
   readonly periodic: boolean;
@@ -24,7 +24,7 @@ export interface DisplayOptions {
 }
 
 /** The part of a terminal stream that a display needs. */
-export type DisplayStream = Pick<NodeJS.WriteStream, 'isTTY' | 'columns' | 'rows' | 'write'>;
+type DisplayStream = Pick<NodeJS.WriteStream, 'isTTY' | 'columns' | 'rows' | 'write'>;
 
 /**
  * Chooses the display: bars when the stream is a terminal that can move its cursor, lines otherwise.

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { logLine, terminalLines } from '../../../src/cli/display/progress-line.ts';
-import type { AgentProgress, Phase, Progress } from '../../../src/stats/stats.ts';
+import { logLine, terminalLines } from '../../src/cli/progress-line.ts';
+import type { AgentProgress, Phase, Progress } from '../../src/stats/stats.ts';
 
 function agent(change: Partial<AgentProgress> = {}): AgentProgress {
   return {
