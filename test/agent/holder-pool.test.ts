@@ -131,6 +131,7 @@ test('a killed holder is told once, its connections are holder-lost, the others 
   assert.equal(notes.length, 1);
 });
 
+// PROTOCOL.md: rate-holders
 test('a rate for all is shared by the holders, from the moment that they are told', async (t) => {
   const target = await startNetTarget(t);
   const slow = { ratePerSec: 0.001 };

@@ -37,6 +37,7 @@ test('one beyond the owner’s limit, the offer, the run or its connects in flig
   );
 });
 
+// PROTOCOL.md: growth-times
 test('one that grows is refused without leave, and when it grows without end', () => {
   assert.match(
     said(8, { current: 5 }) ?? '',

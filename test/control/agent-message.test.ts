@@ -62,6 +62,7 @@ test('unknown words count as what says least: reasons as other with their name, 
   );
 });
 
+// PROTOCOL.md: memory-tables
 test('many unknown reasons make few notes, and no count is lost', () => {
   const failed = Object.fromEntries(Array.from({ length: 200 }, (_, index) => [`reason-${index}`, 1]));
   const message = recorded('1.0').findLast((line) => line.message.type === 'stats')?.message;
@@ -75,4 +76,57 @@ test('many unknown reasons make few notes, and no count is lost', () => {
     troubles.reduce((sum, each) => sum + each, 0),
     200,
   );
+});
+
+/** The last `type` of the recorded conversation with one field of it, such as `stats.bytesIn`, changed. */
+function changed(type: string, path: string, value: unknown): string {
+  const line = recorded('1.0').findLast(({ message }) => message.type === type);
+  const message = structuredClone(line?.message) as unknown as Record<string, unknown>;
+  const keys = path.split('.');
+  const last = keys.pop() ?? '';
+  const inner = keys.reduce((each, key) => each[key] as Record<string, unknown>, message);
+  assert(last in inner, `${path} was recorded`);
+  inner[last] = value;
+  return JSON.stringify(message);
+}
+
+// PROTOCOL.md: counts-other
+test('each number is taken at the end of its range and refused beyond it, and a count is whole', () => {
+  const ranges: readonly (readonly [type: string, path: string, most: number, beyond: number])[] = [
+    ...['attempted', 'established', 'closed', 'lossDetailsCut', 'reopened', 'synRetransmits'].map(
+      (field) => ['stats', `stats.${field}`, 2 ** 43, 2 ** 43 + 1] as const,
+    ),
+    ...['bytesIn', 'bytesOut'].map((field) => ['stats', `stats.${field}`, 2 ** 50, 2 ** 50 + 1] as const),
+    ['stats', 'sentAtMs', 1e12, 1.001e12],
+    ['stats', 'stats.rampMs', 1e12, 1.001e12],
+    ['stats', 'holders.0.loopLagMsMax', 1e12, 1.001e12],
+    ['done', 'evidence.samples.tcp-sockets.max', 2 ** 53, 2 ** 54],
+    ['hello', 'host.memoryBytes', 2 ** 50, 2 ** 54],
+  ];
+  for (const [type, path, most, beyond] of ranges) {
+    assert.equal(decodeAgentMessage(changed(type, path, most)).type, type, `${path} ${most}`);
+    for (const bad of [beyond, -(2 ** 54), 1e300, null, '5']) {
+      assert.equal(decodeAgentMessage(changed(type, path, bad)).type, 'malformed', `${path} ${bad}`);
+    }
+    const isCount = most === 2 ** 43;
+    if (isCount) assert.equal(decodeAgentMessage(changed(type, path, 0.5)).type, 'malformed', path);
+  }
+});
+
+// PROTOCOL.md: memory-lists
+test('64 notes and 256 findings are taken, and not one more; no line is longer than 2,048 characters', () => {
+  const finding = { what: 'x', severity: 'warn', needed: 1, available: 1, unit: '', message: 'm', fix: null };
+  const type = (path: string, value: unknown): string =>
+    decodeAgentMessage(changed('offer', path, value)).type;
+  assert.equal(type('notes', Array(64).fill('n')), 'offer');
+  assert.equal(type('notes', Array(65).fill('n')), 'malformed');
+  assert.equal(type('findings', Array(256).fill(finding)), 'offer');
+  assert.equal(type('findings', Array(257).fill(finding)), 'malformed');
+  for (const [characters, taken] of [
+    [2_048, 'offer'],
+    [2_049, 'malformed'],
+  ] as const) {
+    assert.equal(type('notes', ['n'.repeat(characters)]), taken);
+    assert.equal(type('findings', [{ ...finding, message: 'm'.repeat(characters) }]), taken);
+  }
 });

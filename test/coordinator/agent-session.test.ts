@@ -50,6 +50,7 @@ test('an agent is present while it has a channel', () => {
   assert.equal(sessions.isPresent('a'), true, 'the second of this name is here');
 });
 
+// PROTOCOL.md: agents-lost
 test('one that left before it got a quota is forgotten', () => {
   const sessions = new AgentSessions();
   const a = add(sessions, 'a');

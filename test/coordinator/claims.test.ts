@@ -3,94 +3,17 @@
  * report, whoever broke the protocol is named and out, the others go on, and nothing that is not proven is a pass.
  */
 import assert from 'node:assert/strict';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import fc from 'fast-check';
 import { ExitCode } from '../../src/base/errors.ts';
-import { agentToken, generateToken, type Token } from '../../src/control/token.ts';
-import { Run } from '../../src/coordinator/run.ts';
-import type { RunOptions } from '../../src/coordinator/run-settings.ts';
+import { agentToken } from '../../src/control/token.ts';
 import { type LedgerEntry, UNWATCHED } from '../../src/coordinator/run-watch.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
-import type { RunReport } from '../../src/judge/report.ts';
 import { renderReport } from '../../src/report/text.ts';
 import { runSpec } from '../run/run-spec-fixture.ts';
 import { handshake } from '../support/strangers.ts';
 import { FAKE_AGENT_ENTRY } from './fake-agent.ts';
+import { begun, besideHonest, type Lied, start } from './lied-to-run.ts';
 import { holding, RawAgent } from './raw-agent.ts';
-import { ScriptedAgent } from './scripted-agent.ts';
-
-const LEASE = { quietMs: 1_000, leaseMs: 3_000, marginMs: 500 };
-
-interface Lied {
-  readonly port: number;
-  readonly token: Token;
-  readonly notes: string[];
-  readonly report: Promise<RunReport>;
-}
-
-async function start(t: TestContext, change: Partial<RunOptions> = {}): Promise<Lied> {
-  const token = generateToken();
-  const notes: string[] = [];
-  const remoteAgents = change.remoteAgents ?? 1;
-  let report: Promise<RunReport> | null = null;
-  const port = await new Promise<number>((resolve, reject) => {
-    const run = new Run({
-      spec: runSpec({ connections: 10 * remoteAgents, holdMs: 400 }),
-      targetText: ['127.0.0.1:80'],
-      entryPath: '',
-      toolVersion: '0.0.0',
-      clock: systemClock,
-      listen: { host: '127.0.0.1', port: 0 },
-      token,
-      hasLocalAgent: false,
-      remoteAgents,
-      waitAgentsMs: 20_000,
-      onAgentLoss: 'continue',
-      lease: LEASE,
-      ssh: null,
-      onProgress: () => {},
-      onNote: (line) => notes.push(line),
-      onListening: (bound) => resolve(bound.port),
-      ...change,
-    });
-    report = run.start();
-    report.catch(reject);
-    t.after(() => {
-      // Ends what a failed test has left open.
-      run.interrupt('SIGTERM');
-      run.interrupt('SIGTERM');
-    });
-  });
-  return { port, token, notes, report: report! };
-}
-
-/** A liar that has said all that an honest agent says, up to the start. */
-async function begun(t: TestContext, { port, token }: Lied, hello: object = {}): Promise<RawAgent> {
-  const liar = await RawAgent.join(port, token, hello);
-  t.after(() => liar.leave());
-  await liar.hears('spec');
-  liar.offer(10);
-  await liar.hears('quota');
-  liar.ready();
-  await liar.hears('start');
-  return liar;
-}
-
-/** With an honest one beside it. */
-async function besideHonest(
-  t: TestContext,
-): Promise<Lied & { readonly liar: RawAgent; readonly epoch: number }> {
-  const run = await start(t, { remoteAgents: 2 });
-  const honest = await ScriptedAgent.join(run.port, run.token, {
-    name: 'honest',
-    reportEveryMs: 200,
-    capacity: 10,
-  });
-  t.after(() => honest.leave());
-  const liar = await begun(t, run);
-  const { epoch } = (await liar.hears('spec')) as unknown as { epoch: number };
-  return { ...run, liar, epoch };
-}
 
 const HOLDER = {
   id: 'liar/1',
@@ -133,12 +56,14 @@ const losses =
 
 /** What each lie is, and the word by which it is named. */
 const LIES: readonly (readonly [string, Lie, RegExp])[] = [
+  // PROTOCOL.md: counts-held
   [
     'more held than it was given',
     stats({ established: 11, openMin: 11 }),
     /openMin: it speaks of 11, and was given 10/,
   ],
   ['more verified than it was given', stats({ established: 11, verified: 11 }), /verified/],
+  // PROTOCOL.md: counts-established
   ['more open than established', stats({ established: 5 }), /no more open/],
   ['a quota that nobody gave', stats({}, { quota: 11 }), /quota: it speaks of 11, and was given 10/],
   ['a histogram of odd length', stats({ connectUs: [1, 2, 3] }), /connectUs/],
@@ -157,6 +82,7 @@ const LIES: readonly (readonly [string, Lie, RegExp])[] = [
   ],
   ['a time after all time', losses({ atMs: 1e300 }), /atMs/],
   ['a loss of nothing', losses({ count: 0 }), /count/],
+  // PROTOCOL.md: own-holders
   ["another agent's holder in its health", stats({}, { holders: [{ ...HOLDER, id: 'honest/1' }] }), /holder/],
   ["another agent's holder in a loss", losses({ holder: 'honest/1' }), /holder/],
   [
@@ -174,6 +100,7 @@ const LIES: readonly (readonly [string, Lie, RegExp])[] = [
   ['no JSON', (liar) => liar.say('{'), /JSON/],
 ];
 
+// PROTOCOL.md: violation
 for (const [what, lie, named] of LIES) {
   test(`${what}: that agent is out, named, and the other one goes on`, async (t) => {
     const { liar, epoch, report, notes } = await besideHonest(t);
@@ -231,6 +158,7 @@ test('reasons, fields and messages of a later version are taken: counted as othe
     );
 });
 
+// PROTOCOL.md: refuse
 test('a refusal without a reason is a refusal: exit 3, and never a pass', async (t) => {
   for (const findings of [
     [],
@@ -259,6 +187,7 @@ test('a refusal without a reason is a refusal: exit 3, and never a pass', async 
   }
 });
 
+// PROTOCOL.md: pass, wait-done
 test('without the last word there is no pass, the run ends, and the report names who is missing', async (t) => {
   const run = await start(t, { drainMs: 700 });
   const liar = await begun(t, run);
@@ -279,6 +208,7 @@ test('without the last word there is no pass, the run ends, and the report names
   );
 });
 
+// PROTOCOL.md: own-session
 test("nobody takes over another agent's session with another token", async (t) => {
   const run = await start(t);
   const own = agentToken(run.token, { name: 'victim', expiresSec: null, targets: null });
@@ -308,6 +238,7 @@ async function holdsOn(run: Lied, agent: RawAgent): Promise<void> {
   assert.equal((await run.report).verdict, 'pass');
 }
 
+// PROTOCOL.md: own-session
 test("with the same token nobody takes over another agent's session: its secret is asked for", async (t) => {
   const run = await start(t);
   const victim = await begun(t, run, { name: 'victim', secret: SECRET });
@@ -359,6 +290,7 @@ test('whoever has the master token cannot make the token of the local agent', as
   assert.equal((await named.ended).code, 1008);
 });
 
+// PROTOCOL.md: own-kernel, once
 test('what was agreed on does not change after it, and the kernel count of an agent bears its own name', async (t) => {
   const run = await start(t);
   const liar = await begun(t, run);
@@ -385,6 +317,7 @@ test('what was agreed on does not change after it, and the kernel count of an ag
   assert.equal(kernel.counts[0]?.agent, 'liar');
 });
 
+// PROTOCOL.md: events
 test('losses beyond what an agent can lose fill no disk: they are left out, and the report counts them', async (t) => {
   const entries: LedgerEntry[] = [];
   const watch = { ...UNWATCHED, onLosses: (more: readonly LedgerEntry[]) => void entries.push(...more) };
@@ -402,6 +335,7 @@ test('losses beyond what an agent can lose fill no disk: they are left out, and 
   assert.equal(told.detailsCut, 0);
 });
 
+// PROTOCOL.md: text
 test('control characters, orders to a CI server and turned text in what an agent says reach nobody', async (t) => {
   const nasty = '\u001b[2J\r\n::error title=x::forged\u202e\u0000\u009b31m\ud800';
   const run = await start(t);
@@ -437,6 +371,7 @@ test('control characters, orders to a CI server and turned text in what an agent
   assert.doesNotMatch(renderReport(report), /^\s*::/m);
 });
 
+// PROTOCOL.md: text-name
 test('a name with control characters is refused', async (t) => {
   const run = await start(t, { waitAgentsMs: 1_000 });
   const liar = await RawAgent.join(run.port, run.token, { name: 'x\u001b[2J' });

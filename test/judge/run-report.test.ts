@@ -252,6 +252,7 @@ test('notes: those of the run and of the agents, each once, and what the numbers
   assert(notes.includes('3 local ports were taken and skipped'));
 });
 
+// PROTOCOL.md: events-cut
 test('losses without a line in the events file are counted as cut', () => {
   const lossy = agentOf({ open: 990, openMin: 990, dropped: { rst: 10 } });
   const { losses, notes } = reportOf({ agents: [lossy], ledgerEntries: 4 });

@@ -80,6 +80,7 @@ function tagsOf(markdown: string): string[] {
   return [...html.matchAll(/<\/?([a-z!][a-z0-9-]*)/gi)].map((match) => (match[1] ?? '').toLowerCase());
 }
 
+// PROTOCOL.md: text-formats
 test('whatever another process has said, the summary has no link, image, HTML or markup but ours', () => {
   const ours = tagsOf(stepSummary(harmlessReport()));
   fc.assert(
@@ -96,6 +97,7 @@ test('whatever another process has said, the summary has no link, image, HTML or
   );
 });
 
+// PROTOCOL.md: text-formats
 test('whatever another process has said, an annotation is one line and one order', () => {
   fc.assert(
     fc.property(hostileReport, (report) => {

@@ -187,6 +187,7 @@ describe('the report as text', () => {
   });
 });
 
+// PROTOCOL.md: text-formats
 test('whatever another process has said, the text is visible lines and no order to a CI server', () => {
   fc.assert(
     fc.property(hostileReport, (report) => {

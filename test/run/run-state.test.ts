@@ -168,6 +168,7 @@ describe('a run of two agents', () => {
     assert.deepEqual(two.state.endReason, { type: 'agents-lost', lost: ['a', 'b'] });
   });
 
+  // PROTOCOL.md: silence
   it('loses an agent that is silent for longer than its lease', () => {
     const { state } = play(TERMS, [
       ...UP_TO_RAMP,
@@ -180,6 +181,7 @@ describe('a run of two agents', () => {
     );
   });
 
+  // PROTOCOL.md: wait-agents
   it('names who is missing when the wait is over', () => {
     const { state } = play(TERMS, [
       [0, join('a')],
@@ -189,6 +191,19 @@ describe('a run of two agents', () => {
       [60_000, { type: 'ticked' }],
     ]);
     assert.deepEqual(state.endReason, { type: 'agents-missing', joined: ['a'], silent: [], expected: 2 });
+  });
+
+  // PROTOCOL.md: wait-ready
+  it('names who is not ready when the time for that is over', () => {
+    const { state } = play(PLAN, [
+      ...UP_TO_RAMP.slice(0, 5),
+      [20_000, report('a', 0, true)],
+      [20_000, report('b', 0, true)],
+      [30_002, { type: 'ticked' }],
+    ]);
+    assert.equal(state.phase, 'preparing');
+    const late = step(state, { type: 'ticked', atMs: 30_003 });
+    assert.deepEqual(late.state.endReason, { type: 'agents-not-ready', missing: ['b'] });
   });
 
   it('does not wait for those that can come no more, and names who came and said nothing', () => {
@@ -287,6 +302,7 @@ describe('the loss of an agent', () => {
     assert.deepEqual(state.endReason, { type: 'agents-lost', lost: ['b'] });
   });
 
+  // PROTOCOL.md: violation-quota
   it('hands the quota to another under replace, only after lease and margin, and the total stays exact', () => {
     const early = afterLoss('replace', [
       [20_000, report('a', 501, true)],
@@ -365,6 +381,7 @@ describe('the loss of an agent', () => {
     assert.equal(state.stalled, false, 'it may stall again, and is then ended again');
   });
 
+  // PROTOCOL.md: agents-lost
   it('lets a spare go that cannot take part, and keeps the others', () => {
     const { state, changes } = afterLoss('replace', [
       [3_000, join('c')],
@@ -376,6 +393,41 @@ describe('the loss of an agent', () => {
       agent: 'c',
       reason: 'it cannot take part',
     });
+  });
+
+  // PROTOCOL.md: agents-more
+  it('takes at most 1,000 agents more than expected, and the next one when one of them has left', () => {
+    const names = Array.from({ length: 1_001 }, (_, index) => `spare-${index}`);
+    const plan = { ...PLAN, onAgentLoss: 'replace' } as const;
+    const spares = names.map((name) => [3_000, join(name)] as const);
+    const full = play(plan, [...UP_TO_RAMP, ...spares]);
+    assert.equal(full.state.agents.length, 1_002);
+    assert.deepEqual(full.commands.at(-1), {
+      type: 'turn-away',
+      agent: 'spare-1000',
+      reason: 'the run has begun without it',
+    });
+    const left = step(full.state, { type: 'agent-left', agent: 'spare-7', atMs: 3_100 });
+    const next = step(left.state, { type: 'agent-joined', agent: 'next', atMs: 3_200 });
+    assert.deepEqual(next.commands, [{ type: 'send-spec', agent: 'next' }]);
+    assert.equal(next.state.agents.length, 1_002);
+  });
+
+  // PROTOCOL.md: agents-lost
+  it('keeps nothing of one without a quota that comes and is lost, however often', () => {
+    let { state } = play({ ...PLAN, onAgentLoss: 'replace' }, UP_TO_RAMP);
+    const before = state.agents;
+    for (let times = 0; times < 3_000; times += 1) {
+      const name = `c#${times}`;
+      const hasOffered = times % 2 === 0 ? [offer(name, 5)] : [];
+      for (const body of [join(name), ...hasOffered, { type: 'agent-left', agent: name } as const]) {
+        const stepped = step(state, { ...body, atMs: 100 + times } as RunEvent);
+        state = stepped.state;
+        if (body.type === 'agent-left')
+          assert.deepEqual(types(stepped.commands), ['turn-away'], 'the shell forgets it too');
+      }
+    }
+    assert.deepEqual(state.agents, before);
   });
 
   it('lets an agent that comes back as a new one take the quota over', () => {

@@ -49,6 +49,7 @@ describe('what a target saw', () => {
     );
   });
 
+  // PROTOCOL.md: memory-tables
   it('stays within its bound, and what finds no room is still counted', () => {
     const many = (name: string): SeenCounts => ({
       ...emptySeen(),

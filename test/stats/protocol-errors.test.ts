@@ -11,6 +11,7 @@ test('a certificate that will not do is named with its code and what to type', (
   ]);
 });
 
+// PROTOCOL.md: memory-tables
 test('details are counted, and too many different ones under one key', () => {
   const tally = new TroubleTally();
   assert.equal(tally.isEmpty, true);
