@@ -15,7 +15,8 @@ import { honestQuota, honestSpec, renewing, startLyingCoordinator } from '../sup
 import { startNetTarget } from '../support/net-target.ts';
 import { createNetwork } from '../support/network.ts';
 import { networkTest } from '../support/network-test.ts';
-import { cliPath } from '../support/run-cli.ts';
+import { cliPath, startProcess } from '../support/run-cli.ts';
+import { serveOn } from '../support/source-lab.ts';
 
 // PROTOCOL.md: growth-times
 it('a quota that may grow grows 64 times: one more ends the share, and all that was open is closed', async (t) => {
@@ -67,10 +68,13 @@ it('a quota grows only as far as this host has memory for the holders, and no ho
     },
   );
   const mark = `${process.pid}-${target.port}`;
-  const agent = startAgent(t, `127.0.0.1:${liar.port}`, 'ada', liar.tokenText, [], {
-    env: { TEST_MARK: mark },
-    wrap: `exec unshare --mount bash -c 'mount --bind ${memory} /proc/meminfo && exec "$@"' - "$@"`,
-  });
+  const inItsOwnMounts = [
+    ...['unshare', '--mount', 'bash', '-c', 'mount --bind "$0" /proc/meminfo && exec "$@"', memory],
+    ...[process.execPath, cliPath, 'agent', '--join', `127.0.0.1:${liar.port}`, '--name', 'ada'],
+    ...['--partial-report', join(temporaryFolder(t), 'partial.json')],
+  ];
+  const agent = startProcess(inItsOwnMounts, { env: { TEST_MARK: mark, C100K_TOKEN: liar.tokenText } });
+  t.after(() => agent.child.kill('SIGKILL'));
   const holders = new Set<number>();
   const watch = setInterval(() => {
     for (const { pid, args } of processesWith(`TEST_MARK=${mark}`))
@@ -152,21 +156,7 @@ networkTest(
         addr_info.filter(({ dynamic }) => dynamic === true).map(({ local }) => `${local} ${ifname}`),
       );
     };
-    for (const address of ['10.9.0.1', '10.8.0.1']) {
-      const command = [
-        process.execPath,
-        cliPath,
-        'serve',
-        '--host',
-        address,
-        '--port',
-        '8000',
-        '--workers',
-        '1',
-      ];
-      const serve = server.spawn(command, { timeoutMs: 300_000 });
-      await serve.saw(/listening/);
-    }
+    for (const host of ['10.9.0.1', '10.8.0.1']) await serveOn({ server }, { host, workers: 1 });
     const seen = new Set<string>();
     const watch = setInterval(
       () =>

@@ -143,8 +143,8 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
       (victim) => victim.say(specWith(target.port, { holdMs: 0 })),
       goingOn(honestQuota(5)),
     );
-    // It renews, and never closes the channel after `done`.
-    const agent = agentOf(t, endless, ['--max-duration', '4s']);
+    // It renews, and never closes the channel after `done`. So long because holders must be ready before the time is over.
+    const agent = agentOf(t, endless, ['--max-duration', '30s']);
     const { code, stderr } = await agent.result;
     assert.equal(code, 0, stderr);
     const { accepted, open } = await target.counts();
