@@ -8,7 +8,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { ExitCode } from '../../src/base/errors.ts';
 import { LossAllowance, wrongClaim } from '../../src/coordinator/claims.ts';
-import { planOf } from '../../src/coordinator/run-settings.ts';
+import { termsOf } from '../../src/coordinator/run-settings.ts';
 import { type LedgerEntry, UNWATCHED } from '../../src/coordinator/run-watch.ts';
 import { emptyStats } from '../../src/stats/stats.ts';
 import { runSpec } from '../run/run-spec-fixture.ts';
@@ -36,7 +36,7 @@ test('each count of connections is taken up to the quota, and refused by its nam
 
 // PROTOCOL.md: wait-ready, wait-done
 test('a run waits 2 minutes and 2 s for each holder for `ready`, and one minute for `done`', () => {
-  const plan = (spec: object) => planOf({ ...runOptions(), spec: { ...runSpec(), ...spec } });
+  const plan = (spec: object) => termsOf({ ...runOptions(), spec: { ...runSpec(), ...spec } });
   assert.deepEqual([plan({ holders: 5 }).prepareMs, plan({ holders: 5 }).drainMs], [130_000, 60_000]);
   assert.equal(plan({ holders: null, connections: 3_000 }).prepareMs, 126_000);
 });

@@ -14,6 +14,7 @@ function agentWith(quota: number, stats: Partial<Stats>): AgentRecord {
   return { ...newAgent('a', 0), quota, stage: 'running', stats: { ...emptyStats(), ...stats } };
 }
 
+// PROTOCOL.md: silence
 test('a lost agent drops what it held and gives up what it had not attempted', () => {
   const counts = { attempted: 800, established: 700, open: 690, openMin: 690, pending: 100 };
   const lost = withLoss({ ...agentWith(1_000, counts), holders: [newHolderHealth('a/1', 1, 10)] });

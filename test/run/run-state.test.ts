@@ -195,7 +195,7 @@ describe('a run of two agents', () => {
 
   // PROTOCOL.md: wait-ready
   it('names who is not ready when the time for that is over', () => {
-    const { state } = play(PLAN, [
+    const { state } = play(TERMS, [
       ...UP_TO_RAMP.slice(0, 5),
       [20_000, report('a', 0, true)],
       [20_000, report('b', 0, true)],
@@ -398,24 +398,24 @@ describe('the loss of an agent', () => {
   // PROTOCOL.md: agents-more
   it('takes at most 1,000 agents more than expected, and the next one when one of them has left', () => {
     const names = Array.from({ length: 1_001 }, (_, index) => `spare-${index}`);
-    const plan = { ...PLAN, onAgentLoss: 'replace' } as const;
+    const plan = { ...TERMS, onAgentLoss: 'replace' } as const;
     const spares = names.map((name) => [3_000, join(name)] as const);
     const full = play(plan, [...UP_TO_RAMP, ...spares]);
-    assert.equal(full.state.agents.length, 1_002);
-    assert.deepEqual(full.commands.at(-1), {
-      type: 'turn-away',
+    assert.equal(full.state.agents.size, 1_002);
+    assert.deepEqual(full.changes.at(-1), {
+      type: 'agent-turned-away',
       agent: 'spare-1000',
       reason: 'the run has begun without it',
     });
     const left = step(full.state, { type: 'agent-left', agent: 'spare-7', atMs: 3_100 });
     const next = step(left.state, { type: 'agent-joined', agent: 'next', atMs: 3_200 });
     assert.deepEqual(next.commands, [{ type: 'send-spec', agent: 'next' }]);
-    assert.equal(next.state.agents.length, 1_002);
+    assert.equal(next.state.agents.size, 1_002);
   });
 
   // PROTOCOL.md: agents-lost
   it('keeps nothing of one without a quota that comes and is lost, however often', () => {
-    let { state } = play({ ...PLAN, onAgentLoss: 'replace' }, UP_TO_RAMP);
+    let { state } = play({ ...TERMS, onAgentLoss: 'replace' }, UP_TO_RAMP);
     const before = state.agents;
     for (let times = 0; times < 3_000; times += 1) {
       const name = `c#${times}`;
@@ -424,10 +424,14 @@ describe('the loss of an agent', () => {
         const stepped = step(state, { ...body, atMs: 100 + times } as RunEvent);
         state = stepped.state;
         if (body.type === 'agent-left')
-          assert.deepEqual(types(stepped.commands), ['turn-away'], 'the shell forgets it too');
+          assert.deepEqual(
+            stepped.changes.map(({ type }) => type),
+            ['agent-turned-away'],
+            'the shell forgets it too',
+          );
       }
     }
-    assert.deepEqual(state.agents, before);
+    assert.deepEqual([...state.agents], [...before]);
   });
 
   it('lets an agent that comes back as a new one take the quota over', () => {
