@@ -1,99 +1,137 @@
 /**
- * Owns what an agent reports of its run: how stats and lines fit into the messages of the control channel, and details of
- * losses that wait their turn: those of many holders are merged into few messages, each as full as it may be, and a host
- * that loses more than the channel takes in a second sends the rest with the next reports.
- * Must never count losses (the counts are in every stats message), and never leave a detail out without counting that.
+ * Owns what an agent reports of its run: the message of each second, the final one, what a cut makes it say again, and how
+ * numbers and tables fit into the messages of the control channel.
+ * Must never count anything itself.
  */
+import type { Clock } from '../base/clock.ts';
 import type { AgentMessage } from '../control/message.ts';
-import { LOSS_BATCH_MAX, type Loss } from '../stats/loss.ts';
-import type { Stats, StatsNews } from '../stats/stats.ts';
+import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
+import type { Loss } from '../stats/loss.ts';
+import { type HolderHealth, type Stats, type StatsNews, statsNews } from '../stats/stats.ts';
+import { LossQueue } from './loss-queue.ts';
 
-/** Messages with details from one report to the next, and before the last word: at most 5 MB, and 15 MB. */
-const LOSS_MESSAGES_PER_REPORT = 20;
-const LOSS_MESSAGES_AT_END = 60;
-/** Details that wait at most, 20 MB of memory. */
-const LOSSES_WAITING_MAX = 100_000;
+/** More sources than this are named only in the final message, because stats go out every second. */
+const SOURCES_EACH_SECOND_MAX = 1_024;
 
-/** One share's queue. */
-export class LossQueue {
-  readonly #send: (losses: readonly Loss[]) => void;
-  #waiting: Loss[] = [];
-  /** how many of the first ones have been sent; they are let go of together */
-  #taken = 0;
-  /** messages since the last report */
-  #sent = 0;
-  #cut = 0;
+type StatsMessage = Extract<AgentMessage, { type: 'stats' }>;
+/** Stats as the schema types them: plain mutable records; the values are the same. */
+type WireStats = StatsMessage['stats'];
 
-  /** @param send one message; called as soon as one is full, or a report is due, in order */
-  constructor(send: (losses: readonly Loss[]) => void) {
+/** Leaves out the long tables that only the final message carries. */
+function trimmed(stats: StatsNews): WireStats {
+  const isLong = (table: object): boolean => Object.keys(table).length > SOURCES_EACH_SECOND_MAX;
+  return {
+    ...stats,
+    openBySource: isLong(stats.openBySource) ? {} : stats.openBySource,
+    openByEndpoint: isLong(stats.openByEndpoint) ? {} : stats.openByEndpoint,
+    droppedBy: isLong(stats.droppedBy) ? {} : stats.droppedBy,
+  };
+}
+
+/** What one stats message says. */
+interface Counted {
+  readonly stats: Stats;
+  readonly quota: number;
+  readonly holders: readonly HolderHealth[];
+  readonly isSettled: boolean;
+  readonly kernel: readonly KernelCount[];
+}
+
+/** What is said at the very end. */
+interface FinalCounts {
+  /** before closing began */
+  readonly atEnd: Stats;
+  /** after it: what was closed, and the bytes */
+  readonly closed: Stats;
+  readonly holders: readonly HolderHealth[];
+  readonly kernel: readonly KernelCount[];
+  readonly evidence: KernelEvidence | null;
+  readonly notes: readonly string[];
+}
+
+/** What one agent says of its run. */
+export class AgentReport {
+  readonly #epoch: number;
+  readonly #clock: Pick<Clock, 'monotonicMs'>;
+  readonly #send: (message: AgentMessage) => void;
+  readonly #losses: LossQueue;
+  /** the stats of the last message on this channel; the next one has what has changed since */
+  #before: Stats | null = null;
+  /** whether the last message said that nothing is left to open */
+  #wasSettled = false;
+  /** the last message that the coordinator cannot do without */
+  #needed: AgentMessage | null = null;
+
+  /** @param send drops the message when there is no contact */
+  constructor(epoch: number, clock: Pick<Clock, 'monotonicMs'>, send: (message: AgentMessage) => void) {
+    this.#epoch = epoch;
+    this.#clock = clock;
     this.#send = send;
+    this.#losses = new LossQueue((losses) => send({ type: 'losses', epoch, losses: [...losses] }));
   }
 
-  /** Losses whose details were left out because too many waited, or were left when the last word was due. */
-  get cut(): number {
-    return this.#cut;
+  /** Sends a message that the coordinator cannot do without. */
+  say(message: AgentMessage): void {
+    this.#needed = message;
+    this.#send(message);
+  }
+
+  /** After a cut: what was on its way when contact was lost may be missing. */
+  sayAgain(): void {
+    this.#before = null;
+    if (this.#needed !== null) this.#send(this.#needed);
   }
 
   /** Details of one holder's message. */
-  add(losses: readonly Loss[]): void {
-    for (const loss of losses) {
-      if (this.#waiting.length - this.#taken < LOSSES_WAITING_MAX) this.#waiting.push(loss);
-      else this.#cut += loss.count;
-    }
-    this.#sendUpTo(LOSS_MESSAGES_PER_REPORT, LOSS_BATCH_MAX);
+  addLosses(losses: readonly Loss[]): void {
+    this.#losses.add(losses);
   }
 
-  /** A report is due: everything that the limit allows goes before it, and the limit counts from here. */
-  nextReport(): void {
-    this.#sendUpTo(LOSS_MESSAGES_PER_REPORT, 1);
-    this.#sent = 0;
-    this.#sendUpTo(LOSS_MESSAGES_PER_REPORT, 1);
+  /** There is something to open: that it is open is worth a message of its own. */
+  expectOpening(): void {
+    this.#wasSettled = false;
   }
 
-  /** The last word is due: what does not fit now is never told, and counted. */
-  lastWord(): void {
-    this.#sendUpTo(LOSS_MESSAGES_AT_END, 1);
-    for (const { count } of this.#waiting.slice(this.#taken)) this.#cut += count;
-    this.#waiting = [];
-    this.#taken = 0;
+  /** Whether that is not what the last message said; then it is not waited for the next one. */
+  isChanged(isSettled: boolean): boolean {
+    return isSettled !== this.#wasSettled;
   }
 
-  /** @param fullAt the fewest details that are worth a message */
-  #sendUpTo(most: number, fullAt: number): void {
-    while (this.#sent < most && this.#waiting.length - this.#taken >= fullAt) {
-      const batch = this.#waiting.slice(this.#taken, this.#taken + LOSS_BATCH_MAX);
-      this.#taken += batch.length;
-      this.#sent++;
-      this.#send(batch);
-    }
-    // Shifting one by one would cost the square of a long queue.
-    if (this.#taken > this.#waiting.length / 2) {
-      this.#waiting = this.#waiting.slice(this.#taken);
-      this.#taken = 0;
-    }
+  /** The message of each second. */
+  sendStats({ stats, quota, holders, isSettled, kernel }: Counted): void {
+    this.#losses.nextReport();
+    const whole = this.#withCut(stats);
+    this.#send({
+      type: 'stats',
+      epoch: this.#epoch,
+      sentAtMs: this.#clock.monotonicMs(),
+      quota,
+      stats: trimmed(statsNews(whole, this.#before)),
+      holders: [...holders],
+      settled: isSettled,
+      kernel: [...kernel],
+    });
+    this.#before = whole;
+    this.#wasSettled = isSettled;
   }
-}
 
-/** More sources than this are told only in the final message, because stats go out every second. */
-const SOURCES_EACH_SECOND_MAX = 1_024;
+  /** The final message: what its details leave out is counted before. */
+  sendDone({ atEnd, closed, holders, kernel, evidence, notes }: FinalCounts): void {
+    this.#losses.finish();
+    const { closed: closedCount, bytesIn, bytesOut } = closed;
+    this.say({
+      type: 'done',
+      epoch: this.#epoch,
+      stats: { ...this.#withCut(atEnd), closed: closedCount, bytesIn, bytesOut },
+      holders: [...holders],
+      kernel: [...kernel],
+      evidence: evidence === null ? null : { ...evidence, synLadderSec: [...evidence.synLadderSec] },
+      notes: [...notes],
+    });
+  }
 
-/** What the kernel's counters say, as the schema types it. */
-export type WireEvidence = Extract<AgentMessage, { type: 'done' }>['evidence'];
-type WireStats = Extract<AgentMessage, { type: 'stats' }>['stats'];
-
-/** Stats as the schema types them: plain mutable records; the values are the same. */
-export function toWire(stats: Stats | StatsNews): WireStats {
-  return stats;
-}
-
-/** Leaves out the long tables that only the final message carries. */
-export function trimmed(stats: StatsNews): WireStats {
-  const sources = Object.keys(stats.openBySource).length;
-  const endpoints = Object.keys(stats.openByEndpoint).length;
-  return toWire({
-    ...stats,
-    openBySource: sources > SOURCES_EACH_SECOND_MAX ? {} : stats.openBySource,
-    openByEndpoint: endpoints > SOURCES_EACH_SECOND_MAX ? {} : stats.openByEndpoint,
-    droppedBy: Object.keys(stats.droppedBy).length > SOURCES_EACH_SECOND_MAX ? {} : stats.droppedBy,
-  });
+  /** Details that the holders had and this agent has not sent are cut too. */
+  #withCut(stats: Stats): Stats {
+    return { ...stats, lossDetailsCut: stats.lossDetailsCut + this.#losses.cut };
+  }
 }

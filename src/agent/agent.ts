@@ -24,7 +24,7 @@ import type { Allowance } from '../plan/allowance.ts';
 import type { Rhythm } from '../run/lease.ts';
 import type { HostSpec } from '../run/run-spec.ts';
 import { after, pause } from '../time/timer.ts';
-import { RunShare } from './agent-run.ts';
+import { AgentRun } from './agent-run.ts';
 import { giveClosingSigns } from './parent-pipe.ts';
 import { writePartialReport } from './partial-report.ts';
 import { brokenRule } from './refusal.ts';
@@ -87,7 +87,7 @@ class Agent {
   #isResuming = false;
   /** what this agent refused to do: with which code it ends, and since when it waits for the end */
   #refusal: { readonly code: ExitCode; readonly atMs: number } | null = null;
-  #share: RunShare | null = null;
+  #share: AgentRun | null = null;
   /** when the last message that was answered was sent; before the first answer, when we began */
   #contactMs: number;
   #isOver = false;
@@ -303,7 +303,7 @@ class Agent {
   #begin(message: CoordinatorMessageOf<'spec'>): void {
     if (this.#share !== null) return;
     const { hostSpec, name, entryPath, allowance, clock } = this.#options;
-    this.#share = new RunShare(message, {
+    this.#share = new AgentRun(message, {
       hostSpec,
       agent: name,
       entryPath,

@@ -149,7 +149,10 @@ export type CoordinatorMessage =
       readonly pendingMax: number;
     }
   | { readonly type: 'renew'; readonly sentAtMs: number }
-  | { readonly type: 'start' | 'resumed' | 'stop-opening' | 'hold' }
+  | { readonly type: 'start' }
+  | { readonly type: 'resumed' }
+  | { readonly type: 'stop-opening' }
+  | { readonly type: 'hold' }
   | { readonly type: 'stop'; readonly reason: string };
 export type CoordinatorMessageOf<Type extends CoordinatorMessage['type']> = Extract<
   CoordinatorMessage,

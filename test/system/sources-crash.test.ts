@@ -154,7 +154,7 @@ networkTest('two runs at once share an alias: the one that ends first leaves it 
 });
 
 networkTest(
-  'an alias that somebody deletes in mid-run is noticed within seconds, named, and not added again',
+  'an alias that is deleted during the run is noticed within seconds, named, and not added again',
   async (t) => {
     const lab = await sourceLab(t);
     await serveOn(lab, { workers: 1 });
@@ -184,7 +184,7 @@ networkTest(
     assert.deepEqual(report.connections.dropped, { 'alias-lost': 1_000 });
     assert.deepEqual(report.bySource, { '10.9.0.102': 1_000 });
     assert.equal(report.whoRanOut, 'generator');
-    assert.match(report.notes.join('\n'), /10\.9\.0\.101 disappeared from this host in mid-run/);
+    assert.match(report.notes.join('\n'), /10\.9\.0\.101 disappeared from this host during the run/);
     assert.deepEqual(await lab.aliases(), []);
   },
 );
