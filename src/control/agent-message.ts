@@ -33,13 +33,14 @@ import {
   port,
   REASON,
   sparse,
+  type TableShape,
   text,
   visible,
   wordOf,
   wordsOf,
 } from './schema-part.ts';
 
-/** Bounds of what an agent says, for this schema and for who must keep to it (fitting.ts). Texts in characters. */
+/** Bounds of what an agent says, for this schema and for who must keep to it (clamp-message.ts). Texts in characters. */
 export const AgentBound = {
   addresses: 65_536,
   holders: 1_024,
@@ -69,12 +70,37 @@ export const CPUS_MAX = 65_536;
 export const PID_MAX = 2 ** 22;
 export const SYN_LADDER_SEC_MAX = 86_400;
 /** As `lossKey` (stats/loss.ts) writes what was lost. */
-export const LOSS_KIND = /^[a-z0-9][a-z0-9-]{0,63} [\x21-\x7e]+ [\x21-\x7e]+$/;
+const LOSS_KIND = /^[a-z0-9][a-z0-9-]{0,63} [\x21-\x7e]+ [\x21-\x7e]+$/;
 /** Both sides' words are `major.minor`. */
 const VERSION = /^\d{1,4}\.\d{1,4}$/;
 
 /** Of a session: base64url of 16 bytes or more. */
 const SECRET = /^[\w-]{22,128}$/;
+
+/** A text that came from elsewhere. */
+const ANY_TEXT = /^/;
+
+/** What the tables of a stats message are like, for this schema and for who must keep to it (clamp-message.ts). */
+export const TableShapes = {
+  reasons: { keysMax: AgentBound.reasons, keyCharactersMax: AgentBound.reasonCharacters, pattern: REASON },
+  open: { keysMax: AgentBound.addresses, keyCharactersMax: AgentBound.reasonCharacters, pattern: KEY },
+  losses: {
+    keysMax: AgentBound.lossKinds,
+    keyCharactersMax: AgentBound.lossKindCharacters,
+    pattern: LOSS_KIND,
+  },
+  seen: { keysMax: SEEN_PAIRS_MAX + 1, keyCharactersMax: AgentBound.seenCharacters, pattern: ANY_TEXT },
+  protocolErrors: {
+    keysMax: AgentBound.reasons,
+    keyCharactersMax: TROUBLE_CHARACTERS_MAX,
+    pattern: ANY_TEXT,
+  },
+  ciphers: {
+    keysMax: AgentBound.reasons,
+    keyCharactersMax: AgentBound.cipherCharacters,
+    pattern: ANY_TEXT,
+  },
+} satisfies Readonly<Record<string, TableShape>>;
 
 const holderId = visible(HOLDER_ID_CHARACTERS_MAX);
 const line = text(AgentBound.lineCharacters);
@@ -93,7 +119,7 @@ const finding = v.object({
 });
 const findings = v.pipe(v.array(finding), v.maxLength(AgentBound.findings));
 
-const seenPairs = countsByText(SEEN_PAIRS_MAX + 1, AgentBound.seenCharacters);
+const seenPairs = countsByText(TableShapes.seen);
 const seen = v.object({
   sourceKept: count,
   sourceChanged: count,
@@ -110,24 +136,12 @@ const tlsCounts = v.object({
   resumed: count,
   unverified: count,
   handshakeUs: histogram,
-  ciphers: countsByText(AgentBound.reasons, AgentBound.cipherCharacters),
+  ciphers: countsByText(TableShapes.ciphers),
 });
 
-const reasonCounts = counts({
-  keysMax: AgentBound.reasons,
-  keyCharactersMax: AgentBound.reasonCharacters,
-  pattern: REASON,
-});
-const openBy = counts({
-  keysMax: AgentBound.addresses,
-  keyCharactersMax: AgentBound.reasonCharacters,
-  pattern: KEY,
-});
-const droppedBy = counts({
-  keysMax: AgentBound.lossKinds,
-  keyCharactersMax: AgentBound.lossKindCharacters,
-  pattern: LOSS_KIND,
-});
+const reasonCounts = counts(TableShapes.reasons);
+const openBy = counts(TableShapes.open);
+const droppedBy = counts(TableShapes.losses);
 
 /** `[quarter, count, ...]`: see stats/loss-burst.ts. */
 const recentLosses = sparse(NumberBound.ms / QUARTER_MS, QUARTERS_TOLD);
@@ -172,7 +186,7 @@ const saidStats = v.object({
   openByEndpoint: openBy,
   rampMs: milliseconds,
   seen: v.exactOptional(seen),
-  troubles: v.exactOptional(countsByText(AgentBound.reasons, TROUBLE_CHARACTERS_MAX)),
+  troubles: v.exactOptional(countsByText(TableShapes.protocolErrors)),
   tls: v.exactOptional(tlsCounts),
 });
 

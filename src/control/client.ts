@@ -9,9 +9,13 @@ import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import { after } from '../time/timer.ts';
 import { type Channel, type ChannelEvents, wrapSocket } from './channel.ts';
-import { fitted } from './clamp-message.ts';
-import { decodeCoordinatorMessage } from './codec.ts';
-import { type AgentMessage, type CoordinatorMessage, MESSAGE_BYTES_MAX } from './message.ts';
+import { clampMessage } from './clamp-message.ts';
+import {
+  type AgentMessage,
+  CONTROL_MESSAGE_BYTES_MAX,
+  type CoordinatorMessage,
+  decodeCoordinatorMessage,
+} from './message.ts';
 import { AGENT_PATH, CLIENT_TLS, isKeyed, NOT_KEYED, notKeyed } from './tls.ts';
 import { pskIdentityOf, type Token } from './token.ts';
 
@@ -87,9 +91,9 @@ function timeoutError(timeoutMs: number): NodeJS.ErrnoException {
 }
 
 /** A channel that never says more than its schema takes: the other side would close it as a violation. */
-function fitting(channel: Channel<AgentMessage>): Channel<AgentMessage> {
+function clamping(channel: Channel<AgentMessage>): Channel<AgentMessage> {
   return {
-    send: (message) => channel.send(fitted(message)),
+    send: (message) => channel.send(clampMessage(message)),
     get bufferedBytes() {
       return channel.bufferedBytes;
     },
@@ -146,7 +150,7 @@ export function connectChannel(
       tls.off('error', fail);
       const socket = new WebSocket(`ws://coordinator${AGENT_PATH}`, {
         createConnection: () => tls,
-        maxPayload: MESSAGE_BYTES_MAX,
+        maxPayload: CONTROL_MESSAGE_BYTES_MAX,
         perMessageDeflate: false,
         autoPong: false,
       });
@@ -156,7 +160,7 @@ export function connectChannel(
         signal?.removeEventListener('abort', giveUp);
         socket.off('error', fail);
         resolve(
-          fitting(
+          clamping(
             wrapSocket<AgentMessage, CoordinatorMessage>(socket, decodeCoordinatorMessage, events, () =>
               clock.monotonicMs(),
             ),

@@ -1,15 +1,15 @@
 /**
  * Owns who gets beyond the first bytes: each socket is kept as it came, without TLS, until its first record proves a key of
- * ours (client-hello.ts); only then TLS is begun for it. So a stranger costs a socket and one hash, never a session, and
- * however many knock, what is kept is bounded by the counts in `GATE_LIMITS`.
+ * ours (client-hello.ts); only then TLS is begun for it. So a connection without a key costs a socket and one hash, never a session,
+ * and however many there are, what is kept is bounded by the counts in `GATE_LIMITS`.
  *
  * When there is no more room the oldest goes, not the newest: an agent proves its key with its first bytes, and is through
- * before the next strangers push it out. Must never speak TLS itself, but for one alert.
+ * before the next ones push it out. Must never speak TLS itself, but for one alert.
  */
 import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import { CLIENT_HELLO_BYTES_MAX, isBoundBy, type OfferedKey, readClientHello } from './client-hello.ts';
-import { lateAfter } from './patience.ts';
+import { lateAfter } from './deadline.ts';
 import { Alert, alertRecord } from './tls.ts';
 import { type KnownKey, peerOf } from './token.ts';
 
@@ -38,9 +38,9 @@ export const GATE_LIMITS = {
 /** Why the gate let a socket go. */
 export type GateReason = 'tls' | 'http' | 'crowded';
 
-export interface GateOptions {
+interface GateOptions {
   readonly clock: Clock;
-  /** the key that an identity must prove, expired or not; null for a stranger */
+  /** the key that an identity must prove, expired or not; null: there is none */
   readonly knownKeyFor: (pskIdentity: string) => KnownKey | null;
   readonly onRefused: (reason: GateReason) => void;
   /** begins TLS on a socket that has proved its key; what it sent is to be read from it again */
@@ -65,7 +65,7 @@ function keyOfSocket(socket: Socket): string {
 }
 
 /** The part of an address that one host can hardly choose: an IPv4 address, or the /64 of an IPv6 one. */
-export function addressGroup(address: string): string {
+function addressGroup(address: string): string {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
   if (mapped !== undefined) return mapped;
   if (!address.includes(':')) return address;

@@ -4,7 +4,7 @@
  * agent with much to say is slowed down, never cut. Must never read a message.
  */
 import { after, type Timer } from '../time/timer.ts';
-import { lateAfter } from './patience.ts';
+import { lateAfter } from './deadline.ts';
 
 /** Messages in a second, on average. */
 export const MESSAGES_PER_SEC_MAX = 50;
@@ -13,7 +13,7 @@ export const MESSAGES_AT_ONCE_MAX = 60 * MESSAGES_PER_SEC_MAX;
 
 const MIB = 1_024 * 1_024;
 
-export const INTAKE_LIMITS = {
+const INTAKE_LIMITS = {
   /** everything before a good hello, in bytes; one read of the socket, 64 KiB, may come on top */
   helloBytes: 32 * 1_024,
   /** of one channel, on average; the largest message each second */
@@ -95,7 +95,7 @@ export class LargeMessages {
 }
 
 /** What an intake does to its channel. */
-export interface IntakeEvents {
+interface IntakeEvents {
   /** stop or go on reading */
   pause(): void;
   resume(): void;
@@ -105,6 +105,8 @@ export interface IntakeEvents {
 
 /** One channel's intake. */
 export class Intake {
+  static readonly LIMITS = INTAKE_LIMITS;
+
   readonly #large: LargeMessages;
   readonly #owner: string | null;
   readonly #events: IntakeEvents;

@@ -87,9 +87,10 @@ function isTable(value: unknown): value is Readonly<Record<string, unknown>> {
 }
 
 /** What a table may be like. */
-interface TableShape {
+export interface TableShape {
   readonly keysMax: number;
   readonly keyCharactersMax: number;
+  /** what keys look like */
   readonly pattern: RegExp;
 }
 
@@ -111,12 +112,9 @@ export const counts = (shape: TableShape) =>
   );
 
 /** Counts by a text that came from elsewhere: the texts are cleaned, and those that become the same are added up. */
-export const countsByText = (keysMax: number, keyCharactersMax: number) =>
+export const countsByText = (shape: TableShape) =>
   v.pipe(
-    v.custom<Record<string, number>>(
-      (value) => isCountTable(value, { keysMax, keyCharactersMax, pattern: /^/ }),
-      'expected counts',
-    ),
+    v.custom<Record<string, number>>((value) => isCountTable(value, shape), 'expected counts'),
     v.transform((table) => {
       const clean: Record<string, number> = Object.create(null);
       for (const [key, each] of Object.entries(table)) {

@@ -22,7 +22,7 @@ const CONTACT_NOTES_MAX = 20;
 const UNHEARD: ChannelEvents<AgentMessage> = { onMessage: () => {}, onClose: () => {} };
 
 /** The run around it. */
-export interface ContactShell {
+interface ContactShell {
   readonly state: () => RunState;
   readonly dispatch: (event: RunEvent) => void;
   /** one line for a person that the report keeps; `onNote` for one that it does not */
@@ -37,7 +37,7 @@ export interface ContactShell {
   readonly onLosses: (agent: AgentRecord, session: AgentSession, message: AgentMessageOf<'losses'>) => void;
 }
 
-export interface ContactOptions {
+interface ContactOptions {
   readonly clock: Clock;
   readonly runId: string;
   readonly lease: LeaseTimes;

@@ -5,7 +5,7 @@
 import type { AgentMessage, AgentMessageOf } from '../control/message.ts';
 
 /** What the coordinator knows of who speaks. */
-export interface Claimant {
+interface Claimant {
   /** as the agent calls itself */
   readonly name: string;
   /** what it was last given; 0: nothing yet */

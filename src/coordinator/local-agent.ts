@@ -31,7 +31,7 @@ function inherited(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('C100K_')));
 }
 
-export interface LocalAgentOptions {
+interface LocalAgentOptions {
   readonly entryPath: string;
   readonly name: string;
   readonly host: string;

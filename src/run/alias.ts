@@ -27,7 +27,7 @@ export const ALIAS_LEASE_MAX_MS = 3_600_000;
 export const PREFIXES_MAX = 64;
 
 /** Of an IPv6 network at most so many addresses are used: each needs an alias of its own. */
-export const PREFIX6_ADDRESSES_MAX = 1_024;
+const PREFIX6_ADDRESSES_MAX = 1_024;
 
 const LABEL_SUFFIX = 'c100k';
 /** IFNAMSIZ less the final zero: include/uapi/linux/if.h. */

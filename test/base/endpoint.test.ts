@@ -12,7 +12,7 @@ import {
   type TargetSpec,
 } from '../../src/base/endpoint.ts';
 import { BenchError } from '../../src/base/errors.ts';
-import { decodeCoordinatorMessage } from '../../src/control/codec.ts';
+import { coordinatorMessageIn } from '../support/decoded.ts';
 
 /** What matters of a target, as one line. */
 function lineOf(target: TargetSpec): string {
@@ -170,7 +170,7 @@ test('every known scheme is accepted', () => {
   for (const protocol of PROTOCOL_NAMES) assert.equal(parseTarget(`${protocol}://h:1`).protocol, protocol);
 });
 
-function decoded(change: object): ReturnType<typeof decodeCoordinatorMessage> {
+function decoded(change: object): ReturnType<typeof coordinatorMessageIn> {
   const spec = {
     endpoints: [{ address: '127.0.0.1', port: 443, family: 4 }],
     protocol: 'wss',
@@ -188,7 +188,7 @@ function decoded(change: object): ReturnType<typeof decodeCoordinatorMessage> {
     onDrop: 'count',
     wantsLossDetails: false,
   };
-  return decodeCoordinatorMessage(
+  return coordinatorMessageIn(
     JSON.stringify({
       type: 'spec',
       runId: 'r',

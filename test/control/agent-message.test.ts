@@ -4,15 +4,15 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { decodeAgentMessage, decodeCoordinatorMessage } from '../../src/control/codec.ts';
 import { isLater, later, recorded } from '../support/conversation.ts';
+import { agentMessageIn, coordinatorMessageIn } from '../support/decoded.ts';
 
 test('each message of the recorded conversation is taken, and nothing that the agent said is left out', () => {
   const lines = recorded('1.0');
   assert.deepEqual(new Set(lines.map(({ from }) => from)), new Set(['agent', 'coordinator']));
   for (const { from, message } of lines) {
     const text = JSON.stringify(message);
-    const taken = from === 'agent' ? decodeAgentMessage(text) : decodeCoordinatorMessage(text);
+    const taken = from === 'agent' ? agentMessageIn(text) : coordinatorMessageIn(text);
     assert.equal(taken.type, message.type, JSON.stringify(taken));
     // What an agent takes of a spec is less than what was said: addresses stay at home.
     if (from === 'agent') contains(structuredClone(taken), message, message.type);
@@ -35,7 +35,7 @@ test('a later version that says more in every place is taken for what is known o
   for (const { from, message } of recorded('1.0')) {
     const text = JSON.stringify(later(message));
     fields += text.split('"laterField"').length - 1;
-    const taken = from === 'agent' ? decodeAgentMessage(text) : decodeCoordinatorMessage(text);
+    const taken = from === 'agent' ? agentMessageIn(text) : coordinatorMessageIn(text);
     assert.equal(taken.type, message.type, JSON.stringify(taken));
     assert(!isLater(taken), 'what is not known is not kept');
   }
@@ -44,7 +44,7 @@ test('a later version that says more in every place is taken for what is known o
 
 test('unknown words count as what says least: reasons as other with their name, a severity as a warning', () => {
   const stats = recorded('1.0').findLast(({ message }) => message.type === 'stats')?.message;
-  const taken = decodeAgentMessage(JSON.stringify(later(stats!)));
+  const taken = agentMessageIn(JSON.stringify(later(stats!)));
   assert(taken.type === 'stats');
   assert.deepEqual({ ...taken.stats.failed }, { other: 2 });
   assert.deepEqual(
@@ -54,7 +54,7 @@ test('unknown words count as what says least: reasons as other with their name, 
   const refuse = { type: 'refuse', findings: [] as object[] };
   const finding = { what: 'x', needed: 1, available: 0, unit: '', message: '', fix: null };
   refuse.findings.push({ ...finding, severity: 'hint' }, { ...finding, severity: 'refuse' });
-  const refusal = decodeAgentMessage(JSON.stringify(refuse));
+  const refusal = agentMessageIn(JSON.stringify(refuse));
   assert(refusal.type === 'refuse');
   assert.deepEqual(
     refusal.findings.map(({ severity }) => severity),
@@ -67,7 +67,7 @@ test('many unknown reasons make few notes, and no count is lost', () => {
   const failed = Object.fromEntries(Array.from({ length: 200 }, (_, index) => [`reason-${index}`, 1]));
   const message = recorded('1.0').findLast((line) => line.message.type === 'stats')?.message;
   assert(message !== undefined && 'stats' in message && typeof message.stats === 'object');
-  const taken = decodeAgentMessage(JSON.stringify({ ...message, stats: { ...message.stats, failed } }));
+  const taken = agentMessageIn(JSON.stringify({ ...message, stats: { ...message.stats, failed } }));
   assert(taken.type === 'stats');
   assert.deepEqual({ ...taken.stats.failed }, { other: 200 });
   const troubles = Object.values(taken.stats.troubles ?? {});

@@ -1,13 +1,13 @@
 /** Tests the door of an agent: what an honest coordinator says passes unchanged, and no number outside its range does. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { decodeCoordinatorMessage } from '../../src/control/codec.ts';
+import { coordinatorMessageIn } from '../support/decoded.ts';
 import { honestQuota, honestSpec } from '../support/lying-coordinator.ts';
 
 const HONEST = honestSpec(8_000);
 const specWith = (change: object): object => ({ ...HONEST, spec: { ...HONEST.spec, ...change } });
 const quotaWith = (change: object): object => ({ ...honestQuota(5), ...change });
-const decoded = (message: object) => decodeCoordinatorMessage(JSON.stringify(message));
+const decoded = (message: object) => coordinatorMessageIn(JSON.stringify(message));
 const endpoint = (address: string, family: number, port = 8_000): object => ({ address, port, family });
 /** JSON has no Infinity and no NaN: they arrive as null. */
 const EVERYWHERE = [-1, 1e300, -1e300, 2 ** 53, '5', true, [5], { value: 5 }];

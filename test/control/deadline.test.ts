@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { it, type TestContext } from 'node:test';
-import { lateAfter } from '../../src/control/patience.ts';
+import { lateAfter } from '../../src/control/deadline.ts';
 
 /** A clock and the timers that go with it; `stand` lets time pass in which this process does nothing. */
 function fakeTime(t: TestContext) {
