@@ -55,13 +55,18 @@ export function parseTargetCounts(text: string): TargetCounts | null {
   } catch {
     return null;
   }
-  if (typeof value !== 'object' || value === null) return null;
-  const given = value as Readonly<Record<string, unknown>>;
-  const isWhole = FIELDS.every(
-    (field) => Number.isSafeInteger(given[field]) && (given[field] as number) >= 0,
-  );
-  if (!isWhole) return null;
-  const counts = Object.fromEntries(FIELDS.map((field) => [field, given[field]])) as unknown as TargetCounts;
+  if (!isCounts(value)) return null;
+  const { openNow, openMax, acceptedTotal, sourceAddresses, descriptorsFull, workersLost } = value;
+  const counts = { openNow, openMax, acceptedTotal, sourceAddresses, descriptorsFull, workersLost };
   // Who holds more than it ever held, or ever accepted, tells of something else.
   return counts.openNow <= counts.openMax && counts.openMax <= counts.acceptedTotal ? counts : null;
+}
+
+function isCounts(value: unknown): value is TargetCounts {
+  if (typeof value !== 'object' || value === null) return false;
+  const given = new Map(Object.entries(value));
+  return FIELDS.every((field) => {
+    const count: unknown = given.get(field);
+    return typeof count === 'number' && Number.isSafeInteger(count) && count >= 0;
+  });
 }

@@ -11,6 +11,7 @@ import { after, describe, it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import { WebSocket } from 'ws';
+import type { Clock } from '../../src/base/clock.ts';
 import { GATE_LIMITS } from '../../src/control/gate.ts';
 import { PROTOCOL_VERSION } from '../../src/control/message.ts';
 import { ControlServer, type RefusalReason } from '../../src/control/server.ts';
@@ -44,7 +45,7 @@ async function until(done: () => boolean, what: string): Promise<void> {
   assert.fail(`timed out waiting for ${what}`);
 }
 
-async function startServer(t: TestContext, master: Token) {
+async function startServer(t: TestContext, master: Token, clock: Clock = systemClock) {
   const told = {
     aheadMs: 0,
     agents: [] as { name: string; identity: string }[],
@@ -53,7 +54,7 @@ async function startServer(t: TestContext, master: Token) {
     ends: [] as string[],
   };
   const server = new ControlServer({
-    clock: systemClock,
+    clock,
     host: '127.0.0.1',
     port: 0,
     keyFor: (identity) => knownKeyOf(master, identity, Date.now() + told.aheadMs),
@@ -219,7 +220,10 @@ describe('who has no key', () => {
 
   it('makes room for the next when there are too many, and an agent comes through', async (t) => {
     const master = generateToken();
-    const told = await startServer(t, master);
+    // While the server's time stands still none is late, so that room is made for this reason alone.
+    let isStill = true;
+    const monotonicMs = (): number => (isStill ? 0 : systemClock.monotonicMs());
+    const told = await startServer(t, master, { ...systemClock, monotonicMs });
     const sockets: Socket[] = [];
     t.after(() => {
       for (const socket of sockets) socket.destroy();
@@ -235,9 +239,10 @@ describe('who has no key', () => {
     assert.equal(error, null);
     void speak(socket, JSON.stringify(HELLO));
     await until(() => told.agents.length === 1, 'the agent');
-    await until(() => told.strangers.length === count, 'every stranger to be counted once');
     const crowded = told.strangers.filter((reason) => reason === 'crowded').length;
-    assert.ok(crowded >= 150, `${crowded} made room`);
+    assert.ok(crowded >= 200, `${crowded} made room`);
+    isStill = false;
+    await until(() => told.strangers.length === count, 'each to be counted once');
   });
 });
 
