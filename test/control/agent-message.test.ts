@@ -104,20 +104,19 @@ test('each number is taken at the end of its range and refused beyond it, and a 
     ['hello', 'host.memoryBytes', 2 ** 50, 2 ** 54],
   ];
   for (const [type, path, most, beyond] of ranges) {
-    assert.equal(decodeAgentMessage(changed(type, path, most)).type, type, `${path} ${most}`);
+    assert.equal(agentMessageIn(changed(type, path, most)).type, type, `${path} ${most}`);
     for (const bad of [beyond, -(2 ** 54), 1e300, null, '5']) {
-      assert.equal(decodeAgentMessage(changed(type, path, bad)).type, 'malformed', `${path} ${bad}`);
+      assert.equal(agentMessageIn(changed(type, path, bad)).type, 'malformed', `${path} ${bad}`);
     }
     const isCount = most === 2 ** 43;
-    if (isCount) assert.equal(decodeAgentMessage(changed(type, path, 0.5)).type, 'malformed', path);
+    if (isCount) assert.equal(agentMessageIn(changed(type, path, 0.5)).type, 'malformed', path);
   }
 });
 
 // PROTOCOL.md: memory-lists
 test('64 notes and 256 findings are taken, and not one more; no line is longer than 2,048 characters', () => {
   const finding = { what: 'x', severity: 'warn', needed: 1, available: 1, unit: '', message: 'm', fix: null };
-  const type = (path: string, value: unknown): string =>
-    decodeAgentMessage(changed('offer', path, value)).type;
+  const type = (path: string, value: unknown): string => agentMessageIn(changed('offer', path, value)).type;
   assert.equal(type('notes', Array(64).fill('n')), 'offer');
   assert.equal(type('notes', Array(65).fill('n')), 'malformed');
   assert.equal(type('findings', Array(256).fill(finding)), 'offer');
