@@ -114,7 +114,7 @@ test('each number is taken at the end of its range and refused beyond it, and a 
 });
 
 // PROTOCOL.md: memory-lists
-test('64 notes and 256 findings are taken, and not one more; no line is longer than 2,048 characters', () => {
+test('64 notes and 256 findings are taken, and not one more; no line is longer than 4,096 characters', () => {
   const finding = { what: 'x', severity: 'warn', needed: 1, available: 1, unit: '', message: 'm', fix: null };
   const type = (path: string, value: unknown): string => agentMessageIn(changed('offer', path, value)).type;
   assert.equal(type('notes', Array(64).fill('n')), 'offer');
@@ -122,8 +122,8 @@ test('64 notes and 256 findings are taken, and not one more; no line is longer t
   assert.equal(type('findings', Array(256).fill(finding)), 'offer');
   assert.equal(type('findings', Array(257).fill(finding)), 'malformed');
   for (const [characters, taken] of [
-    [2_048, 'offer'],
-    [2_049, 'malformed'],
+    [4_096, 'offer'],
+    [4_097, 'malformed'],
   ] as const) {
     assert.equal(type('notes', ['n'.repeat(characters)]), taken);
     assert.equal(type('findings', [{ ...finding, message: 'm'.repeat(characters) }]), taken);
