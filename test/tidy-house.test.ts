@@ -53,7 +53,9 @@ const PENDING: readonly string[] = [
 const TYPED_ARRAYS: readonly string[] = [
   'src/engine/',
   'src/serve/source-table.ts',
+  'src/serve/target-loop.ts',
   'src/stats/histogram',
+  'src/stats/loss.ts',
   'src/base/tuple-space.ts',
 ];
 

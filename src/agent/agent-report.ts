@@ -7,7 +7,7 @@ import type { Clock } from '../base/clock.ts';
 import type { AgentMessage } from '../control/message.ts';
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import type { Loss } from '../stats/loss.ts';
-import { type HolderHealth, type Stats, type StatsNews, statsNews } from '../stats/stats.ts';
+import { type HolderHealth, type Stats, type StatsDelta, statsDelta } from '../stats/stats.ts';
 import { LossQueue } from './loss-queue.ts';
 
 /** More sources than this are named only in the final message, because stats go out every second. */
@@ -18,7 +18,7 @@ type StatsMessage = Extract<AgentMessage, { type: 'stats' }>;
 type WireStats = StatsMessage['stats'];
 
 /** Leaves out the long tables that only the final message carries. */
-function trimmed(stats: StatsNews): WireStats {
+function trimmed(stats: StatsDelta): WireStats {
   const isLong = (table: object): boolean => Object.keys(table).length > SOURCES_EACH_SECOND_MAX;
   return {
     ...stats,
@@ -106,7 +106,7 @@ export class AgentReport {
       epoch: this.#epoch,
       sentAtMs: this.#clock.monotonicMs(),
       quota,
-      stats: trimmed(statsNews(whole, this.#before)),
+      stats: trimmed(statsDelta(whole, this.#before)),
       holders: [...holders],
       settled: isSettled,
       kernel: [...kernel],

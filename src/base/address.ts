@@ -9,12 +9,12 @@ import { formatCount } from './units.ts';
 export type Family = 4 | 6;
 
 /** An address in canonical text: dotted quad, or RFC 5952 (lower case, the longest run of zeros compressed). */
-export interface ParsedAddress {
+interface ParsedAddress {
   readonly family: Family;
   readonly address: string;
 }
 
-/** The most addresses that one host can be told to use: more than any neighbour table or interface carries. */
+/** The most addresses that one host can be asked to use: more than any neighbour table or interface carries. */
 export const ADDRESSES_MAX = 65_536;
 
 const V4_MAPPED_PREFIX = 0xffffn << 32n;

@@ -36,7 +36,7 @@ export function hasPath(protocol: ProtocolName): boolean {
 }
 
 /** Whether the built-in target speaks it. */
-export function isSelfSpoken(protocol: ProtocolName): protocol is 'tcp' | 'echo' | 'whoami' {
+function isSelfSpoken(protocol: ProtocolName): protocol is 'tcp' | 'echo' | 'whoami' {
   return protocol === 'tcp' || protocol === 'echo' || protocol === 'whoami';
 }
 
@@ -196,7 +196,7 @@ function typeable(part: string): string {
   }
 }
 
-/** One `--target` names one host; several in one text are told apart from a host name that is no name. */
+/** One `--target` names one host; several in one text are distinguished from a host name that is no name. */
 function refuseList(typed: string): void {
   // A comma or a semicolon may stand in a path, never before it.
   const authority = typed.replace(/^[^/,;\s]*:\/\//, '').split(/[/?#]/, 1)[0] ?? '';
@@ -328,7 +328,7 @@ export const DEFAULT_PROTOCOL_OPTIONS: ProtocolOptions = {
 export const PATH_CHARACTERS_MAX = 2_048;
 export const HOST_CHARACTERS_MAX = 253;
 export const BANNER_BYTES_MAX = 254;
-export const MESSAGE_BYTES_MAX = 4_096;
+export const WS_MESSAGE_BYTES_MAX = 4_096;
 export const CA_CHARACTERS_MAX = 1_048_576;
 
 /** What may stand in a request line: visible ASCII, no fragment. */

@@ -51,7 +51,7 @@ function oneLine(text: string): string {
 }
 
 /**
- * A run that cannot start or go on, told to a person: what happened and what to type next.
+ * A run that cannot start or go on, in words for a person: what happened and what to type next.
  * `message` is one line; `hint` is a line that can be typed or done.
  */
 export class BenchError extends Error {
@@ -61,7 +61,7 @@ export class BenchError extends Error {
 
   /**
    * @param code stable error code
-   * @param exitCode what the process exits with when nobody handles this
+   * @param exitCode what the process exits with when no caller handles this
    * @param message one line: what is wrong, with the figures
    * @param hint what the user can type next
    * @param cause the underlying error, if any
@@ -99,6 +99,6 @@ export interface Finding {
   readonly unit: string;
   /** one line with the arithmetic */
   readonly message: string;
-  /** the command or flag that mends it, ready to type; null where nothing is wrong */
+  /** the command or flag that fixes it, ready to type; null where nothing is wrong */
   readonly fix: string | null;
 }

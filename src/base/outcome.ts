@@ -95,11 +95,6 @@ export function totalOf(counts: Counts<string>): number {
   return total;
 }
 
-/** A table in which nothing is counted yet. */
-export function emptyCounts<Key extends string = string>(): Partial<Record<Key, number>> {
-  return Object.create(null) as Partial<Record<Key, number>>;
-}
-
 /** Counts by key; a key that only one side has keeps its number. */
 export function addCounts<Key extends string>(
   a: Readonly<Partial<Record<Key, number>>>,

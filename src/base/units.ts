@@ -10,7 +10,7 @@ const MS_PER_MINUTE = 60_000;
 const MS_PER_HOUR = 3_600_000;
 const MS_PER_DAY = 86_400_000;
 
-/** The longest duration that `parseDurationMs` accepts unless told otherwise: 365 days. */
+/** The longest duration that `parseDurationMs` accepts unless a caller says otherwise: 365 days. */
 export const DURATION_MS_MAX = 365 * MS_PER_DAY;
 /** The highest rate that `parseRate` accepts, per second. */
 export const RATE_PER_SEC_MAX = 1_000_000_000;
@@ -18,7 +18,7 @@ export const RATE_PER_SEC_MAX = 1_000_000_000;
 const SECONDS_ALONE_BELOW_MS = 2 * MS_PER_MINUTE;
 
 /** Bounds of a count, both included. */
-export interface CountBounds {
+interface CountBounds {
   /** default 1 */
   readonly min?: number;
   /** default `Number.MAX_SAFE_INTEGER` */
@@ -26,7 +26,7 @@ export interface CountBounds {
 }
 
 /** Bounds of a duration in milliseconds, both included. */
-export interface DurationBounds {
+interface DurationBounds {
   /** default 0 */
   readonly minMs?: number;
   /** default `DURATION_MS_MAX` */

@@ -10,10 +10,16 @@ import * as v from 'valibot';
 import { type Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
 import type { KernelSample } from '../host/kernel-evidence.ts';
 import type { AgentPreparation, AgentRecord, AgentSnapshot } from '../run/agent-record.ts';
-import { LOSS_BATCH_MAX, type Loss, QUARTER_MS, QUARTERS_TOLD, type RecentLosses } from '../stats/loss.ts';
+import {
+  LOSS_BATCH_MAX,
+  type Loss,
+  QUARTER_MS,
+  QUARTERS_REPORTED,
+  type RecentLosses,
+} from '../stats/loss.ts';
 import { SEEN_PAIRS_MAX } from '../stats/observed-sources.ts';
-import { TROUBLE_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
-import type { StatsNews } from '../stats/stats.ts';
+import { PROTOCOL_ERROR_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
+import type { StatsDelta } from '../stats/stats.ts';
 import {
   address,
   bytes,
@@ -92,7 +98,7 @@ export const TableShapes = {
   seen: { keysMax: SEEN_PAIRS_MAX + 1, keyCharactersMax: AgentBound.seenCharacters, pattern: ANY_TEXT },
   protocolErrors: {
     keysMax: AgentBound.reasons,
-    keyCharactersMax: TROUBLE_CHARACTERS_MAX,
+    keyCharactersMax: PROTOCOL_ERROR_CHARACTERS_MAX,
     pattern: ANY_TEXT,
   },
   ciphers: {
@@ -144,7 +150,7 @@ const openBy = counts(TableShapes.open);
 const droppedBy = counts(TableShapes.losses);
 
 /** `[quarter, count, ...]`: see stats/loss-burst.ts. */
-const recentLosses = sparse(NumberBound.ms / QUARTER_MS, QUARTERS_TOLD);
+const recentLosses = sparse(NumberBound.ms / QUARTER_MS, QUARTERS_REPORTED);
 
 const saidStats = v.object({
   attempted: count,
@@ -336,7 +342,7 @@ const evidence = v.object({
 });
 
 /** Stats as an agent may say them. */
-type WireStats = Omit<StatsNews, 'recentLosses'> & {
+type WireStats = Omit<StatsDelta, 'recentLosses'> & {
   /** absent in version 1.0: then it is not known */
   readonly recentLosses?: RecentLosses;
 };

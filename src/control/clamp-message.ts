@@ -9,7 +9,7 @@ import { DropReason, isDropReason } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
 import { LOSS_BATCH_MAX, lossKey } from '../stats/loss.ts';
 import { SEEN_OTHER } from '../stats/observed-sources.ts';
-import { OTHER_TROUBLE } from '../stats/protocol-errors.ts';
+import { OTHER_PROTOCOL_ERROR } from '../stats/protocol-errors.ts';
 import {
   AgentBound,
   type AgentMessage,
@@ -138,7 +138,7 @@ const FOLDED_KEY: Readonly<Record<keyof typeof TableShapes, (key: string) => str
     return lossKey(isDropReason(reason) ? reason : DropReason.other, '*', '*');
   },
   seen: () => SEEN_OTHER,
-  protocolErrors: () => OTHER_TROUBLE,
+  protocolErrors: () => OTHER_PROTOCOL_ERROR,
   ciphers: () => 'other',
 };
 

@@ -17,7 +17,7 @@ import {
   PATH_PATTERN,
   PROTOCOL_NAMES,
   SERVERNAME_PATTERN,
-  MESSAGE_BYTES_MAX as WS_MESSAGE_BYTES_MAX,
+  WS_MESSAGE_BYTES_MAX,
 } from '../base/endpoint.ts';
 import { RunBound } from '../run/run-bound.ts';
 import type { SharedSpec } from '../run/run-spec.ts';

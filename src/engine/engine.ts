@@ -12,12 +12,12 @@ import type { Clock } from '../base/clock.ts';
 import { DropReason, FailReason } from '../base/outcome.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import type { Loss } from '../stats/loss.ts';
-import { TroubleTally } from '../stats/protocol-errors.ts';
+import { ProtocolErrorTally } from '../stats/protocol-errors.ts';
 import type { Stats } from '../stats/stats.ts';
 import { ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
 import * as libc from './libc.ts';
 import { dropReasonOf, failReasonOf } from './libc.ts';
-import { LossBook, type LossCircumstances } from './loss-ledger.ts';
+import { type LossCircumstances, LossLedger } from './loss-ledger.ts';
 import { Opener } from './opener.ts';
 import { EVENTS_MAX, Poller, WATCHED } from './poller.ts';
 import { makeProtocol } from './protocols/make.ts';
@@ -44,7 +44,7 @@ const SLEEP_MS_MAX = 1_000;
 const BROKEN = libc.EPOLLERR | libc.EPOLLHUP;
 const READABLE = libc.EPOLLIN | libc.EPOLLRDHUP | BROKEN;
 
-export interface EngineEvents {
+interface EngineEvents {
   /** Nothing is left to open and nothing is in flight. Called once, before `onSettled`. */
   readonly onOpened?: () => void;
   /**
@@ -52,7 +52,7 @@ export interface EngineEvents {
    * on is proven, however short the hold. One that does not answer in time is lost, so this comes. Called once.
    */
   readonly onSettled: () => void;
-  /** One line for a person; each kind of trouble once. */
+  /** One line for a person; each kind of warning once. */
   readonly onWarning: (message: string) => void;
 }
 
@@ -73,9 +73,9 @@ export class Engine implements ProtocolHost {
   readonly #probes: ProbeSchedule;
   readonly #protocol: Protocol;
   readonly #tally: Tally;
-  readonly #losses: LossBook;
+  readonly #losses: LossLedger;
   readonly #how: LossCircumstances = { ageMs: 0, isProbing: false, isAcked: false };
-  readonly #troubles = new TroubleTally();
+  readonly #protocolErrors = new ProtocolErrorTally();
   readonly #buffer = new Uint8Array(RECEIVE_BUFFER_BYTES);
   readonly #info = new TcpInfo();
   readonly #retransmits: SynRetransmits;
@@ -112,7 +112,7 @@ export class Engine implements ProtocolHost {
       engine: this,
       onWarning: events.onWarning,
     });
-    this.#losses = new LossBook(spec, this.#opener.map);
+    this.#losses = new LossLedger(spec, this.#opener.map);
     this.#protocol = this.#protocolOf(salt);
     const probeEveryMs = this.#protocol.canProbe ? (spec.probeEveryMs ?? 0) : 0;
     this.#probes = new ProbeSchedule(probeEveryMs, this.#table, this.#wheel);
@@ -205,18 +205,18 @@ export class Engine implements ProtocolHost {
     this.#protocol.end?.();
   }
 
-  /** A snapshot of the books. */
+  /** A snapshot of the counts. */
   stats(): Stats {
     const stats = this.#tally.stats(this.#losses);
     return {
       ...stats,
       ...(this.#protocol instanceof WhoamiProtocol ? { seen: this.#protocol.seen.counts() } : {}),
-      ...(this.#troubles.isEmpty ? {} : { troubles: this.#troubles.counts() }),
+      ...(this.#protocolErrors.isEmpty ? {} : { troubles: this.#protocolErrors.counts() }),
       ...(this.#protocol instanceof TlsLayer ? { tls: this.#protocol.counts() } : {}),
     };
   }
 
-  /** Details of losses that nobody has taken yet, the oldest first. */
+  /** Details of losses that were not taken yet, the oldest first. */
   takeLosses(max: number): Loss[] {
     return this.#losses.take(max);
   }
@@ -500,7 +500,7 @@ export class Engine implements ProtocolHost {
   }
 
   lost(slot: number, fail: FailReason, drop: DropReason, detail?: string): void {
-    if (detail !== undefined) this.#troubles.add(detail);
+    if (detail !== undefined) this.#protocolErrors.add(detail);
     const tuple = this.#table.tuple[slot]!;
     if (this.#table.state[slot] === SlotState.open) {
       const { map } = this.#opener;
@@ -563,7 +563,7 @@ export class Engine implements ProtocolHost {
     return (this.#table.flags[slot]! & SlotFlag.verified) !== 0;
   }
 
-  /** Closes the descriptor and frees the slot; the books are the caller's. */
+  /** Closes the descriptor and frees the slot; counting is up to the caller. */
   #release(slot: number): void {
     this.#protocol.onForgotten(slot);
     this.#wheel.cancel(slot);

@@ -16,12 +16,12 @@ const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 export const SOL_SOCKET = 1;
 export const SO_REUSEADDR = 2;
-export const SO_ERROR = 4;
-export const SO_LINGER = 13;
+const SO_ERROR = 4;
+const SO_LINGER = 13;
 export const SO_REUSEPORT = 15;
 export const IPPROTO_TCP = 6;
 export const TCP_NODELAY = 1;
-export const TCP_INFO = 11;
+const TCP_INFO = 11;
 export const IPPROTO_IPV6 = 41;
 export const IPV6_V6ONLY = 26;
 export const EPOLLIN = 0x1;
@@ -47,8 +47,8 @@ const O_CLOEXEC = 0o2000000;
 const RLIMIT_NOFILE = 7;
 const PR_SET_PDEATHSIG = 1;
 const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
-export const MSG_NOSIGNAL = 0x4000;
-export const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+const MSG_DONTWAIT = 0x40;
 
 /** Positive errno values by name, such as `Errno.EINPROGRESS`. */
 export const Errno = constants.errno;
@@ -131,11 +131,6 @@ export function close(fd: number): number {
   return result(calls.close(fd));
 }
 
-/** shutdown(2) of the writing side: sends FIN. 0, or -errno. */
-export function shutdownWrite(fd: number): number {
-  return result(calls.shutdown(fd, 1));
-}
-
 /** recv(2) without waiting: bytes, 0 at FIN, or -errno. */
 export function recv(fd: number, buffer: Uint8Array, length: number): number {
   return result(calls.recv(fd, buffer, length, MSG_DONTWAIT));
@@ -177,11 +172,6 @@ export function tcpInfo(fd: number, info: Uint8Array): number {
 /** getsockname(2): 0, or -errno; `length` as in accept(). */
 export function getsockname(fd: number, address: Uint8Array, length: Int32Array): number {
   return result(calls.getsockname(fd, address, length));
-}
-
-/** getpeername(2): 0, or -errno; `length` as in accept(). */
-export function getpeername(fd: number, address: Uint8Array, length: Int32Array): number {
-  return result(calls.getpeername(fd, address, length));
 }
 
 /** epoll_create1(2): descriptor, or -errno. */

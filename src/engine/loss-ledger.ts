@@ -28,11 +28,11 @@ export interface LossCircumstances {
 }
 
 /** Counts of all losses, details of the last ones. */
-export class LossBook {
+export class LossLedger {
   youngDrops = 0;
   resetsOnProbe = 0;
   probeTimeoutsAcked = 0;
-  /** details that were overwritten before anybody took them */
+  /** details that were overwritten before they were taken */
   cut = 0;
   readonly #spec: Pick<HolderSpec, 'id' | 'addresses' | 'endpoints'>;
   readonly #map: TupleMap;
@@ -66,7 +66,7 @@ export class LossBook {
     return this.#kept;
   }
 
-  /** Times of losses are told since the run's start. @param laterMs how much later this engine has started */
+  /** Times of losses are given since the run's start. @param laterMs how much later this engine has started */
   startsLater(laterMs: number): void {
     this.#laterMs = Math.max(0, laterMs);
   }

@@ -2,26 +2,23 @@
  * Owns which tuple of a slice is tried next: first each once in order, then those that came back, the oldest first.
  * Must never forget a tuple, know why one came back, or touch a socket.
  *
- * A tuple that is in use on this host (a port of another program, or a socket of this one that rests in TIME_WAIT after
- * its FIN) gets another try after all others, and after that one each time it has rested: shortly at first, because a
+ * A tuple that is in use on this host (a port of another program, or a socket of this one that rests in TIME_WAIT after its
+ * FIN) gets another try after all others, and after that one each time it has rested: shortly at first, because a
  * closing handshake may take only a round trip, then for long, so that thousands that rest cost little.
  *
  *   fresh --take--> in use --freed--> free --take--> in use
  *                      '--skipped--> again --take, skipped--> resting (short) --take, skipped--> resting (long) ...
- *
- * What waits stands in queues of blocks, so that memory follows the number that waits and not the size of the slice (a
- * slice of a /16 has hundreds of millions of tuples). One emptied block is kept, so that a queue whose length stays about
- * the same allocates nothing.
  */
 import assert from 'node:assert/strict';
 import type { Slice } from '../base/tuple-space.ts';
+import { TupleQueue } from './tuple-queue.ts';
 
 /** How long a tuple rests that was in use twice in a row. */
-export const REST_SHORT_MS = 1_000;
+const REST_SHORT_MS = 1_000;
 /** How long one rests that was in use more often; TIME_WAIT takes 60 s (TCP_TIMEWAIT_LEN in include/net/tcp.h). */
-export const REST_LONG_MS = 15_000;
+const REST_LONG_MS = 15_000;
 
-/** The tuples of one slice; every one is always fresh, waiting, resting or in the caller's hands. */
+/** The tuples of one slice; every one is always fresh, waiting, resting or in use. */
 export class TupleSupply {
   readonly #to: number;
   readonly #from: number;
@@ -62,7 +59,7 @@ export class TupleSupply {
   }
 
   /**
-   * The next tuple to try, or -1 when there is none: every one of the slice is in somebody's hands, or rests.
+   * The next tuple to try, or -1 when there is none: every one of the slice is in use, or rests.
    * @param nowMs never goes back
    */
   take(nowMs: number): number {
@@ -87,74 +84,5 @@ export class TupleSupply {
   /** The tuple's socket is closed and it may be used again. */
   freed(tuple: number, nowMs: number): void {
     this.#free.put(tuple, nowMs);
-  }
-}
-
-/** Tuples of one block (64 KiB). No bound: a full block is followed by another. */
-const BLOCK_TUPLES = 4_096;
-
-class Block {
-  readonly tuple = new Float64Array(BLOCK_TUPLES);
-  readonly atMs = new Float64Array(BLOCK_TUPLES);
-  next: Block | null = null;
-}
-
-/** A queue of tuples. */
-export class TupleQueue {
-  /** null until something is put: most queues of a run stay empty */
-  #first: Block | null = null;
-  #last: Block | null = null;
-  #spare: Block | null = null;
-  /** where the oldest stands in `#first`, and where the next one goes in `#last` */
-  #from = 0;
-  #to = 0;
-  #size = 0;
-
-  /** Tuples that wait. */
-  get size(): number {
-    return this.#size;
-  }
-
-  /** When the oldest was put here; Infinity: nothing waits. */
-  get oldestAtMs(): number {
-    return this.#size === 0 ? Number.POSITIVE_INFINITY : this.#first!.atMs[this.#from]!;
-  }
-
-  /** @param tuple any number that a double holds exactly */
-  put(tuple: number, atMs: number): void {
-    const last = this.#last === null || this.#to === BLOCK_TUPLES ? this.#append() : this.#last;
-    last.tuple[this.#to] = tuple;
-    last.atMs[this.#to] = atMs;
-    this.#to++;
-    this.#size++;
-  }
-
-  #append(): Block {
-    const block = this.#spare ?? new Block();
-    this.#spare = null;
-    if (this.#last === null) this.#first = block;
-    else this.#last.next = block;
-    this.#last = block;
-    this.#to = 0;
-    return block;
-  }
-
-  /** Takes the oldest; at least one must wait. */
-  take(): number {
-    assert(this.#size > 0, 'nothing waits');
-    const first = this.#first!;
-    const tuple = first.tuple[this.#from]!;
-    this.#from++;
-    this.#size--;
-    if (this.#size === 0) {
-      this.#from = 0;
-      this.#to = 0;
-    } else if (this.#from === BLOCK_TUPLES) {
-      this.#first = first.next;
-      first.next = null;
-      this.#spare = first;
-      this.#from = 0;
-    }
-    return tuple;
   }
 }

@@ -130,7 +130,7 @@ export function kernelMismatches(counts: readonly KernelCount[]): string[] {
     .filter((count) => !isMatch(count))
     .map(
       ({ agent, when, established, openBefore, open }) =>
-        `${agent} at ${when}: the kernel counts ${formatCount(established!)} established sockets, our books say ` +
+        `${agent} at ${when}: the kernel counts ${formatCount(established ?? 0)} established sockets, our agents say ` +
         (openBefore === open
           ? formatCount(open)
           : `${formatCount(openBefore)} before and ${formatCount(open)} after`),
@@ -193,7 +193,7 @@ export function tlsNotes(tls: TlsCounts | undefined): string[] {
 }
 
 /** Points kept at most; a day's run then has one every few minutes. */
-export const TIMELINE_POINTS_MAX = 600;
+const TIMELINE_POINTS_MAX = 600;
 
 /** Thinned points and the number of snapshots from one kept point to the next. */
 export interface Timeline {

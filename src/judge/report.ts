@@ -9,7 +9,7 @@ import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import type { DropPolicy } from '../run/run-spec.ts';
 import type { LossCount } from '../stats/loss.ts';
 import type { SeenCounts } from '../stats/observed-sources.ts';
-import type { Troubles } from '../stats/protocol-errors.ts';
+import type { ProtocolErrors } from '../stats/protocol-errors.ts';
 import type { HolderHealth } from '../stats/stats.ts';
 import type { RequirementResult } from './requirement.ts';
 
@@ -182,10 +182,10 @@ export interface RunReport {
   };
   readonly bySource: Readonly<Record<string, number>>;
   readonly byEndpoint: Readonly<Record<string, number>>;
-  /** what a whoami target saw of our addresses and ports; null where nobody was asked */
+  /** what a whoami target saw of our addresses and ports; null where there was no such target */
   readonly seen: SeenCounts | null;
   /** what protocols said of connections that they gave up, by detail */
-  readonly troubles: Troubles;
+  readonly troubles: ProtocolErrors;
   /** null where no TLS is spoken */
   readonly tls: TlsReport | null;
   readonly agents: readonly AgentReport[];

@@ -9,7 +9,7 @@ import { type AgentRecord, isLive } from '../run/agent-record.ts';
 import type { RunState } from '../run/run-state.ts';
 import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
 import { encodeHistogram } from '../stats/histogram-encoding.ts';
-import { troubleNotes } from '../stats/protocol-errors.ts';
+import { protocolErrorNotes } from '../stats/protocol-errors.ts';
 import { mergeAllStats, rampRatePerSec, type Stats } from '../stats/stats.ts';
 import { diagnose } from './diagnosis.ts';
 import { blindHolder } from './generator-health.ts';
@@ -50,15 +50,15 @@ export interface RunFacts {
   readonly requirements: readonly Requirement[];
   /** what the target said; null: it was not asked, or never answered */
   readonly target: TargetReport | null;
-  /** what the target told during the hold, where the user asked for that proof (`--target-stats`); null: not asked for */
+  /** what the target reported during the hold, where the user asked for that proof (`--target-stats`); null: not asked for */
   readonly targetProof: TargetProof | null;
-  /** the most losses within one second; null: an agent of an earlier version did not tell */
+  /** the most losses within one second; null: an agent of an earlier version does not report it */
   readonly lossBurstMax: number | null;
   /** losses with a line in the events file; null: there is no such file */
   readonly ledgerEntries: number | null;
   /** the run still goes on: these are the numbers so far */
   readonly isPartial: boolean;
-  /** why no run came about, in one sentence; null: it did */
+  /** why the run never started, in one sentence; null: it did */
   readonly neverRan: string | null;
   readonly notes: readonly string[];
 }
@@ -123,7 +123,7 @@ export function makeReport(facts: RunFacts): RunReport {
       interrupted: state.interrupted,
       refusals,
       agentsLost: records.filter((agent) => agent.stage === 'lost').length,
-      withoutLastWord: withoutFinalReport(records),
+      withoutFinalCounts: withoutFinalReport(records),
       kernelMismatch: mismatches.length > 0,
       blindHolder: blindHolder(
         records.flatMap((agent) => agent.holders),
@@ -234,7 +234,7 @@ function judgedWithoutRun({ isPartial, neverRan, state }: RunFacts): Verdict | n
   return {
     verdict: 'incomplete',
     exitCode: ExitCode.incomplete,
-    reason: `no run came about: ${neverRan}`,
+    reason: `the run never started: ${neverRan}`,
     whoRanOut: 'generator',
   };
 }
@@ -265,7 +265,7 @@ function notesOf(
   if (silent.length > 0) {
     const shown = silent.slice(0, NAMES_SHOWN_MAX).join(', ');
     const more = silent.length > NAMES_SHOWN_MAX ? ` and ${silent.length - NAMES_SHOWN_MAX} more` : '';
-    notes.push(`no last word came from ${shown}${more}: what they held at the end is not proven`);
+    notes.push(`no final counts came from ${shown}${more}: what they held at the end is not proven`);
   }
   if (facts.state.stalled) {
     notes.push(
@@ -287,7 +287,7 @@ function notesOf(
   }
   const skipped = totalOf(stats.localSkips);
   if (skipped > 0) notes.push(`${formatCount(skipped)} local ports were taken and skipped`);
-  notes.push(...troubleNotes(stats.troubles ?? {}), ...tlsNotes(stats.tls));
+  notes.push(...protocolErrorNotes(stats.troubles ?? {}), ...tlsNotes(stats.tls));
   for (const agent of agents) notes.push(...agent.notes);
   return [...new Set(notes)];
 }

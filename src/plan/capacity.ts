@@ -45,7 +45,7 @@ interface PortRequest {
   readonly wanted: number;
 }
 
-export interface PortChoice {
+interface PortChoice {
   /** disjoint, in order of preference; never a reserved port, nor one that cannot be bound */
   readonly ports: readonly PortRange[];
   /** how many these are: with the pairs they make the tuple space, which slices are cut from */
@@ -97,7 +97,7 @@ export type BoundName =
   | 'conntrack';
 
 /** Connections that each resource allows; a resource that is not known or not used allows any number. */
-export type Bounds = Readonly<Record<BoundName, number>>;
+type HostBounds = Readonly<Record<BoundName, number>>;
 
 export interface PlanRequest {
   readonly spec: RunSpec;
@@ -118,7 +118,7 @@ export interface PlanBasis extends PlanRequest {
   /** tuples that cannot be used because they sit in TIME_WAIT */
   readonly tuplesInTimeWait: number;
   readonly shape: Shape;
-  readonly bounds: Bounds;
+  readonly bounds: HostBounds;
 }
 
 /** Whether an address of the target belongs to this host. */
@@ -131,7 +131,7 @@ export function isOnThisHost(address: string, facts: Pick<HostFacts, 'routes' | 
 }
 
 /** (source address, endpoint) pairs: an IPv4 source reaches IPv4 endpoints only. */
-export function pairsOf(addresses: readonly string[], endpoints: readonly Endpoint[]): number {
+function pairsOf(addresses: readonly string[], endpoints: readonly Endpoint[]): number {
   const addresses6 = addresses.filter((address) => parseAddress(address).family === 6).length;
   const endpoints6 = endpoints.filter((endpoint) => endpoint.family === 6).length;
   return (addresses.length - addresses6) * (endpoints.length - endpoints6) + addresses6 * endpoints6;
@@ -163,7 +163,7 @@ function boundsOf(
   endpoints: readonly Endpoint[],
   shape: Shape,
   tuplesFree: number,
-): Bounds {
+): HostBounds {
   const descriptors = descriptorsBound(shape);
   // Above this no search is needed: another resource binds.
   const most = Math.min(tuplesFree, descriptors);

@@ -18,7 +18,7 @@ export const NR_OPEN_DEFAULT = 1_048_576;
 export const HOLDERS_MAX = 256;
 
 /** From here on one core is not enough to open them quickly: one holder for each core. */
-export const HOLDER_PER_CORE_FROM = 20_000;
+const HOLDER_PER_CORE_FROM = 20_000;
 
 /**
  * Kernel memory of one end of an idle established connection: socket, file, dentry, inode, epoll item.
@@ -119,9 +119,9 @@ export function largestThatFits(most: number, fits: (connections: number) => boo
 }
 
 /** Threads of one Node process: itself, V8's and libuv's pools, signals. Measured on Node 20: 11; a holder has 8. */
-export const TASKS_PER_PROCESS = 11;
+const TASKS_PER_PROCESS = 11;
 /** The agent, and `ip` or `ss` that it runs. */
-export const TASKS_RESERVED = 16;
+const TASKS_RESERVED = 16;
 
 /** Tasks that holding so many connections takes. */
 export function tasksNeeded(connections: number, shape: Shape): number {

@@ -1,6 +1,6 @@
 /**
  * Owns judging a plan before anything is opened: one finding per resource, with the arithmetic and the command that
- * mends it. Must never compute a capacity of its own (capacity.ts): a finding refuses exactly when its bound is
+ * fixes it. Must never compute a capacity of its own (capacity.ts): a finding refuses exactly when its bound is
  * below what is wanted. docs/TUNING.md has a section for each `what`.
  */
 import { ADDRESSES_MAX, type Family, parseAddress } from '../base/address.ts';

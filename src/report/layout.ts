@@ -109,7 +109,7 @@ export function table(rows: readonly (readonly string[])[]): string[] {
  * A duration in seconds for a sentence: `30 s`, `0.42 s`, `1h30m`.
  * @param seconds 0 or more
  */
-export function formatSeconds(seconds: number): string {
+export function formatWholeSeconds(seconds: number): string {
   const rounded = seconds >= 10 ? Math.round(seconds) : Math.round(seconds * 100) / 100;
   return formatDuration(rounded * 1000).replace(/^([\d.]+)(m?s)$/, '$1 $2');
 }
@@ -117,7 +117,7 @@ export function formatSeconds(seconds: number): string {
 const BULLETS = { refuse: '✗', warn: '!', ok: '✓' } as const;
 
 /**
- * One finding: its line with the arithmetic, and the command that mends it.
+ * One finding: its line with the arithmetic, and the command that fixes it.
  * @param finding what preflight found
  */
 export function findingLines(finding: Finding): string[] {

@@ -10,9 +10,9 @@ import {
   emptyStats,
   type HolderHealth,
   type Stats,
-  type StatsNews,
+  type StatsDelta,
   withAllLost,
-  withNews,
+  withDelta,
 } from '../stats/stats.ts';
 
 export interface AgentRecord {
@@ -45,7 +45,7 @@ export interface AgentRecord {
 /** What an agent says of its share again and again. */
 export interface AgentSnapshot {
   /** histograms that it leaves out have not changed */
-  readonly stats: StatsNews;
+  readonly stats: StatsDelta;
   readonly holders: readonly HolderHealth[];
   readonly kernel: readonly KernelCount[];
 }
@@ -91,7 +91,7 @@ export function isCarrying(agent: AgentRecord): boolean {
 /** With its newest numbers. */
 export function withSnapshot(agent: AgentRecord, snapshot: AgentSnapshot, atMs: number): AgentRecord {
   const { holders, kernel } = snapshot;
-  return { ...agent, lastSeenMs: atMs, stats: withNews(agent.stats, snapshot.stats), holders, kernel };
+  return { ...agent, lastSeenMs: atMs, stats: withDelta(agent.stats, snapshot.stats), holders, kernel };
 }
 
 /** Lost: everything that it held counts as `dropped: agent-lost`. @param agent is not lost yet */

@@ -22,7 +22,7 @@ import { workersFor, workersRefusal } from './worker-count.ts';
 /** Exactly this address: the generator's loopback sources begin at 127.0.0.2, so no port of theirs can clash. */
 const SELF_ADDRESS = '127.0.0.1';
 
-export interface SelfTargetOptions {
+interface SelfTargetOptions {
   /** how many connections the run will open, at least 1 */
   readonly connections: number;
   /** `echo` when the run's protocol needs answers */
@@ -30,7 +30,7 @@ export interface SelfTargetOptions {
   /** the script to fork; with the argument `serve-worker` it must call `runServeWorker` (worker.ts) */
   readonly entryPath: string;
   readonly clock: Clock;
-  /** told what a person should know, one line each: a lost worker, descriptors used up */
+  /** called with what a person should know, one line each: a lost worker, descriptors used up */
   readonly onNotice?: (line: string) => void;
   /** gets what workers write to stderr, line by line; absent or null: they write to ours */
   readonly onChildLine?: ((line: string) => void) | null;

@@ -41,7 +41,7 @@ export interface WorkerTotals {
 export type SourceCount = readonly [address: string, open: number];
 
 /** The most entries of `ServeCounts.bySource`. */
-export const BY_SOURCE_ENTRIES_MAX = 1_000;
+const BY_SOURCE_ENTRIES_MAX = 1_000;
 
 /** What the target as a whole holds and has seen. */
 export interface ServeCounts extends WorkerTotals {
@@ -57,7 +57,7 @@ export interface ServeCounts extends WorkerTotals {
   readonly bySource: Readonly<Record<string, number>>;
   /** workers that serve now; after stop(): that served until then */
   readonly workers: number;
-  /** workers that died without being told to; what they had open is gone, what they had accepted stays counted */
+  /** workers that died without being asked to; what they had open is gone, what they had accepted stays counted */
   readonly workersLost: number;
   /** milliseconds since every worker listened */
   readonly servedMs: number;

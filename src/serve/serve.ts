@@ -16,7 +16,7 @@ import { addTotals, mergeSources, type ServeCounts, type ServeMode, ZERO_TOTALS 
 import { WORKERS_MAX, workersFor, workersRefusal } from './worker-count.ts';
 import { type Listening, type WorkerEvents, WorkerHandle } from './worker-handle.ts';
 
-export interface ServeOptions {
+interface ServeOptions {
   /** IP literal of this host, IPv4 or IPv6; default `127.0.0.1` */
   readonly host?: string;
   /** 0 to 65,535; 0 takes a free one; default 0 */
@@ -32,7 +32,7 @@ export interface ServeOptions {
   /** the script to fork; with the argument `serve-worker` it must call `runServeWorker` (worker.ts) */
   readonly entryPath: string;
   readonly clock: Clock;
-  /** told what a person should know, one line each: a lost worker, descriptors used up */
+  /** called with what a person should know, one line each: a lost worker, descriptors used up */
   readonly onNotice?: (line: string) => void;
   /** gets what workers write to stderr, line by line; absent or null: they write to ours */
   readonly onChildLine?: ((line: string) => void) | null;
@@ -177,12 +177,12 @@ class Target implements ServeHandle {
   readonly #notices = new Map<WorkerHandle, number>();
   #resolveEnded: () => void = () => {};
   readonly #events: WorkerEvents = {
-    totals: (worker) => this.#told(worker),
+    totals: (worker) => this.#counted(worker),
     stoodStill: (worker, forMs) => this.#notice(worker, `stood still for ${formatSeconds(forMs)}`),
     silent: (worker, forMs) =>
       this.#notice(
         worker,
-        `did not answer within ${forMs / 1_000} s: what it counted is as old as its last word`,
+        `did not answer within ${forMs / 1_000} s: what it counted is as old as its last message`,
       ),
     ended: (worker, wasAsked) => this.#gone(worker, wasAsked),
   };
@@ -251,7 +251,7 @@ class Target implements ServeHandle {
     return worker.listen({ type: 'listen', host, port, mode, backlog, alone });
   }
 
-  #told(worker: WorkerHandle): void {
+  #counted(worker: WorkerHandle): void {
     this.#sample();
     if (worker.totals.descriptorsFull === 0 || this.#saidFull.has(worker)) return;
     this.#saidFull.add(worker);

@@ -15,7 +15,7 @@ import {
 } from './serve-counts.ts';
 
 /** The hidden first argument that makes the program a worker of the target (main.ts); its parent's pid follows. */
-export const SERVE_WORKER_ENTRY = 'serve-worker';
+const SERVE_WORKER_ENTRY = 'serve-worker';
 /** A small young generation keeps a worker small: it allocates nearly nothing. */
 const WORKER_EXEC_ARGV = ['--max-semi-space-size=1'];
 const LISTEN_DEADLINE_MS = 20_000;
@@ -37,7 +37,7 @@ export interface WorkerEvents {
   stoodStill(worker: WorkerHandle, forMs: number): void;
   /** it was asked for its counts and did not answer in time: they are what it said before */
   silent(worker: WorkerHandle, forMs: number): void;
-  /** the process ended; `wasAsked` says whether we told it to */
+  /** the process ended; `wasAsked` says whether it was asked to */
   ended(worker: WorkerHandle, wasAsked: boolean): void;
 }
 

@@ -25,7 +25,7 @@ const LOOK_EVERY_MS = 1_000;
 /**
  * Runs one worker in this process, which must have been forked with IPC (messages: worker-message.ts). Returns at
  * once; the process ends by itself when the parent says `stop` or is gone.
- * @param parentPid the parent's pid as the parent told it; null: unknown
+ * @param parentPid the parent's pid as the parent gave it; null: unknown
  */
 export function runServeWorker(parentPid: number | null = null): void {
   // The parent decides: Ctrl-C in a terminal and `kill -- -group` reach the workers too.
@@ -127,11 +127,11 @@ class Worker {
 }
 
 /** A listener, or the call that failed with its positive errno. */
-export type ListenResult =
+type ListenResult =
   | { readonly type: 'listening'; readonly fd: number; readonly port: number }
   | { readonly type: 'failed'; readonly call: string; readonly errno: number };
 
-export interface ListenOptions {
+interface ListenOptions {
   /** canonical IP literal of this host */
   readonly host: string;
   /** 0: the kernel chooses one that is free */
@@ -146,7 +146,7 @@ export interface ListenOptions {
  * Opens a non-blocking listener with SO_REUSEPORT: the kernel spreads connections over the listeners of a port by
  * a hash of the 4-tuple (socket(7)). Failures are returned, not thrown: they belong to the user's choice of port.
  */
-export function openListener(options: ListenOptions): ListenResult {
+function openListener(options: ListenOptions): ListenResult {
   const address = sockAddr(options.host, options.port);
   // SO_REUSEPORT lets a second target of the same user share the port in silence and take half of the
   // connections; a socket without it meets EADDRINUSE, so one is tried first.

@@ -13,7 +13,7 @@ export const LOSS_KEYS_MAX = 16_384;
 
 /** One connection that was lost while it was held. */
 export interface Loss {
-  /** milliseconds since the holders were told to start */
+  /** milliseconds since the holders were asked to start */
   readonly atMs: number;
   readonly holder: string;
   /** address and port; `*` for many at once */
@@ -56,53 +56,53 @@ export const DROP_REASONS: readonly DropReason[] = Object.values(DropReason);
 export const QUARTER_MS = 250;
 /** A second has so many. */
 const QUARTERS_OF_SECOND = 4;
-/** Quarters that are told again and again (32 s): longer than an agent may be out of contact and still be part of a run. */
-export const QUARTERS_TOLD = 128;
+/** Quarters that are sent again and again (32 s): longer than an agent may be out of contact and still be part of a run. */
+export const QUARTERS_REPORTED = 128;
 
 /** Counts of the last quarters as `[quarter, count, ...]`, quarters ascending; all of them complete, but for the last. */
 export type RecentLosses = SparseHistogram;
 
 /** Counts in one process. A loss allocates nothing. */
 export class RecentLossRing {
-  readonly #counts = new Float64Array(QUARTERS_TOLD);
+  readonly #counts = new Float64Array(QUARTERS_REPORTED);
   #last = -1;
 
   /** @param atMs since the run's start; not before the one that came last, or it counts with that one */
   add(atMs: number): void {
     const quarter = Math.max(this.#last, Math.floor(Math.max(0, atMs) / QUARTER_MS));
     // What was never lost in is emptied, however long that took.
-    const from = Math.max(this.#last + 1, quarter - QUARTERS_TOLD + 1);
-    for (let index = from; index <= quarter; index++) this.#counts[index % QUARTERS_TOLD] = 0;
+    const from = Math.max(this.#last + 1, quarter - QUARTERS_REPORTED + 1);
+    for (let index = from; index <= quarter; index++) this.#counts[index % QUARTERS_REPORTED] = 0;
     this.#last = quarter;
-    this.#counts[quarter % QUARTERS_TOLD]!++;
+    this.#counts[quarter % QUARTERS_REPORTED]!++;
   }
 
   /** What is still known. */
   list(): RecentLosses {
     const list: number[] = [];
-    for (let quarter = Math.max(0, this.#last - QUARTERS_TOLD + 1); quarter <= this.#last; quarter++) {
-      const count = this.#counts[quarter % QUARTERS_TOLD]!;
+    for (let quarter = Math.max(0, this.#last - QUARTERS_REPORTED + 1); quarter <= this.#last; quarter++) {
+      const count = this.#counts[quarter % QUARTERS_REPORTED]!;
       if (count > 0) list.push(quarter, count);
     }
     return list;
   }
 }
 
-/** The newest quarters only: a holder that ended long ago told its own when it was time. */
+/** The newest quarters only: a holder that ended long ago sent its own when it was time. */
 export function newestLosses(recent: RecentLosses): RecentLosses {
   const last = recent.at(-2) ?? 0;
   let at = 0;
-  while (at < recent.length && recent[at]! <= last - QUARTERS_TOLD) at += 2;
+  while (at < recent.length && recent[at]! <= last - QUARTERS_REPORTED) at += 2;
   return at === 0 ? recent : recent.slice(at);
 }
 
-/** Quarters that a meter remembers (a minute), twice what is told, so that agents may be apart. */
+/** Quarters that a meter remembers (a minute), twice what is sent, so that agents may be apart. */
 const QUARTERS_KEPT = 240;
 
 /** The most losses within one second, over all that tell of theirs. */
 export class BurstMeter {
   readonly #all = new Map<number, number>();
-  readonly #told = new Map<string, Map<number, number>>();
+  readonly #reported = new Map<string, Map<number, number>>();
   #max = 0;
 
   /** The most so far. */
@@ -111,7 +111,7 @@ export class BurstMeter {
   }
 
   /**
-   * Takes what one agent tells; what it told before counts once.
+   * Takes what one agent reports; what it reported before counts once.
    * @param laterMs how much later than the run it has started
    * @param nowMs since the run's start: nothing can have happened after it, but for a second in which messages overtake
    */
@@ -119,18 +119,18 @@ export class BurstMeter {
     const shift = Math.floor(laterMs / QUARTER_MS);
     const newest = Math.floor(nowMs / QUARTER_MS) + QUARTERS_OF_SECOND;
     const oldest = newest - QUARTERS_KEPT;
-    const told = this.#told.get(agent) ?? new Map<number, number>();
-    this.#told.set(agent, told);
+    const reported = this.#reported.get(agent) ?? new Map<number, number>();
+    this.#reported.set(agent, reported);
     for (let at = 0; at < recent.length; at += 2) {
       const quarter = recent[at]! + shift;
       const count = recent[at + 1]!;
-      const before = told.get(quarter) ?? 0;
+      const before = reported.get(quarter) ?? 0;
       if (quarter > newest || quarter <= oldest || count <= before) continue;
-      told.set(quarter, count);
+      reported.set(quarter, count);
       this.#all.set(quarter, (this.#all.get(quarter) ?? 0) + count - before);
       this.#look(quarter);
     }
-    forget(told, oldest);
+    forget(reported, oldest);
     forget(this.#all, oldest);
   }
 

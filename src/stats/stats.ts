@@ -19,7 +19,7 @@ import {
 import { emptyHistogram, histogramCount, mergeHistograms, type SparseHistogram } from './histogram.ts';
 import { lossKey, newestLosses, type RecentLosses } from './loss.ts';
 import { mergeSeen, type SeenCounts } from './observed-sources.ts';
-import { addTroubles, type Troubles } from './protocol-errors.ts';
+import { addProtocolErrors, type ProtocolErrors } from './protocol-errors.ts';
 
 /** Cumulative since the start of the run; a lost snapshot costs nothing. */
 export interface Stats {
@@ -84,10 +84,10 @@ export interface Stats {
   readonly openByEndpoint: Readonly<Record<string, number>>;
   /** milliseconds from the first connect to the last established; merges by maximum */
   readonly rampMs: number;
-  /** what a whoami target saw of us; absent where nobody was asked */
+  /** what a whoami target saw of us; absent where there was no such target */
   readonly seen?: SeenCounts;
   /** what protocols said of connections that they gave up; absent: nothing */
-  readonly troubles?: Troubles;
+  readonly troubles?: ProtocolErrors;
   /** absent where no TLS is spoken */
   readonly tls?: TlsCounts;
 }
@@ -118,7 +118,7 @@ export interface HolderHealth {
   readonly scheduleShiftMsMax: number;
   /** time that garbage collection has stopped this process for */
   readonly gcMs: number;
-  /** time that this process was ready to run and had no core, as the kernel's scheduler counts it; null: not told */
+  /** time that this process was ready to run and had no core, as the kernel's scheduler counts it; null: not reported */
   readonly cpuWaitMs: number | null;
   readonly ramp: PhaseLoad;
   readonly hold: PhaseLoad;
@@ -215,7 +215,7 @@ export function emptyStats(): Stats {
  * The sum of two parts of a run that have no connection in common. `rampMs` is the longer one; `openMin` and
  * `verifiedMin` add up to a number that the whole never fell below.
  */
-export function mergeStats(a: Stats, b: Stats): Stats {
+function mergeStats(a: Stats, b: Stats): Stats {
   return {
     attempted: a.attempted + b.attempted,
     established: a.established + b.established,
@@ -257,9 +257,9 @@ export function mergeStats(a: Stats, b: Stats): Stats {
 }
 
 function protocolsOfBoth(a: Stats, b: Stats): Pick<Stats, 'troubles' | 'tls'> {
-  const troubles = a.troubles === undefined ? b.troubles : addTroubles(a.troubles, b.troubles ?? {});
+  const errors = a.troubles === undefined ? b.troubles : addProtocolErrors(a.troubles, b.troubles ?? {});
   const tls = a.tls === undefined || b.tls === undefined ? (a.tls ?? b.tls) : mergeTls(a.tls, b.tls);
-  return { ...(troubles === undefined ? {} : { troubles }), ...(tls === undefined ? {} : { tls }) };
+  return { ...(errors === undefined ? {} : { troubles: errors }), ...(tls === undefined ? {} : { tls }) };
 }
 
 function seenOfBoth(a: SeenCounts | undefined, b: SeenCounts | undefined): Pick<Stats, 'seen'> {
@@ -306,7 +306,7 @@ export interface TlsCounts {
 }
 
 /** The sum of two parts. */
-export function mergeTls(a: TlsCounts, b: TlsCounts): TlsCounts {
+function mergeTls(a: TlsCounts, b: TlsCounts): TlsCounts {
   return {
     sessions: a.sessions + b.sessions,
     resumed: a.resumed + b.resumed,
@@ -349,30 +349,30 @@ export interface Progress {
 type HistogramField = 'connectUs' | 'connectFromIntendedUs' | 'probeUs';
 
 /** Stats in which null stands for a histogram that has not changed since the last ones on the same channel. */
-export type StatsNews = Omit<Stats, HistogramField> & {
+export type StatsDelta = Omit<Stats, HistogramField> & {
   readonly [Field in HistogramField]: SparseHistogram | null;
 };
 
 /** A histogram only grows, so its total tells whether it changed. */
-function news(now: SparseHistogram, told: SparseHistogram | undefined): SparseHistogram | null {
-  return told !== undefined && histogramCount(told) === histogramCount(now) ? null : now;
+function changed(now: SparseHistogram, sent: SparseHistogram | undefined): SparseHistogram | null {
+  return sent !== undefined && histogramCount(sent) === histogramCount(now) ? null : now;
 }
 
 /**
  * What of the stats the other side does not know.
- * @param told the stats that were said last on this channel; null: none, so everything is news
+ * @param sent the stats that were sent last on this channel; null: none, so everything has changed
  */
-export function statsNews(stats: Stats, told: Stats | null): StatsNews {
+export function statsDelta(stats: Stats, sent: Stats | null): StatsDelta {
   return {
     ...stats,
-    connectUs: news(stats.connectUs, told?.connectUs),
-    connectFromIntendedUs: news(stats.connectFromIntendedUs, told?.connectFromIntendedUs),
-    probeUs: news(stats.probeUs, told?.probeUs),
+    connectUs: changed(stats.connectUs, sent?.connectUs),
+    connectFromIntendedUs: changed(stats.connectFromIntendedUs, sent?.connectFromIntendedUs),
+    probeUs: changed(stats.probeUs, sent?.probeUs),
   };
 }
 
-/** The whole stats again, from news and what was known before. */
-export function withNews(known: Stats, said: StatsNews): Stats {
+/** The whole stats again, from what has changed and what was known before. */
+export function withDelta(known: Stats, said: StatsDelta): Stats {
   return {
     ...said,
     connectUs: said.connectUs ?? known.connectUs,
@@ -414,7 +414,7 @@ export function withAllLost(stats: Stats, reason: DropReason, quota: number): St
 function withSourcesLost(stats: Stats, reason: DropReason): Record<string, number> {
   const droppedBy: Record<string, number> = Object.assign(Object.create(null), stats.droppedBy);
   const endpoints = Object.keys(stats.openByEndpoint);
-  const endpoint = endpoints.length === 1 ? endpoints[0]! : '*';
+  const endpoint = endpoints.length === 1 ? (endpoints[0] ?? '*') : '*';
   let rest = stats.open;
   const add = (source: string, count: number): void => {
     const key = lossKey(reason, source, endpoint);

@@ -17,8 +17,8 @@ export interface Timer {
   cancel(): void;
 }
 
-/** What a timer may be told beside its delay. */
-export interface TimerOptions {
+/** What a timer may be given beside its delay. */
+interface TimerOptions {
   /** it does not keep the process alive; absent: it does */
   readonly isUnref?: boolean;
 }
@@ -90,8 +90,8 @@ export function every(periodMs: number, call: () => void, { isUnref = false }: T
   return { cancel: () => clearInterval(handle) };
 }
 
-/** What a pause may be told. */
-export interface PauseOptions extends TimerOptions {
+/** What a pause may be given. */
+interface PauseOptions extends TimerOptions {
   /** ends the pause at once when it is aborted, or was before */
   readonly signal?: AbortSignal;
 }

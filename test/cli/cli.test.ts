@@ -308,7 +308,7 @@ describe('--target-stats of several targets', () => {
     assert.equal(one.code, 4, one.stdout);
     assert.match(
       one.stdout.replaceAll(/\s+/g, ' '),
-      /held by our own books, .* no more than 10 open connections/,
+      /held by our own count, .* no more than 10 open connections/,
     );
     const both = await runCli([...run, '--target-stats', `${first.statsUrl},${second.statsUrl}`], {
       timeoutMs: 120_000,

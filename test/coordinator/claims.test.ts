@@ -188,7 +188,7 @@ test('a refusal without a reason is a refusal: exit 3, and never a pass', async 
 });
 
 // PROTOCOL.md: pass, wait-done
-test('without the last word there is no pass, the run ends, and the report names who is missing', async (t) => {
+test('without the final counts there is no pass, the run ends, and the report names who is missing', async (t) => {
   const run = await start(t, { drainMs: 700 });
   const liar = await begun(t, run);
   liar.stats(10, holding(10));
@@ -201,9 +201,9 @@ test('without the last word there is no pass, the run ends, and the report names
   const { verdict, exitCode, reason, notes } = await run.report;
   clearInterval(beat);
   assert.deepEqual([verdict, exitCode], ['incomplete', ExitCode.incomplete]);
-  assert.match(reason, /10 of 10 held, but agent liar never gave the last word/);
+  assert.match(reason, /10 of 10 held, but agent liar never sent its final counts/);
   assert(
-    notes.some((note) => note.startsWith('no last word came from liar')),
+    notes.some((note) => note.startsWith('no final counts came from liar')),
     notes.join('\n'),
   );
 });
@@ -409,7 +409,7 @@ const saying = fc.oneof(
   { weight: 1, arbitrary: fc.constant({ say: 'refuse' as const, stats: {} }) },
 );
 
-test('whatever an agent says that passes the schema: there is a report, and no pass without all held and the last word', async (t) => {
+test('whatever an agent says that passes the schema: there is a report, and no pass without all held and the final counts', async (t) => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(saying, { minLength: 1, maxLength: 6 }),

@@ -153,7 +153,7 @@ describe('an engine towards a healthy target', () => {
     await second.stop();
   });
 
-  test('a source port that somebody listens on everywhere is skipped, and the quota is filled', async () => {
+  test('a source port that a process listens on everywhere is skipped, and the quota is filled', async () => {
     const ports = sourcePorts(30);
     const listener = createServer();
     await new Promise<void>((resolve) => listener.listen(ports.from + 3, '0.0.0.0', () => resolve()));
@@ -188,7 +188,7 @@ describe('an engine towards a healthy target', () => {
 });
 
 describe('an engine whose connects fail', () => {
-  test('counts refused connects when nobody listens', async () => {
+  test('counts refused connects when nothing listens', async () => {
     const gone = await Target.listen();
     const { port } = gone;
     await gone.close();

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { EMPTY_TIMELINE, TIMELINE_POINTS_MAX, withPoint } from '../../src/judge/report-parts.ts';
+import { EMPTY_TIMELINE, withPoint } from '../../src/judge/report-parts.ts';
+
+const TIMELINE_POINTS_MAX = 600;
 
 const point = (atSec: number) => ({
   atSec,

@@ -103,12 +103,12 @@ test('a kernel that counts otherwise than our books makes the run incomplete, an
   const { verdict, exitCode, notes, kernel } = reportOf({ agents: [wrong] });
   assert.deepEqual([verdict, exitCode, kernel.established], ['incomplete', ExitCode.incomplete, 990]);
   assert(
-    notes.includes('a at hold-end: the kernel counts 990 established sockets, our books say 1,000'),
+    notes.includes('a at hold-end: the kernel counts 990 established sockets, our count is 1,000'),
     notes[0],
   );
 });
 
-test('a kernel that counts between two looks into our books, or cannot be asked, is no difference', () => {
+test('a kernel that counts between two of our own counts, or cannot be asked, is no difference', () => {
   for (const count of [
     { ...COUNT, established: 995, open: 990 },
     { ...COUNT, established: 1_000 },

@@ -5,12 +5,14 @@ import fc from 'fast-check';
 import { ExitCode, type Finding } from '../../src/base/errors.ts';
 import { DropReason, FailReason, isGeneratorDrop, isGeneratorFail } from '../../src/base/outcome.ts';
 import type { RequirementResult } from '../../src/judge/requirement.ts';
-import { judgeRun, type Verdict, type VerdictInput } from '../../src/judge/verdict.ts';
+import { judgeRun, type Verdict } from '../../src/judge/verdict.ts';
 import { emptyStats, type Stats } from '../../src/stats/stats.ts';
 
 function heldAll(passed: boolean): RequirementResult {
   return { requirement: 'held>=100%', metric: 'held', isDefault: true, passed, actual: 0, actualText: '0' };
 }
+
+type VerdictInput = Parameters<typeof judgeRun>[0];
 
 /** A run of 2,000 of which everything was held, but for what is said. */
 function judged(change: Partial<Omit<VerdictInput, 'stats'>> & { stats?: Partial<Stats> }): Verdict {
@@ -26,7 +28,7 @@ function judged(change: Partial<Omit<VerdictInput, 'stats'>> & { stats?: Partial
     interrupted: null,
     refusals: [],
     agentsLost: 0,
-    withoutLastWord: [],
+    withoutFinalCounts: [],
     kernelMismatch: false,
     targetProof: null,
     targetAddresses: 1,
@@ -193,7 +195,7 @@ test('a holder that was blind for longer than a probe may take leaves a gap in t
   assert.deepEqual([verdict.verdict, verdict.exitCode, verdict.whoRanOut], ['incomplete', 4, 'generator']);
   assert.match(
     verdict.reason,
-    /2,000 of 2,000 held by our own books, but holder local\/2 stood still for 7\.3 s/,
+    /2,000 of 2,000 held by our own count, but holder local\/2 stood still for 7\.3 s/,
   );
 });
 
@@ -315,10 +317,10 @@ test('a run that was ended early never passes, even if all was well', () => {
   assert.deepEqual([verdict.verdict, verdict.exitCode], ['incomplete', 4]);
 });
 
-test('an agent without its last word proves nothing of what it says it held: incomplete, exit 4', () => {
-  const { verdict, exitCode, reason } = judged({ withoutLastWord: ['a', 'b', 'c'] });
+test('an agent without its final counts proves nothing of what it says it held: incomplete, exit 4', () => {
+  const { verdict, exitCode, reason } = judged({ withoutFinalCounts: ['a', 'b', 'c'] });
   assert.deepEqual([verdict, exitCode], ['incomplete', ExitCode.incomplete]);
-  assert.match(reason, /held, but agent a and 2 more never gave the last word/);
+  assert.match(reason, /held, but agent a and 2 more never sent its final counts/);
 });
 
 test('where no requirement was judged, less than everything is no pass', () => {
@@ -332,7 +334,7 @@ test('a proof that was asked for and did not come is no pass; one that came duri
   assert.deepEqual(silent, {
     verdict: 'incomplete',
     exitCode: 4,
-    reason: `2,000 of 2,000 held by our own books, but the target was to tell its count (${source}) and did not during the hold: ECONNREFUSED`,
+    reason: `2,000 of 2,000 held by our own count, but the target was to report its own (${source}) and did not during the hold: ECONNREFUSED`,
     whoRanOut: 'unknown',
   });
   const other = judged({ targetProof: { source, targets: 1, open: 1_999, problem: null } });

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { type PortRange, portCount, TupleMap } from '../../src/base/tuple-space.ts';
 import type { HostFacts } from '../../src/host/host-facts.ts';
-import { choosePorts, pairsOf, slackOf } from '../../src/plan/capacity.ts';
+import { choosePorts, planBasis, slackOf } from '../../src/plan/capacity.ts';
 import {
   bufferPagesSure,
   descriptorsBound,
@@ -180,6 +180,8 @@ test('property: chosen ports are disjoint, never reserved, and suffice whenever 
 test('pairs are of one family only', () => {
   const four = { address: '10.0.0.1', port: 1, family: 4 } as const;
   const six = { address: 'fd00::1', port: 1, family: 6 } as const;
+  const pairsOf = (addresses: string[], endpoints: RunSpec['endpoints']): number =>
+    planBasis({ spec: { ...SPEC, endpoints }, wanted: 1, facts: FACTS, addresses }).pairs;
   assert.equal(pairsOf(['10.0.0.2', '10.0.0.3'], [four]), 2);
   assert.equal(pairsOf(['10.0.0.2', '10.0.0.3', 'fd00::2'], [four, six, { ...six, port: 2 }]), 4);
   assert.equal(pairsOf(['fd00::2'], [four]), 0);

@@ -9,10 +9,11 @@ import {
   renderPath,
   seenLines,
 } from '../../src/report/path-text.ts';
-import { emptySeen, type SeenCounts } from '../../src/stats/observed-sources.ts';
+import type { SeenCounts } from '../../src/stats/observed-sources.ts';
+import { NOTHING_OBSERVED } from '../support/nothing-observed.ts';
 
 const SEEN: SeenCounts = {
-  ...emptySeen(),
+  ...NOTHING_OBSERVED,
   sourceChanged: 300,
   portKept: 300,
   portMin: 1_024,

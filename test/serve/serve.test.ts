@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { BenchError } from '../../src/base/errors.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
 import { startSelfTarget } from '../../src/serve/self-target.ts';
-import { formatListening, type ServeHandle, type ServeOptions, serveTarget } from '../../src/serve/serve.ts';
+import { formatListening, type ServeHandle, serveTarget } from '../../src/serve/serve.ts';
 import type { ServeCounts } from '../../src/serve/serve-counts.ts';
 import { SERVE_ENTRY } from '../support/serve-entry.ts';
 import { HANG_MS, settled, until } from '../support/waiting.ts';
@@ -29,6 +29,8 @@ afterEach(async () => {
   for (const socket of sockets.splice(0)) socket.destroy();
   await Promise.all(targets.splice(0).map((target) => target.stop()));
 });
+
+type ServeOptions = Parameters<typeof serveTarget>[0];
 
 async function serve(options: Partial<ServeOptions> = {}): Promise<ServeHandle> {
   const target = await serveTarget({ workers: 2, entryPath: SERVE_ENTRY, clock: systemClock, ...options });
@@ -353,7 +355,7 @@ test('an address that is not ours, a name and numbers out of range are refused w
   }
 });
 
-test('the self target listens on 127.0.0.1 exactly, counts, and ends when told', async () => {
+test('the self target listens on 127.0.0.1 exactly, counts, and ends when asked to', async () => {
   const target = await startSelfTarget({
     connections: 3_000,
     mode: 'echo',

@@ -19,7 +19,7 @@ const COUNTS = {
   servedMs: 5,
 };
 
-test('it answers GET with its counts, and refuses to be told anything', async (t) => {
+test('it answers GET with its counts, and refuses to take anything', async (t) => {
   const server = await serveStats('127.0.0.1', 0, async () => COUNTS);
   t.after(() => server.close());
   const url = `http://127.0.0.1:${server.port}/`;
@@ -39,7 +39,7 @@ test('whoever connects and says nothing is let go, and is no reason not to end',
   await ended;
 });
 
-test('a port that is taken is told with what to type', async (t) => {
+test('a port that is taken is reported with what to type', async (t) => {
   const server = await serveStats('127.0.0.1', 0, async () => COUNTS);
   t.after(() => server.close());
   await assert.rejects(

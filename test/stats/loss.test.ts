@@ -7,7 +7,7 @@ import {
   lossCounts,
   newestLosses,
   QUARTER_MS,
-  QUARTERS_TOLD,
+  QUARTERS_REPORTED,
   RecentLossRing,
 } from '../../src/stats/loss.ts';
 import { emptyStats, withAllLost } from '../../src/stats/stats.ts';
@@ -84,7 +84,7 @@ test('losses of one second add up over holders and agents, wherever the second b
   assert.equal(meter.max, 4);
 });
 
-test('what is told again counts once, and an agent that began later is shifted', () => {
+test('what is sent again counts once, and an agent that began later is shifted', () => {
   const meter = new BurstMeter();
   const ring = ringOf([100, 120]);
   meter.take('x', ring.list(), 0, 500);
@@ -129,11 +129,11 @@ test('over random losses of several holders and agents, reported every second, t
 
 test('a ring tells of the last quarters only, also after a long time without a loss', () => {
   const ring = ringOf([0, 10]);
-  const laterMs = QUARTERS_TOLD * QUARTER_MS * 5 + 60;
+  const laterMs = QUARTERS_REPORTED * QUARTER_MS * 5 + 60;
   ring.add(laterMs);
-  assert.deepEqual(ring.list(), [QUARTERS_TOLD * 5, 1]);
+  assert.deepEqual(ring.list(), [QUARTERS_REPORTED * 5, 1]);
   ring.add(laterMs - 5_000);
-  assert.deepEqual(ring.list(), [QUARTERS_TOLD * 5, 2], 'time does not go back');
-  assert.deepEqual(newestLosses([0, 7, 5, 1, QUARTERS_TOLD, 2]), [5, 1, QUARTERS_TOLD, 2]);
+  assert.deepEqual(ring.list(), [QUARTERS_REPORTED * 5, 2], 'time does not go back');
+  assert.deepEqual(newestLosses([0, 7, 5, 1, QUARTERS_REPORTED, 2]), [5, 1, QUARTERS_REPORTED, 2]);
   assert.deepEqual(newestLosses([]), []);
 });

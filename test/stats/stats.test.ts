@@ -5,14 +5,7 @@ import fc from 'fast-check';
 import { DropReason, FailReason, SkipReason } from '../../src/base/outcome.ts';
 import { LatencyRecorder } from '../../src/stats/histogram.ts';
 import { RecentLossRing } from '../../src/stats/loss.ts';
-import {
-  emptyStats,
-  mergeAllStats,
-  mergeStats,
-  type Stats,
-  statsNews,
-  withNews,
-} from '../../src/stats/stats.ts';
+import { emptyStats, mergeAllStats, type Stats, statsDelta, withDelta } from '../../src/stats/stats.ts';
 
 /** Tables have no prototype, which deepEqual would call a difference. */
 const plain = structuredClone;
@@ -31,6 +24,8 @@ const recent = fc.array(fc.nat(60_000), { maxLength: 20 }).map((times) => {
   for (const atMs of times.toSorted((a, b) => a - b)) ring.add(atMs);
   return ring.list();
 });
+
+const mergeStats = (a: Stats, b: Stats): Stats => mergeAllStats([a, b]);
 
 const anyStats: fc.Arbitrary<Stats> = fc.record(
   {
@@ -111,12 +106,12 @@ test('the sum of nothing is empty', () => {
   assert.deepEqual(mergeAllStats([]), emptyStats());
 });
 
-describe('the news of stats', () => {
+describe('what has changed in stats', () => {
   it('is everything at first, and no histogram while none grows', () => {
     const stats: Stats = { ...emptyStats(), open: 3, connectUs: [5, 2, 9, 1], probeUs: [7, 4] };
-    assert.deepEqual(statsNews(stats, null), stats);
+    assert.deepEqual(statsDelta(stats, null), stats);
     const later = { ...stats, open: 2, probeUs: [7, 5] };
-    assert.deepEqual(statsNews(later, stats), {
+    assert.deepEqual(statsDelta(later, stats), {
       ...later,
       connectUs: null,
       connectFromIntendedUs: null,
@@ -140,13 +135,13 @@ describe('the news of stats', () => {
           for (const us of each.connects) connects.record(us);
           for (const us of each.probes) probes.record(us);
           const stats: Stats = { ...emptyStats(), connectUs: connects.sparse(), probeUs: probes.sparse() };
-          const said = statsNews(stats, told);
+          const said = statsDelta(stats, told);
           if (each.isLost) {
             // A cut: the message is gone, and what follows begins anew.
             told = null;
           } else {
             told = stats;
-            known = withNews(known, JSON.parse(JSON.stringify(said)));
+            known = withDelta(known, JSON.parse(JSON.stringify(said)));
             assert.deepEqual(known, JSON.parse(JSON.stringify(stats)));
           }
         }

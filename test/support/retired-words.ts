@@ -11,12 +11,13 @@ export interface RetiredWord {
   readonly field?: string;
 }
 
-/** A line without the name of a field: in code wherever it stands, in prose where it is set as code. */
+/** A line without the name of a field: in code where it is a property, in prose where it is set as code. */
 function withoutField(line: string, path: string, field: string | undefined): string {
   if (field === undefined) return line;
-  const name = new RegExp(`\\b${field}\\b`, 'g');
+  const name = new RegExp(`(?<=\\.)${field}\\b|\\b${field}(?=\\??:)|(?<=[{,] )${field}(?=[ ,]*[},])`, 'g');
+  const whole = new RegExp(`\\b${field}\\b`, 'g');
   const isProse = !path.endsWith('.ts') || /^\s*(?:\*|\/\/|\/\*)/.test(line);
-  return isProse ? line.replace(/`[^`]*`/g, (code) => code.replace(name, ' ')) : line.replace(name, ' ');
+  return isProse ? line.replace(/`[^`]*`/g, (code) => code.replace(whole, ' ')) : line.replace(name, ' ');
 }
 
 /** Lower-case words with one space between them: names are taken apart, comment marks and line ends are no words. */

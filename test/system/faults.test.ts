@@ -36,7 +36,7 @@ async function outcomeOf(run: BenchRun) {
   return { code, stdout, stderr, report };
 }
 
-test('nobody listens: 130,000 refusals are one counted reason, in seconds and in few lines', async (t) => {
+test('nothing listens: 130,000 refusals are one counted reason, in seconds and in few lines', async (t) => {
   const port = await freePort();
   const failsBefore = kernelCounter('Tcp', 'AttemptFails');
   const beganMs = performance.now();

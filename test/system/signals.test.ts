@@ -68,10 +68,10 @@ for (const { signal, exitCode } of [
     assert.deepEqual(
       report.kernel.counts.map((count) => count.established),
       report.kernel.counts.map((count) => count.open),
-      'what the kernel counted and our books',
+      'what the kernel counted and our own count',
     );
     assert.deepEqual(
-      report.notes.filter((note) => note.includes('our books say')),
+      report.notes.filter((note) => note.includes('our count is')),
       [],
     );
   });

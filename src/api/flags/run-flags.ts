@@ -2,7 +2,7 @@
  * Owns the rows of what a run is: target, load, sources, and how connections prove themselves.
  * Must never read a value (flags.ts).
  */
-import { BANNER_BYTES_MAX, MESSAGE_BYTES_MAX } from '../../base/endpoint.ts';
+import { BANNER_BYTES_MAX, WS_MESSAGE_BYTES_MAX } from '../../base/endpoint.ts';
 
 import { ALIAS_LEASE_MAX_MS, ALIAS_LEASE_MIN_MS } from '../../run/alias.ts';
 import { RunBound } from '../../run/run-bound.ts';
@@ -195,7 +195,7 @@ export const RUN_FLAGS = {
     pods: 'argument',
   }),
   'ws-message': one({
-    ...boundedText(MESSAGE_BYTES_MAX),
+    ...boundedText(WS_MESSAGE_BYTES_MAX),
     group: 'Proof:',
     commands: RUN,
     describe: 'ws, wss: a text message to send before each ping',

@@ -65,10 +65,10 @@ export interface Protocol {
 }
 
 /** A target that does not read for so long that this fills up gets no more from us; its probes time out. */
-export const OUTBOX_BYTES_MAX = 16_384;
+const SEND_BUFFER_BYTES_MAX = 16_384;
 
 /** Sends whole units in order. */
-export class Outbox {
+export class SendBuffer {
   readonly #host: ProtocolHost;
   readonly #waiting = new Map<number, Uint8Array>();
 
@@ -83,14 +83,14 @@ export class Outbox {
   send(slot: number, buffer: Uint8Array, length: number): boolean {
     const waiting = this.#waiting.get(slot);
     if (waiting !== undefined) {
-      if (waiting.length + length > OUTBOX_BYTES_MAX) return false;
+      if (waiting.length + length > SEND_BUFFER_BYTES_MAX) return false;
       const joined = new Uint8Array(waiting.length + length);
       joined.set(waiting);
       joined.set(buffer.subarray(0, length), waiting.length);
       this.#waiting.set(slot, joined);
       return true;
     }
-    // An error is told by the socket's next event, with its reason.
+    // An error is reported by the socket's next event, with its reason.
     const took = Math.max(0, this.#host.send(slot, buffer, length));
     if (took < length) this.#waiting.set(slot, buffer.slice(took, length));
     return true;

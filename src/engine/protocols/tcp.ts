@@ -19,7 +19,7 @@ export const tcpProtocol: Protocol = {
   onForgotten() {},
 };
 
-const TOLD = 255;
+const COMPLETE = 255;
 
 /** A connection is open once the far application has said its banner; what comes after it is thrown away. */
 export class BannerProtocol implements Protocol {
@@ -27,13 +27,13 @@ export class BannerProtocol implements Protocol {
   readonly canProbe = false;
   readonly #host: ProtocolHost;
   readonly #banner: Uint8Array;
-  /** bytes of the banner that have come, or TOLD */
+  /** bytes of the banner that have come, or COMPLETE */
   readonly #got: Uint8Array;
 
   /** @param banner text of up to 254 bytes; empty: the first byte is proof enough */
   constructor(host: ProtocolHost, banner: string) {
     this.#host = host;
-    this.#banner = new TextEncoder().encode(banner).subarray(0, TOLD - 1);
+    this.#banner = new TextEncoder().encode(banner).subarray(0, COMPLETE - 1);
     this.#got = new Uint8Array(host.capacity);
   }
 
@@ -46,7 +46,7 @@ export class BannerProtocol implements Protocol {
 
   onBytes(slot: number, buffer: Uint8Array, length: number): void {
     let got = this.#got[slot]!;
-    if (got === TOLD) return;
+    if (got === COMPLETE) return;
     for (let at = 0; at < length && got < this.#banner.length; at++, got++) {
       if (buffer[at] === this.#banner[got]) continue;
       this.#host.lost(slot, FailReason.handshake, DropReason.protocol, 'banner differs from --expect-banner');
@@ -56,7 +56,7 @@ export class BannerProtocol implements Protocol {
       this.#got[slot] = got;
       return;
     }
-    this.#got[slot] = TOLD;
+    this.#got[slot] = COMPLETE;
     this.#host.opened(slot);
     this.#host.verified(slot);
   }

@@ -13,7 +13,7 @@ import { SEEN_OTHER, SEEN_PAIRS_MAX, type SeenCounts, seenKey } from '../../stat
 import type { Protocol, ProtocolHost } from './protocol.ts';
 
 /** `[` + 45 characters of an IPv6 literal + `]:65535` and a line end: nothing longer is a whoami line. */
-export const WHOAMI_LINE_BYTES_MAX = 64;
+const WHOAMI_LINE_BYTES_MAX = 64;
 
 const LINE_FEED = 10;
 
@@ -25,7 +25,7 @@ export interface BoundTuples {
 }
 
 /** What one line says; null when it is no whoami line. */
-export function parseWhoami(line: string): { readonly address: string; readonly port: number } | null {
+function parseWhoami(line: string): { readonly address: string; readonly port: number } | null {
   const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})\r?$/.exec(line);
   const address = match?.[1] ?? match?.[2] ?? '';
   const port = Number(match?.[3]);
@@ -42,7 +42,7 @@ export class WhoamiProtocol implements Protocol {
   readonly seen: SeenTally;
   readonly #bound: BoundTuples;
   /** 1: the line has come */
-  readonly #told: Uint8Array;
+  readonly #hasLine: Uint8Array;
   /** lines that came in pieces, by slot; nearly always empty */
   readonly #partial = new Map<number, string>();
 
@@ -50,7 +50,7 @@ export class WhoamiProtocol implements Protocol {
     this.#host = host;
     this.seen = tally;
     this.#bound = bound;
-    this.#told = new Uint8Array(host.capacity);
+    this.#hasLine = new Uint8Array(host.capacity);
   }
 
   /** User memory of one slot, in bytes. */
@@ -61,7 +61,7 @@ export class WhoamiProtocol implements Protocol {
   onConnected(_slot: number): void {}
 
   onBytes(slot: number, buffer: Uint8Array, length: number): void {
-    if (this.#told[slot] === 1) return;
+    if (this.#hasLine[slot] === 1) return;
     const end = buffer.subarray(0, length).indexOf(LINE_FEED);
     const piece = String.fromCharCode(
       ...buffer.subarray(0, Math.min(end < 0 ? length : end, WHOAMI_LINE_BYTES_MAX)),
@@ -77,7 +77,7 @@ export class WhoamiProtocol implements Protocol {
       return;
     }
     this.#partial.delete(slot);
-    this.#told[slot] = 1;
+    this.#hasLine[slot] = 1;
     const { sourceIndex, port, endpointIndex } = this.#bound;
     this.seen.arrived(sourceIndex(slot), port(slot), endpointIndex(slot), seen.address, seen.port);
     this.#host.opened(slot);
@@ -91,7 +91,7 @@ export class WhoamiProtocol implements Protocol {
   onClosing(_slot: number): void {}
 
   onForgotten(slot: number): void {
-    this.#told[slot] = 0;
+    this.#hasLine[slot] = 0;
     this.#partial.delete(slot);
   }
 }

@@ -24,13 +24,13 @@ export const Opcode = {
 export const CloseCode = { normal: 1_000, protocol: 1_002, badData: 1_007, tooBig: 1_009 } as const;
 
 /** The longest message from the server, over all its fragments; a longer one is refused with 1009. */
-export const MESSAGE_IN_BYTES_MAX = 16 * 1024 * 1024;
+const MESSAGE_IN_BYTES_MAX = 16 * 1024 * 1024;
 
 const CONTROL_BYTES_MAX = 125;
 /** header and payload of the longest control frame, with room for a mask that must not be there */
 const UNIT_BYTES_MAX = 2 + 4 + CONTROL_BYTES_MAX;
 
-/** Who is told what has come. */
+/** Who gets what has come. */
 export interface FrameSink {
   /** A whole control frame. @returns whether the slot is still there */
   onControl(slot: number, opcode: number, payload: Uint8Array, length: number): boolean;
@@ -227,7 +227,7 @@ export function isCloseCode(code: number): boolean {
 
 const MASK_POOL_BYTES = 4_096;
 
-/** Writes client frames into one buffer of its own, each with a mask that nobody can foresee (RFC 6455 section 5.3). */
+/** Writes client frames into one buffer of its own, each with a mask that no other process can foresee (RFC 6455 section 5.3). */
 export class FrameWriter {
   readonly buffer: Uint8Array;
   readonly #masks = new Uint8Array(MASK_POOL_BYTES);

@@ -17,7 +17,7 @@ import { createCipheriv, createHash, randomBytes } from 'node:crypto';
 import type { ProtocolOptions } from '../../base/endpoint.ts';
 import { DropReason, FailReason } from '../../base/outcome.ts';
 import { HeadReader, hasToken, type ResponseHead } from './http-head.ts';
-import { Outbox, type Protocol, type ProtocolHost } from './protocol.ts';
+import { type Protocol, type ProtocolHost, SendBuffer } from './protocol.ts';
 import {
   CloseCode,
   FrameReader,
@@ -53,7 +53,7 @@ export class WsProtocol implements Protocol, FrameSink {
   readonly #keys = new HandshakeKeys();
   readonly #heads = new HeadReader();
   readonly #frames: FrameReader;
-  readonly #outbox: Outbox;
+  readonly #unsent: SendBuffer;
   readonly #writer: FrameWriter;
   readonly #ping = new Uint8Array(PING_BYTES);
   readonly #pingView = new DataView(this.#ping.buffer);
@@ -75,7 +75,7 @@ export class WsProtocol implements Protocol, FrameSink {
     this.#target = target;
     this.#salt = salt;
     this.#frames = new FrameReader(capacity, this);
-    this.#outbox = new Outbox(host);
+    this.#unsent = new SendBuffer(host);
     const { message } = target.options;
     this.#message = message === null ? null : new TextEncoder().encode(message);
     this.#writer = new FrameWriter(Math.max(CONTROL_BYTES_MAX, this.#message?.length ?? 0));
@@ -100,7 +100,7 @@ export class WsProtocol implements Protocol, FrameSink {
       this.#requests.set(authority, request);
     }
     request.write(this.#key(slot), request.length - KEY_CHARACTERS - 4, 'latin1');
-    this.#outbox.send(slot, request, request.length);
+    this.#unsent.send(slot, request, request.length);
   }
 
   #key(slot: number): string {
@@ -141,11 +141,11 @@ export class WsProtocol implements Protocol, FrameSink {
   }
 
   #send(slot: number, opcode: number, payload: Uint8Array, length: number): void {
-    this.#outbox.send(slot, this.#writer.buffer, this.#writer.write(opcode, payload, length));
+    this.#unsent.send(slot, this.#writer.buffer, this.#writer.write(opcode, payload, length));
   }
 
   onWritable(slot: number): void {
-    this.#outbox.flush(slot);
+    this.#unsent.flush(slot);
   }
 
   onControl(slot: number, opcode: number, payload: Uint8Array, length: number): boolean {
@@ -158,7 +158,7 @@ export class WsProtocol implements Protocol, FrameSink {
     return false;
   }
 
-  /** A server may send pongs that nobody asked for (section 5.5.3); one that begins like our ping must be it. */
+  /** A server may send pongs without a ping (section 5.5.3); one that begins like our ping must be it. */
   #onPong(slot: number, payload: Uint8Array, length: number): boolean {
     if (this.#pinging[slot] === 0) return true;
     this.#writePing(slot);
@@ -209,7 +209,7 @@ export class WsProtocol implements Protocol, FrameSink {
     this.#pinging[slot] = 0;
     this.#frames.forget(slot);
     this.#heads.forget(slot);
-    this.#outbox.forget(slot);
+    this.#unsent.forget(slot);
   }
 }
 
@@ -223,7 +223,7 @@ function requestOf(path: string, authority: string): Buffer {
 }
 
 /** What is wrong with the answer to an upgrade (RFC 6455 section 4.1, the six checks at its end); null: nothing. */
-export function wrongUpgrade(head: ResponseHead, key: string): string | null {
+function wrongUpgrade(head: ResponseHead, key: string): string | null {
   const { status, isHttp11, fields } = head;
   if (!isHttp11) return 'an answer in HTTP/1.0';
   if (status !== 101) return `status ${status}`;
@@ -237,12 +237,12 @@ export function wrongUpgrade(head: ResponseHead, key: string): string | null {
 }
 
 /** Characters of a key: 16 bytes in base64. */
-export const KEY_CHARACTERS = 24;
+const KEY_CHARACTERS = 24;
 
 const ACCEPT_GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 
 /** The keys of one process. */
-export class HandshakeKeys {
+class HandshakeKeys {
   // One block in, one block out; AES as a permutation gives 16 bytes that look random and never repeat.
   readonly #cipher = createCipheriv('aes-128-ecb', randomBytes(16), null).setAutoPadding(false);
   readonly #block = Buffer.alloc(16);
@@ -256,7 +256,7 @@ export class HandshakeKeys {
 }
 
 /** What a server must answer to a key. */
-export function acceptOf(key: string): string {
+function acceptOf(key: string): string {
   return createHash('sha1')
     .update(key + ACCEPT_GUID)
     .digest('base64');

@@ -138,7 +138,7 @@ for (const [what, pairOf, optionsOf, detail] of WRONG) {
   });
 }
 
-test('a target that does not speak TLS, or hangs up, is no certificate trouble', async () => {
+test('a target that does not speak TLS, or hangs up, is no certificate error', async () => {
   const plain = await Target.listen((socket) =>
     socket.on('data', () => socket.write('HTTP/1.1 400 Bad\r\n\r\n')),
   );

@@ -2,12 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it, test } from 'node:test';
 import { DropReason, FailReason } from '../../../src/base/outcome.ts';
 import type { ProtocolHost } from '../../../src/engine/protocols/protocol.ts';
-import {
-  parseWhoami,
-  SeenTally,
-  WHOAMI_LINE_BYTES_MAX,
-  WhoamiProtocol,
-} from '../../../src/engine/protocols/whoami.ts';
+import { SeenTally, WhoamiProtocol } from '../../../src/engine/protocols/whoami.ts';
 import { SEEN_OTHER, SEEN_PAIRS_MAX } from '../../../src/stats/observed-sources.ts';
 
 const SPEC = {
@@ -41,9 +36,17 @@ function setUp() {
 
 describe('a whoami line', () => {
   it('is an address and a port, with brackets for IPv6', () => {
-    assert.deepEqual(parseWhoami('1.2.3.4:56'), { address: '1.2.3.4', port: 56 });
-    assert.deepEqual(parseWhoami('[2001:DB8::1]:56\r'), { address: '2001:db8::1', port: 56 });
-    assert.deepEqual(parseWhoami('[::ffff:1.2.3.4]:56'), { address: '1.2.3.4', port: 56 });
+    const rows = [
+      ['1.2.3.4:56', '1.2.3.4'],
+      ['[2001:DB8::1]:56\r', '2001:db8::1'],
+      ['[::ffff:1.2.3.4]:56', '1.2.3.4'],
+    ] as const;
+    for (const [text, address] of rows) {
+      const { tally, hear } = setUp();
+      hear(0, `${text}\n`);
+      const { bySource, portMin, portMax } = tally.counts();
+      assert.deepEqual([bySource, portMin, portMax], [{ [`10.0.0.1>${address}`]: 1 }, 56, 56], text);
+    }
     for (const text of [
       '',
       '1.2.3.4',
@@ -53,8 +56,11 @@ describe('a whoami line', () => {
       '::1:80',
       'host:80',
       'SSH-2.0-x',
-    ])
-      assert.equal(parseWhoami(text), null, text);
+    ]) {
+      const { said, hear } = setUp();
+      hear(0, `${text}\n`);
+      assert.deepEqual(said, [`lost 0 ${FailReason.handshake} ${DropReason.protocol}`], text);
+    }
   });
 
   it('opens and verifies the connection once, and counts what the path has changed', () => {
@@ -86,7 +92,7 @@ describe('a whoami line', () => {
   it('that is none ends the connection as a failed handshake', () => {
     const { said, hear } = setUp();
     hear(0, 'SSH-2.0-OpenSSH\n');
-    hear(1, 'x'.repeat(WHOAMI_LINE_BYTES_MAX));
+    hear(1, 'x'.repeat(64));
     hear(2, `${'1'.repeat(500)}\n`);
     assert.deepEqual(
       said,
@@ -105,7 +111,7 @@ describe('a whoami line', () => {
   });
 });
 
-test('more pairs than are told apart are counted together', () => {
+test('more pairs than are distinguished are counted together', () => {
   const tally = new SeenTally({
     addresses: ['10.0.0.1'],
     endpoints: [{ address: '10.0.9.9', port: 80, family: 4 }],
