@@ -130,7 +130,7 @@ export function kernelMismatches(counts: readonly KernelCount[]): string[] {
     .filter((count) => !isMatch(count))
     .map(
       ({ agent, when, established, openBefore, open }) =>
-        `${agent} at ${when}: the kernel counts ${formatCount(established ?? 0)} established sockets, our agents say ` +
+        `${agent} at ${when}: the kernel counts ${formatCount(established ?? 0)} established sockets, our count is ` +
         (openBefore === open
           ? formatCount(open)
           : `${formatCount(openBefore)} before and ${formatCount(open)} after`),

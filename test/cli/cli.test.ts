@@ -289,7 +289,7 @@ describe('--target-stats that brings no counts', () => {
     );
     assert.equal(code, 4, stdout);
     assert.match(stdout, /^INCOMPLETE held 10 of 10/);
-    assert.match(stdout.replaceAll(/\s+/g, ' '), /the target was to tell its count \(http:.*ECONNREFUSED/);
+    assert.match(stdout.replaceAll(/\s+/g, ' '), /the target was to report its own \(http:.*ECONNREFUSED/);
     assert.match(stderr, /the target does not tell what it holds: http:\/\/127\.0\.0\.1:1\/: ECONNREFUSED/);
   });
 });

@@ -98,7 +98,7 @@ test('what was asked was held: pass, with the hold and both times', () => {
   assert.deepEqual([startedAt, endedAt], ['2026-01-02T03:04:05.000Z', '2026-01-02T03:04:25.000Z']);
 });
 
-test('a kernel that counts otherwise than our books makes the run incomplete, and is named', () => {
+test('a kernel that counts otherwise than we do makes the run incomplete, and is named', () => {
   const wrong = agentOf({}, { kernel: [{ ...COUNT, established: 990 }] });
   const { verdict, exitCode, notes, kernel } = reportOf({ agents: [wrong] });
   assert.deepEqual([verdict, exitCode, kernel.established], ['incomplete', ExitCode.incomplete, 990]);

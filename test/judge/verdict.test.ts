@@ -339,7 +339,7 @@ test('a proof that was asked for and did not come is no pass; one that came duri
   });
   const other = judged({ targetProof: { source, targets: 1, open: 1_999, problem: null } });
   assert.equal(other.exitCode, 4);
-  assert.match(other.reason, /told of no more than 1,999 open connections$/);
+  assert.match(other.reason, /reported no more than 1,999 open connections$/);
   assert.equal(
     judged({ targetProof: { source, targets: 1, open: 2_000, problem: 'ETIMEDOUT' } }).verdict,
     'pass',
@@ -351,7 +351,7 @@ test('a proof that was asked for and did not come is no pass; one that came duri
   const one = { source, targets: 1, open: 1_000, problem: null };
   assert.match(
     judged({ targetProof: one, targetAddresses: 2 }).reason,
-    /told of no more than 1,000 open connections; 1 of 2 target addresses were asked: type --target-stats for each target$/,
+    /reported no more than 1,000 open connections; 1 of 2 target addresses were asked: type --target-stats for each target$/,
   );
   assert.doesNotMatch(
     judged({ targetProof: { ...one, targets: 2 }, targetAddresses: 2 }).reason,
