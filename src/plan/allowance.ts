@@ -11,7 +11,7 @@ import { formatCount, formatDuration } from '../base/units.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 
 /** One `CIDR:ports` that may be a target; null ports: all. */
-interface AllowedTarget {
+export interface AllowedTarget {
   readonly cidr: string;
   readonly ports: readonly PortRange[] | null;
 }
