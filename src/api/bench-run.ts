@@ -3,6 +3,7 @@
  * of them. The command line and the library both go this way. Must never print, end the process or listen to signals.
  */
 import type { Endpoint, ProtocolName } from '../base/endpoint.ts';
+import { BenchError, ExitCode, type Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
 import { Run } from '../coordinator/run.ts';
 import { type NotStarted, unstartedReport } from '../coordinator/run-facts.ts';
@@ -119,7 +120,9 @@ async function runAgainstSelf(job: RunJob, hooks: RunHooks): Promise<RunReport> 
   } catch (error) {
     // The run still owes its report.
     if (signal.aborted) return unstarted(job, hooks, [SELF_ENDPOINT], interruption(signal));
-    throw error;
+    if (!(error instanceof BenchError) || error.exitCode !== ExitCode.refused) throw error;
+    const findings = [targetFinding(error)];
+    return unstarted(job, hooks, [SELF_ENDPOINT], { type: 'refused', findings });
   }
   try {
     const endpoint: Endpoint = { address: self.address, port: self.port, family: 4 };
@@ -133,6 +136,19 @@ async function runAgainstSelf(job: RunJob, hooks: RunHooks): Promise<RunReport> 
   } finally {
     await self.stop();
   }
+}
+
+/** The built-in target could not start, although this host has room for it. */
+function targetFinding({ message, hint }: BenchError): Finding {
+  return {
+    what: 'target',
+    severity: 'refuse',
+    needed: null,
+    available: null,
+    unit: '',
+    message: `the built-in target: ${message}`,
+    fix: hint,
+  };
 }
 
 /** Endpoints refuse other protocols for `self` (base/endpoint.ts). */

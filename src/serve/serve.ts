@@ -64,6 +64,8 @@ const ROOTS = { procRoot: '/proc', sysRoot: '/sys' } as const;
 /** What a process gets where /proc does not say (getrlimit(2): the usual soft limit). */
 const DESCRIPTORS_UNKNOWN = 1_024;
 
+type NotListening = Exclude<Listening, { type: 'listening' }>;
+
 /** Settled options. */
 type Plan = Required<Omit<ServeOptions, 'workers' | 'onNotice' | 'signal'>> & {
   readonly workers: number;
@@ -171,6 +173,8 @@ class Target implements ServeHandle {
   #openMax = 0;
   #workersLost = 0;
   #isServing = false;
+  /** what became of the first worker that could not start: no further one is begun */
+  #failed: NotListening | null = null;
   #servingSinceMs = 0;
   #stopped: Promise<ServeCounts> | undefined;
   readonly #saidFull = new Set<WorkerHandle>();
@@ -222,7 +226,7 @@ class Target implements ServeHandle {
     );
     const results = await Promise.all([first, ...others]);
     signal?.removeEventListener('abort', giveUp);
-    const bad = results.find((result) => result.type !== 'listening');
+    const bad = this.#failed ?? results.find((result) => result.type !== 'listening');
     if (bad !== undefined) {
       await this.#endAll();
       throw this.#listenError(bad);
@@ -236,13 +240,15 @@ class Target implements ServeHandle {
     // The second one loads while the first one chooses.
     const before = index > 1 ? await first : null;
     if (before !== null && before.type !== 'listening') return before;
-    if (this.#plan.signal?.aborted === true) return { type: 'lost', how: 'was given up' };
-    const worker = new WorkerHandle(this.#plan.entryPath, index, this.#events, this.#plan.onChildLine);
+    if (this.#plan.signal?.aborted === true) return { type: 'lost', how: 'the start was given up' };
+    if (this.#failed !== null) return this.#failed;
+    const worker = new WorkerHandle(this.#plan.entryPath, index, this.#plan.clock, this.#events, this.#plan.onChildLine);
     this.#workers.push(worker);
     const chosen = await first;
     if (chosen !== null && chosen.type !== 'listening') return chosen;
     const listening = await this.#listen(worker, chosen?.port ?? this.#plan.port, index === 0);
     if (index === 0 && listening.type === 'listening') this.#port = listening.port;
+    if (listening.type !== 'listening') this.#failed ??= named(listening, worker);
     return listening;
   }
 
@@ -257,7 +263,7 @@ class Target implements ServeHandle {
     this.#saidFull.add(worker);
     const open = formatCount(worker.totals.openNow);
     this.#plan.onNotice(
-      `worker ${worker.index + 1} (pid ${worker.pid}) has no descriptor or memory left with ${open} connections open: ` +
+      `${nameOf(worker)} has no descriptor or memory left with ${open} connections open: ` +
         'it accepts again when one closes (more workers hold more: --workers)',
     );
   }
@@ -266,14 +272,14 @@ class Target implements ServeHandle {
   #notice(worker: WorkerHandle, what: string): void {
     const said = (this.#notices.get(worker) ?? 0) + 1;
     this.#notices.set(worker, said);
-    if (said <= NOTICES_MAX) this.#plan.onNotice(`worker ${worker.index + 1} (pid ${worker.pid}) ${what}`);
+    if (said <= NOTICES_MAX) this.#plan.onNotice(`${nameOf(worker)} ${what}`);
   }
 
   #gone(worker: WorkerHandle, wasAsked: boolean): void {
     if (!wasAsked && this.#isServing) {
       this.#workersLost++;
       this.#plan.onNotice(
-        `worker ${worker.index + 1} (pid ${worker.pid}) ${worker.how}: its connections are gone; ` +
+        `${nameOf(worker)} ${worker.how}: its connections are gone; ` +
           `${this.pids().length} of ${this.#workers.length} workers go on`,
       );
     }
@@ -319,14 +325,14 @@ class Target implements ServeHandle {
     };
   }
 
-  #listenError(bad: Exclude<Listening, { type: 'listening' }>): BenchError {
+  #listenError(bad: NotListening): BenchError {
     const { host, port } = this.#plan;
     const where = endpointText(host, port);
     const failed = (message: string, hint: string): BenchError =>
       new BenchError(ErrorCode.serveFailed, ExitCode.refused, message, hint);
     if (bad.type === 'lost') {
       return failed(
-        `cannot listen on ${where}: a worker ${bad.how}`,
+        `cannot listen on ${where}: ${bad.how}`,
         'try again; if it stays so, look for the worker error above',
       );
     }
@@ -353,6 +359,15 @@ class Target implements ServeHandle {
         );
     }
   }
+}
+
+function nameOf(worker: WorkerHandle): string {
+  return `worker ${worker.index + 1} (pid ${worker.pid})`;
+}
+
+/** With the name of who was lost. */
+function named(bad: NotListening, worker: WorkerHandle): NotListening {
+  return bad.type === 'lost' ? { ...bad, how: `${nameOf(worker)} ${bad.how}` } : bad;
 }
 
 function errnoName(errno: number): string {

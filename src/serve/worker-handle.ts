@@ -3,9 +3,10 @@
  * end of worker-message.ts. Must never add up workers (serve.ts).
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import { type Clock, StandStill } from '../base/clock.ts';
 import { bindChild } from '../engine/parent-bond.ts';
 import { eachLine } from '../host/child-lines.ts';
-import { after } from '../time/timer.ts';
+import { every } from '../time/timer.ts';
 import {
   type FromWorker,
   type SourceCount,
@@ -18,9 +19,12 @@ import {
 const SERVE_WORKER_ENTRY = 'serve-worker';
 /** A small young generation keeps a worker small: it allocates nearly nothing. */
 const WORKER_EXEC_ARGV = ['--max-semi-space-size=1'];
-const LISTEN_DEADLINE_MS = 20_000;
+/** A worker loads in well under a second: so long on the busiest machine. */
+const LISTEN_DEADLINE_MS = 10_000;
 const ANSWER_DEADLINE_MS = 2_000;
 const END_DEADLINE_MS = 2_000;
+/** How often it is looked whether a deadline is over. */
+const LOOK_EVERY_MS = 250;
 
 /** What came of asking a worker to listen. */
 export type Listening =
@@ -52,6 +56,7 @@ export class WorkerHandle {
   how: string | null = null;
   readonly #child: ChildProcess;
   readonly #events: WorkerEvents;
+  readonly #clock: Clock;
   #isAsked = false;
   #lastRequest = 0;
   /** those who wait for a message, or for the end (null) */
@@ -64,10 +69,12 @@ export class WorkerHandle {
   constructor(
     entryPath: string,
     index: number,
+    clock: Clock,
     events: WorkerEvents,
     onLine: ((line: string) => void) | null,
   ) {
     this.index = index;
+    this.#clock = clock;
     this.#events = events;
     this.#child = bindChild('kill', (bond) =>
       fork(entryPath, [SERVE_WORKER_ENTRY, String(process.pid)], {
@@ -95,7 +102,7 @@ export class WorkerHandle {
     return this.how === null;
   }
 
-  /** Makes it listen, and waits until it does. */
+  /** Makes it listen, and waits until it does; one that says nothing in time is killed, as it may be stopped. */
   async listen(message: ToWorker & { type: 'listen' }): Promise<Listening> {
     this.#say(message);
     const answer = await this.#answer(
@@ -103,7 +110,12 @@ export class WorkerHandle {
       LISTEN_DEADLINE_MS,
     );
     if (answer?.type === 'listening' || answer?.type === 'failed') return answer;
-    return { type: 'lost', how: this.how ?? `said nothing for ${LISTEN_DEADLINE_MS / 1000} s` };
+    if (this.how !== null) return { type: 'lost', how: this.how };
+    this.#child.kill('SIGKILL');
+    return {
+      type: 'lost',
+      how: `said nothing for ${LISTEN_DEADLINE_MS / 1_000} s, as a stopped process does, and was killed`,
+    };
   }
 
   /** Brings `totals` and `sources` up to date; a worker that does not answer in 2 s keeps its last ones. */
@@ -153,7 +165,10 @@ export class WorkerHandle {
     this.#events.ended(this, this.#isAsked);
   }
 
-  /** The first message that `isIt` accepts; null at the process's end and after the deadline. */
+  /**
+   * The first message that `isIt` accepts; null at the process's end and after the deadline. That counts the time in which
+   * this process looked: one that was stopped itself blames nobody for what it has not read.
+   */
   #answer(isIt: (message: FromWorker) => boolean, deadlineMs: number): Promise<FromWorker | null> {
     if (!this.isAlive) return Promise.resolve(null);
     return new Promise((resolve) => {
@@ -165,7 +180,11 @@ export class WorkerHandle {
       const wake = (message: FromWorker | null): void => {
         if (message === null || isIt(message)) finish(message);
       };
-      const timer = after(deadlineMs, () => finish(null));
+      const still = new StandStill(LOOK_EVERY_MS, this.#clock.monotonicMs());
+      const timer = every(LOOK_EVERY_MS, () => {
+        still.look(this.#clock.monotonicMs());
+        if (still.attendedMs >= deadlineMs) finish(null);
+      });
       this.#waiting.add(wake);
     });
   }
