@@ -4,9 +4,11 @@
  * Must never know how much a host has (capacity.ts, preflight.ts, host/process-limits.ts).
  */
 
+import { formatSeconds } from '../base/clock.ts';
 import type { Finding } from '../base/errors.ts';
 import { counted, formatCount } from '../base/units.ts';
 import type { TaskRoom } from '../host/host-facts.ts';
+import { LEASE_TIMES } from '../run/lease.ts';
 
 /** Descriptors of a holder that are no connections: Node itself, epoll, IPC pipes, the log. */
 export const DESCRIPTORS_RESERVED = 64;
@@ -154,6 +156,40 @@ export function processesFinding(processes: number, words: string, room: TaskRoo
 export function holdersFinding(connections: number, shape: Shape, room: TaskRoom | null): Finding {
   const holders = holdersFor(connections, shape);
   return processesFinding(holders, counted(holders, 'holder'), room);
+}
+
+/**
+ * CPU time that a holder takes from the start until its first connections are open: compiling what runs then. Measured on
+ * Node 20, 64 holders on two cores: 30 to 60 ms.
+ */
+const HOLDER_BEGIN_CPU_MS = 50;
+
+/**
+ * Whether the holders that were asked for leave their agent a core. All begin together, and until each has had its turn the agent
+ * is one of them: one that is not heard for `quietMs` opens nothing more.
+ * @returns empty: as many as needed were asked for, or they do
+ */
+export function beginFinding(connections: number, shape: Shape): readonly Finding[] {
+  if (shape.holdersAsked === null) return [];
+  const holders = holdersFor(connections, shape);
+  const beginMs = (holders * HOLDER_BEGIN_CPU_MS) / shape.cpus;
+  const { quietMs } = LEASE_TIMES;
+  if (beginMs <= quietMs) return [];
+  const most = Math.floor((quietMs * shape.cpus) / HOLDER_BEGIN_CPU_MS);
+  return [
+    {
+      what: 'holders',
+      severity: 'refuse',
+      needed: holders,
+      available: most,
+      unit: 'holders',
+      message:
+        `${counted(holders, 'holder')} that begin together take ${formatSeconds(beginMs)} ` +
+        `(${holders} x ${HOLDER_BEGIN_CPU_MS} ms on ${counted(shape.cpus, 'core')}), in which the agent waits for a core; ` +
+        `it must be heard within ${formatSeconds(quietMs)}`,
+      fix: `--holders ${most}`,
+    },
+  ];
 }
 
 function fixOf({ by }: TaskRoom, limit: number): string {

@@ -20,6 +20,7 @@ import {
   slackOf,
 } from './capacity.ts';
 import {
+  beginFinding,
   bufferPagesSure,
   bufferPagesWorst,
   DESCRIPTORS_RESERVED,
@@ -61,6 +62,7 @@ export function preflight(basis: PlanBasis): Finding[] {
     descriptorsPerSystem(basis),
     memory(basis),
     holdersFinding(basis.wanted, basis.shape, basis.facts.tasks),
+    ...beginFinding(basis.wanted, basis.shape),
     tcpMem(basis),
     conntrack(basis),
     ...acceptBacklog(basis),

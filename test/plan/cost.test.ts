@@ -42,3 +42,25 @@ test('a plan is bound by tasks exactly where its holders do not fit', () => {
   assert.equal(plan.capacityMax, 100_000);
   assert.ok(plan.findings.every(({ what, severity }) => what !== 'processes' || severity === 'ok'));
 });
+
+test('holders that begin together leave their agent a core, or are refused with their arithmetic', () => {
+  const findingsOf = (holders: number | null, connections: number, cpus: number) =>
+    planHost({
+      spec: { ...SPEC, connections, holders },
+      wanted: connections,
+      addresses: ['127.0.0.2'],
+      facts: { ...FACTS, cpus },
+    }).findings.filter(({ what }) => what === 'holders');
+  const [refused] = findingsOf(256, 2_560, 2);
+  assert.equal(refused?.severity, 'refuse');
+  assert.equal(
+    refused?.message,
+    '256 holders that begin together take 6.4 s (256 x 50 ms on 2 cores), in which the agent waits for a core; ' +
+      'it must be heard within 5.0 s',
+  );
+  assert.equal(refused?.fix, '--holders 200');
+  assert.deepEqual(findingsOf(200, 2_560, 2), [], 'what the fix says will do');
+  assert.deepEqual(findingsOf(256, 2_560, 4), []);
+  assert.deepEqual(findingsOf(256, 100, 2), [], 'no more of them than connections');
+  assert.deepEqual(findingsOf(null, 2_560, 2), []);
+});
