@@ -85,6 +85,11 @@ export class LocalAgent {
     this.#onExit(how);
   }
 
+  /** 0 when it could not be started */
+  get pid(): number {
+    return this.#process.pid ?? 0;
+  }
+
   /** Ends it at once, as one that is stopped; it counts as gone from now. */
   giveUp(how: string): void {
     this.#process.kill('SIGKILL');

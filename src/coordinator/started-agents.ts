@@ -5,14 +5,20 @@
 import type { Clock } from '../base/clock.ts';
 import { formatSeconds, type StandStill } from '../base/clock.ts';
 import { agentToken, generateToken, type KnownKey, knownKeyOf, type Token } from '../control/token.ts';
+import { isStopped } from '../host/proc-file.ts';
 import type { RunEvent } from '../run/run-event.ts';
 import type { RunState } from '../run/run-state.ts';
 import { LocalAgent } from './local-agent.ts';
 import { LOCAL_AGENT, type RunOptions } from './run-settings.ts';
 import { SshAgents } from './ssh-agents.ts';
 
-/** The local agent gives a sign each second, and loads in well under one: so long on the busiest machine. */
-const LOCAL_SILENT_MS = 10_000;
+/**
+ * The local agent gives a sign each second, and loads in well under one. One that is silent for longer is lost if the kernel says
+ * that it is stopped.
+ */
+const LOCAL_STOPPED_MS = 10_000;
+/** So long a machine that is many times too busy may take. */
+const LOCAL_SILENT_MS = 30_000;
 
 /** What the run does for them. */
 interface StartedAgentsShell {
@@ -99,7 +105,8 @@ export class StartedAgents {
     const { phase } = this.#shell.state();
     if (this.#localAgent === null || (phase !== 'gathering' && phase !== 'preparing')) return;
     const silentMs = this.#still.attendedMs - this.#localHeardMs;
-    if (silentMs <= LOCAL_SILENT_MS) return;
+    const isLost = silentMs > LOCAL_STOPPED_MS && isStopped('/proc', this.#localAgent.pid);
+    if (!isLost && silentMs <= LOCAL_SILENT_MS) return;
     this.#localAgent.giveUp(`said nothing for ${formatSeconds(silentMs)}, as a stopped process does`);
   }
 

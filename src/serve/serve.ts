@@ -242,7 +242,13 @@ class Target implements ServeHandle {
     if (before !== null && before.type !== 'listening') return before;
     if (this.#plan.signal?.aborted === true) return { type: 'lost', how: 'the start was given up' };
     if (this.#failed !== null) return this.#failed;
-    const worker = new WorkerHandle(this.#plan.entryPath, index, this.#plan.clock, this.#events, this.#plan.onChildLine);
+    const worker = new WorkerHandle(
+      this.#plan.entryPath,
+      index,
+      this.#plan.clock,
+      this.#events,
+      this.#plan.onChildLine,
+    );
     this.#workers.push(worker);
     const chosen = await first;
     if (chosen !== null && chosen.type !== 'listening') return chosen;

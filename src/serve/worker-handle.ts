@@ -6,6 +6,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { type Clock, StandStill } from '../base/clock.ts';
 import { bindChild } from '../engine/parent-bond.ts';
 import { eachLine } from '../host/child-lines.ts';
+import { isStopped } from '../host/proc-file.ts';
 import { every } from '../time/timer.ts';
 import {
   type FromWorker,
@@ -19,8 +20,10 @@ import {
 const SERVE_WORKER_ENTRY = 'serve-worker';
 /** A small young generation keeps a worker small: it allocates nearly nothing. */
 const WORKER_EXEC_ARGV = ['--max-semi-space-size=1'];
-/** A worker loads in well under a second: so long on the busiest machine. */
-const LISTEN_DEADLINE_MS = 10_000;
+/** A worker loads in well under a second. One that is silent for longer is lost if the kernel says that it is stopped. */
+const STOPPED_DEADLINE_MS = 10_000;
+/** So long a machine that is many times too busy may take. */
+const LISTEN_DEADLINE_MS = 30_000;
 const ANSWER_DEADLINE_MS = 2_000;
 const END_DEADLINE_MS = 2_000;
 /** How often it is looked whether a deadline is over. */
@@ -105,17 +108,19 @@ export class WorkerHandle {
   /** Makes it listen, and waits until it does; one that says nothing in time is killed, as it may be stopped. */
   async listen(message: ToWorker & { type: 'listen' }): Promise<Listening> {
     this.#say(message);
-    const answer = await this.#answer(
-      (said) => said.type === 'listening' || said.type === 'failed',
-      LISTEN_DEADLINE_MS,
-    );
+    const isAnswer = (said: FromWorker): boolean => said.type === 'listening' || said.type === 'failed';
+    let silentMs = STOPPED_DEADLINE_MS;
+    let answer = await this.#answer(isAnswer, silentMs);
+    const isLost = this.how !== null || isStopped('/proc', this.pid);
+    if (answer === null && !isLost) {
+      answer = await this.#answer(isAnswer, LISTEN_DEADLINE_MS - silentMs);
+      silentMs = LISTEN_DEADLINE_MS;
+    }
     if (answer?.type === 'listening' || answer?.type === 'failed') return answer;
     if (this.how !== null) return { type: 'lost', how: this.how };
     this.#child.kill('SIGKILL');
-    return {
-      type: 'lost',
-      how: `said nothing for ${LISTEN_DEADLINE_MS / 1_000} s, as a stopped process does, and was killed`,
-    };
+    const as = isLost ? 'is stopped' : 'has no core or hangs';
+    return { type: 'lost', how: `said nothing for ${silentMs / 1_000} s, because it ${as}, and was killed` };
   }
 
   /** Brings `totals` and `sources` up to date; a worker that does not answer in 2 s keeps its last ones. */

@@ -46,7 +46,7 @@ test('a worker that is stopped while it loads: the run is refused, names it, and
   process.kill(pid, 'SIGSTOP');
   await assertRefused(
     run,
-    new RegExp(`worker 1 \\(pid ${pid}\\) said nothing for 10 s, as a stopped process does, and was killed`),
+    new RegExp(`worker 1 \\(pid ${pid}\\) said nothing for 10 s, because it is stopped, and was killed`),
   );
 });
 
