@@ -90,7 +90,7 @@ test('a process is stopped when the kernel says T, whatever it is called', () =>
     'proc/3/stat': '3 (node) T 0 1 1 0',
     'proc/4/stat': '4 (a) S (\n)) t 0 1 1 0',
   });
-  const { procRoot } = kernel.roots;
+  const { procRoot } = kernel;
   assert.deepEqual(
     [1, 2, 3, 4, 5].map((pid) => isStopped(procRoot, pid)),
     [false, false, true, true, false],
