@@ -4,9 +4,12 @@
  * coordinator, but only the parent has the other end of this pipe), and never keep the process alive.
  */
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
-import { isParentWord } from '../run/parent-word.ts';
+import {
+  isHostSpecMessage,
+  SHUTDOWN_HEARTBEAT,
+  SHUTDOWN_HEARTBEAT_EVERY_MS,
+} from '../run/local-agent-message.ts';
 import type { HostSpec } from '../run/run-spec.ts';
-import { CLOSING_SIGN, CLOSING_SIGN_EVERY_MS } from '../run/shutdown-heartbeat.ts';
 import { after, every } from '../time/timer.ts';
 
 /** It is sent at once after the fork; a machine that is busy may need a while. */
@@ -25,7 +28,7 @@ export function hostSpecOfParent(timeoutMs = WORD_TIMEOUT_MS): Promise<HostSpec 
       process.off('disconnect', onGone);
     };
     const onMessage = (message: unknown): void => {
-      if (!isParentWord(message)) return;
+      if (!isHostSpecMessage(message)) return;
       end();
       resolve(message.hostSpec);
     };
@@ -57,10 +60,10 @@ export function giveClosingSigns(): void {
   // Its listeners keep the pipe, and so this process; from now on only work that is left may.
   process.channel?.unref();
   sendSign();
-  every(CLOSING_SIGN_EVERY_MS, sendSign, { isUnref: true });
+  every(SHUTDOWN_HEARTBEAT_EVERY_MS, sendSign, { isUnref: true });
 }
 
 /** A parent that is gone needs no sign. */
 function sendSign(): void {
-  if (process.connected) process.send?.(CLOSING_SIGN, () => {});
+  if (process.connected) process.send?.(SHUTDOWN_HEARTBEAT, () => {});
 }

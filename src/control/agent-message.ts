@@ -1,7 +1,7 @@
 /**
  * Owns what an agent may say on the control channel: the shape of each message, a range for every number, a bound for
  * every size. What passes is safe to count, to add up and to show. Must never know what the coordinator gave to an agent
- * (coordinator/claims.ts).
+ * (coordinator/agent-session.ts).
  *
  * A later version within the major one may say more: unknown fields are left out, unknown words of a closed list are
  * taken as the one that says least, and their names are kept in `troubles`.
@@ -24,7 +24,7 @@ import {
   address,
   bytes,
   connections,
-  count,
+  eventCount as count,
   counts,
   countsByText,
   epoch,
@@ -40,7 +40,7 @@ import {
   REASON,
   sparse,
   type TableShape,
-  text,
+  cleanedText as text,
   visible,
   wordOf,
   wordsOf,

@@ -19,9 +19,8 @@ import {
   SERVERNAME_PATTERN,
   WS_MESSAGE_BYTES_MAX,
 } from '../base/endpoint.ts';
-import { RunBound } from '../run/run-bound.ts';
-import type { SharedSpec } from '../run/run-spec.ts';
-import { epoch, milliseconds, NAME_CHARACTERS_MAX, name, port, text } from './schema-part.ts';
+import { RunBound, type SharedSpec } from '../run/run-spec.ts';
+import { epoch, milliseconds, NAME_CHARACTERS_MAX, name, port, cleanedText as text } from './schema-part.ts';
 
 /** IPv6 with everything that may stand in it. */
 const ADDRESS_CHARACTERS_MAX = 64;

@@ -24,7 +24,7 @@ export const NumberBound = {
 
 const whole = (max: number) => v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(max));
 /** How often something happened. */
-export const count = whole(NumberBound.count);
+export const eventCount = whole(NumberBound.count);
 export const connections = whole(NumberBound.connections);
 export const bytes = whole(NumberBound.bytes);
 export const epoch = whole(NumberBound.epoch);
@@ -52,7 +52,7 @@ export const visible = (charactersMax: number) =>
 export const name = visible(NAME_CHARACTERS_MAX);
 
 /** What a person reads. @param charactersMax before it is cleaned, which makes it no longer */
-export const text = (charactersMax: number) =>
+export const cleanedText = (charactersMax: number) =>
   v.pipe(v.string(), v.maxLength(charactersMax), v.transform(cleanText));
 
 /** A word that a later version may add to: letters, digits, `-`. */

@@ -11,8 +11,13 @@ import type { LeaseTimes } from '../run/lease.ts';
 import type { RunEvent } from '../run/run-event.ts';
 import type { RunState } from '../run/run-state.ts';
 import { after } from '../time/timer.ts';
-import { type AgentSession, type AgentSessions, type Credentials, resumeRefusal } from './agent-session.ts';
-import { wrongClaim } from './claims.ts';
+import {
+  type AgentSession,
+  type AgentSessions,
+  type Credentials,
+  resumeRefusal,
+  wrongClaim,
+} from './agent-session.ts';
 import type { CommandSender } from './command-sender.ts';
 
 /** Lines about cuts and returns of one agent. */

@@ -7,9 +7,8 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { formatToken, type Token } from '../control/token.ts';
 import { bindChild } from '../engine/parent-bond.ts';
 import { eachLine } from '../host/child-lines.ts';
-import type { ParentWord } from '../run/parent-word.ts';
+import { type HostSpecMessage, SHUTDOWN_HEARTBEAT } from '../run/local-agent-message.ts';
 import type { HostSpec } from '../run/run-spec.ts';
-import { CLOSING_SIGN } from '../run/shutdown-heartbeat.ts';
 import { after } from '../time/timer.ts';
 
 /** How long the agent may take to end, or to give a sign that it is busy closing, after it was told to. */
@@ -67,9 +66,9 @@ export class LocalAgent {
     // Not in its environment: that stays readable for as long as it lives, and its holders would inherit it.
     this.#process.stdin?.on('error', () => {});
     this.#process.stdin?.end(`${formatToken(token)}\n`);
-    const word: ParentWord = { type: 'host-spec', hostSpec };
+    const message: HostSpecMessage = { type: 'host-spec', hostSpec };
     // One that is gone already is told by its exit.
-    this.#process.send(word, () => {});
+    this.#process.send(message, () => {});
     this.#onExit = onExit;
     const gone = (how: string): void => this.#gone(how);
     this.#process.on('error', (error) => gone(error.message));
@@ -122,7 +121,7 @@ export class LocalAgent {
     const last = after(CLOSING_MS_MAX, kill);
     let killer = after(END_TIMEOUT_MS, kill);
     agent.on('message', (message) => {
-      if (message !== CLOSING_SIGN) return;
+      if (message !== SHUTDOWN_HEARTBEAT) return;
       killer.cancel();
       killer = after(END_TIMEOUT_MS, kill);
     });

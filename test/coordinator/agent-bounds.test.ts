@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { ExitCode } from '../../src/base/errors.ts';
-import { LossAllowance, wrongClaim } from '../../src/coordinator/claims.ts';
+import { AgentSessions, wrongClaim } from '../../src/coordinator/agent-session.ts';
 import { termsOf } from '../../src/coordinator/run-settings.ts';
 import { type LedgerEntry, UNWATCHED } from '../../src/coordinator/run-watch.ts';
 import { emptyStats } from '../../src/stats/stats.ts';
@@ -63,7 +63,9 @@ test('a refusal in the hold is leaving: that agent alone is lost, and what it he
 test('where lost connections are opened again, as many losses as the quota go to the ledger for each second', async (t) => {
   const loss = { count: 1 };
   const many = Array.from({ length: 1_000 }, () => loss);
-  const allowance = new LossAllowance();
+  const channel = { send: () => {}, bufferedBytes: 0, close: () => {} };
+  const credentials = { identity: 'master', secret: undefined };
+  const { lossAllowance: allowance } = new AgentSessions().add('ada', credentials, channel);
   assert.equal(allowance.take(many, 10, 0).length, 10);
   assert.equal(allowance.take(many, 10, 0.1).length, 10);
   assert.equal(allowance.take(many, 10, 3).length, 20);

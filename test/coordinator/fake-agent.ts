@@ -14,7 +14,7 @@
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { giveClosingSigns } from '../../src/agent/parent-pipe.ts';
-import { CLOSING_SIGN } from '../../src/run/shutdown-heartbeat.ts';
+import { SHUTDOWN_HEARTBEAT } from '../../src/run/local-agent-message.ts';
 import { HANG_MS } from '../support/waiting.ts';
 
 /** The compiled path of this program, to fork. */
@@ -49,7 +49,7 @@ function behave(name: string): void {
       break;
     case 'hangs':
       process.on('disconnect', () => {});
-      process.on('SIGTERM', () => process.send?.(CLOSING_SIGN));
+      process.on('SIGTERM', () => process.send?.(SHUTDOWN_HEARTBEAT));
       setInterval(() => {}, 1_000);
       break;
     case 'exits':

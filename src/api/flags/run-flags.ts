@@ -5,7 +5,7 @@
 import { BANNER_BYTES_MAX, WS_MESSAGE_BYTES_MAX } from '../../base/endpoint.ts';
 
 import { ALIAS_LEASE_MAX_MS, ALIAS_LEASE_MIN_MS } from '../../run/alias.ts';
-import { RunBound } from '../../run/run-bound.ts';
+import { RunBound } from '../../run/run-spec.ts';
 import { type CommandName, flagSwitch, list, one } from './flag.ts';
 import {
   aliasDevice,
