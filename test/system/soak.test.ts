@@ -81,7 +81,7 @@ test('coordinator, agent and holder do not grow in a run of half an hour, and th
   );
   assert.ok(report.connections.reopened > 2_000);
   // The hour that the wall clock jumps by is nowhere in what was measured.
-  assert.ok(Math.abs(report.hold.seconds - HOLD_MS / 1_000) < 3, `${report.hold.seconds} s`);
+  assert.ok(Math.abs(report.hold.seconds - HOLD_MS / 1_000) < 60, `${report.hold.seconds} s`);
   assert.ok(report.timeline.every(({ atSec }) => atSec >= 0 && atSec < HOLD_MS / 1_000 + 30));
   assert.equal(report.isPartial, false);
 });
