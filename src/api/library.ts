@@ -33,7 +33,8 @@ export interface BenchHooks {
  *   `NeverRanError`, with a report, when the agents did not come
  */
 export async function run(options: BenchOptions, hooks: BenchHooks = {}): Promise<RunReport> {
-  const job = checked('run', () => readRunJob(optionValues('run', options), ''));
+  const values = optionValues('run', options);
+  const job = checked('run', () => readRunJob(values, ''));
   const { signal, onProgress, onNote } = checkedHooks(hooks);
   const abort = new AbortController();
   const onAbort = (): void => abort.abort(signal?.reason);
@@ -111,7 +112,8 @@ async function execute(
  * @throws BenchError for wrong options, and for a name that does not resolve
  */
 export async function plan(options: PlanOptions): Promise<Plan> {
-  const job = checked('plan', () => readPlanJob(optionValues('plan', options)));
+  const values = optionValues('plan', options);
+  const job = checked('plan', () => readPlanJob(values));
   try {
     return await executePlan(job);
   } catch (error) {
