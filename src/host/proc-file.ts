@@ -34,7 +34,7 @@ export function readText(root: string, path: string): string | null {
  */
 export function isStopped(procRoot: string, pid: number): boolean {
   // The name before the state may have any character in it.
-  return /^.*\) [Tt] /s.test(readText(procRoot, `${pid}/stat`) ?? '');
+  return /\) [Tt] [^)]*$/.test(readText(procRoot, `${pid}/stat`) ?? '');
 }
 
 /**
