@@ -21,16 +21,22 @@ import { after, every, type Timer } from '../time/timer.ts';
 
 const REPORT_EVERY_MS = 1_000;
 
+/** What a holder is there for, once its agent has said so. */
+interface Work {
+  readonly spec: HolderSpec;
+  readonly engine: Engine;
+  /** descriptors that are no connections */
+  readonly descriptorsOwn: number;
+}
+
 /** One holder; made by `runHolder`. */
 class Holder {
   readonly #clock: Clock;
   readonly #load: HolderLoad;
-  #spec: HolderSpec | null = null;
-  #engine: Engine | null = null;
+  /** null: the agent has not said yet what to open */
+  #work: Work | null = null;
   #reportTimer: Timer | null = null;
   #leaseTimer: Timer | null = null;
-  /** descriptors that are no connections */
-  #descriptorsOwn = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -47,52 +53,58 @@ class Holder {
   };
 
   #take(message: AgentToHolder): void {
+    if (message.type === 'open') {
+      this.#open(message.spec);
+      return;
+    }
+    if (this.#work !== null) this.#carryOut(message, this.#work);
+    else if (message.type === 'lease') this.#liveUntil(message.liveUntilMs);
+    else if (message.type === 'stop') this.leave();
+  }
+
+  #carryOut(message: Exclude<AgentToHolder, { type: 'open' }>, work: Work): void {
+    const { engine, spec } = work;
     switch (message.type) {
-      case 'open':
-        this.#open(message.spec);
-        break;
       case 'start':
         this.#load.rampBegins();
-        this.#engine?.start(message.runStartedMs);
-        this.#reportTimer = every(this.#spec?.reportEveryMs ?? REPORT_EVERY_MS, this.#report);
+        engine.start(message.runStartedMs);
+        this.#reportTimer = every(spec.reportEveryMs ?? REPORT_EVERY_MS, this.#report);
         break;
       case 'report':
         this.#report();
         break;
       case 'hold':
-        this.#engine?.markHold();
+        engine.markHold();
         this.#load.holdBegins();
         break;
       case 'lose-sources':
-        this.#engine?.loseSources(message.addresses);
+        engine.loseSources(message.addresses);
         this.#report();
         break;
       case 'lease':
-        this.#engine?.openUntil(message.openUntilMs);
+        engine.openUntil(message.openUntilMs);
         this.#liveUntil(message.liveUntilMs);
         break;
       case 'pace':
-        this.#engine?.setRate(message.ratePerSec);
+        engine.setRate(message.ratePerSec);
         break;
       case 'stop-opening':
-        this.#engine?.stopOpening();
+        engine.stopOpening();
         break;
       case 'stop':
-        if (this.#engine === null) this.leave();
-        else this.#engine.closeAll(this.#closed);
+        engine.closeAll(() => this.#closed(work));
         break;
     }
   }
 
   #open(spec: HolderSpec): void {
-    this.#spec = spec;
     const salt = randomBytes(4).readUInt32LE();
-    this.#engine = new Engine(spec, this.#clock, salt, {
+    const engine = new Engine(spec, this.#clock, salt, {
       onOpened: () => this.#load.rampEnds(),
       onSettled: this.#report,
       onWarning: (message) => this.#send({ type: 'warning', message }),
     });
-    this.#descriptorsOwn = readdirSync('/proc/self/fd').length;
+    this.#work = { spec, engine, descriptorsOwn: readdirSync('/proc/self/fd').length };
     this.#send({ type: 'ready' });
   }
 
@@ -111,8 +123,7 @@ class Holder {
   }
 
   /** Details go before the stats that count them, so that a ledger is never behind its counts. */
-  #sendLosses(): void {
-    const engine = this.#engine!;
+  #sendLosses({ engine }: Work): void {
     for (;;) {
       const losses = engine.takeLosses(LOSS_BATCH_MAX);
       if (losses.length === 0) return;
@@ -121,42 +132,44 @@ class Holder {
   }
 
   readonly #report = (): void => {
-    if (this.#engine === null) return;
-    this.#sendLosses();
+    const work = this.#work;
+    if (work === null) return;
+    this.#sendLosses(work);
+    const { engine } = work;
     this.#send({
       type: 'stats',
-      stats: this.#engine.stats(),
-      health: this.#health(),
-      settled: this.#engine.settled,
+      stats: engine.stats(),
+      health: this.#health(work),
+      settled: engine.settled,
     });
   };
 
-  readonly #closed = (): void => {
-    this.#sendLosses();
-    const stats = this.#engine!.stats();
+  #closed(work: Work): void {
+    this.#sendLosses(work);
     // Leaving before the message is written would lose it.
-    this.#send({ type: 'done', stats, health: this.#health() }, this.leave);
-  };
+    const health = this.#health(work);
+    this.#send({ type: 'done', stats: work.engine.stats(), health }, this.leave);
+  }
 
-  #health(): HolderHealth {
+  #health({ spec, engine, descriptorsOwn }: Work): HolderHealth {
     const cpu = process.cpuUsage();
     return {
-      id: this.#spec?.id ?? '',
+      id: spec.id,
       pid: process.pid,
       alive: true,
       cpuUserMs: cpu.user / 1_000,
       cpuSystemMs: cpu.system / 1_000,
       residentBytes: residentBytes(),
-      loopLagMsMax: this.#engine?.loopLagMsMax ?? 0,
-      holdLagMsMax: this.#engine?.holdLagMsMax ?? 0,
-      descriptorsUsed: this.#descriptorsOwn + (this.#engine?.descriptorsUsed ?? 0),
+      loopLagMsMax: engine.loopLagMsMax,
+      holdLagMsMax: engine.holdLagMsMax,
+      descriptorsUsed: descriptorsOwn + engine.descriptorsUsed,
       descriptorsMax: descriptorsMax(),
-      tuplesUsed: this.#engine?.tuplesUsed ?? 0,
-      tuplesMax: this.#engine?.tuplesMax ?? 0,
-      loopLagMsP99: this.#engine?.loopLagMsP99 ?? 0,
-      scheduleLagMsP99: this.#engine?.scheduleLagMsP99 ?? 0,
-      scheduleShiftMs: this.#engine?.scheduleShiftMs ?? 0,
-      scheduleShiftMsMax: this.#engine?.scheduleShiftMsMax ?? 0,
+      tuplesUsed: engine.tuplesUsed,
+      tuplesMax: engine.tuplesMax,
+      loopLagMsP99: engine.loopLagMsP99,
+      scheduleLagMsP99: engine.scheduleLagMsP99,
+      scheduleShiftMs: engine.scheduleShiftMs,
+      scheduleShiftMsMax: engine.scheduleShiftMsMax,
       gcMs: this.#load.gcMs,
       cpuWaitMs: this.#load.cpuWaitMs,
       ramp: this.#load.ramp,
@@ -177,7 +190,7 @@ class Holder {
   readonly leave = (): void => {
     this.#reportTimer?.cancel();
     this.#leaseTimer?.cancel();
-    this.#engine?.end();
+    this.#work?.engine.end();
     this.#load.end();
     process.off('message', this.onMessage);
     // Not at once: Node cannot close the channel in the middle of handing a message out.

@@ -167,17 +167,17 @@ function ceilingOf(hop: Hop, request: PathPlanRequest): HopCeiling {
 export function planPath(request: PathPlanRequest): PathPlan {
   assert(request.connections >= 1 && request.endpoints >= 1, 'a path is planned for something');
   const hops = request.hops.map((hop) => ceilingOf(hop, request));
-  let binding: number | null = null;
-  for (const [index, { ceiling }] of hops.entries()) {
-    if (ceiling === null) continue;
-    if (binding === null || ceiling < hops[binding]!.ceiling!) binding = index;
+  let ceiling: number | null = null;
+  let boundBy: string | null = null;
+  for (const hop of hops) {
+    if (hop.ceiling === null || (ceiling !== null && hop.ceiling >= ceiling)) continue;
+    ({ ceiling, hop: boundBy } = hop);
   }
-  const ceiling = binding === null ? null : hops[binding]!.ceiling;
   const suffices = ceiling === null || ceiling >= request.connections;
   return {
     hops,
     ceiling,
-    boundBy: binding === null ? null : hops[binding]!.hop,
+    boundBy,
     predicted: ceiling === null ? request.connections : Math.min(request.connections, ceiling),
     suffices,
     changes: request.hops.flatMap((hop) => changesOf(hop, request)),

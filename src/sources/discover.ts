@@ -380,8 +380,9 @@ function aliasesNeeded(request: AliasChoiceRequest): number {
   let missing = slackOf(request.wanted);
   for (const address of present) missing -= worthOf(address);
   let count = 0;
-  while (missing > 0 && count < candidates.length) {
-    missing -= worthOf(candidates[count]!);
+  for (const candidate of candidates) {
+    if (missing <= 0) break;
+    missing -= worthOf(candidate);
     count += 1;
   }
   return count;

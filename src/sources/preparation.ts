@@ -7,6 +7,7 @@
  * -> alias-records.ts -> alias-cleanup.ts.
  */
 
+import assert from 'node:assert/strict';
 import { BenchError, ErrorCode, ExitCode, type Finding } from '../base/errors.ts';
 import { slicesOf } from '../base/tuple-space.ts';
 import { gatherHostFacts } from '../host/facts-reader.ts';
@@ -139,23 +140,30 @@ export function holderSpecs(
   // The slice behind the last holder's is nobody's: a quota that grows takes its tuples from there.
   const tuples = plan.tuples - placement.tuplesFrom;
   const slices = slicesOf(tuples, [...quotas, Math.min(keepFree, tuples - share.connections)]);
-  return quotas.map((connections, index) => ({
-    id: `${agent}/${placement.indexFrom + index + 1}`,
-    addresses: plan.addresses,
-    ports: plan.ports,
-    endpoints: spec.endpoints,
-    sliceFrom: placement.tuplesFrom + slices[index]!.from,
-    sliceTo: placement.tuplesFrom + slices[index]!.to,
-    connections,
-    ratePerSec: rates[index]!,
-    pendingMax: pendings[index]!,
-    connectTimeoutMs: spec.connectTimeoutMs,
-    close: spec.close,
-    protocol: spec.protocol,
-    ...(spec.protocolOptions === undefined ? {} : { protocolOptions: spec.protocolOptions }),
-    probeEveryMs: spec.probeEveryMs,
-    probeTimeoutMs: spec.probeTimeoutMs,
-    onDrop: spec.onDrop,
-    wantsLossDetails: spec.wantsLossDetails,
-  }));
+  return quotas.map((connections, index) => {
+    const [slice, ratePerSec, pendingMax] = [slices[index], rates[index], pendings[index]];
+    assert(
+      slice !== undefined && ratePerSec !== undefined && pendingMax !== undefined,
+      'a part for each holder',
+    );
+    return {
+      id: `${agent}/${placement.indexFrom + index + 1}`,
+      addresses: plan.addresses,
+      ports: plan.ports,
+      endpoints: spec.endpoints,
+      sliceFrom: placement.tuplesFrom + slice.from,
+      sliceTo: placement.tuplesFrom + slice.to,
+      connections,
+      ratePerSec,
+      pendingMax,
+      connectTimeoutMs: spec.connectTimeoutMs,
+      close: spec.close,
+      protocol: spec.protocol,
+      ...(spec.protocolOptions === undefined ? {} : { protocolOptions: spec.protocolOptions }),
+      probeEveryMs: spec.probeEveryMs,
+      probeTimeoutMs: spec.probeTimeoutMs,
+      onDrop: spec.onDrop,
+      wantsLossDetails: spec.wantsLossDetails,
+    };
+  });
 }

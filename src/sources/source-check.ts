@@ -137,11 +137,13 @@ function pairsToCheck(sources: readonly string[], endpoints: readonly Endpoint[]
   const pairs: RoutePair[] = [];
   for (let at = 0; at < sources.length && pairs.length < most; at += step) {
     const index = Math.floor(at);
-    const source = sources[index]!;
+    const source = sources[index];
+    if (source === undefined) break;
     const reachable = of(source);
-    for (let nth = 0; nth < Math.min(perSource, reachable.length); nth += 1) {
-      pairs.push({ source, endpoint: reachable[(index + nth) % reachable.length]! });
-    }
+    // Another endpoint first for each source.
+    const first = index % Math.max(1, reachable.length);
+    const turned = [...reachable.slice(first), ...reachable.slice(0, first)];
+    pairs.push(...turned.slice(0, perSource).map((endpoint) => ({ source, endpoint })));
   }
   return pairs;
 }
