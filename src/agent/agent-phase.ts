@@ -86,13 +86,13 @@ interface Refused {
 }
 
 /** The end has begun: what is open is counted for the last time. */
-export interface Counting {
+interface Counting {
   readonly name: 'counting';
   readonly from: Active;
 }
 
 /** Everything is closed and given back. */
-export interface Closing {
+interface Closing {
   readonly name: 'closing';
   readonly from: Active;
   /** what was counted when closing began: what is closed by then is not lost */
@@ -104,7 +104,7 @@ interface Over {
   readonly name: 'over';
 }
 
-export type Phase = Active | Refused | Counting | Closing | Over;
+export type RunPhase = Active | Refused | Counting | Closing | Over;
 
 export const OFFERING: Offering = { name: 'offering' };
 export const OVER: Over = { name: 'over' };
@@ -170,43 +170,43 @@ export function closing({ from }: Counting, atEnd: Stats): Closing {
 }
 
 /** Whether the end has not begun; asked after each wait, because a refusal and `stop` do not wait for us. */
-export function isActive(phase: Phase): phase is Active {
+export function isActive(phase: RunPhase): phase is Active {
   return !['refused', 'counting', 'closing', 'over'].includes(phase.name);
 }
 
 /** Whether `start` has come, and the end has not. */
-export function isStarted(phase: Phase): phase is Running | Holding {
+export function isStarted(phase: RunPhase): phase is Running | Holding {
   return phase.name === 'running' || phase.name === 'holding';
 }
 
 /** Whether the quota may grow: holders stand by or work. */
-export function mayGrow(phase: Phase): phase is Ready | Running | Holding {
+export function mayGrow(phase: RunPhase): phase is Ready | Running | Holding {
   return phase.name === 'ready' || isStarted(phase);
 }
 
 /** The phase itself, or the one that has ended; null: nothing is left of it. */
-export function activeOf(phase: Phase): Active | null {
+export function activeOf(phase: RunPhase): Active | null {
   if (phase.name === 'over') return null;
   return 'from' in phase ? phase.from : phase;
 }
 
-function staffOf(phase: Phase): Staff | null {
+function staffOf(phase: RunPhase): Staff | null {
   const active = activeOf(phase);
   return active !== null && 'holders' in active ? active : null;
 }
 
 /** The holders of a phase, also of one that has ended; null: there are none yet, or none any more. */
-export function holdersOf(phase: Phase): HolderPool | null {
+export function holdersOf(phase: RunPhase): HolderPool | null {
   return staffOf(phase)?.holders ?? null;
 }
 
 /** The quota; 0 before its holders are there. */
-export function connectionsOf(phase: Phase): number {
+export function connectionsOf(phase: RunPhase): number {
   return staffOf(phase)?.connections ?? 0;
 }
 
 /** What counts as this host's in a phase. */
-export function statsOf(phase: Phase): Stats {
+export function statsOf(phase: RunPhase): Stats {
   return phase.name === 'closing' ? phase.atEnd : (holdersOf(phase)?.stats() ?? emptyStats());
 }
 
@@ -214,7 +214,7 @@ export function statsOf(phase: Phase): Stats {
 export type RunMessage = Exclude<CoordinatorMessage, { type: 'spec' | 'renew' | 'resumed' }>;
 
 /** What is to be done, with the phase in which it is. */
-export type Order =
+type Order =
   | { readonly do: 'prepare'; readonly phase: Offered; readonly quota: CoordinatorMessageOf<'quota'> }
   | {
       readonly do: 'grow';
@@ -233,7 +233,7 @@ const NOTHING: Order = { do: 'nothing' };
  * What a message means in a phase: the one place that judges it. In every other phase than its own a message means
  * nothing: after a cut the coordinator says again what the agent may have missed.
  */
-export function orderIn(phase: Phase, message: RunMessage): Order {
+export function orderIn(phase: RunPhase, message: RunMessage): Order {
   switch (message.type) {
     case 'quota':
       if (phase.name === 'offered') return { do: 'prepare', phase, quota: message };

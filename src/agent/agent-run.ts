@@ -43,10 +43,10 @@ import {
   OVER,
   offered,
   orderIn,
-  type Phase,
   type Ready,
   type RunMessage,
   type Running,
+  type RunPhase,
   ready,
   refused,
   running,
@@ -55,7 +55,7 @@ import {
   statsOf,
 } from './agent-phase.ts';
 import { AgentQuota } from './agent-quota.ts';
-import { AgentReport } from './agent-report.ts';
+import { AgentReporter } from './agent-reporter.ts';
 import { HolderPool } from './holder-pool.ts';
 import { countBesideBooks, KernelWatch } from './kernel-watch.ts';
 import { brokenRule, noMemoryFor, notStarted, startedLate } from './refusal.ts';
@@ -89,13 +89,13 @@ export class AgentRun {
   readonly #options: AgentRunOptions;
   readonly #specMessage: CoordinatorMessageOf<'spec'>;
   readonly #spec: RunSpec;
-  readonly #report: AgentReport;
+  readonly #report: AgentReporter;
   readonly #quota: AgentQuota;
   readonly #aliases: AliasLease;
   readonly #still: StandStill;
   readonly #notes: string[] = [];
   readonly #kernel: KernelCount[] = [];
-  #phase: Phase = OFFERING;
+  #phase: RunPhase = OFFERING;
   #ends: LeaseEnds;
   #statsTimer: Timer | null = null;
   /** the owner's --max-duration */
@@ -108,7 +108,7 @@ export class AgentRun {
     this.#spec = { ...message.spec, ...options.hostSpec };
     this.#ends = leaseEndsOf(options.clock.monotonicMs(), message);
     this.#still = new StandStill(this.rhythm.reportEveryMs, options.clock.monotonicMs());
-    this.#report = new AgentReport(message.epoch, options.clock, options.send);
+    this.#report = new AgentReporter(message.epoch, options.clock, options.send);
     this.#quota = new AgentQuota({ ...options, spec: this.#spec, mayGrow: message.mayGrow });
     this.#aliases = new AliasLease({
       run: runProgram,
@@ -150,7 +150,7 @@ export class AgentRun {
   }
 
   /** The phase now: asked after each wait, because other messages do not wait for us. */
-  #now(): Phase {
+  #now(): RunPhase {
     return this.#phase;
   }
 
@@ -210,13 +210,12 @@ export class AgentRun {
       return;
     }
     const { plan } = prepared;
-    const isCapped = allowance.connectionsMax < plan.capacityMax;
     const connectionsMax = Math.min(plan.capacityMax, allowance.connectionsMax);
     this.#phase = offered(phase, prepared, connectionsMax);
     this.#report.say({
       type: 'offer',
       connectionsMax,
-      boundBy: isCapped ? 'max-conns' : plan.boundBy,
+      boundBy: connectionsMax < plan.capacityMax ? 'max-conns' : plan.boundBy,
       findings: [...plan.findings],
       sources: [...plan.addresses],
       notes: [...prepared.notes],

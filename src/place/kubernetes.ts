@@ -6,7 +6,7 @@
 import { Document, isScalar, visit } from 'yaml';
 
 /** How hard the scheduler tries to give each agent a node of its own. */
-export type Spread = 'required' | 'preferred' | 'off';
+type Spread = 'required' | 'preferred' | 'off';
 
 export interface KubernetesRun {
   /** prefix of every object's name; a DNS label of at most 40 characters */

@@ -16,8 +16,8 @@ import {
   OVER,
   offered,
   orderIn,
-  type Phase,
   type RunMessage,
+  type RunPhase,
   ready,
   refused,
   running,
@@ -62,11 +62,11 @@ const RUNNING = running(READY, 99, WATCH);
 const HOLDING = holding(RUNNING, Promise.resolve());
 const COUNTING = counting(HOLDING);
 const CLOSING = closing(COUNTING, { ...emptyStats(), open: 10 });
-const PHASES: readonly Phase[] = [
+const PHASES: readonly RunPhase[] = [
   ...[OFFERING, OFFERED, SECURING, STARTING, READY, RUNNING, HOLDING],
   ...[refused(READY), COUNTING, CLOSING, OVER],
 ];
-const names = (phases: readonly Phase[]): string[] => phases.map(({ name }) => name);
+const names = (phases: readonly RunPhase[]): string[] => phases.map(({ name }) => name);
 
 test('each phase is made from the one before it, and keeps what that one had', () => {
   assert.deepEqual(names(PHASES), [
@@ -153,7 +153,7 @@ for (const [message, meanings] of MEANINGS) {
 }
 
 test('a message that comes a second time means nothing in the phase that the first one led to', () => {
-  const twice: [RunMessage, Phase][] = [
+  const twice: [RunMessage, RunPhase][] = [
     [quotaOf(10), SECURING],
     [quotaOf(10), READY],
     [quotaOf(15), grown(READY, 15)],

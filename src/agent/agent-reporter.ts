@@ -50,7 +50,7 @@ interface FinalCounts {
 }
 
 /** What one agent says of its run. */
-export class AgentReport {
+export class AgentReporter {
   readonly #epoch: number;
   readonly #clock: Pick<Clock, 'monotonicMs'>;
   readonly #send: (message: AgentMessage) => void;

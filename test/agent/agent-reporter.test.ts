@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { AgentReport } from '../../src/agent/agent-report.ts';
+import { AgentReporter } from '../../src/agent/agent-reporter.ts';
 import type { AgentMessage, AgentMessageOf } from '../../src/control/message.ts';
 import type { Loss } from '../../src/stats/loss.ts';
 import { emptyStats, type Stats } from '../../src/stats/stats.ts';
 
 interface Made {
-  readonly report: AgentReport;
+  readonly report: AgentReporter;
   readonly sent: AgentMessage[];
   /** sends the stats message of a second, and gives it back */
   readonly second: (stats: Partial<Stats>, isSettled?: boolean) => AgentMessageOf<'stats'>;
@@ -14,7 +14,7 @@ interface Made {
 
 function made(): Made {
   const sent: AgentMessage[] = [];
-  const report = new AgentReport(3, { monotonicMs: () => 4_711 }, (message) => sent.push(message));
+  const report = new AgentReporter(3, { monotonicMs: () => 4_711 }, (message) => sent.push(message));
   const second: Made['second'] = (stats, isSettled = false) => {
     const counted = { quota: 9, holders: [], isSettled, kernel: [] };
     report.sendStats({ ...counted, stats: { ...emptyStats(), ...stats } });
