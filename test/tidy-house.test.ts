@@ -31,22 +31,16 @@ const UNTESTED_LINES_MAX = 40;
 const PENDING: readonly string[] = [
   'agent',
   'api',
-  'base',
   'cli',
   'control',
   'coordinator',
   'engine',
   'host',
-  'judge',
   'path',
   'place',
-  'plan',
-  'report',
   'run',
   'serve',
   'sources',
-  'stats',
-  'time',
 ];
 
 /** Where state lies in typed arrays, and `!` behind an index says that the index is below the length. */
@@ -62,6 +56,16 @@ const TYPED_ARRAYS: readonly string[] = [
 /** Sources without a unit test of their own, and what tests them. */
 const TESTED_ELSEWHERE: Readonly<Record<string, string>> = {
   'src/main.ts': 'starts a process; every system test and test/bin.test.ts start it',
+  'src/base/errors.ts':
+    'codes and shapes; test/docs.test.ts compares the codes with the manual and the sources',
+  'src/judge/metric.ts': 'test/judge/requirement.test.ts goes through every metric',
+  'src/judge/report.ts': 'types alone; test/docs.test.ts compares them with the schema',
+  'src/plan/host-plan.ts': 'puts capacity and preflight together; the tests of both call it',
+  'src/report/layout.ts': 'lines and columns; the tests of text, plan-text and path-text compare them',
+  'src/serve/self-target.ts': 'test/serve/serve.test.ts starts it',
+  'src/serve/target-loop.ts': 'test/serve/serve.test.ts connects to it',
+  'src/serve/worker-handle.ts': 'test/serve/serve.test.ts starts, loses and stops workers with it',
+  'src/serve/worker.ts': 'the process of a worker; test/serve/serve.test.ts starts it',
 };
 
 /** Fails with one line per offence, so that all are seen in one run. */

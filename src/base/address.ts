@@ -173,7 +173,7 @@ export function unmapV4(address: string): string {
 }
 
 /** A network, or one address of it, as `address/prefix`. */
-export interface Cidr extends ParsedAddress {
+interface Cidr extends ParsedAddress {
   /** 0 to 32, or 128 */
   readonly prefix: number;
   /** the text had it; else it is that of one host */

@@ -477,13 +477,8 @@ export function diagnose(facts: DiagnosisFacts): Diagnosis[] {
   const list: Diagnosis[] = [];
   for (const rule of RULES) {
     const diagnosis = rule(facts);
-    if (
-      diagnosis !== null &&
-      list.every(({ what }) => what !== diagnosis.what) &&
-      !isReported(diagnosis.what, list)
-    ) {
-      list.push(diagnosis);
-    }
+    if (diagnosis === null || list.some(({ what }) => what === diagnosis.what)) continue;
+    if (!isReported(diagnosis.what, list)) list.push(diagnosis);
   }
   const missing = totalOf(facts.connections.failed) + totalOf(facts.connections.dropped) + unanswered(facts);
   if (list.length > 0 || missing === 0) return list;

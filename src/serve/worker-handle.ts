@@ -84,7 +84,7 @@ export class WorkerHandle {
         execArgv: WORKER_EXEC_ARGV,
         stdio: ['ignore', 'ignore', onLine === null ? 'inherit' : 'pipe', 'ipc', bond],
         // A process group of its own: Ctrl-C in the terminal must not end it before whoever holds connections to it
-        // has drained. It ends with its parent, so it still outlives nobody.
+        // has drained. It ends with its parent, so it never outlives the parent.
         detached: true,
       }),
     );

@@ -14,7 +14,10 @@ export interface RetiredWord {
 /** A line without the name of a field: in code where it is a property, in prose where it is set as code. */
 function withoutField(line: string, path: string, field: string | undefined): string {
   if (field === undefined) return line;
-  const name = new RegExp(`(?<=\\.)${field}\\b|\\b${field}(?=\\??:)|(?<=[{,] )${field}(?=[ ,]*[},])`, 'g');
+  const name = new RegExp(
+    `(?<=\\.)${field}\\b|\\b${field}(?=\\??:)|(?<=[{,] )${field}(?=[ ,]*[},])|(?<=')${field}(?=')`,
+    'g',
+  );
   const whole = new RegExp(`\\b${field}\\b`, 'g');
   const isProse = !path.endsWith('.ts') || /^\s*(?:\*|\/\/|\/\*)/.test(line);
   return isProse ? line.replace(/`[^`]*`/g, (code) => code.replace(whole, ' ')) : line.replace(name, ' ');
