@@ -172,7 +172,7 @@ export class WorkerHandle {
 
   /**
    * The first message that `isIt` accepts; null at the process's end and after the deadline. That counts the time in which
-   * this process looked: one that was stopped itself blames nobody for what it has not read.
+   * this process looked: one that was stopped itself blames no other for what it has not read.
    */
   #answer(isIt: (message: FromWorker) => boolean, deadlineMs: number): Promise<FromWorker | null> {
     if (!this.isAlive) return Promise.resolve(null);
