@@ -207,7 +207,7 @@ function knownReasons<Reason extends string>(
   said: Readonly<Record<string, number>>,
   known: ReadonlyMap<string, Reason>,
   instead: NoInfer<Reason>,
-  troubles: Record<string, number>,
+  errors: Record<string, number>,
 ): Counts<Reason> {
   const result: Record<Reason, number> = Object.create(null);
   let named = 0;
@@ -220,7 +220,7 @@ function knownReasons<Reason extends string>(
       named <= UNKNOWN_NAMED_MAX
         ? `${kind} ${reason}, a reason that this version does not know`
         : `${kind} further reasons that this version does not know`;
-    troubles[detail] = (troubles[detail] ?? 0) + each;
+    errors[detail] = (errors[detail] ?? 0) + each;
   }
   return result;
 }
@@ -240,15 +240,15 @@ function knownLossKinds(said: Readonly<Record<string, number>>): Record<string, 
 }
 
 function knownStats(said: SaidStats): WireStats {
-  const troubles: Record<string, number> = Object.assign(Object.create(null), said.troubles);
+  const errors: Record<string, number> = Object.assign(Object.create(null), said.troubles);
   const known = {
     ...said,
-    failed: knownReasons('failed for', said.failed, FAIL_REASONS, FailReason.other, troubles),
-    dropped: knownReasons('dropped for', said.dropped, DROP_REASONS, DropReason.other, troubles),
-    localSkips: knownReasons('skipped for', said.localSkips, SKIP_REASONS, SkipReason.other, troubles),
+    failed: knownReasons('failed for', said.failed, FAIL_REASONS, FailReason.other, errors),
+    dropped: knownReasons('dropped for', said.dropped, DROP_REASONS, DropReason.other, errors),
+    localSkips: knownReasons('skipped for', said.localSkips, SKIP_REASONS, SkipReason.other, errors),
     droppedBy: knownLossKinds(said.droppedBy),
   };
-  return Object.keys(troubles).length === 0 ? known : { ...known, troubles };
+  return Object.keys(errors).length === 0 ? known : { ...known, troubles: errors };
 }
 
 const stats = v.pipe(

@@ -19,7 +19,7 @@ const REASON_BYTES_MAX = 123;
 const CLOSE_TIMEOUT_MS = 1_000;
 
 /**
- * How a channel ended: `orderly` the other side closed it as its last word; `refused` it said what was wrong with us;
+ * How a channel ended: `orderly` the other side closed it with a normal close; `refused` it said what was wrong with us;
  * `version` it speaks another major version; `violated` it broke the rules itself; `cut` the connection is gone
  * without a close.
  */
@@ -34,7 +34,7 @@ const CLOSE_CODES: Readonly<Record<RefusalKind, number>> = {
   'too-large': CLOSE_TOO_LARGE,
 };
 
-/** What the owner of a channel is told. */
+/** What the owner of a channel is called for. */
 export interface ChannelEvents<In> {
   onMessage(message: In): void;
   /** the other side broke a rule, and the channel closes because of it: the last moment at which something can be sent */
@@ -68,7 +68,7 @@ const BINARY = { type: 'malformed', problem: 'binary frame' } as const;
  * Wraps an open WebSocket.
  * @param monotonicMs a clock that never goes back, in milliseconds
  * @param decode the codec of the side that speaks to us; a malformed message closes the channel
- * @param intake told of each message, where bytes are counted too
+ * @param intake called for each message, where bytes are counted too
  */
 export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In>(
   socket: WebSocket,

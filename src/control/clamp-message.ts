@@ -52,7 +52,7 @@ function name(value: string, charactersMax: number = NAME_CHARACTERS_MAX): strin
   return value === '' ? '?' : text(value, charactersMax);
 }
 
-/** An address and port; what is none is many at once. */
+/** An address and port; what is none stands for many. */
 function socketName(value: string): string {
   return value.length > 0 && value.length <= AgentBound.socketCharacters && KEY.test(value) ? value : '*';
 }
@@ -173,13 +173,15 @@ function clampedTable(
 /** The tables that matter most come first: they find room before the others. */
 function clampedStats(stats: WireStats): WireStats {
   const budget: Budget = { bytes: TABLE_BYTES_MAX };
-  const { seen, troubles, tls } = stats;
+  const { seen, tls } = stats;
   return {
     ...stats,
     failed: clampedTable(stats.failed, 'reasons', budget),
     dropped: clampedTable(stats.dropped, 'reasons', budget),
     localSkips: clampedTable(stats.localSkips, 'reasons', budget),
-    ...(troubles === undefined ? {} : { troubles: clampedTable(troubles, 'protocolErrors', budget) }),
+    ...(stats.troubles === undefined
+      ? {}
+      : { troubles: clampedTable(stats.troubles, 'protocolErrors', budget) }),
     ...(tls === undefined ? {} : { tls: { ...tls, ciphers: clampedTable(tls.ciphers, 'ciphers', budget) } }),
     ...(seen === undefined
       ? {}

@@ -44,7 +44,7 @@ const EXPIRED: Refusal = {
 const NO_COORDINATOR: Refusal = {
   code: ErrorCode.controlChannel,
   exitCode: ExitCode.incomplete,
-  why: 'what answers there does not have the key of this token, so it is not the coordinator, and was told nothing',
+  why: 'what answers there does not have the key of this token, so it is not the coordinator, and was sent nothing',
   hint: 'check the address, the port and the token; a proxy that ends TLS cannot stand in between',
 };
 
@@ -68,7 +68,7 @@ function refusalOf(error: NodeJS.ErrnoException): Refusal {
   return unreachable(error);
 }
 
-/** What OpenSSL calls a certificate that nobody vouches for (X509_V_ERR_*, as Node names them). */
+/** What OpenSSL calls a certificate without a known authority (X509_V_ERR_*, as Node names them). */
 const CERTIFICATE_ERRORS = /CERT|^UNABLE_TO_|SIGNATURE|_CA$|^HOSTNAME_MISMATCH$/;
 
 function failure(host: string, port: number, error: NodeJS.ErrnoException): BenchError {
@@ -103,7 +103,7 @@ function clamping(channel: Channel<AgentMessage>): Channel<AgentMessage> {
 
 /**
  * Opens a control channel. Nothing is said before the server has proved the key of the token in the TLS handshake.
- * @param events told about everything that comes
+ * @param events called for everything that comes
  * @param timeoutMs for the TCP connect, the TLS handshake and the upgrade together
  * @param signal ends the attempt when it is aborted
  * @returns the channel, open

@@ -104,7 +104,7 @@ export class Gate {
   readonly #byAddress = new Groups();
   readonly #waiting = new Set<Visitor>();
   readonly #arriving = new Set<Visitor>();
-  /** everyone with a proof, by `keyOfSocket` */
+  /** all with a proof, by `keyOfSocket` */
   readonly #proven = new Map<string, Visitor>();
   readonly #byToken = new Groups();
   readonly #proofs = new Set<string>();

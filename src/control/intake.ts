@@ -1,6 +1,6 @@
 /**
  * Owns how much of what the other side sends is taken, over time: too many messages end a channel, too many bytes make it
- * wait. A wait costs nobody anything but time, because what is not read stays in the sender's host; so an honest
+ * wait. A wait costs the sender nothing but time, because what is not read stays in the sender's host; so an honest
  * agent with much to say is slowed down, never cut. Must never read a message.
  */
 import { after, type Timer } from '../time/timer.ts';
@@ -8,7 +8,7 @@ import { lateAfter } from './deadline.ts';
 
 /** Messages in a second, on average. */
 export const MESSAGES_PER_SEC_MAX = 50;
-/** Messages at once: what an agent says within a minute at that pace, so that a reader which stood still blames nobody. */
+/** Messages in one burst: what an agent says within a minute at that pace, so that a reader which stood still does not blame the sender. */
 export const MESSAGES_AT_ONCE_MAX = 60 * MESSAGES_PER_SEC_MAX;
 
 const MIB = 1_024 * 1_024;
@@ -69,7 +69,7 @@ export class LargeMessages {
   /**
    * Asks for a place.
    * @param owner whose agent's token it is; null: the coordinator's own
-   * @param begin called once there is a place, perhaps at once
+   * @param begin called once there is a place, perhaps immediately
    * @returns gives the place back, or asks no more
    */
   ask(owner: string | null, begin: () => void): () => void {

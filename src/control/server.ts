@@ -27,7 +27,7 @@ import { type KnownKey, peerOf } from './token.ts';
 
 /** How long a channel may stay without its hello. */
 const HELLO_TIMEOUT_MS = 5_000;
-/** Node's own deadlines, by the clock: the gate's come first, and blame nobody for a pause of this process. */
+/** Node's own deadlines, by the clock: the gate's come first, and do not blame a client for a pause of this process. */
 const LAST_TIMEOUT_MS = 30_000;
 const CHECK_INTERVAL_MS = 5_000;
 /** WebSocket close code of a server that goes away (RFC 6455, 7.4.1). */

@@ -25,7 +25,7 @@ export interface Token {
   readonly key: Buffer;
 }
 
-/** What a per-agent token says: readable by everybody, changeable by nobody. */
+/** What a per-agent token says: readable by all who have it, and not changeable. */
 interface Claims {
   /** the only name that an agent with this token may use */
   readonly name: string;

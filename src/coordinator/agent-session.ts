@@ -42,7 +42,7 @@ export function resumeRefusal(session: AgentSession, said: Credentials): string 
     return isSame(session.secret, said.secret ?? '')
       ? null
       : `agent ${session.name} has a secret, which this is not`;
-  // Of an older agent: its own token is shared with nobody but the coordinator, the master token with every agent.
+  // Of an older agent: its own token is shared with the coordinator alone, the master token with every agent.
   return peerOf(session.identity)?.name === null
     ? `agent ${session.name} joined with the master token and without a secret`
     : null;
@@ -135,8 +135,8 @@ export function wrongClaim(message: AgentMessage, claimant: Claimant): string | 
     case 'done':
       return wrongStats(message, claimant);
     case 'losses': {
-      const stranger = message.losses.find(({ holder }) => !isHolderOf(claimant.name, holder));
-      return stranger === undefined ? null : 'holder: it speaks of losses of a holder that is not its own';
+      const foreign = message.losses.find(({ holder }) => !isHolderOf(claimant.name, holder));
+      return foreign === undefined ? null : 'holder: it speaks of losses of a holder that is not its own';
     }
     case 'hello':
     case 'offer':
@@ -161,12 +161,12 @@ function wrongStats(
   return null;
 }
 
-/** Losses with their details that one agent may tell, so that no agent can fill a disk with them. */
+/** Losses with their details that one agent may report, so that no agent can fill a disk with them. */
 class LossAllowance {
-  #told = 0;
+  #taken = 0;
 
   /**
-   * The first of these losses that may be told; what is left out is missing in the ledger alone, whose report counts it.
+   * The first of these losses that may be reported; what is left out is missing in the ledger alone, whose report counts it.
    * @param quota what the agent was given: each connection is lost once
    * @param reopenedForSec where lost ones are opened again: for how long that has gone on, and each may be lost once a second
    */
@@ -177,8 +177,8 @@ class LossAllowance {
   ): Loss[] {
     const most = quota * (1 + Math.ceil(Math.max(0, reopenedForSec)));
     return losses.filter(({ count }) => {
-      if (this.#told + count > most) return false;
-      this.#told += count;
+      if (this.#taken + count > most) return false;
+      this.#taken += count;
       return true;
     });
   }

@@ -1,6 +1,6 @@
 /**
  * Owns what is said to agents: the reducer's commands as messages on their channels, and the record of every message.
- * Must never decide which agent is told what, or wait for an answer.
+ * Must never decide which agent is sent what, or wait for an answer.
  */
 import type { AgentMessage, CoordinatorMessage } from '../control/message.ts';
 import type { LeaseTimes } from '../run/lease.ts';
@@ -92,7 +92,7 @@ const OF_NO_HOST: HostSpec = {
   holders: null,
 };
 
-/** What every agent is told. What belongs to a host stays here: the local agent has it from its parent. */
+/** What every agent is sent. What belongs to a host stays here: the local agent has it from its parent. */
 function toWire({ sources: _, holders: __, ...shared }: RunSpec): SharedSpec {
   return { ...shared, ...OF_NO_HOST };
 }

@@ -11,7 +11,7 @@ import { type HostSpecMessage, SHUTDOWN_HEARTBEAT } from '../run/local-agent-mes
 import type { HostSpec } from '../run/run-spec.ts';
 import { after } from '../time/timer.ts';
 
-/** How long the agent may take to end, or to give a sign that it is busy closing, after it was told to. */
+/** How long the agent may take to end, or to give a sign that it is busy closing, after it was asked to. */
 const END_TIMEOUT_MS = 2_000;
 /**
  * How long it may be busy closing: sockets gone (2 s), the lock for addresses (10 s), a look that renews (5 s and 15 s), one
@@ -67,7 +67,7 @@ export class LocalAgent {
     this.#process.stdin?.on('error', () => {});
     this.#process.stdin?.end(`${formatToken(token)}\n`);
     const message: HostSpecMessage = { type: 'host-spec', hostSpec };
-    // One that is gone already is told by its exit.
+    // That one is gone already shows by its exit.
     this.#process.send(message, () => {});
     this.#onExit = onExit;
     const gone = (how: string): void => this.#gone(how);
@@ -89,7 +89,7 @@ export class LocalAgent {
     return this.#process.pid ?? 0;
   }
 
-  /** Ends it at once, as one that is stopped; it counts as gone from now. */
+  /** Ends it immediately, as one that is stopped; it counts as gone from now. */
   giveUp(how: string): void {
     this.#process.kill('SIGKILL');
     this.#gone(how);
@@ -105,7 +105,7 @@ export class LocalAgent {
     try {
       process.kill(-pid, 'SIGKILL');
     } catch {
-      // ESRCH: nobody is left, as it should be.
+      // ESRCH: no process is left, as it should be.
     }
   }
 
@@ -125,7 +125,7 @@ export class LocalAgent {
       killer.cancel();
       killer = after(END_TIMEOUT_MS, kill);
     });
-    // One that is still loading hears nothing; it has no handler yet, so this ends it at once. Its pipe stays: the signs
+    // One that is still loading hears nothing; it has no handler yet, so this ends it immediately. Its pipe stays: the signs
     // come over it, and it closes with this process.
     agent.kill('SIGTERM');
     await exited;

@@ -6,7 +6,7 @@ import type { RunReport } from '../judge/report.ts';
 import type { EndReason } from '../run/run-event.ts';
 import type { RunState } from '../run/run-state.ts';
 
-/** No run came about. There is a report all the same: one that asked for it reads there which agents were missing. */
+/** No run was started. There is a report all the same: one that asked for it reads there which agents were missing. */
 export class NeverRanError extends BenchError {
   readonly report: RunReport;
 
@@ -55,7 +55,7 @@ export function waitingNote(state: RunState, remoteAgents: number, ssh: StartedB
 }
 
 /**
- * The error of a run that never came about.
+ * The error of a run that was never started.
  * @param waitedMs how long agents were waited for
  * @param ssh null: none was started by ssh
  * @returns null when it did
@@ -78,7 +78,7 @@ function missingError(
 ): BenchError {
   const seconds = Math.ceil(waitedMs / 1000);
   const came = joined.length === 0 ? 'none came' : `only ${namesOf(joined)} came`;
-  const quiet = silent.length === 0 ? '' : `; ${namesOf(silent)} came and fell silent`;
+  const quiet = silent.length === 0 ? '' : `; ${namesOf(silent)} came and stopped answering`;
   const missing = ssh?.missing(new Set([...joined, ...silent])) ?? [];
   const failed = ssh?.failed ?? [];
   const named =

@@ -20,7 +20,7 @@ interface FactSources {
   readonly log: RunLog;
   readonly watch: RunWatch;
   readonly startedWallMs: number;
-  /** of this process; null: not told */
+  /** of this process; null: not reported */
   readonly still: StandStill | null;
 }
 

@@ -52,7 +52,7 @@ export class RunLog {
   /**
    * What an agent reports of the losses of the last half minute.
    * @param recent null: its version does not report them
-   * @param startedMs when it was told to start, monotonic
+   * @param startedMs when it was started, monotonic
    */
   recentLosses(agent: string, recent: RecentLosses | null, startedMs: number, atMs: number): void {
     if (recent === null) this.#isBurstKnown = false;
@@ -99,7 +99,7 @@ export class RunLog {
     });
   }
 
-  /** Its part of the report. @param still of this process; absent: not told */
+  /** Its part of the report. @param still of this process; absent: not reported */
   facts(still: StandStill | null = null): LogFacts {
     const cpu = this.#holdCpu;
     const stood = still?.note('this process, the coordinator,') ?? null;

@@ -30,12 +30,12 @@ export interface RunWatchOptions {
   readonly targetWitness: TargetWitness | null;
   /** gets every loss with its details; null: they are only counted */
   readonly onLosses: ((entries: readonly LedgerEntry[]) => void) | null;
-  /** gets the report so far every `partialEveryMs`; null: nobody wants it */
+  /** gets the report so far every `partialEveryMs`; null: it is not wanted */
   readonly onPartial: ((report: RunReport) => void) | null;
   readonly partialEveryMs: number;
 }
 
-/** Everything asked for must be held, and nobody else is asked or told. */
+/** Everything asked for must be held; the target is not asked, and no report is made on the way. */
 export const UNWATCHED: RunWatchOptions = {
   requirements: [HELD_ALL],
   abortEarly: false,
@@ -52,7 +52,7 @@ export class RunWatch {
   #rampWallMs = 0;
   #partialAtMs = 0;
   #entries = 0;
-  #hasToldProblem = false;
+  #hasSaidProblem = false;
 
   constructor(options: RunWatchOptions) {
     this.#options = options;
@@ -83,16 +83,16 @@ export class RunWatch {
     await this.#target?.ask();
   }
 
-  /** What was to prove the run beside our own count; null: nobody asked for it. */
+  /** What was to prove the run beside our own count; null: it was not asked for. */
   get targetProof(): TargetProof | null {
     return this.#target?.proof() ?? null;
   }
 
-  /** Why the target that was to be asked does not tell its counts, in words; null once it was told, or while it does. */
+  /** Why the target that was to be asked does not tell its counts, in words; null once that was said, or while it does. */
   takeTargetProblem(): string | null {
-    if (this.#hasToldProblem || this.targetProof === null) return null;
+    if (this.#hasSaidProblem || this.targetProof === null) return null;
     const problem = this.#target?.problem ?? null;
-    this.#hasToldProblem = problem !== null;
+    this.#hasSaidProblem = problem !== null;
     return problem;
   }
 

@@ -45,7 +45,7 @@ export class Run {
   readonly #progress: RunProgress;
   /** the hold ends when it is due, not at the next tick */
   readonly #holdEnd: DueTimer;
-  /** of this process; what is told ages only while it looks */
+  /** of this process; what agents report ages only while it looks */
   readonly #still: StandStill;
   #state: RunState;
   #finish: (reason: EndReason) => void = () => {};
@@ -85,7 +85,7 @@ export class Run {
   /**
    * Runs to the end.
    * @returns the report, whatever the target did
-   * @throws BenchError when no run came about: agents missing or not ready, no control channel
+   * @throws BenchError when no run was started: agents missing or not ready, no control channel
    */
   async start(): Promise<RunReport> {
     const finished = new Promise<EndReason>((resolve) => {
@@ -119,7 +119,7 @@ export class Run {
     this.#dispatch({ type: 'interrupted', atMs: this.#clock.monotonicMs(), signal });
   }
 
-  /** @throws NeverRanError when no run came about */
+  /** @throws NeverRanError when no run was started */
   #report(reason: EndReason): RunReport {
     // What has passed since the last tick counts too.
     this.#still.look(this.#clock.monotonicMs());
@@ -220,7 +220,7 @@ export class Run {
     const rampedMs = this.#clock.monotonicMs() - rampStartedMs;
     const reopenedForSec = this.#state.spec.onDrop === 'reopen' ? rampedMs / 1_000 : 0;
     const taken = lossAllowance.take(losses, quota, reopenedForSec);
-    // Times are told since the agent's own start: one that came later has begun later.
+    // Times are reported since the agent's own start: one that came later has begun later.
     const laterMs = Math.max(0, (startedMs ?? rampStartedMs) - rampStartedMs);
     this.#watch.takeLosses(
       id,

@@ -31,7 +31,7 @@ interface StartedAgentsShell {
 export class StartedAgents {
   readonly #options: RunOptions;
   readonly #clock: Clock;
-  /** of the coordinator's process: what is told ages only while it looks */
+  /** of the coordinator's process: what agents report ages only while it looks */
   readonly #still: StandStill;
   readonly #shell: StartedAgentsShell;
   /** of a key that only the agent that this run forks is given */

@@ -15,7 +15,7 @@ const ANSWER_BYTES_MAX = 262_144;
 /** What came of one question: counts, or in words why there are none. */
 type TargetAnswer = { readonly counts: TargetCounts } | { readonly problem: string };
 
-/** Somebody who can be asked. */
+/** A target that can be asked. */
 export interface TargetWitness {
   /** for the report: a URL, or what else it is */
   readonly source: string;
@@ -129,7 +129,7 @@ export class TargetCountLog {
     if (wasHolding && this.#isHolding) this.#openInHold = Math.max(this.#openInHold ?? 0, counts.openNow);
   }
 
-  /** From now on an answer proves what is held: it is asked at once, also when a question is on its way. */
+  /** From now on an answer proves what is held: it is asked immediately, also when a question is on its way. */
   async holdBegins(): Promise<void> {
     this.#isHolding = true;
     this.#asksAgain = true;
@@ -150,7 +150,7 @@ export class TargetCountLog {
     return this.#problem === null ? null : `${this.#witness.source}: ${this.#problem}`;
   }
 
-  /** What a run that asked for this proof has got of it; null: nobody asked for it. */
+  /** What a run that asked for this proof has got of it; null: it was not asked for. */
   proof(): TargetProof | null {
     if (!this.#witness.isRequired) return null;
     const { source, targets } = this.#witness;

@@ -23,7 +23,7 @@ export interface AgentRecord {
   readonly lastSeenMs: number;
   /** its channel is gone, and it has not come back */
   readonly isCut: boolean;
-  /** when it was first told to start; null: not yet */
+  /** when it was first sent `start`; null: not yet */
   readonly startedMs: number | null;
   readonly capacity: number;
   readonly boundBy: string;

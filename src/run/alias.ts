@@ -2,7 +2,7 @@
  * Owns source addresses that a run adds to its host: what they are, the `ip` commands that add, renew and remove them.
  * Must never run a command (sources/aliases.ts), and must never know which addresses a host has.
  *
- * Every alias carries a lifetime (`valid_lft`): the kernel itself removes it when nobody renews it, so not even SIGKILL
+ * Every alias carries a lifetime (`valid_lft`): the kernel itself removes it when no process renews it, so not even SIGKILL
  * of every process leaves one behind. See docs/decisions/aliases-as-leases.md.
  */
 import {

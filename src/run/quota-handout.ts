@@ -100,7 +100,7 @@ function spareOf({ stage, capacity, quota }: AgentRecord): number {
 
 /**
  * Hands one lost quota to agents with spare capacity: only when the lease of the lost one and a margin are over, so that
- * it has closed everything, whatever became of it. What nobody could take is offered again to an agent that comes later.
+ * it has closed everything, whatever became of it. What no agent could take is offered again to an agent that comes later.
  * @param leaseMs with its margin
  * @returns the records that change: the lost one, and those whose quota grows; null when no lost quota is due
  */

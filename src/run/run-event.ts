@@ -1,6 +1,6 @@
 /**
  * Owns the types between the reducer (run-state.ts) and its shell: what can happen to a run, what changed by it, what
- * agents are then told, and why a run ends. Must never say how any of it comes about.
+ * agents are then sent, and why a run ends. Must never say how any of it comes about.
  */
 import type { Finding } from '../base/errors.ts';
 import type { Phase } from '../stats/stats.ts';
@@ -67,7 +67,7 @@ export type RunChange =
   | { readonly type: 'phase-changed'; readonly from: Phase; readonly to: Phase }
   | { readonly type: 'run-ended'; readonly reason: EndReason };
 
-/** What an agent is now told; after a cut the same once more. */
+/** What an agent is now sent; after a cut the same once more. */
 export type AgentCommand = { readonly agent: string } & (
   | { readonly type: 'send-spec' }
   | {

@@ -35,7 +35,7 @@ export interface SharedSpec {
   readonly probeEveryMs: number | null;
   readonly probeTimeoutMs: number;
   readonly onDrop: DropPolicy;
-  /** whether each loss is told with its details, or only counted */
+  /** whether each loss is reported with its details, or only counted */
   readonly wantsLossDetails: boolean;
 }
 
@@ -55,7 +55,7 @@ export type RunSpec = SharedSpec & HostSpec;
 /** What becomes of the quota of an agent that is lost. */
 export type LossPolicy = 'fail' | 'continue' | 'replace';
 
-/** How the coordinator waits for its agents, fixed at the start; no agent is told. Times in milliseconds. */
+/** How the coordinator waits for its agents, fixed at the start; no agent is sent any of it. Times in milliseconds. */
 export interface RunTerms {
   readonly agentsExpected: number;
   /** how long to wait for agents to join and to offer */
@@ -79,7 +79,7 @@ export interface SourceSpec {
   readonly ports: readonly PortRange[] | null;
   /** the device that addresses which the host lacks are added to; `auto`: the one towards the target; null: none */
   readonly aliasDevice: string | null;
-  /** the lifetime of what is added; the kernel drops it when nobody renews it; whole seconds */
+  /** the lifetime of what is added; the kernel drops it when no process renews it; whole seconds */
   readonly aliasLeaseMs: number;
   /** networks whose every address becomes a source by one local route each (AnyIP), as typed */
   readonly prefixes: readonly string[];
@@ -96,7 +96,7 @@ export interface HolderSpec extends Omit<SharedSpec, 'holdMs' | 'onDrop' | 'want
   readonly onDrop?: DropPolicy;
   /** absent: false */
   readonly wantsLossDetails?: boolean;
-  /** how often it tells its stats; absent: each second */
+  /** how often it reports its stats; absent: each second */
   readonly reportEveryMs?: number;
 }
 

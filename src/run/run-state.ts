@@ -1,6 +1,6 @@
 /**
  * Owns the run as a reducer: which phase it is in, what is known of each agent, when it ends and why.
- * `step(state, event)` is pure: it says what changed and what agents are to be told, and the coordinator acts on both.
+ * `step(state, event)` is pure: it says what changed and what agents are sent, and the coordinator acts on both.
  * Must never read a clock, send, or print.
  *
  *   gathering -> preparing -> ramping -> holding -> draining -> ended
@@ -37,7 +37,7 @@ interface Stepped {
   readonly state: RunState;
   /** what is different now, in order */
   readonly changes: readonly RunChange[];
-  /** what agents are told because of it, in order */
+  /** what agents are sent because of it, in order */
   readonly commands: readonly AgentCommand[];
 }
 
@@ -122,7 +122,7 @@ function drain(state: RunState, reason: EndReason, atMs: number): Stepped {
 }
 
 /**
- * The next state, what changed, and what agents are told.
+ * The next state, what changed, and what agents are sent.
  * @param event must not be older than the ones before it
  * @throws AssertionError when the run has ended without a reason, which would be a bug
  */
@@ -209,13 +209,13 @@ function refused(state: RunState, id: string, findings: readonly Finding[], atMs
   return sender.quota === 0 ? turnAway(next, id, 'it cannot take part') : lose(next, sender, atMs);
 }
 
-/** An agent is back after a cut, within its lease: it is told again what it may have missed. */
+/** An agent is back after a cut, within its lease: it is sent again what it may have missed. */
 function resumed(state: RunState, id: string, atMs: number): Stepped {
   const next = update(state, id, { lastSeenMs: atMs, isCut: false });
   const agent = next.agents.get(id);
   if (agent === undefined || !isLive(agent)) return stay(next);
-  const told: Stepped = { ...stay(next), commands: missedCommands(next, agent) };
-  return state.phase === 'gathering' ? andThen(told, (each) => assignWhenComplete(each, atMs)) : told;
+  const repeated: Stepped = { ...stay(next), commands: missedCommands(next, agent) };
+  return state.phase === 'gathering' ? andThen(repeated, (each) => assignWhenComplete(each, atMs)) : repeated;
 }
 
 function missedCommands(state: RunState, agent: AgentRecord): readonly AgentCommand[] {
@@ -369,12 +369,12 @@ function done(state: RunState, event: Extract<RunEvent, { type: 'agent-done' }>)
   if (sender === undefined || !isLive(sender)) return stay(state);
   const known = withSnapshot(sender, snapshot, atMs);
   const next = put(state, { ...known, evidence, notes: [...sender.notes, ...notes] });
-  // One that is done before it was told to stop has closed on its own: nothing of it is held any more.
+  // One that is done before it was sent `stop` has closed on its own: nothing of it is held any more.
   if (state.phase !== 'draining') return left(next, id, atMs);
   return settleDrain(update(next, id, { stage: 'done' }), atMs);
 }
 
-/** An agent is gone for sure: its process ended, or it closed everything before it was told to. */
+/** An agent is gone for sure: its process ended, or it closed everything before `stop`. */
 function left(state: RunState, id: string, atMs: number): Stepped {
   const agent = state.agents.get(id);
   if (agent === undefined || !isLive(agent)) return stay(state);

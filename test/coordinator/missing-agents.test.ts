@@ -55,7 +55,7 @@ test('of many agents ten are named', () => {
 test('a run that no agent came to says who came, for how long it waited, and what to do', () => {
   const missing = { type: 'agents-missing', joined: ['a'], silent: ['b'], expected: 3 } as const;
   const byHand = neverRan(missing, 1_200, null);
-  assert.equal(byHand?.message, '3 agent(s) expected, only a came in 2 s; b came and fell silent');
+  assert.equal(byHand?.message, '3 agent(s) expected, only a came in 2 s; b came and stopped answering');
   assert.match(byHand?.hint ?? '', /--wait-agents/);
   assert.equal(byHand?.exitCode, ExitCode.incomplete);
   const bySsh = neverRan(missing, 1_200, ssh([], ['a', 'b', 'c']));
