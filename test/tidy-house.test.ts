@@ -59,7 +59,6 @@ const TESTED_ELSEWHERE: Readonly<Record<string, string>> = {
   'src/base/errors.ts':
     'codes and shapes; test/docs.test.ts compares the codes with the manual and the sources',
   'src/judge/metric.ts': 'test/judge/requirement.test.ts goes through every metric',
-  'src/judge/report.ts': 'types alone; test/docs.test.ts compares them with the schema',
   'src/plan/host-plan.ts': 'puts capacity and preflight together; the tests of both call it',
   'src/report/layout.ts': 'lines and columns; the tests of text, plan-text and path-text compare them',
   'src/serve/self-target.ts': 'test/serve/serve.test.ts starts it',
