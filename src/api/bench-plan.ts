@@ -24,7 +24,7 @@ import {
 const SELF_ENDPOINT = { address: '127.0.0.1', port: 8000, family: 4 } as const;
 
 /** What is to be planned, checked. */
-export interface PlanJob {
+interface PlanJob {
   readonly request: RunRequest;
   /** the hops on the way; null: none were named */
   readonly pathOf: ((spec: RunSpec) => PathPlan) | null;

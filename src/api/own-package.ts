@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** What a run must know of the package that it comes with. */
-export interface OwnPackage {
+interface OwnPackage {
   readonly version: string;
   /** the script to fork: `c100k-bench` itself */
   readonly entryPath: string;

@@ -56,7 +56,7 @@ export interface ValueType<Value> {
  * What `k8s` does with a flag of a run or of an agent: writes it into the command lines of the pods, says it in the
  * manifests or the Secret, or does not take it. null: a flag of another command.
  */
-export type PodRule = 'argument' | 'manifest' | { readonly why: string } | null;
+type PodRule = 'argument' | 'manifest' | { readonly why: string } | null;
 
 /** `one` value, a `list` of values (repeatable), or a `switch` without a value. */
 type FlagKind = 'one' | 'list' | 'switch';
