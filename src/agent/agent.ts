@@ -91,7 +91,7 @@ class Agent {
   /** when the last message that was answered was sent; before the first answer, when we began */
   #contactMs: number;
   #isOver = false;
-  /** everything is closed and told; what is missing is the coordinator's orderly close */
+  /** everything is closed and reported; what is missing is the coordinator's orderly close */
   #wasDone = false;
   #doneAtMs = 0;
   #wasTurnedAway = false;
@@ -109,7 +109,7 @@ class Agent {
     });
   }
 
-  /** Whether one of the two did not want the other: asking again at once would bring the same answer. */
+  /** Whether one of the two did not want the other: asking again immediately would bring the same answer. */
   get wasTurnedAway(): boolean {
     return this.#wasTurnedAway || this.#refusal !== null;
   }
@@ -206,7 +206,7 @@ class Agent {
   abandon(why: string): void {
     if (this.#isOver) return;
     if (this.#wasDone) {
-      // Nothing is left to close, and nobody waits for a word.
+      // Nothing is left to close, and no message is waited for.
       this.#end(this.#lastCode);
       return;
     }
@@ -244,7 +244,7 @@ class Agent {
     }
   }
 
-  /** It has refused, or is done, and the run goes on as if it had not: nobody is held by that. */
+  /** It has refused, or is done, and the run goes on as if it had not: this agent is not held by that. */
   #leave(): void {
     if (this.#share !== null && !this.#wasDone) {
       this.#savePartial('it refused what the coordinator asked for');
@@ -336,7 +336,7 @@ class Agent {
       this.#end(this.#lastCode);
       return;
     }
-    // What `ws` itself finds wrong was not told before.
+    // What `ws` itself finds wrong was not reported before.
     if (end === 'violated' && this.#refusal === null) this.#violated(problem ?? 'what cannot be read');
     if (this.#refusal !== null && end !== 'cut') {
       this.#leave();
@@ -426,7 +426,7 @@ const UNREACHABLE: ReadonlySet<string> = new Set([
   'ENOTFOUND',
 ]);
 
-/** Whether an error of joining says that nobody is there yet, so that trying again makes sense. */
+/** Whether an error of joining says that no coordinator is there yet, so that trying again makes sense. */
 function isUnreachable(error: unknown): boolean {
   const cause = error instanceof BenchError ? (error.cause as NodeJS.ErrnoException | undefined) : undefined;
   return UNREACHABLE.has(cause?.code ?? '');
@@ -461,7 +461,7 @@ export async function runAgent(
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.on(signal, () => stop(`got ${signal}`));
   stopWhen(stop);
-  // The parent may have gone while this process was loading: then `disconnect` was told before anybody listened.
+  // The parent may have gone while this process was loading: then `disconnect` came before there was a listener.
   if (process.send !== undefined && !process.connected) return ExitCode.incomplete;
   for (;;) {
     const agent = new Agent(options, stopping.signal);

@@ -178,7 +178,7 @@ class Holder {
   }
 
   #send(message: HolderToAgent, then: () => void = () => {}): void {
-    // A closed pipe is told by `disconnect`; nobody is left to tell about it.
+    // `disconnect` reports a closed pipe; no process is left to report it to.
     if (process.connected) process.send?.(message, undefined, undefined, then);
     else then();
   }
@@ -193,7 +193,7 @@ class Holder {
     this.#work?.engine.end();
     this.#load.end();
     process.off('message', this.onMessage);
-    // Not at once: Node cannot close the channel in the middle of handing a message out.
+    // Not immediately: Node cannot close the channel in the middle of handing a message out.
     setImmediate(() => {
       if (process.connected) process.disconnect();
     });
@@ -210,8 +210,8 @@ function residentBytes(): number {
 }
 
 /**
- * Runs this process as a holder until its agent says `stop` or goes away. Returns at once; the process ends by itself.
- * @param parentPid the agent's pid as the agent told it; null: unknown
+ * Runs this process as a holder until its agent says `stop` or goes away. Returns immediately; the process ends by itself.
+ * @param parentPid the agent's pid as the agent said it; null: unknown
  * @param dependencies what a test may replace
  */
 export function runHolder(

@@ -12,7 +12,7 @@ import {
 import type { HostSpec } from '../run/run-spec.ts';
 import { after, every } from '../time/timer.ts';
 
-/** It is sent at once after the fork; a machine that is busy may need a while. */
+/** It is sent immediately after the fork; a machine that is busy may need a while. */
 const WORD_TIMEOUT_MS = 20_000;
 
 /**
@@ -49,7 +49,7 @@ export function hostSpecOfParent(timeoutMs = WORD_TIMEOUT_MS): Promise<HostSpec 
     });
     process.on('message', onMessage);
     process.on('disconnect', onGone);
-    // It may have gone while this process was loading: then `disconnect` was told before anybody listened.
+    // It may have gone while this process was loading: then `disconnect` came before there was a listener.
     if (!process.connected) onGone();
   });
 }
