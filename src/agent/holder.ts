@@ -153,6 +153,7 @@ class Holder {
 
   #health({ spec, engine, descriptorsOwn }: Work): HolderHealth {
     const cpu = process.cpuUsage();
+    const load = engine.load();
     return {
       id: spec.id,
       pid: process.pid,
@@ -160,16 +161,9 @@ class Holder {
       cpuUserMs: cpu.user / 1_000,
       cpuSystemMs: cpu.system / 1_000,
       residentBytes: residentBytes(),
-      loopLagMsMax: engine.loopLagMsMax,
-      holdLagMsMax: engine.holdLagMsMax,
-      descriptorsUsed: descriptorsOwn + engine.descriptorsUsed,
+      ...load,
+      descriptorsUsed: descriptorsOwn + load.descriptorsUsed,
       descriptorsMax: descriptorsMax(),
-      tuplesUsed: engine.tuplesUsed,
-      tuplesMax: engine.tuplesMax,
-      loopLagMsP99: engine.loopLagMsP99,
-      scheduleLagMsP99: engine.scheduleLagMsP99,
-      scheduleShiftMs: engine.scheduleShiftMs,
-      scheduleShiftMsMax: engine.scheduleShiftMsMax,
       gcMs: this.#load.gcMs,
       cpuWaitMs: this.#load.cpuWaitMs,
       ramp: this.#load.ramp,
