@@ -5,7 +5,7 @@ import { describe, it } from 'node:test';
 import { environmentName, FLAGS } from '../src/api/flags/flags.ts';
 import { ErrorCode, ExitCode } from '../src/base/errors.ts';
 import { DropReason, FailReason, SkipReason } from '../src/base/outcome.ts';
-import { COMMANDS } from '../src/cli/help.ts';
+import { COMMANDS } from '../src/cli/command-line.ts';
 import { agentMessageSchema } from '../src/control/agent-message.ts';
 import { coordinatorMessageSchema } from '../src/control/coordinator-message.ts';
 import { PROTOCOL_VERSION } from '../src/control/message.ts';

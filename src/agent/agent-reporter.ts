@@ -3,12 +3,15 @@
  * numbers and tables fit into the messages of the control channel.
  * Must never count anything itself.
  */
+
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { AgentMessage } from '../control/message.ts';
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
-import type { Loss } from '../stats/loss.ts';
+import { followOutputPath, writeWholeFile } from '../host/output-file.ts';
+import { LOSS_BATCH_MAX, type Loss } from '../stats/loss.ts';
 import { type HolderHealth, type Stats, type StatsDelta, statsDelta } from '../stats/stats.ts';
-import { LossQueue } from './loss-queue.ts';
 
 /** More sources than this are named only in the final message, because stats go out every second. */
 const SOURCES_EACH_SECOND_MAX = 1_024;
@@ -133,5 +136,88 @@ export class AgentReporter {
   /** Details that the holders had and this agent has not sent are cut too. */
   #withCut(stats: Stats): Stats {
     return { ...stats, lossDetailsCut: stats.lossDetailsCut + this.#losses.cut };
+  }
+}
+
+/**
+ * Writes JSON beside `path`, then renames it. Its default place is a folder that every user may write to, so a link or a
+ * pipe that another user has put there gets nothing.
+ * @returns the path, or null when it could not be written
+ */
+export function writePartialReport(path: string, report: unknown): string | null {
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    const place = followOutputPath(path);
+    if (place.kind !== 'file') return null;
+    writeWholeFile(place, `${JSON.stringify(report, null, 2)}\n`, { mode: 0o600, kept: place.kept });
+    return path;
+  } catch {
+    return null;
+  }
+}
+
+/** Messages with details from one report to the next, and before the final message: at most 5 MB, and 15 MB. */
+const LOSS_MESSAGES_PER_REPORT = 20;
+const LOSS_MESSAGES_AT_END = 60;
+/** Details that wait at most, 20 MB of memory. */
+const LOSSES_WAITING_MAX = 100_000;
+
+/** The queue of one agent's run. */
+export class LossQueue {
+  readonly #send: (losses: readonly Loss[]) => void;
+  #waiting: Loss[] = [];
+  /** how many of the first ones have been sent; they are let go of together */
+  #taken = 0;
+  /** messages since the last report */
+  #sent = 0;
+  #cut = 0;
+
+  /** @param send one message; called as soon as one is full, or a report is due, in order */
+  constructor(send: (losses: readonly Loss[]) => void) {
+    this.#send = send;
+  }
+
+  /** Losses whose details were left out because too many waited, or were left when the final message was due. */
+  get cut(): number {
+    return this.#cut;
+  }
+
+  /** Details of one holder's message. */
+  add(losses: readonly Loss[]): void {
+    for (const loss of losses) {
+      if (this.#waiting.length - this.#taken < LOSSES_WAITING_MAX) this.#waiting.push(loss);
+      else this.#cut += loss.count;
+    }
+    this.#sendUpTo(LOSS_MESSAGES_PER_REPORT, LOSS_BATCH_MAX);
+  }
+
+  /** A report is due: everything that the limit allows goes before it, and the limit counts from here. */
+  nextReport(): void {
+    this.#sendUpTo(LOSS_MESSAGES_PER_REPORT, 1);
+    this.#sent = 0;
+    this.#sendUpTo(LOSS_MESSAGES_PER_REPORT, 1);
+  }
+
+  /** The final message is due: what does not fit now is never sent, and counted. */
+  finish(): void {
+    this.#sendUpTo(LOSS_MESSAGES_AT_END, 1);
+    for (const { count } of this.#waiting.slice(this.#taken)) this.#cut += count;
+    this.#waiting = [];
+    this.#taken = 0;
+  }
+
+  /** @param fullAt the fewest details that are worth a message */
+  #sendUpTo(most: number, fullAt: number): void {
+    while (this.#sent < most && this.#waiting.length - this.#taken >= fullAt) {
+      const batch = this.#waiting.slice(this.#taken, this.#taken + LOSS_BATCH_MAX);
+      this.#taken += batch.length;
+      this.#sent++;
+      this.#send(batch);
+    }
+    // Shifting one by one would cost the square of a long queue.
+    if (this.#taken > this.#waiting.length / 2) {
+      this.#waiting = this.#waiting.slice(this.#taken);
+      this.#taken = 0;
+    }
   }
 }

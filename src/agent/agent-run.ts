@@ -9,10 +9,8 @@ import type { AgentMessage, CoordinatorMessageOf } from '../control/message.ts';
 import { runProgram } from '../host/command.ts';
 import { gatherHostFacts } from '../host/facts-reader.ts';
 import { untilClosed } from '../host/kernel-count.ts';
-
 import { type KernelCount, synLadderSec } from '../host/kernel-evidence.ts';
 import { type Allowance, checkAllowance } from '../plan/allowance.ts';
-
 import { memoryFree } from '../plan/capacity.ts';
 import { HOLDER_BYTES, holdersFor } from '../plan/cost.ts';
 import { type LeaseEnds, leaseEndsOf, type Rhythm, rhythmOf } from '../run/lease.ts';
@@ -20,8 +18,7 @@ import type { HolderSpec, HostSpec, RunSpec } from '../run/run-spec.ts';
 import { AliasLease } from '../sources/alias-lease.ts';
 import { AliasRecords } from '../sources/alias-records.ts';
 import { type Preparation, prepareHost } from '../sources/preparation.ts';
-import { ConnectTurns } from '../sources/route-check.ts';
-import { secureSources } from '../sources/source-check.ts';
+import { ConnectTurns, secureSources } from '../sources/source-check.ts';
 import type { Loss } from '../stats/loss.ts';
 import { emptyStats, type Stats } from '../stats/stats.ts';
 import { after, every, type Timer } from '../time/timer.ts';

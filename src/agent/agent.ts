@@ -24,9 +24,9 @@ import type { Allowance } from '../plan/allowance.ts';
 import type { Rhythm } from '../run/lease.ts';
 import type { HostSpec } from '../run/run-spec.ts';
 import { after, pause } from '../time/timer.ts';
+import { writePartialReport } from './agent-reporter.ts';
 import { AgentRun } from './agent-run.ts';
 import { giveClosingSigns } from './parent-pipe.ts';
-import { writePartialReport } from './partial-report.ts';
 import { brokenRule } from './refusal.ts';
 import { sendGuarded } from './unread-guard.ts';
 

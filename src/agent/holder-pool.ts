@@ -8,13 +8,13 @@ import pLimit from 'p-limit';
 import { type Clock, formatSeconds, StandStill } from '../base/clock.ts';
 import { DropReason } from '../base/outcome.ts';
 import { bindChild } from '../engine/parent-bond.ts';
+import type { LeaseEnds } from '../run/lease.ts';
 import {
   type AgentToHolder,
   HOLDER_ENTRY,
   HOLDER_EXEC_ARGV,
   type HolderToAgent,
-} from '../run/holder-message.ts';
-import type { LeaseEnds } from '../run/lease.ts';
+} from '../run/process-message.ts';
 import { splitRate } from '../run/quota.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import type { Loss } from '../stats/loss.ts';

@@ -9,9 +9,11 @@ import {
   type KernelEvidence,
   type KernelSample,
   keptCounters,
+  readCounters,
+  readKernel,
+  tcpExtDelta,
   withReadings,
 } from '../host/kernel-evidence.ts';
-import { readCounters, readKernel, tcpExtDelta } from '../host/kernel-readings.ts';
 import { systemClock } from '../host/system-clock.ts';
 import { every, realWaiting, type Timer, type Waiting, waitUntil } from '../time/timer.ts';
 

@@ -8,7 +8,7 @@ import {
   isHostSpecMessage,
   SHUTDOWN_HEARTBEAT,
   SHUTDOWN_HEARTBEAT_EVERY_MS,
-} from '../run/local-agent-message.ts';
+} from '../run/process-message.ts';
 import type { HostSpec } from '../run/run-spec.ts';
 import { after, every } from '../time/timer.ts';
 

@@ -7,7 +7,7 @@ import { formatCount, RATE_PER_SEC_MAX } from '../base/units.ts';
 import { NeverRanError } from '../coordinator/missing-agents.ts';
 import type { Bounds, Flag } from './flags/flag.ts';
 import { type FlagValues, flagsOf } from './flags/flags.ts';
-import { nearestWord } from './suggestion.ts';
+import { nearestWord } from './flags/value-types.ts';
 
 /** What a run and a plan are asked for; each option is a flag of docs/MANUAL.md, and means the same. */
 interface CommonOptions {

@@ -2,10 +2,17 @@
  * Owns the file that a report goes to: whether it can be written, told before the run, and the write at the end,
  * which leaves either the old file or the whole new one. Must never know what a report says.
  */
+
+import { cleanJson } from '../base/clean-text.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
-import { followOutputPath } from '../host/output-path.ts';
-import { StreamFile } from '../host/stream-file.ts';
-import { tryWholeFile, writeWholeFile } from '../host/whole-file.ts';
+import type { LedgerEntry } from '../coordinator/run-watch.ts';
+import {
+  appendToFile,
+  followOutputPath,
+  StreamFile,
+  tryWholeFile,
+  writeWholeFile,
+} from '../host/output-file.ts';
 
 /** A file that passed its check. */
 export interface ReportFile {
@@ -82,5 +89,74 @@ function unwritable(path: string, flag: string, why: string, cause: unknown): Be
       ? 'give --json a file in a directory that you can write to, or - for stdout'
       : `give ${flag} a file in a directory that you can write to`,
     cause ?? undefined,
+  );
+}
+
+/** A ledger on disk, or on its way to a reader. */
+export class EventsFile {
+  readonly path: string;
+  readonly #append: (text: string) => void;
+  readonly #finish: () => void;
+  #failure: BenchError | null = null;
+
+  /**
+   * Empties the file, or makes it.
+   * @throws BenchError (exit code 5) when it cannot be written
+   */
+  constructor(path: string) {
+    this.path = path;
+    try {
+      const place = followOutputPath(path);
+      if (place.kind === 'file') {
+        writeWholeFile(place, '', place);
+        this.#append = (text) => appendToFile(place, text, place.kept);
+        this.#finish = () => {};
+      } else {
+        // Opened once: the reader of a pipe would take each closing for the end.
+        const stream = new StreamFile(place);
+        stream.check();
+        this.#append = (text) => stream.append(text);
+        this.#finish = () => stream.finish();
+      }
+    } catch (error) {
+      throw eventsUnwritable(path, error);
+    }
+  }
+
+  /** Adds losses. */
+  append(entries: readonly LedgerEntry[]): void {
+    if (entries.length === 0) return;
+    this.#attempt(() =>
+      this.#append(entries.map((entry) => `${cleanJson(JSON.stringify(entry))}\n`).join('')),
+    );
+  }
+
+  /**
+   * After the last batch.
+   * @throws BenchError (exit code 5) when something could not be written
+   */
+  check(): void {
+    this.#attempt(this.#finish);
+    if (this.#failure !== null) throw this.#failure;
+  }
+
+  /** After a failure nothing more is written: a ledger with a hole would look whole. */
+  #attempt(action: () => void): void {
+    if (this.#failure !== null) return;
+    try {
+      action();
+    } catch (error) {
+      this.#failure = eventsUnwritable(this.path, error);
+    }
+  }
+}
+
+function eventsUnwritable(path: string, error: unknown): BenchError {
+  return new BenchError(
+    ErrorCode.reportUnwritable,
+    ExitCode.reportUnwritten,
+    `the events cannot be written to ${path}: ${describe(error)}`,
+    'give --events a file in a directory that you can write to and that has room',
+    error,
   );
 }

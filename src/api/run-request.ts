@@ -3,7 +3,10 @@
  * is checked against the protocol. Must never touch the host or the network but to resolve names; the one file that it
  * reads is the CA.
  */
+
+import { lookup } from 'node:dns/promises';
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { expandAddresses, isAddress } from '../base/address.ts';
 import {
   CA_CHARACTERS_MAX,
@@ -19,9 +22,8 @@ import {
   type TargetSpec,
   type TlsOptions,
 } from '../base/endpoint.ts';
-import { ErrorCode, usageError } from '../base/errors.ts';
+import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
 import { counted, DURATION_MS_MAX, flagAway, flagWith, formatCount, formatDuration } from '../base/units.ts';
-import { resolveHost } from '../host/resolver.ts';
 import { freeName } from '../plan/alias-command.ts';
 import { PREFIXES_MAX, parseSourcePrefix, prefixText } from '../run/alias.ts';
 import type { RunSpec } from '../run/run-spec.ts';
@@ -357,4 +359,35 @@ export async function resolveTargets(targets: readonly TargetSpec[]): Promise<Re
 /** The RunSpec of a request whose names are resolved. */
 export function specOf(request: RunRequest, endpoints: readonly Endpoint[]): RunSpec {
   return { ...request.spec, endpoints };
+}
+
+/**
+ * All addresses of a host, through the system's own resolver (hosts file, DNS, as the system is set up).
+ * @param host a name, or an IPv4 or IPv6 literal with or without brackets
+ * @returns IP literals in the resolver's order, each once; a literal returns itself
+ * @throws BenchError `name-not-resolved`, exit 2
+ */
+export async function resolveHost(host: string): Promise<string[]> {
+  const bare = host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : host;
+  if (isIP(bare) !== 0) return [bare];
+  try {
+    const found = await lookup(bare, { all: true, order: 'verbatim' });
+    // An address with a zone (fe80::1%eth0) is of use on one link only: endpoints cannot carry it.
+    const addresses = [...new Set(found.map((one) => one.address).filter((one) => !one.includes('%')))];
+    if (addresses.length > 0) return addresses;
+  } catch (cause) {
+    throw notResolved(bare, cause);
+  }
+  throw notResolved(bare, undefined);
+}
+
+function notResolved(host: string, cause: unknown): BenchError {
+  const why = cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : '';
+  return new BenchError(
+    ErrorCode.nameNotResolved,
+    ExitCode.usage,
+    `the name ${host} does not resolve to any address${why}`,
+    `check it with \`getent ahosts ${host}\`, or give an address such as 192.0.2.7:8000`,
+    cause,
+  );
 }

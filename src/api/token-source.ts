@@ -2,9 +2,19 @@
  * Owns where a token comes from: a file, the environment, standard input. Never from an argument: every user of the
  * host can read those. Must never print one by itself.
  */
-import { ErrorCode, usageError } from '../base/errors.ts';
+
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fstatSync,
+  openSync,
+  readSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
+import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
 import { claimsOf, formatToken, generateToken, isMaster, parseToken, type Token } from '../control/token.ts';
-import { makeTokenFile, readTokenFile } from './token-file.ts';
 
 const FIRST_LINE_CHARS_MAX = 4_096;
 
@@ -106,4 +116,144 @@ function readFirstLine(): Promise<string> {
     process.stdin.on('data', take);
     process.stdin.on('end', done);
   });
+}
+
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
+
+/** A token is one line; whatever is behind it is not looked at. */
+const BYTES_MAX = 16_384;
+/** Between two looks at a pipe, and how many looks bring nothing at most: 10 s. */
+const RETRY_MS = 20;
+const RETRIES_MAX = 500;
+
+/**
+ * The first line of a token file.
+ * @returns null when there is no such file
+ * @throws BenchError (bad-token, exit 2) when it cannot be read, or others can
+ */
+export function readTokenFile(path: string): string | null {
+  let fd: number;
+  try {
+    fd = openSync(path, O_RDONLY | O_NONBLOCK);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw fileError(`the token file ${path} cannot be read`, error);
+  }
+  try {
+    const stats = fstatSync(fd);
+    const why = stats.isCharacterDevice() ? 'it is a device' : whyUnsafe(stats, process.geteuid?.() ?? 0);
+    if (why !== null) {
+      throw usageError(
+        ErrorCode.badToken,
+        `the token file ${path} is not used: ${why}`,
+        `chmod 600 ${path}, as its owner; a Secret of Kubernetes: defaultMode: 0400. Who has read it can join: make a new one`,
+      );
+    }
+    return firstLine(fd, stats.isFIFO());
+  } catch (error) {
+    if (error instanceof BenchError) throw error;
+    throw fileError(`the token file ${path} cannot be read`, error);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function firstLine(fd: number, isPipe: boolean): string {
+  const bytes = Buffer.alloc(BYTES_MAX);
+  let length = 0;
+  for (let retries = 0; length < bytes.length && !bytes.subarray(0, length).includes('\n'); ) {
+    const count = readSome(fd, bytes, length);
+    length += count ?? 0;
+    if (count !== null && count > 0) continue;
+    // A pipe brings nothing before its writer has come, and ends when that has gone.
+    const isEnd = count === 0 && (!isPipe || length > 0);
+    if (isEnd || retries >= RETRIES_MAX) break;
+    retries += 1;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
+  }
+  return bytes.toString('utf8', 0, length).split('\n')[0] ?? '';
+}
+
+/** null: nothing is there yet */
+function readSome(fd: number, bytes: Buffer, from: number): number | null {
+  try {
+    return readSync(fd, bytes, from, bytes.length - from, null);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return null;
+    throw error;
+  }
+}
+
+/**
+ * Makes a token file for its owner alone.
+ * @returns false when one is there already: another process was quicker
+ * @throws BenchError (bad-token, exit 2) when it cannot be made; then nothing is left of it
+ */
+export function makeTokenFile(path: string, text: string): boolean {
+  let fd: number;
+  try {
+    fd = openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw fileError(`the token file ${path} cannot be written`, error);
+  }
+  try {
+    const bytes = Buffer.from(`${text}\n`);
+    for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written);
+    return true;
+  } catch (error) {
+    unlinkSync(path);
+    throw fileError(`the token file ${path} cannot be written`, error);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * Before a token is printed: a file of ours that stdout was sent to (`> host7.token`) is closed to others, because the shell
+ * made it for everybody, and no agent would take it.
+ * @param fd default: stdout
+ */
+export function closeToOthers(fd = 1): void {
+  try {
+    const stats = fstatSync(fd);
+    const isOpen = (stats.mode & (OF_GROUP | OF_OTHERS)) !== 0;
+    if (stats.isFile() && stats.uid === process.geteuid?.() && isOpen) fchmodSync(fd, stats.mode & 0o700);
+  } catch {
+    // A file system without modes: whoever reads the file is told then.
+  }
+}
+
+function fileError(what: string, error: unknown): BenchError {
+  return new BenchError(
+    ErrorCode.badToken,
+    ExitCode.usage,
+    `${what}: ${(error as Error).message}`,
+    'give a file that this user can read and write, in a folder that exists',
+    error,
+  );
+}
+
+/** Bits of a mode (inode(7)). */
+export const OF_GROUP = 0o070;
+export const OF_OTHERS = 0o007;
+
+/**
+ * Why a token file is not to be trusted. ssh's rule for keys (sshkey_perm_ok), and stricter: who is neither this process's
+ * user nor root has not put it there for us, and what every user of the host can read is no secret, whoever owns it.
+ *
+ * Bits of the group count only where the file is ours. Where it is root's and we are not, its administrator has chosen who
+ * reads it: Kubernetes gives a Secret to the pod's fsGroup (root, 0440), systemd a credential by an access list, whose mask
+ * shows in these bits.
+ * @param uid of this process
+ * @returns null: it may be used
+ */
+export function whyUnsafe(
+  { uid: owner, mode }: { readonly uid: number; readonly mode: number },
+  uid: number,
+): string | null {
+  if (owner !== uid && owner !== 0) return 'it belongs to another user';
+  const asText = (mode & 0o777).toString(8).padStart(4, '0');
+  if ((mode & OF_OTHERS) !== 0) return `every user of this host can use it (mode ${asText})`;
+  return owner === uid && (mode & OF_GROUP) !== 0 ? `its group can use it (mode ${asText})` : null;
 }

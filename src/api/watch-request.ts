@@ -11,8 +11,8 @@ import { httpWitness, type TargetWitness } from '../coordinator/target-stats.ts'
 import { needsProbes } from '../judge/metric.ts';
 import type { RunReport } from '../judge/report.ts';
 import { hopelessRange, REQUIREMENTS_MAX, type Requirement, withDefault } from '../judge/requirement.ts';
-import { EventsFile } from './events-file.ts';
 import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
+import { EventsFile } from './report-file.ts';
 import type { RunRequest } from './run-request.ts';
 
 /** Each is asked once a second. */

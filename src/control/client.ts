@@ -16,8 +16,7 @@ import {
   type CoordinatorMessage,
   decodeCoordinatorMessage,
 } from './message.ts';
-import { AGENT_PATH, CLIENT_TLS, isKeyed, NOT_KEYED, notKeyed } from './tls.ts';
-import { pskIdentityOf, type Token } from './token.ts';
+import { AGENT_PATH, CLIENT_TLS, isKeyed, NOT_KEYED, notKeyed, pskIdentityOf, type Token } from './token.ts';
 
 /** What went wrong in words, by what TLS says about it. */
 interface Refusal {

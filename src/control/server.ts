@@ -22,8 +22,7 @@ import {
   decodeAgentMessage,
   PROTOCOL_VERSION,
 } from './message.ts';
-import { AGENT_PATH, SERVER_TLS } from './tls.ts';
-import { type KnownKey, peerOf } from './token.ts';
+import { AGENT_PATH, type KnownKey, peerOf, SERVER_TLS } from './token.ts';
 
 /** How long a channel may stay without its hello. */
 const HELLO_TIMEOUT_MS = 5_000;

@@ -6,8 +6,8 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { formatToken, type Token } from '../control/token.ts';
 import { bindChild } from '../engine/parent-bond.ts';
-import { eachLine } from '../host/child-lines.ts';
-import { type HostSpecMessage, SHUTDOWN_HEARTBEAT } from '../run/local-agent-message.ts';
+import { eachLine } from '../host/command.ts';
+import { type HostSpecMessage, SHUTDOWN_HEARTBEAT } from '../run/process-message.ts';
 import type { HostSpec } from '../run/run-spec.ts';
 import { after } from '../time/timer.ts';
 

@@ -4,6 +4,7 @@
  */
 
 import type { Clock } from '../base/clock.ts';
+import { DEFAULT_PROTOCOL_OPTIONS, defaultPortOf, isTls } from '../base/endpoint.ts';
 import { DropReason, FailReason } from '../base/outcome.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { ProtocolErrorTally } from '../stats/protocol-errors.ts';
@@ -15,10 +16,14 @@ import { type LossCircumstances, LossLedger } from './loss-ledger.ts';
 import { Opener } from './opener.ts';
 import { type Poller, WATCHED } from './poller.ts';
 import { Probes } from './probes.ts';
-import { makeProtocol } from './protocols/make.ts';
+import { EchoProtocol } from './protocols/echo.ts';
+import { HttpProtocol } from './protocols/http.ts';
+import { authorityOf } from './protocols/http-head.ts';
 import type { Protocol, ProtocolHost } from './protocols/protocol.ts';
+import { BannerProtocol, tcpProtocol } from './protocols/tcp.ts';
 import { TlsLayer } from './protocols/tls-layer.ts';
-import { WhoamiProtocol } from './protocols/whoami.ts';
+import { type BoundTuples, SeenTally, WhoamiProtocol } from './protocols/whoami.ts';
+import { type RequestTarget, WsProtocol } from './protocols/ws.ts';
 import { Tally } from './tally.ts';
 import { SynRetransmits, TcpInfo } from './tcp-info.ts';
 import { TimerWheel } from './timer-wheel.ts';
@@ -317,5 +322,54 @@ export class Connections implements ProtocolHost {
     this.protocol.onClosing(slot);
     if (this.#parts.spec.close === 'rst') libc.setResetOnClose(this.table.fd[slot]!);
     this.#release(slot);
+  }
+}
+
+/**
+ * The protocol of a run.
+ * @param bound what a slot's connection was bound to
+ * @param salt 32 bits that differ between processes
+ */
+export function makeProtocol(
+  host: ProtocolHost,
+  spec: HolderSpec,
+  bound: BoundTuples,
+  salt: number,
+): Protocol {
+  if (spec.protocol === 'whoami') return new WhoamiProtocol(host, new SeenTally(spec), bound);
+  const { endpointIndex } = bound;
+  const options = spec.protocolOptions ?? DEFAULT_PROTOCOL_OPTIONS;
+  if (!isTls(spec.protocol)) return plainProtocol(host, spec, endpointIndex, salt);
+  const layer = {
+    options,
+    closesGently: spec.close === 'fin',
+    address: (slot: number) => spec.endpoints[endpointIndex(slot)]!.address,
+  };
+  return new TlsLayer(host, layer, (inner) => plainProtocol(inner, spec, endpointIndex, salt));
+}
+
+function plainProtocol(
+  host: ProtocolHost,
+  spec: HolderSpec,
+  endpointIndex: (slot: number) => number,
+  salt: number,
+): Protocol {
+  const options = spec.protocolOptions ?? DEFAULT_PROTOCOL_OPTIONS;
+  const defaultPort = defaultPortOf(spec.protocol) ?? 0;
+  const authorities = spec.endpoints.map(
+    ({ address, port }) => options.hostHeader ?? authorityOf(options.host ?? address, port, defaultPort),
+  );
+  const target: RequestTarget = { options, authority: (slot) => authorities[endpointIndex(slot)]! };
+  switch (spec.protocol) {
+    case 'echo':
+      return new EchoProtocol(host, salt);
+    case 'ws':
+    case 'wss':
+      return new WsProtocol(host, salt, target);
+    case 'http':
+    case 'https':
+      return new HttpProtocol(host, target);
+    default:
+      return options.banner === null ? tcpProtocol : new BannerProtocol(host, options.banner);
   }
 }

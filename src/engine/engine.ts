@@ -16,8 +16,7 @@ import type { HolderHealth, Stats } from '../stats/stats.ts';
 import { SlotState } from './connection-table.ts';
 import { Connections } from './connections.ts';
 import * as libc from './libc.ts';
-import { EVENTS_MAX, Poller } from './poller.ts';
-import { LoopLag, TurnLoop } from './turn-loop.ts';
+import { EVENTS_MAX, LoopLag, Poller, TurnLoop } from './poller.ts';
 
 /** Connections closed in one turn. */
 const CLOSES_PER_TURN_MAX = 512;

@@ -3,6 +3,8 @@
  * Must never decide what the output means, and must never throw because a program failed or is missing.
  */
 import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { after } from '../time/timer.ts';
 
 interface CommandOptions {
@@ -177,4 +179,15 @@ function runStreaming(
 function commandEnv(): NodeJS.ProcessEnv {
   const path = process.env.PATH ?? '/usr/bin:/bin';
   return { ...process.env, PATH: `${path}:/usr/local/sbin:/usr/sbin:/sbin`, LC_ALL: 'C' };
+}
+
+/**
+ * Calls with each line that a child writes.
+ * @param stream null: the child has no such pipe
+ */
+export function eachLine(stream: Readable | null, onLine: (line: string) => void): void {
+  if (stream === null) return;
+  // What cannot be read is the end of it: the child itself says by its exit what became of it.
+  stream.on('error', () => {});
+  createInterface({ input: stream }).on('line', onLine);
 }

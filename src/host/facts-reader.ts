@@ -9,7 +9,6 @@ import { availableParallelism, hostname } from 'node:os';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 import { after } from '../time/timer.ts';
-import { hasCapability } from './capabilities.ts';
 import { type RunProgram, runProgram } from './command.ts';
 import type { ConntrackFacts, HostFacts, SockstatFacts } from './host-facts.ts';
 import { readHostAddresses, readRoutes } from './ip-command.ts';
@@ -22,7 +21,7 @@ import {
   readSysctlNumbers,
   readText,
 } from './proc-file.ts';
-import { readCgroupMemory, readTaskRoom } from './process-limits.ts';
+import { hasCapability, readCgroupMemory, readTaskRoom } from './process-limits.ts';
 
 interface FactsOptions {
   /** default `/proc` */

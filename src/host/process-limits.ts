@@ -4,7 +4,6 @@
  * Must never change or judge one (plan/).
  */
 import { readdirSync } from 'node:fs';
-import { hasCapability } from './capabilities.ts';
 import type { TaskRoom } from './host-facts.ts';
 import { type KernelRoots, readText } from './proc-file.ts';
 
@@ -163,4 +162,21 @@ function tasksOfUser(procRoot: string): number {
 
 function realUidOf(status: string | null): string | null {
   return /^Uid:\s+(\d+)/m.exec(status ?? '')?.[1] ?? null;
+}
+
+/** Capability numbers: include/uapi/linux/capability.h. */
+const NUMBERS = {
+  CAP_NET_BIND_SERVICE: 10n,
+  CAP_NET_ADMIN: 12n,
+  CAP_SYS_ADMIN: 21n,
+  CAP_SYS_RESOURCE: 24n,
+} as const;
+
+/**
+ * Whether this process has a capability in its effective set; no, where that cannot be read.
+ * @param procRoot `/proc` or a test's folder
+ */
+export function hasCapability(name: keyof typeof NUMBERS, procRoot = '/proc'): boolean {
+  const hex = /^CapEff:\s+([0-9a-f]{1,16})$/m.exec(readText(procRoot, 'self/status') ?? '')?.[1] ?? '0';
+  return ((BigInt(`0x${hex}`) >> NUMBERS[name]) & 1n) === 1n;
 }

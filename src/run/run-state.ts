@@ -8,9 +8,16 @@
 import assert from 'node:assert/strict';
 import type { Finding } from '../base/errors.ts';
 import type { Phase } from '../stats/stats.ts';
-import { type AgentRecord, isCarrying, isLive, newAgent, withLoss, withSnapshot } from './agent-record.ts';
-import { AgentTable } from './agent-table.ts';
-import { firstQuotas, handedOver, quotaCommands, refusalFindings, refusalsOf } from './quota-handout.ts';
+import {
+  type AgentRecord,
+  AgentTable,
+  isCarrying,
+  isLive,
+  newAgent,
+  withLoss,
+  withSnapshot,
+} from './agent-record.ts';
+import { firstQuotas, handedOver, quotaCommands, refusalFindings, refusalsOf } from './quota.ts';
 import type { AgentCommand, EndReason, RunChange, RunEvent } from './run-event.ts';
 import type { RunSpec, RunTerms } from './run-spec.ts';
 

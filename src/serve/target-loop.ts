@@ -3,11 +3,12 @@
  * typed arrays indexed by descriptor, so a held connection costs a few bytes here and its kernel memory.
  * Must never speak to the parent (worker.ts), fork or log.
  */
+
 import assert from 'node:assert/strict';
 import { unmapV4 } from '../base/address.ts';
 import * as libc from '../engine/libc.ts';
+import { addressOf, portOf, SOCKADDR_BYTES_MAX } from '../engine/libc.ts';
 import { Poller } from '../engine/poller.ts';
-import { addressOf, portOf, SOCKADDR_BYTES_MAX } from '../engine/sockaddr.ts';
 import { after, type Timer } from '../time/timer.ts';
 import type { ServeMode, SourceCount, WorkerTotals } from './serve-counts.ts';
 import { SourceTable } from './source-table.ts';

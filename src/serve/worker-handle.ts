@@ -5,7 +5,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { type Clock, StandStill } from '../base/clock.ts';
 import { bindChild } from '../engine/parent-bond.ts';
-import { eachLine } from '../host/child-lines.ts';
+import { eachLine } from '../host/command.ts';
 import { isStopped } from '../host/proc-file.ts';
 import { every } from '../time/timer.ts';
 import {

@@ -7,9 +7,8 @@
 import assert from 'node:assert/strict';
 import { StandStill } from '../base/clock.ts';
 import * as libc from '../engine/libc.ts';
-import { AF_INET6 } from '../engine/libc.ts';
+import { AF_INET6, portOf, SOCKADDR_BYTES_MAX, type SockAddr, sockAddr } from '../engine/libc.ts';
 import { bindToParent } from '../engine/parent-bond.ts';
-import { portOf, SOCKADDR_BYTES_MAX, type SockAddr, sockAddr } from '../engine/sockaddr.ts';
 import { systemClock } from '../host/system-clock.ts';
 import { after, every, type Timer } from '../time/timer.ts';
 import type { FromWorker, ToWorker } from './serve-counts.ts';

@@ -17,10 +17,8 @@ import { readAddressesNow } from '../host/ip-command.ts';
 import { systemClock } from '../host/system-clock.ts';
 import { type Alias, aliasKey } from '../run/alias.ts';
 import { every, type Timer } from '../time/timer.ts';
-import { withAddressLock } from './address-lock.ts';
-import { removeLeftovers } from './alias-cleanup.ts';
-import type { AliasRecords } from './alias-records.ts';
-import { type AliasFailure, addAliases, removeAliases, renewAliases } from './aliases.ts';
+import { type AliasRecords, withAddressLock } from './alias-records.ts';
+import { type AliasFailure, addAliases, removeAliases, removeLeftovers, renewAliases } from './aliases.ts';
 
 const WATCH_EVERY_MS = 1_000;
 /** Renewals per lifetime: two may fail. */

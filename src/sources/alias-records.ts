@@ -23,11 +23,14 @@ import {
   realpathSync,
   unlinkSync,
 } from 'node:fs';
+import { createServer, type Server } from 'node:net';
 import { basename, join } from 'node:path';
 import { ADDRESSES_MAX, isAddress, parseAddress } from '../base/address.ts';
+import { writeWholeFile } from '../host/output-file.ts';
 import { readText } from '../host/proc-file.ts';
-import { writeWholeFile } from '../host/whole-file.ts';
+import { systemClock } from '../host/system-clock.ts';
 import { type Alias, DEVICE_NAME_PATTERN } from '../run/alias.ts';
+import { realWaiting, type Waiting, waitUntil } from '../time/timer.ts';
 
 /** A tmpfs on every Linux that systemd, OpenRC or a container runtime starts: empty after a boot. */
 const FOLDER_DEFAULT = '/run/c100k-bench';
@@ -241,4 +244,41 @@ function parseAlias(raw: unknown): Alias[] {
   const bitsMax = parsed.family === 4 ? 32 : 128;
   if (typeof prefix !== 'number' || !Number.isInteger(prefix) || prefix < 1 || prefix > bitsMax) return [];
   return [{ ...parsed, prefix, device }];
+}
+
+const LOCK_NAME = '\0c100k-bench-addresses';
+const RETRY_EVERY_MS = 20;
+/** How long the lock is waited for. */
+const LOCK_MS_MAX = 10_000;
+
+/**
+ * Does some work while no other run changes addresses.
+ * @param work gets whether the lock was taken; after ten seconds it is called without it, because an abstract name can
+ *   be taken by any user, and no user must be able to keep a run from removing what it added
+ * @param name of the lock; a test has its own, because runs on the same host take this one
+ */
+export async function withAddressLock<Result>(
+  work: (isLocked: boolean) => Promise<Result>,
+  waiting: Waiting = realWaiting(systemClock.monotonicMs),
+  name = LOCK_NAME,
+): Promise<Result> {
+  let server: Server | null = null;
+  const isTaken = async (): Promise<boolean> => {
+    server = await tryLock(name);
+    return server !== null;
+  };
+  const isLocked = await waitUntil(isTaken, waiting.nowMs() + LOCK_MS_MAX, RETRY_EVERY_MS, waiting);
+  try {
+    return await work(isLocked);
+  } finally {
+    (server as Server | null)?.close();
+  }
+}
+
+function tryLock(name: string): Promise<Server | null> {
+  return new Promise((resolve) => {
+    const server = createServer((socket) => socket.destroy());
+    server.once('error', () => resolve(null));
+    server.listen(name, () => resolve(server));
+  });
 }

@@ -6,11 +6,11 @@ import { cidrContains, isLoopback, networkEnds, parseAddress } from '../base/add
 import type { Endpoint } from '../base/endpoint.ts';
 import { BenchError, ErrorCode, ExitCode, type Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
-import { hasCapability } from '../host/capabilities.ts';
 import { type RunProgram, runProgram } from '../host/command.ts';
 import type { HostFacts } from '../host/host-facts.ts';
 import { readAddressesNow, readGateway, readSourceDevices } from '../host/ip-command.ts';
-import { type NetworkSettings, readNetworkSettings } from '../host/kernel-readings.ts';
+import { type NetworkSettings, readNetworkSettings } from '../host/kernel-evidence.ts';
+import { hasCapability } from '../host/process-limits.ts';
 import {
   ANY_SOURCE,
   allowsDevice,

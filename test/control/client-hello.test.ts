@@ -5,7 +5,7 @@ import { it } from 'node:test';
 import { connect } from 'node:tls';
 import fc from 'fast-check';
 import { CLIENT_HELLO_BYTES_MAX, isBoundBy, readClientHello } from '../../src/control/client-hello.ts';
-import { CLIENT_TLS } from '../../src/control/tls.ts';
+import { CLIENT_TLS } from '../../src/control/token.ts';
 
 const KEY = Buffer.alloc(32, 7);
 const IDENTITY = 'agent:["a",null,null]';

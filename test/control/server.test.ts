@@ -15,8 +15,14 @@ import type { Clock } from '../../src/base/clock.ts';
 import { GATE_LIMITS } from '../../src/control/gate.ts';
 import { PROTOCOL_VERSION } from '../../src/control/message.ts';
 import { ControlServer, type RefusalReason } from '../../src/control/server.ts';
-import { SERVER_TLS } from '../../src/control/tls.ts';
-import { agentToken, generateToken, knownKeyOf, pskIdentityOf, type Token } from '../../src/control/token.ts';
+import {
+  agentToken,
+  generateToken,
+  knownKeyOf,
+  pskIdentityOf,
+  SERVER_TLS,
+  type Token,
+} from '../../src/control/token.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
 import { makeCertificates } from '../support/certificates.ts';
 

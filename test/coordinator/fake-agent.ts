@@ -14,7 +14,7 @@
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { giveClosingSigns } from '../../src/agent/parent-pipe.ts';
-import { SHUTDOWN_HEARTBEAT } from '../../src/run/local-agent-message.ts';
+import { SHUTDOWN_HEARTBEAT } from '../../src/run/process-message.ts';
 import { HANG_MS } from '../support/waiting.ts';
 
 /** The compiled path of this program, to fork. */

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createServer, type RequestListener } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
-import { httpWitness, TargetCountLog } from '../../src/coordinator/target-stats.ts';
+import { httpWitness, parseTargetCounts, TargetCountLog } from '../../src/coordinator/target-stats.ts';
 
 const COUNTS = {
   openNow: 5,
@@ -150,4 +150,23 @@ test('several targets prove what they hold together, and nothing while one of th
   assert.equal(books.openNow, null);
   assert.equal(books.proof()?.open, 8, 'half an answer proves nothing more');
   assert.equal(books.problem, `${first.href} + ${second.href}: ${second.href}: HTTP status 503`);
+});
+
+test('a whole answer is read, with whatever else it holds left out', () => {
+  assert.deepEqual(parseTargetCounts(JSON.stringify({ ...COUNTS, bySource: { '127.0.0.1': 5 } })), COUNTS);
+});
+
+test('anything else is no answer', () => {
+  const { openNow: _, ...without } = COUNTS;
+  for (const bad of ['', '<html>', 'null', '[]', '5', JSON.stringify(without)])
+    assert.equal(parseTargetCounts(bad), null);
+  for (const value of [-1, 1.5, '5', null, Number.MAX_VALUE]) {
+    assert.equal(parseTargetCounts(JSON.stringify({ ...COUNTS, openNow: value })), null, String(value));
+  }
+});
+
+test('numbers that cannot be are no counts: more open than ever, or than were accepted', () => {
+  assert.equal(parseTargetCounts(JSON.stringify({ ...COUNTS, openNow: 7 })), null);
+  assert.equal(parseTargetCounts(JSON.stringify({ ...COUNTS, openMax: 8 })), null);
+  assert.equal(parseTargetCounts('{"openNow":1e999}'), null);
 });

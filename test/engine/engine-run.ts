@@ -1,13 +1,14 @@
 /**
  * Owns what the engine's tests share: running an engine in this process, and far sides that count for themselves.
  */
+
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../../src/base/clock.ts';
 import { Engine } from '../../src/engine/engine.ts';
 import * as libc from '../../src/engine/libc.ts';
-import { portOf, sockAddr } from '../../src/engine/sockaddr.ts';
+import { portOf, sockAddr } from '../../src/engine/libc.ts';
 import type { HolderSpec } from '../../src/run/run-spec.ts';
 import type { Stats } from '../../src/stats/stats.ts';
 import { HANG_MS, settled } from '../support/waiting.ts';

@@ -1,9 +1,12 @@
 /** Tests the system calls on what the kernel says about them elsewhere. */
+
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import fc from 'fast-check';
+import { addressFromBigInt } from '../../src/base/address.ts';
 import * as libc from '../../src/engine/libc.ts';
-import { sockAddr } from '../../src/engine/sockaddr.ts';
+import { addressOf, portOf, setPort, sockAddr } from '../../src/engine/libc.ts';
 
 test('the limit of descriptors is the one in /proc', () => {
   const line = /Max open files +(\S+)/.exec(readFileSync('/proc/self/limits', 'utf8'))![1]!;
@@ -41,4 +44,44 @@ test('TCP_INFO of a fresh socket is long enough to hold the retransmits, which a
   assert.equal(info[0], 7, 'TCP_CLOSE');
   assert.equal(new DataView(info.buffer).getUint32(100, true), 0);
   libc.close(fd);
+});
+
+function boundTo(address: string): { address: string; port: number } {
+  const wanted = sockAddr(address, 0);
+  const fd = libc.tcpSocket(wanted.family);
+  assert.equal(libc.bind(fd, wanted.bytes, wanted.length), 0, address);
+  const named = new Uint8Array(28);
+  assert.equal(libc.getsockname(fd, named, new Int32Array([28])), 0);
+  libc.close(fd);
+  return { address: addressOf(named), port: portOf(named) };
+}
+
+test('the kernel reads an address as it was written', () => {
+  for (const address of ['127.0.0.1', '127.1.2.3', '127.255.0.9']) {
+    const bound = boundTo(address);
+    assert.equal(bound.address, address);
+    assert(bound.port > 0, 'and a port in the right byte order');
+  }
+});
+
+test('any IPv4 and IPv6 address comes back as its canonical text', () => {
+  fc.assert(
+    fc.property(
+      fc.constantFrom(4 as const, 6 as const),
+      fc.bigInt({ min: 0n, max: 2n ** 128n - 1n }),
+      (family, value) => {
+        const address = addressFromBigInt(family, family === 4 ? value % 2n ** 32n : value);
+        // The kernel's text for mapped addresses (::ffff:1.2.3.4) is never bound by us.
+        fc.pre(!address.includes('.') || family === 4);
+        assert.equal(addressOf(sockAddr(address, 1).bytes), address);
+      },
+    ),
+  );
+});
+
+test('the port is written in place, in network byte order', () => {
+  const address = sockAddr('127.0.0.1', 1);
+  setPort(address, 0x1f90);
+  assert.deepEqual([...address.bytes.subarray(2, 4)], [0x1f, 0x90]);
+  assert.equal(portOf(address.bytes), 8_080);
 });

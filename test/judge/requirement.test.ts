@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { nearestWord } from '../../src/api/suggestion.ts';
+import { nearestWord } from '../../src/api/flags/value-types.ts';
 import { BenchError } from '../../src/base/errors.ts';
 import { METRICS, type MetricFacts, metricRange, metricValue } from '../../src/judge/metric.ts';
 import {

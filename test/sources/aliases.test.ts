@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
 import { hostAlias } from '../../src/run/alias.ts';
-import { addAliases, removeAliases, renewAliases } from '../../src/sources/aliases.ts';
-import { FakeIp } from '../host/fake-ip.ts';
+import { AliasRecords } from '../../src/sources/alias-records.ts';
+import { addAliases, removeAliases, removeLeftovers, renewAliases } from '../../src/sources/aliases.ts';
+import { type FakeAddress, FakeIp } from '../host/fake-ip.ts';
 
 const A = hostAlias('10.9.0.101', 'eth0');
 const B = hostAlias('10.9.0.102', 'eth0');
@@ -35,4 +39,77 @@ test('without ip everything fails and says so', async () => {
   ip.isMissing = true;
   assert.deepEqual((await addAliases(ip.run, [A], 60)).failed, [{ alias: A, why: 'ip is missing' }]);
   assert.deepEqual(await removeAliases(ip.run, [A]), [{ alias: A, why: 'ip is missing' }]);
+});
+
+/** No process has this id. */
+const DEAD_PID = 999_999_999;
+
+function folderOf(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'c100k-cleanup-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+const ours = (local: string, more: Partial<FakeAddress> = {}): FakeAddress => ({
+  local,
+  prefixlen: local.includes(':') ? 128 : 32,
+  device: 'eth0',
+  validSec: 40,
+  ...(local.includes(':') ? {} : { label: 'eth0:c100k' }),
+  ...more,
+});
+
+test('what a dead agent recorded is removed with its record; everything else stays', async (t) => {
+  const folder = folderOf(t);
+  const named = ['10.9.0.101', 'fd09::a1', '10.9.0.102', '10.9.0.103', '10.9.0.104'].map((one) =>
+    hostAlias(one, 'eth0'),
+  );
+  new AliasRecords({ folder, pid: DEAD_PID }).write(named);
+  new AliasRecords({ folder }).write([hostAlias('10.9.0.104', 'eth0')]);
+  const byHand: FakeAddress = { local: '10.9.0.2', prefixlen: 24, device: 'eth0', validSec: null };
+  const ip = new FakeIp([
+    byHand,
+    ours('10.9.0.101'),
+    ours('fd09::a1'),
+    ours('10.9.0.102', { validSec: null }),
+    ours('10.9.0.103', { label: 'eth0' }),
+    ours('10.9.0.104'),
+    ours('10.9.0.200'),
+  ]);
+  const records = new AliasRecords({ folder });
+  const dry = await removeLeftovers(ip.run, records, true);
+  assert.equal(ip.commands.length, 0, 'a dry run changes nothing');
+  const cleanup = await removeLeftovers(ip.run, records, false);
+  assert.deepEqual(cleanup, { ...dry });
+  assert.deepEqual(
+    cleanup.removed.map(({ address }) => address),
+    ['10.9.0.101', 'fd09::a1'],
+  );
+  assert.deepEqual(
+    cleanup.kept.map(({ alias, why }) => [alias.address, why]),
+    [
+      ['10.9.0.102', 'somebody has made it permanent'],
+      ['10.9.0.103', 'it does not carry our label any more'],
+      ['10.9.0.104', 'a run that is going on uses it'],
+    ],
+  );
+  assert.deepEqual(
+    cleanup.unrecorded.map(({ address }) => address),
+    ['10.9.0.200'],
+  );
+  assert.deepEqual(
+    ip.addresses.map(({ local }) => local),
+    ['10.9.0.2', '10.9.0.102', '10.9.0.103', '10.9.0.104', '10.9.0.200'],
+  );
+  assert.equal(readdirSync(folder).length, 1, 'the living record alone is left');
+});
+
+test('when the addresses cannot be read nothing is done and no record is erased', async (t) => {
+  const folder = folderOf(t);
+  new AliasRecords({ folder, pid: DEAD_PID }).write([hostAlias('10.9.0.101', 'eth0')]);
+  const ip = new FakeIp([ours('10.9.0.101')]);
+  ip.isMissing = true;
+  const cleanup = await removeLeftovers(ip.run, new AliasRecords({ folder }), false);
+  assert.equal(cleanup.isBlind, true);
+  assert.equal(readdirSync(folder).length, 1);
 });

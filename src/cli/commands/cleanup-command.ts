@@ -4,12 +4,11 @@
  */
 
 import { BenchError, ErrorCode, ExitCode } from '../../base/errors.ts';
-import { hasCapability } from '../../host/capabilities.ts';
 import { runProgram } from '../../host/command.ts';
+import { hasCapability } from '../../host/process-limits.ts';
 import { aliasKey, removeArguments } from '../../run/alias.ts';
-import { withAddressLock } from '../../sources/address-lock.ts';
-import { type Cleanup, removeLeftovers } from '../../sources/alias-cleanup.ts';
-import { AliasRecords } from '../../sources/alias-records.ts';
+import { AliasRecords, withAddressLock } from '../../sources/alias-records.ts';
+import { type Cleanup, removeLeftovers } from '../../sources/aliases.ts';
 import type { CommandContext } from '../command-line.ts';
 import { tell, writeResult } from '../output.ts';
 

@@ -6,8 +6,7 @@
 import type { CommandName, Flag } from '../../api/flags/flag.ts';
 import { FLAGS, flagsOf } from '../../api/flags/flags.ts';
 import { ExitCode } from '../../base/errors.ts';
-import type { CommandContext } from '../command-line.ts';
-import { COMMANDS, POSITIONALS } from '../help.ts';
+import { COMMANDS, type CommandContext, POSITIONALS } from '../command-line.ts';
 import { writeResult } from '../output.ts';
 
 type Shell = 'bash' | 'zsh';

@@ -4,7 +4,7 @@
  */
 
 import { readKubernetesRun } from '../../api/kubernetes-request.ts';
-import { closeToOthers } from '../../api/token-file.ts';
+import { closeToOthers } from '../../api/token-source.ts';
 import { ExitCode } from '../../base/errors.ts';
 import { type KubernetesRun, kubernetesManifests, manifestYaml } from '../../place/kubernetes.ts';
 import type { CommandContext } from '../command-line.ts';

@@ -3,9 +3,8 @@
  * Must never judge it (path/path-verdict.ts) or open a connection itself.
  */
 
-import { executeRun, type RunJob, readRunJob } from '../../api/bench-run.ts';
+import { executeRun, ownPackage, type RunJob, readRunJob } from '../../api/bench.ts';
 import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
-import { ownPackage } from '../../api/own-package.ts';
 import { resolveTargets } from '../../api/run-request.ts';
 import { environmentToken } from '../../api/token-source.ts';
 import { formatEndpoint } from '../../base/endpoint.ts';
@@ -13,7 +12,7 @@ import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import type { RunReport } from '../../judge/report.ts';
 import { findIdleTimeout } from '../../path/idle-finder.ts';
 import { judgePath } from '../../path/path-verdict.ts';
-import { PATH_SCHEMA_VERSION, type PathReport, renderPath } from '../../report/path-text.ts';
+import { PATH_SCHEMA_VERSION, type PathReport, renderPath } from '../../report/plan-text.ts';
 import type { CommandContext } from '../command-line.ts';
 import { paintFor, publish, resultPlaces, tell } from '../output.ts';
 

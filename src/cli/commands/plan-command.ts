@@ -1,7 +1,7 @@
 /**
  * Owns `c100k-bench plan`: the preflight of a run, printed. Opens nothing. Must never make a plan (api/bench-plan.ts).
  */
-import { executePlan, readPlanJob } from '../../api/bench-plan.ts';
+import { executePlan, readPlanJob } from '../../api/bench.ts';
 import type { ExitCode } from '../../base/errors.ts';
 import { planJson } from '../../report/json.ts';
 import { renderPlan } from '../../report/plan-text.ts';

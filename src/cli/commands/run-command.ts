@@ -2,15 +2,13 @@
  * Owns the default command: from flags to a run, its display, its signals, and every place that its report goes to.
  * Must never open a connection, decide a verdict or make a report's content (report/).
  */
-import { executeRun, type RunHooks, readRunJob } from '../../api/bench-run.ts';
+import { executeRun, type RunHooks, readRunJob } from '../../api/bench.ts';
 import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
 import { checkReportFile, describe, type ReportFile } from '../../api/report-file.ts';
 import { environmentToken } from '../../api/token-source.ts';
 import { BenchError, ErrorCode, ExitCode } from '../../base/errors.ts';
 import { NeverRanError } from '../../coordinator/missing-agents.ts';
-import { followOutputPath } from '../../host/output-path.ts';
-import { StreamFile } from '../../host/stream-file.ts';
-import { appendToFile } from '../../host/whole-file.ts';
+import { appendToFile, followOutputPath, StreamFile } from '../../host/output-file.ts';
 import type { RunReport } from '../../judge/report.ts';
 import { annotations, stepSummary } from '../../report/github.ts';
 import { reportJson } from '../../report/json.ts';

@@ -2,14 +2,14 @@
  * Owns `c100k-bench serve`: the built-in target in the foreground, its signals and its counts.
  * Must never accept a connection itself (serve/).
  */
+
+import { ownPackage } from '../../api/bench.ts';
 import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
-import { ownPackage } from '../../api/own-package.ts';
 import { ExitCode } from '../../base/errors.ts';
 import { bindToParent } from '../../engine/parent-bond.ts';
 import { systemClock } from '../../host/system-clock.ts';
 import { formatListening, type ServeHandle, serveTarget } from '../../serve/serve.ts';
-import { formatServeCounts } from '../../serve/serve-counts.ts';
-import { type StatsServer, serveStats } from '../../serve/stats-server.ts';
+import { formatServeCounts, type StatsServer, serveStats } from '../../serve/serve-counts.ts';
 import type { CommandContext } from '../command-line.ts';
 import { tell, writeResult } from '../output.ts';
 

@@ -4,8 +4,7 @@
  */
 
 import { flagValue, flagValues } from '../../api/flags/flags.ts';
-import { closeToOthers } from '../../api/token-file.ts';
-import { environmentToken, masterToken } from '../../api/token-source.ts';
+import { closeToOthers, environmentToken, masterToken } from '../../api/token-source.ts';
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { agentToken, formatToken } from '../../control/token.ts';
 import { systemClock } from '../../host/system-clock.ts';

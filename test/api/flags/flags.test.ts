@@ -19,8 +19,7 @@ import {
   flagsOf,
 } from '../../../src/api/flags/flags.ts';
 import { readRunRequest } from '../../../src/api/run-request.ts';
-import { parseCommandLine } from '../../../src/cli/command-line.ts';
-import { COMMANDS } from '../../../src/cli/help.ts';
+import { COMMANDS, parseCommandLine } from '../../../src/cli/command-line.ts';
 
 async function parse(
   args: readonly string[],

@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { Bounds, Flag } from '../../../src/api/flags/flag.ts';
 import { FLAGS } from '../../../src/api/flags/flags.ts';
+import { nearestWord } from '../../../src/api/flags/value-types.ts';
 import { readRunRequest } from '../../../src/api/run-request.ts';
 import { BenchError } from '../../../src/base/errors.ts';
 import { RATE_PER_SEC_MAX } from '../../../src/base/units.ts';
@@ -270,5 +271,24 @@ describe('the type of every flag', () => {
         name,
       );
     }
+  });
+});
+
+const WORDS = ['target', 'conns', 'connect-timeout', 'rate', 'duration', 'source-ip', 'json', 'quiet'];
+
+describe('the guess at a mistyped word', () => {
+  it('finds what was shortened, lengthened, swapped or misspelt', () => {
+    assert.equal(nearestWord('conn', WORDS), 'conns');
+    assert.equal(nearestWord('connections', WORDS), null, 'as far from conns as from connect-timeout');
+    assert.equal(nearestWord('tagret', WORDS), 'target');
+    assert.equal(nearestWord('durations', WORDS), 'duration');
+    assert.equal(nearestWord('source_ip', WORDS), 'source-ip');
+    assert.equal(nearestWord('jsn', WORDS), 'json');
+  });
+
+  it('does not guess when nothing is near', () => {
+    assert.equal(nearestWord('x', WORDS), null);
+    assert.equal(nearestWord('', WORDS), null);
+    assert.equal(nearestWord('keepalive', WORDS), null);
   });
 });

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { FLAGS, flagsOf } from '../../../src/api/flags/flags.ts';
-import { COMMANDS } from '../../../src/cli/help.ts';
+import { COMMANDS } from '../../../src/cli/command-line.ts';
 import { cliPath } from '../../support/run-cli.ts';
 import { HANG_MS } from '../../support/waiting.ts';
 

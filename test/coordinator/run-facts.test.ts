@@ -1,13 +1,11 @@
 /** Tests what is shown of a run in motion: rates are of the time between two looks, and the total is the sum. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { RunProgress, timelinePoint } from '../../src/coordinator/run-progress.ts';
-import { type AgentRecord, newAgent, withLoss } from '../../src/run/agent-record.ts';
-import { AgentTable } from '../../src/run/agent-table.ts';
+import { RunProgress, timelinePoint } from '../../src/coordinator/run-facts.ts';
+import { type AgentRecord, AgentTable, newAgent, withLoss } from '../../src/run/agent-record.ts';
 import type { RunTerms } from '../../src/run/run-spec.ts';
 import { initialRunState, type RunState } from '../../src/run/run-state.ts';
-import type { AgentProgress } from '../../src/stats/stats.ts';
-import { emptyStats, type Stats } from '../../src/stats/stats.ts';
+import { type AgentProgress, emptyStats, type Stats } from '../../src/stats/stats.ts';
 import { runSpec } from '../run/run-spec-fixture.ts';
 
 const TERMS: RunTerms = {

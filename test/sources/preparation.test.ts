@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { addressRange } from '../../src/base/address.ts';
 import type { HostAddress } from '../../src/host/host-facts.ts';
 import { hostAlias } from '../../src/run/alias.ts';
-import { sourceFindings } from '../../src/sources/source-findings.ts';
+import { sourceFindings } from '../../src/sources/preparation.ts';
 
 type SourceSituation = Parameters<typeof sourceFindings>[0];
 

@@ -22,7 +22,7 @@
 import type { Loss } from '../stats/loss.ts';
 import type { HolderHealth, Stats } from '../stats/stats.ts';
 import type { LeaseEnds } from './lease.ts';
-import type { HolderSpec } from './run-spec.ts';
+import type { HolderSpec, HostSpec } from './run-spec.ts';
 
 export type AgentToHolder =
   | { readonly type: 'open'; readonly spec: HolderSpec }
@@ -54,3 +54,20 @@ export const HOLDER_ENTRY = 'holder';
 
 /** Node flags that keep a holder small: it allocates nearly nothing, so a small young generation and one helper thread do. */
 export const HOLDER_EXEC_ARGV: readonly string[] = ['--max-semi-space-size=1', '--v8-pool-size=1'];
+
+/** The one message to the agent, sent right after the fork. */
+export interface HostSpecMessage {
+  readonly type: 'host-spec';
+  readonly hostSpec: HostSpec;
+}
+
+/** Whether a message on the pipe is that one. Both ends are the same build. */
+export function isHostSpecMessage(message: unknown): message is HostSpecMessage {
+  return typeof message === 'object' && message !== null && 'type' in message && message.type === 'host-spec';
+}
+
+/** The message of an agent that is still closing; never of one that has nothing left to do, because the parent waits for as long as it comes. */
+export const SHUTDOWN_HEARTBEAT = 'closing';
+
+/** How often it comes, in milliseconds. */
+export const SHUTDOWN_HEARTBEAT_EVERY_MS = 500;
