@@ -33,7 +33,7 @@ const PENDING: readonly string[] = [
   'src/run',
   'src/sources',
   'src/engine/parent-bond.ts',
-  'src/serve/self-target.ts',
+  'src/serve/serve.ts',
   'test/agent',
   'test/api',
   'test/bin.test.ts',
