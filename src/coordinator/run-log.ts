@@ -118,5 +118,6 @@ export class RunLog {
 function refusedNote(refused: ReadonlyMap<RefusalReason, number>): string {
   const total = totalOf(Object.fromEntries(refused));
   const parts = [...refused].map(([reason, count]) => `${reason} ${count}`);
-  return `${total} connections at the control port were refused (${parts.join(', ')})`;
+  const were = total === 1 ? 'connection at the control port was' : 'connections at the control port were';
+  return `${total} ${were} refused (${parts.join(', ')})`;
 }

@@ -61,7 +61,7 @@ describe('joining', { concurrency: 4 }, () => {
       { env: { C100K_TOKEN: '' } },
     );
     const port = await run.port();
-    await says(run, /nobody here, 2 of 2 missing/);
+    await says(run, /none here, 2 of 2 missing/);
     assert.equal(statSync(tokenFile).mode & 0o777, 0o600);
     const line = /join with: c100k-bench (agent .*)/.exec(run.stderr())?.[1] ?? '';
     assert.match(line, new RegExp(`^agent --join \\S+:${port} --token-file run\\.token$`));
@@ -203,7 +203,7 @@ describe('joining', { concurrency: 4 }, () => {
     assert.equal(code, 0, `${stdout}${stderr}`);
     assert.equal((await right.result).code, 0);
     assert.equal(run.report().agents[0]?.name, 'ada', 'the name is the one in the token');
-    assert.match(run.report().notes.join('\n'), /1 strangers? knocked .*name 1/);
+    assert.match(run.report().notes.join('\n'), /^1 connection at the control port was refused \(name 1\)$/m);
     const again = await runCli(['token', '--token-file', master, '--name', 'ada']);
     assert.notEqual(again.stdout, made.stdout);
     const ofAgent = join(folder, 'ada.token');
