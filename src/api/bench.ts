@@ -3,9 +3,6 @@
  * of them. The command line and the library both go this way. Must never print, end the process or listen to signals.
  */
 
-import { readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { type Endpoint, formatEndpoint, type ProtocolName } from '../base/endpoint.ts';
 import { BenchError, ExitCode, type Finding } from '../base/errors.ts';
 import { portCount } from '../base/tuple-space.ts';
@@ -24,6 +21,7 @@ import { prepareHost } from '../sources/preparation.ts';
 import type { Progress } from '../stats/stats.ts';
 import { type AgentsOptions, joinLine, readAgents } from './agents-request.ts';
 import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
+import { ownPackage } from './own-package.ts';
 import {
   type ResolvedTargets,
   type RunRequest,
@@ -293,27 +291,4 @@ async function endpointsOfPlan(request: RunRequest): Promise<ResolvedTargets> {
 function exitCodeOf(wouldStart: boolean, path: PathPlan | null): ExitCode {
   if (!wouldStart) return ExitCode.refused;
   return path === null || path.suffices ? ExitCode.held : ExitCode.notHeld;
-}
-
-/** What a run must know of the package that it comes with. */
-interface OwnPackage {
-  readonly version: string;
-  /** the script to fork: `c100k-bench` itself */
-  readonly entryPath: string;
-}
-
-/** The nearest package.json above this file that is ours; it is there in a clone and in an installed package alike. */
-export function ownPackage(): OwnPackage {
-  const start = dirname(fileURLToPath(import.meta.url));
-  for (let folder = start; ; folder = dirname(folder)) {
-    try {
-      const found = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as Record<string, unknown>;
-      if (found.name === 'c100k-bench') {
-        return { version: String(found.version), entryPath: join(folder, 'bin', 'c100k-bench.js') };
-      }
-    } catch {
-      // Not here: one folder up.
-    }
-    if (dirname(folder) === folder) throw new Error(`no package.json of c100k-bench above ${start}`);
-  }
 }

@@ -3,8 +3,8 @@
  * Must never do a command's work itself.
  */
 
-import { ownPackage } from '../api/bench.ts';
 import type { CommandName } from '../api/flags/flag.ts';
+import { ownPackage } from '../api/own-package.ts';
 import { hideEnvironmentToken } from '../api/token-source.ts';
 import type { ExitCode } from '../base/errors.ts';
 import { type CommandContext, parseCommandLine } from './command-line.ts';

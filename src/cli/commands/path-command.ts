@@ -3,8 +3,9 @@
  * Must never judge it (path/path-verdict.ts) or open a connection itself.
  */
 
-import { executeRun, ownPackage, type RunJob, readRunJob } from '../../api/bench.ts';
+import { executeRun, type RunJob, readRunJob } from '../../api/bench.ts';
 import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
+import { ownPackage } from '../../api/own-package.ts';
 import { resolveTargets } from '../../api/run-request.ts';
 import { environmentToken } from '../../api/token-source.ts';
 import { formatEndpoint } from '../../base/endpoint.ts';

@@ -3,8 +3,8 @@
  * Must never accept a connection itself (serve/).
  */
 
-import { ownPackage } from '../../api/bench.ts';
 import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
+import { ownPackage } from '../../api/own-package.ts';
 import { ExitCode } from '../../base/errors.ts';
 import { bindToParent } from '../../engine/parent-bond.ts';
 import { systemClock } from '../../host/system-clock.ts';

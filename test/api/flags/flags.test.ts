@@ -210,7 +210,7 @@ describe('the table of flags and', () => {
         command === 'run' ? ['--help'] : [command, '--help'],
         {},
         '0.0.0',
-        10_000,
+        400,
       );
       assert(printed.kind === 'print');
       const lines = printed.text.split('\n').filter((line) => /^ +(?:-\w, )?--[a-z]/.test(line));
