@@ -1,6 +1,7 @@
 /**
  * Owns the promise that a report of an earlier version is still one: recorded reports validate against today's schema.
- * They were written by `c100k-bench --json` of commit 1218a22, before agents got one record and flags one table.
+ * They were written by `c100k-bench --json`: `pass-0.1.0.json` by commit fb2a640, the others by 1218a22, before agents got one
+ * record and flags one table.
  */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -18,8 +19,8 @@ function recorded(name: string): RunReport {
 
 test('reports of an earlier version validate against the schema', () => {
   const names = readdirSync(FOLDER).toSorted();
-  assert.deepEqual(names, ['fail-refused.json', 'pass.json']);
-  assert.deepEqual(names.map((name) => recorded(name).verdict).toSorted(), ['fail', 'pass']);
+  assert.deepEqual(names, ['fail-refused.json', 'pass-0.1.0.json', 'pass.json']);
+  assert.deepEqual(names.map((name) => recorded(name).verdict).toSorted(), ['fail', 'pass', 'pass']);
   for (const name of names) assert.deepEqual(schemaErrors(recorded(name)), [], name);
 });
 
