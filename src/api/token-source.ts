@@ -235,8 +235,8 @@ function fileError(what: string, error: unknown): BenchError {
 }
 
 /** Bits of a mode (inode(7)). */
-export const OF_GROUP = 0o070;
-export const OF_OTHERS = 0o007;
+const OF_GROUP = 0o070;
+const OF_OTHERS = 0o007;
 
 /**
  * Why a token file is not to be trusted. ssh's rule for keys (sshkey_perm_ok), and stricter: who is neither this process's

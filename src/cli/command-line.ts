@@ -419,7 +419,7 @@ export const POSITIONALS: Readonly<Partial<Record<CommandName, readonly Position
 };
 
 /** Lines to type after the name of the tool, with what they do. */
-export const EXAMPLES: Readonly<Partial<Record<CommandName, readonly (readonly [string, string])[]>>> = {
+const EXAMPLES: Readonly<Partial<Record<CommandName, readonly (readonly [string, string])[]>>> = {
   run: [
     ['--target self --conns 130k', 'try it against the built-in target'],
     ['-t 192.168.0.10:8000 -c 20k -d 60s', 'hold 20,000 connections for a minute'],
@@ -456,7 +456,7 @@ export const EXAMPLES: Readonly<Partial<Record<CommandName, readonly (readonly [
 };
 
 /** The exit codes, as the help tells them. */
-export const EXIT_CODE_HELP = [
+const EXIT_CODE_HELP = [
   'Exit codes:',
   '    0  held as required',
   '    1  the target or the path did not hold',

@@ -276,6 +276,6 @@ export function logLine(progress: Progress): string {
 }
 
 /** Whether connections exist in this phase, so that a line about them says something. */
-export function isBusy(phase: Phase): boolean {
+function isBusy(phase: Phase): boolean {
   return phase === 'ramping' || phase === 'holding' || phase === 'draining';
 }

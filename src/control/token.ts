@@ -191,7 +191,7 @@ export const AGENT_PATH = '/agent';
  * The longest identity in bytes that Node and OpenSSL carry: PSK_MAX_IDENTITY_LEN of openssl/ssl.h, 256 since 3.0. Node
  * ends a client that names a longer one, and OpenSSL's server never asks for the key of one.
  */
-export const PSK_IDENTITY_BYTES_MAX = 256;
+const PSK_IDENTITY_BYTES_MAX = 256;
 
 /** What both ends ask of TLS. */
 const COMMON = {

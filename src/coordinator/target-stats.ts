@@ -175,7 +175,7 @@ export class TargetCountLog {
 }
 
 /** What the built-in target tells. */
-export interface TargetCounts {
+interface TargetCounts {
   readonly openNow: number;
   readonly openMax: number;
   readonly acceptedTotal: number;
@@ -198,7 +198,7 @@ const FIELDS = [
  * is what is open now; and the same source may connect to each, so `sourceAddresses` is that of the one that sees most.
  * @param counts at least one
  */
-export function addTargetCounts(counts: readonly TargetCounts[]): TargetCounts {
+function addTargetCounts(counts: readonly TargetCounts[]): TargetCounts {
   const [only] = counts;
   if (counts.length === 1 && only !== undefined) return only;
   const sum = (pick: (one: TargetCounts) => number): number =>

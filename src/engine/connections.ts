@@ -36,7 +36,7 @@ const BROKEN = libc.EPOLLERR | libc.EPOLLHUP;
 const READABLE = libc.EPOLLIN | libc.EPOLLRDHUP | BROKEN;
 
 /** What connections are made from. */
-export interface ConnectionsOf {
+interface ConnectionsOf {
   readonly spec: HolderSpec;
   readonly clock: Clock;
   readonly poller: Poller;
@@ -330,7 +330,7 @@ export class Connections implements ProtocolHost {
  * @param bound what a slot's connection was bound to
  * @param salt 32 bits that differ between processes
  */
-export function makeProtocol(
+function makeProtocol(
   host: ProtocolHost,
   spec: HolderSpec,
   bound: BoundTuples,

@@ -13,7 +13,7 @@ import { constants } from 'node:os';
 import * as libc from './libc.ts';
 
 /** kill: it has nothing to give back but sockets. wake: it has aliases to give back, so it is continued and closes by itself. */
-export type AtParentsEnd = 'kill' | 'wake';
+type AtParentsEnd = 'kill' | 'wake';
 
 const SIGNALS: Readonly<Record<AtParentsEnd, number>> = {
   kill: constants.signals.SIGKILL,

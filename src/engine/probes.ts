@@ -9,7 +9,7 @@ import type { Tally } from './tally.ts';
 import type { TimerWheel } from './timer-wheel.ts';
 
 /** What the probes of one engine share. */
-export interface ProbesOf {
+interface ProbesOf {
   readonly table: ConnectionTable;
   readonly wheel: TimerWheel;
   readonly tally: Tally;

@@ -16,7 +16,7 @@ export interface KernelSample {
 }
 
 /** One reading; a quantity that could not be read is absent. */
-export type KernelReadings = Readonly<
+type KernelReadings = Readonly<
   Record<string, { readonly value: number; readonly limit: number | null }>
 >;
 

@@ -46,14 +46,14 @@ const WRITABLE_BY_ALL = 0o002;
 const PERMISSIONS = 0o777;
 
 /** What a file that is replaced keeps. */
-export interface KeptAttributes {
+interface KeptAttributes {
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
 }
 
 /** What a path leads to. */
-export type OutputPlace =
+type OutputPlace =
   | {
       readonly kind: 'file';
       /** absolute, without a link in it */
@@ -71,7 +71,7 @@ export type OutputPlace =
 export class OutputRefused extends Error {}
 
 /** Whether an owner is nobody else: this process's user, or root, who may do anything already. */
-export function isOurs({ uid }: Pick<Stats, 'uid'>): boolean {
+function isOurs({ uid }: Pick<Stats, 'uid'>): boolean {
   return uid === 0 || uid === process.geteuid?.();
 }
 

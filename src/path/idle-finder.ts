@@ -173,7 +173,7 @@ export interface IdleInterval {
   readonly forgottenMs: number | null;
 }
 
-export interface IdleAnswer {
+interface IdleAnswer {
   readonly gapMs: number;
   readonly alive: boolean;
 }

@@ -350,7 +350,7 @@ export function haproxyDescriptors(connections: number): number {
  * @param first address with prefix length, such as `192.168.0.102/24`
  * @param count in all, the first included
  */
-export function firstAndFree(first: string, count: number): string[] {
+function firstAndFree(first: string, count: number): string[] {
   const { address } = parseCidr(first);
   return Array.from({ length: count }, (_, index) => (index === 0 ? address : freeName(index + 1)));
 }

@@ -20,7 +20,7 @@ import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import { counted, formatCount } from '../base/units.ts';
 
 /** Every mode, in the order in which help lists them. */
-export const SERVE_MODES = ['hold', 'echo', 'whoami'] as const;
+const SERVE_MODES = ['hold', 'echo', 'whoami'] as const;
 
 export type ServeMode = (typeof SERVE_MODES)[number];
 

@@ -264,7 +264,7 @@ const CHECK_TIMEOUT_MS = 4_000;
 const PORTS_TRIED_MAX = 4;
 
 /** One connect to make. */
-export interface RoutePair {
+interface RoutePair {
   readonly source: string;
   readonly endpoint: Endpoint;
 }
@@ -404,7 +404,7 @@ const ARPINGS_AT_ONCE = 128;
 const ARPING_TIMEOUT_MS = 3_000;
 
 /** An address of ours that another host has too. */
-export interface DuplicateAddress {
+interface DuplicateAddress {
   readonly address: string;
   /** the device on whose segment that host is */
   readonly device: string;
