@@ -3,7 +3,7 @@
  * Must never judge it (path/path-verdict.ts) or open a connection itself.
  */
 
-import { executeRun, type RunJob, readRunJob } from '../../api/bench.ts';
+import { executeRun, type RunJob, readRunJob } from '../../api/bench-run.ts';
 import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
 import { ownPackage } from '../../api/own-package.ts';
 import { resolveTargets } from '../../api/run-request.ts';

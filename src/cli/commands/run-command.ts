@@ -2,7 +2,7 @@
  * Owns the default command: from flags to a run, its display, its signals, and every place that its report goes to.
  * Must never open a connection, decide a verdict or make a report's content (report/).
  */
-import { executePlan, executeRun, type RunHooks, readPlanJob, readRunJob } from '../../api/bench.ts';
+import { executePlan, executeRun, type RunHooks, readPlanJob, readRunJob } from '../../api/bench-run.ts';
 import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
 import { checkReportFile, describe, type ReportFile } from '../../api/report-file.ts';
 import { environmentToken } from '../../api/token-source.ts';
