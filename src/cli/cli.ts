@@ -37,7 +37,7 @@ function commandOf(command: CommandName): (context: CommandContext) => Promise<E
     case 'run':
       return async (context) => (await import('./commands/run-command.ts')).benchCommand(context);
     case 'plan':
-      return async (context) => (await import('./commands/run-command.ts')).planCommand(context);
+      return async (context) => (await import('./commands/plan-command.ts')).planCommand(context);
     case 'path':
       return async (context) => (await import('./commands/path-command.ts')).pathCommand(context);
     case 'agent':

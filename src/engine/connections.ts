@@ -330,12 +330,7 @@ export class Connections implements ProtocolHost {
  * @param bound what a slot's connection was bound to
  * @param salt 32 bits that differ between processes
  */
-function makeProtocol(
-  host: ProtocolHost,
-  spec: HolderSpec,
-  bound: BoundTuples,
-  salt: number,
-): Protocol {
+function makeProtocol(host: ProtocolHost, spec: HolderSpec, bound: BoundTuples, salt: number): Protocol {
   if (spec.protocol === 'whoami') return new WhoamiProtocol(host, new SeenTally(spec), bound);
   const { endpointIndex } = bound;
   const options = spec.protocolOptions ?? DEFAULT_PROTOCOL_OPTIONS;

@@ -16,9 +16,7 @@ export interface KernelSample {
 }
 
 /** One reading; a quantity that could not be read is absent. */
-type KernelReadings = Readonly<
-  Record<string, { readonly value: number; readonly limit: number | null }>
->;
+type KernelReadings = Readonly<Record<string, { readonly value: number; readonly limit: number | null }>>;
 
 /** What one agent's kernel said; it speaks of the whole network namespace, not of this run alone. */
 export interface KernelEvidence {

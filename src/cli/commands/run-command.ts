@@ -2,7 +2,7 @@
  * Owns the default command: from flags to a run, its display, its signals, and every place that its report goes to.
  * Must never open a connection, decide a verdict or make a report's content (report/).
  */
-import { executePlan, executeRun, type RunHooks, readPlanJob, readRunJob } from '../../api/bench-run.ts';
+import { executeRun, type RunHooks, readRunJob } from '../../api/bench-run.ts';
 import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
 import { checkReportFile, describe, type ReportFile } from '../../api/report-file.ts';
 import { environmentToken } from '../../api/token-source.ts';
@@ -11,9 +11,8 @@ import { NeverRanError } from '../../coordinator/missing-agents.ts';
 import { appendToFile, followOutputPath, StreamFile } from '../../host/output-file.ts';
 import type { RunReport } from '../../judge/report.ts';
 import { annotations, stepSummary } from '../../report/github.ts';
-import { planJson, reportJson } from '../../report/json.ts';
+import { reportJson } from '../../report/json.ts';
 import { junitXml } from '../../report/junit.ts';
-import { renderPlan } from '../../report/plan-text.ts';
 import { prometheusText } from '../../report/prometheus.ts';
 import { renderReport } from '../../report/text.ts';
 import type { CommandContext } from '../command-line.ts';
@@ -219,18 +218,4 @@ function appendSummary(path: string, markdown: string): void {
       error,
     );
   }
-}
-
-/**
- * Plans and prints.
- * @returns 0 when a run would start, 3 when it would be refused, 1 when the hops of --via would not let all through
- * @throws BenchError on wrong flags, a name that does not resolve, a report that cannot be written
- */
-export async function planCommand({ values }: CommandContext): Promise<ExitCode> {
-  const job = readPlanJob(values);
-  const places = resultPlaces(values);
-  if (!places.quiet) echoCommand('plan', values);
-  const plan = await executePlan(job);
-  await publish(places, { text: renderPlan(plan, paintFor(places.textStream)), json: planJson(plan) });
-  return plan.exitCode as ExitCode;
 }
