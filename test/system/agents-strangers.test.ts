@@ -215,7 +215,7 @@ it('refuses every stranger, counts each once, keeps its memory flat, and the run
   assert.equal(report.connections.held, 500, stdout);
   assert.deepEqual(report.connections.dropped, {});
   assert.equal(report.agents.length, 1);
-  const note = report.notes.find((line) => line.includes('strangers'));
+  const note = report.notes.find((line) => line.includes('at the control port'));
   assert(note !== undefined, report.notes.join('\n'));
   for (const [reason, count] of Object.entries(expected)) {
     const counted: number = Number(new RegExp(`\\b${reason} (\\d+)`).exec(note)?.[1] ?? 0);

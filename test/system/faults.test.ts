@@ -103,8 +103,9 @@ test('a target that stops accepting: timeouts, and the steps are named as SYN re
   const sent = kernelCounter('TcpExt', 'TCPSynRetrans') - sentBefore;
   assert.equal(code, 1, stderr);
   const { timeout = 0 } = report.connections.failed;
-  // The kernel completes as many handshakes more as the backlog takes: established is not accepted.
-  assert(timeout >= 1_500 - 1_000 - 257 && timeout <= 500, `${timeout} timed out`);
+  // The kernel completes as many handshakes more as the backlog takes: established is not accepted. Those under way when it
+  // fills up are complete for the client alone, so that some more are established here.
+  assert(timeout >= 1_500 - 1_000 - 257 - 40 && timeout <= 500, `${timeout} timed out`);
   assert.deepEqual(report.connections.failed, { timeout });
   assert.equal(report.connections.established, 1_500 - timeout);
   assert.equal(clientEnds(target.port).count, 0, 'we closed what was open');
