@@ -38,7 +38,10 @@ export function serverEnds(port: number): number {
   return ss('-Htn', 'state', 'connected', 'exclude', 'time-wait', `src 127.0.0.1:${port}`).length;
 }
 
-/** Sockets that still use a port of 127.0.0.1 at either end, listeners included; TIME_WAIT is no socket of a process. */
+/**
+ * Sockets that still use a port of 127.0.0.1 at either end, listeners included. TIME_WAIT is no socket of a process, and one in
+ * FIN_WAIT_2 that has lost its process stays for as long as tcp_fin_timeout says, 60 s (tcp(7)).
+ */
 export function socketsOnPort(port: number): string[] {
   return ss(
     '-Htn',
@@ -46,6 +49,8 @@ export function socketsOnPort(port: number): string[] {
     'all',
     'exclude',
     'time-wait',
+    'exclude',
+    'fin-wait-2',
     `( src 127.0.0.1:${port} or dst 127.0.0.1:${port} )`,
   );
 }
