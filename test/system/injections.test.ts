@@ -1,7 +1,7 @@
 /**
  * Owns 120 seeded injections into real runs: each process killed, stopped, stopped and continued, or stopped and its parent
  * killed, in each phase, with 2,000 to 20,000 connections. None may leave a run without an end, a report or a true verdict, or
- * anything behind. `INJECTIONS_SEED=n` repeats a round, `INJECTIONS_SEEDS=a,b` single ones, `INJECTIONS=120` does more than the 40 of CI, in a quarter of an hour.
+ * anything behind. `INJECTIONS_SEED=n` repeats a round, `INJECTIONS_SEEDS=a,b` single ones, `INJECTIONS=n` does fewer.
  */
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
@@ -10,9 +10,9 @@ import pLimit from 'p-limit';
 import { describeInjection, injectionOf } from '../support/injection-plan.ts';
 import { inject } from '../support/injections.ts';
 
-const COUNT = Number(process.env.INJECTIONS ?? 40);
+const COUNT = Number(process.env.INJECTIONS ?? 120);
 /** Most of them wait for most of their time. */
-const AT_ONCE = Number(process.env.INJECTIONS_AT_ONCE ?? 5);
+const AT_ONCE = Number(process.env.INJECTIONS_AT_ONCE ?? 8);
 
 /** Seeds that once found a fault. */
 const REGRESSIONS: readonly number[] = [929_680_003];
