@@ -1,11 +1,11 @@
 /**
- * Owns that the documents for those who change the program name files that exist.
+ * Owns that the documents for those who change the program, and the comments of the sources, name files that exist.
  */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { ROOT } from './support/source-text.ts';
+import { filesBelow, ROOT, readAll } from './support/source-text.ts';
 
 const DOCUMENTS = ['docs/ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md'];
 
@@ -68,4 +68,31 @@ test('the search finds a name that does not exist, in a span and in a link', () 
   const text =
     'see `src/nowhere.ts`, [a page](docs/nowhere.md), `src/main.ts` and [the web](https://example.org/x)';
   assert.deepEqual(missingIn('A.md', text), ['A.md: src/nowhere.ts', 'A.md: docs/nowhere.md']);
+});
+
+/** Sources that comments name, as paths or by their last part, and that do not exist: one line each. */
+function goneIn(texts: ReadonlyMap<string, string>, known: readonly string[]): string[] {
+  return [...texts].flatMap(([path, text]) =>
+    text.split('\n').flatMap((line) => {
+      if (!/^\s*(?:\/?\*|\/\/)/.test(line)) return [];
+      const named = [...line.matchAll(/(?<![\w./*-])(?:[\w-]+\/)*[\w-]+\.ts\b/g)].map((match) => match[0]);
+      return named
+        .filter((name) => !known.some((file) => `/${file}`.endsWith(`/${name}`)))
+        .map((name) => `${path}: ${name}`);
+    }),
+  );
+}
+
+test('every source that a comment names exists', () => {
+  const sources = readAll([...filesBelow('src', '.ts'), ...filesBelow('test', '.ts')]);
+  const missing = goneIn(sources, [...sources.keys()]);
+  assert.deepEqual(missing, [], `\n  ${missing.join('\n  ')}`);
+});
+
+test('the rule on comments finds a file that is gone, and leaves code and patterns alone', () => {
+  const text = "/** As engine/gone.ts and kept.ts; not *.ts. */\n// gone.ts\nimport './other.ts';";
+  assert.deepEqual(goneIn(new Map([['src/a.ts', text]]), ['src/engine/kept.ts']), [
+    'src/a.ts: engine/gone.ts',
+    'src/a.ts: gone.ts',
+  ]);
 });

@@ -1,7 +1,7 @@
 /**
  * Owns what an agent reports of its run: the message of each second, the final one, what a cut makes it say again, and how
- * numbers and tables fit into the messages of the control channel.
- * Must never count anything itself.
+ * numbers and tables fit into the messages of the control channel; losses that wait for a message; and the report of an agent
+ * that has no coordinator any more. Must never count anything itself.
  */
 
 import { mkdirSync } from 'node:fs';

@@ -1,6 +1,6 @@
 /**
- * Owns the file that a report goes to: whether it can be written, told before the run, and the write at the end,
- * which leaves either the old file or the whole new one. Must never know what a report says.
+ * Owns the files that a run writes: a report, which can be written (said before the run) and leaves either the old file or the
+ * whole new one, and the ledger of losses, which grows. Must never know what a report says.
  */
 
 import { cleanJson } from '../base/clean-text.ts';
@@ -37,7 +37,9 @@ export function checkReportFile(path: string, flag = '--json'): ReportFile {
     try {
       return action();
     } catch (error) {
-      throw unwritable(path, flag, describe(error), error);
+      const elsewhere = flag === '--json' ? ', or - for stdout' : '';
+      const hint = `give ${flag} a file in a directory that you can write to${elsewhere}`;
+      throw unwritable('report', path, error, hint);
     }
   };
   const isReplaceable = attempt(() => {
@@ -80,15 +82,13 @@ export function describe(error: unknown): string {
   return PLAIN[code ?? ''] ?? message;
 }
 
-function unwritable(path: string, flag: string, why: string, cause: unknown): BenchError {
+function unwritable(what: string, path: string, error: unknown, hint: string): BenchError {
   return new BenchError(
     ErrorCode.reportUnwritable,
     ExitCode.reportUnwritten,
-    `the report cannot be written to ${path}: ${why}`,
-    flag === '--json'
-      ? 'give --json a file in a directory that you can write to, or - for stdout'
-      : `give ${flag} a file in a directory that you can write to`,
-    cause ?? undefined,
+    `the ${what} cannot be written to ${path}: ${describe(error)}`,
+    hint,
+    error,
   );
 }
 
@@ -152,11 +152,6 @@ export class EventsFile {
 }
 
 function eventsUnwritable(path: string, error: unknown): BenchError {
-  return new BenchError(
-    ErrorCode.reportUnwritable,
-    ExitCode.reportUnwritten,
-    `the events cannot be written to ${path}: ${describe(error)}`,
-    'give --events a file in a directory that you can write to and that has room',
-    error,
-  );
+  const hint = 'give --events a file in a directory that you can write to and that has room';
+  return unwritable('events', path, error, hint);
 }

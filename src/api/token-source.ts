@@ -1,6 +1,6 @@
 /**
- * Owns where a token comes from: a file, the environment, standard input. Never from an argument: every user of the
- * host can read those. Must never print one by itself.
+ * Owns where a token comes from: a file that only its owner can read, the environment, standard input. Never from an argument:
+ * every user of the host can read those. Must never print one by itself.
  */
 
 import {

@@ -1,6 +1,6 @@
 /**
  * Owns endpoints: one `address:port` of the target each, the text that names them, and what a protocol needs beyond both:
- * path, host, banner, message, status, TLS, with bounds. Must never resolve a name (host/resolver.ts) or read a file: a CA
+ * path, host, banner, message, status, TLS, with bounds. Must never resolve a name (api/run-request.ts) or read a file: a CA
  * is carried as its text, because agents have no files of the coordinator.
  */
 import assert from 'node:assert/strict';

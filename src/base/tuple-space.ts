@@ -1,6 +1,6 @@
 /**
  * Owns the numbering of possible connections: one integer per 4-tuple, and slices of them.
- * Must never know which tuples are in use (engine/dialer.ts).
+ * Must never know which tuples are in use (engine/opener.ts).
  */
 import assert from 'node:assert/strict';
 import { type Family, parseAddress } from './address.ts';

@@ -1,6 +1,6 @@
 /**
  * Owns the command line: argv and environment in, the chosen command and its flags as typed text out; a `C100K_*` variable
- * that means nothing is a slip that would change a run without a word.
+ * that means nothing is a slip that would change a run without a word. And the help that it prints.
  * Must never parse a value (api/flags/) or do what was asked (the *-command.ts files).
  */
 

@@ -149,7 +149,7 @@ const reasonCounts = counts(TableShapes.reasons);
 const openBy = counts(TableShapes.open);
 const droppedBy = counts(TableShapes.losses);
 
-/** `[quarter, count, ...]`: see stats/loss-burst.ts. */
+/** `[quarter, count, ...]`: see stats/loss.ts. */
 const recentLosses = sparse(NumberBound.ms / QUARTER_MS, QUARTERS_REPORTED);
 
 const saidStats = v.object({

@@ -1,5 +1,6 @@
 /**
- * Owns the secret that lets an agent join: its making, its text, and what a per-agent token says about itself.
+ * Owns the secret that lets an agent join: its making, its text, what a per-agent token says about itself, and the TLS by which
+ * both ends prove that they have it (1.3 with a pre-shared key: no certificate, forward secrecy).
  * Must never print one, put one into an argument list, or store one.
  *
  * The master token is 32 random bytes. A per-agent token carries its own claims as the TLS-PSK identity, and its key is

@@ -1,6 +1,6 @@
 /**
  * Owns contact with agents: who is let in under which session, what becomes of a channel that closes, and each message as
- * an event for the reducer. Must never decide what an event means for the run (run/run-state.ts).
+ * an event for the reducer; and what is sent to each, at first and again after a cut. Must never decide what an event means for the run (run/run-state.ts).
  */
 import type { Clock } from '../base/clock.ts';
 import type { Finding } from '../base/errors.ts';

@@ -1,6 +1,6 @@
 /**
  * Owns handing the facts of a run to the report (judge/run-report.ts), also of one that was refused or interrupted before
- * its first process: whoever reads that report need not know. Must never judge one.
+ * its first process: whoever reads that report need not know; and the progress while it goes on. Must never judge one.
  */
 
 import type { StandStill } from '../base/clock.ts';

@@ -1,5 +1,6 @@
 /**
- * Owns the shell of a run: feeds the reducer (run/run-state.ts) with what happens, and has its parts act on what changed.
+ * Owns the shell of a run: feeds the reducer (run/run-state.ts) with what happens, and has its parts act on what changed,
+ * at the moments that the reducer waits for.
  * Must never decide anything itself, and never print.
  */
 import { randomUUID } from 'node:crypto';

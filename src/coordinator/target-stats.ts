@@ -1,5 +1,5 @@
 /**
- * Owns asking the targets what they hold, once a second and never twice at a time. Must never delay a run: a target that
+ * Owns asking the targets what they hold, once a second and never twice at a time, and reading their answers. Must never delay a run: a target that
  * does not answer is a fact of its own, and a proof that is missing.
  */
 import { request } from 'node:http';

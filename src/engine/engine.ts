@@ -4,7 +4,7 @@
  * another process.
  *
  * One turn: events of the last wait, timers that are due, a batch of connects (opener.ts) or of closes; then a wait
- * (turn-loop.ts). While connects are in flight a turn's wait blocks this thread for at most SHORT_SLEEP_MS; when nothing
+ * (poller.ts). While connects are in flight a turn's wait blocks this thread for at most SHORT_SLEEP_MS; when nothing
  * is, a worker thread waits instead, because that wait may last a second.
  */
 

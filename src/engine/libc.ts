@@ -1,7 +1,7 @@
 /**
  * Owns the system calls: the only file that imports koffi. Each function returns what the kernel returned, or
  * a negative errno, so that no caller has to remember to read errno in time; and the reason under which a connection is
- * counted when a call fails. Which call failed matters (EADDRNOTAVAIL means two things): callers handle bind(2) themselves.
+ * counted when a call fails; and addresses as the kernel takes them. Which call failed matters (EADDRNOTAVAIL means two things): callers handle bind(2) themselves.
  * Must never decide, count, log or throw for a failed call.
  */
 
@@ -274,19 +274,18 @@ export function signalAtPipeEnd(fd: number, pid: number, signal: number): number
   return set < 0 ? set : result(calls.fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK));
 }
 
+// EHOSTDOWN, which Node does not name, and ENOPROTOOPT come of ICMP codes (icmp_err_convert in net/ipv4/icmp.c).
+const EHOSTDOWN = 112;
+const UNREACHABLE: readonly number[] = [Errno.EHOSTUNREACH, Errno.ENETUNREACH, Errno.ENETDOWN, EHOSTDOWN];
+/** A RST that follows a FIN leaves EPIPE (tcp_reset() in net/ipv4/tcp_input.c). */
+const RESET: readonly number[] = [Errno.ECONNRESET, Errno.EPIPE, Errno.ECONNABORTED];
+
 /** Reasons by errno for a socket that is being connected; connect(2), tcp(7), epoll_ctl(2). */
-const FAIL_BY_ERRNO: ReadonlyMap<number, FailReason> = new Map([
+const FAIL_BY_ERRNO: ReadonlyMap<number, FailReason> = new Map<number, FailReason>([
   [Errno.ECONNREFUSED, FailReason.refused],
   [Errno.ETIMEDOUT, FailReason.timeout],
-  [Errno.ECONNRESET, FailReason.reset],
-  // A RST that follows a FIN leaves EPIPE (tcp_reset() in net/ipv4/tcp_input.c).
-  [Errno.EPIPE, FailReason.reset],
-  [Errno.ECONNABORTED, FailReason.reset],
-  [Errno.EHOSTUNREACH, FailReason.unreachable],
-  [Errno.ENETUNREACH, FailReason.unreachable],
-  [Errno.ENETDOWN, FailReason.unreachable],
-  // EHOSTDOWN and ENOPROTOOPT: ICMP codes that the kernel maps (icmp_err_convert in net/ipv4/icmp.c).
-  [112, FailReason.unreachable],
+  ...RESET.map((errno) => [errno, FailReason.reset] as const),
+  ...UNREACHABLE.map((errno) => [errno, FailReason.unreachable] as const),
   [Errno.ENOPROTOOPT, FailReason.unreachable],
   [Errno.EACCES, FailReason.prohibited],
   [Errno.EPERM, FailReason.prohibited],
@@ -298,15 +297,10 @@ const FAIL_BY_ERRNO: ReadonlyMap<number, FailReason> = new Map([
   [Errno.ENOSPC, FailReason.memory],
 ]);
 
-const DROP_BY_ERRNO: ReadonlyMap<number, DropReason> = new Map([
-  [Errno.ECONNRESET, DropReason.rst],
-  [Errno.EPIPE, DropReason.rst],
-  [Errno.ECONNABORTED, DropReason.rst],
+const DROP_BY_ERRNO: ReadonlyMap<number, DropReason> = new Map<number, DropReason>([
+  ...RESET.map((errno) => [errno, DropReason.rst] as const),
+  ...UNREACHABLE.map((errno) => [errno, DropReason.unreachable] as const),
   [Errno.ETIMEDOUT, DropReason.timeout],
-  [Errno.EHOSTUNREACH, DropReason.unreachable],
-  [Errno.ENETUNREACH, DropReason.unreachable],
-  [Errno.ENETDOWN, DropReason.unreachable],
-  [112, DropReason.unreachable],
 ]);
 
 /** Why a connect failed. @param errno positive */

@@ -1,6 +1,7 @@
 /**
- * Owns one epoll instance: what is watched, and the batch of events that the last wait brought.
- * Must never know what a slot means.
+ * Owns one epoll instance: what is watched, and the batch of events that the last wait brought; how the engine's thread waits
+ * from one turn to the next, and how late its loop was through its own fault. Must never know what a slot means, or what a
+ * turn does.
  */
 
 import assert from 'node:assert/strict';

@@ -1,5 +1,5 @@
 /**
- * Owns running another program (`ip`, `ss`): no shell, bounded time, bounded output.
+ * Owns running another program (`ip`, `ss`): no shell, bounded time, bounded output; and the lines that a child process writes.
  * Must never decide what the output means, and must never throw because a program failed or is missing.
  */
 import { spawn } from 'node:child_process';

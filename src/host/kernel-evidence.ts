@@ -1,7 +1,6 @@
 /**
- * Owns what a host's kernel said during a run: counters that changed, readings with their least and most, and how many
- * sockets of ours it counts. Must never
- * read it (host/kernel-readings.ts) and must never judge it (diagnosis.ts).
+ * Owns what a host's kernel said during a run: reading its counters, fill levels and settings from /proc, which counters
+ * changed, readings with their least and most, and how many sockets of ours it counts. Must never judge it (diagnosis.ts).
  */
 
 import { readSysctl, readSysctlNumbers, readText } from './proc-file.ts';

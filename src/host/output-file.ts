@@ -1,6 +1,7 @@
 /**
- * Owns following a path to what is to be written: a file in a folder, one of our own descriptors, a pipe or a device.
- * Must never open what the path names, and must never follow a symbolic link that another user may have placed.
+ * Owns writing to a path that a user typed: what it leads to (a file in a folder, one of our own descriptors, a pipe or a
+ * device), a file that is replaced as a whole or added to, and a stream that may take nothing for a while.
+ * Must never follow a symbolic link that another user may have placed.
  *
  * A link is followed when its owner is this process's user or root and its folder cannot be written to by everybody. That is
  * the kernel's fs.protected_symlinks (Documentation/admin-guide/sysctl/fs.rst) and stricter: hosts have it off, and a link

@@ -1,6 +1,7 @@
 /**
  * Owns the limits on this process that are not its own settings: memory and tasks of its control groups (versions 1 and
- * 2), and how many further tasks (processes and their threads) the kernel lets this user have.
+ * 2), and how many further tasks (processes and their threads) the kernel lets this user have;
+ * and its capabilities.
  * Must never change or judge one (plan/).
  */
 import { readdirSync } from 'node:fs';

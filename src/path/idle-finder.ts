@@ -1,6 +1,6 @@
 /**
- * Owns the connections of an idle search: a few for each gap, opened together, silent for their gap, then asked once.
- * Must never decide which gaps to try (path/idle-search.ts), and never print.
+ * Owns the search for how long a path remembers a silent connection: which gaps are tried next, and the connections of each: a
+ * few, opened together, silent for their gap, then asked once. Must never print.
  */
 
 import assert from 'node:assert/strict';

@@ -1,6 +1,6 @@
 /**
  * Owns the port arithmetic of a path: how many connections each hop between us and the server lets through, which one
- * binds, and what to change. Must never measure (path-verdict.ts judges what a target saw) or ask a host.
+ * binds, and what to change, with the lines of HAProxy's configuration where one is HAProxy. Must never measure (path-verdict.ts judges what a target saw) or ask a host.
  *
  * A hop that rewrites the source needs one of its own 4-tuples for each connection, and it has
  * addresses x ports x destinations of them. One that leaves the source alone needs none.

@@ -1,6 +1,6 @@
 /**
  * Owns the one record of an agent: its stage, its quota, and what it last said. Must never be changed in place: each step
- * of the reducer (run-state.ts) makes a new one, and whoever holds the old one may keep it.
+ * of the reducer (run-state.ts) makes a new one, and whoever holds the old one may keep it. The table of all of them is as immutable.
  */
 import type { Finding } from '../base/errors.ts';
 import { DropReason } from '../base/outcome.ts';

@@ -1,5 +1,6 @@
 /**
- * Owns what an agent and its holders say to each other over the IPC pipe that fork(2) gave them.
+ * Owns what processes of one host say to each other over the IPC pipe that fork(2) gave them: an agent and its holders, a run and
+ * its local agent.
  * Must never send one. Both ends are the same build, so the types are the check.
  *
  *   agent --> holder : open          the slice, the quota, the protocol

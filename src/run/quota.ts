@@ -1,6 +1,6 @@
 /**
- * Owns the one rule by which a total is split over parts: connections, rate and pending, over agents and over holders.
- * Must never know what a part is.
+ * Owns the one rule by which a total is split over parts (connections, rate and pending, over agents and over holders), and which
+ * quotas agents get by it: at first, and of one that is lost. Must never send one.
  */
 import assert from 'node:assert/strict';
 import type { Finding } from '../base/errors.ts';

@@ -1,6 +1,6 @@
 /**
  * Owns what the built-in target counts, the addition over its workers, the line that prints it, and the messages between
- * the target's parent and its workers over Node's IPC. Must never ask a worker (serve.ts) or print (cli/).
+ * the target's parent and its workers over Node's IPC; and the server that tells it to others. Must never ask a worker (serve.ts) or print (cli/).
  *
  *   parent --> worker : listen      address, port, mode, backlog (first message, once)
  *   parent <-- worker : listening   the port that it got          | failed: the call and its errno (then it ends)

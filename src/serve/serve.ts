@@ -1,5 +1,6 @@
 /**
- * Owns the built-in target as a whole: its workers from fork to end, and the sum of what they count. Must never
+ * Owns the built-in target as a whole: its workers from fork to end, the sum of what they count, and whether this host has room
+ * for it beside a run. Must never
  * print (cli/) and never own a socket (target-loop.ts does).
  */
 import assert from 'node:assert/strict';

@@ -1,6 +1,6 @@
 /**
  * Owns one worker as its parent sees it: the forked process, what it said last, and its end. It is the parent's
- * end of worker-message.ts. Must never add up workers (serve.ts).
+ * end of serve-counts.ts. Must never add up workers (serve.ts).
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { type Clock, StandStill } from '../base/clock.ts';

@@ -22,7 +22,7 @@ const END_DEADLINE_MS = 1_000;
 const LOOK_EVERY_MS = 1_000;
 
 /**
- * Runs one worker in this process, which must have been forked with IPC (messages: worker-message.ts). Returns at
+ * Runs one worker in this process, which must have been forked with IPC (messages: serve-counts.ts). Returns at
  * once; the process ends by itself when the parent says `stop` or is gone.
  * @param parentPid the parent's pid as the parent gave it; null: unknown
  */

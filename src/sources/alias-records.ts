@@ -8,7 +8,7 @@
  * which the process started is compared too.
  *
  * What a record says is removed by root: so the folder is ours alone (owner, mode 0700, no link), or it is not used, and so
- * is each record in it. What lies there otherwise - a pipe, a link, a huge file, garbage - is passed over, and holds up nobody.
+ * is each record in it; and so is the lock that all who change addresses take. What lies there otherwise - a pipe, a link, a huge file, garbage - is passed over, and holds up nobody.
  */
 import {
   closeSync,

@@ -1,5 +1,5 @@
 /**
- * Owns adding, renewing and removing addresses on devices, by batches of `ip`.
+ * Owns adding, renewing and removing addresses on devices, by batches of `ip`, also those that a run which is gone has left.
  * Must never decide which addresses are ours (alias-records.ts), and must never keep anything between calls.
  */
 import type { RunProgram } from '../host/command.ts';

@@ -3,8 +3,7 @@
  * Must never open a connection to the target.
  *
  * The way of a source through this folder, from what was typed to what is given back: source-addresses.ts -> discover.ts ->
- * preparation.ts (source-findings.ts) -> source-check.ts (route-check.ts) -> alias-lease.ts (address-lock.ts, aliases.ts)
- * -> alias-records.ts -> alias-cleanup.ts.
+ * preparation.ts -> source-check.ts -> alias-lease.ts -> aliases.ts -> alias-records.ts.
  */
 
 import assert from 'node:assert/strict';

@@ -58,7 +58,7 @@ export interface Stats {
   readonly resetsOnProbe: number;
   /** probes that timed out although the far kernel had acknowledged their bytes: the application is silent */
   readonly probeTimeoutsAcked: number;
-  /** losses of the last half minute by quarter of a second since the start (loss-burst.ts) */
+  /** losses of the last half minute by quarter of a second since the start (loss.ts) */
   readonly recentLosses: RecentLosses;
   /** connections that were opened in place of lost ones (`--on-drop reopen`); part of `established` */
   readonly reopened: number;

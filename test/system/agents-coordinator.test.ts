@@ -37,8 +37,9 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
         { address, port: 80, family },
       ];
       const liar = await startLyingCoordinator(t, (victim) => victim.say(specWith(1, { endpoints })));
+      // From a source on the loopback device the kernel sends nothing elsewhere, should the agent ever not refuse.
       await assertRefused(
-        agentOf(t, liar),
+        agentOf(t, liar, ['--source-ip', '127.0.0.8']),
         liar,
         /^allow-target: this agent may not open connections to /,
         3,

@@ -1,14 +1,12 @@
 /** Owns what the owner of an agent's host allows, whatever the coordinator says. */
 import assert from 'node:assert/strict';
-import { describe, it, type TestContext } from 'node:test';
+import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { CoordinatorMessageOf } from '../../src/control/message.ts';
-import { ControlServer } from '../../src/control/server.ts';
-import { agentToken, formatToken, generateToken, knownKeyOf } from '../../src/control/token.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
-import { LEASE_TIMES } from '../../src/run/lease.ts';
+import { agentToken, formatToken } from '../../src/control/token.ts';
 import { says, startAgent, startCoordinator } from '../support/agents.ts';
 import { until } from '../support/bench-run.ts';
+import { agentOf, WITHIN_MS } from '../support/lied-to-agent.ts';
+import { honestQuota, honestSpec, renewing, startLyingCoordinator } from '../support/lying-coordinator.ts';
 import { startNetTarget } from '../support/net-target.ts';
 
 describe("an agent's own limits", { concurrency: 4 }, () => {
@@ -74,7 +72,8 @@ describe("an agent's own limits", { concurrency: 4 }, () => {
       // A documentation address (RFC 5737): nothing may ever be sent to it, and nothing is.
       ...['--target', '192.0.2.1:80', '--conns', '60', '--duration', '1s', '--expect-agents', '1'],
     ]);
-    startAgent(t, `127.0.0.1:${await run.port()}`, 'ada', run.tokenText);
+    // From a source on the loopback device the kernel sends nothing elsewhere, should the agent ever not refuse.
+    startAgent(t, `127.0.0.1:${await run.port()}`, 'ada', run.tokenText, ['--source-ip', '127.0.0.8']);
     const { code, stdout } = await run.result;
     assert.equal(code, 3, stdout);
     assert.match(run.report().reason, /agent ada: this agent may not open connections to 192\.0\.2\.1:80/);
@@ -157,9 +156,18 @@ describe("an agent's own limits", { concurrency: 4 }, () => {
       { flags: ['--max-conns', '7'], quota: 8, answer: /a quota of 8 connections, this agent allows 7/ },
     ];
     for (const { flags, quota, answer } of cases) {
-      const rogue = await rogueCoordinator(t, target.port, quota);
-      const agent = startAgent(t, `127.0.0.1:${rogue.port}`, 'ada', formatToken(rogue.token), flags);
-      await until('the agent refuses', 20_000, () => answer.test(rogue.refusals.join('\n')));
+      // It says quota and start, whatever it hears.
+      const rogue = await startLyingCoordinator(
+        t,
+        (victim) => victim.say(honestSpec(target.port)),
+        (message, victim) => {
+          renewing(message, victim);
+          victim.say(honestQuota(quota));
+          victim.say({ type: 'start' });
+        },
+      );
+      const agent = agentOf(t, rogue, flags);
+      await until('the agent refuses', WITHIN_MS, () => answer.test(rogue.refusals().join('\n')));
       // Time enough to fork holders, if it did.
       await sleep(2_000);
       assert.equal((await target.counts()).accepted, 0);
@@ -168,57 +176,3 @@ describe("an agent's own limits", { concurrency: 4 }, () => {
     }
   });
 });
-
-/** Sends spec, quota, start and hold, whatever it hears, and renews the lease. */
-async function rogueCoordinator(t: TestContext, targetPort: number, connections: number) {
-  const token = generateToken();
-  const refusals: string[] = [];
-  const { quietMs, leaseMs } = LEASE_TIMES;
-  const server = new ControlServer({
-    clock: systemClock,
-    host: '127.0.0.1',
-    port: 0,
-    keyFor: (identity) => knownKeyOf(token, identity, Date.now()),
-    onRefused: () => {},
-    onAgent: (channel) => {
-      channel.send({
-        type: 'spec',
-        runId: 'rogue',
-        epoch: 1,
-        spec: specTo(targetPort),
-        mayGrow: false,
-        quietMs,
-        leaseMs,
-      });
-      return {
-        onClose: () => {},
-        onMessage: (message) => {
-          if (message.type === 'stats') channel.send({ type: 'renew', sentAtMs: message.sentAtMs });
-          if (message.type === 'refuse') refusals.push(...message.findings.map((finding) => finding.message));
-          channel.send({ type: 'quota', connections, ratePerSec: null, pendingMax: 100 });
-          channel.send({ type: 'start' });
-        },
-      };
-    },
-  });
-  t.after(() => server.close());
-  const { port } = await server.listen();
-  return { port, token, refusals };
-}
-
-function specTo(port: number): CoordinatorMessageOf<'spec'>['spec'] {
-  return {
-    endpoints: [{ address: '127.0.0.1', port, family: 4 }],
-    protocol: 'tcp',
-    connections: 10,
-    ratePerSec: null,
-    pendingMax: 100,
-    connectTimeoutMs: 5_000,
-    holdMs: 60_000,
-    close: 'rst',
-    probeEveryMs: null,
-    probeTimeoutMs: 5_000,
-    onDrop: 'count',
-    wantsLossDetails: false,
-  };
-}

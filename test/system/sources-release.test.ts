@@ -11,7 +11,7 @@ import { HANG_MS, pause } from '../support/waiting.ts';
 
 const skip = whyNoNetwork();
 
-/** Takes the lock for changing addresses (sources/address-lock.ts) as soon as it is free, and keeps it until it is killed. */
+/** Takes the lock for changing addresses (sources/alias-records.ts) as soon as it is free, and keeps it until it is killed. */
 const LOCKER = `
   const take = () => require('node:net').createServer()
     .once('error', () => setTimeout(take, 1))

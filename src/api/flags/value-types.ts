@@ -1,6 +1,6 @@
 /**
  * Owns what the texts of flags mean: numbers within their range, addresses, names, each checked, with its error and a hint
- * that can be typed. Must never know which flag a text is of but for its name in a message, nor read a file.
+ * that can be typed; and which known word a mistyped one was meant to be. Must never know which flag a text is of but for its name in a message, nor read a file.
  */
 import { isIP } from 'node:net';
 import { expandAddresses, parseCidr } from '../../base/address.ts';

@@ -1,6 +1,6 @@
 /**
  * Owns `c100k-bench cleanup`: removing the addresses that a crashed run left on this host, and saying what it did.
- * Must never decide which addresses are ours (sources/alias-cleanup.ts).
+ * Must never decide which addresses are ours (sources/aliases.ts).
  */
 
 import { BenchError, ErrorCode, ExitCode } from '../../base/errors.ts';
