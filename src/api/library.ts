@@ -17,7 +17,7 @@ export interface BenchHooks {
    * When it is aborted before the first connection, nothing is opened.
    */
   readonly signal?: AbortSignal | undefined;
-  /** each second and at each change of phase; when it throws, the run ends in order and `run` rejects with what was thrown */
+  /** at the start, each second and at each change of phase; when it throws, the run ends in order and `run` rejects with what was thrown */
   readonly onProgress?: ((progress: Progress) => void) | undefined;
   /** one line for a person: the line to type for agents, an agent that is lost, what a process of the run says */
   readonly onNote?: ((line: string) => void) | undefined;

@@ -100,6 +100,7 @@ export class Run {
     onListening(bound);
     const timer = every(rhythmOf(this.#lease).reportEveryMs, () => this.#tick());
     try {
+      this.#showProgress(this.#clock.monotonicMs(), true);
       if (this.#state.phase === 'gathering') this.#startedAgents.start(bound.port);
       return this.#report(await finished);
     } finally {
