@@ -6,6 +6,7 @@
  */
 import * as libc from '../libc.ts';
 import type { SockAddr } from '../sockaddr.ts';
+import type { RingSet } from './ring-set.ts';
 import {
   CMD_SETSOCKOPT,
   Flag,
@@ -57,9 +58,9 @@ export function lowOf(kind: number, tag: number): number {
 /** The operations that the driver uses: what a kernel must know. */
 export const OPS: Readonly<Record<string, number>> = Op;
 
-/** Requests of one open, and the most of one close, which are written in one piece. */
-export const OPEN_REQUESTS = 4;
-export const CLOSE_REQUESTS = 4;
+/** Requests of one open, and the most of one close, which are submitted in one call. */
+const OPEN_REQUESTS = 4;
+const CLOSE_REQUESTS = 4;
 
 const SOCK_STREAM = 1;
 /** struct sockaddr_in6 has 28 bytes */
@@ -92,6 +93,7 @@ function wordsOf(address: SockAddr): Int32Array {
 
 /** Writes requests. No method but the constructor allocates. */
 export class UringRequests {
+  readonly #set: RingSet;
   readonly #memory: MappedMemory;
   readonly #words: Int32Array;
   readonly #sources: readonly SockAddr[];
@@ -107,15 +109,16 @@ export class UringRequests {
    */
   constructor(
     kernel: UringKernel,
+    set: RingSet,
     submissions: number,
     sources: readonly SockAddr[],
     endpoints: readonly SockAddr[],
-    rings: number,
   ) {
+    this.#set = set;
     this.#sources = sources;
     this.#sourceWords = sources.map(wordsOf);
     this.#endpoints = endpoints;
-    this.#places = rings * Math.ceil(submissions / OPEN_REQUESTS);
+    this.#places = set.rings.length * Math.ceil(submissions / OPEN_REQUESTS);
     const bytes = ADDRESSES_AT + (endpoints.length + this.#places) * ADDRESS_BYTES;
     const memory = kernel.map(bytes, -1, 0);
     if (typeof memory === 'number') throw new RingError('map', -memory);
@@ -138,7 +141,9 @@ export class UringRequests {
    * that fails posts its own completion, and the rest of the chain none.
    * With SO_REUSEADDR one (address, port) serves several endpoints, and one in TIME_WAIT can be bound.
    */
-  open(ring: Ring, file: number, index: number, tag: number, source: number, port: number, endpoint: number) {
+  open(index: number, tag: number, source: number, port: number, endpoint: number): void {
+    const ring = this.#set.of(index);
+    const file = this.#set.fileOf(index);
     const from = this.#sources[source]!;
     const to = this.#endpoints[endpoint]!;
     ring.reserve(OPEN_REQUESTS);
@@ -188,72 +193,95 @@ export class UringRequests {
   }
 
   /** Watches for bytes, FIN and RST, each change told once, until it is cancelled. What is there already is told too. */
-  watch(ring: Ring, file: number, index: number, tag: number): void {
-    ring.reserve(1);
-    const at = ring.begin(Op.POLL_ADD | Flag.FIXED_FILE, file, lowOf(Kind.poll, tag), index);
+  watch(index: number, tag: number): void {
+    const ring = this.#reserve(index, 1);
+    const at = ring.begin(
+      Op.POLL_ADD | Flag.FIXED_FILE,
+      this.#set.fileOf(index),
+      lowOf(Kind.poll, tag),
+      index,
+    );
     ring.entries[at + Sqe.LEN] = POLL_MULTISHOT;
     ring.entries[at + Sqe.OP_FLAGS] = WATCHED;
   }
 
   /** Tells once when the socket takes bytes. */
-  watchWritable(ring: Ring, file: number, index: number, tag: number): void {
-    ring.reserve(1);
-    const at = ring.begin(Op.POLL_ADD | Flag.FIXED_FILE, file, lowOf(Kind.writePoll, tag), index);
+  watchWritable(index: number, tag: number): void {
+    const ring = this.#reserve(index, 1);
+    const at = ring.begin(
+      Op.POLL_ADD | Flag.FIXED_FILE,
+      this.#set.fileOf(index),
+      lowOf(Kind.writePoll, tag),
+      index,
+    );
     ring.entries[at + Sqe.OP_FLAGS] = libc.EPOLLOUT;
   }
 
-  receive(ring: Ring, file: number, index: number, cell: number, address: number, bytes: number): void {
-    ring.reserve(1);
-    const at = ring.begin(Op.RECV | Flag.FIXED_FILE, file, lowOf(Kind.receive, cell), index);
+  receive(index: number, cell: number, address: number, bytes: number): void {
+    const ring = this.#reserve(index, 1);
+    const at = ring.begin(
+      Op.RECV | Flag.FIXED_FILE,
+      this.#set.fileOf(index),
+      lowOf(Kind.receive, cell),
+      index,
+    );
     this.#pointTo(ring.entries, at + Sqe.ADDR, address);
     ring.entries[at + Sqe.LEN] = bytes;
     ring.entries[at + Sqe.OP_FLAGS] = RECEIVE_FLAGS;
   }
 
-  send(ring: Ring, file: number, index: number, chunk: number, address: number, bytes: number): void {
-    ring.reserve(1);
-    const at = ring.begin(Op.SEND | Flag.FIXED_FILE, file, lowOf(Kind.send, chunk), index);
+  send(index: number, chunk: number, address: number, bytes: number): void {
+    const ring = this.#reserve(index, 1);
+    const at = ring.begin(Op.SEND | Flag.FIXED_FILE, this.#set.fileOf(index), lowOf(Kind.send, chunk), index);
     this.#pointTo(ring.entries, at + Sqe.ADDR, address);
     ring.entries[at + Sqe.LEN] = bytes;
     ring.entries[at + Sqe.OP_FLAGS] = SEND_FLAGS;
   }
 
-  /** The next close sends RST instead of FIN (SO_LINGER with 0 seconds, socket(7)). */
-  reset(ring: Ring, file: number, index: number): void {
-    const at = this.#setOption(ring, QUIET, file, Kind.none, index);
-    ring.entries[at + Sqe.ADDR_HIGH] = libc.SO_LINGER;
-    ring.entries[at + Sqe.FILE_INDEX] = 8;
-    this.#pointTo(ring.entries, at + Sqe.ADDR3, this.#memory.address + LINGER_AT);
-  }
-
   /**
    * Empties the place of a direct descriptor. Requests that are not linked are begun in their order and this one is done
    * when it is begun (io_close() in io_uring/openclose.c), so the place may be used by any request after it. The socket
-   * itself goes when no watch refers to it any more.
+   * itself goes when no watch refers to it any more; a watch says that it has gone by a completion without CQE_MORE.
+   * @param isReset RST instead of FIN (SO_LINGER with 0 seconds, socket(7))
    */
-  close(ring: Ring, file: number, index: number): void {
+  close(index: number, tag: number, isReset: boolean, isWatched: boolean, isWatchedWritable: boolean): void {
+    const ring = this.#reserve(index, CLOSE_REQUESTS);
+    const file = this.#set.fileOf(index);
+    if (isReset) {
+      const at = this.#setOption(ring, QUIET, file, Kind.none, index);
+      ring.entries[at + Sqe.ADDR_HIGH] = libc.SO_LINGER;
+      ring.entries[at + Sqe.FILE_INDEX] = 8;
+      this.#pointTo(ring.entries, at + Sqe.ADDR3, this.#memory.address + LINGER_AT);
+    }
     const at = ring.begin(Op.CLOSE | Flag.SKIP_SUCCESS, 0, Kind.none, index);
     ring.entries[at + Sqe.FILE_INDEX] = file + 1;
+    if (isWatched) this.#unwatch(ring, Kind.poll, index, tag);
+    if (isWatchedWritable) this.#unwatch(ring, Kind.writePoll, index, tag);
   }
 
-  /** Ends a watch; it says so itself, by a completion without CQE_MORE. */
-  unwatch(ring: Ring, kind: number, index: number, tag: number): void {
+  #unwatch(ring: Ring, kind: number, index: number, tag: number): void {
     const at = ring.begin(Op.POLL_REMOVE | Flag.SKIP_SUCCESS, -1, Kind.none, index);
     ring.entries[at + Sqe.ADDR] = lowOf(kind, tag);
     ring.entries[at + Sqe.ADDR_HIGH] = index;
   }
 
   /** Ends a CONNECT that is on its way. One that is not found yet is told (ENOENT). */
-  cancelConnect(ring: Ring, index: number, tag: number): void {
-    ring.reserve(1);
+  cancelConnect(index: number, tag: number): void {
+    const ring = this.#reserve(index, 1);
     const at = ring.begin(Op.ASYNC_CANCEL | Flag.SKIP_SUCCESS, -1, lowOf(Kind.cancel, tag), index);
     ring.entries[at + Sqe.ADDR] = lowOf(Kind.connect, tag);
     ring.entries[at + Sqe.ADDR_HIGH] = index;
   }
 
   /** A common descriptor for the same socket, closed on exec. */
-  install(ring: Ring, file: number, index: number): void {
-    ring.reserve(1);
-    ring.begin(Op.FIXED_FD_INSTALL | Flag.FIXED_FILE, file, Kind.install, index);
+  install(index: number): void {
+    const ring = this.#reserve(index, 1);
+    ring.begin(Op.FIXED_FD_INSTALL | Flag.FIXED_FILE, this.#set.fileOf(index), Kind.install, index);
+  }
+
+  #reserve(index: number, count: number): Ring {
+    const ring = this.#set.of(index);
+    ring.reserve(count);
+    return ring;
   }
 }
