@@ -59,9 +59,14 @@ export class RingSet {
     }
   }
 
+  /** The number of the ring of an index. */
+  numberOf(index: number): number {
+    return (index / this.#perRing) | 0;
+  }
+
   /** The ring of an index. */
   of(index: number): Ring {
-    return this.rings[(index / this.#perRing) | 0]!;
+    return this.rings[this.numberOf(index)]!;
   }
 
   /** The place of an index in the table of its ring. */

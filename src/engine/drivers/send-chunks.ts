@@ -112,12 +112,14 @@ export class SendChunks {
     this.#stuck.set(this.#owner[chunk]!, this.#bytes.slice(at + taken, at + this.#length[chunk]!));
   }
 
-  /** Moves what was kept for `owner` into a new chunk that waits; there must be a free one. */
-  again(owner: number, generation: number): void {
+  /** Moves what was kept for `owner` into a new chunk that waits; there must be a free one. @returns the chunk, or -1 */
+  again(owner: number, generation: number): number {
     const kept = this.#stuck.get(owner);
-    if (kept === undefined) return;
+    if (kept === undefined) return NOBODY;
     this.#stuck.delete(owner);
-    this.append(this.take(owner, generation), kept, kept.length);
+    const chunk = this.take(owner, generation);
+    this.append(chunk, kept, kept.length);
+    return chunk;
   }
 
   /** The owner is gone. */

@@ -40,6 +40,7 @@ export interface UringSizes {
   readonly completions?: number;
   /** direct descriptors of one ring; RLIMIT_NOFILE otherwise */
   readonly filesPerRing?: number;
+  readonly spareIndices?: number;
 }
 
 /** The driver. Only its constructor allocates, `park`, and `detach`. */
@@ -84,14 +85,14 @@ export class UringDriver implements Driver {
     const limit = sizes.filesPerRing ?? Math.min(libc.descriptorsMax(), FILES_PER_RING_MAX);
     const completions = sizes.completions ?? COMPLETIONS;
     this.#set = new RingSet(this.#kernel, {
-      indices: capacity + SPARE_INDICES,
+      indices: capacity + (sizes.spareIndices ?? SPARE_INDICES),
       filesPerRingMax: limit,
       submissions,
       completions,
     });
     const { indices } = this.#set;
     try {
-      this.#requests = new UringRequests(this.#kernel, this.#set, submissions, sources, endpoints);
+      this.#requests = new UringRequests(this.#kernel, this.#set, sources, endpoints);
       this.#memory.push(this.#requests.memory);
       this.#chunks = new SendChunks(this.#map(CHUNKS * CHUNK_BYTES));
       const cells = this.#map(CELLS * CELL_BYTES);
@@ -345,6 +346,8 @@ export class UringDriver implements Driver {
   /** The chain of an open has ended, at its last step or before. */
   #chainDone(index: number, step: OpenStep, result: number): DriverEvent {
     const state = this.#table.state[index];
+    // A chain that was cut, because the kernel had no memory for the rest of it, is two: CONNECT does not wait for the first.
+    if (state === State.open) return this.#broken(index, -result);
     // A chain that the kernel would not begin tells of each of its steps; the first counts.
     if (state !== State.opening && state !== State.abandoned) return DriverEvent.none;
     if (step !== OpenStep.socket) this.#table.flags[index]! |= Bit.socket;
@@ -370,7 +373,7 @@ export class UringDriver implements Driver {
   #polled(index: number, result: number, goesOn: boolean): DriverEvent {
     if (!goesOn) this.#table.flags[index]! &= ~Bit.watched;
     if (this.#table.state[index] !== State.open) return DriverEvent.none;
-    if (result < 0) return this.#ended(index, -result);
+    if (result < 0) return this.#broken(index, -result);
     if ((result & ENDING) !== 0) this.#table.flags[index]! |= Bit.ending;
     this.#readable.push(index);
     // The kernel ends a watch whose event it has to keep because the completions are full (io_poll_check_events).
@@ -426,9 +429,18 @@ export class UringDriver implements Driver {
       this.#watchWritable(index);
       return;
     }
-    // The error is gone from the socket with the send that told it; what came before it is still to be read.
-    this.#table.endErrno[index] = -result;
+    this.#broken(index, -result);
+  }
+
+  /**
+   * The connection is no good, but what came before is still to be read. A receive would not tell why: the error is gone
+   * from the socket with the send that met it.
+   */
+  #broken(index: number, errno: number): DriverEvent {
+    if (this.#table.endErrno[index] === 0) this.#table.endErrno[index] = errno;
+    this.#table.flags[index]! |= Bit.ending;
     this.#readable.push(index);
+    return DriverEvent.none;
   }
 
   #watchWritable(index: number): void {
@@ -439,8 +451,10 @@ export class UringDriver implements Driver {
   #writePolled(index: number, result: number): DriverEvent {
     this.#table.flags[index]! &= ~Bit.watchedWritable;
     if (this.#table.state[index] !== State.open) return DriverEvent.none;
-    if (result < 0) return this.#ended(index, -result);
-    if (this.#chunks.hasFree) this.#chunks.again(index, this.#table.generation[index]!);
+    if (result < 0) return this.#broken(index, -result);
+    // Remembered like one that still grows, so that a close finds it; `sending` keeps it from growing.
+    if (this.#chunks.hasFree)
+      this.#table.chunkOf[index] = this.#chunks.again(index, this.#table.generation[index]!);
     else this.#watchWritable(index);
     return DriverEvent.none;
   }

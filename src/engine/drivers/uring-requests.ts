@@ -99,18 +99,15 @@ export class UringRequests {
   readonly #sources: readonly SockAddr[];
   readonly #sourceWords: readonly Int32Array[];
   readonly #endpoints: readonly SockAddr[];
-  /** sources go into one of so many places in turn; more than a ring takes before it reads them */
-  readonly #places: number;
-  #place = 0;
+  /** places for sources, one for each request that a ring can have queued */
+  readonly #placesPerRing: number;
 
   /**
-   * @param submissions requests of one ring between two calls
    * @throws RingError when there is no memory
    */
   constructor(
     kernel: UringKernel,
     set: RingSet,
-    submissions: number,
     sources: readonly SockAddr[],
     endpoints: readonly SockAddr[],
   ) {
@@ -118,8 +115,9 @@ export class UringRequests {
     this.#sources = sources;
     this.#sourceWords = sources.map(wordsOf);
     this.#endpoints = endpoints;
-    this.#places = set.rings.length * Math.ceil(submissions / OPEN_REQUESTS);
-    const bytes = ADDRESSES_AT + (endpoints.length + this.#places) * ADDRESS_BYTES;
+    this.#placesPerRing = set.rings[0]!.entriesMax;
+    const addresses = endpoints.length + set.rings.length * this.#placesPerRing;
+    const bytes = ADDRESSES_AT + addresses * ADDRESS_BYTES;
     const memory = kernel.map(bytes, -1, 0);
     if (typeof memory === 'number') throw new RingError('map', -memory);
     this.#memory = memory;
@@ -163,17 +161,20 @@ export class UringRequests {
     this.#pointTo(entries, at + Sqe.ADDR3, this.#memory.address + ONE_AT);
     at = ring.begin(Op.BIND | LINKED, file, lowOf(Kind.bind, tag), index);
     entries[at + Sqe.OFF] = from.length;
-    this.#pointTo(entries, at + Sqe.ADDR, this.#writeSource(source, port));
+    this.#pointTo(entries, at + Sqe.ADDR, this.#writeSource(index, at / Sqe.WORDS, source, port));
     at = ring.begin(Op.CONNECT | Flag.FIXED_FILE, file, lowOf(Kind.connect, tag), index);
     entries[at + Sqe.OFF] = to.length;
     this.#pointTo(entries, at + Sqe.ADDR, this.#memory.address + ADDRESSES_AT + endpoint * ADDRESS_BYTES);
   }
 
-  /** The kernel copies the address when it takes the request (move_addr_to_kernel in io_bind_prep, io_uring/net.c). */
-  #writeSource(source: number, port: number): number {
+  /**
+   * Writes a source to the place that belongs to its request: the kernel reads it when it takes the request
+   * (move_addr_to_kernel in io_bind_prep, io_uring/net.c), and until then no other request has that place.
+   */
+  #writeSource(index: number, place: number, source: number, port: number): number {
     const words = this.#sourceWords[source]!;
-    this.#place = this.#place + 1 < this.#places ? this.#place + 1 : 0;
-    const offset = ADDRESSES_AT + (this.#endpoints.length + this.#place) * ADDRESS_BYTES;
+    const number = this.#endpoints.length + this.#set.numberOf(index) * this.#placesPerRing + place;
+    const offset = ADDRESSES_AT + number * ADDRESS_BYTES;
     const at = offset >> 2;
     this.#words[at] = words[0]! | ((((port & 255) << 8) | (port >> 8)) << 16);
     for (let word = 1; word < ADDRESS_WORDS; word++) this.#words[at + word] = words[word]!;

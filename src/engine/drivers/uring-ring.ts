@@ -67,7 +67,8 @@ export class Ring {
   readonly #words: Int32Array;
   /** entries that are to be filled in at the place that `begin` has returned */
   readonly entries: Int32Array;
-  readonly #entriesMax: number;
+  /** requests between two calls */
+  readonly entriesMax: number;
   readonly #sqTail: number;
   readonly #sqHead: number;
   readonly #sqMask: number;
@@ -98,8 +99,8 @@ export class Ring {
       const at = (field: number): number => params.getUint32(field, true);
       const ringBytes = at(Params.CQ_CQES) + at(Params.CQ_ENTRIES) * Cqe.WORDS * 4;
       this.#words = this.#map(ringBytes, OFF_RINGS);
-      this.#entriesMax = at(Params.SQ_ENTRIES);
-      this.entries = this.#map(this.#entriesMax * Sqe.WORDS * 4, OFF_SQES);
+      this.entriesMax = at(Params.SQ_ENTRIES);
+      this.entries = this.#map(this.entriesMax * Sqe.WORDS * 4, OFF_SQES);
       this.#sqHead = at(Params.SQ_HEAD) >> 2;
       this.#sqTail = at(Params.SQ_TAIL) >> 2;
       this.#sqMask = this.#words[at(Params.SQ_MASK) >> 2]!;
@@ -144,7 +145,7 @@ export class Ring {
 
   /** Makes room for `count` requests, at most as many as the ring has, so that one chain is submitted in one call. */
   reserve(count: number): void {
-    if (this.queued + count > this.#entriesMax) this.submit(0, 0);
+    if (this.queued + count > this.entriesMax) this.submit(0, 0);
   }
 
   /**
