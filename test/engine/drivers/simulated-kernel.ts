@@ -35,6 +35,8 @@ const POLLRDHUP = libc.EPOLLRDHUP;
 /** What a request is for, as far as a fault may choose it. */
 export type FaultPoint =
   | 'socket'
+  /** a socket was made, and there is no memory for its place in the table; the kernel does not say so */
+  | 'place'
   | 'reuse'
   | 'bind'
   | 'connect'
@@ -343,6 +345,11 @@ export class SimulatedKernel implements UringKernel {
     const file = request.words[Sqe.FILE_INDEX]! - 1;
     assert(file >= 0 && file < ring.files.length, `direct descriptor ${file}`);
     assert.equal(ring.files[file], null, 'the place is empty');
+    const errno = this.fault('place');
+    if (errno !== 0) {
+      account.failed = { step: STEPS.place!, errno };
+      return 0;
+    }
     const socket = new SimulatedSocket(account.port);
     this.sockets.push(socket);
     account.socket = socket;
@@ -628,7 +635,7 @@ function nameOf(request: Request): string {
   return `${request.words[Sqe.USER_LOW]}/${request.words[Sqe.USER_HIGH]}`;
 }
 
-const STEPS: Partial<Record<FaultPoint, number>> = { socket: 1, reuse: 2, bind: 3, connect: 4 };
+const STEPS: Partial<Record<FaultPoint, number>> = { socket: 1, place: 1, reuse: 2, bind: 3, connect: 4 };
 
 const POINTS: Readonly<Record<number, FaultPoint>> = {
   [Op.SOCKET]: 'socket',
