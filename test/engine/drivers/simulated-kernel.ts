@@ -377,7 +377,7 @@ export class SimulatedKernel implements UringKernel {
     if (errno !== 0) {
       if (errno !== Errno.EAGAIN && errno !== Errno.EINTR) this.#end(socket.port, 'receive', errno);
       // Nothing wakes a socket again for what it has had all the time.
-      if (errno === Errno.EAGAIN) this.#wake(socket);
+      if (errno === Errno.EAGAIN) this.#wake(socket, POLLIN);
       return -errno;
     }
     if (socket.received < socket.sentByFar.length) {
@@ -534,10 +534,11 @@ export class SimulatedKernel implements UringKernel {
     return errno === 0 ? 0 : -errno;
   }
 
-  #wake(socket: SimulatedSocket): void {
+  /** @param key what has come about; a watch for something else sleeps on (io_poll_wake in io_uring/poll.c) */
+  #wake(socket: SimulatedSocket, key: number): void {
     for (const ring of this.#rings.values()) {
       for (const watch of socket.watches)
-        if (ring.watches.get(`${watch.low}/${watch.high}`) === watch && (socket.mask & watch.mask) !== 0)
+        if (ring.watches.get(`${watch.low}/${watch.high}`) === watch && (key & watch.mask) !== 0)
           this.#queue(ring, watch);
       this.#setFlags(ring);
     }
@@ -547,23 +548,23 @@ export class SimulatedKernel implements UringKernel {
 
   arrive(socket: SimulatedSocket, bytes: Uint8Array): void {
     socket.sentByFar = Buffer.concat([socket.sentByFar, bytes]);
-    this.#wake(socket);
+    this.#wake(socket, POLLIN);
   }
 
   fin(socket: SimulatedSocket): void {
     socket.hasFin = true;
-    this.#wake(socket);
+    this.#wake(socket, POLLIN | POLLRDHUP);
   }
 
   reset(socket: SimulatedSocket, errno: number): void {
     socket.error = errno;
     socket.isDead = true;
-    this.#wake(socket);
+    this.#wake(socket, POLLIN | POLLOUT | POLLERR | POLLHUP);
   }
 
   read(socket: SimulatedSocket, bytes: number): void {
     socket.room += bytes;
-    this.#wake(socket);
+    this.#wake(socket, POLLOUT);
   }
 
   // ---- completions ----

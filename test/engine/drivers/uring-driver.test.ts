@@ -271,7 +271,8 @@ class Play {
     let quiet = 0;
     for (let turns = 0; quiet < 5; turns++) {
       assert(turns < QUIET_TURNS, 'it comes to rest');
-      for (const socket of kernel.hanging) kernel.resolve(socket, 0);
+      // One that was given up is not answered: only its cancelling ends it.
+      for (const socket of kernel.hanging) if (this.ports.includes(socket.port)) kernel.resolve(socket, 0);
       for (let slot = 0; slot < SLOTS; slot++) {
         const socket = this.isConnected(slot) ? this.socketOf(slot) : null;
         if (socket !== null && socket.room < 10_000) kernel.read(socket, 10_000);
@@ -486,7 +487,8 @@ function sequence(seed: number): void {
   const random = randomOf(seed);
   const pick = <T>(all: readonly T[]): T => all[Math.floor(random() * all.length)]!;
   const sizes = pick([
-    { submissions: 8, completions: 16, filesPerRing: 100 },
+    // The smallest: nearly every call overflows.
+    { submissions: 4, completions: 4, filesPerRing: 100 },
     { submissions: 8, completions: 16, filesPerRing: 4 },
     { submissions: 64, completions: 128, filesPerRing: 5 },
   ]);
