@@ -1,5 +1,5 @@
 /**
- * Owns the system calls: the only file that imports koffi. Each function returns what the kernel returned, or
+ * Owns the system calls that every kernel has (those of io_uring: drivers/uring-binding.ts). Each function returns what the kernel returned, or
  * a negative errno, so that no caller has to remember to read errno in time.
  * Must never decide, log or throw for a failed call.
  */

@@ -23,33 +23,21 @@ import {
   type UringKernel,
 } from '../../../src/engine/drivers/uring-binding.ts';
 import * as libc from '../../../src/engine/libc.ts';
+import {
+  type Account,
+  type FaultPoint,
+  POLLERR,
+  POLLHUP,
+  POLLIN,
+  POLLOUT,
+  POLLRDHUP,
+  type Request,
+  SimulatedSocket,
+  type Watch,
+} from './simulated-socket.ts';
 
 const { Errno } = libc;
 const ECANCELED = Errno.ECANCELED;
-const POLLIN = libc.EPOLLIN;
-const POLLOUT = libc.EPOLLOUT;
-const POLLERR = libc.EPOLLERR;
-const POLLHUP = libc.EPOLLHUP;
-const POLLRDHUP = libc.EPOLLRDHUP;
-
-/** What a request is for, as far as a fault may choose it. */
-export type FaultPoint =
-  | 'socket'
-  /** a socket was made, and there is no memory for its place in the table; the kernel does not say so */
-  | 'place'
-  | 'reuse'
-  | 'bind'
-  | 'connect'
-  | 'watch'
-  | 'watchWritable'
-  | 'receive'
-  | 'send'
-  | 'linger'
-  | 'close'
-  | 'unwatch'
-  | 'cancel'
-  | 'install';
-
 /** Byte offsets of our own ring. */
 const AT = {
   sqHead: 0,
@@ -63,72 +51,6 @@ const AT = {
   cqes: 128,
 };
 const WORKS_PER_CALL = 20;
-
-/** A connection as the kernel sees it. */
-export class SimulatedSocket {
-  readonly port: number;
-  state: 'new' | 'connecting' | 'connected' = 'new';
-  /** all that the far side has sent */
-  sentByFar = Buffer.alloc(0);
-  /** how much of that was received */
-  received = 0;
-  /** all that we have sent */
-  sentByUs = Buffer.alloc(0);
-  room = 1_500;
-  hasFin = false;
-  isDead = false;
-  error = 0;
-  isReset = false;
-  isInTable = true;
-  readonly watches = new Set<Watch>();
-  connect: Request | null = null;
-
-  constructor(port: number) {
-    this.port = port;
-  }
-
-  get mask(): number {
-    const isOver = this.hasFin || this.isDead;
-    return (
-      (this.received < this.sentByFar.length || isOver || this.error !== 0 ? POLLIN : 0) |
-      (this.room > 0 || this.isDead ? POLLOUT : 0) |
-      (isOver ? POLLRDHUP : 0) |
-      (this.error !== 0 ? POLLERR : 0) |
-      (this.isDead ? POLLHUP : 0)
-    );
-  }
-
-  /** Whether nothing refers to it any more: the kernel has closed it. */
-  get isReleased(): boolean {
-    return !this.isInTable && this.watches.size === 0 && this.connect === null;
-  }
-}
-
-/** What became of one open, by its source port. */
-export interface Account {
-  readonly port: number;
-  /** the step that failed first, by its number in the chain, and its errno */
-  failed: { step: number; errno: number } | null;
-  socket: SimulatedSocket | null;
-  /** results that end a connection, in the order in which they were given */
-  readonly ends: { point: FaultPoint; errno: number }[];
-}
-
-interface Request {
-  readonly op: number;
-  readonly flags: number;
-  readonly words: Int32Array;
-}
-
-interface Watch {
-  readonly socket: SimulatedSocket;
-  readonly low: number;
-  readonly high: number;
-  readonly mask: number;
-  readonly isOnce: boolean;
-  isCancelled: boolean;
-  isQueued: boolean;
-}
 
 interface SimulatedRing {
   readonly words: Int32Array;

@@ -12,7 +12,8 @@ import { sockAddr } from '../../../src/engine/sockaddr.ts';
 import { startNetTarget } from '../../support/net-target.ts';
 import { until } from '../../support/waiting.ts';
 import { farSide, optionsTo, ownSource, URING_SKIP, Watched } from './driver-harness.ts';
-import { type FaultPoint, SimulatedKernel, type SimulatedSocket } from './simulated-kernel.ts';
+import { SimulatedKernel } from './simulated-kernel.ts';
+import type { FaultPoint, SimulatedSocket } from './simulated-socket.ts';
 
 const { Errno } = libc;
 const PORT = 14_000;
