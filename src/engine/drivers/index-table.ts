@@ -36,6 +36,10 @@ export const IndexFlag = {
   wantsWritable: 16,
   /** the end of the stream was announced, which only a further receive tells */
   ending: 32,
+  /** a receive is on its way: there is never a second one */
+  receiving: 64,
+  /** it was asked for when an error was known already: what it does not find is not there */
+  isLast: 128,
 } as const;
 
 /** In `indexOf`: the slot has none. In `slotOf` and `chunkOf` likewise. */

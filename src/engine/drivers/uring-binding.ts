@@ -98,6 +98,7 @@ export const CQE_MORE = 1 << 1;
 /** enum io_uring_op, with the kernel that brought each. */
 export const Op = {
   /** 5.1 */
+  NOP: 0,
   POLL_ADD: 6,
   POLL_REMOVE: 7,
   /** 5.5 */

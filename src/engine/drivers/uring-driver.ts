@@ -16,7 +16,7 @@ import { IndexFlag as Bit, DETACHED, IndexTable, NONE, IndexState as State } fro
 import { RingSet } from './ring-set.ts';
 import { CHUNK_BYTES, CHUNKS, SendChunks } from './send-chunks.ts';
 import { CQE_MORE, Cqe, type MappedMemory, type UringKernel, uringKernel } from './uring-binding.ts';
-import { Kind, kindOf, tagOf, UringRequests } from './uring-requests.ts';
+import { isUnplaced, Kind, kindOf, tagOf, UringRequests } from './uring-requests.ts';
 import { type Ring, RingError } from './uring-ring.ts';
 
 /** Requests of one ring between two calls; 64 KB. */
@@ -27,19 +27,11 @@ const COMPLETIONS = 8_192;
 const SPARE_INDICES = 1_024;
 /** IORING_MAX_FIXED_FILES in io_uring/rsrc.c */
 const FILES_PER_RING_MAX = 1 << 20;
-/** Connections that are received from in one turn, and bytes from each: a target that floods must not starve others. */
+/** Connections that are received from in one turn (at most 256: they are numbered by a byte), and bytes from each: a target that floods must not starve others. */
 const CELLS = 256;
 const CELL_BYTES = 4_096;
 
 const ENDING = libc.EPOLLRDHUP | libc.EPOLLERR | libc.EPOLLHUP;
-
-/**
- * Whether a socket was made that found no place in the table, which takes memory. SOCKET does not say so: that failure
- * neither ends the chain nor is it posted (io_socket() in io_uring/net.c sets no REQ_F_FAIL); a later step meets it.
- */
-function isUnplaced(step: OpenStep, result: number): boolean {
-  return step !== OpenStep.socket && result === -libc.Errno.EBADF;
-}
 
 /** Sizes, and a kernel, other than the usual ones: for tests. */
 export interface UringSizes {
@@ -75,6 +67,9 @@ export class UringDriver implements Driver {
   readonly #cells: readonly Uint8Array[];
   readonly #cellsAddress: number;
   readonly #cellGeneration = new Uint16Array(CELLS);
+  /** those that no receive is on its way to: a completion may come a turn later, when they overflow */
+  readonly #freeCells = Uint8Array.from({ length: CELLS }, (_, cell) => cell);
+  #freeCellCount = CELLS;
   readonly #detached = new Map<number, number>();
 
   /** the ring whose completions next() reads */
@@ -272,13 +267,18 @@ export class UringDriver implements Driver {
 
   /** Asks for what all readable connections have, as many as there are cells. */
   #receiveAll(): void {
-    for (let cell = 0; cell < CELLS; cell++) {
+    for (let left = this.#readable.size; left > 0 && this.#freeCellCount > 0; left--) {
       const index = this.#readable.shift();
-      if (index < 0) break;
+      const flags = this.#table.flags[index]!;
       if (this.#table.state[index] !== State.open) continue;
+      if ((flags & Bit.receiving) !== 0) {
+        this.#readable.push(index);
+        continue;
+      }
+      this.#table.flags[index] = flags | Bit.receiving | (this.#table.endErrno[index] === 0 ? 0 : Bit.isLast);
+      const cell = this.#freeCells[--this.#freeCellCount]!;
       this.#cellGeneration[cell] = this.#table.generation[index]!;
-      const address = this.#cellsAddress + cell * CELL_BYTES;
-      this.#requests.receive(index, cell, address, CELL_BYTES);
+      this.#requests.receive(index, cell, this.#cellsAddress + cell * CELL_BYTES, CELL_BYTES);
     }
     this.#set.submitQueued();
     this.#set.sample();
@@ -348,11 +348,10 @@ export class UringDriver implements Driver {
   /** The chain of an open has ended, at its last step or before. */
   #chainDone(index: number, step: OpenStep, result: number): DriverEvent {
     const state = this.#table.state[index];
-    // A chain that was cut, because the kernel had no memory for the rest of it, is two: CONNECT does not wait for the first.
-    if (state === State.open) return this.#broken(index, -result);
     // A chain that the kernel would not begin tells of each of its steps; the first counts.
     if (state !== State.opening && state !== State.abandoned) return DriverEvent.none;
-    if (step !== OpenStep.socket && !isUnplaced(step, result)) this.#table.flags[index]! |= Bit.socket;
+    // Perhaps its place is empty: then the close says EBADF, to nobody.
+    if (step !== OpenStep.socket) this.#table.flags[index]! |= Bit.socket;
     if (state === State.abandoned) {
       this.#letGo(index, result === 0);
       return DriverEvent.none;
@@ -396,18 +395,22 @@ export class UringDriver implements Driver {
    * one that brings the end is the last.
    */
   #received(index: number, cell: number, result: number): DriverEvent {
+    // Its bytes are looked at before the next receive is asked for.
+    this.#freeCells[this.#freeCellCount++] = cell;
     if (this.#cellGeneration[cell] !== this.#table.generation[index]) return DriverEvent.none;
     if (this.#table.state[index] !== State.open) return DriverEvent.none;
+    const flags = this.#table.flags[index]!;
+    this.#table.flags[index] = flags & ~(Bit.receiving | Bit.isLast);
     if (result > 0) {
-      if (result === CELL_BYTES || (this.#table.flags[index]! & Bit.ending) !== 0) this.#readable.push(index);
+      if (result === CELL_BYTES || (flags & Bit.ending) !== 0) this.#readable.push(index);
       this.bytes = this.#cells[cell]!;
       return this.#say(DriverEvent.bytes, index, result);
     }
-    if (result === -libc.Errno.EINTR) this.#readable.push(index);
     const errno = this.#table.endErrno[index]!;
-    if (result === 0 || errno !== 0) return this.#ended(index, errno);
-    if (result === -libc.Errno.EAGAIN || result === -libc.Errno.EINTR) return DriverEvent.none;
-    return this.#ended(index, -result);
+    const isEmpty = result === -libc.Errno.EAGAIN;
+    if (result === -libc.Errno.EINTR) this.#readable.push(index);
+    if (result === -libc.Errno.EINTR || (isEmpty && (flags & Bit.isLast) === 0)) return DriverEvent.none;
+    return this.#ended(index, errno === 0 ? 0 - result : errno);
   }
 
   #sent(index: number, chunk: number, result: number): DriverEvent {

@@ -6,6 +6,7 @@
  */
 import * as libc from '../libc.ts';
 import type { SockAddr } from '../sockaddr.ts';
+import { OpenStep } from './driver.ts';
 import type { RingSet } from './ring-set.ts';
 import {
   CMD_SETSOCKOPT,
@@ -53,6 +54,15 @@ export function tagOf(low: number): number {
 /** The low word of a request. */
 export function lowOf(kind: number, tag: number): number {
   return kind | (tag << KIND_BITS);
+}
+
+/**
+ * Whether the place is empty, which means a lack of memory: for the place, which SOCKET does not say (that failure neither
+ * ends the chain nor is it posted: io_socket() in io_uring/net.c sets no REQ_F_FAIL), or for the rest of the chain.
+ * @param result of that step
+ */
+export function isUnplaced(step: OpenStep, result: number): boolean {
+  return step !== OpenStep.socket && result === -libc.Errno.EBADF;
 }
 
 /** The operations that the driver uses: what a kernel must know. */

@@ -6,9 +6,11 @@ import { Errno } from '../libc.ts';
 import {
   Cqe,
   Feature,
+  Flag,
   type MappedMemory,
   OFF_RINGS,
   OFF_SQES,
+  Op,
   Params,
   Setup,
   SQ_CQ_OVERFLOW,
@@ -205,12 +207,40 @@ export class Ring {
       // EAGAIN, EBUSY: no memory for requests, or completions wait to be taken; some were taken perhaps. See io_uring_enter(2).
       if (code < 0 && code !== -Errno.EAGAIN && code !== -Errno.EBUSY && code !== -Errno.EINTR)
         throw new Error(`io_uring_enter failed with errno ${-code}`);
+      this.#dropRestOfCutChain();
     }
     throw new Error(
       this.queued > 0
         ? 'io_uring: the kernel has no memory for requests'
         : 'io_uring: the kernel had no memory for completions and lost some',
     );
+  }
+
+  /**
+   * Where the kernel has no memory for the next request of a chain, it begins those that it has taken, and would take the
+   * rest for a chain of its own: a CONNECT that does not wait for its BIND. So the rest does nothing, but that its last
+   * request fails with EBADF (io_submit_sqes, io_submit_state_end in io_uring.c).
+   */
+  #dropRestOfCutChain(): void {
+    const words = this.entries;
+    const taken = ((this.#submitted - 1) & this.#sqMask) * Sqe.WORDS;
+    if ((words[taken]! & Flag.LINK) === 0) return;
+    words[taken]! &= ~Flag.LINK;
+    // What was taken comes to its end first: its requests name a place that is free when the rest has failed.
+    for (let calls = 0; calls < SUBMITS_MAX; calls++) {
+      Atomics.and(this.#words, this.#sqFlags, ~SQ_TASKRUN);
+      this.#kernel.enter(this.#fd, 0, 0, 0);
+      if ((Atomics.load(this.#words, this.#sqFlags) & SQ_TASKRUN) === 0) break;
+    }
+    for (let next = this.#submitted; ; next = (next + 1) | 0) {
+      const at = (next & this.#sqMask) * Sqe.WORDS;
+      if ((words[at]! & Flag.LINK) === 0) {
+        words[at + Sqe.FD] = -1;
+        return;
+      }
+      words.fill(0, at, at + Sqe.WORDS);
+      words[at] = Op.NOP | Flag.SKIP_SUCCESS;
+    }
   }
 
   // ---- completions ----

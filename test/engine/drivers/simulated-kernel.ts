@@ -237,11 +237,13 @@ export class SimulatedKernel implements UringKernel {
 
   /** @returns the result; null: `done` is called with it later, or the request posts its completions itself */
   #execute(ring: SimulatedRing, request: Request, done: (result: number) => void): number | null {
+    if (request.op === Op.NOP) return 0;
     const point = pointOf(request);
     const errno = this.fault(point);
     const account = this.#opens.get(keyOf(request));
     const step = STEPS[point];
-    if (account !== undefined && step !== undefined && errno !== 0 && point !== 'connect')
+    const isCut = request.words[Sqe.FD] === -1;
+    if (account !== undefined && step !== undefined && errno !== 0 && point !== 'connect' && !isCut)
       account.failed ??= { step, errno };
     switch (request.op) {
       case Op.SOCKET:
@@ -257,7 +259,11 @@ export class SimulatedKernel implements UringKernel {
         return this.#close(ring, request, errno);
     }
     const socket = ring.files[request.words[Sqe.FD]!] ?? null;
-    if (socket === null) return -Errno.EBADF;
+    if (socket === null) {
+      // The rest of a chain that was cut: there was no memory for it.
+      if (account !== undefined) account.failed ??= { step: STEPS.place!, errno: Errno.ENOMEM };
+      return -Errno.EBADF;
+    }
     if (request.op !== Op.CONNECT) return this.#onSocket(request, point, socket, errno);
     this.#connect(ring, request, account!, errno, done);
     return null;
