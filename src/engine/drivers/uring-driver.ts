@@ -5,8 +5,8 @@
  * A connection has an index over all rings (index-table.ts): index / perRing is its ring, the rest its place in that
  * ring's table of descriptors.
  *
- * One turn: what was begun is submitted and what has happened is made completions in one call, or a few, for each ring
- * that has something to do; then, as next() comes to it, all that is readable is received in a further call.
+ * One turn: for each ring that has something to do, calls that submit what was begun and bring what has happened; then, as
+ * next() comes to it, one more that receives all that is readable.
  */
 import assert from 'node:assert/strict';
 import * as libc from '../libc.ts';
@@ -33,7 +33,7 @@ const CELL_BYTES = 4_096;
 
 const ENDING = libc.EPOLLRDHUP | libc.EPOLLERR | libc.EPOLLHUP;
 
-/** Sizes, and a kernel, other than the usual ones: for tests. */
+/** Other sizes than the usual ones, and a kernel: for tests. */
 export interface UringSizes {
   readonly kernel?: UringKernel;
   readonly submissions?: number;
@@ -406,11 +406,10 @@ export class UringDriver implements Driver {
       this.bytes = this.#cells[cell]!;
       return this.#say(DriverEvent.bytes, index, result);
     }
-    const errno = this.#table.endErrno[index]!;
     const isEmpty = result === -libc.Errno.EAGAIN;
     if (result === -libc.Errno.EINTR) this.#readable.push(index);
     if (result === -libc.Errno.EINTR || (isEmpty && (flags & Bit.isLast) === 0)) return DriverEvent.none;
-    return this.#ended(index, errno === 0 ? 0 - result : errno);
+    return this.#ended(index, this.#table.endErrno[index]! || 0 - result);
   }
 
   #sent(index: number, chunk: number, result: number): DriverEvent {
