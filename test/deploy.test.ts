@@ -4,10 +4,10 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import type { FlagValues } from '../src/api/flags/flag-values.ts';
+import type { FlagValues } from '../src/api/flags/flags.ts';
+import { readKubernetesRun } from '../src/api/kubernetes-request.ts';
 import { readRunRequest } from '../src/api/run-request.ts';
 import { parseCommandLine } from '../src/cli/command-line.ts';
-import { readKubernetesRun } from '../src/cli/commands/k8s-command.ts';
 import { cliPath, repositoryRoot } from './support/run-cli.ts';
 import { joinedLines, shellWords } from './support/shell-words.ts';
 

@@ -6,7 +6,9 @@ import { environmentName, FLAGS } from '../src/api/flags/flags.ts';
 import { ErrorCode, ExitCode } from '../src/base/errors.ts';
 import { DropReason, FailReason, SkipReason } from '../src/base/outcome.ts';
 import { COMMANDS } from '../src/cli/help.ts';
-import { agentMessageSchema, coordinatorMessageSchema, PROTOCOL_VERSION } from '../src/control/message.ts';
+import { agentMessageSchema } from '../src/control/agent-message.ts';
+import { coordinatorMessageSchema } from '../src/control/coordinator-message.ts';
+import { PROTOCOL_VERSION } from '../src/control/message.ts';
 import { sampleReport } from './report/sample-report.ts';
 import { CliSeries } from './support/cli-series.ts';
 import { reportSchema } from './support/report-schema.ts';
@@ -35,19 +37,45 @@ function firstColumn(heading: string): string[] {
 }
 
 describe('the manual', () => {
-  it('has a row for every flag, with its letter and its default', () => {
-    for (const flag of FLAGS) {
-      const names = flag.letter === null ? `\`--${flag.name}\`` : `\`--${flag.name}\`, \`-${flag.letter}\``;
-      const row = manual.split('\n').find((line) => line.startsWith(`| ${names} |`));
-      assert.ok(row, `no row for ${names}`);
-      const wanted = flag.default === null ? null : `| \`${flag.default}\` |`;
-      if (wanted !== null) assert.ok(row.includes(wanted), `${names} must say ${wanted}: ${row}`);
-    }
+  /** The rows of the tables of flags: what they say in their first two columns. */
+  function flagRows(): { readonly names: string; readonly fallback: string }[] {
+    const lines = manual.split('\n');
+    return lines.flatMap((line, index) => {
+      if (line !== '| flag | default | meaning |') return [];
+      const rest = lines.slice(index + 2);
+      return rest
+        .slice(
+          0,
+          rest.findIndex((one) => !one.startsWith('|')),
+        )
+        .map((row) => {
+          // A bar behind a backslash is text.
+          const [, names = '', fallback = ''] = row.split(/(?<!\\)\|/).map((cell) => cell.trim());
+          return { names: names.replaceAll('\\|', '|'), fallback: fallback.replaceAll('`', '') };
+        });
+    });
+  }
+
+  it('has exactly the flags of the table, each with its placeholder, its letter and its default', () => {
+    const wanted = FLAGS.map((flag) => ({
+      names:
+        (flag.kind === 'switch' ? `\`--${flag.name}\`` : `\`--${flag.name} ${flag.placeholder}\``) +
+        (flag.letter === null ? '' : `, \`-${flag.letter}\``),
+      fallback: flag.required
+        ? 'required'
+        : (flag.default ?? flag.defaultNote ?? (flag.kind === 'switch' ? 'off' : 'none')),
+    }));
+    const byName = (some: { readonly names: string }, other: { readonly names: string }): number =>
+      some.names.localeCompare(other.names);
+    assert.deepEqual(flagRows().toSorted(byName), wanted.toSorted(byName));
   });
 
-  it('has a row for the environment variable of every flag', () => {
-    const variables = firstColumn('Environment');
-    for (const flag of FLAGS) assert.ok(variables.includes(environmentName(flag)), environmentName(flag));
+  it('has exactly the environment variables of the flags, and the token', () => {
+    const variables = firstColumn('Environment').filter((cell) => cell.startsWith('C100K_'));
+    const own = FLAGS.map(environmentName);
+    const others = variables.filter((name) => !own.includes(name));
+    assert.deepEqual(variables.filter((name) => own.includes(name)).toSorted(), own.toSorted());
+    assert.deepEqual(others, ['C100K_TOKEN']);
   });
 
   it('has no flag that does not exist', () => {

@@ -5,16 +5,27 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { dirname, join, posix, relative, sep } from 'node:path';
+import { join, posix, relative, sep } from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { countedSleepsIn } from './support/counted-sleeps.ts';
+import {
+  codeOf,
+  filesBelow,
+  folderOf,
+  importsOf,
+  loadsAtOnceOf,
+  loadsOf,
+  packageOf,
+  ROOT,
+  readAll,
+  resolveFrom,
+  withoutComments,
+} from './support/source-text.ts';
 import { wallTimeIn } from './support/wall-time.ts';
-
-const LINES_MAX = 600;
 
 /**
  * The floor plan, from the ground up: a folder imports only folders that stand before it in this list, type imports
- * counted. The files of src/ itself (main.ts), above all, may import any.
+ * counted. The files of src/ itself (main.ts, index.ts), above all, may import any.
  */
 const LAYERS: readonly string[] = [
   'time',
@@ -49,123 +60,14 @@ const HOME_OF_PACKAGE: Readonly<Record<string, string | readonly string[]>> = {
   yargs: 'src/cli/',
   'cli-progress': 'src/cli/',
   'hdr-histogram-js': 'src/stats/',
-  yaml: 'src/place/manifest-yaml.ts',
+  yaml: 'src/place/kubernetes.ts',
 };
 
 /** What a holder or a worker of the target must not load, because there are many of them and each pays for it. */
 const TOO_HEAVY_FOR_MANY = ['ws', 'valibot', 'yargs', 'cli-progress', 'p-limit', 'hdr-histogram-js'];
 
-/** Walks up to this project's package.json, from the compiled test and else from where the test was started. */
-function findRoot(): string {
-  for (const start of [dirname(fileURLToPath(import.meta.url)), process.cwd()]) {
-    for (let folder = start; ; folder = dirname(folder)) {
-      const manifest = join(folder, 'package.json');
-      if (existsSync(manifest) && JSON.parse(readFileSync(manifest, 'utf8')).name === 'c100k-bench')
-        return folder;
-      if (dirname(folder) === folder) break;
-    }
-  }
-  throw new Error('no package.json of c100k-bench above this test or the current folder');
-}
-
-const ROOT = findRoot();
-
-function filesBelow(folder: string, extension: string): string[] {
-  return readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
-    .filter((path) => path.endsWith(extension))
-    .map((path) => posix.join(folder, path.split(sep).join('/')))
-    .sort();
-}
-
-/** Path, from the root and with slashes, to text. */
-function readAll(paths: readonly string[]): Map<string, string> {
-  return new Map(paths.map((path) => [path, readFileSync(join(ROOT, path), 'utf8')]));
-}
-
 const SOURCES = readAll(filesBelow('src', '.ts'));
 const TESTS = readAll(filesBelow('test', '.ts'));
-
-const REGEX_MAY_FOLLOW = /(?:^|[(,=:[!&|?{};+\-*%<>~^]|\breturn|\btypeof|\bcase|=>)$/;
-
-/** Where the string, template or regular expression that starts at `start` ends (exclusive). */
-function endOfLiteral(text: string, start: number): number {
-  const quote = text[start];
-  let inClass = false;
-  for (let at = start + 1; at < text.length; at += 1) {
-    const character = text[at];
-    if (character === '\\') at += 1;
-    else if (quote === '/' && character === '[') inClass = true;
-    else if (quote === '/' && character === ']') inClass = false;
-    else if (character === quote && !inClass) return at + 1;
-    else if (character === '\n' && quote !== '`') return at;
-  }
-  return text.length;
-}
-
-/** The code alone: comments become a space, strings, templates and regular expressions become `''`. */
-function codeOf(text: string): string {
-  let code = '';
-  let at = 0;
-  while (at < text.length) {
-    const two = text.slice(at, at + 2);
-    const character = text[at] ?? '';
-    if (two === '//') {
-      const end = text.indexOf('\n', at);
-      at = end < 0 ? text.length : end;
-    } else if (two === '/*') {
-      const end = text.indexOf('*/', at + 2);
-      at = end < 0 ? text.length : end + 2;
-      code += ' ';
-    } else if ('\'"`'.includes(character) || (character === '/' && REGEX_MAY_FOLLOW.test(code.trimEnd()))) {
-      at = endOfLiteral(text, at);
-      code += "''";
-    } else {
-      code += character;
-      at += 1;
-    }
-  }
-  return code;
-}
-
-/** Comments blanked out, strings kept: imports and paths of forked files are strings. */
-function withoutComments(text: string): string {
-  return text.replace(/\/\*[\s\S]*?\*\//g, ' ').replace(/(^|\s)\/\/.*$/gm, '$1');
-}
-
-const IMPORT_PATTERN = /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire(?:\.resolve)?\s*\(\s*)(['"])([^'"\s,]+)\1/g;
-const ERASED_PATTERN = /\b(?:import|export)\s+type\b[^;]*;/g;
-const DYNAMIC_PATTERN = /\bimport\s*\(\s*(['"])[^'"]+\1\s*\)/g;
-
-/** What a file imports, statically, dynamically or for its types. */
-function importsOf(text: string): string[] {
-  return [...withoutComments(text).matchAll(IMPORT_PATTERN)].map((match) => match[2] ?? '');
-}
-
-/** What a file loads when it runs: types are erased. */
-function loadsOf(text: string): string[] {
-  return importsOf(withoutComments(text).replace(ERASED_PATTERN, ''));
-}
-
-/** What a file loads as soon as it is loaded itself. */
-function loadsAtOnceOf(text: string): string[] {
-  return importsOf(withoutComments(text).replace(ERASED_PATTERN, '').replace(DYNAMIC_PATTERN, ''));
-}
-
-function resolveFrom(path: string, specifier: string): string {
-  return posix.join(posix.dirname(path), specifier).replace(/\.js$/, '.ts');
-}
-
-function packageOf(specifier: string): string {
-  return specifier
-    .split('/')
-    .slice(0, specifier.startsWith('@') ? 2 : 1)
-    .join('/');
-}
-
-function folderOf(path: string): string {
-  const parts = path.split('/');
-  return parts.length > 2 ? (parts[1] ?? '') : '';
-}
 
 /** Sources that a file names: its imports, and string literals that are the path of a source to fork. */
 function edgesOf(path: string, text: string): string[] {
@@ -315,8 +217,8 @@ test('the complete hdr-histogram-js is imported by one file, which only judge im
   assertNone(offences);
 });
 
-test('every source is reached from src/main.ts, by an import or as a forked file', () => {
-  const reached = closureOf('src/main.ts', edgesOf);
+test('every source is reached from src/main.ts or src/index.ts, by an import or as a forked file', () => {
+  const reached = new Set(['src/main.ts', 'src/index.ts'].flatMap((entry) => [...closureOf(entry, edgesOf)]));
   assertNone(
     [...SOURCES.keys()].filter((path) => !reached.has(path)).map((path) => `${path}: nobody loads it`),
   );
@@ -377,19 +279,48 @@ test('only time/timer.ts makes timers: those of Node run a delay of more than 24
   );
 });
 
+test('no wait counts its sleeps: it ends with a deadline (time/timer.ts)', () => {
+  assertNone(
+    [...SOURCES].flatMap(([path, text]) => countedSleepsIn(codeOf(text)).map((what) => `${path}: ${what}`)),
+  );
+});
+
+test('the rule about sleeps finds what it is made for, and leaves the rest alone', () => {
+  const offences = [
+    'for (let tries = 0; tries < 40; tries++) { if (await isClosed()) return; await pause(50); }',
+    'for (let tries = 1; ; tries += 1) { await ask(); if (isSo || tries === MAX) return; await pause(300); }',
+    'let left = 5; while (left > 0) { left--; await waiting.pause(100); }',
+    'do { await sleep(10); } while (++tries < 3);',
+    'for (const _ of Array.from({ length: 20 })) { await pause(100); }',
+    'for (const index of Array(9).keys()) await delay(100);',
+    'let looks = 6; function look() { looks--; if (looks <= 0) late(); else timer = after(500, look); }',
+    'const look = () => { this.#looks += 1; if (this.#looks < MAX) after(500, look); };',
+    'const look = () => { if (++looks < MAX) after(500, () => look()); };',
+    'for (let waitedMs = 0; waitedMs < timeoutMs; waitedMs += LOOK_MS) { await new Promise((resolve) => setTimeout(resolve, LOOK_MS)); }',
+    'class A { begin() { every(1_000, () => void this.#tick()); }\n  async #tick(): Promise<void> { this.#ticks += 1; if (this.#ticks % 20 === 0) renew(); } }',
+    'every(1_000, () => { ticks++; if (ticks % 20 === 0) renew(); });',
+    'setInterval(() => { if (--left === 0) end(); }, 100);',
+  ];
+  for (const code of offences) assert.equal(countedSleepsIn(code).length, 1, code);
+  const harmless = [
+    'for (;;) { if (await ask()) return true; if (nowMs() >= deadlineMs) return false; await pause(50); }',
+    'for (let index = 0; index < all.length; index++) { ends.push(all[index]); }',
+    'while (nowMs() < untilMs) { asked++; await pause(100); }',
+    'const look = () => { still.look(nowMs()); if (still.attendedMs >= ms) late(); else timer = after(500, look); };',
+    'every(1_000, () => { unanswered++; tell(); });',
+    'class A { begin() { every(1_000, () => this.#tick()); }\n  #tick(): void { if (this.#ticks > 20) renew(); }\n  #other(): void { this.#ticks += 1; } }',
+    'for (const one of holders) { after(500, () => one.kill()); }',
+    'for (let index = 0; index < 5; index++) socket.pause();',
+    'for (let port = from; port <= to; port++) take(port); await pause(5);',
+  ];
+  for (const code of harmless) assert.deepEqual(countedSleepsIn(code), [], code);
+});
+
 test('each source starts by saying what it owns and what it must never do', () => {
   const offences = [...SOURCES].flatMap(([path, text]) => {
     const comment = /^(?:#!.*\n)?\/\*\*[\s\S]*?\*\//.exec(text)?.[0] ?? '';
     return /\bOwns\b/.test(comment) && /\bnever\b/.test(comment) ? [] : [path];
   });
-  assertNone(offences);
-});
-
-test(`no source or test is longer than ${LINES_MAX} lines`, () => {
-  const offences = [...SOURCES, ...TESTS]
-    .map(([path, text]) => ({ path, lines: text.trimEnd().split('\n').length }))
-    .filter(({ lines }) => lines > LINES_MAX)
-    .map(({ path, lines }) => `${path}: ${lines} lines`);
   assertNone(offences);
 });
 
@@ -459,15 +390,6 @@ test('the rule about time finds what it is made for, and leaves the rest alone',
     'test(x, async () => { await runCommand(a, b, { timeoutMs: 300 }); });',
   ];
   for (const code of harmless) assert.deepEqual(wallTimeIn(code), [], code);
-});
-
-test('tests mirror the sources', () => {
-  const elsewhere = ['', 'system', 'lab', 'bench', 'support'];
-  const offences = [...TESTS.keys()]
-    .filter((path) => path.endsWith('.test.ts') && !elsewhere.includes(folderOf(path)))
-    .filter((path) => !SOURCES.has(path.replace(/^test\//, 'src/').replace(/\.test\.ts$/, '.ts')))
-    .map((path) => `${path}: no source of this name`);
-  assertNone(offences);
 });
 
 /** Files that are or would be in the repository. */

@@ -1,37 +1,64 @@
 /**
- * Owns one host's share of one run: what it offers, its holders, what it counts, how it ends.
+ * Owns one host's part of one run: it does what the coordinator's messages mean in each phase (agent-phase.ts) and holds
+ * what outlives a phase: the lease, the aliases, the notes, the kernel's counts.
  * Must never own the control channel (agent.ts) or a target socket (holder.ts).
  */
+import { type Clock, StandStill } from '../base/clock.ts';
+import type { Finding } from '../base/errors.ts';
+import type { AgentMessage, CoordinatorMessageOf } from '../control/message.ts';
+import { runProgram } from '../host/command.ts';
+import { gatherHostFacts } from '../host/facts-reader.ts';
+import { untilClosed } from '../host/kernel-count.ts';
 
-import type { Clock } from '../base/clock.ts';
-import type { Finding } from '../base/finding.ts';
-import { StandStill } from '../base/stand-still.ts';
-import type { AgentMessage, CoordinatorMessage, CoordinatorMessageOf } from '../control/message.ts';
-import { untilClosed } from '../host/closing-sockets.ts';
-import { runCommand } from '../host/command.ts';
-import { gatherHostFacts } from '../host/facts.ts';
-import { synLadderSec } from '../host/kernel-evidence.ts';
-import type { KernelCount } from '../judge/report.ts';
-import { type Allowance, allowedShare, checkAllowance } from '../plan/allowance.ts';
+import { type KernelCount, synLadderSec } from '../host/kernel-evidence.ts';
+import { type Allowance, checkAllowance } from '../plan/allowance.ts';
+
 import { memoryFree } from '../plan/capacity.ts';
 import { HOLDER_BYTES, holdersFor } from '../plan/cost.ts';
 import { type LeaseEnds, leaseEndsOf, type Rhythm, rhythmOf } from '../run/lease.ts';
 import type { HolderSpec, HostSpec, RunSpec } from '../run/run-spec.ts';
 import { AliasLease } from '../sources/alias-lease.ts';
 import { AliasRecords } from '../sources/alias-records.ts';
-import { holderSpecs, type Preparation, prepareHost } from '../sources/preparation.ts';
+import { type Preparation, prepareHost } from '../sources/preparation.ts';
 import { ConnectTurns } from '../sources/route-check.ts';
 import { secureSources } from '../sources/source-check.ts';
 import type { Loss } from '../stats/loss.ts';
 import { emptyStats, type Stats } from '../stats/stats.ts';
-import { statsNews } from '../stats/stats-delta.ts';
 import { after, every, type Timer } from '../time/timer.ts';
+import {
+  type Active,
+  activeOf,
+  closing,
+  connectionsOf,
+  counting,
+  grown,
+  type Holding,
+  holdersOf,
+  holding,
+  isActive,
+  isStarted,
+  mayGrow,
+  OFFERING,
+  type Offered,
+  OVER,
+  offered,
+  orderIn,
+  type Ready,
+  type RunMessage,
+  type Running,
+  type RunPhase,
+  ready,
+  refused,
+  running,
+  securing,
+  starting,
+  statsOf,
+} from './agent-phase.ts';
+import { AgentQuota } from './agent-quota.ts';
+import { AgentReporter } from './agent-reporter.ts';
 import { HolderPool } from './holder-pool.ts';
 import { countBesideBooks, KernelWatch } from './kernel-watch.ts';
-import { LossQueue } from './loss-queue.ts';
-import { checkQuota, noMemoryFor } from './quota-check.ts';
-import { brokenRule, notStarted, startedLate } from './share-findings.ts';
-import { toWire, trimmed, type WireEvidence } from './share-message.ts';
+import { brokenRule, noMemoryFor, notStarted, startedLate } from './refusal.ts';
 
 /** What counting and closing may take at the end of --max-duration. */
 const CLOSING_MS = 2_000;
@@ -42,7 +69,7 @@ const SOCKETS_GONE_MS = 2_000;
 /** Lost sources come in one note per second; what is beyond this many notes shows in the counts alone. */
 const LOSS_NOTES_MAX = 32;
 
-export interface RunShareOptions {
+interface AgentRunOptions {
   readonly agent: string;
   readonly hostSpec: HostSpec;
   readonly entryPath: string;
@@ -51,74 +78,40 @@ export interface RunShareOptions {
   readonly clock: Clock;
   /** drops the message when there is no contact: what matters is said again by `resend` */
   readonly send: (message: AgentMessage) => void;
-  /** the share takes no part, or no part any more: `wasRunning` when it had begun */
-  readonly onRefused: (findings: readonly Finding[], wasRunning: boolean) => void;
-  /** the share is over and everything is closed */
+  /** this host takes no part, or no part any more: `hasStarted` when it had begun */
+  readonly onRefused: (findings: readonly Finding[], hasStarted: boolean) => void;
+  /** the run is over here and everything is closed */
   readonly onOver: () => void;
 }
 
-/** What a coordinator says about the share itself; the link's own messages are the agent's. */
-type ShareMessage = Exclude<CoordinatorMessage, { type: 'spec' | 'renew' | 'resumed' }>;
-
-type SharePhase =
-  | 'waiting'
-  | 'offering'
-  | 'offered'
-  | 'refused'
-  | 'preparing'
-  | 'standing-by'
-  | 'running'
-  | 'closing'
-  | 'over';
-
-/** One share of one run. */
-export class RunShare {
-  readonly #options: RunShareOptions;
+/** One host's part of one run. */
+export class AgentRun {
+  readonly #options: AgentRunOptions;
   readonly #specMessage: CoordinatorMessageOf<'spec'>;
   readonly #spec: RunSpec;
-  readonly #notes: string[] = [];
-  readonly #lease: AliasLease;
-  #phase: SharePhase = 'waiting';
-  #preparation: Preparation | null = null;
-  #pool: HolderPool | null = null;
-  #quota = 0;
-  #offered = 0;
-  /** how often the quota has grown */
-  #growths = 0;
-  #kernel: KernelCount[] = [];
-  #watch: KernelWatch | null = null;
-  #startedMs = 0;
-  #counting: Promise<void> = Promise.resolve();
-  /** may still add aliases after we were told to stop: these must go too */
-  #preparing: Promise<void> = Promise.resolve();
-  #isHolding = false;
-  /** the books when closing began: what is closed by then is not lost */
-  #atEnd: Stats | null = null;
-  #statsTimer: Timer | null = null;
+  readonly #report: AgentReporter;
+  readonly #quota: AgentQuota;
+  readonly #aliases: AliasLease;
   readonly #still: StandStill;
-  #durationTimer: Timer | null = null;
-  #wasSettled = false;
-  readonly #losses: LossQueue;
-  /** holders for a quota that grew stand by */
-  #hasMore = false;
+  readonly #notes: string[] = [];
+  readonly #kernel: KernelCount[] = [];
+  #phase: RunPhase = OFFERING;
   #ends: LeaseEnds;
-  /** the stats that were said last on this channel */
-  #told: Stats | null = null;
-  /** the last message that the coordinator cannot do without */
-  #lastSaid: AgentMessage | null = null;
+  #statsTimer: Timer | null = null;
+  /** the owner's --max-duration */
+  #durationTimer: Timer | null = null;
 
-  constructor(message: CoordinatorMessageOf<'spec'>, options: RunShareOptions) {
+  constructor(message: CoordinatorMessageOf<'spec'>, options: AgentRunOptions) {
     this.#options = options;
     this.#specMessage = message;
     // Last, so that nothing in the message stands in its place.
     this.#spec = { ...message.spec, ...options.hostSpec };
     this.#ends = leaseEndsOf(options.clock.monotonicMs(), message);
     this.#still = new StandStill(this.rhythm.reportEveryMs, options.clock.monotonicMs());
-    this.#losses = new LossQueue((losses) =>
-      options.send({ type: 'losses', epoch: message.epoch, losses: [...losses] }),
-    );
-    this.#lease = new AliasLease({
-      run: runCommand,
+    this.#report = new AgentReporter(message.epoch, options.clock, options.send);
+    this.#quota = new AgentQuota({ ...options, spec: this.#spec, mayGrow: message.mayGrow });
+    this.#aliases = new AliasLease({
+      run: runProgram,
       records: new AliasRecords(),
       leaseMs: this.#spec.sources.aliasLeaseMs,
       onLost: (addresses) => this.#loseSources(addresses),
@@ -138,68 +131,69 @@ export class RunShare {
   /** @param contactMs when the last message that was answered was sent */
   extendLease(contactMs: number): void {
     this.#ends = leaseEndsOf(contactMs, this.#specMessage);
-    this.#pool?.lease(this.#ends);
+    holdersOf(this.#phase)?.lease(this.#ends);
   }
 
-  /** The run and epoch that this share belongs to. */
+  /** The run and epoch that this belongs to. */
   get identity(): { readonly runId: string; readonly epoch: number } {
     return { runId: this.#specMessage.runId, epoch: this.#specMessage.epoch };
   }
 
-  /** What was last counted; for a file when nobody is left to tell. */
+  /** What was last counted; for a file when there is no coordinator to report to. */
   partial(): { stats: Stats; quota: number; kernel: readonly KernelCount[]; notes: readonly string[] } {
     return {
-      stats: this.#pool?.stats() ?? emptyStats(),
-      quota: this.#quota,
+      stats: statsOf(this.#phase),
+      quota: connectionsOf(this.#phase),
       kernel: this.#kernel,
       notes: this.#notes,
     };
   }
 
+  /** The phase now: asked after each wait, because other messages do not wait for us. */
+  #now(): RunPhase {
+    return this.#phase;
+  }
+
   /** Carries out what the coordinator says. A message that came twice, after a cut, changes nothing. */
-  take(message: ShareMessage): void {
+  take(message: RunMessage): void {
+    const order = orderIn(this.#phase, message);
     // A rejected promise here is a bug of ours: it must end the process, and Node does that for us.
-    switch (message.type) {
-      case 'quota':
-        void this.#takeQuota(message);
+    switch (order.do) {
+      case 'prepare':
+        void this.#prepare(order.phase, order.quota);
+        break;
+      case 'grow':
+        void this.#grow(order.phase, order.quota);
         break;
       case 'start':
-        this.#start();
+        this.#start(order.phase);
         break;
       case 'stop-opening':
-        this.#pool?.stopOpening();
+        order.holders.stopOpening();
         break;
       case 'hold':
-        this.#hold();
+        this.#hold(order.phase);
         break;
       case 'stop':
-        void this.stop();
+        void this.#stop(order.phase);
         break;
     }
   }
 
   /** After a cut: says again what the coordinator may have missed. */
   resend(): void {
-    // What was on its way when contact was cut may be lost.
-    this.#told = null;
-    if (this.#lastSaid !== null) this.#options.send(this.#lastSaid);
-    if (this.#phase === 'running') this.#report();
-  }
-
-  #say(message: AgentMessage): void {
-    this.#lastSaid = message;
-    this.#options.send(message);
+    this.#report.sayAgain();
+    if (isStarted(this.#phase)) this.#sendStats();
   }
 
   /** Finds out what this host can do, and says so. From now on it gives a sign of life each second. */
   async offer(): Promise<void> {
-    this.#phase = 'offering';
     this.#statsTimer = every(this.rhythm.reportEveryMs, () => {
       this.#still.look(this.#options.clock.monotonicMs());
-      this.#report();
+      this.#sendStats();
     });
     const { allowance } = this.#options;
-    // Who is never told to start is held all the same.
+    // An agent that never gets `start` is held all the same.
     if (Number.isFinite(allowance.runMsMax)) {
       this.#durationTimer = after(allowance.runMsMax, () => this.#refuse([startedLate(allowance.runMsMax)]));
     }
@@ -209,88 +203,57 @@ export class RunShare {
       return;
     }
     const prepared = await prepareHost(this.#spec, this.#spec.connections, allowance);
-    if (this.#isEnding) return;
-    if (!('plan' in prepared)) {
-      this.#refuse(prepared);
+    const phase = this.#now();
+    if (phase.name !== 'offering') return;
+    if (!('plan' in prepared) || prepared.blocked.length > 0) {
+      this.#refuse('plan' in prepared ? prepared.blocked : prepared);
       return;
     }
-    if (prepared.blocked.length > 0) {
-      this.#refuse(prepared.blocked);
-      return;
-    }
-    this.#preparation = prepared;
-    this.#phase = 'offered';
     const { plan } = prepared;
-    const isCapped = allowance.connectionsMax < plan.capacityMax;
-    this.#offered = Math.min(plan.capacityMax, allowance.connectionsMax);
-    this.#say({
+    const connectionsMax = Math.min(plan.capacityMax, allowance.connectionsMax);
+    this.#phase = offered(phase, prepared, connectionsMax);
+    this.#report.say({
       type: 'offer',
-      connectionsMax: this.#offered,
-      boundBy: isCapped ? 'max-conns' : plan.boundBy,
+      connectionsMax,
+      boundBy: connectionsMax < plan.capacityMax ? 'max-conns' : plan.boundBy,
       findings: [...plan.findings],
       sources: [...plan.addresses],
       notes: [...prepared.notes],
     });
   }
 
-  /** Whether the end has begun; asked after each wait, because `stop` and a refusal do not wait for us. */
-  get #isEnding(): boolean {
-    return this.#phase === 'refused' || this.#phase === 'closing' || this.#phase === 'over';
-  }
-
   /** From now on nothing that the coordinator says opens a connection here. What is open is closed in order. */
   #refuse(findings: readonly Finding[]): void {
-    if (this.#isEnding) return;
-    const wasRunning = this.#phase === 'running';
-    this.#say({ type: 'refuse', findings: [...findings] });
-    this.#options.onRefused(findings, wasRunning);
-    if (wasRunning) {
-      void this.stop();
+    const phase = this.#phase;
+    if (!isActive(phase)) return;
+    const hasStarted = isStarted(phase);
+    this.#report.say({ type: 'refuse', findings: [...findings] });
+    this.#options.onRefused(findings, hasStarted);
+    if (hasStarted) {
+      void this.#stop(phase);
       return;
     }
-    this.#phase = 'refused';
+    this.#phase = refused(phase);
     this.#durationTimer?.cancel();
     void this.#giveBackKilled();
   }
 
-  /** The coordinator broke a rule of the channel, which closes: the last word before that. */
+  /** The coordinator broke a rule of the channel, which closes: what is said before that. */
   violated(problem: string): void {
     this.#refuse([brokenRule(problem)]);
   }
 
-  async #takeQuota(quota: CoordinatorMessageOf<'quota'>): Promise<void> {
-    const isFirst = this.#phase === 'offered';
-    const isMore =
-      (this.#phase === 'running' || this.#phase === 'standing-by') && quota.connections > this.#quota;
-    if (!isFirst && !isMore) return;
-    const finding = checkQuota(quota, {
-      connectionsMax: this.#options.allowance.connectionsMax,
-      offered: this.#offered,
-      wholeRun: this.#spec.connections,
-      pendingMax: this.#spec.pendingMax,
-      mayGrow: this.#specMessage.mayGrow,
-      current: isFirst ? null : this.#quota,
-      growths: this.#growths,
-    });
-    if (finding !== null) {
-      this.#refuse([finding]);
+  async #prepare(offer: Offered, quota: CoordinatorMessageOf<'quota'>): Promise<void> {
+    const problem = this.#quota.problem(quota, offer.connectionsMax, null);
+    if (problem !== null) {
+      this.#refuse([problem]);
       return;
     }
-    if (isFirst) {
-      this.#preparing = this.#prepare(quota);
-      await this.#preparing;
-    } else {
-      await this.#extend(quota);
-    }
-  }
-
-  async #prepare(quota: CoordinatorMessageOf<'quota'>): Promise<void> {
-    this.#phase = 'preparing';
-    const planned = await this.#planFor(quota.connections);
-    const turns = new ConnectTurns(this.#options.allowance.ratePerSecMax);
-    const prepared =
-      'plan' in planned ? await secureSources(this.#spec, planned, this.#lease, undefined, turns) : planned;
-    if (this.#isEnding) return;
+    const secured = this.#secure(offer, quota.connections);
+    this.#phase = securing(offer, quota.connections, secured);
+    const prepared = await secured;
+    const phase = this.#now();
+    if (phase.name !== 'securing') return;
     if (!('plan' in prepared)) {
       this.#refuse(prepared);
       return;
@@ -300,69 +263,54 @@ export class RunShare {
       this.#refuse(refusals);
       return;
     }
-    this.#preparation = prepared;
-    this.#quota = quota.connections;
-    if (quota.connections > 0) {
-      this.#pool = this.#makePool(
-        holderSpecs(
-          this.#options.agent,
-          this.#spec,
-          prepared.plan,
-          this.#capped(quota),
-          this.#keepFree(quota),
-        ),
-      );
-      const isReady = await this.#pool.ready();
-      if (this.#isEnding) return;
-      if (!isReady) {
-        this.#refuse([notStarted(this.#notes.at(-1))]);
-        return;
-      }
+    await this.#standBy(starting(phase, prepared, this.#makePool(this.#quota.first(prepared.plan, quota))));
+  }
+
+  /**
+   * Plans for the quota, adds what is missing and proves each source. The offer was planned for the whole; a smaller quota
+   * may need fewer addresses and holders.
+   */
+  async #secure({ prepared }: Offered, connections: number): Promise<Preparation | readonly Finding[]> {
+    const { allowance } = this.#options;
+    const wanted = this.#quota.plannedFor(connections, prepared.plan.capacityMax);
+    const planned =
+      wanted === this.#spec.connections ? prepared : await prepareHost(this.#spec, wanted, allowance);
+    if (!('plan' in planned)) return planned;
+    const turns = new ConnectTurns(allowance.ratePerSecMax);
+    return await secureSources(this.#spec, planned, this.#aliases, undefined, turns);
+  }
+
+  async #standBy(phase: ReturnType<typeof starting>): Promise<void> {
+    this.#phase = phase;
+    const isReady = await phase.holders.ready();
+    const loaded = this.#now();
+    if (loaded.name !== 'starting') return;
+    if (!isReady) {
+      this.#refuse([notStarted(this.#notes.at(-1))]);
+      return;
     }
-    this.#phase = 'standing-by';
-    this.#say({
+    this.#phase = ready(loaded);
+    const { plan, notes } = loaded.prepared;
+    this.#report.say({
       type: 'ready',
-      sources: [...prepared.plan.addresses],
-      holders: this.#pool?.size ?? 0,
-      findings: [...prepared.plan.findings],
-      notes: [...prepared.notes],
+      sources: [...plan.addresses],
+      holders: loaded.holders.size,
+      findings: [...plan.findings],
+      notes: [...notes],
     });
   }
 
-  /** The offer was planned for the whole; a smaller quota may need fewer addresses and holders. */
-  async #planFor(connections: number): Promise<Preparation | readonly Finding[]> {
-    const { connections: whole } = this.#spec;
-    const offered = this.#preparation;
-    const { connectionsMax } = this.#options.allowance;
-    const mayReach = Math.min(whole, offered?.plan.capacityMax ?? whole, connectionsMax);
-    const wanted = this.#specMessage.mayGrow ? Math.max(connections, mayReach) : connections;
-    if (offered !== null && wanted === whole) return offered;
-    return prepareHost(this.#spec, wanted, this.#options.allowance);
-  }
-
-  #capped<Quota extends { connections: number; ratePerSec: number | null }>(quota: Quota): Quota {
-    return { ...quota, ratePerSec: allowedShare(this.#options.allowance, quota.ratePerSec) };
-  }
-
-  /** A quota that may grow leaves as many tuples free as it can ever grow by. */
-  #keepFree(quota: { connections: number }): number {
-    return this.#specMessage.mayGrow ? this.#spec.connections - quota.connections : 0;
-  }
-
   #makePool(specs: readonly HolderSpec[]): HolderPool {
+    const { entryPath, clock } = this.#options;
     return new HolderPool({
-      entryPath: this.#options.entryPath,
+      entryPath,
       specs,
       reportEveryMs: this.rhythm.reportEveryMs,
       lease: this.#ends,
-      age: {
-        clock: this.#options.clock,
-        silentMs: this.rhythm.holderSilentMs,
-        lookEveryMs: this.rhythm.checkEveryMs,
-      },
+      age: { clock, silentMs: this.rhythm.holderSilentMs, lookEveryMs: this.rhythm.checkEveryMs },
       onChange: () => this.#changed(),
       onNote: (note) => this.#notes.push(note),
-      onLosses: (losses) => this.#tellLosses(losses),
+      onLosses: (losses) => this.#addLosses(losses),
     });
   }
 
@@ -376,213 +324,177 @@ export class RunShare {
   }
 
   /** A lost agent's quota comes to us: new holders for the difference, from tuples that no holder has. */
-  async #extend(quota: CoordinatorMessageOf<'quota'>): Promise<void> {
-    const extra = quota.connections - this.#quota;
-    const before = this.#quota;
-    this.#quota = quota.connections;
-    this.#growths += 1;
-    const { plan } = this.#preparation!;
-    const lack = await this.#memoryLack(holdersFor(extra, plan.shape));
-    if (this.#isEnding) return;
+  async #grow(phase: Ready | Running | Holding, quota: CoordinatorMessageOf<'quota'>): Promise<void> {
+    const problem = this.#quota.problem(quota, phase.offer.connectionsMax, phase);
+    if (problem !== null) {
+      this.#refuse([problem]);
+      return;
+    }
+    this.#phase = grown(phase, quota.connections);
+    const extra = quota.connections - phase.connections;
+    const lack = await this.#memoryLack(holdersFor(extra, phase.prepared.plan.shape));
+    if (!mayGrow(this.#now())) return;
     if (lack !== null) {
       this.#refuse([lack]);
       return;
     }
-    const part = extra / quota.connections;
-    const { ratePerSec } = this.#capped(quota);
-    const share = {
-      connections: extra,
-      ratePerSec: ratePerSec === null ? null : ratePerSec * part,
-      pendingMax: Math.max(1, Math.floor(quota.pendingMax * part)),
-    };
-    const taken = this.#pool?.tuplesEnd ?? 0;
-    const specs = holderSpecs(this.#options.agent, this.#spec, plan, share, this.#keepFree(quota), {
-      tuplesFrom: taken,
-      indexFrom: this.#pool?.size ?? 0,
-    });
-    this.#pool ??= this.#makePool([]);
+    const { holders, connections: before, prepared } = phase;
+    const { specs, keptRatePerSec } = this.#quota.growth(prepared.plan, before, quota, holders);
     // What is opened again counts too, so those that have opened everything give up a part of the rate as well.
-    if (before > 0) this.#pool.pace(ratePerSec === null ? null : ratePerSec * (1 - part));
-    this.#pool.add(specs);
-    this.#wasSettled = false;
+    if (before > 0) holders.pace(keptRatePerSec);
+    holders.add(specs);
+    this.#report.expectOpening();
     this.#notes.push(`the quota grew from ${before} to ${quota.connections} because another agent was lost`);
-    await this.#pool.ready();
-    this.#hasMore = true;
-    this.#startMore();
-  }
-
-  #startMore(): void {
-    if (!this.#hasMore || this.#phase !== 'running' || this.#pool === null) return;
-    this.#hasMore = false;
-    this.#pool.start(this.#startedMs);
+    await holders.ready();
+    const later = this.#now();
+    if (!isStarted(later)) return;
+    later.holders.start(later.startedMs);
     // The new holders count their own lowest number from now; what they have not opened yet was never held.
-    if (this.#isHolding) this.#pool.hold();
+    if (later.name === 'holding') later.holders.hold();
   }
 
-  #start(): void {
-    if (this.#phase !== 'standing-by') return;
-    this.#phase = 'running';
-    this.#startedMs = this.#options.clock.monotonicMs();
-    const { facts } = this.#preparation!.sourcing;
-    this.#watch = new KernelWatch({
+  #start(phase: Ready): void {
+    const startedMs = this.#options.clock.monotonicMs();
+    const { facts } = phase.prepared.sourcing;
+    const watch = new KernelWatch({
       hasLocalEndpoint: facts.routes.some(({ local }) => local),
       synLadderSec: synLadderSec(facts.synLinearTimeouts),
     });
-    this.#watch.start();
-    this.#pool?.start(this.#startedMs);
+    watch.start();
+    this.#phase = running(phase, startedMs, watch);
+    this.#report.expectOpening();
+    phase.holders.start(startedMs);
     const { runMsMax } = this.#options.allowance;
     this.#durationTimer?.cancel();
     if (Number.isFinite(runMsMax)) {
       // Closing takes time, and the promise is that everything is closed by then.
-      this.#durationTimer = after(runMsMax - Math.min(CLOSING_MS, runMsMax / 10), () => {
-        this.#notes.push(`agent ${this.#options.agent} ended at its own --max-duration`);
-        void this.stop();
-      });
+      this.#durationTimer = after(runMsMax - Math.min(CLOSING_MS, runMsMax / 10), () => this.#endInTime());
     }
-    if (this.#pool === null) this.#report();
+    if (phase.holders.size === 0) this.#sendStats();
   }
 
-  #hold(): void {
-    if (this.#isHolding || this.#phase !== 'running') return;
-    this.#isHolding = true;
-    this.#pool?.hold();
-    this.#counting = this.#countKernel('ramp-end');
+  #endInTime(): void {
+    const phase = this.#phase;
+    this.#notes.push(`agent ${this.#options.agent} ended at its own --max-duration`);
+    if (isActive(phase)) void this.#stop(phase);
   }
 
-  /** Details are told as they come, if anybody wants them; the counts are in every stats message. */
-  #tellLosses(losses: readonly Loss[]): void {
+  #hold(phase: Running): void {
+    phase.holders.hold();
+    this.#phase = holding(phase, this.#countKernel(phase, 'ramp-end'));
+  }
+
+  /** Details are sent as they come, if they are wanted; the counts are in every stats message. */
+  #addLosses(losses: readonly Loss[]): void {
     if (!this.#spec.wantsLossDetails) return;
-    const nowMs = this.#options.clock.monotonicMs() - this.#startedMs;
-    const told = losses.map((loss) => (loss.atMs < 0 ? { ...loss, atMs: Math.max(0, nowMs) } : loss));
-    this.#losses.add(told);
+    const nowMs = this.#options.clock.monotonicMs();
+    const active = activeOf(this.#phase);
+    const sinceMs = active !== null && isStarted(active) ? Math.max(0, nowMs - active.startedMs) : 0;
+    this.#report.addLosses(losses.map((loss) => (loss.atMs < 0 ? { ...loss, atMs: sinceMs } : loss)));
   }
 
-  /** Tells at once when the holders settle, so that the barrier into the hold phase is not a second late. */
+  /** Reports immediately when the holders settle, so that the barrier into the hold phase is not a second late. */
   #changed(): void {
-    if (this.#phase !== 'running' || this.#pool === null) return;
-    this.#startMore();
-    const settled = this.#pool.settled;
-    if (settled !== this.#wasSettled) this.#report();
-    this.#wasSettled = settled;
+    const phase = this.#phase;
+    if (isStarted(phase) && this.#report.isChanged(phase.holders.settled)) this.#sendStats();
   }
 
-  #report(): void {
-    this.#losses.nextReport();
-    const stats = this.#withCut(this.#atEnd ?? this.#pool?.stats() ?? emptyStats());
-    this.#options.send({
-      type: 'stats',
-      epoch: this.identity.epoch,
-      sentAtMs: this.#options.clock.monotonicMs(),
-      quota: this.#quota,
-      stats: trimmed(statsNews(stats, this.#told)),
-      holders: this.#pool?.health() ?? [],
-      settled: this.#pool?.settled ?? true,
-      kernel: [...this.#kernel],
+  #sendStats(): void {
+    const holders = holdersOf(this.#phase);
+    this.#report.sendStats({
+      stats: statsOf(this.#phase),
+      quota: connectionsOf(this.#phase),
+      holders: holders?.health() ?? [],
+      isSettled: holders?.settled ?? true,
+      kernel: this.#kernel,
     });
-    this.#told = stats;
   }
 
-  /** Details that the holders had and this agent has not told are cut too. */
-  #withCut(stats: Stats): Stats {
-    return { ...stats, lossDetailsCut: stats.lossDetailsCut + this.#losses.cut };
-  }
-
-  async #freshOpen(): Promise<number> {
-    await this.#pool?.freshReport();
-    return this.#pool?.stats().open ?? 0;
-  }
-
-  /** Asks the kernel, between two looks into our own books. */
-  async #countKernel(when: KernelCount['when']): Promise<void> {
-    if (this.#pool === null || this.#preparation === null) return;
-    const { plan } = this.#preparation;
-    const query = { sources: plan.addresses, ports: plan.ports, endpoints: this.#spec.endpoints };
-    const counted = await countBesideBooks(query, () => this.#freshOpen());
+  /** Asks the kernel, between two looks at what the holders count. */
+  async #countKernel({ holders, prepared }: Running | Holding, when: KernelCount['when']): Promise<void> {
+    if (holders.size === 0) return;
+    const { addresses: sources, ports } = prepared.plan;
+    const query = { sources, ports, endpoints: this.#spec.endpoints };
+    const counted = await countBesideBooks(query, async () => {
+      await holders.freshReport();
+      return holders.stats().open;
+    });
     this.#kernel.push({ agent: this.#options.agent, when, ...counted });
   }
 
-  /** The orderly end: count, close, tell. */
-  async stop(): Promise<void> {
-    if (this.#phase === 'closing' || this.#phase === 'over') return;
-    const wasRunning = this.#phase === 'running';
-    this.#phase = 'closing';
+  /** The orderly end: count, close, report. */
+  async #stop(phase: Parameters<typeof counting>[0]): Promise<void> {
+    const ending = counting(phase);
+    const { from } = ending;
+    this.#phase = ending;
     this.#durationTimer?.cancel();
-    this.#pool?.stopOpening();
-    await this.#counting;
-    if (wasRunning) await this.#countKernel('hold-end');
+    const holders = holdersOf(ending);
+    holders?.stopOpening();
+    if (from.name === 'holding') await from.counted;
+    if (isStarted(from)) await this.#countKernel(from, 'hold-end');
+    if (this.#now().name === 'over') return;
     // Read before closing: afterwards nothing is open by source, and every descriptor is spare.
-    const atEnd = this.#pool?.stats() ?? emptyStats();
-    this.#atEnd = atEnd;
-    const healthAtEnd = this.#pool?.health() ?? [];
-    const evidence = this.#watch?.evidence() ?? null;
-    this.#watch?.stop();
-    await this.#pool?.stop(CLOSE_TIMEOUT_MS);
-    const closed = this.#pool?.stats() ?? emptyStats();
-    await this.#giveBack(this.#spec.close === 'fin');
-    this.#losses.lastWord();
+    const atEnd = statsOf(ending);
+    const healthAtEnd = holders?.health() ?? [];
+    this.#phase = closing(ending, atEnd);
+    const evidence = isStarted(from) ? from.watch.evidence() : null;
+    if (isStarted(from)) from.watch.stop();
+    await holders?.stop(CLOSE_TIMEOUT_MS);
+    const closed = holders?.stats() ?? emptyStats();
+    await this.#giveBack(from);
+    if (this.#now().name === 'over') return;
     this.#still.look(this.#options.clock.monotonicMs());
     const still = this.#still.note(`agent ${this.#options.agent}`);
     if (still !== null) this.#notes.push(still);
-    this.#say({
-      type: 'done',
-      epoch: this.identity.epoch,
-      stats: toWire({
-        ...this.#withCut(atEnd),
-        closed: closed.closed,
-        bytesIn: closed.bytesIn,
-        bytesOut: closed.bytesOut,
-      }),
-      holders: healthAtEnd,
-      kernel: [...this.#kernel],
-      evidence: evidence as WireEvidence,
-      notes: [...this.#notes],
+    this.#report.sendDone({
+      ...{ atEnd, closed, holders: healthAtEnd, evidence },
+      ...{ kernel: this.#kernel, notes: this.#notes },
     });
     this.#end();
   }
 
-  /** The disorderly end: nobody is left to report to, or we must go. Sockets close with their processes. */
+  /** The disorderly end: there is no coordinator to report to, or we must go. Sockets close with their processes. */
   abandon(): void {
-    this.#pool?.kill();
     void this.#giveBackKilled();
     this.#end();
   }
 
   /** Sockets first, then aliases: an address that goes earlier would leave them silent on the target. */
-  async #giveBack(hasFins: boolean): Promise<void> {
-    await this.#preparing;
-    const addresses = this.#lease.held.map((alias) => alias.address);
-    if (hasFins && addresses.length > 0) await untilClosed(addresses, SOCKETS_GONE_MS);
-    this.#notes.push(...(await this.#lease.release()));
+  async #giveBack(from: Active): Promise<void> {
+    if (from.name === 'securing') await from.secured;
+    const addresses = this.#aliases.held.map((alias) => alias.address);
+    if (this.#spec.close === 'fin' && addresses.length > 0) await untilClosed(addresses, SOCKETS_GONE_MS);
+    this.#notes.push(...(await this.#aliases.release()));
   }
 
   async #giveBackKilled(): Promise<void> {
-    await this.#preparing;
-    this.#pool?.kill();
-    await this.#pool?.gone(SOCKETS_GONE_MS);
-    await this.#lease.release();
+    const phase = this.#phase;
+    const from = activeOf(phase);
+    const holders = holdersOf(phase);
+    holders?.kill();
+    if (from?.name === 'securing') await from.secured;
+    await holders?.gone(SOCKETS_GONE_MS);
+    await this.#aliases.release();
   }
 
   #loseSources(addresses: readonly string[]): void {
-    this.#pool?.loseSources(addresses);
+    holdersOf(this.#phase)?.loseSources(addresses);
     // The final message carries a bounded number of notes.
     if (this.#notes.length >= LOSS_NOTES_MAX) return;
     const shown = addresses.slice(0, 8).join(', ');
     const more = addresses.length > 8 ? ` and ${addresses.length - 8} more` : '';
     this.#notes.push(
-      `the source address ${shown}${more} disappeared from this host in mid-run: its connections count as dropped (alias-lost)`,
+      `the source address ${shown}${more} disappeared from this host during the run: its connections count as dropped (alias-lost)`,
     );
   }
 
-  #clearTimers(): void {
-    this.#watch?.stop();
+  #end(): void {
+    const from = activeOf(this.#phase);
+    if (from === null) return;
+    if (isStarted(from)) from.watch.stop();
     this.#statsTimer?.cancel();
     this.#durationTimer?.cancel();
-  }
-
-  #end(): void {
-    this.#clearTimers();
-    if (this.#phase === 'over') return;
-    this.#phase = 'over';
+    this.#phase = OVER;
     this.#options.onOver();
   }
 }

@@ -7,10 +7,10 @@
  * counts from the moment at which the message that was answered was sent (run/lease.ts).
  */
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { cpus, hostname, release, totalmem } from 'node:os';
 import type { Clock } from '../base/clock.ts';
-import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
-import type { Finding } from '../base/finding.ts';
+import { BenchError, ErrorCode, ExitCode, type Finding } from '../base/errors.ts';
 import type { Channel, ChannelEnd } from '../control/channel.ts';
 import { connectChannel } from '../control/client.ts';
 import {
@@ -24,12 +24,14 @@ import type { Allowance } from '../plan/allowance.ts';
 import type { Rhythm } from '../run/lease.ts';
 import type { HostSpec } from '../run/run-spec.ts';
 import { after, pause } from '../time/timer.ts';
-import { RunShare } from './agent-run.ts';
+import { AgentRun } from './agent-run.ts';
+import { giveClosingSigns } from './parent-pipe.ts';
 import { writePartialReport } from './partial-report.ts';
-import { brokenRule } from './share-findings.ts';
-import { giveClosingSigns } from './shutdown-beats.ts';
+import { brokenRule } from './refusal.ts';
 import { sendGuarded } from './unread-guard.ts';
 
+/** What nobody guesses. */
+const SECRET_BYTES = 16;
 /** Between two tries to join. */
 const JOIN_RETRY_MS = 500;
 /** Between the end of a parent's control channel and that of its pipe. */
@@ -43,7 +45,7 @@ const REFUSALS_SHOWN_MAX = 8;
 /** Before an agent with `stay` asks again, after it was turned away or could not join. */
 const STAY_RETRY_MS = 5_000;
 
-export interface AgentOptions {
+interface AgentOptions {
   readonly host: string;
   readonly port: number;
   readonly token: Token;
@@ -68,6 +70,8 @@ export interface AgentOptions {
 class Agent {
   readonly #options: AgentOptions;
   readonly #clock: Clock;
+  /** others may have the same token: this shows that a hello with `resume` comes from here */
+  readonly #secret = randomBytes(SECRET_BYTES).toString('base64url');
   readonly #over: Promise<ExitCode>;
   #finish: (code: ExitCode) => void = () => {};
   #fail: (error: BenchError) => void = () => {};
@@ -83,11 +87,11 @@ class Agent {
   #isResuming = false;
   /** what this agent refused to do: with which code it ends, and since when it waits for the end */
   #refusal: { readonly code: ExitCode; readonly atMs: number } | null = null;
-  #share: RunShare | null = null;
+  #share: AgentRun | null = null;
   /** when the last message that was answered was sent; before the first answer, when we began */
   #contactMs: number;
   #isOver = false;
-  /** everything is closed and told; what is missing is the coordinator's orderly close */
+  /** everything is closed and reported; what is missing is the coordinator's orderly close */
   #wasDone = false;
   #doneAtMs = 0;
   #wasTurnedAway = false;
@@ -105,7 +109,7 @@ class Agent {
     });
   }
 
-  /** Whether one of the two did not want the other: asking again at once would bring the same answer. */
+  /** Whether one of the two did not want the other: asking again immediately would bring the same answer. */
   get wasTurnedAway(): boolean {
     return this.#wasTurnedAway || this.#refusal !== null;
   }
@@ -194,6 +198,7 @@ class Agent {
         node: process.version,
       },
       resume: this.#share?.identity ?? null,
+      secret: this.#secret,
     });
   }
 
@@ -201,7 +206,7 @@ class Agent {
   abandon(why: string): void {
     if (this.#isOver) return;
     if (this.#wasDone) {
-      // Nothing is left to close, and nobody waits for a word.
+      // Nothing is left to close, and no message is waited for.
       this.#end(this.#lastCode);
       return;
     }
@@ -239,7 +244,7 @@ class Agent {
     }
   }
 
-  /** It has refused, or is done, and the run goes on as if it had not: nobody is held by that. */
+  /** It has refused, or is done, and the run goes on as if it had not: this agent is not held by that. */
   #leave(): void {
     if (this.#share !== null && !this.#wasDone) {
       this.#savePartial('it refused what the coordinator asked for');
@@ -298,7 +303,7 @@ class Agent {
   #begin(message: CoordinatorMessageOf<'spec'>): void {
     if (this.#share !== null) return;
     const { hostSpec, name, entryPath, allowance, clock } = this.#options;
-    this.#share = new RunShare(message, {
+    this.#share = new AgentRun(message, {
       hostSpec,
       agent: name,
       entryPath,
@@ -331,7 +336,7 @@ class Agent {
       this.#end(this.#lastCode);
       return;
     }
-    // What `ws` itself finds wrong was not told before.
+    // What `ws` itself finds wrong was not reported before.
     if (end === 'violated' && this.#refusal === null) this.#violated(problem ?? 'what cannot be read');
     if (this.#refusal !== null && end !== 'cut') {
       this.#leave();
@@ -421,7 +426,7 @@ const UNREACHABLE: ReadonlySet<string> = new Set([
   'ENOTFOUND',
 ]);
 
-/** Whether an error of joining says that nobody is there yet, so that trying again makes sense. */
+/** Whether an error of joining says that no coordinator is there yet, so that trying again makes sense. */
 function isUnreachable(error: unknown): boolean {
   const cause = error instanceof BenchError ? (error.cause as NodeJS.ErrnoException | undefined) : undefined;
   return UNREACHABLE.has(cause?.code ?? '');
@@ -456,7 +461,7 @@ export async function runAgent(
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.on(signal, () => stop(`got ${signal}`));
   stopWhen(stop);
-  // The parent may have gone while this process was loading: then `disconnect` was told before anybody listened.
+  // The parent may have gone while this process was loading: then `disconnect` came before there was a listener.
   if (process.send !== undefined && !process.connected) return ExitCode.incomplete;
   for (;;) {
     const agent = new Agent(options, stopping.signal);

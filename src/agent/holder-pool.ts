@@ -5,9 +5,9 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import pLimit from 'p-limit';
-import type { Clock } from '../base/clock.ts';
+import { type Clock, formatSeconds, StandStill } from '../base/clock.ts';
 import { DropReason } from '../base/outcome.ts';
-import { formatSeconds, StandStill } from '../base/stand-still.ts';
+import { bindChild } from '../engine/parent-bond.ts';
 import {
   type AgentToHolder,
   HOLDER_ENTRY,
@@ -17,8 +17,15 @@ import {
 import type { LeaseEnds } from '../run/lease.ts';
 import { splitRate } from '../run/quota.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
-import { type Loss, withAllLost } from '../stats/loss.ts';
-import { emptyStats, type HolderHealth, mergeAllStats, newHolderHealth, type Stats } from '../stats/stats.ts';
+import type { Loss } from '../stats/loss.ts';
+import {
+  emptyStats,
+  type HolderHealth,
+  mergeAllStats,
+  newHolderHealth,
+  type Stats,
+  withAllLost,
+} from '../stats/stats.ts';
 import { after, every, type Timer } from '../time/timer.ts';
 
 /** How long a holder may take to fork, load and answer, counted from its own fork. */
@@ -28,22 +35,28 @@ const NAMED_MAX = 4;
 /** A fresh report is waited for until its holder is lost for its silence; this many times that bound is the last word. */
 const FRESH_LOOKS = 2;
 /**
- * Holders that load at the same time: each takes a core until it is ready. With all at once none is ready for long, and
+ * Holders that load at the same time: each takes a core until it is ready. With all together none is ready for long, and
  * the agent itself finds no core to say that it lives.
  */
 const STARTING_MAX = Math.max(2, availableParallelism());
 
+/** Where one holder stands, with what exists then. */
+type HolderPhase =
+  /** others load before it; no process yet */
+  | { readonly name: 'queued' }
+  | { readonly name: 'loading' | 'ready' | 'finished'; readonly process: ChildProcess }
+  /** its process ended, or could not be started, before it had said `done` */
+  | { readonly name: 'gone'; readonly process: ChildProcess }
+  /** it was silent for too long and killed: what it still says does not count */
+  | { readonly name: 'given-up'; readonly process: ChildProcess };
+
+/** One holder, and what it said last. */
 interface HolderEntry {
   readonly spec: HolderSpec;
-  /** null: not forked yet, because others load before it */
-  process: ChildProcess | null;
-  ready: boolean;
-  started: boolean;
-  settled: boolean;
-  finished: boolean;
-  lost: boolean;
-  /** lost because it was silent for too long */
-  isGivenUp: boolean;
+  phase: HolderPhase;
+  /** it was to start: sent, or to be sent as soon as it has a process */
+  hasStart: boolean;
+  isSettled: boolean;
   stats: Stats;
   health: HolderHealth;
   /** how many stats messages have come; `freshReport` waits for it to grow */
@@ -52,8 +65,21 @@ interface HolderEntry {
   heardMs: number;
 }
 
+function processOf({ phase }: HolderEntry): ChildProcess | null {
+  return phase.name === 'queued' ? null : phase.process;
+}
+
+function isLost({ phase }: HolderEntry): boolean {
+  return phase.name === 'gone' || phase.name === 'given-up';
+}
+
+/** Whether it has a process that is to say something still. */
+function isAtWork({ phase }: HolderEntry): boolean {
+  return phase.name === 'loading' || phase.name === 'ready';
+}
+
 /** How old what a holder has said may become. */
-export interface AgeLimit {
+interface AgeLimit {
   readonly clock: Clock;
   /** a holder that has started and says nothing for so long is lost */
   readonly silentMs: number;
@@ -61,10 +87,10 @@ export interface AgeLimit {
   readonly lookEveryMs: number;
 }
 
-export interface HolderPoolOptions {
+interface HolderPoolOptions {
   readonly entryPath: string;
   readonly specs: readonly HolderSpec[];
-  /** how often each holder tells its stats; absent: as its spec says */
+  /** how often each holder reports; absent: as its spec says */
   readonly reportEveryMs?: number;
   /** until when the holders may act, unless `lease` says more; absent: as long as the agent lives */
   readonly lease?: LeaseEnds;
@@ -91,7 +117,7 @@ export class HolderPool {
   #hasFailed = false;
   #lease: LeaseEnds | null;
   readonly #looking: Timer;
-  /** without the time in which this process itself could hear nobody */
+  /** without the time in which this process itself could hear no holder */
   readonly #attention: StandStill;
 
   /** Forks one process per spec, a few at a time; they open nothing before `start`. */
@@ -104,17 +130,13 @@ export class HolderPool {
     this.#holders = options.specs.map((spec) => this.#enqueue(spec));
   }
 
-  /** The entry at once, the process when it is its turn. */
+  /** The entry immediately, the process when it is its turn. */
   #enqueue(spec: HolderSpec): HolderEntry {
     const entry: HolderEntry = {
       spec,
-      process: null,
-      ready: false,
-      started: false,
-      settled: false,
-      finished: false,
-      lost: false,
-      isGivenUp: false,
+      phase: { name: 'queued' },
+      hasStart: false,
+      isSettled: false,
       stats: emptyStats(),
       health: newHolderHealth(spec.id, 0, spec.sliceTo - spec.sliceFrom),
       reports: 0,
@@ -123,8 +145,8 @@ export class HolderPool {
     void this.#turns(async () => {
       if (this.#stopping || this.#hasFailed) return;
       this.#fork(entry);
-      await this.#until(() => entry.ready || entry.lost || this.#stopping, this.#readyTimeoutMs);
-      if (entry.ready || this.#stopping) return;
+      await this.#until(() => entry.phase.name !== 'loading' || this.#stopping, this.#readyTimeoutMs);
+      if (entry.phase.name === 'ready' || entry.phase.name === 'finished' || this.#stopping) return;
       this.#hasFailed = true;
       this.#changed();
     });
@@ -133,17 +155,23 @@ export class HolderPool {
 
   #fork(entry: HolderEntry): void {
     const { spec } = entry;
-    const child = fork(this.#options.entryPath, [HOLDER_ENTRY, String(process.pid)], {
-      execArgv: [...HOLDER_EXEC_ARGV],
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    });
-    entry.process = child;
+    const child = bindChild('kill', (bond) =>
+      fork(this.#options.entryPath, [HOLDER_ENTRY, String(process.pid)], {
+        execArgv: [...HOLDER_EXEC_ARGV],
+        stdio: ['ignore', 'ignore', 'inherit', 'ipc', bond],
+      }),
+    );
+    entry.phase = { name: 'loading', process: child };
     entry.heardMs = this.#attention.attendedMs;
     entry.health = { ...entry.health, pid: child.pid ?? 0 };
-    child.on('message', (message) => this.#take(entry, message as HolderToAgent));
-    child.on('error', () => this.#gone(entry, 'could not be started'));
+    child.on('message', (message) => this.#take(entry, child, message as HolderToAgent));
+    child.on('error', () => this.#lose(entry, { name: 'gone', process: child }, 'could not be started'));
     child.on('exit', (code, signal) =>
-      this.#gone(entry, signal === null ? `exited with ${code}` : `killed by ${signal}`),
+      this.#lose(
+        entry,
+        { name: 'gone', process: child },
+        signal === null ? `exited with ${code}` : `killed by ${signal}`,
+      ),
     );
     const { reportEveryMs = spec.reportEveryMs } = this.#options;
     this.#send(entry, {
@@ -151,63 +179,65 @@ export class HolderPool {
       spec: reportEveryMs === undefined ? spec : { ...spec, reportEveryMs },
     });
     if (this.#lease !== null) this.#send(entry, { type: 'lease', ...this.#lease });
-    // Told before it was its turn.
-    if (entry.started) this.#send(entry, { type: 'start' });
+    // Said before it was its turn.
+    if (entry.hasStart) this.#send(entry, { type: 'start' });
     if (this.#hasStoppedOpening) this.#send(entry, { type: 'stop-opening' });
   }
 
   #send(entry: HolderEntry, message: AgentToHolder): void {
     // A holder that is going away cannot take messages; its exit event tells the rest.
-    if (entry.process?.connected === true) entry.process.send(message, () => {});
+    const child = processOf(entry);
+    if (child?.connected === true) child.send(message, () => {});
   }
 
   #sendAll(message: AgentToHolder): void {
     for (const entry of this.#holders) this.#send(entry, message);
   }
 
-  /** What is told has an age: beyond its bound nobody knows what a holder still holds. */
+  /** What was said has an age: beyond its bound it is not known what a holder still holds. */
   #look(): void {
     this.#attention.look(this.#options.age.clock.monotonicMs());
     for (const entry of this.#holders) {
-      if (!entry.started || entry.process === null || entry.lost || entry.finished) continue;
+      const { phase } = entry;
+      if (!entry.hasStart || (phase.name !== 'loading' && phase.name !== 'ready')) continue;
       const silentMs = this.#attention.attendedMs - entry.heardMs;
       if (silentMs <= this.#options.age.silentMs) continue;
-      entry.isGivenUp = true;
-      this.#gone(
+      this.#lose(
         entry,
+        { name: 'given-up', process: phase.process },
         `it said nothing for ${formatSeconds(silentMs)}, as a stopped process does, and was killed`,
       );
-      // SIGKILL ends a stopped process too. Its connections must not outlive the books that gave them up.
-      entry.process.kill('SIGKILL');
+      // SIGKILL ends a stopped process too. Its connections must not outlive the count that gave them up.
+      phase.process.kill('SIGKILL');
     }
   }
 
-  #take(entry: HolderEntry, message: HolderToAgent): void {
-    // What one says that was given up already is no part of the books any more.
-    if (entry.isGivenUp) return;
+  #take(entry: HolderEntry, child: ChildProcess, message: HolderToAgent): void {
+    if (entry.phase.name === 'given-up') return;
     entry.heardMs = this.#attention.attendedMs;
     switch (message.type) {
       case 'ready':
-        entry.ready = true;
+        if (entry.phase.name === 'loading') entry.phase = { name: 'ready', process: child };
         break;
       case 'stats':
+        // What comes after the end of its process was on its way before: its connections are lost already.
+        if (isLost(entry)) return;
         entry.stats = message.stats;
         entry.health = message.health;
-        entry.settled = message.settled;
+        entry.isSettled = message.settled;
         entry.reports++;
         break;
       case 'losses':
         this.#options.onLosses(message.losses);
         return;
       case 'done':
+        // It may come after the end of its process: then nothing was lost after all.
         entry.stats = message.stats;
         entry.health = message.health;
-        entry.settled = true;
-        entry.finished = true;
+        entry.isSettled = true;
+        entry.phase = { name: 'finished', process: child };
         break;
       case 'warning':
-        this.#options.onNote(`holder ${entry.spec.id}: ${message.message}`);
-        break;
       case 'failed':
         this.#options.onNote(`holder ${entry.spec.id}: ${message.message}`);
         break;
@@ -215,11 +245,11 @@ export class HolderPool {
     this.#changed();
   }
 
-  #gone(entry: HolderEntry, how: string): void {
+  #lose(entry: HolderEntry, phase: HolderPhase, how: string): void {
     entry.health = { ...entry.health, alive: false };
-    if (entry.finished || entry.lost) return;
-    entry.lost = true;
-    entry.settled = true;
+    if (entry.phase.name === 'finished' || isLost(entry)) return;
+    entry.phase = phase;
+    entry.isSettled = true;
     const { open } = entry.stats;
     entry.stats = withAllLost(entry.stats, DropReason.holderLost, entry.spec.connections);
     if (!this.#stopping) {
@@ -260,23 +290,26 @@ export class HolderPool {
     // The last one waits for all before it, and each has its own time: the bound only grows with their number.
     const rounds = Math.ceil(this.#holders.length / STARTING_MAX);
     await this.#until(
-      () => this.#hasFailed || this.#stopping || this.#holders.every((entry) => entry.ready || entry.lost),
+      () =>
+        this.#hasFailed ||
+        this.#stopping ||
+        this.#holders.every(({ phase }) => phase.name !== 'queued' && phase.name !== 'loading'),
       (rounds + 1) * this.#readyTimeoutMs,
     );
-    const late = this.#holders.filter((entry) => entry.process !== null && !entry.ready && !entry.lost);
+    const late = this.#holders.filter(({ phase }) => phase.name === 'loading');
     if (late.length > 0 && !this.#stopping) this.#options.onNote(notReady(late, this.#readyTimeoutMs));
-    return this.#holders.every((entry) => entry.ready && !entry.lost);
+    return this.#holders.every(({ phase }) => phase.name === 'ready' || phase.name === 'finished');
   }
 
   /**
    * All holders that have not begun to connect do so now.
-   * @param runStartedMs when the agent was told to start, on the host's clock: times of losses count from it; absent: now
+   * @param runStartedMs when the agent got `start`, on the host's clock: times of losses count from it; absent: now
    */
   start(runStartedMs?: number): void {
     for (const entry of this.#holders) {
-      if (entry.started) continue;
+      if (entry.hasStart) continue;
       this.#send(entry, { type: 'start', ...(runStartedMs === undefined ? {} : { runStartedMs }) });
-      entry.started = true;
+      entry.hasStart = true;
       // From now on it reports each second.
       entry.heardMs = this.#attention.attendedMs;
     }
@@ -294,7 +327,8 @@ export class HolderPool {
       this.#holders.map(({ spec }) => spec.connections),
     );
     for (const [index, entry] of this.#holders.entries()) {
-      this.#send(entry, { type: 'pace', ratePerSec: rates[index]! });
+      const rate = rates[index];
+      if (rate !== undefined) this.#send(entry, { type: 'pace', ratePerSec: rate });
     }
   }
 
@@ -312,7 +346,7 @@ export class HolderPool {
     return Math.max(0, ...this.#holders.map((entry) => entry.spec.sliceTo));
   }
 
-  /** Until when the holders may act; those that are added later are told too. */
+  /** Until when the holders may act; also of those that are added later. */
   lease(ends: LeaseEnds): void {
     this.#lease = ends;
     this.#sendAll({ type: 'lease', ...ends });
@@ -330,18 +364,14 @@ export class HolderPool {
   }
 
   /**
-   * Asks every live holder for stats and waits until all have come: one that does not answer is lost when what it told
+   * Asks every live holder for stats and waits until all have come: one that does not answer is lost when what it said
    * last is too old.
    */
   async freshReport(): Promise<void> {
-    const before = this.#holders.map((entry) => entry.reports);
+    const before = new Map(this.#holders.map((entry) => [entry, entry.reports]));
     this.#sendAll({ type: 'report' });
     await this.#until(
-      () =>
-        this.#holders.every(
-          (entry, index) =>
-            entry.process === null || entry.lost || entry.finished || entry.reports > before[index]!,
-        ),
+      () => this.#holders.every((entry) => !isAtWork(entry) || entry.reports > (before.get(entry) ?? -1)),
       FRESH_LOOKS * this.#options.age.silentMs,
     );
   }
@@ -353,8 +383,7 @@ export class HolderPool {
   async stop(timeoutMs: number): Promise<void> {
     this.#stopping = true;
     this.#sendAll({ type: 'stop' });
-    const isOver = (entry: HolderEntry): boolean => entry.finished || entry.lost || entry.process === null;
-    await this.#until(() => this.#holders.every(isOver), timeoutMs);
+    await this.#until(() => !this.#holders.some(isAtWork), timeoutMs);
     this.kill();
   }
 
@@ -363,24 +392,28 @@ export class HolderPool {
    * @param timeoutMs after `stop` or `kill`
    */
   async gone(timeoutMs: number): Promise<void> {
-    const isGone = ({ process: child }: HolderEntry): boolean =>
-      child?.pid === undefined || child.exitCode !== null || child.signalCode !== null;
-    for (const { process: child } of this.#holders) child?.once('exit', () => this.#changed());
+    const isGone = (entry: HolderEntry): boolean => {
+      const child = processOf(entry);
+      return child?.pid === undefined || child.exitCode !== null || child.signalCode !== null;
+    };
+    for (const entry of this.#holders) processOf(entry)?.once('exit', () => this.#changed());
     if (await this.#until(() => this.#holders.every(isGone), timeoutMs)) return;
     // One that has said `done` and still does not end has nothing to lose.
-    for (const entry of this.#holders) if (!isGone(entry)) entry.process?.kill('SIGKILL');
+    for (const entry of this.#holders) if (!isGone(entry)) processOf(entry)?.kill('SIGKILL');
   }
 
-  /** Ends every holder at once; the kernel closes their sockets. */
+  /** Ends every holder immediately; the kernel closes their sockets. */
   kill(): void {
     this.#stopping = true;
     this.#looking.cancel();
-    for (const { process: child, finished } of this.#holders) {
+    for (const entry of this.#holders) {
+      const child = processOf(entry);
       if (child === null) continue;
-      if (child.exitCode === null && child.signalCode === null && !finished) child.kill('SIGKILL');
+      const hasEnded = child.exitCode !== null || child.signalCode !== null;
+      if (!hasEnded && entry.phase.name !== 'finished') child.kill('SIGKILL');
       if (child.connected) child.disconnect();
     }
-    // Whoever waits for a turn finds that there is none.
+    // What waits for a turn finds that there is none.
     for (const check of this.#waiting) check();
   }
 
@@ -395,7 +428,7 @@ export class HolderPool {
 
   /** Whether no holder has anything left to open. */
   get settled(): boolean {
-    return this.#holders.every((entry) => entry.settled);
+    return this.#holders.every((entry) => entry.isSettled);
   }
 }
 
@@ -406,7 +439,7 @@ function notReady(late: readonly HolderEntry[], timeoutMs: number): string {
   return `not ready within ${timeoutMs / 1_000} s: holder ${named.join(', ')}${more}`;
 }
 
-/** A process that died cannot say which connections it had, only how many it last told of; the time is the agent's. */
+/** A process that died cannot say which connections it had, only how many it last reported; the time is the agent's. */
 function lossOf(holder: string, count: number): Loss {
   return { atMs: -1, holder, source: '*', endpoint: '*', ageMs: null, reason: DropReason.holderLost, count };
 }

@@ -1,35 +1,42 @@
 /**
- * Owns a holder process: the shell around one engine that listens to the agent over IPC and reports each second.
+ * Owns a holder process: the shell around one engine that listens to the agent over IPC and reports each second, and what
+ * it knows of its own load (CPU, waiting for a core, garbage collection) for the price of one small file a second.
  * Must never import what makes a holder big (ws, valibot, yargs), and never outlive its agent.
  *
  * The conversation is drawn in run/holder-message.ts.
  */
 import { randomBytes } from 'node:crypto';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { PerformanceObserver } from 'node:perf_hooks';
 import type { Clock } from '../base/clock.ts';
 import { Engine } from '../engine/engine.ts';
 import { descriptorsMax } from '../engine/libc.ts';
-import { endWithParent } from '../engine/parent-bond.ts';
+import { bindToParent } from '../engine/parent-bond.ts';
 import { systemClock } from '../host/system-clock.ts';
 import type { AgentToHolder, HolderToAgent } from '../run/holder-message.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { LOSS_BATCH_MAX } from '../stats/loss.ts';
-import type { HolderHealth } from '../stats/stats.ts';
+import { type HolderHealth, NO_LOAD, type PhaseLoad } from '../stats/stats.ts';
 import { after, every, type Timer } from '../time/timer.ts';
-import { HolderLoad } from './holder-load.ts';
 
 const REPORT_EVERY_MS = 1_000;
+
+/** What a holder is there for, once its agent has said so. */
+interface Work {
+  readonly spec: HolderSpec;
+  readonly engine: Engine;
+  /** descriptors that are no connections */
+  readonly descriptorsOwn: number;
+}
 
 /** One holder; made by `runHolder`. */
 class Holder {
   readonly #clock: Clock;
   readonly #load: HolderLoad;
-  #spec: HolderSpec | null = null;
-  #engine: Engine | null = null;
+  /** null: the agent has not said yet what to open */
+  #work: Work | null = null;
   #reportTimer: Timer | null = null;
   #leaseTimer: Timer | null = null;
-  /** descriptors that are no connections */
-  #descriptorsOwn = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -46,52 +53,58 @@ class Holder {
   };
 
   #take(message: AgentToHolder): void {
+    if (message.type === 'open') {
+      this.#open(message.spec);
+      return;
+    }
+    if (this.#work !== null) this.#carryOut(message, this.#work);
+    else if (message.type === 'lease') this.#liveUntil(message.liveUntilMs);
+    else if (message.type === 'stop') this.leave();
+  }
+
+  #carryOut(message: Exclude<AgentToHolder, { type: 'open' }>, work: Work): void {
+    const { engine, spec } = work;
     switch (message.type) {
-      case 'open':
-        this.#open(message.spec);
-        break;
       case 'start':
         this.#load.rampBegins();
-        this.#engine?.start(message.runStartedMs);
-        this.#reportTimer = every(this.#spec?.reportEveryMs ?? REPORT_EVERY_MS, this.#report);
+        engine.start(message.runStartedMs);
+        this.#reportTimer = every(spec.reportEveryMs ?? REPORT_EVERY_MS, this.#report);
         break;
       case 'report':
         this.#report();
         break;
       case 'hold':
-        this.#engine?.markHold();
+        engine.markHold();
         this.#load.holdBegins();
         break;
       case 'lose-sources':
-        this.#engine?.loseSources(message.addresses);
+        engine.loseSources(message.addresses);
         this.#report();
         break;
       case 'lease':
-        this.#engine?.openUntil(message.openUntilMs);
+        engine.openUntil(message.openUntilMs);
         this.#liveUntil(message.liveUntilMs);
         break;
       case 'pace':
-        this.#engine?.setRate(message.ratePerSec);
+        engine.setRate(message.ratePerSec);
         break;
       case 'stop-opening':
-        this.#engine?.stopOpening();
+        engine.stopOpening();
         break;
       case 'stop':
-        if (this.#engine === null) this.leave();
-        else this.#engine.closeAll(this.#closed);
+        engine.closeAll(() => this.#closed(work));
         break;
     }
   }
 
   #open(spec: HolderSpec): void {
-    this.#spec = spec;
     const salt = randomBytes(4).readUInt32LE();
-    this.#engine = new Engine(spec, this.#clock, salt, {
+    const engine = new Engine(spec, this.#clock, salt, {
       onOpened: () => this.#load.rampEnds(),
       onSettled: this.#report,
       onWarning: (message) => this.#send({ type: 'warning', message }),
     });
-    this.#descriptorsOwn = readdirSync('/proc/self/fd').length;
+    this.#work = { spec, engine, descriptorsOwn: readdirSync('/proc/self/fd').length };
     this.#send({ type: 'ready' });
   }
 
@@ -110,8 +123,7 @@ class Holder {
   }
 
   /** Details go before the stats that count them, so that a ledger is never behind its counts. */
-  #sendLosses(): void {
-    const engine = this.#engine!;
+  #sendLosses({ engine }: Work): void {
     for (;;) {
       const losses = engine.takeLosses(LOSS_BATCH_MAX);
       if (losses.length === 0) return;
@@ -120,42 +132,38 @@ class Holder {
   }
 
   readonly #report = (): void => {
-    if (this.#engine === null) return;
-    this.#sendLosses();
+    const work = this.#work;
+    if (work === null) return;
+    this.#sendLosses(work);
+    const { engine } = work;
     this.#send({
       type: 'stats',
-      stats: this.#engine.stats(),
-      health: this.#health(),
-      settled: this.#engine.settled,
+      stats: engine.stats(),
+      health: this.#health(work),
+      settled: engine.settled,
     });
   };
 
-  readonly #closed = (): void => {
-    this.#sendLosses();
-    const stats = this.#engine!.stats();
+  #closed(work: Work): void {
+    this.#sendLosses(work);
     // Leaving before the message is written would lose it.
-    this.#send({ type: 'done', stats, health: this.#health() }, this.leave);
-  };
+    const health = this.#health(work);
+    this.#send({ type: 'done', stats: work.engine.stats(), health }, this.leave);
+  }
 
-  #health(): HolderHealth {
+  #health({ spec, engine, descriptorsOwn }: Work): HolderHealth {
     const cpu = process.cpuUsage();
+    const load = engine.load();
     return {
-      id: this.#spec?.id ?? '',
+      id: spec.id,
       pid: process.pid,
       alive: true,
       cpuUserMs: cpu.user / 1_000,
       cpuSystemMs: cpu.system / 1_000,
       residentBytes: residentBytes(),
-      loopLagMsMax: this.#engine?.loopLagMsMax ?? 0,
-      holdLagMsMax: this.#engine?.holdLagMsMax ?? 0,
-      descriptorsUsed: this.#descriptorsOwn + (this.#engine?.descriptorsUsed ?? 0),
+      ...load,
+      descriptorsUsed: descriptorsOwn + load.descriptorsUsed,
       descriptorsMax: descriptorsMax(),
-      tuplesUsed: this.#engine?.tuplesUsed ?? 0,
-      tuplesMax: this.#engine?.tuplesMax ?? 0,
-      loopLagMsP99: this.#engine?.loopLagMsP99 ?? 0,
-      scheduleLagMsP99: this.#engine?.scheduleLagMsP99 ?? 0,
-      scheduleShiftMs: this.#engine?.scheduleShiftMs ?? 0,
-      scheduleShiftMsMax: this.#engine?.scheduleShiftMsMax ?? 0,
       gcMs: this.#load.gcMs,
       cpuWaitMs: this.#load.cpuWaitMs,
       ramp: this.#load.ramp,
@@ -164,7 +172,7 @@ class Holder {
   }
 
   #send(message: HolderToAgent, then: () => void = () => {}): void {
-    // A closed pipe is told by `disconnect`; nobody is left to tell about it.
+    // `disconnect` reports a closed pipe; no process is left to report it to.
     if (process.connected) process.send?.(message, undefined, undefined, then);
     else then();
   }
@@ -176,10 +184,10 @@ class Holder {
   readonly leave = (): void => {
     this.#reportTimer?.cancel();
     this.#leaseTimer?.cancel();
-    this.#engine?.end();
+    this.#work?.engine.end();
     this.#load.end();
     process.off('message', this.onMessage);
-    // Not at once: Node cannot close the channel in the middle of handing a message out.
+    // Not immediately: Node cannot close the channel in the middle of handing a message out.
     setImmediate(() => {
       if (process.connected) process.disconnect();
     });
@@ -196,8 +204,8 @@ function residentBytes(): number {
 }
 
 /**
- * Runs this process as a holder until its agent says `stop` or goes away. Returns at once; the process ends by itself.
- * @param parentPid the agent's pid as the agent told it; null: unknown
+ * Runs this process as a holder until its agent says `stop` or goes away. Returns immediately; the process ends by itself.
+ * @param parentPid the agent's pid as the agent said it; null: unknown
  * @param dependencies what a test may replace
  */
 export function runHolder(
@@ -205,7 +213,7 @@ export function runHolder(
   dependencies: { readonly clock: Clock } = { clock: systemClock },
 ): void {
   const holder = new Holder(dependencies.clock);
-  if (!endWithParent(parentPid)) {
+  if (!bindToParent('kill', parentPid)) {
     holder.leave();
     return;
   }
@@ -214,4 +222,92 @@ export function runHolder(
   process.on('SIGTERM', () => {});
   process.on('disconnect', holder.leave);
   process.on('message', holder.onMessage);
+}
+
+interface Reading {
+  readonly atMs: number;
+  readonly cpuMs: number;
+  readonly waitMs: number;
+}
+
+/** The load of this process. */
+class HolderLoad {
+  readonly #clock: Clock;
+  readonly #observer: PerformanceObserver;
+  #gcMs = 0;
+  #rampFrom: Reading | null = null;
+  #holdFrom: Reading | null = null;
+  #rampLoad: PhaseLoad = NO_LOAD;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.#observer = new PerformanceObserver((list) => {
+      for (const entry of list.getEntries()) this.#gcMs += entry.duration;
+    });
+    this.#observer.observe({ entryTypes: ['gc'] });
+  }
+
+  /** Milliseconds that collections of garbage took since the start. */
+  get gcMs(): number {
+    return this.#gcMs;
+  }
+
+  rampBegins(): void {
+    this.#rampFrom = this.#read();
+  }
+
+  /** Nothing is left to open: what comes is waiting for others, or holding. Once. */
+  rampEnds(): void {
+    if (this.#rampFrom === null || this.#rampLoad !== NO_LOAD) return;
+    this.#rampLoad = loadBetween(this.#rampFrom, this.#read());
+  }
+
+  holdBegins(): void {
+    this.rampEnds();
+    this.#holdFrom ??= this.#read();
+  }
+
+  get ramp(): PhaseLoad {
+    if (this.#rampFrom === null) return NO_LOAD;
+    return this.#rampLoad === NO_LOAD ? loadBetween(this.#rampFrom, this.#read()) : this.#rampLoad;
+  }
+
+  get hold(): PhaseLoad {
+    return this.#holdFrom === null ? NO_LOAD : loadBetween(this.#holdFrom, this.#read());
+  }
+
+  /** Since the start; null where the kernel keeps no account (CONFIG_SCHED_INFO). */
+  get cpuWaitMs(): number | null {
+    return readWaitMs();
+  }
+
+  end(): void {
+    this.#observer.disconnect();
+  }
+
+  #read(): Reading {
+    const { user, system } = process.cpuUsage();
+    return { atMs: this.#clock.monotonicMs(), cpuMs: (user + system) / 1_000, waitMs: readWaitMs() ?? 0 };
+  }
+}
+
+function loadBetween(from: Reading, to: Reading): PhaseLoad {
+  return {
+    wallMs: to.atMs - from.atMs,
+    cpuMs: to.cpuMs - from.cpuMs,
+    waitMs: Math.max(0, to.waitMs - from.waitMs),
+  };
+}
+
+/**
+ * Time that this process's main thread was ready to run and had no core: the second number of /proc/PID/schedstat, in
+ * nanoseconds (Documentation/scheduler/sched-stats.rst).
+ */
+function readWaitMs(): number | null {
+  try {
+    const wait = Number(readFileSync('/proc/self/schedstat', 'latin1').split(' ')[1]);
+    return Number.isFinite(wait) ? wait / 1e6 : null;
+  } catch {
+    return null;
+  }
 }

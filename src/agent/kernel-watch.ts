@@ -5,23 +5,26 @@
 
 import { countEstablished, type SocketQuery } from '../host/kernel-count.ts';
 import {
+  type KernelCount,
   type KernelEvidence,
   type KernelSample,
   keptCounters,
   withReadings,
 } from '../host/kernel-evidence.ts';
-import { readCounters, readKernel } from '../host/kernel-readings.ts';
+import { readCounters, readKernel, tcpExtDelta } from '../host/kernel-readings.ts';
 import { systemClock } from '../host/system-clock.ts';
-import { tcpExtDelta } from '../host/tcp-counters.ts';
-import type { KernelCount } from '../judge/report.ts';
-import { every, pause, type Timer } from '../time/timer.ts';
+import { every, realWaiting, type Timer, type Waiting, waitUntil } from '../time/timer.ts';
 
 const READ_EVERY_MS = 3_000;
-/** While connections come and go, books and kernel are asked again before a difference is believed. */
-const COUNTS_MAX = 3;
+/**
+ * While connections come and go, books and kernel are asked again for so long before a difference is believed. Where one
+ * count takes longer, holders and kernel are too slow for a second opinion.
+ */
+const ASKING_MS_MAX = 3_000;
 const AGAIN_AFTER_MS = 300;
-/** A count that took so long is not asked again: holders and kernel are too slow for a second opinion. */
-const ASKING_MS_MAX = 5_000;
+
+/** What one look of the kernel and two into our own books say. */
+type Counted = Pick<KernelCount, 'established' | 'method' | 'openBefore' | 'open'>;
 
 /** Watches one host's kernel from `start` to `stop`. */
 export class KernelWatch {
@@ -67,23 +70,20 @@ export class KernelWatch {
  * Counts our sockets as the kernel sees them between two looks into our own books: a count that lies between the two is
  * no difference, because connections may come and go while the kernel is being asked.
  * @param freshOpen asks the holders and returns what our books say is open
- * @param nowMs monotonic
  */
 export async function countBesideBooks(
   query: Omit<SocketQuery, 'state'>,
   freshOpen: () => Promise<number>,
-  nowMs: () => number = systemClock.monotonicMs,
-): Promise<Pick<KernelCount, 'established' | 'method' | 'openBefore' | 'open'>> {
-  const lastMs = nowMs() + ASKING_MS_MAX;
-  for (let tries = 1; ; tries += 1) {
+  waiting: Waiting = realWaiting(systemClock.monotonicMs),
+): Promise<Counted> {
+  let counted: Counted = { established: null, method: 'none', openBefore: 0, open: 0 };
+  const isBelieved = async (): Promise<boolean> => {
     const openBefore = await freshOpen();
     const { established, method } = await countEstablished(query);
-    const open = await freshOpen();
-    const isBetween =
-      established === null ||
-      (established >= Math.min(openBefore, open) && established <= Math.max(openBefore, open));
-    if (isBetween || tries === COUNTS_MAX || nowMs() >= lastMs)
-      return { established, method, openBefore, open };
-    await pause(AGAIN_AFTER_MS);
-  }
+    counted = { established, method, openBefore, open: await freshOpen() };
+    const [low, high] = [Math.min(openBefore, counted.open), Math.max(openBefore, counted.open)];
+    return established === null || (established >= low && established <= high);
+  };
+  await waitUntil(isBelieved, waiting.nowMs() + ASKING_MS_MAX, AGAIN_AFTER_MS, waiting);
+  return counted;
 }

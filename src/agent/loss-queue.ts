@@ -1,17 +1,17 @@
 /**
- * Owns details of losses that wait to be told: what many holders tell is merged into few messages, each as full as it may
- * be, and a host that loses more at once than the channel takes in a second tells the rest with the next reports. Must
- * never count losses (the counts are in every stats message), and never leave one out without counting that.
+ * Owns details of losses that wait to be sent: those of many holders are merged into few messages, each as full as it may
+ * be, and a host that loses more at the same time than the channel takes in a second sends the rest with the next reports.
+ * Must never count losses (the counts are in every stats message), and never leave a detail out without counting that.
  */
 import { LOSS_BATCH_MAX, type Loss } from '../stats/loss.ts';
 
-/** Messages with details from one report to the next, and before the last word: at most 5 MB, and 15 MB. */
+/** Messages with details from one report to the next, and before the final message: at most 5 MB, and 15 MB. */
 const LOSS_MESSAGES_PER_REPORT = 20;
 const LOSS_MESSAGES_AT_END = 60;
 /** Details that wait at most, 20 MB of memory. */
-export const LOSSES_WAITING_MAX = 100_000;
+const LOSSES_WAITING_MAX = 100_000;
 
-/** One share's queue. */
+/** The queue of one agent's run. */
 export class LossQueue {
   readonly #send: (losses: readonly Loss[]) => void;
   #waiting: Loss[] = [];
@@ -26,7 +26,7 @@ export class LossQueue {
     this.#send = send;
   }
 
-  /** Losses whose details were left out because too many waited, or were left when the last word was due. */
+  /** Losses whose details were left out because too many waited, or were left when the final message was due. */
   get cut(): number {
     return this.#cut;
   }
@@ -47,8 +47,8 @@ export class LossQueue {
     this.#sendUpTo(LOSS_MESSAGES_PER_REPORT, 1);
   }
 
-  /** The last word is due: what does not fit now is never told, and counted. */
-  lastWord(): void {
+  /** The final message is due: what does not fit now is never sent, and counted. */
+  finish(): void {
     this.#sendUpTo(LOSS_MESSAGES_AT_END, 1);
     for (const { count } of this.#waiting.slice(this.#taken)) this.#cut += count;
     this.#waiting = [];

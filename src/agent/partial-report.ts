@@ -8,8 +8,8 @@ import { followOutputPath } from '../host/output-path.ts';
 import { writeWholeFile } from '../host/whole-file.ts';
 
 /**
- * Writes JSON beside `path`, then renames it. Its default place is a folder that everybody may write to, so a link or a
- * pipe that somebody has put there gets nothing.
+ * Writes JSON beside `path`, then renames it. Its default place is a folder that every user may write to, so a link or a
+ * pipe that another user has put there gets nothing.
  * @returns the path, or null when it could not be written
  */
 export function writePartialReport(path: string, report: unknown): string | null {

@@ -3,10 +3,10 @@
  * new channel, on which it says again what matters.
  */
 import type { Channel } from '../control/channel.ts';
-import { type AgentMessage, MESSAGE_BYTES_MAX } from '../control/message.ts';
+import { type AgentMessage, CONTROL_MESSAGE_BYTES_MAX } from '../control/message.ts';
 
 /** Two of the largest messages. */
-export const UNREAD_BYTES_MAX = 2 * MESSAGE_BYTES_MAX;
+const UNREAD_BYTES_MAX = 2 * CONTROL_MESSAGE_BYTES_MAX;
 
 /**
  * Sends a message, or gives the channel up because the other side does not read.

@@ -1,53 +1,58 @@
 /**
- * Owns the flags of a run that say who takes part: this host, agents that join, agents that ssh starts.
- * Must never start one (coordinator/).
+ * Owns the flags that say who takes part (this host, agents that join, agents that ssh starts), and by which the owner of a
+ * host says what an agent may use of it, whatever target a run names. Must never start one (coordinator/).
  */
 import { networkInterfaces } from 'node:os';
 import { basename } from 'node:path';
+import { expandAddresses } from '../base/address.ts';
 import { ErrorCode, usageError } from '../base/errors.ts';
-import { formatPortRanges } from '../base/tuple-space.ts';
 import type { RunOptions } from '../coordinator/run-settings.ts';
 import type { SshAgentsOptions } from '../coordinator/ssh-agents.ts';
-import type { LossPolicy } from '../run/run-plan.ts';
-import { readNumber } from './bounds.ts';
-import type { FlagValues } from './flags/flag-values.ts';
-import { readHolders, readSources } from './run-request.ts';
-import { environmentToken, masterToken } from './token-source.ts';
+import { allowsDevice, allowsSource, type SourceLimits } from '../plan/allowance.ts';
+import { parseSourcePrefix } from '../run/alias.ts';
+import { type FlagValues, flagValue, flagValues, writtenBack } from './flags/flags.ts';
+import { readSources } from './run-request.ts';
+import { masterToken } from './token-source.ts';
 
-/** Where a command has no such flag. */
-const WAIT_AGENTS_MS = 60_000;
+/** The flags of one host that agents which ssh starts get too: they may be the same on several hosts. */
+const SENT_BY_SSH = ['holders', 'source-ports'] as const;
 
 export type AgentsOptions = Pick<
   RunOptions,
   'listen' | 'token' | 'hasLocalAgent' | 'remoteAgents' | 'waitAgentsMs' | 'onAgentLoss' | 'ssh'
->;
+> & {
+  /** where agents reach us, `host:port`; null: the address that they would see */
+  readonly advertise: string | null;
+};
 
 /**
  * Reads who takes part.
+ * @param environmentToken what the environment brought; empty: none
  * @throws BenchError (exit 2) on flags that contradict each other
  */
-export function readAgents(values: FlagValues): AgentsOptions {
+export function readAgents(values: FlagValues, environmentToken: string): AgentsOptions {
   const ssh = readSsh(values);
-  const joining = readNumber(values, 'expect-agents') ?? 0;
+  const joining = flagValue(values, 'expect-agents') ?? 0;
   const kinds = readKinds(values, joining + (ssh?.hosts.length ?? 0));
   if (!kinds.local) checkHostFlags(values, ssh !== null);
   const remoteAgents = kinds.remote ? joining + (ssh?.hosts.length ?? 0) : 0;
-  const tokenFile = values.one('token-file');
-  if (joining > 0 && tokenFile === null && environmentToken() === '') {
+  const tokenFile = flagValue(values, 'token-file');
+  if (joining > 0 && tokenFile === null && environmentToken === '') {
     throw usageError(
       ErrorCode.usage,
-      'agents that join need a token, and one that is made for this run alone is known to nobody',
+      'agents that join need a token, and one that is made for this run alone is known to none of them',
       'add --token-file run.token: it is made when it is not there, and the same file serves the agents',
     );
   }
   return {
     listen: readListen(values, remoteAgents > 0 && ssh !== null),
-    token: masterToken(tokenFile),
+    token: masterToken(tokenFile, environmentToken),
     hasLocalAgent: kinds.local,
     remoteAgents,
-    waitAgentsMs: readNumber(values, 'wait-agents') ?? WAIT_AGENTS_MS,
-    onAgentLoss: (values.one('on-agent-loss') ?? 'continue') as LossPolicy,
+    waitAgentsMs: flagValue(values, 'wait-agents'),
+    onAgentLoss: flagValue(values, 'on-agent-loss'),
     ssh,
+    advertise: flagValue(values, 'advertise'),
   };
 }
 
@@ -57,9 +62,7 @@ function checkHostFlags(values: FlagValues, hasSsh: boolean): void {
     // Two hosts with the same addresses would take each other's connections.
     ...['source-ip', 'source-prefix'].filter((name) => values.list(name).length > 0),
     // Ports and processes may be the same on several hosts: agents that ssh starts get these on their command line.
-    ...['alias-dev', ...(hasSsh ? [] : ['source-ports', 'holders'])].filter(
-      (name) => values.one(name) !== null,
-    ),
+    ...['alias-dev', ...(hasSsh ? [] : SENT_BY_SSH)].filter((name) => values.one(name) !== null),
   ][0];
   if (given === undefined) return;
   const flag = values.origin(given);
@@ -70,29 +73,19 @@ function checkHostFlags(values: FlagValues, hasSsh: boolean): void {
   );
 }
 
-/** The flags of a host that agents started by ssh get on their command line, as typed; none needs quoting in a shell. */
+/** The flags of a host that agents started by ssh get on their command line; none needs quoting in a shell. */
 function agentArguments(values: FlagValues): readonly string[] {
-  const holders = readHolders(values);
-  const ports = readSources(values).ports;
-  return [
-    ...(holders === null ? [] : ['--holders', String(holders)]),
-    ...(ports === null ? [] : ['--source-ports', formatPortRanges(ports)]),
-  ];
+  return SENT_BY_SSH.flatMap((name) => {
+    const text = writtenBack(values, name);
+    return text === null ? [] : [`--${name}`, text];
+  });
 }
 
 /** Without --agents: the remote ones when any are expected, otherwise this host. */
 function readKinds(values: FlagValues, remoteAgents: number): { local: boolean; remote: boolean } {
-  const text = values.one('agents');
-  if (text === null) return { local: remoteAgents === 0, remote: remoteAgents > 0 };
-  const kinds = text.split(',').map((kind) => kind.trim());
-  if (kinds.length === 0 || kinds.some((kind) => kind !== 'local' && kind !== 'remote')) {
-    throw usageError(
-      ErrorCode.usage,
-      `${values.origin('agents')}: "${text}" is not a list of local and remote`,
-      'write --agents local, --agents remote or --agents local,remote',
-    );
-  }
-  const remote = kinds.includes('remote');
+  const kinds = flagValue(values, 'agents');
+  if (kinds === null) return { local: remoteAgents === 0, remote: remoteAgents > 0 };
+  const { local, remote } = kinds;
   if (remote !== remoteAgents > 0) {
     throw usageError(
       ErrorCode.usage,
@@ -100,44 +93,25 @@ function readKinds(values: FlagValues, remoteAgents: number): { local: boolean; 
       remote ? 'add --expect-agents 5, or --ssh user@host' : 'write --agents local,remote',
     );
   }
-  return { local: kinds.includes('local'), remote };
+  return { local, remote };
 }
 
 function readListen(values: FlagValues, isReached: boolean): { host: string; port: number } {
-  const text = values.one('listen');
-  // Agents that ssh starts come from elsewhere; nobody else is let in without the token either way.
-  if (text === null) return { host: isReached ? '0.0.0.0' : '127.0.0.1', port: 0 };
-  const match = /^(?:\[(?<v6>[0-9a-fA-F:.]+)\]|(?<host>[^:]*)):(?<port>\d{1,5})$/.exec(text);
-  const port = Number(match?.groups?.port ?? Number.NaN);
-  if (match === null || port > 65_535) {
-    throw usageError(
-      ErrorCode.badEndpoint,
-      `${values.origin('listen')}: "${text}" is not an address and a port`,
-      'for example: --listen 0.0.0.0:7100',
-    );
-  }
-  return { host: match.groups?.v6 ?? (match.groups?.host || '0.0.0.0'), port };
+  // Agents that ssh starts come from elsewhere; none is let in without the token either way.
+  return flagValue(values, 'listen') ?? { host: isReached ? '0.0.0.0' : '127.0.0.1', port: 0 };
 }
 
 function readSsh(values: FlagValues): SshAgentsOptions | null {
-  const hosts = values.list('ssh').flatMap((text) => text.split(',').map((host) => host.trim()));
+  const hosts = flagValues(values, 'ssh').flat();
   if (hosts.length === 0) return null;
-  const bad = hosts.find((host) => !/^[A-Za-z0-9_][A-Za-z0-9_.@:%-]*$/.test(host));
-  if (bad !== undefined) {
-    throw usageError(
-      ErrorCode.usage,
-      `${values.origin('ssh')}: "${bad}" is not user@host`,
-      'for example: --ssh root@10.0.0.2,root@10.0.0.3',
-    );
-  }
   if (new Set(hosts).size < hosts.length) {
     throw usageError(ErrorCode.usage, `${values.origin('ssh')} names a host twice`, 'name each host once');
   }
   return {
     hosts,
-    command: values.one('ssh-command') ?? 'c100k-bench',
-    sshArguments: values.list('ssh-option').flatMap((option) => option.split(/\s+/)),
-    advertise: values.one('advertise'),
+    command: flagValue(values, 'ssh-command'),
+    sshArguments: flagValues(values, 'ssh-option').flatMap((option) => option.split(/\s+/)),
+    advertise: flagValue(values, 'advertise'),
     agentArguments: agentArguments(values),
   };
 }
@@ -160,4 +134,39 @@ export function joinLine(
   const address = isAny ? (own?.address ?? 'THIS-HOST') : host;
   const at = advertise ?? (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`);
   return `c100k-bench agent --join ${at} --token-file ${tokenFile === null ? 'FILE' : basename(tokenFile)}`;
+}
+
+/**
+ * Reads what the owner says about sources.
+ * @throws BenchError (exit 2) on text that cannot be read, and on sources of the owner's own that it does not allow
+ */
+export function readSourceLimits(values: FlagValues): SourceLimits {
+  const sources = flagValues(values, 'allow-source');
+  const devices = flagValues(values, 'allow-alias-dev');
+  const limits: SourceLimits = {
+    sources: sources.length === 0 ? null : sources,
+    aliasDevices: devices.length === 0 ? null : devices,
+  };
+  const { addresses, prefixes, aliasDevice } = readSources(values);
+  const named = [
+    ...(addresses.length === 0 ? [] : expandAddresses(addresses)),
+    ...prefixes.flatMap((text) => parseSourcePrefix(text).addresses),
+  ];
+  const outside =
+    limits.sources === null ? undefined : named.find((address) => !allowsSource(limits, address));
+  if (outside !== undefined) {
+    throw usageError(
+      ErrorCode.badAddress,
+      `the source address ${outside} is not in --allow-source ${limits.sources?.join(', ')}`,
+      `leave it out, or add --allow-source ${outside}`,
+    );
+  }
+  if (aliasDevice !== null && aliasDevice !== 'auto' && !allowsDevice(limits, aliasDevice)) {
+    throw usageError(
+      ErrorCode.badDevice,
+      `--alias-dev ${aliasDevice} is not among --allow-alias-dev ${limits.aliasDevices?.join(', ')}`,
+      `add --allow-alias-dev ${aliasDevice}`,
+    );
+  }
+  return limits;
 }

@@ -1,28 +1,31 @@
 /**
- * Owns what a run was asked for: flags as typed in, a checked request and its RunSpec out.
- * Must never touch the host or the network but to resolve names.
+ * Owns what a run was asked for: flags as typed in, a checked request and its RunSpec out; what only some protocols take
+ * is checked against the protocol. Must never touch the host or the network but to resolve names; the one file that it
+ * reads is the CA.
  */
-import { expandAddresses } from '../base/address.ts';
+import { readFileSync } from 'node:fs';
+import { expandAddresses, isAddress } from '../base/address.ts';
 import {
+  CA_CHARACTERS_MAX,
+  canProbe,
   ENDPOINTS_MAX,
   type Endpoint,
   endpointsOf,
   formatEndpoint,
+  hasPath,
+  isTls,
   type ProtocolName,
-  parseTarget,
+  type ProtocolOptions,
   type TargetSpec,
+  type TlsOptions,
 } from '../base/endpoint.ts';
 import { ErrorCode, usageError } from '../base/errors.ts';
-import { flagAway, flagWith } from '../base/flag-text.ts';
-import { parsePortRanges } from '../base/tuple-space.ts';
-import { counted, DURATION_MS_MAX, formatCount, formatDuration } from '../base/units.ts';
+import { counted, DURATION_MS_MAX, flagAway, flagWith, formatCount, formatDuration } from '../base/units.ts';
 import { resolveHost } from '../host/resolver.ts';
 import { freeName } from '../plan/alias-command.ts';
-import { DEVICE_NAME_PATTERN, PREFIXES_MAX, parseSourcePrefix, prefixText } from '../run/alias.ts';
-import type { CloseMode, DropPolicy, RunSpec } from '../run/run-spec.ts';
-import { needNumber, readNumber } from './bounds.ts';
-import type { FlagValues } from './flags/flag-values.ts';
-import { readProtocolOptions, whyNoProbes } from './protocol-request.ts';
+import { PREFIXES_MAX, parseSourcePrefix, prefixText } from '../run/alias.ts';
+import type { RunSpec } from '../run/run-spec.ts';
+import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
 
 /** How often a connection proves itself, unless the user says otherwise. */
 const PROBE_EVERY_MS = 10_000;
@@ -49,15 +52,15 @@ export function readRunRequest(values: FlagValues): RunRequest {
   const protocolOptions = readProtocolOptions(values, targets, protocol);
   return {
     targets,
-    caPath: values.one('tls-ca'),
+    caPath: flagValue(values, 'tls-ca'),
     spec: {
       protocol,
       ...(protocolOptions === null ? {} : { protocolOptions }),
       ...readLoad(values),
       ...readProof(values, protocol),
       sources: readSources(values),
-      holders: readHolders(values),
-      onDrop: readDropPolicy(values),
+      holders: flagValue(values, 'holders'),
+      onDrop: flagValue(values, 'on-drop'),
       wantsLossDetails: values.one('events') !== null,
     },
   };
@@ -66,28 +69,27 @@ export function readRunRequest(values: FlagValues): RunRequest {
 function readLoad(
   values: FlagValues,
 ): Pick<RunSpec, 'connections' | 'ratePerSec' | 'pendingMax' | 'connectTimeoutMs' | 'holdMs' | 'close'> {
-  const conns = values.one('conns');
-  if (conns === null) {
+  const connections = flagValue(values, 'conns');
+  if (connections === null) {
     throw usageError(
       ErrorCode.usage,
       'how many connections? --conns is missing',
       'add --conns 130k, or try c100k-bench --target self --conns 130k',
     );
   }
-  const connections = needNumber(values, 'conns');
   return {
     connections,
     ratePerSec: readRate(values, connections),
-    holdMs: needNumber(values, 'duration'),
-    connectTimeoutMs: needNumber(values, 'connect-timeout'),
-    pendingMax: needNumber(values, 'max-pending'),
-    close: required(values, 'close', (text) => text as CloseMode),
+    holdMs: flagValue(values, 'duration'),
+    connectTimeoutMs: flagValue(values, 'connect-timeout'),
+    pendingMax: flagValue(values, 'max-pending'),
+    close: flagValue(values, 'close'),
   };
 }
 
 /** A rate at which the ramp would not end within a year is a slip, and no process lives for it. */
 function readRate(values: FlagValues, connections: number): number | null {
-  const ratePerSec = readNumber(values, 'rate');
+  const ratePerSec = flagValue(values, 'rate');
   if (ratePerSec === null || (connections / ratePerSec) * 1_000 <= RAMP_MS_MAX) return ratePerSec;
   const flag = values.origin('rate');
   const days = formatCount(connections / ratePerSec / 86_400);
@@ -100,15 +102,14 @@ function readRate(values: FlagValues, connections: number): number | null {
 }
 
 function readTargets(values: FlagValues): readonly TargetSpec[] {
-  const texts = values.list('target');
-  if (texts.length === 0) {
+  const targets = flagValues(values, 'target');
+  if (targets.length === 0) {
     throw usageError(
       ErrorCode.usage,
       'what to connect to? --target is missing',
       'add --target host:8000, or --target self for the built-in target',
     );
   }
-  const targets = texts.map(parseTarget);
   if (targets.length > 1 && targets.some((target) => target.self)) {
     throw usageError(
       ErrorCode.badEndpoint,
@@ -133,7 +134,7 @@ function commonProtocol(targets: readonly TargetSpec[]): ProtocolName {
 
 /** `--probe` says what a tcp:// target answers with. */
 function readProtocol(values: FlagValues, named: ProtocolName): ProtocolName {
-  const probe = values.one('probe');
+  const probe = flagValue(values, 'probe');
   if (probe === null || probe === named) return named;
   if (named !== 'tcp') {
     throw usageError(
@@ -142,14 +143,14 @@ function readProtocol(values: FlagValues, named: ProtocolName): ProtocolName {
       `${flagAway(values.origin('probe'))}, or write the target without ${named}://`,
     );
   }
-  return probe === 'whoami' ? 'whoami' : 'echo';
+  return probe;
 }
 
 function readProof(
   values: FlagValues,
   protocol: ProtocolName,
 ): Pick<RunSpec, 'probeEveryMs' | 'probeTimeoutMs'> {
-  const every = readNumber(values, 'probe-every');
+  const every = flagValue(values, 'probe-every');
   const why = whyNoProbes(protocol);
   if (every !== null && why !== null) {
     throw usageError(
@@ -160,56 +161,150 @@ function readProof(
   }
   return {
     probeEveryMs: why === null ? (every ?? PROBE_EVERY_MS) : null,
-    probeTimeoutMs: needNumber(values, 'probe-timeout'),
+    probeTimeoutMs: flagValue(values, 'probe-timeout'),
   };
 }
 
-/** Holder processes of this host; null: as many as descriptors and cores ask for. */
-export function readHolders(values: FlagValues): number | null {
-  return readNumber(values, 'holders');
+/** Which protocols take a flag, and how to say so. */
+const TAKEN_BY: readonly (readonly [flag: string, takes: (name: ProtocolName) => boolean, words: string])[] =
+  [
+    ['expect-banner', (name) => name === 'tcp' || name === 'tls', 'tcp:// and tls://'],
+    ['ws-message', (name) => name === 'ws' || name === 'wss', 'ws:// and wss://'],
+    ['http-status', (name) => name === 'http' || name === 'https', 'http:// and https://'],
+    ['host-header', hasPath, 'ws://, wss://, http:// and https://'],
+    ['tls-servername', isTls, 'tls://, wss:// and https://'],
+    ['tls-ca', isTls, 'tls://, wss:// and https://'],
+    ['insecure', isTls, 'tls://, wss:// and https://'],
+  ];
+
+function isGiven(values: FlagValues, flag: string): boolean {
+  return flag === 'insecure' ? values.on(flag) : values.one(flag) !== null;
+}
+
+/**
+ * What the protocol of a run was given; null: it needs nothing beyond its endpoints.
+ * @param targets all of one protocol
+ * @throws BenchError (exit code 2) for a flag that does not go with the protocol, or a value that cannot be
+ */
+function readProtocolOptions(
+  values: FlagValues,
+  targets: readonly TargetSpec[],
+  protocol: ProtocolName,
+): ProtocolOptions | null {
+  for (const [flag, takes, words] of TAKEN_BY) {
+    if (!isGiven(values, flag) || takes(protocol)) continue;
+    throw usageError(
+      ErrorCode.usage,
+      `${values.origin(flag)} goes with ${words} only, not with ${protocol}://`,
+      `${flagAway(values.origin(flag))}, or give --target another scheme`,
+    );
+  }
+  const banner = readBanner(values);
+  if (!hasPath(protocol) && !isTls(protocol) && banner === null) return null;
+  return {
+    path: commonPath(targets) ?? '/',
+    host: commonName(targets),
+    hostHeader: flagValue(values, 'host-header'),
+    banner,
+    message: flagValue(values, 'ws-message'),
+    httpStatus: flagValue(values, 'http-status'),
+    tls: readTls(values),
+  };
+}
+
+function commonPath(targets: readonly TargetSpec[]): string | null {
+  const paths = [...new Set(targets.map((target) => target.path))];
+  if (paths.length > 1) {
+    throw usageError(
+      ErrorCode.badEndpoint,
+      `one run asks for one path, not for ${paths.join(' and ')}`,
+      'give every --target the same path, or start two runs',
+    );
+  }
+  return paths[0] ?? null;
+}
+
+/** The name that all targets have in common; null for addresses and for several names. */
+function commonName(targets: readonly TargetSpec[]): string | null {
+  const hosts = [...new Set(targets.map((target) => target.host))];
+  const [host = ''] = hosts;
+  return hosts.length === 1 && host !== '' && !isAddress(host) ? host : null;
+}
+
+/** The expected text; empty for `any`. */
+function readBanner(values: FlagValues): string | null {
+  const text = flagValue(values, 'expect-banner');
+  return text === 'any' ? '' : text;
+}
+
+function readTls(values: FlagValues): TlsOptions {
+  return {
+    servername: flagValue(values, 'tls-servername'),
+    ca: readCa(values),
+    isVerified: !values.on('insecure'),
+  };
+}
+
+function readCa(values: FlagValues): string | null {
+  const path = flagValue(values, 'tls-ca');
+  if (path === null) return null;
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'error';
+    throw usageError(
+      ErrorCode.usage,
+      `${values.origin('tls-ca')} ${path} cannot be read (${code})`,
+      'give a file with certificates in PEM form',
+    );
+  }
+  if (!text.includes('-----BEGIN CERTIFICATE-----') || text.length > CA_CHARACTERS_MAX) {
+    throw usageError(
+      ErrorCode.usage,
+      `${values.origin('tls-ca')} ${path} holds no certificates in PEM form, or more than 1 MiB`,
+      'openssl x509 -in ca.der -inform der -out ca.pem turns the other form into it',
+    );
+  }
+  return text;
+}
+
+/** Why a protocol cannot be asked again and again; null: it can. */
+function whyNoProbes(protocol: ProtocolName): string | null {
+  if (canProbe(protocol)) return null;
+  if (protocol === 'tcp' || protocol === 'tls') return `${protocol}:// is a silent hold`;
+  return `${protocol}:// answers once`;
 }
 
 /** The source addresses and ports of this host as typed. */
 export function readSources(values: FlagValues): RunSpec['sources'] {
-  const addresses = values.list('source-ip');
+  const addresses = flagValues(values, 'source-ip');
   // Each agent expands them again on its own host; here a wrong one is found before anything starts.
   if (addresses.length > 0) expandAddresses(addresses);
   return {
     addresses,
-    ports: optional(values, 'source-ports', parsePortRanges),
+    ports: flagValue(values, 'source-ports'),
     aliasDevice: readAliasDevice(values, addresses),
-    aliasLeaseMs: readAliasLease(values),
+    aliasLeaseMs: Math.ceil(flagValue(values, 'alias-lease') / 1_000) * 1_000,
     prefixes: readPrefixes(values),
   };
 }
 
 function readAliasDevice(values: FlagValues, addresses: readonly string[]): string | null {
-  const device = values.one('alias-dev');
+  const device = flagValue(values, 'alias-dev');
   if (device === null) return null;
-  const flag = values.origin('alias-dev');
-  if (!DEVICE_NAME_PATTERN.test(device)) {
-    throw usageError(
-      ErrorCode.badDevice,
-      `${flag}: "${device}" is not the name of a device`,
-      'type --alias-dev eth0, or --alias-dev auto',
-    );
-  }
   if (addresses.length === 0) {
     throw usageError(
       ErrorCode.usage,
-      `${flag} adds addresses, and --source-ip names none`,
+      `${values.origin('alias-dev')} adds addresses, and --source-ip names none`,
       `type --source-ip ${freeName(1)} --alias-dev ${device}, with an address that no other host has for ${freeName(1)}`,
     );
   }
   return device;
 }
 
-function readAliasLease(values: FlagValues): number {
-  return Math.ceil(needNumber(values, 'alias-lease') / 1_000) * 1_000;
-}
-
 function readPrefixes(values: FlagValues): readonly string[] {
-  const texts = values.list('source-prefix').flatMap((text) => text.split(','));
+  const texts = flagValues(values, 'source-prefix').flat();
   if (texts.length > PREFIXES_MAX) {
     throw usageError(
       ErrorCode.badAddress,
@@ -226,30 +321,6 @@ function readPrefixes(values: FlagValues): readonly string[] {
     seen.add(text);
   }
   return texts;
-}
-
-/** What becomes of a connection that is lost while it is held. */
-function readDropPolicy(values: FlagValues): DropPolicy {
-  return values.one('on-drop') === 'reopen' ? 'reopen' : 'count';
-}
-
-function optional<Value>(
-  values: FlagValues,
-  name: string,
-  parse: (text: string, flag: string) => Value,
-): Value | null {
-  const text = values.one(name);
-  return text === null ? null : parse(text, values.origin(name));
-}
-
-function required<Value>(
-  values: FlagValues,
-  name: string,
-  parse: (text: string, flag: string) => Value,
-): Value {
-  const text = values.one(name);
-  if (text === null) throw new Error(`the flag ${name} has no default`);
-  return parse(text, values.origin(name));
 }
 
 /** Endpoints, and what was learnt on the way to them, one line each. */

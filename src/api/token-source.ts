@@ -30,12 +30,12 @@ export function environmentToken(): string {
 /**
  * The coordinator's master token: read from the file when it is there, made and written there (mode 0600) when it is
  * not. Without a file it is made for this run only.
+ * @param environmentToken what the environment brought; empty: none
  * @throws BenchError (bad-token, exit 2) when the file cannot be read or written, or holds an agent's token
  */
-export function masterToken(path: string | null): Token {
+export function masterToken(path: string | null, environmentToken: string): Token {
   if (path === null) {
-    const text = environmentToken();
-    return text === '' ? generateToken() : asMaster(parseToken(text));
+    return environmentToken === '' ? generateToken() : asMaster(parseToken(environmentToken));
   }
   const known = readTokenFile(path);
   if (known !== null) return asMaster(parseToken(known));

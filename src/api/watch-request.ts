@@ -10,17 +10,13 @@ import { PARTIAL_EVERY_MS, type RunWatchOptions } from '../coordinator/run-watch
 import { httpWitness, type TargetWitness } from '../coordinator/target-stats.ts';
 import { needsProbes } from '../judge/metric.ts';
 import type { RunReport } from '../judge/report.ts';
-import {
-  hopelessRange,
-  parseRequirement,
-  REQUIREMENTS_MAX,
-  type Requirement,
-  withDefault,
-} from '../judge/requirement.ts';
+import { hopelessRange, REQUIREMENTS_MAX, type Requirement, withDefault } from '../judge/requirement.ts';
 import { EventsFile } from './events-file.ts';
-import type { FlagValues } from './flags/flag-values.ts';
+import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
 import type { RunRequest } from './run-request.ts';
-import { nearestWord } from './suggestion.ts';
+
+/** Each is asked once a second. */
+const TARGETS_ASKED_MAX = 256;
 
 /** What was asked for, before the run. */
 export interface WatchRequest {
@@ -37,26 +33,25 @@ export interface WatchRequest {
  */
 export function readWatch(values: FlagValues, request: RunRequest): WatchRequest {
   const requirements = readRequirements(values, request);
-  const url = values.one('target-stats');
-  const events = values.one('events');
+  const urls = readUrls(values);
+  const events = flagValue(values, 'events');
   return {
     requirements,
     abortEarly: values.on('abort-early'),
-    witness: url === null ? null : httpWitness(readUrl(url, values.origin('target-stats'))),
+    witness: urls.length === 0 ? null : httpWitness(urls),
     events: events === null ? null : new EventsFile(events),
   };
 }
 
 function readRequirements(values: FlagValues, { spec }: RunRequest): readonly Requirement[] {
-  const texts = values.list('require');
-  if (texts.length > REQUIREMENTS_MAX) {
+  const requirements = flagValues(values, 'require');
+  if (requirements.length > REQUIREMENTS_MAX) {
     throw usageError(
       ErrorCode.badRequirement,
-      `${texts.length} requirements; at most ${REQUIREMENTS_MAX} are possible`,
+      `${requirements.length} requirements; at most ${REQUIREMENTS_MAX} are possible`,
       'leave some out',
     );
   }
-  const requirements = texts.map((text) => parseRequirement(text, nearestWord));
   for (const requirement of requirements) checkMeasured(requirement, spec);
   return withDefault(requirements);
 }
@@ -86,16 +81,24 @@ function checkMeasured(requirement: Requirement, spec: RunRequest['spec']): void
   );
 }
 
-function readUrl(text: string, flag: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : null;
-  if (url === null || url.protocol !== 'http:' || url.username !== '') {
+/** A target that was asked twice would be counted twice. */
+function readUrls(values: FlagValues): readonly URL[] {
+  const urls = flagValues(values, 'target-stats').flat();
+  const flag = values.origin('target-stats');
+  const known = new Set<string>();
+  for (const { href } of urls) {
+    if (known.has(href))
+      throw usageError(ErrorCode.usage, `${flag}: ${href} is given twice`, 'name each target once');
+    known.add(href);
+  }
+  if (urls.length > TARGETS_ASKED_MAX) {
     throw usageError(
       ErrorCode.usage,
-      `${flag}: "${text}" is no http:// address`,
-      'start the target with c100k-bench serve --stats-listen 0.0.0.0:8001 and type --target-stats http://HOST:8001',
+      `${flag}: ${urls.length} addresses; at most ${TARGETS_ASKED_MAX} are possible`,
+      'leave the proof to the connections themselves: echo:// or ws://',
     );
   }
-  return url;
+  return urls;
 }
 
 /**

@@ -9,12 +9,12 @@ import { formatCount } from './units.ts';
 export type Family = 4 | 6;
 
 /** An address in canonical text: dotted quad, or RFC 5952 (lower case, the longest run of zeros compressed). */
-export interface ParsedAddress {
+interface ParsedAddress {
   readonly family: Family;
   readonly address: string;
 }
 
-/** The most addresses that one host can be told to use: more than any neighbour table or interface carries. */
+/** The most addresses that one host can be asked to use: more than any neighbour table or interface carries. */
 export const ADDRESSES_MAX = 65_536;
 
 const V4_MAPPED_PREFIX = 0xffffn << 32n;
@@ -172,30 +172,54 @@ export function unmapV4(address: string): string {
   return value >> 32n === 0xffffn ? textOfV4(value & 0xffff_ffffn) : parsed.address;
 }
 
-interface Cidr {
-  readonly family: Family;
-  readonly value: bigint;
-  readonly prefixBits: number;
+/** A network, or one address of it, as `address/prefix`. */
+interface Cidr extends ParsedAddress {
+  /** 0 to 32, or 128 */
+  readonly prefix: number;
+  /** the text had it; else it is that of one host */
+  readonly hasPrefix: boolean;
 }
 
-/** Reads `address/bits`; an address alone is one host. */
-function parseCidr(text: string): Cidr {
-  const [addressText = '', bitsText, ...rest] = text.trim().split('/');
-  const { family, address } = parseAddress(addressText);
-  const bitsMax = BITS_OF_FAMILY[family];
-  const prefixBits = bitsText === undefined ? bitsMax : /^\d{1,3}$/.test(bitsText) ? Number(bitsText) : -1;
-  if (rest.length > 0 || prefixBits < 0 || prefixBits > bitsMax) {
-    throw badAddress(
-      `"${text}" has no valid prefix length (0 to ${bitsMax} for IPv${family})`,
-      `type ${address}/${family === 4 ? 24 : 120}, or the address alone`,
-    );
-  }
-  return { family, value: addressToBigInt(address), prefixBits };
+/**
+ * Reads `address/prefix`; an address alone is one host. Bits below the prefix stay as they are.
+ * @param refuse the error for a prefix that is none, or too long for its family
+ * @throws BenchError `bad-address`, exit code 2
+ */
+export function parseCidr(text: string, refuse = badPrefix): Cidr {
+  const [addressText = '', prefixText, ...rest] = text.trim().split('/');
+  const parsed = parseAddress(addressText);
+  const prefixMax = BITS_OF_FAMILY[parsed.family];
+  const hasPrefix = prefixText !== undefined;
+  const prefix = !hasPrefix ? prefixMax : /^\d{1,3}$/.test(prefixText) ? Number(prefixText) : -1;
+  if (rest.length > 0 || prefix < 0 || prefix > prefixMax) throw refuse(text, parsed, prefixMax);
+  return { ...parsed, prefix, hasPrefix };
 }
 
-/** The network part of a value, as a number of `prefixBits` bits. */
-function networkOf(value: bigint, family: Family, prefixBits: number): bigint {
-  return value >> BigInt(BITS_OF_FAMILY[family] - prefixBits);
+function badPrefix(text: string, { address, family }: ParsedAddress, prefixMax: number): BenchError {
+  return badAddress(
+    `"${text}" has no valid prefix length (0 to ${prefixMax} for IPv${family})`,
+    `type ${address}/${family === 4 ? 24 : 120}, or the address alone`,
+  );
+}
+
+/**
+ * The first and the last address of a network: of IPv4 the one that names it and its broadcast address.
+ * @param cidr bits below the prefix are ignored
+ * @throws BenchError `bad-address`
+ */
+export function networkEnds(cidr: string): { readonly first: string; readonly last: string } {
+  const { family, address, prefix } = parseCidr(cidr);
+  const hostBits = BigInt(BITS_OF_FAMILY[family] - prefix);
+  const first = (addressToBigInt(address) >> hostBits) << hostBits;
+  return {
+    first: addressFromBigInt(family, first),
+    last: addressFromBigInt(family, first + (1n << hostBits) - 1n),
+  };
+}
+
+/** The network part of a value, as a number of `prefix` bits. */
+function networkOf(value: bigint, family: Family, prefix: number): bigint {
+  return value >> BigInt(BITS_OF_FAMILY[family] - prefix);
 }
 
 /**
@@ -205,14 +229,15 @@ function networkOf(value: bigint, family: Family, prefixBits: number): bigint {
  * @throws BenchError `bad-address`
  */
 export function cidrContains(cidr: string, address: string): boolean {
-  let net = parseCidr(cidr);
-  if (net.family === 6 && net.prefixBits >= 96 && net.value >> 32n === 0xffffn) {
-    net = { family: 4, value: net.value - V4_MAPPED_PREFIX, prefixBits: net.prefixBits - 96 };
+  const { prefix, ...named } = parseCidr(cidr);
+  let net = { family: named.family, value: addressToBigInt(named.address), prefix };
+  if (net.family === 6 && net.prefix >= 96 && net.value >> 32n === 0xffffn) {
+    net = { family: 4, value: net.value - V4_MAPPED_PREFIX, prefix: net.prefix - 96 };
   }
   const plain = parseAddress(unmapV4(address));
   if (plain.family !== net.family) return false;
   const value = addressToBigInt(plain.address);
-  return networkOf(value, net.family, net.prefixBits) === networkOf(net.value, net.family, net.prefixBits);
+  return networkOf(value, net.family, net.prefix) === networkOf(net.value, net.family, net.prefix);
 }
 
 /**
@@ -268,19 +293,19 @@ function blockOfRange(item: string): Block {
 }
 
 function blockOfCidr(item: string): Block {
-  const { family, value, prefixBits } = parseCidr(item);
-  const hostBits = BigInt(BITS_OF_FAMILY[family] - prefixBits);
-  const first = (value >> hostBits) << hostBits;
-  if (first !== value) {
-    const address = addressFromBigInt(family, value);
+  const { family, address, prefix } = parseCidr(item);
+  const hostBits = BigInt(BITS_OF_FAMILY[family] - prefix);
+  const { first: network } = networkEnds(item);
+  const first = addressToBigInt(network);
+  if (network !== address) {
     throw badAddress(
       `"${item}" is an address inside a network, not a network`,
-      `type ${address} for this one address, or ${addressFromBigInt(family, first)}/${prefixBits} for all of them`,
+      `type ${address} for this one address, or ${network}/${prefix} for all of them`,
     );
   }
   const count = 1n << hostBits;
   // An IPv4 network's first address names it and its last one is the broadcast; /31 and /32 have neither (RFC 3021).
-  return family === 4 && prefixBits < 31
+  return family === 4 && prefix < 31
     ? { family, first: first + 1n, count: count - 2n }
     : { family, first, count };
 }

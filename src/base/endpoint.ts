@@ -1,11 +1,11 @@
 /**
- * Owns endpoints: one `address:port` of the target each, and the text that names them.
- * Must never resolve a name (host/resolver.ts).
+ * Owns endpoints: one `address:port` of the target each, the text that names them, and what a protocol needs beyond both:
+ * path, host, banner, message, status, TLS, with bounds. Must never resolve a name (host/resolver.ts) or read a file: a CA
+ * is carried as its text, because agents have no files of the coordinator.
  */
 import assert from 'node:assert/strict';
 import { type Family, isAddress, parseAddress, unmapV4 } from './address.ts';
 import { BenchError, ErrorCode, usageError } from './errors.ts';
-import { PATH_CHARACTERS_MAX, PATH_PATTERN, type ProtocolOptions } from './protocol-options.ts';
 import { formatCount } from './units.ts';
 
 /** One `address:port` of the target. */
@@ -36,7 +36,7 @@ export function hasPath(protocol: ProtocolName): boolean {
 }
 
 /** Whether the built-in target speaks it. */
-export function isSelfSpoken(protocol: ProtocolName): protocol is 'tcp' | 'echo' | 'whoami' {
+function isSelfSpoken(protocol: ProtocolName): protocol is 'tcp' | 'echo' | 'whoami' {
   return protocol === 'tcp' || protocol === 'echo' || protocol === 'whoami';
 }
 
@@ -196,7 +196,7 @@ function typeable(part: string): string {
   }
 }
 
-/** One `--target` names one host; several in one text are told apart from a host name that is no name. */
+/** One `--target` names one host; several in one text are distinguished from a host name that is no name. */
 function refuseList(typed: string): void {
   // A comma or a semicolon may stand in a path, never before it.
   const authority = typed.replace(/^[^/,;\s]*:\/\//, '').split(/[/?#]/, 1)[0] ?? '';
@@ -285,3 +285,57 @@ export function endpointsOf(target: TargetSpec, addresses: readonly string[]): E
   }
   return endpoints;
 }
+
+/** What the TLS layer of `tls://`, `wss://` and `https://` is given. */
+export interface TlsOptions {
+  /** the name that is asked for (SNI) and that the certificate must carry; null: the host of the target */
+  readonly servername: string | null;
+  /** certificates that are trusted, PEM; null: those that Node brings along */
+  readonly ca: string | null;
+  /** false (`--insecure`): any certificate will do */
+  readonly isVerified: boolean;
+}
+
+/** What a protocol needs beyond its endpoint. */
+export interface ProtocolOptions {
+  /** with its slash */
+  readonly path: string;
+  /** the host as typed in the target, for `Host` and SNI; null: the address of the endpoint */
+  readonly host: string | null;
+  /** `--host-header`, sent as it is; null: made from `host` and the endpoint's port */
+  readonly hostHeader: string | null;
+  /** text that the target must begin with; empty: any byte will do; null: nothing is expected */
+  readonly banner: string | null;
+  /** a text message that goes out before each ping; null: none */
+  readonly message: string | null;
+  /** the one HTTP status that is good; null: 200 to 399 */
+  readonly httpStatus: number | null;
+  readonly tls: TlsOptions;
+}
+
+/** Nothing asked for. */
+export const DEFAULT_PROTOCOL_OPTIONS: ProtocolOptions = {
+  path: '/',
+  host: null,
+  hostHeader: null,
+  banner: null,
+  message: null,
+  httpStatus: null,
+  tls: { servername: null, ca: null, isVerified: true },
+};
+
+/** Bounds that the command line and the control channel share. */
+export const PATH_CHARACTERS_MAX = 2_048;
+export const HOST_CHARACTERS_MAX = 253;
+export const BANNER_BYTES_MAX = 254;
+export const WS_MESSAGE_BYTES_MAX = 4_096;
+export const CA_CHARACTERS_MAX = 1_048_576;
+
+/** What may stand in a request line: visible ASCII, no fragment. */
+export const PATH_PATTERN = /^\/[!"$-~]*$/;
+
+/** What may stand in a Host header: a name or literal, perhaps with a port. */
+export const HOST_HEADER_PATTERN = /^[\w.:[\]-]+$/;
+
+/** What may be asked for by SNI: a name, never an address (RFC 6066 section 3). */
+export const SERVERNAME_PATTERN = /^(?=.*[a-z])[\w.-]+$/i;

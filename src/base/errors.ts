@@ -1,6 +1,6 @@
 /**
- * Owns the one error class that a failed run throws, its stable codes and the exit codes.
- * Must never hold text for a single failed connection: those are counts (outcome.ts).
+ * Owns the codes with which a run is refused or ends, the error that carries one, and the shape of a finding of preflight:
+ * what, needed, there, and the command that fixes it. Must never gather facts (host/) or print (report/).
  */
 
 /** The process exit codes. Stable: scripts rely on them, and docs/MANUAL.md lists them. */
@@ -51,7 +51,7 @@ function oneLine(text: string): string {
 }
 
 /**
- * A run that cannot start or go on, told to a person: what happened and what to type next.
+ * A run that cannot start or go on, in words for a person: what happened and what to type next.
  * `message` is one line; `hint` is a line that can be typed or done.
  */
 export class BenchError extends Error {
@@ -61,7 +61,7 @@ export class BenchError extends Error {
 
   /**
    * @param code stable error code
-   * @param exitCode what the process exits with when nobody handles this
+   * @param exitCode what the process exits with when no caller handles this
    * @param message one line: what is wrong, with the figures
    * @param hint what the user can type next
    * @param cause the underlying error, if any
@@ -83,4 +83,22 @@ export class BenchError extends Error {
  */
 export function usageError(code: ErrorCode, message: string, hint: string): BenchError {
   return new BenchError(code, ExitCode.usage, message, hint);
+}
+
+/** `refuse` stops the run before anything is opened; `warn` is shown; `ok` is shown by `plan` only. */
+export type Severity = 'refuse' | 'warn' | 'ok';
+
+export interface Finding {
+  /** stable name of the resource, such as `descriptors-per-process` */
+  readonly what: string;
+  readonly severity: Severity;
+  /** null where a number says nothing */
+  readonly needed: number | null;
+  readonly available: number | null;
+  /** unit of both numbers, plural: `descriptors`, `tuples`, `bytes` */
+  readonly unit: string;
+  /** one line with the arithmetic */
+  readonly message: string;
+  /** the command or flag that fixes it, ready to type; null where nothing is wrong */
+  readonly fix: string | null;
 }

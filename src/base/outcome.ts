@@ -1,6 +1,9 @@
 /**
- * Owns the closed lists of what can happen to one connection: why a connect failed, why a held connection
- * dropped, why a tuple was skipped. Must never hold a count (stats.ts) or a decision (verdict.ts).
+ * Owns the reasons under which a connection that failed, was lost or was never tried is counted, and tables of counts by
+ * key with their addition. Must never drop a count.
+ *
+ * Tables have no prototype: a key that another process chose, such as `toString`, finds nothing there that it did not put
+ * there.
  */
 
 /** Why a connect did not become an open connection. */
@@ -90,4 +93,35 @@ export function totalOf(counts: Counts<string>): number {
   let total = 0;
   for (const count of Object.values(counts)) total += count ?? 0;
   return total;
+}
+
+/** Counts by key; a key that only one side has keeps its number. */
+export function addCounts<Key extends string>(
+  a: Readonly<Partial<Record<Key, number>>>,
+  b: Readonly<Partial<Record<Key, number>>>,
+): Partial<Record<Key, number>> {
+  const sum: Partial<Record<Key, number>> = Object.assign(Object.create(null), a);
+  for (const key of Object.keys(b) as Key[]) sum[key] = (sum[key] ?? 0) + (b[key] ?? 0);
+  return sum;
+}
+
+/**
+ * The same with a bound on the keys: what finds no room is counted under `other`, so the sum stays true.
+ * @param keysMax without `other`
+ */
+export function addBounded(
+  a: Readonly<Record<string, number>>,
+  b: Readonly<Record<string, number>>,
+  keysMax: number,
+  other: string,
+): Record<string, number> {
+  const sum: Record<string, number> = Object.assign(Object.create(null), a);
+  let room = keysMax - Object.keys(a).length;
+  for (const [key, count] of Object.entries(b)) {
+    const isNew = sum[key] === undefined;
+    const into = isNew && room <= 0 ? other : key;
+    if (isNew && into === key) room -= 1;
+    sum[into] = (sum[into] ?? 0) + count;
+  }
+  return sum;
 }

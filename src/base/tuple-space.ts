@@ -27,13 +27,6 @@ export interface Slice {
   readonly to: number;
 }
 
-/** One possible connection, written out. */
-export interface Tuple {
-  readonly address: string;
-  readonly port: number;
-  readonly endpoint: Endpoint;
-}
-
 /**
  * The number of ports in disjoint ranges.
  * @returns 0 to 65,535
@@ -212,20 +205,6 @@ export class TupleMap {
   portAt(index: number): number {
     return this.#ports[Math.floor(index / this.pairs)]!;
   }
-}
-
-/**
- * One tuple written out, for reports and tests (it builds the whole map: never per connection).
- * @param index 0 to size - 1 (asserted)
- */
-export function tupleAt(space: TupleSpace, index: number): Tuple {
-  const map = new TupleMap(space);
-  assert(Number.isInteger(index) && index >= 0 && index < map.size, `tuple ${index} of ${map.size}`);
-  return {
-    address: space.addresses[map.addressIndexAt(index)]!,
-    port: map.portAt(index),
-    endpoint: space.endpoints[map.endpointIndexAt(index)]!,
-  };
 }
 
 /**

@@ -1,16 +1,16 @@
 /**
- * Owns numbers as people write them: counts, rates and durations from text, and all of them (and bytes) back to text.
- * Must never hold a default value of a flag (cli/).
+ * Owns numbers as people write them: counts, rates and durations from text, all of them (and bytes) back to text, and how a
+ * flag and its value are written so that they can be typed (`--conns 130k`, `C100K_CONNS=130k`). Must never hold a default
+ * value of a flag, or know which flags there are (api/).
  */
 import { ErrorCode, usageError } from './errors.ts';
-import { flagAway, flagWith } from './flag-text.ts';
 
 const MS_PER_SECOND = 1_000;
 const MS_PER_MINUTE = 60_000;
 const MS_PER_HOUR = 3_600_000;
 const MS_PER_DAY = 86_400_000;
 
-/** The longest duration that `parseDurationMs` accepts unless told otherwise: 365 days. */
+/** The longest duration that `parseDurationMs` accepts unless a caller says otherwise: 365 days. */
 export const DURATION_MS_MAX = 365 * MS_PER_DAY;
 /** The highest rate that `parseRate` accepts, per second. */
 export const RATE_PER_SEC_MAX = 1_000_000_000;
@@ -18,7 +18,7 @@ export const RATE_PER_SEC_MAX = 1_000_000_000;
 const SECONDS_ALONE_BELOW_MS = 2 * MS_PER_MINUTE;
 
 /** Bounds of a count, both included. */
-export interface CountBounds {
+interface CountBounds {
   /** default 1 */
   readonly min?: number;
   /** default `Number.MAX_SAFE_INTEGER` */
@@ -26,7 +26,7 @@ export interface CountBounds {
 }
 
 /** Bounds of a duration in milliseconds, both included. */
-export interface DurationBounds {
+interface DurationBounds {
   /** default 0 */
   readonly minMs?: number;
   /** default `DURATION_MS_MAX` */
@@ -294,4 +294,21 @@ export function formatMs(ms: number | null): string {
   if (ms === null) return '-';
   if (ms >= 99.95) return `${formatCount(ms)} ms`;
   return `${trimmed(ms, ms >= 9.995 ? 1 : ms >= 0.9995 ? 2 : 3)} ms`;
+}
+
+/**
+ * A flag with its value, as a hint says it.
+ * @param flag how the value was given: `--conns`, or the environment variable `C100K_CONNS`
+ * @param value what to type
+ */
+export function flagWith(flag: string, value: string): string {
+  return flag.startsWith('-') ? `${flag} ${value}` : `${flag}=${value}`;
+}
+
+/**
+ * How to go without a flag.
+ * @param flag how the value was given: `--rate`, or the environment variable `C100K_RATE`
+ */
+export function flagAway(flag: string): string {
+  return flag.startsWith('-') ? `leave ${flag} out` : `unset ${flag}`;
 }

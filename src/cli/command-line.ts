@@ -1,27 +1,31 @@
 /**
- * Owns the command line: argv and environment in, the chosen command and its flags as typed text out.
- * Must never parse a value (run-options.ts) or do what was asked (the *-command.ts files).
+ * Owns the command line: argv and environment in, the chosen command and its flags as typed text out; a `C100K_*` variable
+ * that means nothing is a slip that would change a run without a word.
+ * Must never parse a value (api/flags/) or do what was asked (the *-command.ts files).
  */
 
 import yargs, { type Argv } from 'yargs';
-import { checkEnvironment } from '../api/environment.ts';
 import type { CommandName, Flag } from '../api/flags/flag.ts';
-import type { FlagValues } from '../api/flags/flag-values.ts';
-import { environmentName, FLAGS, flagsOf } from '../api/flags/flags.ts';
+import { environmentName, FLAGS, type FlagValues, flagsOf } from '../api/flags/flags.ts';
 import { nearestWord } from '../api/suggestion.ts';
 import { BenchError, ErrorCode, usageError } from '../base/errors.ts';
 import { COMMANDS, EXAMPLES, EXIT_CODE_HELP, POSITIONALS } from './help.ts';
 
-export type ParsedCommandLine =
+/** What every command gets. */
+export interface CommandContext {
+  readonly values: FlagValues;
+  /** positional words by name */
+  readonly words: Readonly<Record<string, string>>;
+}
+
+type ParsedCommandLine =
   | { readonly kind: 'print'; readonly text: string }
-  | {
+  | (CommandContext & {
       readonly kind: 'command';
       readonly command: CommandName;
-      readonly values: FlagValues;
-      readonly words: Readonly<Record<string, string>>;
       /** one line each for a person: what was given and has no effect */
       readonly warnings: readonly string[];
-    };
+    });
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -112,7 +116,7 @@ function addFlags(builder: Argv, command: CommandName): Argv {
   let built = builder;
   for (const flag of flagsOf(command)) {
     built = built.option(flag.name, {
-      describe: flag.required === true ? `${flag.describe} (required)` : flag.describe,
+      describe: flag.required ? `${flag.describe} (required)` : flag.describe,
       group: flag.group,
       // A value is never given a yargs type: every value stays the text that was typed.
       ...(flag.kind === 'switch' ? { type: 'boolean' as const } : { requiresArg: true }),
@@ -152,7 +156,7 @@ function translateFailure(message: string, args: readonly string[]): BenchError 
     return usageError(
       ErrorCode.usage,
       `${dashed(missing)} needs a value`,
-      `${dashed(missing)} takes ${flag?.describe ?? 'a value'}`,
+      `${dashed(missing)} ${flag === undefined ? 'takes a value' : `${flag.placeholder}: ${flag.describe}`}`,
     );
   }
   const choice = /Argument: (\S+), Given: (.*), Choices: (.*)$/m.exec(message);
@@ -281,4 +285,52 @@ function environmentValue(flag: Flag, text: string | undefined): Value | null {
     throw usageError(ErrorCode.usage, `${name}: "${text}" is not known`, `use ${flag.choices.join(' or ')}`);
   }
   return text;
+}
+
+const PREFIX = 'C100K_';
+
+/** Variables that are no flag: the token, and what a run tells the agent that it forks. */
+const OTHER_VARIABLES: readonly string[] = ['C100K_TOKEN', 'C100K_LOCAL_AGENT'];
+
+/** What Kubernetes sets in every pod for a Service whose name begins with `c100k`. */
+const SERVICE_LINK = /_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)$/;
+
+/** Variables in one line for a person at most. */
+const NAMED_MAX = 5;
+
+/**
+ * Looks for variables that look like flags and are none.
+ * @param environment of the process
+ * @returns one line each for a person: variables that have no effect
+ * @throws BenchError `usage`, exit 2, for one that is a flag's name mistyped: its value would silently not count
+ */
+function checkEnvironment(environment: Environment): string[] {
+  const known = [...FLAGS.map(environmentName), ...OTHER_VARIABLES];
+  const unknown = Object.keys(environment)
+    .filter((name) => name.toUpperCase().startsWith(PREFIX) && !known.includes(name))
+    .filter((name) => !SERVICE_LINK.test(name))
+    .toSorted();
+  for (const name of unknown) {
+    // Without the prefix: it would make every name look alike.
+    const near = nearestWord(
+      name.slice(PREFIX.length).toUpperCase().replaceAll('-', '_'),
+      known.map((one) => one.slice(PREFIX.length)),
+    );
+    if (near === null) continue;
+    throw usageError(
+      ErrorCode.usage,
+      `the variable ${shown(name)} is not known`,
+      `did you mean ${PREFIX}${near}? Otherwise: unset ${shown(name)}`,
+    );
+  }
+  if (unknown.length === 0) return [];
+  const names = unknown.slice(0, NAMED_MAX).map(shown).join(', ');
+  const more = unknown.length > NAMED_MAX ? ` and ${unknown.length - NAMED_MAX} more` : '';
+  const verb = unknown.length === 1 ? 'is not known and has' : 'are not known and have';
+  return [`${names}${more} ${verb} no effect: c100k-bench --help shows every flag`];
+}
+
+/** A name of a variable is another's text: what is no letter, digit or underscore does not reach a terminal. */
+function shown(name: string): string {
+  return name.slice(0, 64).replaceAll(/\W/g, '?');
 }

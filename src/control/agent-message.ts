@@ -1,7 +1,7 @@
 /**
  * Owns what an agent may say on the control channel: the shape of each message, a range for every number, a bound for
  * every size. What passes is safe to count, to add up and to show. Must never know what the coordinator gave to an agent
- * (coordinator/claims.ts).
+ * (coordinator/agent-session.ts).
  *
  * A later version within the major one may say more: unknown fields are left out, unknown words of a closed list are
  * taken as the one that says least, and their names are kept in `troubles`.
@@ -9,15 +9,22 @@
 import * as v from 'valibot';
 import { type Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
 import type { KernelSample } from '../host/kernel-evidence.ts';
-import { LOSS_BATCH_MAX } from '../stats/loss.ts';
-import { QUARTER_MS, QUARTERS_TOLD } from '../stats/loss-burst.ts';
+import type { AgentPreparation, AgentRecord, AgentSnapshot } from '../run/agent-record.ts';
+import {
+  LOSS_BATCH_MAX,
+  type Loss,
+  QUARTER_MS,
+  QUARTERS_REPORTED,
+  type RecentLosses,
+} from '../stats/loss.ts';
 import { SEEN_PAIRS_MAX } from '../stats/observed-sources.ts';
-import { TROUBLE_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
+import { PROTOCOL_ERROR_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
+import type { StatsDelta } from '../stats/stats.ts';
 import {
   address,
   bytes,
   connections,
-  count,
+  eventCount as count,
   counts,
   countsByText,
   epoch,
@@ -32,12 +39,14 @@ import {
   port,
   REASON,
   sparse,
-  text,
+  type TableShape,
+  cleanedText as text,
   visible,
   wordOf,
+  wordsOf,
 } from './schema-part.ts';
 
-/** Bounds of what an agent says, for this schema and for who must keep to it (fitting.ts). Texts in characters. */
+/** Bounds of what an agent says, for this schema and for who must keep to it (clamp-message.ts). Texts in characters. */
 export const AgentBound = {
   addresses: 65_536,
   holders: 1_024,
@@ -67,9 +76,37 @@ export const CPUS_MAX = 65_536;
 export const PID_MAX = 2 ** 22;
 export const SYN_LADDER_SEC_MAX = 86_400;
 /** As `lossKey` (stats/loss.ts) writes what was lost. */
-export const LOSS_KIND = /^[a-z0-9][a-z0-9-]{0,63} [\x21-\x7e]+ [\x21-\x7e]+$/;
+const LOSS_KIND = /^[a-z0-9][a-z0-9-]{0,63} [\x21-\x7e]+ [\x21-\x7e]+$/;
 /** Both sides' words are `major.minor`. */
 const VERSION = /^\d{1,4}\.\d{1,4}$/;
+
+/** Of a session: base64url of 16 bytes or more. */
+const SECRET = /^[\w-]{22,128}$/;
+
+/** A text that came from elsewhere. */
+const ANY_TEXT = /^/;
+
+/** What the tables of a stats message are like, for this schema and for who must keep to it (clamp-message.ts). */
+export const TableShapes = {
+  reasons: { keysMax: AgentBound.reasons, keyCharactersMax: AgentBound.reasonCharacters, pattern: REASON },
+  open: { keysMax: AgentBound.addresses, keyCharactersMax: AgentBound.reasonCharacters, pattern: KEY },
+  losses: {
+    keysMax: AgentBound.lossKinds,
+    keyCharactersMax: AgentBound.lossKindCharacters,
+    pattern: LOSS_KIND,
+  },
+  seen: { keysMax: SEEN_PAIRS_MAX + 1, keyCharactersMax: AgentBound.seenCharacters, pattern: ANY_TEXT },
+  protocolErrors: {
+    keysMax: AgentBound.reasons,
+    keyCharactersMax: PROTOCOL_ERROR_CHARACTERS_MAX,
+    pattern: ANY_TEXT,
+  },
+  ciphers: {
+    keysMax: AgentBound.reasons,
+    keyCharactersMax: AgentBound.cipherCharacters,
+    pattern: ANY_TEXT,
+  },
+} satisfies Readonly<Record<string, TableShape>>;
 
 const holderId = visible(HOLDER_ID_CHARACTERS_MAX);
 const line = text(AgentBound.lineCharacters);
@@ -88,7 +125,7 @@ const finding = v.object({
 });
 const findings = v.pipe(v.array(finding), v.maxLength(AgentBound.findings));
 
-const seenPairs = countsByText(SEEN_PAIRS_MAX + 1, AgentBound.seenCharacters);
+const seenPairs = countsByText(TableShapes.seen);
 const seen = v.object({
   sourceKept: count,
   sourceChanged: count,
@@ -105,27 +142,15 @@ const tlsCounts = v.object({
   resumed: count,
   unverified: count,
   handshakeUs: histogram,
-  ciphers: countsByText(AgentBound.reasons, AgentBound.cipherCharacters),
+  ciphers: countsByText(TableShapes.ciphers),
 });
 
-const reasonCounts = counts({
-  keysMax: AgentBound.reasons,
-  keyCharactersMax: AgentBound.reasonCharacters,
-  pattern: REASON,
-});
-const openBy = counts({
-  keysMax: AgentBound.addresses,
-  keyCharactersMax: AgentBound.reasonCharacters,
-  pattern: KEY,
-});
-const droppedBy = counts({
-  keysMax: AgentBound.lossKinds,
-  keyCharactersMax: AgentBound.lossKindCharacters,
-  pattern: LOSS_KIND,
-});
+const reasonCounts = counts(TableShapes.reasons);
+const openBy = counts(TableShapes.open);
+const droppedBy = counts(TableShapes.losses);
 
 /** `[quarter, count, ...]`: see stats/loss-burst.ts. */
-const recentLosses = sparse(NumberBound.ms / QUARTER_MS, QUARTERS_TOLD);
+const recentLosses = sparse(NumberBound.ms / QUARTER_MS, QUARTERS_REPORTED);
 
 const saidStats = v.object({
   attempted: count,
@@ -167,47 +192,42 @@ const saidStats = v.object({
   openByEndpoint: openBy,
   rampMs: milliseconds,
   seen: v.exactOptional(seen),
-  troubles: v.exactOptional(countsByText(AgentBound.reasons, TROUBLE_CHARACTERS_MAX)),
+  troubles: v.exactOptional(countsByText(TableShapes.protocolErrors)),
   tls: v.exactOptional(tlsCounts),
 });
 
 type SaidStats = v.InferOutput<typeof saidStats>;
-type KnownStats = Omit<SaidStats, 'failed' | 'dropped' | 'localSkips'> & {
-  failed: Counts<FailReason>;
-  dropped: Counts<DropReason>;
-  localSkips: Counts<SkipReason>;
-};
 
 /** Unknown reasons that one agent's message has named in a note. */
 const UNKNOWN_NAMED_MAX = 16;
 
-/** Reasons that this version knows; the others count as `other`, and are named in `troubles`. */
+/** Reasons that this version knows; the others count as `instead`, and are named in `troubles`. */
 function knownReasons<Reason extends string>(
   kind: string,
   said: Readonly<Record<string, number>>,
-  known: ReadonlySet<string>,
-  troubles: Record<string, number>,
+  known: ReadonlyMap<string, Reason>,
+  instead: NoInfer<Reason>,
+  errors: Record<string, number>,
 ): Counts<Reason> {
-  const result: Record<string, number> = Object.create(null);
+  const result: Record<Reason, number> = Object.create(null);
   let named = 0;
   for (const [reason, each] of Object.entries(said)) {
-    const isKnown = known.has(reason);
-    const into = isKnown ? reason : 'other';
-    result[into] = (result[into] ?? 0) + each;
-    if (isKnown || each === 0) continue;
+    const into = known.get(reason);
+    result[into ?? instead] = (result[into ?? instead] ?? 0) + each;
+    if (into !== undefined || each === 0) continue;
     named += 1;
     const detail =
       named <= UNKNOWN_NAMED_MAX
         ? `${kind} ${reason}, a reason that this version does not know`
         : `${kind} further reasons that this version does not know`;
-    troubles[detail] = (troubles[detail] ?? 0) + each;
+    errors[detail] = (errors[detail] ?? 0) + each;
   }
-  return result as Counts<Reason>;
+  return result;
 }
 
-const FAIL_REASONS: ReadonlySet<string> = new Set(Object.values(FailReason));
-const DROP_REASONS: ReadonlySet<string> = new Set(Object.values(DropReason));
-const SKIP_REASONS: ReadonlySet<string> = new Set(Object.values(SkipReason));
+const FAIL_REASONS = wordsOf(Object.values(FailReason));
+const DROP_REASONS = wordsOf(Object.values(DropReason));
+const SKIP_REASONS = wordsOf(Object.values(SkipReason));
 
 function knownLossKinds(said: Readonly<Record<string, number>>): Record<string, number> {
   const result: Record<string, number> = Object.create(null);
@@ -219,16 +239,16 @@ function knownLossKinds(said: Readonly<Record<string, number>>): Record<string, 
   return result;
 }
 
-function knownStats(said: SaidStats): KnownStats {
-  const troubles: Record<string, number> = Object.assign(Object.create(null), said.troubles);
+function knownStats(said: SaidStats): WireStats {
+  const errors: Record<string, number> = Object.assign(Object.create(null), said.troubles);
   const known = {
     ...said,
-    failed: knownReasons<FailReason>('failed for', said.failed, FAIL_REASONS, troubles),
-    dropped: knownReasons<DropReason>('dropped for', said.dropped, DROP_REASONS, troubles),
-    localSkips: knownReasons<SkipReason>('skipped for', said.localSkips, SKIP_REASONS, troubles),
+    failed: knownReasons('failed for', said.failed, FAIL_REASONS, FailReason.other, errors),
+    dropped: knownReasons('dropped for', said.dropped, DROP_REASONS, DropReason.other, errors),
+    localSkips: knownReasons('skipped for', said.localSkips, SKIP_REASONS, SkipReason.other, errors),
     droppedBy: knownLossKinds(said.droppedBy),
   };
-  return Object.keys(troubles).length === 0 ? known : { ...known, troubles };
+  return Object.keys(errors).length === 0 ? known : { ...known, troubles: errors };
 }
 
 const stats = v.pipe(
@@ -321,7 +341,49 @@ const evidence = v.object({
   hasLocalEndpoint: v.boolean(),
 });
 
-/** What an agent may say. */
+/** Stats as an agent may say them. */
+type WireStats = Omit<StatsDelta, 'recentLosses'> & {
+  /** absent in version 1.0: then it is not known */
+  readonly recentLosses?: RecentLosses;
+};
+type WireSnapshot = Omit<AgentSnapshot, 'stats'> & { readonly stats: WireStats };
+type InSession<Type extends string> = { readonly type: Type; readonly epoch: number };
+
+/** What an agent may say: most of it is what its record (run/agent-record.ts) keeps. */
+export type AgentMessage =
+  | {
+      readonly type: 'hello';
+      readonly protocol: string;
+      readonly name: string;
+      readonly host: {
+        readonly hostname: string;
+        readonly cpus: number;
+        readonly memoryBytes: number;
+        readonly kernel: string;
+        readonly node: string;
+      };
+      /** after a cut: the share that this agent still carries */
+      readonly resume: { readonly runId: string; readonly epoch: number } | null;
+      readonly secret?: string;
+    }
+  | ({ readonly type: 'offer'; readonly connectionsMax: number } & AgentPreparation &
+      Pick<AgentRecord, 'boundBy'>)
+  | ({ readonly type: 'ready'; readonly holders: number } & AgentPreparation)
+  | ({ readonly type: 'refuse' } & Pick<AgentPreparation, 'findings'>)
+  | (InSession<'stats'> &
+      WireSnapshot & {
+        readonly sentAtMs: number;
+        readonly quota: number;
+        readonly settled: boolean;
+      })
+  | (InSession<'losses'> & { readonly losses: readonly Loss[] })
+  | (InSession<'done'> & WireSnapshot & Pick<AgentRecord, 'evidence' | 'notes'>);
+export type AgentMessageOf<Type extends AgentMessage['type']> = Extract<
+  AgentMessage,
+  { readonly type: Type }
+>;
+
+/** Checks what an agent says. */
 export const agentMessageSchema = v.variant('type', [
   v.object({
     type: v.literal('hello'),
@@ -336,6 +398,8 @@ export const agentMessageSchema = v.variant('type', [
     }),
     /** after a cut: the share that this agent still carries */
     resume: v.nullable(v.object({ runId: name, epoch })),
+    /** made by the agent for one session, and the same in each hello of it; absent: from an agent that has none */
+    secret: v.exactOptional(v.pipe(v.string(), v.regex(SECRET))),
   }),
   v.object({
     type: v.literal('offer'),
@@ -369,7 +433,4 @@ export const agentMessageSchema = v.variant('type', [
     evidence: v.nullable(evidence),
     notes,
   }),
-]);
-
-export type AgentMessage = v.InferOutput<typeof agentMessageSchema>;
-export type AgentMessageOf<Type extends AgentMessage['type']> = Extract<AgentMessage, { type: Type }>;
+]) satisfies v.GenericSchema<unknown, AgentMessage>;

@@ -5,10 +5,8 @@
 import type { RawData, WebSocket } from 'ws';
 import { cleanText } from '../base/clean-text.ts';
 import { after } from '../time/timer.ts';
-import type { Malformed, Unknown } from './codec.ts';
-import { encodeMessage } from './codec.ts';
 import { Bucket, type Intake, MESSAGES_AT_ONCE_MAX, MESSAGES_PER_SEC_MAX } from './intake.ts';
-import type { AgentMessage, CoordinatorMessage } from './message.ts';
+import { type AgentMessage, type CoordinatorMessage, type Decoded, encodeMessage } from './message.ts';
 
 /** WebSocket close codes (RFC 6455, 7.4.1): an orderly end, and a message that breaks the rules. */
 const CLOSE_NORMAL = 1000;
@@ -21,9 +19,9 @@ const REASON_BYTES_MAX = 123;
 const CLOSE_TIMEOUT_MS = 1_000;
 
 /**
- * How a channel ended: `orderly` the other side closed it as its last word; `refused` it said what was wrong with us;
- * `version` it speaks another major version; `violated` it broke the rules itself; `cut` the connection is gone, and
- * nobody said anything.
+ * How a channel ended: `orderly` the other side closed it with a normal close; `refused` it said what was wrong with us;
+ * `version` it speaks another major version; `violated` it broke the rules itself; `cut` the connection is gone
+ * without a close.
  */
 export type ChannelEnd = 'orderly' | 'refused' | 'version' | 'violated' | 'cut';
 
@@ -36,7 +34,7 @@ const CLOSE_CODES: Readonly<Record<RefusalKind, number>> = {
   'too-large': CLOSE_TOO_LARGE,
 };
 
-/** What the owner of a channel is told. */
+/** What the owner of a channel is called for. */
 export interface ChannelEvents<In> {
   onMessage(message: In): void;
   /** the other side broke a rule, and the channel closes because of it: the last moment at which something can be sent */
@@ -58,20 +56,23 @@ export interface Channel<Out> {
 }
 
 /** A channel and what its server does to it besides. */
-export interface WrappedChannel<Out> extends Channel<Out> {
+interface WrappedChannel<Out> extends Channel<Out> {
   /** ends it because the other side broke a rule of the intake: the message is known, its text is not */
   violate(problem: string, kind: RefusalKind): void;
 }
+
+/** What a binary frame is. */
+const BINARY = { type: 'malformed', problem: 'binary frame' } as const;
 
 /**
  * Wraps an open WebSocket.
  * @param monotonicMs a clock that never goes back, in milliseconds
  * @param decode the codec of the side that speaks to us; a malformed message closes the channel
- * @param intake told of each message, where bytes are counted too
+ * @param intake called for each message, where bytes are counted too
  */
-export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In extends { type: string }>(
+export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In>(
   socket: WebSocket,
-  decode: (text: string) => In | Malformed | Unknown,
+  decode: (text: string) => Decoded<In>,
   events: ChannelEvents<In>,
   monotonicMs: () => number,
   intake: Intake | null = null,
@@ -106,12 +107,12 @@ export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In ext
   };
   socket.on('message', (data: RawData, isBinary: boolean) => {
     if (ended || isClosing || isTooMany()) return;
-    const message = isBinary ? malformed('binary frame') : decode(data.toString());
-    if (message.type === 'malformed') violate((message as Malformed).problem, 'unwanted');
-    // A later version may have words that this one does not know; they cost it what any message costs.
-    else if (message.type !== 'unknown') events.onMessage(message as In);
+    const decoded: Decoded<In> = isBinary ? BINARY : decode(data.toString());
+    if (decoded.type === 'malformed') violate(decoded.problem, 'unwanted');
+    // A later version may have types that this one does not know; they cost it what any message costs.
+    else if (decoded.type === 'message') events.onMessage(decoded.message);
   });
-  // Nobody here pings, and an answer to each would pile up for a peer that does not read.
+  // Neither side pings, and an answer to each would pile up for a peer that does not read.
   for (const frame of ['ping', 'pong'] as const) {
     socket.on(frame, () => void (ended || isClosing || isTooMany()));
   }
@@ -145,7 +146,7 @@ export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In ext
   };
 }
 
-/** Close codes that are the other side's word about us. */
+/** Close codes by which the other side refuses us. */
 const REFUSALS: ReadonlySet<number> = new Set([CLOSE_POLICY, CLOSE_VERSION]);
 
 function endOf(code: number, problem: string | null, isViolated: boolean): ChannelEnd {
@@ -166,8 +167,4 @@ function shortened(text: string): string {
 function floodGate(monotonicMs: () => number): () => boolean {
   const bucket = new Bucket(MESSAGES_PER_SEC_MAX, MESSAGES_AT_ONCE_MAX, monotonicMs());
   return () => bucket.take(1, monotonicMs()) > 0;
-}
-
-function malformed(problem: string): Malformed {
-  return { type: 'malformed', problem };
 }

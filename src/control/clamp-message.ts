@@ -4,22 +4,22 @@
  * no room of its own is added up under one key, and lines and findings that are left out are counted.
  */
 import { cleanText } from '../base/clean-text.ts';
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import { DropReason, isDropReason } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
 import { LOSS_BATCH_MAX, lossKey } from '../stats/loss.ts';
-import { SEEN_OTHER, SEEN_PAIRS_MAX } from '../stats/observed-sources.ts';
-import { OTHER_TROUBLE, TROUBLE_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
+import { SEEN_OTHER } from '../stats/observed-sources.ts';
+import { OTHER_PROTOCOL_ERROR } from '../stats/protocol-errors.ts';
 import {
   AgentBound,
   type AgentMessage,
   type AgentMessageOf,
   CPUS_MAX,
-  LOSS_KIND,
   PID_MAX,
   SYN_LADDER_SEC_MAX,
+  TableShapes,
 } from './agent-message.ts';
-import { KEY, NAME_CHARACTERS_MAX, NumberBound, REASON } from './schema-part.ts';
+import { KEY, NAME_CHARACTERS_MAX, NumberBound } from './schema-part.ts';
 
 /**
  * The longest line that is sent. Half of what the schema takes, so that 256 findings of two such lines each in a script
@@ -52,7 +52,7 @@ function name(value: string, charactersMax: number = NAME_CHARACTERS_MAX): strin
   return value === '' ? '?' : text(value, charactersMax);
 }
 
-/** An address and port; what is none is many at once. */
+/** An address and port; what is none stands for many. */
 function socketName(value: string): string {
   return value.length > 0 && value.length <= AgentBound.socketCharacters && KEY.test(value) ? value : '*';
 }
@@ -79,7 +79,7 @@ function isFigure(value: number): boolean {
  * Lines without their repetitions; the last one says how many more there were.
  * @param more lines about what this message leaves out elsewhere: they are always kept
  */
-function fittedNotes(notes: readonly string[], more: readonly string[] = []): string[] {
+function clampedNotes(notes: readonly string[], more: readonly string[] = []): string[] {
   const unique = [...new Set(notes.map((each) => text(each, SENT_LINE_CHARACTERS_MAX)))];
   const room = AgentBound.notes - more.length;
   if (unique.length <= room) return [...unique, ...more];
@@ -90,11 +90,11 @@ function fittedNotes(notes: readonly string[], more: readonly string[] = []): st
 const SEVERITIES: readonly Finding['severity'][] = ['refuse', 'warn', 'ok'];
 
 /** Where there are too many, the worst are kept, and one more says how many there were. */
-function fittedFindings(findings: readonly Finding[]): WireFinding[] {
+function clampedFindings(findings: readonly Finding[]): WireFinding[] {
   const fits = findings.length <= AgentBound.findings;
   const rank = ({ severity }: Finding): number => SEVERITIES.indexOf(severity);
   const ordered = fits ? findings : findings.toSorted((a, b) => rank(a) - rank(b));
-  const kept = ordered.slice(0, fits ? ordered.length : AgentBound.findings - 1).map(fittedFinding);
+  const kept = ordered.slice(0, fits ? ordered.length : AgentBound.findings - 1).map(clampedFinding);
   const first = ordered[kept.length];
   if (first === undefined) return kept;
   const left = ordered.length - kept.length;
@@ -112,7 +112,7 @@ function fittedFindings(findings: readonly Finding[]): WireFinding[] {
   ];
 }
 
-function fittedFinding({ what, severity, needed, available, unit, message, fix }: Finding): WireFinding {
+function clampedFinding({ what, severity, needed, available, unit, message, fix }: Finding): WireFinding {
   return {
     what: name(what),
     severity,
@@ -129,118 +129,83 @@ interface Budget {
   bytes: number;
 }
 
-interface TableBound {
-  readonly keys: number;
-  readonly characters: number;
-  /** what keys look like; one that does not find a match is folded */
-  readonly pattern: RegExp;
-  /** the key that an entry without room is added to */
-  readonly fold: (key: string) => string;
-}
-
-/** A table that fits: the sum of its counts stays what it was. */
-function fittedTable(
-  table: Readonly<Record<string, number>>,
-  bound: TableBound,
-  budget: Budget,
-): Record<string, number> {
-  const fitted: Record<string, number> = Object.create(null);
-  const keysMax = bound.keys - FOLD_KEYS_MAX;
-  const folded: Record<string, number> = Object.create(null);
-  let keys = 0;
-  const entries = Object.entries(table);
-  const isAll = entries.length <= bound.keys;
-  for (const [key, each] of entries) {
-    const bytes = Buffer.byteLength(key) + ENTRY_BYTES_MAX;
-    const hasRoom = (isAll || keys < keysMax) && bytes <= budget.bytes;
-    if (hasRoom && key.length <= bound.characters && bound.pattern.test(key)) {
-      fitted[key] = each;
-      keys += 1;
-      budget.bytes -= bytes;
-    } else {
-      const into = bound.fold(key).slice(0, bound.characters);
-      folded[into] = (folded[into] ?? 0) + each;
-    }
-  }
-  for (const [key, each] of Object.entries(folded)) fitted[key] = (fitted[key] ?? 0) + each;
-  return fitted;
-}
-
-const ANY = /^/;
-const REASONS: TableBound = {
-  pattern: REASON,
-  keys: AgentBound.reasons,
-  characters: AgentBound.reasonCharacters,
-  fold: () => 'other',
-};
-const TROUBLES: TableBound = {
-  pattern: ANY,
-  keys: AgentBound.reasons,
-  characters: TROUBLE_CHARACTERS_MAX,
-  fold: () => OTHER_TROUBLE,
-};
-const CIPHERS: TableBound = {
-  pattern: ANY,
-  keys: AgentBound.reasons,
-  characters: AgentBound.cipherCharacters,
-  fold: () => 'other',
-};
-const SEEN: TableBound = {
-  pattern: ANY,
-  keys: SEEN_PAIRS_MAX + 1,
-  characters: AgentBound.seenCharacters,
-  fold: () => SEEN_OTHER,
-};
-const OPEN: TableBound = {
-  pattern: KEY,
-  keys: AgentBound.addresses,
-  characters: AgentBound.reasonCharacters,
-  fold: () => '*',
-};
-const LOSSES: TableBound = {
-  pattern: LOSS_KIND,
-  keys: AgentBound.lossKinds,
-  characters: AgentBound.lossKindCharacters,
-  fold: (key) => {
+/** The key that an entry without room is added to, by table. */
+const FOLDED_KEY: Readonly<Record<keyof typeof TableShapes, (key: string) => string>> = {
+  reasons: () => 'other',
+  open: () => '*',
+  losses: (key) => {
     const reason = key.split(' ', 1)[0] ?? '';
     return lossKey(isDropReason(reason) ? reason : DropReason.other, '*', '*');
   },
+  seen: () => SEEN_OTHER,
+  protocolErrors: () => OTHER_PROTOCOL_ERROR,
+  ciphers: () => 'other',
 };
 
+/** A table that fits: the sum of its counts stays what it was. */
+function clampedTable(
+  table: Readonly<Record<string, number>>,
+  kind: keyof typeof TableShapes,
+  budget: Budget,
+): Record<string, number> {
+  const kept: Record<string, number> = Object.create(null);
+  const { keysMax, keyCharactersMax, pattern } = TableShapes[kind];
+  const folded: Record<string, number> = Object.create(null);
+  let keys = 0;
+  const entries = Object.entries(table);
+  const isAll = entries.length <= keysMax;
+  for (const [key, each] of entries) {
+    const bytes = Buffer.byteLength(key) + ENTRY_BYTES_MAX;
+    const hasRoom = (isAll || keys < keysMax - FOLD_KEYS_MAX) && bytes <= budget.bytes;
+    if (hasRoom && key.length <= keyCharactersMax && pattern.test(key)) {
+      kept[key] = each;
+      keys += 1;
+      budget.bytes -= bytes;
+    } else {
+      const into = FOLDED_KEY[kind](key).slice(0, keyCharactersMax);
+      folded[into] = (folded[into] ?? 0) + each;
+    }
+  }
+  for (const [key, each] of Object.entries(folded)) kept[key] = (kept[key] ?? 0) + each;
+  return kept;
+}
+
 /** The tables that matter most come first: they find room before the others. */
-function fittedStats(stats: WireStats): WireStats {
+function clampedStats(stats: WireStats): WireStats {
   const budget: Budget = { bytes: TABLE_BYTES_MAX };
-  const { seen, troubles, tls } = stats;
+  const { seen, tls } = stats;
   return {
     ...stats,
-    failed: fittedTable(stats.failed, REASONS, budget),
-    dropped: fittedTable(stats.dropped, REASONS, budget),
-    localSkips: fittedTable(stats.localSkips, REASONS, budget),
-    ...(troubles === undefined ? {} : { troubles: fittedTable(troubles, TROUBLES, budget) }),
-    ...(tls === undefined ? {} : { tls: { ...tls, ciphers: fittedTable(tls.ciphers, CIPHERS, budget) } }),
+    failed: clampedTable(stats.failed, 'reasons', budget),
+    dropped: clampedTable(stats.dropped, 'reasons', budget),
+    localSkips: clampedTable(stats.localSkips, 'reasons', budget),
+    ...(stats.troubles === undefined
+      ? {}
+      : { troubles: clampedTable(stats.troubles, 'protocolErrors', budget) }),
+    ...(tls === undefined ? {} : { tls: { ...tls, ciphers: clampedTable(tls.ciphers, 'ciphers', budget) } }),
     ...(seen === undefined
       ? {}
       : {
           seen: {
             ...seen,
-            bySource: fittedTable(seen.bySource, SEEN, budget),
-            byEndpoint: fittedTable(seen.byEndpoint, SEEN, budget),
+            bySource: clampedTable(seen.bySource, 'seen', budget),
+            byEndpoint: clampedTable(seen.byEndpoint, 'seen', budget),
           },
         }),
-    openBySource: fittedTable(stats.openBySource, OPEN, budget),
-    openByEndpoint: fittedTable(stats.openByEndpoint, OPEN, budget),
-    droppedBy: fittedTable(stats.droppedBy, LOSSES, budget),
+    openBySource: clampedTable(stats.openBySource, 'open', budget),
+    openByEndpoint: clampedTable(stats.openByEndpoint, 'open', budget),
+    droppedBy: clampedTable(stats.droppedBy, 'losses', budget),
     bytesIn: Math.min(stats.bytesIn, NumberBound.bytes),
     bytesOut: Math.min(stats.bytesOut, NumberBound.bytes),
     rampMs: amount(stats.rampMs),
   };
 }
 
-function fittedLoad({ wallMs, cpuMs, waitMs }: WireHolder['ramp']): WireHolder['ramp'] {
+function clampedLoad({ wallMs, cpuMs, waitMs }: WireHolder['ramp']): WireHolder['ramp'] {
   return { wallMs: amount(wallMs), cpuMs: amount(cpuMs), waitMs: amount(waitMs) };
 }
 
-function fittedHolder(holder: WireHolder): WireHolder {
+function clampedHolder(holder: WireHolder): WireHolder {
   return {
     id: holder.id,
     pid: count(holder.pid, PID_MAX),
@@ -260,17 +225,17 @@ function fittedHolder(holder: WireHolder): WireHolder {
     scheduleShiftMsMax: amount(holder.scheduleShiftMsMax),
     gcMs: amount(holder.gcMs),
     cpuWaitMs: holder.cpuWaitMs === null ? null : amount(holder.cpuWaitMs),
-    ramp: fittedLoad(holder.ramp),
-    hold: fittedLoad(holder.hold),
+    ramp: clampedLoad(holder.ramp),
+    hold: clampedLoad(holder.hold),
   };
 }
 
-function fittedHolders(holders: readonly WireHolder[]): WireHolder[] {
-  return holders.slice(0, AgentBound.holders).map(fittedHolder);
+function clampedHolders(holders: readonly WireHolder[]): WireHolder[] {
+  return holders.slice(0, AgentBound.holders).map(clampedHolder);
 }
 
 /** What goes beyond is missing in the ledger alone, whose report counts it: the counts are in the stats. */
-function fittedLosses(losses: readonly WireLoss[]): WireLoss[] {
+function clampedLosses(losses: readonly WireLoss[]): WireLoss[] {
   return losses.slice(0, LOSS_BATCH_MAX).map((loss) => ({
     ...loss,
     atMs: amount(loss.atMs),
@@ -293,7 +258,7 @@ function firstOf<Value>(
   return Object.fromEntries(good.slice(0, keysMax));
 }
 
-function fittedEvidence(evidence: WireEvidence): WireEvidence {
+function clampedEvidence(evidence: WireEvidence): WireEvidence {
   const { counters, samples, synLadderSec } = evidence;
   return {
     ...evidence,
@@ -312,24 +277,24 @@ function leftOut(what: string, there: number, most: number): string[] {
   return there <= most ? [] : [`and ${formatCount(there - most)} more ${what} of this agent are not listed`];
 }
 
-function fittedPlan<Plan extends AgentMessageOf<'offer'> | AgentMessageOf<'ready'>>(plan: Plan): Plan {
+function clampedPlan<Plan extends AgentMessageOf<'offer'> | AgentMessageOf<'ready'>>(plan: Plan): Plan {
   const more = leftOut('source addresses', plan.sources.length, AgentBound.addresses);
   return {
     ...plan,
     sources: plan.sources.slice(0, AgentBound.addresses),
-    findings: fittedFindings(plan.findings),
-    notes: fittedNotes(plan.notes, more),
+    findings: clampedFindings(plan.findings),
+    notes: clampedNotes(plan.notes, more),
   };
 }
 
 /**
- * The same message within the bounds of `agentMessageSchema` and of `MESSAGE_BYTES_MAX`.
+ * The same message within the bounds of `agentMessageSchema` and of `CONTROL_MESSAGE_BYTES_MAX`.
  *
  * Texts are cut, lists shortened and counted (`and N more`), tables folded so that their sums stay what they were. What
  * is wrong rather than long (an address that is none, a negative counter of connections) is a bug, and left to the
  * other side to refuse. The agent's own name is not touched: who starts an agent checks it.
  */
-export function fitted(message: AgentMessage): AgentMessage {
+export function clampMessage(message: AgentMessage): AgentMessage {
   switch (message.type) {
     case 'hello': {
       const { hostname, kernel, node } = message.host;
@@ -345,36 +310,36 @@ export function fitted(message: AgentMessage): AgentMessage {
     }
     case 'offer':
       return {
-        ...fittedPlan(message),
+        ...clampedPlan(message),
         boundBy: name(message.boundBy),
         connectionsMax: Math.min(message.connectionsMax, NumberBound.connections),
       };
     case 'ready':
-      return { ...fittedPlan(message), holders: count(message.holders, AgentBound.holders) };
+      return { ...clampedPlan(message), holders: count(message.holders, AgentBound.holders) };
     case 'refuse':
-      return { ...message, findings: fittedFindings(message.findings) };
+      return { ...message, findings: clampedFindings(message.findings) };
     case 'stats':
-      return { ...message, ...fittedCounts(message), sentAtMs: amount(message.sentAtMs) };
+      return { ...message, ...clampedCounts(message), sentAtMs: amount(message.sentAtMs) };
     case 'losses':
-      return { ...message, losses: fittedLosses(message.losses) };
+      return { ...message, losses: clampedLosses(message.losses) };
     case 'done': {
       const more = leftOut('holders', message.holders.length, AgentBound.holders);
       return {
         ...message,
-        ...fittedCounts(message),
-        evidence: message.evidence === null ? null : fittedEvidence(message.evidence),
-        notes: fittedNotes(message.notes, more),
+        ...clampedCounts(message),
+        evidence: message.evidence === null ? null : clampedEvidence(message.evidence),
+        notes: clampedNotes(message.notes, more),
       };
     }
   }
 }
 
-function fittedCounts(
+function clampedCounts(
   message: AgentMessageOf<'stats'> | AgentMessageOf<'done'>,
 ): Pick<AgentMessageOf<'stats'>, 'stats' | 'holders' | 'kernel'> {
   return {
-    stats: fittedStats(message.stats),
-    holders: fittedHolders(message.holders),
+    stats: clampedStats(message.stats),
+    holders: clampedHolders(message.holders),
     kernel: message.kernel.slice(-AgentBound.kernelCounts),
   };
 }

@@ -27,7 +27,7 @@ export interface OfferedKey {
   readonly bound: Buffer;
 }
 
-export type ClientHello =
+type ClientHello =
   /** not all of it is here */
   | { readonly type: 'partial' }
   /** not TLS, or no client's first message */
@@ -155,7 +155,7 @@ const NOTHING = Buffer.alloc(0);
 const HASH_OF_NOTHING = hash(NOTHING);
 
 /** The binder of an external key over the first part of a first message (RFC 8446, 4.2.11.2). */
-export function binderOf(key: Buffer, bound: Buffer): Buffer {
+function binderOf(key: Buffer, bound: Buffer): Buffer {
   const early = hmac(NO_SALT, key);
   const binderKey = expandLabel(early, 'ext binder', HASH_OF_NOTHING);
   return hmac(expandLabel(binderKey, 'finished', NOTHING), hash(bound));

@@ -9,9 +9,13 @@ import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import { after } from '../time/timer.ts';
 import { type Channel, type ChannelEvents, wrapSocket } from './channel.ts';
-import { fitted } from './clamp-message.ts';
-import { decodeCoordinatorMessage } from './codec.ts';
-import { type AgentMessage, type CoordinatorMessage, MESSAGE_BYTES_MAX } from './message.ts';
+import { clampMessage } from './clamp-message.ts';
+import {
+  type AgentMessage,
+  CONTROL_MESSAGE_BYTES_MAX,
+  type CoordinatorMessage,
+  decodeCoordinatorMessage,
+} from './message.ts';
 import { AGENT_PATH, CLIENT_TLS, isKeyed, NOT_KEYED, notKeyed } from './tls.ts';
 import { pskIdentityOf, type Token } from './token.ts';
 
@@ -40,7 +44,7 @@ const EXPIRED: Refusal = {
 const NO_COORDINATOR: Refusal = {
   code: ErrorCode.controlChannel,
   exitCode: ExitCode.incomplete,
-  why: 'what answers there does not have the key of this token, so it is not the coordinator, and was told nothing',
+  why: 'what answers there does not have the key of this token, so it is not the coordinator, and was sent nothing',
   hint: 'check the address, the port and the token; a proxy that ends TLS cannot stand in between',
 };
 
@@ -64,7 +68,7 @@ function refusalOf(error: NodeJS.ErrnoException): Refusal {
   return unreachable(error);
 }
 
-/** What OpenSSL calls a certificate that nobody vouches for (X509_V_ERR_*, as Node names them). */
+/** What OpenSSL calls a certificate without a known authority (X509_V_ERR_*, as Node names them). */
 const CERTIFICATE_ERRORS = /CERT|^UNABLE_TO_|SIGNATURE|_CA$|^HOSTNAME_MISMATCH$/;
 
 function failure(host: string, port: number, error: NodeJS.ErrnoException): BenchError {
@@ -87,9 +91,9 @@ function timeoutError(timeoutMs: number): NodeJS.ErrnoException {
 }
 
 /** A channel that never says more than its schema takes: the other side would close it as a violation. */
-function fitting(channel: Channel<AgentMessage>): Channel<AgentMessage> {
+function clamping(channel: Channel<AgentMessage>): Channel<AgentMessage> {
   return {
-    send: (message) => channel.send(fitted(message)),
+    send: (message) => channel.send(clampMessage(message)),
     get bufferedBytes() {
       return channel.bufferedBytes;
     },
@@ -99,7 +103,7 @@ function fitting(channel: Channel<AgentMessage>): Channel<AgentMessage> {
 
 /**
  * Opens a control channel. Nothing is said before the server has proved the key of the token in the TLS handshake.
- * @param events told about everything that comes
+ * @param events called for everything that comes
  * @param timeoutMs for the TCP connect, the TLS handshake and the upgrade together
  * @param signal ends the attempt when it is aborted
  * @returns the channel, open
@@ -146,7 +150,7 @@ export function connectChannel(
       tls.off('error', fail);
       const socket = new WebSocket(`ws://coordinator${AGENT_PATH}`, {
         createConnection: () => tls,
-        maxPayload: MESSAGE_BYTES_MAX,
+        maxPayload: CONTROL_MESSAGE_BYTES_MAX,
         perMessageDeflate: false,
         autoPong: false,
       });
@@ -156,7 +160,7 @@ export function connectChannel(
         signal?.removeEventListener('abort', giveUp);
         socket.off('error', fail);
         resolve(
-          fitting(
+          clamping(
             wrapSocket<AgentMessage, CoordinatorMessage>(socket, decodeCoordinatorMessage, events, () =>
               clock.monotonicMs(),
             ),

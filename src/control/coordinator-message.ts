@@ -1,14 +1,13 @@
 /**
  * Owns what the coordinator may say on the control channel: the shape of each message, a range for every number, a bound
  * for every size. What passes is safe to plan and to wait with; whether it is *allowed* is for the agent's owner
- * (plan/allowance.ts, agent/quota-check.ts). Must never name what belongs to an agent's host.
+ * (plan/allowance.ts, agent/refusal.ts). Must never name what belongs to an agent's host.
  *
  * A later version within the major one may say more: unknown fields are left out. Unknown words of a closed list are not:
  * what this version cannot do must not be done differently.
  */
 import * as v from 'valibot';
 import { isAddress, parseAddress } from '../base/address.ts';
-import { PROTOCOL_NAMES } from '../base/endpoint.ts';
 import {
   BANNER_BYTES_MAX,
   CA_CHARACTERS_MAX,
@@ -16,11 +15,12 @@ import {
   HOST_HEADER_PATTERN,
   PATH_CHARACTERS_MAX,
   PATH_PATTERN,
+  PROTOCOL_NAMES,
   SERVERNAME_PATTERN,
-  MESSAGE_BYTES_MAX as WS_MESSAGE_BYTES_MAX,
-} from '../base/protocol-options.ts';
-import { RunBound } from '../run/run-bound.ts';
-import { epoch, milliseconds, NAME_CHARACTERS_MAX, name, port, text } from './schema-part.ts';
+  WS_MESSAGE_BYTES_MAX,
+} from '../base/endpoint.ts';
+import { RunBound, type SharedSpec } from '../run/run-spec.ts';
+import { epoch, milliseconds, NAME_CHARACTERS_MAX, name, port, cleanedText as text } from './schema-part.ts';
 
 /** IPv6 with everything that may stand in it. */
 const ADDRESS_CHARACTERS_MAX = 64;
@@ -131,6 +131,34 @@ const quota = v.pipe(
 );
 
 /** What the coordinator may say. */
+export type CoordinatorMessage =
+  | {
+      readonly type: 'spec';
+      readonly runId: string;
+      readonly epoch: number;
+      readonly spec: SharedSpec;
+      readonly mayGrow: boolean;
+      readonly leaseMs: number;
+      readonly quietMs: number;
+    }
+  | {
+      readonly type: 'quota';
+      readonly connections: number;
+      readonly ratePerSec: number | null;
+      readonly pendingMax: number;
+    }
+  | { readonly type: 'renew'; readonly sentAtMs: number }
+  | { readonly type: 'start' }
+  | { readonly type: 'resumed' }
+  | { readonly type: 'stop-opening' }
+  | { readonly type: 'hold' }
+  | { readonly type: 'stop'; readonly reason: string };
+export type CoordinatorMessageOf<Type extends CoordinatorMessage['type']> = Extract<
+  CoordinatorMessage,
+  { readonly type: Type }
+>;
+
+/** Checks what the coordinator says. */
 export const coordinatorMessageSchema = v.variant('type', [
   spec,
   quota,
@@ -141,10 +169,4 @@ export const coordinatorMessageSchema = v.variant('type', [
   v.object({ type: v.literal('stop-opening') }),
   v.object({ type: v.literal('hold') }),
   v.object({ type: v.literal('stop'), reason: text(NAME_CHARACTERS_MAX) }),
-]);
-
-export type CoordinatorMessage = v.InferOutput<typeof coordinatorMessageSchema>;
-export type CoordinatorMessageOf<Type extends CoordinatorMessage['type']> = Extract<
-  CoordinatorMessage,
-  { type: Type }
->;
+]) satisfies v.GenericSchema<unknown, CoordinatorMessage>;

@@ -1,15 +1,15 @@
 /**
  * Owns who gets beyond the first bytes: each socket is kept as it came, without TLS, until its first record proves a key of
- * ours (client-hello.ts); only then TLS is begun for it. So a stranger costs a socket and one hash, never a session, and
- * however many knock, what is kept is bounded by the counts in `GATE_LIMITS`.
+ * ours (client-hello.ts); only then TLS is begun for it. So a connection without a key costs a socket and one hash, never a session,
+ * and however many there are, what is kept is bounded by the counts in `GATE_LIMITS`.
  *
  * When there is no more room the oldest goes, not the newest: an agent proves its key with its first bytes, and is through
- * before the next strangers push it out. Must never speak TLS itself, but for one alert.
+ * before the next ones push it out. Must never speak TLS itself, but for one alert.
  */
 import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import { CLIENT_HELLO_BYTES_MAX, isBoundBy, type OfferedKey, readClientHello } from './client-hello.ts';
-import { lateAfter } from './patience.ts';
+import { lateAfter } from './deadline.ts';
 import { Alert, alertRecord } from './tls.ts';
 import { type KnownKey, peerOf } from './token.ts';
 
@@ -38,11 +38,11 @@ export const GATE_LIMITS = {
 /** Why the gate let a socket go. */
 export type GateReason = 'tls' | 'http' | 'crowded';
 
-export interface GateOptions {
+interface GateOptions {
   readonly clock: Clock;
-  /** the key that an identity must prove, expired or not; null for a stranger */
+  /** the key that an identity must prove, expired or not; null: there is none */
   readonly knownKeyFor: (pskIdentity: string) => KnownKey | null;
-  readonly onStranger: (reason: GateReason) => void;
+  readonly onRefused: (reason: GateReason) => void;
   /** begins TLS on a socket that has proved its key; what it sent is to be read from it again */
   readonly onProven: (socket: Socket) => void;
 }
@@ -65,7 +65,7 @@ function keyOfSocket(socket: Socket): string {
 }
 
 /** The part of an address that one host can hardly choose: an IPv4 address, or the /64 of an IPv6 one. */
-export function addressGroup(address: string): string {
+function addressGroup(address: string): string {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
   if (mapped !== undefined) return mapped;
   if (!address.includes(':')) return address;
@@ -104,7 +104,7 @@ export class Gate {
   readonly #byAddress = new Groups();
   readonly #waiting = new Set<Visitor>();
   readonly #arriving = new Set<Visitor>();
-  /** everyone with a proof, by `keyOfSocket` */
+  /** all with a proof, by `keyOfSocket` */
   readonly #proven = new Map<string, Visitor>();
   readonly #byToken = new Groups();
   readonly #proofs = new Set<string>();
@@ -128,7 +128,7 @@ export class Gate {
       isSecure: false,
       stopWaiting: () => {},
     };
-    visitor.stopWaiting = lateAfter(GATE_LIMITS.proofMs, () => this.#turnAway(visitor, 'tls'));
+    visitor.stopWaiting = lateAfter(GATE_LIMITS.proofMs, () => this.#turnAway(visitor, 'tls'), this.#nowMs);
     this.#unproven.add(visitor);
     const neighbours = this.#byAddress.add(address, visitor);
     const isFull = neighbours.size > GATE_LIMITS.unprovenPerAddress;
@@ -137,7 +137,7 @@ export class Gate {
     if (isCrowded && oldest !== undefined) this.#turnAway(oldest, 'crowded');
     socket.on('error', () => {});
     socket.once('close', () => {
-      if (visitor.stage === 'unproven') this.#options.onStranger('tls');
+      if (visitor.stage === 'unproven') this.#options.onRefused('tls');
       this.#forget(visitor);
     });
     const hear = (chunk: Buffer): void => {
@@ -211,8 +211,10 @@ export class Gate {
     this.#turnAway(idle ?? newest, 'crowded');
   }
 
+  readonly #nowMs = (): number => this.#options.clock.monotonicMs();
+
   #letIn(): void {
-    const nowMs = this.#options.clock.monotonicMs();
+    const nowMs = this.#nowMs();
     for (const visitor of this.#waiting) {
       if (this.#arriving.size >= GATE_LIMITS.arriving) {
         const oldest = oldestOf(this.#arriving);
@@ -223,9 +225,8 @@ export class Gate {
       this.#arriving.add(visitor);
       visitor.stage = 'arriving';
       visitor.sinceMs = nowMs;
-      visitor.stopWaiting = lateAfter(GATE_LIMITS.upgradeMs, () =>
-        this.#turnAway(visitor, visitor.isSecure ? 'http' : 'tls'),
-      );
+      const late = (): void => this.#turnAway(visitor, visitor.isSecure ? 'http' : 'tls');
+      visitor.stopWaiting = lateAfter(GATE_LIMITS.upgradeMs, late, this.#nowMs);
       this.#options.onProven(visitor.socket);
     }
   }
@@ -254,7 +255,7 @@ export class Gate {
     if (visitor.stage === 'gone') return;
     const { socket, stage } = visitor;
     this.#forget(visitor);
-    this.#options.onStranger(reason);
+    this.#options.onRefused(reason);
     if (alert === undefined || stage !== 'unproven') {
       socket.destroy();
       return;

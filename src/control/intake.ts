@@ -1,19 +1,19 @@
 /**
  * Owns how much of what the other side sends is taken, over time: too many messages end a channel, too many bytes make it
- * wait. A wait costs nobody anything but time, because what is not read stays in the sender's host; so an honest
+ * wait. A wait costs the sender nothing but time, because what is not read stays in the sender's host; so an honest
  * agent with much to say is slowed down, never cut. Must never read a message.
  */
 import { after, type Timer } from '../time/timer.ts';
-import { lateAfter } from './patience.ts';
+import { lateAfter } from './deadline.ts';
 
 /** Messages in a second, on average. */
 export const MESSAGES_PER_SEC_MAX = 50;
-/** Messages at once: what an agent says within a minute at that pace, so that a reader which stood still blames nobody. */
+/** Messages in one burst: what an agent says within a minute at that pace, so that a reader which stood still does not blame the sender. */
 export const MESSAGES_AT_ONCE_MAX = 60 * MESSAGES_PER_SEC_MAX;
 
 const MIB = 1_024 * 1_024;
 
-export const INTAKE_LIMITS = {
+const INTAKE_LIMITS = {
   /** everything before a good hello, in bytes; one read of the socket, 64 KiB, may come on top */
   helloBytes: 32 * 1_024,
   /** of one channel, on average; the largest message each second */
@@ -69,7 +69,7 @@ export class LargeMessages {
   /**
    * Asks for a place.
    * @param owner whose agent's token it is; null: the coordinator's own
-   * @param begin called once there is a place, perhaps at once
+   * @param begin called once there is a place, perhaps immediately
    * @returns gives the place back, or asks no more
    */
   ask(owner: string | null, begin: () => void): () => void {
@@ -95,7 +95,7 @@ export class LargeMessages {
 }
 
 /** What an intake does to its channel. */
-export interface IntakeEvents {
+interface IntakeEvents {
   /** stop or go on reading */
   pause(): void;
   resume(): void;
@@ -105,6 +105,8 @@ export interface IntakeEvents {
 
 /** One channel's intake. */
 export class Intake {
+  static readonly LIMITS = INTAKE_LIMITS;
+
   readonly #large: LargeMessages;
   readonly #owner: string | null;
   readonly #events: IntakeEvents;
@@ -181,7 +183,8 @@ export class Intake {
     this.#hasPlace = false;
     this.#leavePlace = this.#large.ask(this.#owner, () => {
       this.#hasPlace = true;
-      this.#stopWaiting = lateAfter(INTAKE_LIMITS.largeMs, () => this.#violate('a message took too long'));
+      const late = (): void => this.#violate('a message took too long');
+      this.#stopWaiting = lateAfter(INTAKE_LIMITS.largeMs, late, this.#monotonicMs);
       this.#goOn();
     });
     if (!this.#hasPlace) this.#events.pause();

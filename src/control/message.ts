@@ -1,6 +1,7 @@
 /**
- * Owns the conversation on the control channel as a whole: its version, and who says what when. What an agent may say is
- * in agent-message.ts, what the coordinator may say in coordinator-message.ts. Must never send or act on one.
+ * Owns the conversation on the control channel as a whole: its version, who says what when, and a message as text and
+ * back. What an agent may say is in agent-message.ts, what the coordinator may say in coordinator-message.ts. Must never
+ * let an unchecked value through.
  *
  *   agent --> coordinator : hello         protocol version, host facts
  *   agent <-- coordinator : spec          what to open where, how fast, how to prove it
@@ -8,7 +9,7 @@
  *   agent <-- coordinator : quota         connections, rate share, pending share
  *   agent --> coordinator : ready         source addresses and holders that stand by
  *   agent --> coordinator : refuse        (instead of offer or ready) what is missing here
- *   agent <-- coordinator : start         barrier: everyone is ready
+ *   agent <-- coordinator : start         barrier: all are ready
  *   agent --> coordinator : stats         cumulative, every second; doubles as a heartbeat
  *   agent --> coordinator : losses        details of lost connections, where they are wanted
  *   agent <-- coordinator : renew         the answer to each stats: extends the lease
@@ -19,16 +20,77 @@
  *   agent --> coordinator : done          final stats
  */
 
-export { AgentBound, type AgentMessage, type AgentMessageOf, agentMessageSchema } from './agent-message.ts';
-export {
-  type CoordinatorMessage,
-  type CoordinatorMessageOf,
-  coordinatorMessageSchema,
-} from './coordinator-message.ts';
+import * as v from 'valibot';
+import { cleanText } from '../base/clean-text.ts';
+import { type AgentMessage, agentMessageSchema } from './agent-message.ts';
+import { type CoordinatorMessage, coordinatorMessageSchema } from './coordinator-message.ts';
+
+export { AgentBound, type AgentMessage, type AgentMessageOf } from './agent-message.ts';
+export type { CoordinatorMessage, CoordinatorMessageOf } from './coordinator-message.ts';
 export { NAME_CHARACTERS_MAX } from './schema-part.ts';
 
 /** Major differences are refused; see docs/PROTOCOL.md. */
 export const PROTOCOL_VERSION = '1.1';
 
 /** The largest message in bytes: the final stats of an agent with 65,536 source addresses fit. */
-export const MESSAGE_BYTES_MAX = 8 * 1024 * 1024;
+export const CONTROL_MESSAGE_BYTES_MAX = 8 * 1024 * 1024;
+
+/** What a text turned out to be. */
+export type Decoded<Message> =
+  | { readonly type: 'message'; readonly message: Message }
+  /** refused: `problem` is one line without any of the message's content but its path */
+  | { readonly type: 'malformed'; readonly problem: string }
+  /** of a type that only a later version knows: it is left unanswered, and is no fault */
+  | { readonly type: 'unknown' };
+
+/** The text of a message. The types make a wrong one impossible to write, so it is not checked again. */
+export function encodeMessage(message: AgentMessage | CoordinatorMessage): string {
+  return JSON.stringify(message);
+}
+
+/** A type that a later version might have. */
+const TYPE = /^[a-z][a-z0-9-]{0,63}$/;
+
+function isUnknownType(value: unknown, known: ReadonlySet<string>): boolean {
+  if (typeof value !== 'object' || value === null || !('type' in value)) return false;
+  const { type } = value;
+  return typeof type === 'string' && TYPE.test(type) && !known.has(type);
+}
+
+function decode<T>(
+  schema: v.GenericSchema<unknown, T>,
+  known: ReadonlySet<string>,
+  text: string,
+): Decoded<T> {
+  if (text.length > CONTROL_MESSAGE_BYTES_MAX) return { type: 'malformed', problem: 'message too large' };
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return { type: 'malformed', problem: 'not JSON' };
+  }
+  if (isUnknownType(value, known)) return { type: 'unknown' };
+  const parsed = v.safeParse(schema, value, { abortEarly: true });
+  if (parsed.success) return { type: 'message', message: parsed.output };
+  const issue = parsed.issues[0];
+  const path = v.getDotPath(issue) ?? 'message';
+  const expected = issue.expected === null ? issue.message : `expected ${issue.expected}`;
+  return { type: 'malformed', problem: cleanText(`${path.slice(0, 80)}: ${expected.slice(0, 80)}`) };
+}
+
+const AGENT_TYPES: ReadonlySet<string> = new Set(
+  agentMessageSchema.options.map(({ entries }) => entries.type.literal),
+);
+const COORDINATOR_TYPES: ReadonlySet<string> = new Set(
+  coordinatorMessageSchema.options.map(({ entries }) => entries.type.literal),
+);
+
+/** What an agent said, or why it cannot be taken. Never throws, whatever the text. */
+export function decodeAgentMessage(text: string): Decoded<AgentMessage> {
+  return decode(agentMessageSchema, AGENT_TYPES, text);
+}
+
+/** What the coordinator said, or why it cannot be taken. Never throws, whatever the text. */
+export function decodeCoordinatorMessage(text: string): Decoded<CoordinatorMessage> {
+  return decode(coordinatorMessageSchema, COORDINATOR_TYPES, text);
+}

@@ -24,7 +24,7 @@ export const NumberBound = {
 
 const whole = (max: number) => v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(max));
 /** How often something happened. */
-export const count = whole(NumberBound.count);
+export const eventCount = whole(NumberBound.count);
 export const connections = whole(NumberBound.connections);
 export const bytes = whole(NumberBound.bytes);
 export const epoch = whole(NumberBound.epoch);
@@ -52,19 +52,23 @@ export const visible = (charactersMax: number) =>
 export const name = visible(NAME_CHARACTERS_MAX);
 
 /** What a person reads. @param charactersMax before it is cleaned, which makes it no longer */
-export const text = (charactersMax: number) =>
+export const cleanedText = (charactersMax: number) =>
   v.pipe(v.string(), v.maxLength(charactersMax), v.transform(cleanText));
 
 /** A word that a later version may add to: letters, digits, `-`. */
 const WORD = /^[a-z0-9][a-z0-9-]{0,63}$/;
-export const word = v.pipe(v.string(), v.regex(WORD));
+
+/** A closed list of words, by themselves. */
+export function wordsOf<Known extends string>(known: readonly Known[]): ReadonlyMap<string, Known> {
+  return new Map(known.map((each) => [each, each]));
+}
 
 /** A word of a closed list; one that this version does not know is taken as `instead`. */
 export const wordOf = <Known extends string>(known: readonly Known[], instead: NoInfer<Known>) => {
-  const set: ReadonlySet<string> = new Set(known);
+  const words = wordsOf(known);
   return v.pipe(
-    word,
-    v.transform((given) => (set.has(given) ? (given as Known) : instead)),
+    v.pipe(v.string(), v.regex(WORD)),
+    v.transform((given) => words.get(given) ?? instead),
   );
 };
 
@@ -74,8 +78,9 @@ export const REASON = WORD;
 
 // The long parts of a message are checked by one loop each: an action per number would cost the coordinator of
 // thousands of agents more than everything else together.
-const isCount = (value: unknown): boolean =>
-  Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= NumberBound.count;
+const isWhole = (value: unknown, from: number, to: number): value is number =>
+  typeof value === 'number' && Number.isSafeInteger(value) && value >= from && value <= to;
+const isCount = (value: unknown): boolean => isWhole(value, 0, NumberBound.count);
 
 function isTable(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -85,6 +90,7 @@ function isTable(value: unknown): value is Readonly<Record<string, unknown>> {
 export interface TableShape {
   readonly keysMax: number;
   readonly keyCharactersMax: number;
+  /** what keys look like */
   readonly pattern: RegExp;
 }
 
@@ -106,12 +112,9 @@ export const counts = (shape: TableShape) =>
   );
 
 /** Counts by a text that came from elsewhere: the texts are cleaned, and those that become the same are added up. */
-export const countsByText = (keysMax: number, keyCharactersMax: number) =>
+export const countsByText = (shape: TableShape) =>
   v.pipe(
-    v.custom<Record<string, number>>(
-      (value) => isCountTable(value, { keysMax, keyCharactersMax, pattern: /^/ }),
-      'expected counts',
-    ),
+    v.custom<Record<string, number>>((value) => isCountTable(value, shape), 'expected counts'),
     v.transform((table) => {
       const clean: Record<string, number> = Object.create(null);
       for (const [key, each] of Object.entries(table)) {
@@ -141,10 +144,9 @@ function isSparse(value: unknown, indexEnd: number, pairsMax: number): boolean {
   let before = -1;
   for (let at = 0; at < value.length; at += 2) {
     const index: unknown = value[at];
-    if (!Number.isSafeInteger(index) || (index as number) <= before || (index as number) >= indexEnd)
-      return false;
-    if (!isCount(value[at + 1]) || value[at + 1] === 0) return false;
-    before = index as number;
+    if (!isWhole(index, before + 1, indexEnd - 1)) return false;
+    if (!isWhole(value[at + 1], 1, NumberBound.count)) return false;
+    before = index;
   }
   return true;
 }

@@ -1,6 +1,6 @@
 /**
  * Owns the coordinator's end of all control channels: listening, the TLS-PSK handshake behind the gate, the hello
- * deadline. A stranger costs one count and no memory. Must never know what a run is.
+ * deadline. A connection that is refused costs one count and no memory. Must never know what a run is.
  */
 import type { IncomingMessage } from 'node:http';
 import { createServer, type Server } from 'node:https';
@@ -11,40 +11,40 @@ import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import { after, type Timer } from '../time/timer.ts';
 import { type Channel, type ChannelEvents, type RefusalKind, wrapSocket } from './channel.ts';
-import { decodeAgentMessage } from './codec.ts';
-import { Gate, type GateReason } from './gate.ts';
+import { lateAfter } from './deadline.ts';
+import { GATE_LIMITS, Gate, type GateReason } from './gate.ts';
 import { Intake, LargeMessages } from './intake.ts';
 import {
   type AgentMessage,
   type AgentMessageOf,
+  CONTROL_MESSAGE_BYTES_MAX,
   type CoordinatorMessage,
-  MESSAGE_BYTES_MAX,
+  decodeAgentMessage,
   PROTOCOL_VERSION,
 } from './message.ts';
-import { lateAfter } from './patience.ts';
 import { AGENT_PATH, SERVER_TLS } from './tls.ts';
 import { type KnownKey, peerOf } from './token.ts';
 
 /** How long a channel may stay without its hello. */
 const HELLO_TIMEOUT_MS = 5_000;
-/** Node's own deadlines, by the clock: the gate's come first, and blame nobody for a pause of this process. */
+/** Node's own deadlines, by the clock: the gate's come first, and do not blame a client for a pause of this process. */
 const LAST_TIMEOUT_MS = 30_000;
 const CHECK_INTERVAL_MS = 5_000;
 /** WebSocket close code of a server that goes away (RFC 6455, 7.4.1). */
 const CLOSE_GOING_AWAY = 1001;
 const CLOSE_TIMEOUT_MS = 500;
-/** Sockets at once, strangers included: what the gate's limits add up to, for the case that they did not hold. */
-const SOCKETS_MAX = 16_384;
+/** Sockets at the same time: some more than the gate's limits add up to, for the case that they did not hold. */
+const SOCKETS_MAX = 2 * Math.max(GATE_LIMITS.unproven, GATE_LIMITS.proven);
 
-/** Why something that knocked was not let in; counted, never logged per stranger. */
-export type StrangerReason = GateReason | 'hello-late' | 'malformed' | 'version' | 'first-not-hello' | 'name';
+/** Why a connection was not let in; counted, never logged one by one. */
+export type RefusalReason = GateReason | 'hello-late' | 'malformed' | 'version' | 'first-not-hello' | 'name';
 
-export interface ControlServerOptions {
+interface ControlServerOptions {
   readonly clock: Clock;
   readonly host: string;
   /** 0: a free port */
   readonly port: number;
-  /** the key of a PSK identity, expired or not; null for a stranger */
+  /** the key of a PSK identity, expired or not; null: there is none */
   readonly keyFor: (pskIdentity: string) => KnownKey | null;
   /**
    * An agent that proved its key and said hello.
@@ -56,7 +56,7 @@ export interface ControlServerOptions {
     hello: AgentMessageOf<'hello'>,
     identity: string,
   ) => ChannelEvents<AgentMessage>;
-  readonly onStranger: (reason: StrangerReason) => void;
+  readonly onRefused: (reason: RefusalReason) => void;
 }
 
 /** The listening side of the control channel. */
@@ -85,7 +85,7 @@ export class ControlServer {
     this.#sockets = new WebSocketServer({
       noServer: true,
       path: AGENT_PATH,
-      maxPayload: MESSAGE_BYTES_MAX,
+      maxPayload: CONTROL_MESSAGE_BYTES_MAX,
       perMessageDeflate: false,
       autoPong: false,
       clientTracking: true,
@@ -95,15 +95,15 @@ export class ControlServer {
       // One that the gate has turned away is counted there.
       if (this.#isOneOfUs(error, socket)) return;
       const isHttp = error.code?.startsWith('HPE_') === true || error.code?.startsWith('ERR_HTTP') === true;
-      options.onStranger(isHttp ? 'http' : 'tls');
+      options.onRefused(isHttp ? 'http' : 'tls');
       socket.destroy();
     });
     this.#https.on('request', (_request, response) => {
-      options.onStranger('http');
+      options.onRefused('http');
       response.writeHead(404, { connection: 'close' }).end();
     });
     this.#sockets.on('wsClientError', (_error, socket) => {
-      options.onStranger('http');
+      options.onRefused('http');
       socket.destroy();
     });
     this.#https.on('secureConnection', (socket: TLSSocket) => this.#gate.secured(socket));
@@ -116,11 +116,11 @@ export class ControlServer {
   #putGateBeforeTls(): Gate {
     const begins = this.#https.listeners('connection') as ((socket: Socket) => void)[];
     this.#https.removeAllListeners('connection');
-    const { clock, keyFor, onStranger } = this.#options;
+    const { clock, keyFor, onRefused } = this.#options;
     const gate = new Gate({
       clock,
       knownKeyFor: keyFor,
-      onStranger,
+      onRefused,
       onProven: (socket) => {
         for (const begin of begins) begin.call(this.#https, socket);
       },
@@ -149,7 +149,7 @@ export class ControlServer {
   #upgrade(request: IncomingMessage, socket: TLSSocket, head: Buffer): void {
     const identity = this.#identityOf(socket);
     if (identity === null) {
-      this.#options.onStranger('tls');
+      this.#options.onRefused('tls');
       socket.destroy();
       return;
     }
@@ -186,19 +186,19 @@ export class ControlServer {
     });
   }
 
-  /** An agent whose link broke while it was made, as happens in a cut, is no stranger: it named an identity of ours. */
+  /** An agent whose link broke while it was made, as happens in a cut, is not refused: it named an identity of ours. */
   #isOneOfUs(error: NodeJS.ErrnoException, socket: object): boolean {
     return this.#identityOf(socket) !== null && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
   }
 
   /** The first message must be a hello of our major version, in time, under the name that the token carries. */
   #greet(socket: WebSocket, tls: TLSSocket, identity: string): void {
-    const { onAgent, onStranger, clock } = this.#options;
+    const { onAgent, onRefused, clock } = this.#options;
     let inner: ChannelEvents<AgentMessage> | null = null;
     let isRefused = false;
-    const refuse = (reason: StrangerReason, text: string, kind?: RefusalKind): void => {
+    const refuse = (reason: RefusalReason, text: string, kind?: RefusalKind): void => {
       isRefused = true;
-      onStranger(reason);
+      onRefused(reason);
       channel.close(text, kind);
     };
     const { name } = peerOf(identity) ?? { name: '' };
@@ -213,7 +213,7 @@ export class ControlServer {
       },
       monotonicMs,
     );
-    const giveUp = lateAfter(HELLO_TIMEOUT_MS, () => refuse('hello-late', 'no hello in time'));
+    const giveUp = lateAfter(HELLO_TIMEOUT_MS, () => refuse('hello-late', 'no hello in time'), monotonicMs);
     const channel = wrapSocket<CoordinatorMessage, AgentMessage>(
       socket,
       decodeAgentMessage,
@@ -226,18 +226,18 @@ export class ControlServer {
             return;
           }
           giveUp();
-          const refusal = refusalOf(message, name);
-          if (refusal !== null) {
-            refuse(refusal.reason, refusal.text, refusal.reason === 'version' ? 'version' : 'unwanted');
+          const hello = helloOf(message, name);
+          if ('reason' in hello) {
+            refuse(hello.reason, hello.text, hello.reason === 'version' ? 'version' : 'unwanted');
             return;
           }
           intake.greeted();
           this.#gate.greeted(tls);
-          inner = onAgent(channel, message as AgentMessageOf<'hello'>, identity);
+          inner = onAgent(channel, hello, identity);
         },
         onClose: (problem, end) => {
           giveUp();
-          if (end === 'violated' && !isRefused) onStranger('malformed');
+          if (end === 'violated' && !isRefused) onRefused('malformed');
           inner?.onClose(problem, end);
         },
       },
@@ -268,11 +268,11 @@ export class ControlServer {
   }
 }
 
-/** Why a first message is not taken; null when it is a good hello. */
-function refusalOf(
+/** A first message as a good hello, or why it is not taken. */
+function helloOf(
   message: AgentMessage,
   name: string | null,
-): { readonly reason: StrangerReason; readonly text: string } | null {
+): AgentMessageOf<'hello'> | { readonly reason: RefusalReason; readonly text: string } {
   if (message.type !== 'hello') return { reason: 'first-not-hello', text: 'the first message must be hello' };
   if (message.protocol.split('.')[0] !== PROTOCOL_VERSION.split('.')[0]) {
     return {
@@ -283,5 +283,5 @@ function refusalOf(
   if (name !== null && name !== message.name) {
     return { reason: 'name', text: `the token is for an agent named ${name}` };
   }
-  return null;
+  return message;
 }

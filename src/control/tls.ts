@@ -7,8 +7,8 @@ import { constants } from 'node:crypto';
 import type { ConnectionOptions, TLSSocket } from 'node:tls';
 
 /** The one cipher suite: PSK in TLS 1.3 needs a SHA-256 suite (RFC 8446, 4.2.11). */
-export const TLS_CIPHERS = 'TLS_AES_128_GCM_SHA256';
-export const TLS_VERSION = 'TLSv1.3';
+const TLS_CIPHERS = 'TLS_AES_128_GCM_SHA256';
+const TLS_VERSION = 'TLSv1.3';
 
 /** The path that agents ask for in the WebSocket upgrade. */
 export const AGENT_PATH = '/agent';
@@ -28,7 +28,7 @@ const COMMON = {
 
 /**
  * The server's side: no resumption. With SSL_OP_NO_TICKET a TLS 1.3 server of OpenSSL sends only the number of a session in
- * its own cache, and Node's servers keep none (SSL_SESS_CACHE_NO_INTERNAL, and nobody listens for `resumeSession`): so a
+ * its own cache, and Node's servers keep none (SSL_SESS_CACHE_NO_INTERNAL, and none listens for `resumeSession`): so a
  * kept ticket opens nothing, and every connection has to name its identity and prove the key of it.
  */
 export const SERVER_TLS = { ...COMMON, secureOptions: constants.SSL_OP_NO_TICKET } as const;
@@ -36,7 +36,7 @@ export const SERVER_TLS = { ...COMMON, secureOptions: constants.SSL_OP_NO_TICKET
 /**
  * The client's side. Node compares no name and asks for no certificate once a key was accepted; these three are for a
  * server that shows a certificate in place of the key. Each alone refuses it, whatever NODE_EXTRA_CA_CERTS,
- * NODE_TLS_REJECT_UNAUTHORIZED or `--use-system-ca` say: nobody is an authority, that is an error, and no name is right.
+ * NODE_TLS_REJECT_UNAUTHORIZED or `--use-system-ca` say: no certificate is an authority, that is an error, and no name is right.
  */
 export const CLIENT_TLS = {
   ...COMMON,

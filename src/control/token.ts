@@ -25,8 +25,8 @@ export interface Token {
   readonly key: Buffer;
 }
 
-/** What a per-agent token says: readable by everybody, changeable by nobody. */
-export interface Claims {
+/** What a per-agent token says: readable by all who have it, and not changeable. */
+interface Claims {
   /** the only name that an agent with this token may use */
   readonly name: string;
   /** seconds since the epoch; null: never */
@@ -113,7 +113,7 @@ export function claimsOf(identity: string): Claims | null {
 }
 
 /** What the coordinator learns from a PSK identity about an agent; its targets are the agent's own affair. */
-export interface Peer {
+interface Peer {
   /** the only name that it may use; null: the master token's holder may use any */
   readonly name: string | null;
   /** seconds since the epoch; null: never */
@@ -143,23 +143,13 @@ export interface KnownKey {
 /**
  * The key that an identity must prove, expired or not: only who proves it may hear that it has expired.
  * @param wallMs milliseconds since the epoch, for expiry
- * @returns null for a stranger
+ * @returns null for an identity that is none of ours
  */
 export function knownKeyOf(master: Token, pskIdentity: string, wallMs: number): KnownKey | null {
   const peer = peerOf(pskIdentity);
   if (peer === null) return null;
   const key = peer.name === null ? master.key : derivedKey(master, pskIdentity);
   return { key, isExpired: peer.expiresSec !== null && peer.expiresSec * 1_000 <= wallMs };
-}
-
-/**
- * The key that an identity must prove to be let in.
- * @param wallMs milliseconds since the epoch, for expiry
- * @returns null for a stranger, or for a token that has expired
- */
-export function keyOf(master: Token, pskIdentity: string, wallMs: number): Buffer | null {
-  const known = knownKeyOf(master, pskIdentity, wallMs);
-  return known === null || known.isExpired ? null : known.key;
 }
 
 /** The token as one line of text: `c100k1.<identity>.<key>`, base64url. */

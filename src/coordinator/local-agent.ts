@@ -5,12 +5,13 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { formatToken, type Token } from '../control/token.ts';
-import type { ParentWord } from '../run/parent-word.ts';
+import { bindChild } from '../engine/parent-bond.ts';
+import { eachLine } from '../host/child-lines.ts';
+import { type HostSpecMessage, SHUTDOWN_HEARTBEAT } from '../run/local-agent-message.ts';
 import type { HostSpec } from '../run/run-spec.ts';
-import { CLOSING_SIGN } from '../run/shutdown-heartbeat.ts';
 import { after } from '../time/timer.ts';
 
-/** How long the agent may take to end, or to give a sign that it is busy closing, after it was told to. */
+/** How long the agent may take to end, or to give a sign that it is busy closing, after it was asked to. */
 const END_TIMEOUT_MS = 2_000;
 /**
  * How long it may be busy closing: sockets gone (2 s), the lock for addresses (10 s), a look that renews (5 s and 15 s), one
@@ -29,7 +30,7 @@ function inherited(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('C100K_')));
 }
 
-export interface LocalAgentOptions {
+interface LocalAgentOptions {
   readonly entryPath: string;
   readonly name: string;
   readonly host: string;
@@ -37,6 +38,8 @@ export interface LocalAgentOptions {
   readonly token: Token;
   /** the sources and holders that were typed for this host */
   readonly hostSpec: HostSpec;
+  /** gets what it and its holders write to stderr, line by line; null: they write to ours */
+  readonly onLine: ((line: string) => void) | null;
   /** once, when the process is gone, however it ended */
   readonly onExit: (how: string) => void;
 }
@@ -48,21 +51,24 @@ export class LocalAgent {
   #isGone = false;
 
   constructor(options: LocalAgentOptions) {
-    const { entryPath, name, host, port, token, hostSpec, onExit } = options;
+    const { entryPath, name, host, port, token, hostSpec, onLine, onExit } = options;
     const join = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
-    this.#process = fork(entryPath, ['agent', '--join', join, '--name', name, '--token-stdin'], {
-      // Its own process group: Ctrl-C in the terminal must reach the CLI alone, which then drains in order.
-      detached: true,
-      execArgv: [],
-      stdio: ['pipe', 'ignore', 'inherit', 'ipc'],
-      env: { ...inherited(), [LOCAL_VARIABLE]: String(process.pid) },
-    });
+    this.#process = bindChild('wake', (bond) =>
+      fork(entryPath, ['agent', '--join', join, '--name', name, '--token-stdin'], {
+        // Its own process group: Ctrl-C in the terminal must reach the CLI alone, which then drains in order.
+        detached: true,
+        execArgv: [],
+        stdio: ['pipe', 'ignore', onLine === null ? 'inherit' : 'pipe', 'ipc', bond],
+        env: { ...inherited(), [LOCAL_VARIABLE]: String(process.pid) },
+      }),
+    );
+    if (onLine !== null) eachLine(this.#process.stderr, onLine);
     // Not in its environment: that stays readable for as long as it lives, and its holders would inherit it.
     this.#process.stdin?.on('error', () => {});
     this.#process.stdin?.end(`${formatToken(token)}\n`);
-    const word: ParentWord = { type: 'host-spec', hostSpec };
-    // One that is gone already is told by its exit.
-    this.#process.send(word, () => {});
+    const message: HostSpecMessage = { type: 'host-spec', hostSpec };
+    // That one is gone already shows by its exit.
+    this.#process.send(message, () => {});
     this.#onExit = onExit;
     const gone = (how: string): void => this.#gone(how);
     this.#process.on('error', (error) => gone(error.message));
@@ -78,15 +84,20 @@ export class LocalAgent {
     this.#onExit(how);
   }
 
-  /** Ends it at once, as one that is stopped; it counts as gone from now. */
+  /** 0 when it could not be started */
+  get pid(): number {
+    return this.#process.pid ?? 0;
+  }
+
+  /** Ends it immediately, as one that is stopped; it counts as gone from now. */
   giveUp(how: string): void {
     this.#process.kill('SIGKILL');
     this.#gone(how);
   }
 
   /**
-   * Its holders are in its process group. The kernel ends them with it (engine/parent-bond.ts), except for one that was
-   * stopped before it could ask for that.
+   * Its holders are in its process group. The kernel ends them with it (engine/parent-bond.ts), except for one that is stopped
+   * where the kernel refuses that.
    */
   #endGroup(): void {
     const { pid } = this.#process;
@@ -94,7 +105,7 @@ export class LocalAgent {
     try {
       process.kill(-pid, 'SIGKILL');
     } catch {
-      // ESRCH: nobody is left, as it should be.
+      // ESRCH: no process is left, as it should be.
     }
   }
 
@@ -110,11 +121,11 @@ export class LocalAgent {
     const last = after(CLOSING_MS_MAX, kill);
     let killer = after(END_TIMEOUT_MS, kill);
     agent.on('message', (message) => {
-      if (message !== CLOSING_SIGN) return;
+      if (message !== SHUTDOWN_HEARTBEAT) return;
       killer.cancel();
       killer = after(END_TIMEOUT_MS, kill);
     });
-    // One that is still loading hears nothing; it has no handler yet, so this ends it at once. Its pipe stays: the signs
+    // One that is still loading hears nothing; it has no handler yet, so this ends it immediately. Its pipe stays: the signs
     // come over it, and it closes with this process.
     agent.kill('SIGTERM');
     await exited;

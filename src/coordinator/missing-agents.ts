@@ -6,7 +6,7 @@ import type { RunReport } from '../judge/report.ts';
 import type { EndReason } from '../run/run-event.ts';
 import type { RunState } from '../run/run-state.ts';
 
-/** No run came about. There is a report all the same: whoever asked for one reads there who was missing. */
+/** No run was started. There is a report all the same: one that asked for it reads there which agents were missing. */
 export class NeverRanError extends BenchError {
   readonly report: RunReport;
 
@@ -19,12 +19,15 @@ export class NeverRanError extends BenchError {
 /** Names of agents in one line for a person at most. */
 const NAMES_SHOWN_MAX = 10;
 
+/** Names of agents that are here. */
+type Present = Pick<ReadonlySet<string>, 'has'>;
+
 /** What is known of the hosts that ssh starts agents on. */
-export interface StartedBySsh {
+interface StartedBySsh {
   /** hosts where no agent could be started */
   readonly failed: readonly string[];
-  /** names that were to come and are not among `present` */
-  missing(present: readonly string[]): readonly string[];
+  /** names that were to come and are not among those present */
+  missing(present: Present): readonly string[];
 }
 
 /** Some names, and how many more there are. */
@@ -35,25 +38,26 @@ function namesOf(names: readonly string[]): string {
 
 /**
  * Who has come and how many are missing.
- * @param ssh null: nobody was started by ssh
- * @returns null once everybody is here, or where nobody is waited for
+ * @param ssh null: none was started by ssh
+ * @returns null once all are here, or where none is waited for
  */
 export function waitingNote(state: RunState, remoteAgents: number, ssh: StartedBySsh | null): string | null {
-  const { phase, plan, agents } = state;
-  const missing = plan.agentsExpected - agents.length;
-  const isAnyCut = agents.some((agent) => agent.isCut);
-  if (phase !== 'gathering' || remoteAgents === 0 || (missing === 0 && !isAnyCut)) return null;
-  const names = agents.map((agent) => (agent.isCut ? `${agent.name} (cut off)` : agent.name));
-  const here = names.length === 0 ? 'nobody' : namesOf(names);
-  const started = ssh?.missing(agents.map((agent) => agent.name)) ?? [];
+  const { phase, terms } = state;
+  if (phase !== 'gathering' || remoteAgents === 0) return null;
+  const agents = [...state.agents.values()];
+  const missing = terms.agentsExpected - agents.length;
+  if (missing === 0 && !agents.some((agent) => agent.isCut)) return null;
+  const names = agents.map((agent) => (agent.isCut ? `${agent.id} (cut off)` : agent.id));
+  const here = names.length === 0 ? 'none' : namesOf(names);
+  const started = ssh?.missing(state.agents) ?? [];
   const named = started.length === 0 ? '' : `: ${namesOf(started)}`;
-  return `waiting for agents: ${here} here, ${missing} of ${plan.agentsExpected} missing${named}`;
+  return `waiting for agents: ${here} here, ${missing} of ${terms.agentsExpected} missing${named}`;
 }
 
 /**
- * The error of a run that never came about.
+ * The error of a run that was never started.
  * @param waitedMs how long agents were waited for
- * @param ssh null: nobody was started by ssh
+ * @param ssh null: none was started by ssh
  * @returns null when it did
  */
 export function neverRan(reason: EndReason, waitedMs: number, ssh: StartedBySsh | null): BenchError | null {
@@ -74,8 +78,8 @@ function missingError(
 ): BenchError {
   const seconds = Math.ceil(waitedMs / 1000);
   const came = joined.length === 0 ? 'none came' : `only ${namesOf(joined)} came`;
-  const quiet = silent.length === 0 ? '' : `; ${namesOf(silent)} came and fell silent`;
-  const missing = ssh?.missing([...joined, ...silent]) ?? [];
+  const quiet = silent.length === 0 ? '' : `; ${namesOf(silent)} came and stopped answering`;
+  const missing = ssh?.missing(new Set([...joined, ...silent])) ?? [];
   const failed = ssh?.failed ?? [];
   const named =
     failed.length > 0

@@ -1,33 +1,31 @@
 /**
- * Owns what is written down of a run while it goes on, and is in no agent's books: when its phases began, the timeline,
- * the CPU while holding, notes, strangers. Must never read a clock: moments are arguments, monotonic milliseconds.
+ * Owns what is noted of a run while it goes on, and is in no agent's record: when its phases began, the timeline, the CPU
+ * while holding, notes, refused connections at the control port. Must never read a clock: moments are arguments, monotonic milliseconds.
  */
 
+import type { StandStill } from '../base/clock.ts';
 import { totalOf } from '../base/outcome.ts';
-import type { StandStill } from '../base/stand-still.ts';
-import type { StrangerReason } from '../control/server.ts';
+import type { RefusalReason } from '../control/server.ts';
 import type { MetricFacts } from '../judge/metric.ts';
 import type { TimelinePoint } from '../judge/report.ts';
-import { metricFactsOf } from '../judge/report-parts.ts';
+import { EMPTY_TIMELINE, metricFactsOf, withPoint } from '../judge/report-parts.ts';
 import type { RunFacts } from '../judge/run-report.ts';
-import { EMPTY_TIMELINE, withPoint } from '../judge/timeline.ts';
 import type { RunSpec } from '../run/run-spec.ts';
-import { BurstMeter, type RecentLosses } from '../stats/loss-burst.ts';
-import type { Phase } from '../stats/progress.ts';
-import type { Stats } from '../stats/stats.ts';
+import { BurstMeter, type RecentLosses } from '../stats/loss.ts';
+import type { Phase, Stats } from '../stats/stats.ts';
 
 const HOLD_SAMPLE_MS_MIN = 500;
 
-/** What a chronicle adds to the facts that a report is made from. */
-type ChronicleFacts = Pick<
+/** What the log adds to the facts that a report is made from. */
+type LogFacts = Pick<
   RunFacts,
   'timeline' | 'holdStartedMs' | 'holdEndedMs' | 'holdCpu' | 'notes' | 'lossBurstMax'
 >;
 
-/** One run's chronicle. */
-export class Chronicle {
+/** One run's log. */
+export class RunLog {
   readonly #spec: RunSpec;
-  readonly #strangers = new Map<StrangerReason, number>();
+  readonly #refused = new Map<RefusalReason, number>();
   readonly #notes: string[] = [];
   readonly #burst = new BurstMeter();
   #isBurstKnown = true;
@@ -52,18 +50,18 @@ export class Chronicle {
   }
 
   /**
-   * What an agent tells of the losses of the last half minute.
-   * @param recent null: its version does not tell
-   * @param startedMs when it was told to start
+   * What an agent reports of the losses of the last half minute.
+   * @param recent null: its version does not report them
+   * @param startedMs when it was started, monotonic
    */
   recentLosses(agent: string, recent: RecentLosses | null, startedMs: number, atMs: number): void {
     if (recent === null) this.#isBurstKnown = false;
     else this.#burst.take(agent, recent, startedMs - this.#rampStartedMs, atMs - this.#rampStartedMs);
   }
 
-  /** Somebody knocked who is no agent of this run. */
-  stranger(reason: StrangerReason): void {
-    this.#strangers.set(reason, (this.#strangers.get(reason) ?? 0) + 1);
+  /** A connection at the control port that is no agent's of this run. */
+  connectionRefused(reason: RefusalReason): void {
+    this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + 1);
   }
 
   /** The run goes from one phase to another. */
@@ -101,24 +99,24 @@ export class Chronicle {
     });
   }
 
-  /** Its part of the report. @param still of this process; absent: not told */
-  facts(still: StandStill | null = null): ChronicleFacts {
+  /** Its part of the report. @param still of this process; absent: not reported */
+  facts(still: StandStill | null = null): LogFacts {
     const cpu = this.#holdCpu;
     const stood = still?.note('this process, the coordinator,') ?? null;
-    const strangers = this.#strangers.size === 0 ? [] : [strangersNote(this.#strangers)];
+    const refused = this.#refused.size === 0 ? [] : [refusedNote(this.#refused)];
     return {
       timeline: this.#timeline,
       lossBurstMax: this.#isBurstKnown ? this.#burst.max : null,
       holdStartedMs: this.#holdStartedMs,
       holdEndedMs: this.#holdEndedMs,
       holdCpu: cpu === null ? null : { cpuMs: cpu.toCpuMs - cpu.fromCpuMs, elapsedMs: cpu.toMs - cpu.fromMs },
-      notes: [...this.#notes, ...(stood === null ? [] : [stood]), ...strangers],
+      notes: [...this.#notes, ...(stood === null ? [] : [stood]), ...refused],
     };
   }
 }
 
-function strangersNote(strangers: ReadonlyMap<StrangerReason, number>): string {
-  const counts = Object.fromEntries(strangers);
-  const parts = [...strangers].map(([reason, count]) => `${reason} ${count}`);
-  return `${totalOf(counts)} strangers knocked at the control channel and were refused (${parts.join(', ')})`;
+function refusedNote(refused: ReadonlyMap<RefusalReason, number>): string {
+  const total = totalOf(Object.fromEntries(refused));
+  const parts = [...refused].map(([reason, count]) => `${reason} ${count}`);
+  return `${total} connections at the control port were refused (${parts.join(', ')})`;
 }

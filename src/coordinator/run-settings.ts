@@ -1,5 +1,5 @@
 /**
- * Owns what one run is started with, and the plan that follows from it. Must never hold what becomes of the run.
+ * Owns what one run is started with, and the terms that follow from it. Must never hold what becomes of the run.
  */
 
 import type { Clock } from '../base/clock.ts';
@@ -7,23 +7,22 @@ import type { AgentMessage, CoordinatorMessage } from '../control/message.ts';
 import type { Token } from '../control/token.ts';
 import { HOLDERS_MAX } from '../plan/cost.ts';
 import { LEASE_TIMES, type LeaseTimes } from '../run/lease.ts';
-import type { LossPolicy, RunPlan } from '../run/run-plan.ts';
-import { FIRST_PROBE_WITHIN_MS, type RunSpec } from '../run/run-spec.ts';
-import type { Progress } from '../stats/progress.ts';
+import { FIRST_PROBE_WITHIN_MS, type LossPolicy, type RunSpec, type RunTerms } from '../run/run-spec.ts';
+import type { Progress } from '../stats/stats.ts';
 import type { RunWatchOptions } from './run-watch.ts';
 import type { SshAgentsOptions } from './ssh-agents.ts';
 
 const PREPARE_MS = 120_000;
 /** Holders load a few at a time: what each may add to the time that an agent takes to get ready. */
 const PREPARE_MS_PER_HOLDER = 2_000;
-/** A holder for so many connections, where nobody said how many: few descriptors make many holders. */
+/** A holder for so many connections, where it is not given how many: few descriptors make many holders. */
 const CONNECTIONS_PER_HOLDER_GUESS = 1_000;
 const DRAIN_MS = 60_000;
 const STALL_MS_MIN = 10_000;
 /** What the agent that is forked on this host is called. */
 export const LOCAL_AGENT = 'local';
 
-/** One message of the run, for tests that check its history. */
+/** One message of the run, for who checks its history. */
 export interface RecordedMessage {
   readonly atMs: number;
   readonly agent: string;
@@ -50,16 +49,18 @@ export interface RunOptions {
   readonly onAgentLoss: LossPolicy;
   /** absent: `LEASE_TIMES`; tests of lost agents take shorter ones */
   readonly lease?: LeaseTimes;
-  /** how long the last word of all agents may take, milliseconds; absent: one minute */
+  /** how long the final reports of all agents may take, milliseconds; absent: one minute */
   readonly drainMs?: number;
   /** null: none */
   readonly ssh: SshAgentsOptions | null;
   readonly onProgress: (progress: Progress) => void;
   /** one line for a person */
   readonly onNote: (line: string) => void;
+  /** gets what the local agent and its holders write to stderr, line by line; absent or null: they write to ours */
+  readonly onChildLine?: ((line: string) => void) | null;
   /** the control channel listens */
   readonly onListening: (address: { host: string; port: number }) => void;
-  /** absent: everything asked for must be held, and nobody else is asked or told */
+  /** absent: everything asked for must be held, and the target is not asked */
   readonly watch?: RunWatchOptions;
   /** every quota, stats and other message, in order */
   readonly onRecord?: (entry: RecordedMessage) => void;
@@ -81,15 +82,11 @@ function prepareMsOf(spec: RunSpec): number {
   return PREPARE_MS + (spec.holders ?? guess) * PREPARE_MS_PER_HOLDER;
 }
 
-/** What the reducer must know of it. */
-export function planOf(options: RunOptions): RunPlan {
+/** How it waits for its agents. */
+export function termsOf(options: RunOptions): RunTerms {
   const { spec } = options;
   const { leaseMs, marginMs } = options.lease ?? LEASE_TIMES;
   return {
-    connections: spec.connections,
-    ratePerSec: spec.ratePerSec,
-    pendingMax: spec.pendingMax,
-    holdMs: spec.holdMs,
     agentsExpected: options.remoteAgents + (options.hasLocalAgent ? 1 : 0),
     gatherMs: options.waitAgentsMs,
     prepareMs: prepareMsOf(spec),
@@ -97,6 +94,5 @@ export function planOf(options: RunOptions): RunPlan {
     drainMs: options.drainMs ?? DRAIN_MS,
     leaseMs: leaseMs + marginMs,
     onAgentLoss: options.onAgentLoss,
-    canReopen: spec.onDrop === 'reopen',
   };
 }

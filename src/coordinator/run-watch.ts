@@ -9,7 +9,7 @@ import type { RunReport, TargetReport } from '../judge/report.ts';
 import { HELD_ALL, isBroken, type Requirement } from '../judge/requirement.ts';
 import type { TargetProof } from '../judge/verdict.ts';
 import type { Loss } from '../stats/loss.ts';
-import { TargetBooks, type TargetWitness } from './target-stats.ts';
+import { TargetCountLog, type TargetWitness } from './target-stats.ts';
 
 /** How often a run that still goes on is reported, so that a crash loses no more. */
 export const PARTIAL_EVERY_MS = 60_000;
@@ -30,12 +30,12 @@ export interface RunWatchOptions {
   readonly targetWitness: TargetWitness | null;
   /** gets every loss with its details; null: they are only counted */
   readonly onLosses: ((entries: readonly LedgerEntry[]) => void) | null;
-  /** gets the report so far every `partialEveryMs`; null: nobody wants it */
+  /** gets the report so far every `partialEveryMs`; null: it is not wanted */
   readonly onPartial: ((report: RunReport) => void) | null;
   readonly partialEveryMs: number;
 }
 
-/** Everything asked for must be held, and nobody else is asked or told. */
+/** Everything asked for must be held; the target is not asked, and no report is made on the way. */
 export const UNWATCHED: RunWatchOptions = {
   requirements: [HELD_ALL],
   abortEarly: false,
@@ -48,15 +48,15 @@ export const UNWATCHED: RunWatchOptions = {
 /** One run's watch. */
 export class RunWatch {
   readonly #options: RunWatchOptions;
-  readonly #target: TargetBooks | null;
+  readonly #target: TargetCountLog | null;
   #rampWallMs = 0;
   #partialAtMs = 0;
   #entries = 0;
-  #hasToldTrouble = false;
+  #hasSaidProblem = false;
 
   constructor(options: RunWatchOptions) {
     this.#options = options;
-    this.#target = options.targetWitness === null ? null : new TargetBooks(options.targetWitness);
+    this.#target = options.targetWitness === null ? null : new TargetCountLog(options.targetWitness);
   }
 
   /** The ramp begins. @param wallMs for people; later times are added to it, so that a clock step does not show */
@@ -83,17 +83,17 @@ export class RunWatch {
     await this.#target?.ask();
   }
 
-  /** What was to prove the run beside our own books; null: nobody asked for it. */
+  /** What was to prove the run beside our own count; null: it was not asked for. */
   get targetProof(): TargetProof | null {
     return this.#target?.proof() ?? null;
   }
 
-  /** Why the target that was to be asked does not tell its counts, in words; null once it was told, or while it does. */
-  takeTargetTrouble(): string | null {
-    if (this.#hasToldTrouble || this.targetProof === null) return null;
-    const trouble = this.#target?.trouble ?? null;
-    this.#hasToldTrouble = trouble !== null;
-    return trouble;
+  /** Why the target that was to be asked does not tell its counts, in words; null once that was said, or while it does. */
+  takeTargetProblem(): string | null {
+    if (this.#hasSaidProblem || this.targetProof === null) return null;
+    const problem = this.#target?.problem ?? null;
+    this.#hasSaidProblem = problem !== null;
+    return problem;
   }
 
   holdBegins(): void {
@@ -121,6 +121,11 @@ export class RunWatch {
     this.takeLosses(agent, [
       { atMs, holder: '*', source: '*', endpoint: '*', ageMs: null, reason: DropReason.agentLost, count },
     ]);
+  }
+
+  /** Whether a requirement that can no longer hold ends the run. */
+  get isAbortingEarly(): boolean {
+    return this.#options.abortEarly;
   }
 
   /** The first requirement that can no longer hold and is to end the run; null: none. */

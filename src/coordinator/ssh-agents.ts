@@ -9,7 +9,7 @@ import { formatToken, type Token } from '../control/token.ts';
 import { after } from '../time/timer.ts';
 
 /** sshd's MaxStartups begins to drop connections at 10 unauthenticated ones. */
-const STARTS_AT_ONCE_MAX = 8;
+const PARALLEL_STARTS_MAX = 8;
 /** A start counts as running when ssh has not failed for so long. */
 const SETTLE_MS = 1_500;
 const END_TIMEOUT_MS = 3_000;
@@ -54,11 +54,11 @@ export class SshAgents {
   }
 
   /**
-   * Starts an agent on every host, at most 8 at once. A host that fails is named; the others are tried all the same.
+   * Starts an agent on every host, at most 8 at the same time. A host that fails is named; the others are tried all the same.
    * @param onGone some ssh client has ended; not before all hosts were tried
    */
   start(onNote: (line: string) => void, onGone: () => void): void {
-    const limit = pLimit(STARTS_AT_ONCE_MAX);
+    const limit = pLimit(PARALLEL_STARTS_MAX);
     this.#onGone = () => {
       if (this.#isTried && !this.#isStopping && this.#agents.some((agent) => agent.isGone)) onGone();
     };
@@ -123,8 +123,8 @@ export class SshAgents {
   }
 
   /** The hosts whose agents have not joined. */
-  missing(joined: readonly string[]): string[] {
-    return this.#options.hosts.filter((host) => !joined.includes(host));
+  missing(joined: Pick<ReadonlySet<string>, 'has'>): string[] {
+    return this.#options.hosts.filter((host) => !joined.has(host));
   }
 
   /** Ends every remote agent by the end of its stdin; an ssh client that does not end is killed. */

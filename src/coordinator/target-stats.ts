@@ -1,24 +1,26 @@
 /**
- * Owns asking the target what it holds, once a second and never twice at a time. Must never delay a run: a target that
+ * Owns asking the targets what they hold, once a second and never twice at a time. Must never delay a run: a target that
  * does not answer is a fact of its own, and a proof that is missing.
  */
 import { request } from 'node:http';
 import { formatBytes } from '../base/units.ts';
 import type { TargetReport } from '../judge/report.ts';
 import type { TargetProof } from '../judge/verdict.ts';
-import { parseTargetCounts, type TargetCounts } from '../stats/target-counts.ts';
+import { addTargetCounts, parseTargetCounts, type TargetCounts } from '../stats/target-counts.ts';
 import { after } from '../time/timer.ts';
 
 const ANSWER_TIMEOUT_MS = 900;
 const ANSWER_BYTES_MAX = 262_144;
 
 /** What came of one question: counts, or in words why there are none. */
-export type TargetAnswer = { readonly counts: TargetCounts } | { readonly problem: string };
+type TargetAnswer = { readonly counts: TargetCounts } | { readonly problem: string };
 
-/** Somebody who can be asked. */
+/** A target that can be asked. */
 export interface TargetWitness {
   /** for the report: a URL, or what else it is */
   readonly source: string;
+  /** how many targets are asked, each at its own address */
+  readonly targets: number;
   /** the user asked for this proof: without it no run passes */
   readonly isRequired: boolean;
   /** never rejects */
@@ -26,12 +28,26 @@ export interface TargetWitness {
 }
 
 /**
- * A target that tells its counts over HTTP: `c100k-bench serve --stats-listen`. Redirections are not followed: the user
- * named the one who is asked.
- * @param url such as `http://192.168.0.10:8001`
+ * Targets that tell their counts over HTTP: `c100k-bench serve --stats-listen`. All are asked at the same time, and one that
+ * does not answer leaves the sum unknown. Redirections are not followed: the user named the ones who are asked.
+ * @param urls at least one, each once, such as `http://192.168.0.10:8001`
  */
-export function httpWitness(url: URL): TargetWitness {
-  return { source: url.href, isRequired: true, ask: () => fetchCounts(url) };
+export function httpWitness(urls: readonly URL[]): TargetWitness {
+  return {
+    source: urls.map(({ href }) => href).join(' + '),
+    targets: urls.length,
+    isRequired: true,
+    ask: async () => {
+      const answers = await Promise.all(urls.map(fetchCounts));
+      const counts: TargetCounts[] = [];
+      for (const [index, answer] of answers.entries()) {
+        if ('counts' in answer) counts.push(answer.counts);
+        else if (urls.length === 1) return answer;
+        else return { problem: `${urls[index]?.href}: ${answer.problem}` };
+      }
+      return { counts: addTargetCounts(counts) };
+    },
+  };
 }
 
 function fetchCounts(url: URL): Promise<TargetAnswer> {
@@ -69,7 +85,7 @@ function fetchCounts(url: URL): Promise<TargetAnswer> {
 }
 
 /** What the target has said so far. */
-export class TargetBooks {
+export class TargetCountLog {
   readonly #witness: TargetWitness;
   #last: TargetCounts | null = null;
   #openMax = 0;
@@ -113,7 +129,7 @@ export class TargetBooks {
     if (wasHolding && this.#isHolding) this.#openInHold = Math.max(this.#openInHold ?? 0, counts.openNow);
   }
 
-  /** From now on an answer proves what is held: it is asked at once, also when a question is on its way. */
+  /** From now on an answer proves what is held: it is asked immediately, also when a question is on its way. */
   async holdBegins(): Promise<void> {
     this.#isHolding = true;
     this.#asksAgain = true;
@@ -130,14 +146,15 @@ export class TargetBooks {
   }
 
   /** Why the last question that brought no counts did not; null: each one brought some. */
-  get trouble(): string | null {
+  get problem(): string | null {
     return this.#problem === null ? null : `${this.#witness.source}: ${this.#problem}`;
   }
 
-  /** What a run that asked for this proof has got of it; null: nobody asked for it. */
+  /** What a run that asked for this proof has got of it; null: it was not asked for. */
   proof(): TargetProof | null {
     if (!this.#witness.isRequired) return null;
-    return { source: this.#witness.source, open: this.#openInHold, problem: this.#problem };
+    const { source, targets } = this.#witness;
+    return { source, targets, open: this.#openInHold, problem: this.#problem };
   }
 
   /** Null when it has never answered. */

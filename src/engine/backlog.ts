@@ -1,6 +1,6 @@
 /**
  * Owns how many connections of the quota are still to be opened, how many of them stand in for lost ones, and how many
- * wait for another try. Must never open one, count one in the books, or read a clock.
+ * wait for another try. Must never open one, count one in the statistics, or read a clock.
  *
  * Those that stand in for lost ones (`--on-drop reopen`) come after all others. All times are milliseconds since the
  * engine's start.

@@ -35,7 +35,7 @@ export const SlotFlag = {
 
 const SLOT_BITS = 24;
 /** The most slots that a token can name: 16,777,216. */
-export const SLOTS_MAX = 1 << SLOT_BITS;
+const SLOTS_MAX = 1 << SLOT_BITS;
 const SLOT_MASK = SLOTS_MAX - 1;
 /** 7 bits, so that a token is never negative (the poller's own wake-up is). */
 const GENERATION_MASK = 0x7f;

@@ -1,10 +1,12 @@
 /**
- * Owns the system calls that every kernel has (those of io_uring: drivers/uring-binding.ts). Each function returns what the kernel returned, or
- * a negative errno, so that no caller has to remember to read errno in time.
- * Must never decide, log or throw for a failed call.
+ * Owns the system calls that every kernel has (io_uring's: drivers/uring-binding.ts). Each function returns what the kernel
+ * returned, or a negative errno, so that no caller has to remember to read errno in time; and the reason under which a connection is
+ * counted when a call fails. Which call failed matters (EADDRNOTAVAIL means two things): callers handle bind(2) themselves.
+ * Must never decide, count, log or throw for a failed call.
  */
 import { arch, constants, endianness } from 'node:os';
 import koffi from 'koffi';
+import { DropReason, FailReason } from '../base/outcome.ts';
 
 /** Constants of Linux on x64 and arm64 (asm-generic headers). */
 export const AF_INET = 2;
@@ -14,12 +16,12 @@ const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 export const SOL_SOCKET = 1;
 export const SO_REUSEADDR = 2;
-export const SO_ERROR = 4;
+const SO_ERROR = 4;
 export const SO_LINGER = 13;
 export const SO_REUSEPORT = 15;
 export const IPPROTO_TCP = 6;
 export const TCP_NODELAY = 1;
-export const TCP_INFO = 11;
+const TCP_INFO = 11;
 export const IPPROTO_IPV6 = 41;
 export const IPV6_V6ONLY = 26;
 export const EPOLLIN = 0x1;
@@ -36,6 +38,12 @@ const EPOLL_CLOEXEC = 0o2000000;
 const EFD_NONBLOCK = 0o4000;
 const EFD_CLOEXEC = 0o2000000;
 const F_DUPFD_CLOEXEC = 1030;
+const F_SETFL = 4;
+const F_SETOWN = 8;
+const F_SETSIG = 10;
+const O_ASYNC = 0o20000;
+const O_NONBLOCK = 0o4000;
+const O_CLOEXEC = 0o2000000;
 const RLIMIT_NOFILE = 7;
 const PR_SET_PDEATHSIG = 1;
 const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
@@ -75,6 +83,7 @@ const calls = {
   write: library.func('intptr_t write(int, void *, size_t)'),
   read: library.func('intptr_t read(int, void *, size_t)'),
   fcntl: library.func('int fcntl(int, int, int)'),
+  pipe2: library.func('int pipe2(void *, int)'),
   getrlimit: library.func('int getrlimit(int, void *)'),
   prctl: library.func('int prctl(int, ulong, ulong, ulong, ulong)'),
 };
@@ -122,11 +131,6 @@ export function close(fd: number): number {
   return result(calls.close(fd));
 }
 
-/** shutdown(2) of the writing side: sends FIN. 0, or -errno. */
-export function shutdownWrite(fd: number): number {
-  return result(calls.shutdown(fd, 1));
-}
-
 /** recv(2) without waiting: bytes, 0 at FIN, or -errno. */
 export function recv(fd: number, buffer: Uint8Array, length: number): number {
   return result(calls.recv(fd, buffer, length, MSG_DONTWAIT));
@@ -168,11 +172,6 @@ export function tcpInfo(fd: number, info: Uint8Array): number {
 /** getsockname(2): 0, or -errno; `length` as in accept(). */
 export function getsockname(fd: number, address: Uint8Array, length: Int32Array): number {
   return result(calls.getsockname(fd, address, length));
-}
-
-/** getpeername(2): 0, or -errno; `length` as in accept(). */
-export function getpeername(fd: number, address: Uint8Array, length: Int32Array): number {
-  return result(calls.getpeername(fd, address, length));
 }
 
 /** epoll_create1(2): descriptor, or -errno. */
@@ -250,4 +249,75 @@ export function reserveDescriptors(count: number): void {
 /** The signal that the kernel sends this process when its parent ends (PR_SET_PDEATHSIG, prctl(2)): 0, or -errno. */
 export function setParentDeathSignal(signal: number): number {
   return result(calls.prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0));
+}
+
+const pipeEnds = new Int32Array(2);
+
+/** pipe2(2), closed at exec: the descriptor of its writing end, or -errno. The reading end is closed again. */
+export function pipeWriter(): number {
+  const returned = result(calls.pipe2(pipeEnds, O_CLOEXEC));
+  if (returned < 0) return returned;
+  close(pipeEnds[0]!);
+  return pipeEnds[1]!;
+}
+
+/**
+ * Makes the kernel send a process a signal when something comes to this reading end of a pipe, or its last writer is gone
+ * (F_SETOWN, F_SETSIG, O_ASYNC, fcntl(2)). That belongs to the open file, whoever else has it: 0, or -errno.
+ */
+export function signalAtPipeEnd(fd: number, pid: number, signal: number): number {
+  const owned = result(calls.fcntl(fd, F_SETOWN, pid));
+  if (owned < 0) return owned;
+  const set = result(calls.fcntl(fd, F_SETSIG, signal));
+  return set < 0 ? set : result(calls.fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK));
+}
+
+/** Reasons by errno for a socket that is being connected; connect(2), tcp(7), epoll_ctl(2). */
+const FAIL_BY_ERRNO: ReadonlyMap<number, FailReason> = new Map([
+  [Errno.ECONNREFUSED, FailReason.refused],
+  [Errno.ETIMEDOUT, FailReason.timeout],
+  [Errno.ECONNRESET, FailReason.reset],
+  // A RST that follows a FIN leaves EPIPE (tcp_reset() in net/ipv4/tcp_input.c).
+  [Errno.EPIPE, FailReason.reset],
+  [Errno.ECONNABORTED, FailReason.reset],
+  [Errno.EHOSTUNREACH, FailReason.unreachable],
+  [Errno.ENETUNREACH, FailReason.unreachable],
+  [Errno.ENETDOWN, FailReason.unreachable],
+  // EHOSTDOWN and ENOPROTOOPT: ICMP codes that the kernel maps (icmp_err_convert in net/ipv4/icmp.c).
+  [112, FailReason.unreachable],
+  [Errno.ENOPROTOOPT, FailReason.unreachable],
+  [Errno.EACCES, FailReason.prohibited],
+  [Errno.EPERM, FailReason.prohibited],
+  [Errno.EMFILE, FailReason.descriptors],
+  [Errno.ENFILE, FailReason.descriptors],
+  [Errno.ENOBUFS, FailReason.memory],
+  [Errno.ENOMEM, FailReason.memory],
+  // fs.epoll.max_user_watches, which follows the machine's memory (epoll(7)).
+  [Errno.ENOSPC, FailReason.memory],
+]);
+
+const DROP_BY_ERRNO: ReadonlyMap<number, DropReason> = new Map([
+  [Errno.ECONNRESET, DropReason.rst],
+  [Errno.EPIPE, DropReason.rst],
+  [Errno.ECONNABORTED, DropReason.rst],
+  [Errno.ETIMEDOUT, DropReason.timeout],
+  [Errno.EHOSTUNREACH, DropReason.unreachable],
+  [Errno.ENETUNREACH, DropReason.unreachable],
+  [Errno.ENETDOWN, DropReason.unreachable],
+  [112, DropReason.unreachable],
+]);
+
+/** Why a connect failed. @param errno positive */
+export function failReasonOf(errno: number): FailReason {
+  return FAIL_BY_ERRNO.get(errno) ?? FailReason.other;
+}
+
+/** Why an open connection was lost. @param errno positive */
+export function dropReasonOf(errno: number): DropReason {
+  return DROP_BY_ERRNO.get(errno) ?? DropReason.other;
+}
+
+/** Whether an errno of socket(2) says that no later socket will do better: EMFILE or ENFILE. */
+export function isOutOfDescriptors(errno: number): boolean {
+  return errno === Errno.EMFILE || errno === Errno.ENFILE;
 }

@@ -6,8 +6,14 @@ import { formatEndpoint } from '../base/endpoint.ts';
 import { DropReason } from '../base/outcome.ts';
 import type { TupleMap } from '../base/tuple-space.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
-import { DROP_REASONS, LOSS_KEYS_MAX, type Loss, lossKey } from '../stats/loss.ts';
-import { type RecentLosses, RecentLossRing } from '../stats/loss-burst.ts';
+import {
+  DROP_REASONS,
+  LOSS_KEYS_MAX,
+  type Loss,
+  lossKey,
+  type RecentLosses,
+  RecentLossRing,
+} from '../stats/loss.ts';
 
 /** Losses of a connection that is younger than this were losses right after it was accepted. */
 const YOUNG_MS = 1_000;
@@ -22,11 +28,11 @@ export interface LossCircumstances {
 }
 
 /** Counts of all losses, details of the last ones. */
-export class LossBook {
+export class LossLedger {
   youngDrops = 0;
   resetsOnProbe = 0;
   probeTimeoutsAcked = 0;
-  /** details that were overwritten before anybody took them */
+  /** details that were overwritten before they were taken */
   cut = 0;
   readonly #spec: Pick<HolderSpec, 'id' | 'addresses' | 'endpoints'>;
   readonly #map: TupleMap;
@@ -60,7 +66,7 @@ export class LossBook {
     return this.#kept;
   }
 
-  /** Times of losses are told since the run's start. @param laterMs how much later this engine has started */
+  /** Times of losses are given since the run's start. @param laterMs how much later this engine has started */
   startsLater(laterMs: number): void {
     this.#laterMs = Math.max(0, laterMs);
   }

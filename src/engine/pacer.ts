@@ -22,16 +22,8 @@ const BURST_SHARE = 1 / 100;
  * Connects that may come on top of the rate within one second: what 10 ms give, at least one.
  * @param ratePerSec above 0
  */
-export function burstOf(ratePerSec: number): number {
+function burstOf(ratePerSec: number): number {
   return Math.max(1, ratePerSec * BURST_SHARE);
-}
-
-/**
- * The most connects of one pacer within any one second.
- * @param ratePerSec above 0
- */
-export function connectsPerSecondMax(ratePerSec: number): number {
-  return Math.ceil(ratePerSec + burstOf(ratePerSec));
 }
 
 /** The pace of one engine. No method allocates. */
@@ -43,7 +35,7 @@ export class Pacer {
   #toleranceMs = 0;
   #permittedAtMs = 0;
   #plannedAtMs = 0;
-  /** until then somebody else has held the connects up */
+  /** until then the pending cap has held the connects up */
   #heldUpUntilMs = 0;
   #shiftMs = 0;
   #shiftMsMax = 0;

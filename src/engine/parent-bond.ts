@@ -1,35 +1,72 @@
 /**
- * Owns what the kernel does to this process when the process that forked it ends, however that happens: a process that is
- * stopped (SIGSTOP) reads no closed pipe, and would stay for ever with its sockets.
- * Must never be used by a process that a person started: a service outlives the shell it was typed in.
+ * Owns what the kernel does to a process when the one that forked it ends, however that happens: a process that is stopped
+ * (SIGSTOP) reads no closed pipe, and would stay for ever with its sockets.
+ * Must never bind a process that a person started to the end of another: a service outlives the shell it was typed in.
  *
- * The request (PR_SET_PDEATHSIG, prctl(2)) holds from the moment it is made, so a parent that ended before it is looked for
- * afterwards. It speaks of the parent's *thread* that forked us, which for Node is the main thread.
+ * The parent binds its child right after the fork, with a pipe that nobody writes to: the parent has its writing end, the child
+ * an open file of its reading end, and the kernel sends the child a signal when the last writer is gone. So a child that has
+ * not run a line of its own is bound too. A child asks for the same again once it has loaded (PR_SET_PDEATHSIG, prctl(2)),
+ * for a parent that could not. Both hold from the moment they are made, so a parent that ended before is looked for afterwards.
  */
+import { closeSync, constants as files, openSync } from 'node:fs';
 import { constants } from 'node:os';
 import * as libc from './libc.ts';
 
+/** kill: it has nothing to give back but sockets. wake: it has aliases to give back, so it is continued and closes by itself. */
+export type AtParentsEnd = 'kill' | 'wake';
+
+const SIGNALS: Readonly<Record<AtParentsEnd, number>> = {
+  kill: constants.signals.SIGKILL,
+  wake: constants.signals.SIGCONT,
+};
+
+/** The writing end of the pipe of this process; null: not made yet. It stays open for as long as this process lives. */
+let writer: number | null = null;
+
+/** A new open file of the reading end: who gets its signal is a property of the open file, so each child needs its own. */
+function openReader(): number | null {
+  writer ??= libc.pipeWriter();
+  if (writer < 0) {
+    writer = null;
+    return null;
+  }
+  try {
+    return openSync(`/proc/self/fd/${writer}`, files.O_RDONLY | files.O_NONBLOCK);
+  } catch {
+    return null;
+  }
+}
+
 /**
- * From now on the kernel kills this process when its parent ends: for one that has nothing to give back but sockets.
+ * Starts a child that the kernel ends, or wakes, when this process ends.
+ * @param start forks it, with what it is given as one more descriptor of its stdio; `ignore`: there is no descriptor left, or
+ *   no /proc, and the child is bound once it has loaded
+ */
+export function bindChild<Child extends { readonly pid?: number | undefined }>(
+  atEnd: AtParentsEnd,
+  start: (descriptor: number | 'ignore') => Child,
+): Child {
+  const reader = openReader();
+  if (reader === null) return start('ignore');
+  try {
+    const child = start(reader);
+    // A kernel that refuses leaves us where we were without it.
+    if (child.pid !== undefined) libc.signalAtPipeEnd(reader, child.pid, SIGNALS[atEnd]);
+    return child;
+  } finally {
+    closeSync(reader);
+  }
+}
+
+/**
+ * From now on the kernel does this to this process when the thread that forked it ends, which for Node is its parent's main
+ * thread, and so its parent. One that runs does not notice that it is woken.
  * @param parentPid the pid that the parent told us; null: it told none
  * @returns whether the parent is still there; false: this process must end by itself, now
  */
-export function endWithParent(parentPid: number | null): boolean {
-  return bind(constants.signals.SIGKILL, parentPid);
-}
-
-/**
- * From now on the kernel continues this process, if it is stopped, when its parent ends: for one that has aliases to give
- * back and so must do its own closing, which the end of its pipe begins. One that runs does not notice.
- * @returns as `endWithParent`
- */
-export function wakeAtParentsEnd(parentPid: number | null): boolean {
-  return bind(constants.signals.SIGCONT, parentPid);
-}
-
-function bind(signal: number, parentPid: number | null): boolean {
+export function bindToParent(atEnd: AtParentsEnd, parentPid: number | null): boolean {
   // A kernel that refuses leaves us where we were without it: the end of the pipe ends this process unless it is stopped.
-  libc.setParentDeathSignal(signal);
+  libc.setParentDeathSignal(SIGNALS[atEnd]);
   return parentPid === null || process.ppid === parentPid;
 }
 

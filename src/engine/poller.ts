@@ -8,7 +8,7 @@ import * as libc from './libc.ts';
 /** Events per wait: large enough to keep up in a ramp, small enough to yield to Node's loop often. */
 export const EVENTS_MAX = 1024;
 
-/** What a connection is watched for: all that can happen to it, each change told once. */
+/** What a connection is watched for: all that can happen to it, each change reported once. */
 export const WATCHED = libc.EPOLLIN | libc.EPOLLOUT | libc.EPOLLRDHUP | libc.EPOLLET;
 
 /** The slot under which the wake-up eventfd reports; never a connection. */

@@ -1,5 +1,5 @@
 /**
- * Owns the books of one engine: every count and latency, and the `Stats` that they add up to.
+ * Owns the counts of one engine: every count and latency, and the `Stats` that they add up to.
  * Must never touch a socket or decide anything.
  *
  * At any time: attempted = established + failed + pending; established = open + dropped + closed; and the quota is
@@ -10,7 +10,7 @@ import type { Counts, DropReason, FailReason, SkipReason } from '../base/outcome
 import type { HolderSpec } from '../run/run-spec.ts';
 import { LatencyRecorder } from '../stats/histogram.ts';
 import type { Stats } from '../stats/stats.ts';
-import type { LossBook } from './loss-ledger.ts';
+import type { LossLedger } from './loss-ledger.ts';
 
 /** Plain numbers for the hot loop; `stats` makes records of them. */
 export class Tally {
@@ -117,7 +117,7 @@ export class Tally {
   }
 
   /** A snapshot that later changes do not touch. */
-  stats(losses: LossBook): Stats {
+  stats(losses: LossLedger): Stats {
     return {
       attempted: this.attempted,
       established: this.established,

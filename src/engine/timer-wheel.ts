@@ -1,6 +1,6 @@
 /**
- * Owns timers: at most one per slot, in a hashed wheel of one-millisecond ticks with intrusive links.
- * Must never read a clock (ticks are arguments) or know what a timer is for.
+ * Owns timers: at most one per slot, in a hashed wheel of one-millisecond ticks with intrusive links. Must never read a clock:
+ * ticks are arguments.
  *
  * A bucket holds the timers of all ticks that share its index, so each is compared with its own deadline. Adding and
  * cancelling cost the same at any number of timers, and nothing is allocated after the constructor.

@@ -35,7 +35,8 @@ export class TupleQueue {
 
   /** When the oldest was put here; Infinity: nothing waits. */
   get oldestAtMs(): number {
-    return this.#size === 0 ? Number.POSITIVE_INFINITY : this.#first!.atMs[this.#from]!;
+    const first = this.#first;
+    return this.#size === 0 || first === null ? Number.POSITIVE_INFINITY : first.atMs[this.#from]!;
   }
 
   /** @param tuple any number that a double holds exactly */
@@ -59,8 +60,8 @@ export class TupleQueue {
 
   /** Takes the oldest; at least one must wait. */
   take(): number {
-    assert(this.#size > 0, 'nothing waits');
-    const first = this.#first!;
+    const first = this.#first;
+    assert(first !== null && this.#size > 0, 'nothing waits');
     const tuple = first.tuple[this.#from]!;
     this.#from++;
     this.#size--;

@@ -2,11 +2,11 @@
  * Owns which tuple of a slice is tried next: first each once in order, then those that came back, the oldest first.
  * Must never forget a tuple, know why one came back, or touch a socket.
  *
- * A tuple that is in use on this host (a port of somebody's, or a socket of our own that rests in TIME_WAIT after our
+ * A tuple that is in use on this host (a port of another program, or a socket of this one that rests in TIME_WAIT after its
  * FIN) gets another try after all others, and after that one each time it has rested: shortly at first, because a
  * closing handshake may take only a round trip, then for long, so that thousands that rest cost little.
  *
- *   fresh --take--> in hands --freed--> free --take--> in hands
+ *   fresh --take--> in use --freed--> free --take--> in use
  *                      '--skipped--> again --take, skipped--> resting (short) --take, skipped--> resting (long) ...
  */
 import assert from 'node:assert/strict';
@@ -14,11 +14,11 @@ import type { Slice } from '../base/tuple-space.ts';
 import { TupleQueue } from './tuple-queue.ts';
 
 /** How long a tuple rests that was in use twice in a row. */
-export const REST_SHORT_MS = 1_000;
+const REST_SHORT_MS = 1_000;
 /** How long one rests that was in use more often; TIME_WAIT takes 60 s (TCP_TIMEWAIT_LEN in include/net/tcp.h). */
-export const REST_LONG_MS = 15_000;
+const REST_LONG_MS = 15_000;
 
-/** The tuples of one slice; every one is always fresh, waiting, resting or in the caller's hands. */
+/** The tuples of one slice; every one is always fresh, waiting, resting or in use. */
 export class TupleSupply {
   readonly #to: number;
   readonly #from: number;
@@ -59,7 +59,7 @@ export class TupleSupply {
   }
 
   /**
-   * The next tuple to try, or -1 when there is none: every one of the slice is in somebody's hands, or rests.
+   * The next tuple to try, or -1 when there is none: every one of the slice is in use, or rests.
    * @param nowMs never goes back
    */
   take(nowMs: number): number {

@@ -1,9 +1,12 @@
 /**
- * Owns how the engine's thread waits from one turn to the next. Must never know what a turn does.
+ * Owns how the engine's thread waits from one turn to the next, and how late its loop was through its own fault. Must never
+ * know what a turn does.
  *
  * Between turns Node's own loop runs (setImmediate), so messages and signals are never late by more than a turn. A
  * short wait blocks this thread; a long one is left to a worker thread, because it costs more to begin.
  */
+
+import { LatencyRecorder } from '../stats/histogram.ts';
 import type { Poller } from './poller.ts';
 
 /** Turns, one after the other, until the end. No method allocates but `wait` where it takes the worker thread. */
@@ -70,5 +73,60 @@ export class TurnLoop {
   end(): void {
     this.#hasEnded = true;
     this.#poller.close();
+  }
+}
+
+/** A turn's lag: what it took, and what the wait after it lasted beyond the sleep that it asked for. */
+export class LoopLag {
+  readonly #lagUs = new LatencyRecorder();
+  #beganAtMs = 0;
+  #endedAtMs = 0;
+  #msMax = 0;
+  #holdMsMax = 0;
+  #isHolding = false;
+
+  /**
+   * A turn begins, and with it the lag of the one before is known.
+   * @param sleptMs what the wait between them was asked to last at most
+   * @param isBusy whether anything had happened: only then it was late for something
+   * @returns the lag, milliseconds
+   */
+  turnBegins(nowMs: number, sleptMs: number, isBusy: boolean): number {
+    let lag = 0;
+    if (this.#endedAtMs > 0) {
+      const overslept = Math.max(0, nowMs - this.#endedAtMs - sleptMs);
+      const lagMs = this.#endedAtMs - this.#beganAtMs + overslept;
+      lag = lagMs;
+      if (lagMs > this.#msMax) this.#msMax = lagMs;
+      if (this.#isHolding && lagMs > this.#holdMsMax) this.#holdMsMax = lagMs;
+      if (isBusy) this.#lagUs.record(lagMs * 1_000);
+    }
+    this.#beganAtMs = nowMs;
+    return lag;
+  }
+
+  /** The hold phase begins: `holdMsMax` is counted from now. */
+  markHold(): void {
+    this.#isHolding = true;
+  }
+
+  /** The largest lag since the hold began, milliseconds. */
+  get holdMsMax(): number {
+    return this.#holdMsMax;
+  }
+
+  /** The turn's work is done: the wait begins. */
+  turnEnds(nowMs: number): void {
+    this.#endedAtMs = nowMs;
+  }
+
+  /** The most by which an event or a timer can have been late, milliseconds. */
+  get msMax(): number {
+    return this.#msMax;
+  }
+
+  /** 99 % of the turns in which something happened were no later than this, milliseconds. */
+  get msP99(): number {
+    return this.#lagUs.percentileUs(99) / 1_000;
   }
 }

@@ -1,20 +1,21 @@
 /**
- * Owns which capabilities this process has in effect. Must never judge what one allows.
+ * Owns which capabilities this process has in effect: the one place that asks. Must never judge what one allows.
  */
 import { readText } from './proc-file.ts';
 
 /** Capability numbers: include/uapi/linux/capability.h. */
-export const CAP_NET_BIND_SERVICE = 10n;
-export const CAP_SYS_ADMIN = 21n;
-export const CAP_SYS_RESOURCE = 24n;
+const NUMBERS = {
+  CAP_NET_BIND_SERVICE: 10n,
+  CAP_NET_ADMIN: 12n,
+  CAP_SYS_ADMIN: 21n,
+  CAP_SYS_RESOURCE: 24n,
+} as const;
 
-/** The effective set as a bit mask; none where it cannot be read. */
-export function readCapabilities(procRoot: string): bigint {
-  const match = /^CapEff:\s+([0-9a-f]{1,16})$/m.exec(readText(procRoot, 'self/status') ?? '');
-  return match === null ? 0n : BigInt(`0x${match[1]}`);
-}
-
-/** Whether a set holds a capability. */
-export function hasCapability(capabilities: bigint, number: bigint): boolean {
-  return ((capabilities >> number) & 1n) === 1n;
+/**
+ * Whether this process has a capability in its effective set; no, where that cannot be read.
+ * @param procRoot `/proc` or a test's folder
+ */
+export function hasCapability(name: keyof typeof NUMBERS, procRoot = '/proc'): boolean {
+  const hex = /^CapEff:\s+([0-9a-f]{1,16})$/m.exec(readText(procRoot, 'self/status') ?? '')?.[1] ?? '0';
+  return ((BigInt(`0x${hex}`) >> NUMBERS[name]) & 1n) === 1n;
 }

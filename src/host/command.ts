@@ -5,14 +5,14 @@
 import { spawn } from 'node:child_process';
 import { after } from '../time/timer.ts';
 
-export interface CommandOptions {
+interface CommandOptions {
   /** the program is killed after this many milliseconds */
   readonly timeoutMs: number;
   /** text for its standard input; absent: empty input */
   readonly input?: string;
 }
 
-export interface CommandResult {
+interface CommandResult {
   /** exit code; null: not found, killed by its time limit, or by a signal */
   readonly code: number | null;
   readonly stdout: string;
@@ -23,19 +23,19 @@ export interface CommandResult {
   readonly truncated: boolean;
 }
 
-export type RunCommand = (
+export type RunProgram = (
   file: string,
   args: readonly string[],
   options: CommandOptions,
 ) => Promise<CommandResult>;
 
-export interface CountOptions {
+interface CountOptions {
   readonly timeoutMs: number;
   /** which lines count; absent: every line that is not empty. Called with the line without its line break. */
   readonly matches?: (line: string) => boolean;
 }
 
-export interface CountResult {
+interface CountResult {
   readonly code: number | null;
   readonly count: number;
   readonly missing: boolean;
@@ -59,7 +59,7 @@ interface Ended {
  * @param options time limit in milliseconds, and input
  * @returns what it said; never throws for a failed, missing or slow program
  */
-export async function runCommand(
+export async function runProgram(
   file: string,
   args: readonly string[],
   options: CommandOptions,

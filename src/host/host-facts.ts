@@ -1,6 +1,6 @@
 /**
  * Owns what is known about one host, as plain data: limits, tables, addresses, routes. It can cross the control
- * channel as JSON. Must never gather (host/facts.ts) and must never judge (plan/preflight.ts).
+ * channel as JSON. Must never gather (host/facts-reader.ts) and must never judge (plan/preflight.ts).
  *
  * Every fact that could not be read is null. A null never refuses a run.
  */

@@ -1,17 +1,21 @@
 /**
- * Owns asking the kernel how many sockets it has between our sources and the endpoints: the count that our own
- * books are checked against. Must never look at our own books.
+ * Owns asking the kernel how many sockets it has between our sources and the endpoints: the count that our own is
+ * checked against, and those that still wait for the far end to answer our FIN: an address that goes away earlier leaves
+ * the target with sockets in LAST_ACK whose answers go nowhere.
+ * Must never look at our own count, and never close a socket.
  */
 import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
 import { addressToBigInt, parseAddress, unmapV4 } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
+import { realWaiting, type Waiting, waitUntil } from '../time/timer.ts';
 import { countLines, LineCounter } from './command.ts';
+import { systemClock } from './system-clock.ts';
 
 /** The states that are counted, as `ss` names them, and as /proc/net/tcp does (include/net/tcp_states.h). */
 const STATE_CODES = { established: '01', 'time-wait': '06' } as const;
-export type SocketState = keyof typeof STATE_CODES;
+type SocketState = keyof typeof STATE_CODES;
 
 export interface SocketQuery {
   readonly state: SocketState;
@@ -27,13 +31,13 @@ export interface SocketQuery {
   readonly procRoot?: string;
 }
 
-export interface SocketCount {
+interface SocketCount {
   /** null: the kernel could not be asked */
   readonly count: number | null;
   readonly method: 'ss' | 'proc-net-tcp' | 'none';
 }
 
-export interface EstablishedCount {
+interface EstablishedCount {
   /** sockets in state ESTABLISHED; null: the kernel could not be asked */
   readonly established: number | null;
   readonly method: SocketCount['method'];
@@ -225,4 +229,52 @@ function hexOfAddress(address: string): string {
 
 function hexOfPort(port: number): string {
   return port.toString(16).toUpperCase().padStart(4, '0');
+}
+
+const CLOSING_SS_TIMEOUT_MS = 5_000;
+const LOOK_EVERY_MS = 100;
+
+/** States in which a segment is still on its way; TIME_WAIT needs no answer any more. */
+const CLOSING_STATES = ['fin-wait-1', 'fin-wait-2', 'closing', 'last-ack'];
+
+/** What it asks and waits with; a test gives its own. */
+interface ClosingCheck {
+  readonly count: (ours: ReadonlySet<string>, timeoutMs: number) => Promise<number | null>;
+  readonly waiting: Waiting;
+}
+
+const REAL_CHECK: ClosingCheck = { count: countClosing, waiting: realWaiting(systemClock.monotonicMs) };
+
+/**
+ * Waits until no socket that is bound to one of these addresses is closing.
+ * @param addresses IP literals
+ * @param timeoutMs at most so long, whatever `ss` takes; a target that never closes its side keeps sockets in FIN_WAIT_2
+ */
+export async function untilClosed(
+  addresses: readonly string[],
+  timeoutMs: number,
+  { count, waiting }: ClosingCheck = REAL_CHECK,
+): Promise<void> {
+  const ours = new Set(addresses);
+  const isClosed = async (leftMs: number): Promise<boolean> => {
+    const closing = await count(ours, Math.min(CLOSING_SS_TIMEOUT_MS, leftMs));
+    return closing === null || closing === 0;
+  };
+  await waitUntil(isClosed, waiting.nowMs() + timeoutMs, LOOK_EVERY_MS, waiting);
+}
+
+/** Sockets bound to one of these addresses that are still closing; null: `ss` could not say. */
+async function countClosing(ours: ReadonlySet<string>, timeoutMs: number): Promise<number | null> {
+  const args = ['-Htn', ...CLOSING_STATES.flatMap((state) => ['state', state])];
+  const { code, count } = await countLines('ss', args, {
+    timeoutMs,
+    // Columns with several states: State Recv-Q Send-Q Local:Port Peer:Port.
+    matches: (line) => ours.has(addressOf(line.trim().split(/\s+/)[3] ?? '')),
+  });
+  return code === 0 ? count : null;
+}
+
+function addressOf(name: string): string {
+  const address = name.slice(0, name.lastIndexOf(':'));
+  return address.startsWith('[') ? address.slice(1, -1) : address;
 }

@@ -1,5 +1,6 @@
 /**
- * Owns what a host's kernel said during a run: counters that changed, and readings with their least and most. Must never
+ * Owns what a host's kernel said during a run: counters that changed, readings with their least and most, and how many
+ * sockets of ours it counts. Must never
  * read it (host/kernel-readings.ts) and must never judge it (diagnosis.ts).
  */
 
@@ -29,8 +30,20 @@ export interface KernelEvidence {
   readonly hasLocalEndpoint: boolean;
 }
 
+/** What one kernel counted of our sockets, beside our own count at that moment. */
+export interface KernelCount {
+  readonly agent: string;
+  readonly when: 'ramp-end' | 'hold-end';
+  /** sockets that the kernel calls ESTABLISHED between our sources and the endpoints; null: could not be asked */
+  readonly established: number | null;
+  /** our own count right before and right after; one between them is no difference */
+  readonly openBefore: number;
+  readonly open: number;
+  readonly method: 'ss' | 'proc-net-tcp' | 'none';
+}
+
 /** The counters that a report keeps: all that speak of retransmits, queues, memory and aborts. */
-export const KERNEL_COUNTERS: readonly string[] = [
+const KERNEL_COUNTERS: readonly string[] = [
   'ActiveOpens',
   'AttemptFails',
   'EstabResets',

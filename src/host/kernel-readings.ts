@@ -1,10 +1,21 @@
 /**
- * Owns reading what may fill up on a host during a run: connection tracking, neighbours, sockets, TCP memory. Each
- * reading is a few small files, so that it can be taken every few seconds. Must never judge.
+ * Owns reading what may fill up on a host during a run (connection tracking, neighbours, sockets, TCP memory) and the
+ * kernel's own TCP counters (RetransSegs, TCPSynRetrans, ListenOverflows ...), which count the whole network namespace
+ * since boot: a run looks at differences. A reading is a few small files, so that it can be taken every few seconds.
+ * Must never judge or change anything.
  */
 import type { KernelReadings } from './kernel-evidence.ts';
 import { readSysctl, readSysctlNumbers, readText } from './proc-file.ts';
-import { readTcpExt, type TcpCounters } from './tcp-counters.ts';
+
+/** Kernel settings that matter to source addresses; null: could not be read. */
+export interface NetworkSettings {
+  /** `net.ipv4.neigh.default.gc_thresh3`: neighbours that this kernel can know; not to be seen inside a container */
+  readonly neighboursMax: number | null;
+  /** `rp_filter` by device, the stricter of `all` and the device's own: 0 off, 1 strict, 2 loose */
+  readonly rpFilter: Readonly<Record<string, number>>;
+  /** `promote_secondaries` by device, the larger of `all` and the device's own */
+  readonly promoteSecondaries: Readonly<Record<string, number>>;
+}
 
 /**
  * One reading of this network namespace (the neighbour table and TCP memory are the whole kernel's).
@@ -34,7 +45,7 @@ export function readKernel(procRoot = '/proc'): KernelReadings {
 }
 
 /**
- * The TCP counters, and how many processes the kernel has killed for want of memory.
+ * The TCP counters, and how many processes the kernel has killed for lack of memory.
  * @param procRoot default `/proc`
  */
 export function readCounters(procRoot = '/proc'): TcpCounters {
@@ -51,4 +62,69 @@ function neighbourEntries(procRoot: string): number | null {
 function numberAfter(text: string, name: string): number | null {
   const match = new RegExp(`(?:^| )${name} (\\d+)`).exec(text);
   return match === null ? null : Number(match[1]);
+}
+
+/** Counters by the kernel's names; `Tcp` and `TcpExt` share no name. */
+type TcpCounters = Readonly<Record<string, number>>;
+
+const GROUPS: ReadonlySet<string> = new Set(['Tcp', 'TcpExt']);
+
+/**
+ * The Tcp counters of /proc/net/snmp and the TcpExt counters of /proc/net/netstat.
+ * @param procRoot default `/proc`
+ * @returns counters by name; empty when neither file can be read
+ */
+function readTcpExt(procRoot = '/proc'): TcpCounters {
+  const counters: Record<string, number> = {};
+  for (const path of ['net/snmp', 'net/netstat']) {
+    // Two lines a group: `Tcp: Name Name ...` and `Tcp: 1 2 ...`.
+    const names = new Map<string, string[]>();
+    for (const line of (readText(procRoot, path) ?? '').split('\n')) {
+      const [group = '', ...fields] = line.trim().split(/\s+/);
+      const name = group.slice(0, -1);
+      if (!GROUPS.has(name)) continue;
+      const heads = names.get(name);
+      if (heads === undefined) names.set(name, fields);
+      else for (const [index, head] of heads.entries()) counters[head] = Number(fields[index] ?? 0);
+    }
+  }
+  return counters;
+}
+
+/**
+ * What happened between two readings.
+ * @param before the earlier one
+ * @param after the later one
+ * @returns counters that changed
+ */
+export function tcpExtDelta(before: TcpCounters, after: TcpCounters): TcpCounters {
+  const delta: Record<string, number> = {};
+  for (const [name, value] of Object.entries(after)) {
+    const change = value - (before[name] ?? 0);
+    if (change !== 0) delta[name] = change;
+  }
+  return delta;
+}
+
+/**
+ * Reads the kernel settings that matter to many source addresses on one host.
+ * @param devices names of the devices whose settings are read
+ * @param procRoot `/proc` or a test's folder
+ */
+export function readNetworkSettings(devices: readonly string[], procRoot = '/proc'): NetworkSettings {
+  // The kernel takes the larger of `all` and the device's own value (Documentation/networking/ip-sysctl.rst).
+  const byDevice = (name: string): Record<string, number> => {
+    const all = readSysctl(procRoot, `net/ipv4/conf/all/${name}`) ?? 0;
+    return Object.fromEntries(
+      devices.flatMap((device) => {
+        const own = readSysctl(procRoot, `net/ipv4/conf/${device}/${name}`);
+        return own === null ? [] : [[device, Math.max(all, own)]];
+      }),
+    );
+  };
+  return {
+    neighboursMax: readSysctl(procRoot, 'net/ipv4/neigh/default/gc_thresh3'),
+    rpFilter: byDevice('rp_filter'),
+    promoteSecondaries: byDevice('promote_secondaries'),
+  };
 }

@@ -28,6 +28,16 @@ export function readText(root: string, path: string): string | null {
 }
 
 /**
+ * Whether a process is stopped (SIGSTOP, a debugger), which a busy one is not: state T or t of /proc/PID/stat (proc(5)).
+ * @param procRoot `/proc` or a test's folder
+ * @returns false too where the process is gone or cannot be read
+ */
+export function isStopped(procRoot: string, pid: number): boolean {
+  // The name before the state may have any character in it.
+  return /\) [Tt] [^)]*$/.test(readText(procRoot, `${pid}/stat`) ?? '');
+}
+
+/**
  * A sysctl of one or more whole numbers, separated by blanks.
  * @param procRoot `/proc` or a test's folder
  * @param name with slashes: `net/ipv4/tcp_mem`

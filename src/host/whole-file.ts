@@ -23,15 +23,15 @@ const { O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY
 const FRESH = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
 
 /** As open(2) makes files: less the umask. */
-export const MODE_OF_ANY_FILE = 0o666;
+const MODE_OF_ANY_FILE = 0o666;
 
 /** A file by its folder, which has no link in its path. */
-export interface FilePlace {
+interface FilePlace {
   readonly folder: string;
   readonly name: string;
 }
 
-export interface WholeFileOptions {
+interface WholeFileOptions {
   /** for a file that is new; default: as any file */
   readonly mode?: number;
   /** what the file that was there before had; null: it is new */

@@ -10,7 +10,7 @@ import { limitsPhrase } from './generator-health.ts';
 import type { Diagnosis, RunReport } from './report.ts';
 
 /** What a diagnosis rests on; a report has it all. */
-export type DiagnosisFacts = Pick<
+type DiagnosisFacts = Pick<
   RunReport,
   'asked' | 'connections' | 'probes' | 'losses' | 'hold' | 'kernel' | 'target' | 'agents'
 > & {
@@ -57,7 +57,7 @@ function dropped(facts: DiagnosisFacts, reason: keyof DiagnosisFacts['connection
   return facts.connections.dropped[reason] ?? 0;
 }
 
-/** Connects that nobody answered, and those that were given up because of them. */
+/** Connects without an answer, and those that were given up because of them. */
 function silent(facts: DiagnosisFacts): number {
   return failed(facts, 'timeout') + (failed(facts, 'timeout') > 0 ? facts.connections.unattempted : 0);
 }
@@ -116,7 +116,7 @@ const generatorLost: Rule = (facts) => {
   const count = dropped(facts, 'holder-lost') + dropped(facts, 'agent-lost');
   if (count === 0) return null;
   const oom = facts.kernel.counters.oom_kill ?? 0;
-  const why = oom > 0 ? `; the kernel killed ${n(oom)} processes for want of memory meanwhile` : '';
+  const why = oom > 0 ? `; the kernel killed ${n(oom)} processes for lack of memory meanwhile` : '';
   return found(
     'generator',
     'generator-lost',
@@ -138,7 +138,7 @@ const generatorAlias: Rule = (facts) => {
   );
 };
 
-/** What was missed by time while our own loop was late by so much of it is nobody else's proven fault. */
+/** What was missed by time while our own loop was late by so much of it is no proven fault of another party. */
 const LAG_OF_TIMEOUT_MIN = 0.5;
 
 /** Only where time is the cause: a busy generator does not make a target refuse. */
@@ -177,7 +177,7 @@ const targetSaysDescriptors: Rule = (facts) => {
   );
 };
 
-/** What an application holds at most, where it is told apart from its kernel. */
+/** What an application holds at most, where it is distinguished from its kernel. */
 function plateauOf(facts: DiagnosisFacts): number {
   const { connections, losses } = facts;
   return facts.hold.proof === 'kernel-only' ? connections.established - losses.young : connections.verified;
@@ -220,7 +220,7 @@ const targetMemory: Rule = (facts) => {
     'target',
     'target-memory',
     count,
-    `the kernel killed ${n(oom)} processes of the target's host for want of memory while ${n(count)} connections closed`,
+    `the kernel killed ${n(oom)} processes of the target's host for lack of memory while ${n(count)} connections closed`,
     'see dmesg and the memory limit of the target',
   );
 };
@@ -271,7 +271,7 @@ const targetEnded: Rule = (facts) => {
   );
 };
 
-/** What no better rule explains: somebody on the far side said so, at different times or to some only. */
+/** What no better rule explains: the far side said so, at different times or to some only. */
 const targetClosed: Rule = (facts) => {
   const { burstMax, young, resetsOnProbe } = facts.losses;
   const resets = dropped(facts, 'rst') - resetsOnProbe;
@@ -284,20 +284,20 @@ const targetClosed: Rule = (facts) => {
     'target-closed',
     count,
     `${n(count)} connections were ${how} by the far side${burst}`,
-    'see its log, its idle timeout and its limits; a proxy or firewall on the way may speak in its name',
+    'see its log, its idle timeout and its limits; a proxy or firewall on the way may send this for it',
   );
 };
 
 const targetRefused: Rule = (facts) => {
   const count = failed(facts, 'refused');
   if (count === 0) return null;
-  const isNobody = facts.connections.established === 0;
+  const isUnheard = facts.connections.established === 0;
   return found(
     'target',
     'target-refused',
     count,
-    isNobody
-      ? 'nobody listens: every connect that was answered was refused'
+    isUnheard
+      ? 'no process listens there: every connect that was answered was refused'
       : `${n(count)} connects were refused after ${n(facts.connections.established)} had been accepted`,
     'see who listens on the target: ss -ltn; a firewall that rejects looks the same',
   );
@@ -377,7 +377,7 @@ const pathTranslated: Rule = (facts) => {
   );
 };
 
-/** Probes that the far kernel did not even acknowledge, or that a RST answers: somebody forgot the connection. */
+/** Probes that the far kernel did not even acknowledge, or that a RST answers: a device on the way forgot the connection. */
 const pathForgot: Rule = (facts) => {
   const timedOut = dropped(facts, 'probe-timeout');
   // A kernel may keep an acknowledgement back for 200 ms (TCP_DELACK_MAX), hoping for bytes to send it with.
@@ -415,7 +415,7 @@ const pathUnreachable: Rule = (facts) => {
   );
 };
 
-/** The most certain evidence first: what somebody says of himself, then what can only have one cause. */
+/** The most certain evidence first: what a party says of itself, then what can only have one cause. */
 const RULES: readonly Rule[] = [
   generatorPorts,
   generatorDescriptors,
@@ -439,7 +439,7 @@ const RULES: readonly Rule[] = [
   pathUnreachable,
 ];
 
-/** Rules that explain the same connections: of these only the first that matches is told. */
+/** Rules that explain the same connections: of these only the first that matches is reported. */
 const SAME_CONNECTIONS: readonly (readonly string[])[] = [
   [
     'generator-cpu',
@@ -461,7 +461,7 @@ const SAME_CONNECTIONS: readonly (readonly string[])[] = [
   ['target-memory', 'target-ended', 'target-closes', 'target-closed'],
 ];
 
-function isTold(name: string, before: readonly Diagnosis[]): boolean {
+function isReported(name: string, before: readonly Diagnosis[]): boolean {
   return SAME_CONNECTIONS.some(
     (group) => group.includes(name) && before.some(({ what }) => what !== name && group.includes(what)),
   );
@@ -477,13 +477,8 @@ export function diagnose(facts: DiagnosisFacts): Diagnosis[] {
   const list: Diagnosis[] = [];
   for (const rule of RULES) {
     const diagnosis = rule(facts);
-    if (
-      diagnosis !== null &&
-      list.every(({ what }) => what !== diagnosis.what) &&
-      !isTold(diagnosis.what, list)
-    ) {
-      list.push(diagnosis);
-    }
+    if (diagnosis === null || list.some(({ what }) => what === diagnosis.what)) continue;
+    if (!isReported(diagnosis.what, list)) list.push(diagnosis);
   }
   const missing = totalOf(facts.connections.failed) + totalOf(facts.connections.dropped) + unanswered(facts);
   if (list.length > 0 || missing === 0) return list;

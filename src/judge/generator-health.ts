@@ -3,28 +3,28 @@
  * limited`. Must never look at the target.
  */
 
-import { formatSeconds, STAND_STILL_MS_MIN } from '../base/stand-still.ts';
+import { formatSeconds, STAND_STILL_MS_MIN } from '../base/clock.ts';
 import { formatMs } from '../base/units.ts';
 import type { HolderHealth, PhaseLoad } from '../stats/stats.ts';
 
 /** Above this share of a core a holder has no time left: what it measures is its own queue. */
-export const CPU_SHARE_MAX = 0.9;
+const CPU_SHARE_MAX = 0.9;
 /** Above this share of the time a holder was ready to run and had no core. */
-export const CPU_WAIT_SHARE_MAX = 0.25;
+const CPU_WAIT_SHARE_MAX = 0.25;
 /** A phase shorter than this says nothing about shares. */
-export const PHASE_MS_MIN = 500;
+const PHASE_MS_MIN = 500;
 /** 99 % of the loop's turns must be no later than this. */
-export const LOOP_LAG_P99_MS_MAX = 100;
+const LOOP_LAG_P99_MS_MAX = 100;
 /** 99 % of the connects must be called no later than this after their intended time. */
-export const SCHEDULE_LAG_P99_MS_MAX = 100;
+const SCHEDULE_LAG_P99_MS_MAX = 100;
 /** A holder that was late for its rate by so much at once, or by this share of the ramp in all, has changed the load. */
-export const SCHEDULE_SHIFT_MS_MAX = 1_000;
-export const SCHEDULE_SHIFT_SHARE_MAX = 0.05;
+const SCHEDULE_SHIFT_MS_MAX = 1_000;
+const SCHEDULE_SHIFT_SHARE_MAX = 0.05;
 /** Above this share of the run a holder stood still for garbage collection. */
-export const GC_SHARE_MAX = 0.05;
+const GC_SHARE_MAX = 0.05;
 
 /** What is beyond its bound, in words; empty: nothing. */
-export interface GeneratorHealth {
+interface GeneratorHealth {
   readonly limits: readonly string[];
   /** whether connect and probe latencies measure the target rather than us */
   readonly isLatencyTrustworthy: boolean;

@@ -1,16 +1,19 @@
 /**
- * Owns the parts of a report that are worked out from the books: what was held, what proves it, what the kernels and the
- * generator say of themselves. Must never change a book.
+ * Owns the parts of a report that are worked out from the agents' records: what was held, what proves it, what the kernels,
+ * the generator and TLS sessions show, the timeline in bounded memory, each agent's row. Must never change a record.
  */
-import { addBounded } from '../base/counts.ts';
+
+import { addBounded } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
+import type { KernelCount } from '../host/kernel-evidence.ts';
+import type { AgentRecord } from '../run/agent-record.ts';
 import type { RunSpec } from '../run/run-spec.ts';
+import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
 import { lossCounts } from '../stats/loss.ts';
-import type { HolderHealth, Stats } from '../stats/stats.ts';
-import type { AgentFacts } from './agent-facts.ts';
+import type { HolderHealth, Stats, TlsCounts } from '../stats/stats.ts';
 import { judgeGenerator } from './generator-health.ts';
 import type { MetricFacts } from './metric.ts';
-import type { KernelCount, ProofName, RunReport } from './report.ts';
+import type { AgentReport, Latency, ProofName, RunReport, TimelinePoint, TlsReport } from './report.ts';
 
 /** Names of kernel counters that a report tells apart. */
 const COUNTERS_MAX = 256;
@@ -58,9 +61,28 @@ export function metricFactsOf(
   };
 }
 
+/** An agent's row in the report. */
+export function agentReportOf({ id, stage, stats, ...agent }: AgentRecord): AgentReport {
+  return {
+    name: id,
+    quota: agent.quota,
+    established: stats.established,
+    open: stats.open,
+    held: stats.openMin,
+    verified: stats.verified,
+    failed: stats.failed,
+    dropped: stats.dropped,
+    capacity: agent.capacity,
+    boundBy: agent.boundBy,
+    sources: agent.sources,
+    lost: stage === 'lost',
+    holders: agent.holders,
+  };
+}
+
 /** CPU of all holders together, in milliseconds. */
-export function holdersCpuMs(books: readonly AgentFacts[]): number {
-  return books
+export function holdersCpuMs(agents: readonly AgentRecord[]): number {
+  return agents
     .flatMap((agent) => agent.holders)
     .reduce((sum, holder) => sum + holder.cpuUserMs + holder.cpuSystemMs, 0);
 }
@@ -72,15 +94,15 @@ export interface HoldCpu {
 }
 
 /** The generator's own health. */
-export function generatorOf(books: readonly AgentFacts[], holdCpu: HoldCpu | null): RunReport['generator'] {
-  const holders = books.flatMap((agent) => agent.holders);
+export function generatorOf(agents: readonly AgentRecord[], holdCpu: HoldCpu | null): RunReport['generator'] {
+  const holders = agents.flatMap((agent) => agent.holders);
   const most = (pick: (holder: HolderHealth) => number): number => Math.max(0, ...holders.map(pick));
   const headrooms = holders.map((holder) => holder.descriptorsMax - holder.descriptorsUsed);
   const tuplesMax = holders.reduce((sum, holder) => sum + holder.tuplesMax, 0);
   const tuplesUsed = holders.reduce((sum, holder) => sum + holder.tuplesUsed, 0);
   return {
     holders: holders.length,
-    cpuMs: holdersCpuMs(books),
+    cpuMs: holdersCpuMs(agents),
     cpuPercentOfOneCoreWhileHolding:
       holdCpu === null || holdCpu.elapsedMs < 1_000 ? null : (100 * holdCpu.cpuMs) / holdCpu.elapsedMs,
     loopLagMsMax: most((holder) => holder.loopLagMsMax),
@@ -96,19 +118,19 @@ export function generatorOf(books: readonly AgentFacts[], holdCpu: HoldCpu | nul
   };
 }
 
-/** Whether a kernel's count is explained by what our books said before and after it was asked. */
+/** Whether a kernel's count is explained by our own count before and after it was asked. */
 function isMatch({ established, openBefore, open }: KernelCount): boolean {
   if (established === null) return true;
   return established >= Math.min(openBefore, open) && established <= Math.max(openBefore, open);
 }
 
-/** Where a kernel's count differs from our own books, in words. */
+/** Where a kernel's count differs from our own count, in words. */
 export function kernelMismatches(counts: readonly KernelCount[]): string[] {
   return counts
     .filter((count) => !isMatch(count))
     .map(
       ({ agent, when, established, openBefore, open }) =>
-        `${agent} at ${when}: the kernel counts ${formatCount(established!)} established sockets, our books say ` +
+        `${agent} at ${when}: the kernel counts ${formatCount(established ?? 0)} established sockets, our count is ` +
         (openBefore === open
           ? formatCount(open)
           : `${formatCount(openBefore)} before and ${formatCount(open)} after`),
@@ -116,12 +138,10 @@ export function kernelMismatches(counts: readonly KernelCount[]): string[] {
 }
 
 /** What all kernels said. */
-export function kernelOf(books: readonly AgentFacts[]): RunReport['kernel'] {
-  const counts = books.flatMap((agent) => agent.kernel);
+export function kernelOf(agents: readonly AgentRecord[]): RunReport['kernel'] {
+  const counts = agents.flatMap((agent) => agent.kernel);
   const last = counts.filter((count) => count.when === 'hold-end' && count.established !== null);
-  const hosts = books.flatMap(({ name, evidence }) =>
-    evidence === null ? [] : [{ agent: name, ...evidence }],
-  );
+  const hosts = agents.flatMap(({ id, evidence }) => (evidence === null ? [] : [{ agent: id, ...evidence }]));
   let counters: Record<string, number> = {};
   for (const host of hosts) counters = addBounded(counters, host.counters, COUNTERS_MAX, 'other');
   return {
@@ -146,4 +166,53 @@ export function lossesOf(
     burstMax,
     detailsCut: ledgerEntries === null ? 0 : Math.max(0, lost - ledgerEntries),
   };
+}
+
+/** The report's object. @param latencyOf how this report writes a latency */
+export function tlsReportOf(
+  { handshakeUs, ...counts }: TlsCounts,
+  latencyOf: (sparse: SparseHistogram) => Latency,
+): TlsReport {
+  return { ...counts, handshakeMs: latencyOf(handshakeUs) };
+}
+
+/** One line for a person; none when no session was agreed on. */
+export function tlsNotes(tls: TlsCounts | undefined): string[] {
+  if (tls === undefined || tls.sessions === 0) return [];
+  const { p50, p99 } = latencySummary(tls.handshakeUs);
+  const ms = (us: number | null): string => `${((us ?? 0) / 1_000).toFixed(1)} ms`;
+  const ciphers = Object.entries(tls.ciphers).map(([name, count]) => `${formatCount(count)} x ${name}`);
+  const unchecked =
+    tls.unverified === 0
+      ? ''
+      : `; ${formatCount(tls.unverified)} certificates would not have passed without --insecure`;
+  return [
+    `tls: ${formatCount(tls.sessions)} sessions, ${formatCount(tls.resumed)} resumed, handshake p50 ${ms(p50)} ` +
+      `p99 ${ms(p99)}, ${ciphers.join(', ')}${unchecked}`,
+  ];
+}
+
+/** Points kept at most; a day's run then has one every few minutes. */
+const TIMELINE_POINTS_MAX = 600;
+
+/** Thinned points and the number of snapshots from one kept point to the next. */
+export interface Timeline {
+  readonly points: readonly TimelinePoint[];
+  readonly every: number;
+  readonly seen: number;
+}
+
+export const EMPTY_TIMELINE: Timeline = { points: [], every: 1, seen: 0 };
+
+/**
+ * Adds a snapshot.
+ * @param point not older than the points before it
+ * @param isLandmark a change of phase: always kept when it is added
+ */
+export function withPoint(timeline: Timeline, point: TimelinePoint, isLandmark: boolean): Timeline {
+  const seen = timeline.seen + 1;
+  if (!isLandmark && timeline.seen % timeline.every !== 0) return { ...timeline, seen };
+  const points = [...timeline.points, point];
+  if (points.length <= TIMELINE_POINTS_MAX) return { ...timeline, points, seen };
+  return { points: points.filter((_, index) => index % 2 === 0), every: timeline.every * 2, seen };
 }

@@ -3,13 +3,13 @@
  * Must never format (report/) or measure (coordinator/).
  */
 
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import type { Counts, DropReason, FailReason, Party, SkipReason } from '../base/outcome.ts';
-import type { KernelEvidence } from '../host/kernel-evidence.ts';
+import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import type { DropPolicy } from '../run/run-spec.ts';
 import type { LossCount } from '../stats/loss.ts';
 import type { SeenCounts } from '../stats/observed-sources.ts';
-import type { Troubles } from '../stats/protocol-errors.ts';
+import type { ProtocolErrors } from '../stats/protocol-errors.ts';
 import type { HolderHealth } from '../stats/stats.ts';
 import type { RequirementResult } from './requirement.ts';
 
@@ -39,18 +39,6 @@ export interface Latency {
   readonly p999: number | null;
   readonly max: number | null;
   readonly histogram: string | null;
-}
-
-/** What one kernel counted of our sockets, beside what our own books said at that moment. */
-export interface KernelCount {
-  readonly agent: string;
-  readonly when: 'ramp-end' | 'hold-end';
-  /** sockets that the kernel calls ESTABLISHED between our sources and the endpoints; null: could not be asked */
-  readonly established: number | null;
-  /** what our own books said right before and right after; a count between them is no difference */
-  readonly openBefore: number;
-  readonly open: number;
-  readonly method: 'ss' | 'proc-net-tcp' | 'none';
 }
 
 export interface AgentReport {
@@ -104,6 +92,7 @@ export interface TargetReport {
   readonly openNow: number;
   readonly openMax: number;
   readonly acceptedTotal: number;
+  /** of several targets that of the one that saw the most: the same source may connect to each */
   readonly sourceAddresses: number;
   /** how many times it stopped accepting because it had no descriptor left */
   readonly descriptorsFull: number;
@@ -193,10 +182,10 @@ export interface RunReport {
   };
   readonly bySource: Readonly<Record<string, number>>;
   readonly byEndpoint: Readonly<Record<string, number>>;
-  /** what a whoami target saw of our addresses and ports; null where nobody was asked */
+  /** what a whoami target saw of our addresses and ports; null where there was no such target */
   readonly seen: SeenCounts | null;
   /** what protocols said of connections that they gave up, by detail */
-  readonly troubles: Troubles;
+  readonly troubles: ProtocolErrors;
   /** null where no TLS is spoken */
   readonly tls: TlsReport | null;
   readonly agents: readonly AgentReport[];

@@ -2,6 +2,7 @@
  * Owns `--require`: the text `<metric> <op> <value>` as a value, whether it holds, and whether it still can.
  * Must never know where a number comes from (metric.ts).
  */
+import assert from 'node:assert/strict';
 import { type BenchError, ErrorCode, usageError } from '../base/errors.ts';
 import { formatCount, formatMs, formatRate, parseCount, parseRate } from '../base/units.ts';
 import { emptyStats } from '../stats/stats.ts';
@@ -16,7 +17,7 @@ import {
 
 /** Longest first, so that `>=` is not read as `>`. */
 const OPERATORS = ['>=', '<=', '==', '!=', '>', '<'] as const;
-export type Operator = (typeof OPERATORS)[number];
+type Operator = (typeof OPERATORS)[number];
 
 export interface Requirement {
   /** as typed, blanks removed */
@@ -26,7 +27,7 @@ export interface Requirement {
   /** in the metric's own unit; with `isPercent` in percent of the connections that were asked for */
   readonly threshold: number;
   readonly isPercent: boolean;
-  /** nobody typed it: everything asked for must be held */
+  /** not typed: everything asked for must be held */
   readonly isDefault: boolean;
 }
 
@@ -45,7 +46,7 @@ export interface RequirementResult {
 /** The most that one run may have. */
 export const REQUIREMENTS_MAX = 64;
 
-/** What a run must do when nobody says otherwise. */
+/** What a run must do unless the user says otherwise. */
 export const HELD_ALL: Requirement = {
   text: 'held>=100%',
   metric: 'held',
@@ -201,7 +202,8 @@ function thresholdOf(requirement: Requirement, asked: number): number {
 export function judgeRequirement(requirement: Requirement, facts: MetricFacts): RequirementResult {
   const { metric, operator, text: written, isDefault } = requirement;
   const value = metricValue(metric, facts);
-  const kind = METRICS[metric]!;
+  const kind = METRICS[metric];
+  assert(kind !== undefined, 'a requirement that was parsed has a metric');
   return {
     requirement: written,
     metric,

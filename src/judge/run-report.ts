@@ -1,23 +1,21 @@
 /**
- * Owns the making of the final report from the run's state and books. Must never change either.
+ * Owns the making of the final report from the facts of a run. Must never ask for one that it is not given.
  */
-import type { Clock } from '../base/clock.ts';
 import { formatEndpoint } from '../base/endpoint.ts';
-import { ExitCode } from '../base/errors.ts';
-import type { Finding } from '../base/finding.ts';
+import { ExitCode, type Finding } from '../base/errors.ts';
 import { totalOf } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
-import type { RunSpec } from '../run/run-spec.ts';
-import { type RunState, withoutLastWord } from '../run/run-state.ts';
+import { type AgentRecord, isLive } from '../run/agent-record.ts';
+import type { RunState } from '../run/run-state.ts';
 import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
 import { encodeHistogram } from '../stats/histogram-encoding.ts';
-import { troubleNotes } from '../stats/protocol-errors.ts';
+import { protocolErrorNotes } from '../stats/protocol-errors.ts';
 import { mergeAllStats, rampRatePerSec, type Stats } from '../stats/stats.ts';
-import type { AgentFacts } from './agent-facts.ts';
 import { diagnose } from './diagnosis.ts';
 import { blindHolder } from './generator-health.ts';
 import { type Latency, REPORT_SCHEMA_VERSION, type RunReport, type TargetReport } from './report.ts';
 import {
+  agentReportOf,
   generatorOf,
   type HoldCpu,
   heldOf,
@@ -26,21 +24,24 @@ import {
   lossesOf,
   metricFactsOf,
   proofOf,
+  type Timeline,
+  tlsNotes,
+  tlsReportOf,
 } from './report-parts.ts';
 import { judgeRequirement, type Requirement } from './requirement.ts';
-import type { Timeline } from './timeline.ts';
-import { tlsNotes, tlsReportOf } from './tls-report.ts';
 import { judgeRun, type TargetProof, type Verdict } from './verdict.ts';
 
 /** Everything that a finished run knows of itself. */
 export interface RunFacts {
-  readonly spec: RunSpec;
+  /** what was asked, and the record of each agent */
+  readonly state: RunState;
   readonly targetText: readonly string[];
   readonly toolVersion: string;
-  readonly state: RunState;
-  readonly books: readonly AgentFacts[];
   readonly timeline: Timeline;
+  /** milliseconds since the epoch */
   readonly startedWallMs: number;
+  /** when this report is made */
+  readonly endedWallMs: number;
   /** null where the phase was never reached */
   readonly holdStartedMs: number | null;
   readonly holdEndedMs: number | null;
@@ -49,15 +50,15 @@ export interface RunFacts {
   readonly requirements: readonly Requirement[];
   /** what the target said; null: it was not asked, or never answered */
   readonly target: TargetReport | null;
-  /** what the target told during the hold, where the user asked for that proof (`--target-stats`); null: not asked for */
+  /** what the target reported during the hold, where the user asked for that proof (`--target-stats`); null: not asked for */
   readonly targetProof: TargetProof | null;
-  /** the most losses within one second; null: an agent of an earlier version did not tell */
+  /** the most losses within one second; null: an agent of an earlier version does not report it */
   readonly lossBurstMax: number | null;
   /** losses with a line in the events file; null: there is no such file */
   readonly ledgerEntries: number | null;
   /** the run still goes on: these are the numbers so far */
   readonly isPartial: boolean;
-  /** why no run came about, in one sentence; null: it did */
+  /** why the run never started, in one sentence; null: it did */
   readonly neverRan: string | null;
   readonly notes: readonly string[];
 }
@@ -97,20 +98,19 @@ function uniqueFindings(findings: readonly Finding[]): Finding[] {
   return [...byText.values()];
 }
 
-/**
- * The report of a run that has ended.
- * @param clock for the time of its end
- */
-export function makeReport(facts: RunFacts, clock: Clock): RunReport {
-  const { spec, state, books } = facts;
-  const stats = mergeAllStats(books.map((agent) => agent.stats));
+/** The report of a run that has ended, or so far. */
+export function makeReport(facts: RunFacts): RunReport {
+  const { state } = facts;
+  const { spec } = state;
+  const records = [...state.agents.values()];
+  const stats = mergeAllStats(records.map((agent) => agent.stats));
   const held = heldOf(spec, stats, facts.holdStartedMs !== null);
-  const kernel = kernelOf(books);
+  const kernel = kernelOf(records);
   const mismatches = kernelMismatches(kernel.counts);
   const refusals = refusalsOf(state);
-  const generator = generatorOf(books, facts.holdCpu);
+  const generator = generatorOf(records, facts.holdCpu);
   const numbers = numbersOf(facts, stats, held);
-  const agents = books.map((agent) => agent.report());
+  const agents = records.map(agentReportOf);
   const requirements = requirementsOf(facts, stats);
   const seen = stats.seen ?? null;
   const diagnoses = diagnose({ ...numbers, agents, kernel, generator, seen });
@@ -122,14 +122,15 @@ export function makeReport(facts: RunFacts, clock: Clock): RunReport {
       held,
       interrupted: state.interrupted,
       refusals,
-      agentsLost: books.filter((agent) => agent.lost).length,
-      withoutLastWord: withoutLastWord(state),
+      agentsLost: records.filter((agent) => agent.stage === 'lost').length,
+      withoutFinalCounts: withoutFinalReport(records),
       kernelMismatch: mismatches.length > 0,
       blindHolder: blindHolder(
-        books.flatMap((agent) => agent.holders),
+        records.flatMap((agent) => agent.holders),
         spec.probeEveryMs === null ? null : spec.probeTimeoutMs,
       ),
       targetProof: facts.targetProof,
+      targetAddresses: new Set(spec.endpoints.map(({ address }) => address)).size,
       endedBeforeHold: facts.holdStartedMs === null,
       requirements,
       abortedFor: state.endReason?.type === 'requirement-broken' ? state.endReason.requirement : null,
@@ -140,7 +141,7 @@ export function makeReport(facts: RunFacts, clock: Clock): RunReport {
     schemaVersion: REPORT_SCHEMA_VERSION,
     toolVersion: facts.toolVersion,
     startedAt: new Date(facts.startedWallMs).toISOString(),
-    endedAt: new Date(clock.wallMs()).toISOString(),
+    endedAt: new Date(facts.endedWallMs).toISOString(),
     ...judged,
     isPartial: facts.isPartial,
     requirements,
@@ -159,9 +160,9 @@ export function makeReport(facts: RunFacts, clock: Clock): RunReport {
     agents,
     kernel,
     generator,
-    findings: uniqueFindings([...refusals, ...books.flatMap((agent) => agent.findings)]),
+    findings: uniqueFindings([...refusals, ...records.flatMap((agent) => agent.findings)]),
     timeline: facts.timeline.points,
-    notes: notesOf(facts, stats, mismatches),
+    notes: notesOf(facts, records, stats, mismatches),
   };
 }
 
@@ -171,7 +172,7 @@ function numbersOf(
   stats: Stats,
   held: number,
 ): Pick<RunReport, 'asked' | 'connections' | 'probes' | 'losses' | 'hold' | 'target'> {
-  const { spec } = facts;
+  const { spec } = facts.state;
   return {
     asked: {
       connections: spec.connections,
@@ -217,7 +218,7 @@ function holdSecondsOf({ holdStartedMs, holdEndedMs }: RunFacts): number {
 
 function requirementsOf(facts: RunFacts, stats: Stats): RunReport['requirements'] {
   if (facts.state.endReason?.type === 'refused') return [];
-  const metrics = metricFactsOf(facts.spec, stats, {
+  const metrics = metricFactsOf(facts.state.spec, stats, {
     phase: 'ended',
     hasHold: facts.holdStartedMs !== null,
     rampSeconds: stats.rampMs / 1000,
@@ -233,7 +234,7 @@ function judgedWithoutRun({ isPartial, neverRan, state }: RunFacts): Verdict | n
   return {
     verdict: 'incomplete',
     exitCode: ExitCode.incomplete,
-    reason: `no run came about: ${neverRan}`,
+    reason: `the run never started: ${neverRan}`,
     whoRanOut: 'generator',
   };
 }
@@ -248,17 +249,27 @@ function judgedSoFar(state: RunState): Verdict {
   };
 }
 
-function notesOf(facts: RunFacts, stats: Stats, mismatches: readonly string[]): string[] {
+/** Who had a quota and has not given its final report: without it nothing that it says it held is proven. */
+function withoutFinalReport(agents: readonly AgentRecord[]): string[] {
+  return agents.filter((agent) => isLive(agent) && agent.quota > 0).map((agent) => agent.id);
+}
+
+function notesOf(
+  facts: RunFacts,
+  agents: readonly AgentRecord[],
+  stats: Stats,
+  mismatches: readonly string[],
+): string[] {
   const notes = [...mismatches, ...facts.notes];
-  const silent = facts.isPartial ? [] : withoutLastWord(facts.state);
+  const silent = facts.isPartial ? [] : withoutFinalReport(agents);
   if (silent.length > 0) {
     const shown = silent.slice(0, NAMES_SHOWN_MAX).join(', ');
     const more = silent.length > NAMES_SHOWN_MAX ? ` and ${silent.length - NAMES_SHOWN_MAX} more` : '';
-    notes.push(`no last word came from ${shown}${more}: what they held at the end is not proven`);
+    notes.push(`no final counts came from ${shown}${more}: what they held at the end is not proven`);
   }
   if (facts.state.stalled) {
     notes.push(
-      `nothing new was established for ${Math.round(facts.state.plan.stallMs / 1000)} s, so the ramp was ended; ` +
+      `nothing new was established for ${Math.round(facts.state.terms.stallMs / 1000)} s, so the ramp was ended; ` +
         `${formatCount(stats.unattempted)} connections were not attempted`,
     );
   }
@@ -276,7 +287,7 @@ function notesOf(facts: RunFacts, stats: Stats, mismatches: readonly string[]): 
   }
   const skipped = totalOf(stats.localSkips);
   if (skipped > 0) notes.push(`${formatCount(skipped)} local ports were taken and skipped`);
-  notes.push(...troubleNotes(stats.troubles ?? {}), ...tlsNotes(stats.tls));
-  for (const agent of facts.books) notes.push(...agent.notes);
+  notes.push(...protocolErrorNotes(stats.troubles ?? {}), ...tlsNotes(stats.tls));
+  for (const agent of agents) notes.push(...agent.notes);
   return [...new Set(notes)];
 }

@@ -3,8 +3,8 @@
  * sentence that says why. Must never gather a number or guess: what the counts cannot tell is called unknown.
  */
 import assert from 'node:assert/strict';
-import { ExitCode } from '../base/errors.ts';
-import type { Finding } from '../base/finding.ts';
+import { formatSeconds } from '../base/clock.ts';
+import { ExitCode, type Finding } from '../base/errors.ts';
 import {
   type DropReason,
   type FailReason,
@@ -12,17 +12,18 @@ import {
   isGeneratorFail,
   type Party,
 } from '../base/outcome.ts';
-import { formatSeconds } from '../base/stand-still.ts';
 import { formatCount } from '../base/units.ts';
 import type { Stats } from '../stats/stats.ts';
 import { type BlindHolder, limitsPhrase } from './generator-health.ts';
 import type { Diagnosis, VerdictName } from './report.ts';
 import type { RequirementResult } from './requirement.ts';
 
-/** What a target told of what it holds, where the user asked for that proof. */
+/** What a target reported of what it holds, where the user asked for that proof. */
 export interface TargetProof {
   /** who was asked */
   readonly source: string;
+  /** how many targets were asked, each at its own address */
+  readonly targets: number;
   /** the most that it said it holds, of the answers during the hold; null: none came */
   readonly open: number | null;
   /** why a question brought no counts; null: each one did */
@@ -30,7 +31,7 @@ export interface TargetProof {
 }
 
 /** Everything that the verdict rests on. */
-export interface VerdictInput {
+interface VerdictInput {
   /** how many connections were asked for, at least 1 */
   readonly connections: number;
   /** merged over all agents, final */
@@ -41,14 +42,16 @@ export interface VerdictInput {
   /** findings of severity `refuse`; when there is one, nothing was opened */
   readonly refusals: readonly Finding[];
   readonly agentsLost: number;
-  /** agents with a quota that never gave their last word; then a pass cannot be claimed */
-  readonly withoutLastWord: readonly string[];
-  /** the kernel counted other numbers than our books: then a pass cannot be claimed */
+  /** agents with a quota whose final counts never came; then a pass cannot be claimed */
+  readonly withoutFinalCounts: readonly string[];
+  /** the kernel counted other numbers than we did: then a pass cannot be claimed */
   readonly kernelMismatch: boolean;
   /** the holder whose own stand-still leaves a gap in the proof; null: none */
   readonly blindHolder: BlindHolder | null;
-  /** null: nobody asked the target for its own count */
+  /** null: the target was not asked for its own count */
   readonly targetProof: TargetProof | null;
+  /** addresses that the run connected to; several may be one host's */
+  readonly targetAddresses: number;
   /** the run ended before the hold phase began */
   readonly endedBeforeHold: boolean;
   /** how every requirement came out, the default one included; a run passes when all hold */
@@ -66,7 +69,7 @@ export interface Verdict {
   readonly exitCode: ExitCode;
   /** one sentence for a person */
   readonly reason: string;
-  /** null when nobody ran out, or when the run was interrupted */
+  /** null when nothing ran out, or when the run was interrupted */
   readonly whoRanOut: Party | null;
 }
 
@@ -170,12 +173,12 @@ function countedShortfalls(stats: Stats): Shortfall[] {
   const list: Shortfall[] = [];
   for (const [reason, count] of Object.entries(stats.failed) as [FailReason, number][]) {
     const what = meaningOf(FAIL_MEANINGS, reason);
-    assert((what.party === 'generator') === isGeneratorFail(reason), `two opinions on ${reason}`);
+    assert((what.party === 'generator') === isGeneratorFail(reason), `different parties for ${reason}`);
     if (count > 0) list.push(shortfall(count, what));
   }
   for (const [reason, count] of Object.entries(stats.dropped) as [DropReason, number][]) {
     const what = meaningOf(DROP_MEANINGS, reason);
-    assert((what.party === 'generator') === isGeneratorDrop(reason), `two opinions on ${reason}`);
+    assert((what.party === 'generator') === isGeneratorDrop(reason), `different parties for ${reason}`);
     if (count > 0) list.push(shortfall(count, what));
   }
   return list;
@@ -331,27 +334,31 @@ export function judgeRun(input: VerdictInput): Verdict {
   return judgeKept(input);
 }
 
-/** Why the count of the target itself is no proof, where it was asked for; null: it is, or nobody asked. */
-function whyUnseen({ targetProof, held }: VerdictInput): string | null {
+/** Why the count of the target itself is no proof, where it was asked for; null: it is, or was not asked for. */
+function whyUnseen({ targetProof, targetAddresses, held }: VerdictInput): string | null {
   if (targetProof === null) return null;
-  const { source, open, problem } = targetProof;
+  const { source, targets, open, problem } = targetProof;
   if (open === null) {
-    return ` by our own books, but the target was to tell its count (${source}) and did not during the hold: ${problem ?? 'the hold was over before an answer'}`;
+    return ` by our own count, but the target was to report its own (${source}) and did not during the hold: ${problem ?? 'the hold was over before an answer'}`;
   }
   if (open >= held) return null;
-  return ` by our own books, but the target (${source}) told of no more than ${formatCount(open)} open connections`;
+  const unaskedHint =
+    targets < targetAddresses
+      ? `; ${formatCount(targets)} of ${formatCount(targetAddresses)} target addresses were asked: type --target-stats for each target`
+      : '';
+  return ` by our own count, but the target (${source}) reported no more than ${formatCount(open)} open connections${unaskedHint}`;
 }
 
 /** Why a run that kept every requirement proves nothing all the same; null: it does prove it. */
 function whyUnproven(input: VerdictInput): string | null {
-  if (input.withoutLastWord.length > 0) {
-    const [first, ...more] = input.withoutLastWord;
+  if (input.withoutFinalCounts.length > 0) {
+    const [first, ...more] = input.withoutFinalCounts;
     const others = more.length === 0 ? '' : ` and ${formatCount(more.length)} more`;
-    return `, but agent ${first}${others} never gave the last word`;
+    return `, but agent ${first}${others} never sent its final counts`;
   }
   const unseen = whyUnseen(input);
   if (unseen !== null) return unseen;
-  if (input.kernelMismatch) return ' by our own books, but the kernel counted otherwise';
+  if (input.kernelMismatch) return ' by our own count, but the kernel counted otherwise';
   // With all held, what was lost has been replaced before the hold.
   if (input.agentsLost > 0 && input.held < input.connections) {
     const agents = input.agentsLost === 1 ? 'an agent was' : `${formatCount(input.agentsLost)} agents were`;
@@ -359,7 +366,7 @@ function whyUnproven(input: VerdictInput): string | null {
   }
   if (input.blindHolder !== null) {
     const { id, forMs } = input.blindHolder;
-    return ` by our own books, but holder ${id} stood still for ${formatSeconds(forMs)}, in which no overdue answer was noticed`;
+    return ` by our own count, but holder ${id} stood still for ${formatSeconds(forMs)}, in which no overdue answer was noticed`;
   }
   if (input.requirements.length === 0 && input.held < input.connections)
     return ', and no requirement was judged';

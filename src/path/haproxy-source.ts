@@ -3,17 +3,19 @@
  * Must never know a configuration beyond these lines.
  */
 import assert from 'node:assert/strict';
-import { addressFromBigInt, addressToBigInt, parseAddress } from '../base/address.ts';
+import { parseCidr } from '../base/address.ts';
 import { type PortRange, portCount } from '../base/tuple-space.ts';
 import { freeName } from '../plan/alias-command.ts';
 
 /** Descriptors of one forwarded connection: one towards the client, one towards the server. */
-export const DESCRIPTORS_PER_PROXIED = 2;
+const DESCRIPTORS_PER_PROXIED = 2;
+/** Of a segment whose prefix length is not named. */
+const LAN_PREFIX = 24;
 /** Listeners, logs, pipes, health checks of one process; with room to spare. */
 const DESCRIPTORS_OF_ITS_OWN = 200;
 
 /** What the `source` lines are made for. */
-export interface HaproxySources {
+interface HaproxySources {
   /** source addresses, one server line each: a `source` setting takes one address (fact N4) */
   readonly addresses: readonly string[];
   /** ports of each address; null: the kernel chooses from ip_local_port_range */
@@ -64,7 +66,7 @@ export function haproxyDescriptors(connections: number): number {
  * @param count in all, the first included
  */
 export function firstAndFree(first: string, count: number): string[] {
-  const { address } = parseAddress(first.split('/')[0] ?? '');
+  const { address } = parseCidr(first);
   return Array.from({ length: count }, (_, index) => (index === 0 ? address : freeName(index + 1)));
 }
 
@@ -74,15 +76,8 @@ export function firstAndFree(first: string, count: number): string[] {
  * @param count addresses in all, the first included
  */
 export function addressCommands(first: string, count: number, device: string): string[] {
-  const bits = first.split('/')[1] ?? '24';
+  const { prefix, hasPrefix } = parseCidr(first);
   return firstAndFree(first, count)
     .slice(1)
-    .map((address) => `ip addr add ${address}/${bits} dev ${device}`);
-}
-
-/** `count` addresses from the first one upward; the prefix length is left out. */
-export function consecutive(first: string, count: number): string[] {
-  const { address, family } = parseAddress(first.split('/')[0] ?? '');
-  const from = addressToBigInt(address);
-  return Array.from({ length: count }, (_, offset) => addressFromBigInt(family, from + BigInt(offset)));
+    .map((address) => `ip addr add ${address}/${hasPrefix ? prefix : LAN_PREFIX} dev ${device}`);
 }

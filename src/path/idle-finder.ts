@@ -27,7 +27,7 @@ const CONNECT_WITHIN_MS = 5_000;
 const ROUNDS_MAX = 8;
 const PROBE = 'c100k-bench idle probe\n';
 
-export interface IdleFinderOptions {
+interface IdleFinderOptions {
   /** must send back what it gets */
   readonly endpoint: Endpoint;
   readonly bounds: IdleBounds;

@@ -33,8 +33,10 @@ export const NAT_PORTS: PortRange = { from: 1_024, to: 65_535 };
 export const KERNEL_PORTS: PortRange = { from: 32_768, to: 60_999 };
 
 const ADDRESSES_MAX = 65_536;
+/** The hop is another host: which device of it the addresses go on, only its owner knows. */
+const UNKNOWN_DEVICE = 'DEVICE';
 
-export interface PathPlanRequest {
+interface PathPlanRequest {
   /** connections that are wanted */
   readonly connections: number;
   /** endpoints that the client connects to; behind a router each must be a port or an address of its own */
@@ -50,7 +52,7 @@ export interface PathPlanRequest {
 }
 
 /** What one hop lets through. */
-export interface HopCeiling {
+interface HopCeiling {
   /** as `--via` names it */
   readonly hop: string;
   /** null: it leaves the source alone and sets no ceiling */
@@ -60,7 +62,7 @@ export interface HopCeiling {
 }
 
 /** One way to let more through. */
-export interface PathChange {
+interface PathChange {
   readonly what: string;
   /** lines to type or to put into a configuration, ready to copy; may be empty */
   readonly lines: readonly string[];
@@ -165,17 +167,17 @@ function ceilingOf(hop: Hop, request: PathPlanRequest): HopCeiling {
 export function planPath(request: PathPlanRequest): PathPlan {
   assert(request.connections >= 1 && request.endpoints >= 1, 'a path is planned for something');
   const hops = request.hops.map((hop) => ceilingOf(hop, request));
-  let binding: number | null = null;
-  for (const [index, { ceiling }] of hops.entries()) {
-    if (ceiling === null) continue;
-    if (binding === null || ceiling < hops[binding]!.ceiling!) binding = index;
+  let ceiling: number | null = null;
+  let boundBy: string | null = null;
+  for (const hop of hops) {
+    if (hop.ceiling === null || (ceiling !== null && hop.ceiling >= ceiling)) continue;
+    ({ ceiling, hop: boundBy } = hop);
   }
-  const ceiling = binding === null ? null : hops[binding]!.ceiling;
   const suffices = ceiling === null || ceiling >= request.connections;
   return {
     hops,
     ceiling,
-    boundBy: binding === null ? null : hops[binding]!.hop,
+    boundBy,
     predicted: ceiling === null ? request.connections : Math.min(request.connections, ceiling),
     suffices,
     changes: request.hops.flatMap((hop) => changesOf(hop, request)),
@@ -210,7 +212,7 @@ function natChanges(
     {
       what: `or a pool of ${counted(needed, 'SNAT address', 'SNAT addresses')} (now ${formatCount(addresses)})${forNames(needed)}`,
       lines: [
-        ...addressCommands(request.firstAddress, needed, 'eth0'),
+        ...addressCommands(request.firstAddress, needed, UNKNOWN_DEVICE),
         `nft: snat to numgen inc mod ${needed} map { ${map} }`,
       ],
     },
@@ -231,7 +233,7 @@ function natChanges(
 function forNames(addresses: number): string {
   if (addresses < 2) return '';
   const names = addresses === 2 ? freeName(2) : `${freeName(2)} to ${freeName(addresses)}`;
-  return `; for ${names} put addresses that the hop has, or that no other host has`;
+  return `; for ${names} put addresses that the hop has, or that no other host has, for ${UNKNOWN_DEVICE} the device that they go on`;
 }
 
 function haproxyChanges(hop: Hop & { kind: 'haproxy' }, request: PathPlanRequest): PathChange[] {
@@ -293,5 +295,5 @@ function sourceLines(hop: Hop & { kind: 'haproxy' }, request: PathPlanRequest, s
     added > 0
       ? `${hop.sources} + ${added} source addresses on the HAProxy host, each with a server line of its own${forNames(sources)}`
       : `the lines of ${counted(sources, 'source address', 'source addresses')}${forNames(sources)}`;
-  return { what, lines: [...addressCommands(firstAddress, sources, 'eth0'), ...lines] };
+  return { what, lines: [...addressCommands(firstAddress, sources, UNKNOWN_DEVICE), ...lines] };
 }

@@ -8,7 +8,7 @@ import { formatCount } from '../base/units.ts';
 import { type SeenCounts, translatedAddresses, translatedPairs } from '../stats/observed-sources.ts';
 import { KERNEL_PORTS, NAT_PORTS } from './path-plan.ts';
 
-export type PathKind =
+type PathKind =
   /** every connection arrived from the address that it was bound to */
   | 'preserved'
   /** every connection arrived from another address */
@@ -34,7 +34,7 @@ export interface PathVerdict {
   readonly lift: readonly string[];
 }
 
-export interface PathEvidence {
+interface PathEvidence {
   readonly seen: SeenCounts;
   /** ports of each address of the hop, as the user says; null: told from what was seen */
   readonly ports: readonly PortRange[] | null;

@@ -1,11 +1,12 @@
 /**
- * Owns the shape of a run on Kubernetes: one Secret, one headless Service, one Job for the coordinator, one Indexed Job
- * for the agents, as plain objects. Must never write YAML (place/manifest-yaml.ts) or make a token, and must never put
- * one into an argument or an environment variable.
+ * Owns a run on Kubernetes: one Secret, one headless Service, one Job for the coordinator, one Indexed Job for the agents,
+ * as plain objects and as the YAML documents that `kubectl apply -f -` reads. The only file that imports yaml.
+ * Must never make a token, and never put one into an argument or an environment variable.
  */
+import { Document, isScalar, visit } from 'yaml';
 
 /** How hard the scheduler tries to give each agent a node of its own. */
-export type Spread = 'required' | 'preferred' | 'off';
+type Spread = 'required' | 'preferred' | 'off';
 
 export interface KubernetesRun {
   /** prefix of every object's name; a DNS label of at most 40 characters */
@@ -33,9 +34,9 @@ export interface KubernetesRun {
 }
 
 /** One object for `kubectl apply`. */
-export type Manifest = Readonly<Record<string, unknown>>;
+type Manifest = Readonly<Record<string, unknown>>;
 
-export const CONTROL_PORT = 7_100;
+const CONTROL_PORT = 7_100;
 /** The number of an agent, 0 to agents - 1; the Job controller writes it on each pod. */
 export const INDEX_VARIABLE = 'JOB_COMPLETION_INDEX';
 const INDEX_ANNOTATION = 'batch.kubernetes.io/job-completion-index';
@@ -43,7 +44,7 @@ const INDEX_ANNOTATION = 'batch.kubernetes.io/job-completion-index';
 const TOKEN_FOLDER = '/run/secrets/c100k-bench';
 /** The key of the certificates in the Secret, and the name of their file. */
 const AUTHORITY_KEY = 'ca.pem';
-export const TOKEN_PATH = `${TOKEN_FOLDER}/token`;
+const TOKEN_PATH = `${TOKEN_FOLDER}/token`;
 const TOKEN_FILE_MODE = 0o400;
 /** The user `node` of the official images, which docs/deploy/Dockerfile switches to. */
 const USER_ID = 1_000;
@@ -231,4 +232,28 @@ function affinityOf(run: KubernetesRun): Manifest {
           : { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 100, podAffinityTerm: term }] },
     },
   };
+}
+
+/**
+ * One YAML document per manifest.
+ * @param heading lines of a comment above the first one
+ * @returns text that ends in a line break
+ */
+export function manifestYaml(manifests: readonly Manifest[], heading: readonly string[]): string {
+  const documents = manifests.map(documentText);
+  return `${heading.map((line) => `# ${line}`.trimEnd()).join('\n')}\n---\n${documents.join('---\n')}`;
+}
+
+function documentText(manifest: Manifest): string {
+  // kubectl reads YAML 1.1, where `on`, `1_000` and `12:30` are no strings: they are quoted then.
+  const document = new Document(manifest, { aliasDuplicateObjects: false, version: '1.1' });
+  visit(document, {
+    Pair: (_key, { key, value }) => {
+      // A mode is for people, but 0400 is octal in YAML 1.1 and four hundred in 1.2; decimal is the same in both.
+      if (isScalar(key) && isScalar(value) && key.value === 'defaultMode') {
+        value.comment = ` 0${Number(value.value).toString(8)}`;
+      }
+    },
+  });
+  return document.toString({ lineWidth: 0 });
 }

@@ -42,13 +42,13 @@ export function addAddressesCommand(addresses: readonly string[], device: string
   return more > 0 ? `${loop} (and ${formatCount(more)} more)` : loop;
 }
 
-/** A name that stands for an address which no other host has: nobody can know that one but who runs the network. */
+/** A name that stands for an address which no other host has: only who runs the network can know that one. */
 export function freeName(number: number): string {
   return `FREE_${number}`;
 }
 
 /** What a person types to give a run more source addresses; the names in capitals are for that person to replace. */
-export interface FreeAddresses {
+interface FreeAddresses {
   /** `--source-ip` for the addresses that are there and for those to come */
   readonly flag: string;
   /** the command that adds the new ones by hand */

@@ -3,10 +3,9 @@
  * rate, time.
  * Must never trust a name: targets arrive as IP literals and are checked as such.
  */
-import { cidrContains, isLoopback, isPrivate, parseAddress, unmapV4 } from '../base/address.ts';
+import { cidrContains, isLoopback, isPrivate, parseCidr, unmapV4 } from '../base/address.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
-import { ErrorCode, usageError } from '../base/errors.ts';
-import type { Finding } from '../base/finding.ts';
+import { ErrorCode, type Finding, usageError } from '../base/errors.ts';
 import { type PortRange, parsePortRanges } from '../base/tuple-space.ts';
 import { formatCount, formatDuration } from '../base/units.ts';
 import type { RunSpec } from '../run/run-spec.ts';
@@ -72,18 +71,14 @@ export function parseAllowedSource(text: string): string {
 
 /** A network in canonical text. */
 function cidrOf(network: string, what: string, example: string): string {
-  const [address = '', prefix, ...rest] = network.split('/');
-  const parsed = parseAddress(address);
-  const bits = parsed.family === 4 ? 32 : 128;
-  const length = prefix === undefined ? bits : Number(prefix);
-  if (!Number.isInteger(length) || length < 0 || length > bits || prefix === '' || rest.length > 0) {
-    throw usageError(
+  const { address, prefix } = parseCidr(network, (_text, _parsed, prefixMax) =>
+    usageError(
       ErrorCode.badAddress,
-      `${what}: the prefix must be 0 to ${bits}`,
+      `${what}: the prefix must be 0 to ${prefixMax}`,
       `for example: ${example}`,
-    );
-  }
-  return `${parsed.address}/${length}`;
+    ),
+  );
+  return `${address}/${prefix}`;
 }
 
 function matches(target: AllowedTarget, endpoint: Endpoint): boolean {

@@ -1,6 +1,6 @@
 /**
  * Owns how many connections one host can hold: its source ports, its tuples, and the bound that each resource sets.
- * Must never gather a fact (host/facts.ts) or word a finding (preflight.ts).
+ * Must never gather a fact (host/facts-reader.ts) or word a finding (preflight.ts).
  */
 import { isLoopback, parseAddress } from '../base/address.ts';
 import { type Endpoint, isTls } from '../base/endpoint.ts';
@@ -17,32 +17,35 @@ import {
   type Shape,
   systemFiles,
   TLS_BYTES_PER_SESSION,
+  tasksNeeded,
 } from './cost.ts';
-import { tasksNeeded } from './processes.ts';
 
 /** The kernel's default, used where the setting cannot be read. */
 const LOCAL_PORT_RANGE_DEFAULT: PortRange = { from: 32_768, to: 60_999 };
 const PORT_FIRST = 1_024;
 const PORT_LAST = 65_535;
 
-export interface PortRequest {
+/** The facts that decide which source ports can be used. */
+type PortFacts = Pick<
+  HostFacts,
+  'localPortRange' | 'reservedPorts' | 'listenPortsAny' | 'unprivilegedPortStart' | 'canBindPrivileged'
+>;
+
+interface PortRequest {
   /** ranges as typed by the user; null: choose */
   readonly explicit: readonly PortRange[] | null;
-  /** `ip_local_port_range`; null: not known */
-  readonly localPortRange: PortRange | null;
-  /** `ip_local_reserved_ports`: an explicit bind could take them, so they are subtracted (fact P6) */
-  readonly reserved: readonly PortRange[];
-  /** ports with a listener at the wildcard address: no bind succeeds there (fact P3) */
-  readonly listenAny: readonly number[];
-  /** the lowest port that this process may bind; default 1024 */
-  readonly firstPort?: number;
+  /**
+   * Reserved ports are left out, though an explicit bind could take them (fact P6), and ports with a listener at the
+   * wildcard address too, because no bind succeeds there (fact P3).
+   */
+  readonly facts: PortFacts;
   /** (source address, endpoint) pairs that each port serves */
   readonly tuplesPerPort: number;
   /** connections that the ports must carry */
   readonly wanted: number;
 }
 
-export interface PortChoice {
+interface PortChoice {
   /** disjoint, in order of preference; never a reserved port, nor one that cannot be bound */
   readonly ports: readonly PortRange[];
   /** how many these are: with the pairs they make the tuple space, which slices are cut from */
@@ -64,12 +67,14 @@ export function slackOf(wanted: number): number {
  * @returns ranges in order of preference; they suffice whenever all ports together suffice
  */
 export function choosePorts(request: PortRequest): PortChoice {
-  const inside = request.localPortRange ?? LOCAL_PORT_RANGE_DEFAULT;
-  const firstPort = request.firstPort ?? PORT_FIRST;
-  const unbindable: PortRange[] = request.listenAny.map((port) => ({ from: port, to: port }));
+  const { localPortRange, reservedPorts, listenPortsAny, unprivilegedPortStart, canBindPrivileged } =
+    request.facts;
+  const inside = localPortRange ?? LOCAL_PORT_RANGE_DEFAULT;
+  const firstPort = canBindPrivileged ? 1 : (unprivilegedPortStart ?? PORT_FIRST);
+  const unbindable: PortRange[] = listenPortsAny.map((port) => ({ from: port, to: port }));
   if (firstPort > 1) unbindable.push({ from: 1, to: firstPort - 1 });
   const base = request.explicit ?? [{ from: PORT_FIRST, to: PORT_LAST }];
-  const all = subtractPorts(base, [...request.reserved, ...unbindable]);
+  const all = subtractPorts(base, [...reservedPorts, ...unbindable]);
   const outsidePorts = subtractPorts(all, [inside]);
   const suffices = portCount(outsidePorts) * request.tuplesPerPort >= slackOf(request.wanted);
   const preferred = suffices ? outsidePorts : [...outsidePorts, ...subtractPorts(all, outsidePorts)];
@@ -92,7 +97,7 @@ export type BoundName =
   | 'conntrack';
 
 /** Connections that each resource allows; a resource that is not known or not used allows any number. */
-export type Bounds = Readonly<Record<BoundName, number>>;
+type HostBounds = Readonly<Record<BoundName, number>>;
 
 export interface PlanRequest {
   readonly spec: RunSpec;
@@ -113,7 +118,7 @@ export interface PlanBasis extends PlanRequest {
   /** tuples that cannot be used because they sit in TIME_WAIT */
   readonly tuplesInTimeWait: number;
   readonly shape: Shape;
-  readonly bounds: Bounds;
+  readonly bounds: HostBounds;
 }
 
 /** Whether an address of the target belongs to this host. */
@@ -126,7 +131,7 @@ export function isOnThisHost(address: string, facts: Pick<HostFacts, 'routes' | 
 }
 
 /** (source address, endpoint) pairs: an IPv4 source reaches IPv4 endpoints only. */
-export function pairsOf(addresses: readonly string[], endpoints: readonly Endpoint[]): number {
+function pairsOf(addresses: readonly string[], endpoints: readonly Endpoint[]): number {
   const addresses6 = addresses.filter((address) => parseAddress(address).family === 6).length;
   const endpoints6 = endpoints.filter((endpoint) => endpoint.family === 6).length;
   return (addresses.length - addresses6) * (endpoints.length - endpoints6) + addresses6 * endpoints6;
@@ -136,15 +141,7 @@ export function pairsOf(addresses: readonly string[], endpoints: readonly Endpoi
 export function planBasis(request: PlanRequest): PlanBasis {
   const { spec, facts, wanted } = request;
   const pairs = pairsOf(request.addresses, spec.endpoints);
-  const choice = choosePorts({
-    explicit: spec.sources.ports,
-    localPortRange: facts.localPortRange,
-    reserved: facts.reservedPorts,
-    listenAny: facts.listenPortsAny,
-    firstPort: facts.canBindPrivileged ? 1 : (facts.unprivilegedPortStart ?? PORT_FIRST),
-    tuplesPerPort: pairs,
-    wanted,
-  });
+  const choice = choosePorts({ explicit: spec.sources.ports, facts, tuplesPerPort: pairs, wanted });
   const tuples = choice.portCount * pairs;
   // With timestamps on, a connect from an explicit port takes a TIME_WAIT tuple over (fact P9).
   const tuplesInTimeWait = facts.tcpTimestamps === 0 ? Math.min(tuples, facts.timeWaitOnTuples ?? 0) : 0;
@@ -166,7 +163,7 @@ function boundsOf(
   endpoints: readonly Endpoint[],
   shape: Shape,
   tuplesFree: number,
-): Bounds {
+): HostBounds {
   const descriptors = descriptorsBound(shape);
   // Above this no search is needed: another resource binds.
   const most = Math.min(tuplesFree, descriptors);

@@ -1,8 +1,14 @@
 /**
- * Owns what holding a number of connections costs one host: holders, descriptors, memory, buffer pages. Every
+ * Owns what holding a number of connections costs one host: holders, descriptors, memory, buffer pages, tasks. Every
  * function grows with the number of connections, so that the largest number that fits can be found by halving.
- * Must never know how much a host has (capacity.ts, preflight.ts).
+ * Must never know how much a host has (capacity.ts, preflight.ts, host/process-limits.ts).
  */
+
+import { formatSeconds } from '../base/clock.ts';
+import type { Finding } from '../base/errors.ts';
+import { counted, formatCount } from '../base/units.ts';
+import type { TaskRoom } from '../host/host-facts.ts';
+import { LEASE_TIMES } from '../run/lease.ts';
 
 /** Descriptors of a holder that are no connections: Node itself, epoll, IPC pipes, the log. */
 export const DESCRIPTORS_RESERVED = 64;
@@ -14,7 +20,7 @@ export const NR_OPEN_DEFAULT = 1_048_576;
 export const HOLDERS_MAX = 256;
 
 /** From here on one core is not enough to open them quickly: one holder for each core. */
-export const HOLDER_PER_CORE_FROM = 20_000;
+const HOLDER_PER_CORE_FROM = 20_000;
 
 /**
  * Kernel memory of one end of an idle established connection: socket, file, dentry, inode, epoll item.
@@ -112,4 +118,81 @@ export function largestThatFits(most: number, fits: (connections: number) => boo
     else high = middle - 1;
   }
   return low;
+}
+
+/** Threads of one Node process: itself, V8's and libuv's pools, signals. Measured on Node 20: 11; a holder has 8. */
+const TASKS_PER_PROCESS = 11;
+/** The agent, and `ip` or `ss` that it runs. */
+const TASKS_RESERVED = 16;
+
+/** Tasks that holding so many connections takes. */
+export function tasksNeeded(connections: number, shape: Shape): number {
+  return connections <= 0 ? 0 : TASKS_RESERVED + holdersFor(connections, shape) * TASKS_PER_PROCESS;
+}
+
+/**
+ * Whether there is room for the processes.
+ * @param processes what is to be started, besides the agent
+ * @param words what these processes are: `3 holders`
+ * @param room null: no limit, or not known
+ */
+export function processesFinding(processes: number, words: string, room: TaskRoom | null): Finding {
+  const needed = processes === 0 ? 0 : TASKS_RESERVED + processes * TASKS_PER_PROCESS;
+  const common = { what: 'processes', unit: 'tasks', needed, available: room?.free ?? null };
+  const arithmetic = `needs ${counted(needed, 'task')} (${words} x ${TASKS_PER_PROCESS} threads, ${TASKS_RESERVED} for the agent)`;
+  if (room === null)
+    return { ...common, severity: 'ok', message: `${arithmetic}; no limit is known`, fix: null };
+  const has = `has ${formatCount(room.free)} (${room.by} ${formatCount(room.limit)} less ${formatCount(room.limit - room.free)} in use)`;
+  const isShort = needed > room.free;
+  return {
+    ...common,
+    severity: isShort ? 'refuse' : 'ok',
+    message: `${arithmetic}, ${has}`,
+    fix: isShort ? fixOf(room, room.limit - room.free + needed) : null,
+  };
+}
+
+/** Whether there is room for the holders of a plan. */
+export function holdersFinding(connections: number, shape: Shape, room: TaskRoom | null): Finding {
+  const holders = holdersFor(connections, shape);
+  return processesFinding(holders, counted(holders, 'holder'), room);
+}
+
+/**
+ * CPU time that a holder takes from the start until its first connections are open: compiling what runs then. Measured on
+ * Node 20, 64 holders on two cores: 30 to 60 ms.
+ */
+const HOLDER_BEGIN_CPU_MS = 50;
+
+/**
+ * Whether the holders that were asked for leave their agent a core. All begin together, and until each has had its turn the agent
+ * is one of them: one that is not heard for `quietMs` opens nothing more.
+ * @returns empty: as many as needed were asked for, or they do
+ */
+export function beginFinding(connections: number, shape: Shape): readonly Finding[] {
+  if (shape.holdersAsked === null) return [];
+  const holders = holdersFor(connections, shape);
+  const beginMs = (holders * HOLDER_BEGIN_CPU_MS) / shape.cpus;
+  const { quietMs } = LEASE_TIMES;
+  if (beginMs <= quietMs) return [];
+  const most = Math.floor((quietMs * shape.cpus) / HOLDER_BEGIN_CPU_MS);
+  return [
+    {
+      what: 'holders',
+      severity: 'refuse',
+      needed: holders,
+      available: most,
+      unit: 'holders',
+      message:
+        `${counted(holders, 'holder')} that begin together take ${formatSeconds(beginMs)} ` +
+        `(${holders} x ${HOLDER_BEGIN_CPU_MS} ms on ${counted(shape.cpus, 'core')}), in which the agent waits for a core; ` +
+        `it must be heard within ${formatSeconds(quietMs)}`,
+      fix: `--holders ${most}`,
+    },
+  ];
+}
+
+function fixOf({ by }: TaskRoom, limit: number): string {
+  if (by === 'ulimit -u') return `sudo prlimit --pid $$ --nproc=${limit}:${limit}`;
+  return `raise the limit on tasks to at least ${limit} (docker --pids-limit ${limit}, systemd TasksMax=${limit})`;
 }

@@ -3,7 +3,7 @@
  * Must never gather a fact: `planHost` is a pure function of facts.
  */
 
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 import { formatCount } from '../base/units.ts';
 import { type BoundName, type PlanBasis, type PlanRequest, planBasis } from './capacity.ts';

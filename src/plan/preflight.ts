@@ -1,10 +1,10 @@
 /**
  * Owns judging a plan before anything is opened: one finding per resource, with the arithmetic and the command that
- * mends it. Must never compute a capacity of its own (capacity.ts): a finding refuses exactly when its bound is
+ * fixes it. Must never compute a capacity of its own (capacity.ts): a finding refuses exactly when its bound is
  * below what is wanted. docs/TUNING.md has a section for each `what`.
  */
 import { ADDRESSES_MAX, type Family, parseAddress } from '../base/address.ts';
-import type { Finding, Severity } from '../base/finding.ts';
+import type { Finding, Severity } from '../base/errors.ts';
 import { type PortRange, portCount, subtractPorts, tupleFactors } from '../base/tuple-space.ts';
 import { counted, formatBytes, formatCount, formatDuration } from '../base/units.ts';
 import type { HostFacts } from '../host/host-facts.ts';
@@ -20,11 +20,13 @@ import {
   slackOf,
 } from './capacity.ts';
 import {
+  beginFinding,
   bufferPagesSure,
   bufferPagesWorst,
   DESCRIPTORS_RESERVED,
   HOLDER_BYTES,
   HOLDERS_MAX,
+  holdersFinding,
   holdersFor,
   KERNEL_BYTES_PER_END,
   memoryBytes,
@@ -32,7 +34,6 @@ import {
   type Shape,
   systemFiles,
 } from './cost.ts';
-import { holdersFinding } from './processes.ts';
 
 /** The most that `fs.nr_open` can be set to (sysctl_nr_open_max in fs/file.c). */
 const NR_OPEN_MAX = 2_147_483_584;
@@ -61,6 +62,7 @@ export function preflight(basis: PlanBasis): Finding[] {
     descriptorsPerSystem(basis),
     memory(basis),
     holdersFinding(basis.wanted, basis.shape, basis.facts.tasks),
+    ...beginFinding(basis.wanted, basis.shape),
     tcpMem(basis),
     conntrack(basis),
     ...acceptBacklog(basis),

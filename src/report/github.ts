@@ -7,9 +7,9 @@ import type { RunReport } from '../judge/report.ts';
 import { renderReport, verdictLine } from './text.ts';
 
 /** GitHub refuses a summary above 1,024 KiB; several steps may share it, so one takes a small part. */
-export const SUMMARY_BYTES_MAX = 128 * 1_024;
+const SUMMARY_BYTES_MAX = 128 * 1_024;
 /** GitHub shows ten of a kind. */
-export const ANNOTATIONS_MAX = 10;
+const ANNOTATIONS_MAX = 10;
 
 /**
  * Markdown for `$GITHUB_STEP_SUMMARY`, ending in a line break.

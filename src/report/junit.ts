@@ -70,7 +70,7 @@ function isWritable(code: number): boolean {
 
 function text(value: string): string {
   // Iterating gives whole code points, so a surrogate seen here stands alone.
-  return Array.from(value, (character) => (isWritable(character.codePointAt(0)!) ? character : '?'))
+  return Array.from(value, (character) => (isWritable(character.codePointAt(0) ?? 0) ? character : '?'))
     .join('')
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')

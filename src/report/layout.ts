@@ -1,8 +1,9 @@
 /**
- * Owns the layout of plain text: labelled lines, tables and wrapping within a given width.
- * Must never know what a run is.
+ * Owns the layout of plain text: labelled lines, tables, findings of preflight, and wrapping within a given width.
+ * Must never know what a run is, or judge a finding: its severity is given.
  */
 import { cutText } from '../base/clean-text.ts';
+import type { Finding } from '../base/errors.ts';
 import { formatDuration } from '../base/units.ts';
 
 /** The width that every text for people keeps to, in characters. */
@@ -108,7 +109,33 @@ export function table(rows: readonly (readonly string[])[]): string[] {
  * A duration in seconds for a sentence: `30 s`, `0.42 s`, `1h30m`.
  * @param seconds 0 or more
  */
-export function formatSeconds(seconds: number): string {
+export function formatWholeSeconds(seconds: number): string {
   const rounded = seconds >= 10 ? Math.round(seconds) : Math.round(seconds * 100) / 100;
   return formatDuration(rounded * 1000).replace(/^([\d.]+)(m?s)$/, '$1 $2');
+}
+
+const BULLETS = { refuse: '✗', warn: '!', ok: '✓' } as const;
+
+/**
+ * One finding: its line with the arithmetic, and the command that fixes it.
+ * @param finding what preflight found
+ */
+export function findingLines(finding: Finding): string[] {
+  const lines = bulleted(BULLETS[finding.severity], finding.message);
+  // A command is never wrapped: it must survive copy and paste.
+  if (finding.fix !== null && finding.severity !== 'ok') lines.push(`      ${finding.fix}`);
+  return lines;
+}
+
+/**
+ * A headed block of the findings that need attention (`refuse` and `warn`); nothing when there are none.
+ * @param findings all findings of a run
+ */
+export function attentionLines(findings: readonly Finding[]): string[] {
+  const refused = findings.filter((finding) => finding.severity === 'refuse');
+  const warned = findings.filter((finding) => finding.severity === 'warn');
+  const lines: string[] = [];
+  if (refused.length > 0) lines.push('', 'refused because', ...refused.flatMap(findingLines));
+  if (warned.length > 0) lines.push('', 'warnings', ...warned.flatMap(findingLines));
+  return lines;
 }

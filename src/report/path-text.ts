@@ -47,7 +47,7 @@ export function renderPath(given: PathReport, paint: Paint = noPaint): string {
     ...wrapText(verdict.sentence, TEXT_WIDTH).map((line) => paint(isFree ? 'good' : 'bad', line)),
     '',
     ...labelled('target', report.target.join(', ')),
-    ...labelledPieces('told', [
+    ...labelledPieces('reported', [
       `${formatCount(verdict.told)} of ${formatCount(report.samples)} connections`,
       `ports kept: ${verdict.portsKept}`,
     ]),
@@ -68,7 +68,7 @@ function renderIdle(report: PathReport, idle: IdleInterval, paint: Paint): strin
   if (idle.forgottenMs !== null) {
     const everySec = Math.max(1, Math.floor(idle.aliveMs / 2_000));
     lines.push(
-      ...labelled('mend', `send something more often, such as --probe-every ${everySec}s or TCP keepalive`),
+      ...labelled('fix', `send something more often, such as --probe-every ${everySec}s or TCP keepalive`),
     );
   }
   return `${withoutOrders(lines.join('\n'))}\n`;

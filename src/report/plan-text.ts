@@ -3,12 +3,11 @@
  * Must never open a connection or gather a fact (host/).
  */
 import { cleanDeep, withoutOrders } from '../base/clean-text.ts';
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import { tupleFactors } from '../base/tuple-space.ts';
 import { formatCount } from '../base/units.ts';
 import type { PathPlan } from '../path/path-plan.ts';
-import { findingLines } from './findings.ts';
-import { bulleted, labelled, labelledPieces, noPaint, type Paint } from './layout.ts';
+import { bulleted, findingLines, labelled, labelledPieces, noPaint, type Paint } from './layout.ts';
 import { pathPlanLines } from './path-text.ts';
 
 /** `plan --json` prints exactly this. */

@@ -8,10 +8,10 @@ import { type Counts, totalOf } from '../base/outcome.ts';
 import { counted, formatBytes, formatCount, formatDuration, formatMs } from '../base/units.ts';
 import { limitsPhrase } from '../judge/generator-health.ts';
 import type { AgentReport, Latency, RunReport } from '../judge/report.ts';
-import { attentionLines } from './findings.ts';
 import {
+  attentionLines,
   bulleted,
-  formatSeconds,
+  formatWholeSeconds,
   labelled,
   labelledPieces,
   noPaint,
@@ -22,7 +22,7 @@ import {
 } from './layout.ts';
 import { seenLines } from './path-text.ts';
 
-/** Sources or endpoints up to this number are listed one by one; above it only their spread is told. */
+/** Sources or endpoints up to this number are listed one by one; above it only their spread is shown. */
 const LIST_MAX = 8;
 
 /**
@@ -51,14 +51,14 @@ export function verdictLine(report: RunReport): string {
   const asked = report.asked.connections;
   const word = report.verdict.toUpperCase();
   if (report.verdict === 'refused') return `${word} nothing was opened`;
-  const time = report.hold.seconds > 0 ? ` for ${formatSeconds(report.hold.seconds)}` : '';
+  const time = report.hold.seconds > 0 ? ` for ${formatWholeSeconds(report.hold.seconds)}` : '';
   return `${word} held ${formatCount(held)} of ${formatCount(asked)}${time}`;
 }
 
 /** Why, and who ran out; nothing on a pass, where the verdict line says it all. */
 function reasonLines(report: RunReport): string[] {
   if (report.verdict === 'pass') return [];
-  // A refusal is told by its findings, with the commands that mend them.
+  // A refusal is explained by its findings, with the commands that fix them.
   if (report.verdict === 'refused' && report.findings.some((finding) => finding.severity === 'refuse'))
     return [];
   const { held } = report.connections;
@@ -95,7 +95,7 @@ function measuredLines(report: RunReport): string[] {
   ];
 }
 
-/** Requirements that somebody typed, with tick or cross. */
+/** Requirements that the user typed, with tick or cross. */
 function requirementLines(report: RunReport): string[] {
   const typed = report.requirements.filter(({ isDefault }) => !isDefault);
   if (typed.length === 0) return [];
@@ -224,7 +224,7 @@ function rampLines(report: RunReport): string[] {
   const { seconds, ratePerSec, synRetransmits, retransmittedConnects } = report.ramp;
   if (report.connections.attempted === 0) return [];
   const lines = labelledPieces('ramp', [
-    formatSeconds(seconds),
+    formatWholeSeconds(seconds),
     `${formatCount(Math.round(ratePerSec))} connections/s`,
   ]);
   if (retransmittedConnects > 0) {
@@ -285,7 +285,7 @@ function kernelLines(report: RunReport): string[] {
     lines.push(
       ...labelledPieces(label, [
         `${formatCount(established)} established ${moment} (${method}${partly})`,
-        `our books ${formatCount(open)}`,
+        `our count ${formatCount(open)}`,
       ]),
     );
   }
@@ -314,7 +314,7 @@ function generatorLines(report: RunReport): string[] {
   if (g.holders === 0) return [];
   const pieces = [
     `${formatCount(g.holders)} ${g.holders === 1 ? 'holder' : 'holders'}`,
-    `CPU ${formatSeconds(g.cpuMs / 1000)}`,
+    `CPU ${formatWholeSeconds(g.cpuMs / 1000)}`,
   ];
   if (g.cpuPercentOfOneCoreWhileHolding !== null) {
     pieces.push(`${g.cpuPercentOfOneCoreWhileHolding.toFixed(1)} % of a core while holding`);

@@ -2,7 +2,7 @@
  * Owns source addresses that a run adds to its host: what they are, the `ip` commands that add, renew and remove them.
  * Must never run a command (sources/aliases.ts), and must never know which addresses a host has.
  *
- * Every alias carries a lifetime (`valid_lft`): the kernel itself removes it when nobody renews it, so not even SIGKILL
+ * Every alias carries a lifetime (`valid_lft`): the kernel itself removes it when no process renews it, so not even SIGKILL
  * of every process leaves one behind. See docs/decisions/aliases-as-leases.md.
  */
 import {
@@ -11,7 +11,9 @@ import {
   addressToBigInt,
   expandAddresses,
   type Family,
+  networkEnds,
   parseAddress,
+  parseCidr,
 } from '../base/address.ts';
 import { ErrorCode, usageError } from '../base/errors.ts';
 
@@ -25,7 +27,7 @@ export const ALIAS_LEASE_MAX_MS = 3_600_000;
 export const PREFIXES_MAX = 64;
 
 /** Of an IPv6 network at most so many addresses are used: each needs an alias of its own. */
-export const PREFIX6_ADDRESSES_MAX = 1_024;
+const PREFIX6_ADDRESSES_MAX = 1_024;
 
 const LABEL_SUFFIX = 'c100k';
 /** IFNAMSIZ less the final zero: include/uapi/linux/if.h. */
@@ -107,27 +109,24 @@ export interface SourcePrefix {
  * @throws BenchError `bad-address`, exit code 2
  */
 export function parseSourcePrefix(text: string): SourcePrefix {
-  const match = /^([^/]+)\/(\d{1,3})$/.exec(text.trim());
-  const { family, address } = parseAddress(match?.[1] ?? text);
-  if (match === null) {
+  const { family, address, prefix: bits, hasPrefix } = parseCidr(text);
+  if (!hasPrefix) {
     throw usageError(
       ErrorCode.badAddress,
       `--source-prefix ${text} has no prefix length`,
       `type --source-prefix ${address}/${family === 4 ? 26 : 64}, or --source-ip ${address} for one address`,
     );
   }
-  const bits = Number(match[2]);
   if (family === 4) return { family, network: address, bits, addresses: expandAddresses([text]) };
-  const length = 128 - bits;
-  const first = addressToBigInt(address);
-  if (length < 0 || (first >> BigInt(length)) << BigInt(length) !== first) {
+  if (networkEnds(text).first !== address) {
     throw usageError(
       ErrorCode.badAddress,
       `--source-prefix ${text} is not a network: bits beyond the prefix are set`,
       `type --source-prefix with the network's own address, such as 2001:db8:1::/64`,
     );
   }
-  const size = length > 16 ? ADDRESSES_MAX : 2 ** length;
+  const first = addressToBigInt(address);
+  const size = 128 - bits > 16 ? ADDRESSES_MAX : 2 ** (128 - bits);
   const count = Math.min(size, PREFIX6_ADDRESSES_MAX);
   // The first address of an IPv6 network is every router's (subnet-router anycast, RFC 4291): it cannot be bound.
   const skip = size > 2 ? 1n : 0n;

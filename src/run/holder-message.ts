@@ -5,7 +5,7 @@
  *   agent --> holder : open          the slice, the quota, the protocol
  *   agent <-- holder : ready
  *   agent --> holder : start         connect
- *   agent <-- holder : stats         each second, at `report`, and at once when `settled` changes
+ *   agent <-- holder : stats         each second, at `report`, and immediately when `settled` changes
  *   agent <-- holder : losses        details of lost connections, a batch at a time, before the stats that count them
  *   agent --> holder : report        send stats now
  *   agent --> holder : lease         until when it may open, and until when it may live, without a further lease
@@ -14,7 +14,7 @@
  *   agent --> holder : hold          the ramp is over: count the lowest `open` from now
  *   agent --> holder : lose-sources  these addresses are no longer on this host: drop what is bound to them
  *   agent --> holder : stop          close everything
- *   agent <-- holder : warning       one line for a person; each kind of trouble once
+ *   agent <-- holder : warning       one line for a person; each kind of problem once
  *   agent <-- holder : failed        it could not do what was asked, and ends
  *   agent <-- holder : done          final stats; then it ends
  */
@@ -26,7 +26,7 @@ import type { HolderSpec } from './run-spec.ts';
 
 export type AgentToHolder =
   | { readonly type: 'open'; readonly spec: HolderSpec }
-  /** `runStartedMs`: when its agent was told to start, on the host's clock; absent: now */
+  /** `runStartedMs`: when its agent was started, on the host's clock; absent: now */
   | { readonly type: 'start'; readonly runStartedMs?: number }
   | { readonly type: 'report' }
   | ({ readonly type: 'lease' } & LeaseEnds)

@@ -34,7 +34,7 @@ export interface Rhythm {
   readonly retryEveryMs: number;
   /** how much before the end of the lease closing begins: 1 s */
   readonly closeEarlyMs: number;
-  /** a holder that reports each second and has said nothing for so long is lost: what it told is too old; 10 s */
+  /** a holder that reports each second and has said nothing for so long is lost: what it reported is too old; 10 s */
   readonly holderSilentMs: number;
 }
 

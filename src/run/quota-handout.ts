@@ -3,42 +3,34 @@
  * Must never decide what the run does next (run-state.ts), or split a total itself (quota.ts).
  */
 import assert from 'node:assert/strict';
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
-import type { AgentState } from './agent-state.ts';
+import { type AgentRecord, withHandedOver } from './agent-record.ts';
 import { splitPending, splitQuota, splitRate } from './quota.ts';
-import type { RunCommand } from './run-event.ts';
-import type { RunPlan } from './run-plan.ts';
+import type { AgentCommand } from './run-event.ts';
+import type { RunSpec } from './run-spec.ts';
 
 /** The whole quota of each agent that is picked, with its share of the rate and of the pending cap. */
 export function quotaCommands(
-  plan: RunPlan,
-  agents: readonly AgentState[],
-  isPicked: (agent: AgentState) => boolean,
-): RunCommand[] {
-  const quotas = agents.map((each) => each.quota);
-  const rates = splitRate(plan.ratePerSec, quotas);
-  const pendings = splitPending(plan.pendingMax, quotas);
-  return agents.flatMap((agent, index) =>
-    isPicked(agent)
-      ? [
-          {
-            type: 'send-quota' as const,
-            agent: agent.name,
-            connections: agent.quota,
-            ratePerSec: rates[index]!,
-            pendingMax: pendings[index]!,
-          },
-        ]
-      : [],
-  );
+  spec: RunSpec,
+  agents: Iterable<AgentRecord>,
+  isPicked: (agent: AgentRecord) => boolean,
+): AgentCommand[] {
+  const all = [...agents];
+  const quotas = all.map((each) => each.quota);
+  const rates = splitRate(spec.ratePerSec, quotas);
+  const pendings = splitPending(spec.pendingMax, quotas);
+  return all.flatMap(({ id, quota }, index) => {
+    const share = { connections: quota, ratePerSec: rates[index]!, pendingMax: pendings[index]! };
+    return isPicked(all[index]!) ? [{ type: 'send-quota' as const, agent: id, ...share }] : [];
+  });
 }
 
 /**
  * Why the agents together cannot take the total; empty when they can.
  * @param agents all have offered; at least one
  */
-export function refusalsOf(connections: number, agents: readonly AgentState[]): readonly Finding[] {
+export function refusalsOf(connections: number, agents: readonly AgentRecord[]): readonly Finding[] {
   const capacity = agents.reduce((sum, agent) => sum + agent.capacity, 0);
   const alone = agents.length === 1;
   const refusals = agents.flatMap((agent) => agent.findings.filter((each) => each.severity === 'refuse'));
@@ -48,11 +40,26 @@ export function refusalsOf(connections: number, agents: readonly AgentState[]): 
   return capacity < connections ? [capacityFinding(connections, agents), ...refusals] : [];
 }
 
+/** What a refusal rests on: one that names no reason is a refusal all the same. */
+export function refusalFindings(id: string, findings: readonly Finding[]): readonly Finding[] {
+  if (findings.some(({ severity }) => severity === 'refuse')) return findings;
+  const finding: Finding = {
+    what: 'agent-refused',
+    severity: 'refuse',
+    needed: null,
+    available: null,
+    unit: 'agents',
+    message: `agent ${id} refuses to take part, and does not say why`,
+    fix: 'see what it says on its own stderr',
+  };
+  return [finding, ...findings];
+}
+
 /** Asked against offered, agent by agent. */
-function capacityFinding(connections: number, agents: readonly AgentState[]): Finding {
+function capacityFinding(connections: number, agents: readonly AgentRecord[]): Finding {
   const capacity = agents.reduce((sum, agent) => sum + agent.capacity, 0);
   const offers = agents.map(
-    (agent) => `${agent.name} ${formatCount(agent.capacity)} (bound by ${agent.boundBy})`,
+    (agent) => `${agent.id} ${formatCount(agent.capacity)} (bound by ${agent.boundBy})`,
   );
   return {
     what: 'capacity',
@@ -68,10 +75,13 @@ function capacityFinding(connections: number, agents: readonly AgentState[]): Fi
 }
 
 /**
- * The agents with the quotas that they get first.
+ * The quotas that the agents get first, by id.
  * @throws AssertionError when these do not sum to the total, which would be a bug
  */
-export function withQuotas(connections: number, agents: readonly AgentState[]): AgentState[] {
+export function firstQuotas(
+  connections: number,
+  agents: readonly AgentRecord[],
+): ReadonlyMap<string, number> {
   const quotas = splitQuota(
     connections,
     agents.map((agent) => agent.capacity),
@@ -81,26 +91,25 @@ export function withQuotas(connections: number, agents: readonly AgentState[]): 
     connections,
     'quotas must sum to the total',
   );
-  return agents.map((agent, index) => ({ ...agent, stage: 'quoted', quota: quotas[index]! }));
+  return new Map(agents.map(({ id }, index) => [id, quotas[index]!]));
 }
 
-/** The agents after a hand-over, and those of them whose quota has grown. */
-export interface HandOver {
-  readonly agents: readonly AgentState[];
-  readonly grown: ReadonlySet<AgentState>;
+function spareOf({ stage, capacity, quota }: AgentRecord): number {
+  return stage === 'running' || stage === 'offered' ? Math.max(0, capacity - quota) : 0;
 }
 
 /**
  * Hands one lost quota to agents with spare capacity: only when the lease of the lost one and a margin are over, so that
- * it has closed everything, whatever became of it. What nobody could take is offered again to an agent that comes later.
+ * it has closed everything, whatever became of it. What no agent could take is offered again to an agent that comes later.
  * @param leaseMs with its margin
- * @returns null when no lost quota is due
+ * @returns the records that change: the lost one, and those whose quota grows; null when no lost quota is due
  */
-export function handedOver(agents: readonly AgentState[], leaseMs: number, atMs: number): HandOver | null {
-  const spares = agents.map((agent) =>
-    agent.stage === 'running' || agent.stage === 'offered' ? Math.max(0, agent.capacity - agent.quota) : 0,
-  );
-  const hasSpare = spares.some((spare) => spare > 0);
+export function handedOver(
+  agents: readonly AgentRecord[],
+  leaseMs: number,
+  atMs: number,
+): readonly AgentRecord[] | null {
+  const hasSpare = agents.some((agent) => spareOf(agent) > 0);
   const due = agents.find(
     (agent) =>
       agent.stage === 'lost' &&
@@ -109,13 +118,13 @@ export function handedOver(agents: readonly AgentState[], leaseMs: number, atMs:
       atMs - agent.lastSeenMs >= leaseMs,
   );
   if (due === undefined) return null;
-  const extras = splitQuota(due.quota, spares);
+  const extras = splitQuota(due.quota, agents.map(spareOf));
   const given = extras.reduce((sum, extra) => sum + extra, 0);
-  const after = agents.map((agent, index) => {
-    if (agent.name === due.name) return { ...agent, quota: agent.quota - given, isReplaced: true };
-    if (extras[index] === 0) return agent;
-    const stage = agent.stage === 'offered' ? ('quoted' as const) : agent.stage;
-    return { ...agent, stage, quota: agent.quota + extras[index]!, settled: false };
+  const grown = agents.flatMap((agent, index): AgentRecord[] => {
+    const extra = extras[index]!;
+    if (extra === 0) return [];
+    const stage = agent.stage === 'offered' ? 'quoted' : agent.stage;
+    return [{ ...agent, stage, quota: agent.quota + extra, settled: false }];
   });
-  return { agents: after, grown: new Set(after.filter((_, index) => extras[index]! > 0)) };
+  return [withHandedOver(due, given), ...grown];
 }

@@ -17,7 +17,7 @@ function assertCounts(name: string, counts: readonly number[]): void {
 }
 
 /**
- * The highest even level: the largest whole number so that everybody taking `min(level, capacity)` stays within the
+ * The highest even level: the largest whole number so that all parts taking `min(level, capacity)` stay within the
  * total, together with what is left over then (less than the number of parts that could take one more).
  */
 function levelOf(total: number, capacities: readonly number[]): { level: number; left: number } {

@@ -1,8 +1,10 @@
 /**
- * Owns the words between the reducer (run-state.ts) and its shell: what can happen to a run, what is then to be done, and
- * why a run ends. Must never say how any of it comes about.
+ * Owns the types between the reducer (run-state.ts) and its shell: what can happen to a run, what changed by it, what
+ * agents are then sent, and why a run ends. Must never say how any of it comes about.
  */
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
+import type { Phase } from '../stats/stats.ts';
+import type { AgentPreparation, AgentRecord, AgentSnapshot } from './agent-record.ts';
 
 /** Why a run ended. */
 export type EndReason =
@@ -25,28 +27,26 @@ export type EndReason =
 /** Everything that can happen to a run. Each carries the monotonic time. */
 export type RunEvent = { readonly atMs: number } & (
   | { readonly type: 'agent-joined'; readonly agent: string }
-  | {
-      readonly type: 'agent-offered';
-      readonly agent: string;
-      readonly capacity: number;
-      readonly boundBy: string;
-      readonly findings: readonly Finding[];
-    }
+  | ({ readonly type: 'agent-offered'; readonly agent: string } & Pick<AgentRecord, 'capacity' | 'boundBy'> &
+      AgentPreparation)
   | { readonly type: 'agent-refused'; readonly agent: string; readonly findings: readonly Finding[] }
-  | { readonly type: 'agent-ready'; readonly agent: string }
+  | ({ readonly type: 'agent-ready'; readonly agent: string } & AgentPreparation)
   | {
       readonly type: 'agent-reported';
       readonly agent: string;
       /** the quota that the report speaks of: an older one does not settle a newer one */
       readonly quota: number;
       readonly settled: boolean;
-      readonly open: number;
-      readonly established: number;
+      readonly snapshot: AgentSnapshot;
     }
   /** its channel is gone; it may come back within its lease */
   | { readonly type: 'agent-cut'; readonly agent: string }
   | { readonly type: 'agent-resumed'; readonly agent: string }
-  | { readonly type: 'agent-done'; readonly agent: string }
+  | ({
+      readonly type: 'agent-done';
+      readonly agent: string;
+      readonly snapshot: AgentSnapshot;
+    } & Pick<AgentRecord, 'evidence' | 'notes'>)
   | { readonly type: 'agent-left'; readonly agent: string }
   | { readonly type: 'ticked' }
   /** who is missing cannot come any more */
@@ -56,20 +56,29 @@ export type RunEvent = { readonly atMs: number } & (
   | { readonly type: 'interrupted'; readonly signal: 'SIGINT' | 'SIGTERM' }
 );
 
-/** What the coordinator must now do, in order. */
-export type RunCommand =
-  | { readonly type: 'send-spec'; readonly agent: string }
+/** What an event has changed. */
+export type RunChange =
+  | { readonly type: 'agent-joined'; readonly agent: string }
+  /** it is no part of the run: its record is gone, or never was */
+  | { readonly type: 'agent-turned-away'; readonly agent: string; readonly reason: string }
+  /** `open`: the connections that are lost with it */
+  | { readonly type: 'agent-lost'; readonly agent: string; readonly open: number }
+  | { readonly type: 'quota-changed'; readonly agent: string; readonly from: number; readonly to: number }
+  | { readonly type: 'phase-changed'; readonly from: Phase; readonly to: Phase }
+  | { readonly type: 'run-ended'; readonly reason: EndReason };
+
+/** What an agent is now sent; after a cut the same once more. */
+export type AgentCommand = { readonly agent: string } & (
+  | { readonly type: 'send-spec' }
   | {
       readonly type: 'send-quota';
-      readonly agent: string;
       readonly connections: number;
       readonly ratePerSec: number | null;
       readonly pendingMax: number;
     }
-  | { readonly type: 'turn-away'; readonly agent: string; readonly reason: string }
-  | { readonly type: 'send-resumed'; readonly agent: string }
-  | { readonly type: 'send-start'; readonly agent: string }
-  | { readonly type: 'send-stop-opening'; readonly agent: string }
-  | { readonly type: 'send-hold'; readonly agent: string }
-  | { readonly type: 'send-stop'; readonly agent: string; readonly reason: string }
-  | { readonly type: 'finish'; readonly reason: EndReason };
+  | { readonly type: 'send-resumed' }
+  | { readonly type: 'send-start' }
+  | { readonly type: 'send-stop-opening' }
+  | { readonly type: 'send-hold' }
+  | { readonly type: 'send-stop'; readonly reason: string }
+);

@@ -1,12 +1,13 @@
 /**
- * Owns what a run asks for, as plain data that crosses the control channel.
+ * Owns what a run was asked for, as plain data, the ranges of its numbers, and the terms on which its coordinator waits
+ * for agents.
  * Must never hold host facts or results.
  */
-import type { Endpoint, ProtocolName } from '../base/endpoint.ts';
-import type { ProtocolOptions } from '../base/protocol-options.ts';
+import type { Endpoint, ProtocolName, ProtocolOptions } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
+import { DURATION_MS_MAX, RATE_PER_SEC_MAX } from '../base/units.ts';
 
-export type CloseMode = 'fin' | 'rst';
+type CloseMode = 'fin' | 'rst';
 
 /** First probes are spread over at most this, so that a connection is proven soon; milliseconds. */
 export const FIRST_PROBE_WITHIN_MS = 1_000;
@@ -14,8 +15,8 @@ export const FIRST_PROBE_WITHIN_MS = 1_000;
 /** What becomes of a connection that is lost while holding: counted, or counted and opened again. */
 export type DropPolicy = 'count' | 'reopen';
 
-/** What to open where, how fast, for how long, from which sources. */
-export interface RunSpec {
+/** What a run asks of every agent alike: what to open where, how fast, for how long. It crosses the control channel. */
+export interface SharedSpec {
   readonly endpoints: readonly Endpoint[];
   readonly protocol: ProtocolName;
   /** absent: the defaults */
@@ -33,11 +34,8 @@ export interface RunSpec {
   /** null: no probes */
   readonly probeEveryMs: number | null;
   readonly probeTimeoutMs: number;
-  readonly sources: SourceSpec;
-  /** holder processes per host; null: as many as descriptors and cores ask for */
-  readonly holders: number | null;
   readonly onDrop: DropPolicy;
-  /** whether each loss is told with its details, or only counted */
+  /** whether each loss is reported with its details, or only counted */
   readonly wantsLossDetails: boolean;
 }
 
@@ -45,10 +43,33 @@ export interface RunSpec {
  * What belongs to one host: its addresses, devices and networks, its ports, its processes. Never crosses the control
  * channel: an agent has it from the command line that started it (docs/decisions/sources-stay-at-home.md).
  */
-export type HostSpec = Pick<RunSpec, 'sources' | 'holders'>;
+export interface HostSpec {
+  readonly sources: SourceSpec;
+  /** holder processes per host; null: as many as descriptors and cores ask for */
+  readonly holders: number | null;
+}
 
-/** What a run asks of every agent alike. */
-export type SharedSpec = Omit<RunSpec, keyof HostSpec>;
+/** The one record of what was asked: of every agent, and of this host. */
+export type RunSpec = SharedSpec & HostSpec;
+
+/** What becomes of the quota of an agent that is lost. */
+export type LossPolicy = 'fail' | 'continue' | 'replace';
+
+/** How the coordinator waits for its agents, fixed at the start; no agent is sent any of it. Times in milliseconds. */
+export interface RunTerms {
+  readonly agentsExpected: number;
+  /** how long to wait for agents to join and to offer */
+  readonly gatherMs: number;
+  /** how long agents may take to get ready */
+  readonly prepareMs: number;
+  /** the ramp stops opening when nothing new was established for so long */
+  readonly stallMs: number;
+  /** how long closing may take */
+  readonly drainMs: number;
+  /** an agent that was silent for so long is lost; longer than its own lease, after which it has closed everything */
+  readonly leaseMs: number;
+  readonly onAgentLoss: LossPolicy;
+}
 
 /** Where connections come from, as typed by the user; each agent resolves it on its own host. */
 export interface SourceSpec {
@@ -58,34 +79,48 @@ export interface SourceSpec {
   readonly ports: readonly PortRange[] | null;
   /** the device that addresses which the host lacks are added to; `auto`: the one towards the target; null: none */
   readonly aliasDevice: string | null;
-  /** the lifetime of what is added; the kernel drops it when nobody renews it; whole seconds */
+  /** the lifetime of what is added; the kernel drops it when no process renews it; whole seconds */
   readonly aliasLeaseMs: number;
   /** networks whose every address becomes a source by one local route each (AnyIP), as typed */
   readonly prefixes: readonly string[];
 }
 
-/** One holder's part of the work, sent over IPC. */
-export interface HolderSpec {
+/** One holder's part of the work, sent over IPC; connections, rate and pending cap are its share. */
+export interface HolderSpec extends Omit<SharedSpec, 'holdMs' | 'onDrop' | 'wantsLossDetails'> {
   readonly id: string;
   readonly addresses: readonly string[];
   readonly ports: readonly PortRange[];
-  readonly endpoints: readonly Endpoint[];
   readonly sliceFrom: number;
   readonly sliceTo: number;
-  readonly connections: number;
-  readonly ratePerSec: number | null;
-  readonly pendingMax: number;
-  readonly connectTimeoutMs: number;
-  readonly close: CloseMode;
-  readonly protocol: ProtocolName;
-  /** absent: the defaults */
-  readonly protocolOptions?: ProtocolOptions;
-  readonly probeEveryMs: number | null;
-  readonly probeTimeoutMs: number;
   /** absent: `count` */
   readonly onDrop?: DropPolicy;
   /** absent: false */
   readonly wantsLossDetails?: boolean;
-  /** how often it tells its stats; absent: each second */
+  /** how often it reports its stats; absent: each second */
   readonly reportEveryMs?: number;
 }
+
+const SEC_MS = 1_000;
+const HOUR_MS = 3_600 * SEC_MS;
+const DAY_MS = 24 * HOUR_MS;
+
+/** The largest that are taken; both ends are included. Times in milliseconds. */
+export const RunBound = {
+  /** above this no kernel has the sockets; it also keeps every sum a safe integer */
+  connections: 100_000_000,
+  ratePerSec: RATE_PER_SEC_MAX,
+  /** one connect in 31 years: less is a slip, and as a part of a rate it is not split off */
+  ratePerSecMin: 1e-9,
+  holdMs: DURATION_MS_MAX,
+  /** a SYN is given up by the kernel itself after minutes (tcp_syn_retries); an answer that takes an hour is none */
+  answerMs: HOUR_MS,
+  answerMsMin: 1,
+  /** shorter, and probes are all that a host does */
+  probeEveryMsMin: 100,
+  probeEveryMs: 7 * DAY_MS,
+  /** how long an agent may act without contact */
+  leaseMs: 600 * SEC_MS,
+  /** an agent reports five times in it, and a turn of a busy event loop takes tens of milliseconds */
+  quietMsMin: 50,
+  endpoints: 65_536,
+} as const;

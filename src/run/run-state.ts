@@ -1,24 +1,28 @@
 /**
- * Owns the run as a reducer: which phase it is in, who has which quota, when it ends and why.
- * `step(state, event)` is pure; the coordinator feeds events and carries out the commands.
+ * Owns the run as a reducer: which phase it is in, what is known of each agent, when it ends and why.
+ * `step(state, event)` is pure: it says what changed and what agents are sent, and the coordinator acts on both.
  * Must never read a clock, send, or print.
  *
  *   gathering -> preparing -> ramping -> holding -> draining -> ended
  */
 import assert from 'node:assert/strict';
-import type { Finding } from '../base/finding.ts';
-import type { Phase } from '../stats/progress.ts';
-import { type AgentState, isCarrying, isLive, newAgent } from './agent-state.ts';
-import { handedOver, quotaCommands, refusalsOf, withQuotas } from './quota-handout.ts';
-import type { EndReason, RunCommand, RunEvent } from './run-event.ts';
-import type { RunPlan } from './run-plan.ts';
+import type { Finding } from '../base/errors.ts';
+import type { Phase } from '../stats/stats.ts';
+import { type AgentRecord, isCarrying, isLive, newAgent, withLoss, withSnapshot } from './agent-record.ts';
+import { AgentTable } from './agent-table.ts';
+import { firstQuotas, handedOver, quotaCommands, refusalFindings, refusalsOf } from './quota-handout.ts';
+import type { AgentCommand, EndReason, RunChange, RunEvent } from './run-event.ts';
+import type { RunSpec, RunTerms } from './run-spec.ts';
 
 export interface RunState {
-  readonly plan: RunPlan;
+  readonly spec: RunSpec;
+  readonly terms: RunTerms;
   readonly phase: Phase;
   readonly phaseSinceMs: number;
-  readonly agents: readonly AgentState[];
-  /** highest sum of established so far, and when it was reached */
+  /** by id, in the order in which they joined */
+  readonly agents: AgentTable;
+  /** connections that were ever established, over all agents; the highest of it so far, and when that was reached */
+  readonly established: number;
   readonly establishedMax: number;
   readonly grewAtMs: number;
   readonly stalled: boolean;
@@ -29,18 +33,23 @@ export interface RunState {
   readonly endReason: EndReason | null;
 }
 
-export interface Stepped {
+interface Stepped {
   readonly state: RunState;
-  readonly commands: readonly RunCommand[];
+  /** what is different now, in order */
+  readonly changes: readonly RunChange[];
+  /** what agents are sent because of it, in order */
+  readonly commands: readonly AgentCommand[];
 }
 
-/** The state before anybody has joined. */
-export function initialRunState(plan: RunPlan, atMs: number): RunState {
+/** The state before an agent has joined. */
+export function initialRunState(spec: RunSpec, terms: RunTerms, atMs: number): RunState {
   return {
-    plan,
+    spec,
+    terms,
     phase: 'gathering',
     phaseSinceMs: atMs,
-    agents: [],
+    agents: AgentTable.empty(),
+    established: 0,
     establishedMax: 0,
     grewAtMs: atMs,
     stalled: false,
@@ -54,42 +63,66 @@ export function initialRunState(plan: RunPlan, atMs: number): RunState {
 const SPARES_MAX = 1_000;
 
 const isRunPhase = (phase: Phase): boolean => phase === 'ramping' || phase === 'holding';
-const stay = (state: RunState): Stepped => ({ state, commands: [] });
+const stay = (state: RunState): Stepped => ({ state, changes: [], commands: [] });
+const idsOf = (agents: readonly AgentRecord[]): string[] => agents.map((agent) => agent.id);
 
-/** Copies the list but builds one new agent only: thousands of agents report each second. */
-function updateAgent(state: RunState, name: string, change: Partial<AgentState>): RunState {
-  const index = state.agents.findIndex((agent) => agent.name === name);
-  if (index < 0) return state;
-  return { ...state, agents: state.agents.with(index, { ...state.agents[index]!, ...change }) };
+/** One step after another. */
+function andThen(first: Stepped, next: (state: RunState) => Stepped): Stepped {
+  const second = next(first.state);
+  return {
+    state: second.state,
+    changes: [...first.changes, ...second.changes],
+    commands: [...first.commands, ...second.commands],
+  };
 }
 
-function enter(state: RunState, phase: Phase, atMs: number): RunState {
-  return { ...state, phase, phaseSinceMs: atMs };
+function agentsWhere(state: RunState, isMeant: (agent: AgentRecord) => boolean): AgentRecord[] {
+  return [...state.agents.values()].filter(isMeant);
+}
+
+/** With this record in place of the one of its id. */
+function put(state: RunState, agent: AgentRecord): RunState {
+  const before = state.agents.get(agent.id)?.stats.established ?? 0;
+  const established = state.established + agent.stats.established - before;
+  return { ...state, agents: state.agents.with(agent), established };
+}
+
+function update(state: RunState, id: string, change: Partial<AgentRecord>): RunState {
+  const agent = state.agents.get(id);
+  return agent === undefined ? state : put(state, { ...agent, ...change });
+}
+
+function seen(state: RunState, id: string, atMs: number): RunState {
+  return update(state, id, { lastSeenMs: atMs });
+}
+
+function enter(state: RunState, phase: Phase, atMs: number): Stepped {
+  const changes: RunChange[] = [{ type: 'phase-changed', from: state.phase, to: phase }];
+  return { state: { ...state, phase, phaseSinceMs: atMs }, changes, commands: [] };
 }
 
 /** Ends the run now. */
 function finish(state: RunState, reason: EndReason, atMs: number): Stepped {
   const endReason = state.endReason ?? reason;
-  return {
-    state: { ...enter(state, 'ended', atMs), endReason },
-    commands: [{ type: 'finish', reason: endReason }],
-  };
+  return andThen(enter({ ...state, endReason }, 'ended', atMs), (ended) => ({
+    ...stay(ended),
+    changes: [{ type: 'run-ended', reason: endReason }],
+  }));
 }
 
-/** Tells every live agent to close, and ends at once when there is none. */
+/** Tells every live agent to close, and ends immediately when there is none. */
 function drain(state: RunState, reason: EndReason, atMs: number): Stepped {
   const endReason = state.endReason ?? reason;
-  const live = state.agents.filter(isLive);
-  const next = { ...enter(state, 'draining', atMs), endReason };
-  if (live.length === 0) return finish(next, endReason, atMs);
+  const live = agentsWhere(state, isLive);
+  if (live.length === 0) return finish({ ...state, endReason }, endReason, atMs);
   return {
-    state: next,
-    commands: live.map((agent) => ({ type: 'send-stop', agent: agent.name, reason: endReason.type })),
+    ...enter({ ...state, endReason }, 'draining', atMs),
+    commands: live.map(({ id }) => ({ type: 'send-stop', agent: id, reason: endReason.type })),
   };
 }
 
 /**
- * The next state and what to do about it.
+ * The next state, what changed, and what agents are sent.
  * @param event must not be older than the ones before it
  * @throws AssertionError when the run has ended without a reason, which would be a bug
  */
@@ -106,20 +139,15 @@ export function step(state: RunState, event: RunEvent): Stepped {
     case 'agent-refused':
       return refused(state, event.agent, event.findings, event.atMs);
     case 'agent-cut':
-      return stay(updateAgent(state, event.agent, { isCut: true }));
+      return stay(update(state, event.agent, { isCut: true }));
     case 'agent-resumed':
       return resumed(state, event.agent, event.atMs);
     case 'agent-ready':
-      return ready(state, event.agent, event.atMs);
+      return ready(state, event);
     case 'agent-reported':
       return reported(state, event);
     case 'agent-done':
-      // One that is done before it was told to stop has closed on its own: nothing of it is held any more.
-      if (state.phase !== 'draining') return left(state, event.agent, event.atMs);
-      return settleDrain(
-        updateAgent(state, event.agent, { stage: 'done', lastSeenMs: event.atMs }),
-        event.atMs,
-      );
+      return done(state, event);
     case 'agent-left':
       return left(state, event.agent, event.atMs);
     case 'ticked':
@@ -136,292 +164,302 @@ export function step(state: RunState, event: RunEvent): Stepped {
   }
 }
 
-function seen(state: RunState, name: string, atMs: number): RunState {
-  return updateAgent(state, name, { lastSeenMs: atMs });
-}
-
-function joined(state: RunState, name: string, atMs: number): Stepped {
-  if (state.agents.some((agent) => agent.name === name)) return stay(state);
-  const isGathering = state.phase === 'gathering';
-  const isFull = state.agents.length >= state.plan.agentsExpected;
+function joined(state: RunState, id: string, atMs: number): Stepped {
+  if (state.agents.has(id)) return stay(state);
+  const { agents, phase, terms } = state;
+  const isGathering = phase === 'gathering';
+  const isFull = agents.size >= terms.agentsExpected;
   // One that is cut off before the quotas loses its place to one that is here.
-  const cut = isGathering && isFull ? state.agents.find((agent) => agent.isCut) : undefined;
+  const [cut] = isGathering && isFull ? agentsWhere(state, (agent) => agent.isCut) : [];
   if (cut !== undefined) {
-    const { state: without, commands } = turnAway(state, cut.name, 'another agent has taken its place');
-    const stepped = joined(without, name, atMs);
-    return { state: stepped.state, commands: [...commands, ...stepped.commands] };
+    const without = turnAway(state, cut.id, 'another agent has taken its place');
+    return andThen(without, (next) => joined(next, id, atMs));
   }
   const isExpected = isGathering && !isFull;
-  const isRoom = state.agents.length < state.plan.agentsExpected + SPARES_MAX;
-  const isSpare = isRunPhase(state.phase) && state.plan.onAgentLoss === 'replace' && isRoom;
-  if (!isExpected && !isSpare) {
-    const reason =
-      state.phase === 'gathering' ? 'all expected agents are here' : 'the run has begun without it';
-    return { state, commands: [{ type: 'turn-away', agent: name, reason }] };
-  }
-  const agent = newAgent(name, atMs);
+  const isRoom = agents.size < terms.agentsExpected + SPARES_MAX;
+  const isSpare = isRunPhase(phase) && terms.onAgentLoss === 'replace' && isRoom;
+  if (!isExpected && !isSpare)
+    return turnAway(state, id, isGathering ? 'all expected agents are here' : 'the run has begun without it');
   return {
-    state: { ...state, agents: [...state.agents, agent] },
-    commands: [{ type: 'send-spec', agent: name }],
+    state: put(state, newAgent(id, atMs)),
+    changes: [{ type: 'agent-joined', agent: id }],
+    commands: [{ type: 'send-spec', agent: id }],
   };
 }
 
-/** Lets go of an agent that has no quota. */
-function turnAway(state: RunState, name: string, reason: string): Stepped {
-  const agents = state.agents.filter((agent) => agent.name !== name);
-  return { state: { ...state, agents }, commands: [{ type: 'turn-away', agent: name, reason }] };
-}
-
-/** Who refuses without a word of why refuses all the same. */
-function refusalFindings(name: string, findings: readonly Finding[]): readonly Finding[] {
-  if (findings.some(({ severity }) => severity === 'refuse')) return findings;
-  const finding: Finding = {
-    what: 'agent-refused',
-    severity: 'refuse',
-    needed: null,
-    available: null,
-    unit: 'agents',
-    message: `agent ${name} refuses to take part, and does not say why`,
-    fix: 'see what it says on its own stderr',
+/** Lets go of an agent that has no quota, or was never taken. */
+function turnAway(state: RunState, id: string, reason: string): Stepped {
+  const established = state.established - (state.agents.get(id)?.stats.established ?? 0);
+  return {
+    state: { ...state, agents: state.agents.without(id), established },
+    changes: [{ type: 'agent-turned-away', agent: id, reason }],
+    commands: [],
   };
-  return [finding, ...findings];
 }
 
 /** Before the start a refusal ends the run; a spare's refusal only loses the spare. */
-function refused(state: RunState, name: string, findings: readonly Finding[], atMs: number): Stepped {
-  const next = seen(state, name, atMs);
-  const sender = state.agents.find((agent) => agent.name === name);
-  if (sender === undefined || !isLive(sender) || state.phase === 'draining') return stay(next);
+function refused(state: RunState, id: string, findings: readonly Finding[], atMs: number): Stepped {
+  const sender = state.agents.get(id);
+  if (sender === undefined || !isLive(sender)) return stay(state);
+  const next = seen(state, id, atMs);
+  if (state.phase === 'draining') return stay(next);
   if (!isRunPhase(state.phase)) {
-    return drain(next, { type: 'refused', agent: name, findings: refusalFindings(name, findings) }, atMs);
+    return drain(next, { type: 'refused', agent: id, findings: refusalFindings(id, findings) }, atMs);
   }
-  if (sender.quota === 0) return turnAway(next, name, 'it cannot take part');
-  return lose(next, name, atMs);
+  return sender.quota === 0 ? turnAway(next, id, 'it cannot take part') : lose(next, sender, atMs);
 }
 
-/** An agent is back after a cut, within its lease: it is told again what it may have missed. */
-function resumed(state: RunState, name: string, atMs: number): Stepped {
-  const next = updateAgent(state, name, { lastSeenMs: atMs, isCut: false });
-  const agent = next.agents.find((each) => each.name === name);
+/** An agent is back after a cut, within its lease: it is sent again what it may have missed. */
+function resumed(state: RunState, id: string, atMs: number): Stepped {
+  const next = update(state, id, { lastSeenMs: atMs, isCut: false });
+  const agent = next.agents.get(id);
   if (agent === undefined || !isLive(agent)) return stay(next);
-  const commands: RunCommand[] = [{ type: 'send-resumed', agent: name }];
+  const repeated: Stepped = { ...stay(next), commands: missedCommands(next, agent) };
+  return state.phase === 'gathering' ? andThen(repeated, (each) => assignWhenComplete(each, atMs)) : repeated;
+}
+
+function missedCommands(state: RunState, agent: AgentRecord): readonly AgentCommand[] {
+  const { id, stage } = agent;
+  const commands: AgentCommand[] = [{ type: 'send-resumed', agent: id }];
+  const isRunning = stage === 'running';
   if (state.phase === 'draining') {
     // Without `hold` it would not know that what it kept all the time counts.
-    if (state.hasHeld && agent.stage === 'running') commands.push({ type: 'send-hold', agent: name });
-    return { state: next, commands: [...commands, { type: 'send-stop', agent: name, reason: 'draining' }] };
+    if (state.hasHeld && isRunning) commands.push({ type: 'send-hold', agent: id });
+    return [...commands, { type: 'send-stop', agent: id, reason: 'draining' }];
   }
-  if (agent.stage === 'joined') commands.push({ type: 'send-spec', agent: name });
-  if (state.phase === 'gathering') {
-    const gathered = assignWhenComplete(next, atMs);
-    return { state: gathered.state, commands: [...commands, ...gathered.commands] };
-  }
-  if (isCarrying(agent)) commands.push(...quotaCommands(next.plan, next.agents, (each) => each === agent));
-  if (agent.stage === 'running') {
-    commands.push({ type: 'send-start', agent: name });
-    if (state.stalled) commands.push({ type: 'send-stop-opening', agent: name });
-    if (state.phase === 'holding') commands.push({ type: 'send-hold', agent: name });
-  }
-  return { state: next, commands };
+  if (stage === 'joined') commands.push({ type: 'send-spec', agent: id });
+  if (isCarrying(agent))
+    commands.push(...quotaCommands(state.spec, state.agents.values(), (each) => each === agent));
+  if (!isRunning) return commands;
+  commands.push({ type: 'send-start', agent: id });
+  if (state.stalled) commands.push({ type: 'send-stop-opening', agent: id });
+  if (state.phase === 'holding') commands.push({ type: 'send-hold', agent: id });
+  return commands;
 }
 
 function offered(state: RunState, event: Extract<RunEvent, { type: 'agent-offered' }>): Stepped {
-  const { capacity, boundBy, findings, atMs } = event;
-  const sender = state.agents.find((agent) => agent.name === event.agent);
+  const { capacity, boundBy, sources, findings, notes, atMs } = event;
+  const sender = state.agents.get(event.agent);
+  // Once: what was agreed on does not change after it.
   if (sender?.stage !== 'joined') return stay(seen(state, event.agent, atMs));
-  if (isRunPhase(state.phase)) {
-    // A spare: it gets a quota when one is free.
-    return handOver(
-      updateAgent(state, event.agent, { stage: 'offered', lastSeenMs: atMs, capacity, boundBy, findings }),
-      atMs,
-    );
-  }
-  if (state.phase !== 'gathering') return stay(seen(state, event.agent, atMs));
-  const next = updateAgent(state, event.agent, {
-    stage: 'offered',
-    lastSeenMs: atMs,
-    capacity,
-    boundBy,
-    findings,
-  });
-  return assignWhenComplete(next, atMs);
+  const known = { ...sender, lastSeenMs: atMs, capacity, boundBy, sources, findings, notes };
+  const next = put(state, { ...known, stage: 'offered' });
+  // A spare gets a quota when one is free.
+  if (isRunPhase(state.phase)) return handOver(next, atMs);
+  return state.phase === 'gathering' ? assignWhenComplete(next, atMs) : stay(put(state, known));
 }
 
 /** Quotas are handed out when all are here, and in contact. */
 function assignWhenComplete(state: RunState, atMs: number): Stepped {
-  const isComplete = state.agents.length === state.plan.agentsExpected;
-  const isWaiting = state.agents.some((agent) => agent.stage !== 'offered' || agent.isCut);
-  return !isComplete || isWaiting ? stay(state) : assign(state, atMs);
+  if (state.agents.size !== state.terms.agentsExpected) return stay(state);
+  for (const agent of state.agents.values()) {
+    if (agent.stage !== 'offered' || agent.isCut) return stay(state);
+  }
+  return assign(state, atMs);
 }
 
-/** Everyone has offered: quotas by capacity, or a refusal. */
+/** All have offered: quotas by capacity, or a refusal. */
 function assign(state: RunState, atMs: number): Stepped {
-  const refusals = refusalsOf(state.plan.connections, state.agents);
+  const agents = [...state.agents.values()];
+  const { spec } = state;
+  const refusals = refusalsOf(spec.connections, agents);
   if (refusals.length > 0) {
-    const agent = state.agents.length === 1 ? state.agents[0]!.name : null;
+    const agent = agents.length === 1 ? agents[0]!.id : null;
     return drain(state, { type: 'refused', agent, findings: refusals }, atMs);
   }
-  const agents = withQuotas(state.plan.connections, state.agents);
-  const next = { ...enter(state, 'preparing', atMs), agents };
-  return { state: next, commands: quotaCommands(state.plan, agents, () => true) };
+  const quotas = firstQuotas(spec.connections, agents);
+  const next = agents.map(
+    (agent): AgentRecord => ({ ...agent, stage: 'quoted', quota: quotas.get(agent.id) ?? 0 }),
+  );
+  const given = withQuotas(state, next);
+  return andThen(given, (quoted) => ({
+    ...enter(quoted, 'preparing', atMs),
+    commands: quotaCommands(spec, next, () => true),
+  }));
 }
 
-function ready(state: RunState, name: string, atMs: number): Stepped {
-  const sender = state.agents.find((agent) => agent.name === name);
-  if (sender?.stage !== 'quoted') return stay(seen(state, name, atMs));
+/** With records whose quotas are new. */
+function withQuotas(state: RunState, changed: readonly AgentRecord[]): Stepped {
+  const changes = changed.flatMap(({ id, quota }): RunChange[] => {
+    const from = state.agents.get(id)?.quota ?? 0;
+    return from === quota ? [] : [{ type: 'quota-changed', agent: id, from, to: quota }];
+  });
+  return { state: changed.reduce(put, state), changes, commands: [] };
+}
+
+function ready(state: RunState, event: Extract<RunEvent, { type: 'agent-ready' }>): Stepped {
+  const { agent: id, sources, findings, notes, atMs } = event;
+  const sender = state.agents.get(id);
+  if (sender?.stage !== 'quoted') return stay(seen(state, id, atMs));
+  const known = { ...sender, lastSeenMs: atMs, sources, findings, notes };
   if (isRunPhase(state.phase)) {
     // The barrier is behind us: a spare starts as soon as it is ready.
-    const next = updateAgent(state, name, { stage: 'running', lastSeenMs: atMs });
-    const commands: RunCommand[] = [{ type: 'send-start', agent: name }];
-    if (state.phase === 'holding') commands.push({ type: 'send-hold', agent: name });
-    return { state: next, commands };
+    const commands: AgentCommand[] = [{ type: 'send-start', agent: id }];
+    if (state.phase === 'holding') commands.push({ type: 'send-hold', agent: id });
+    return { ...stay(put(state, { ...known, stage: 'running', startedMs: atMs })), commands };
   }
-  if (state.phase !== 'preparing') return stay(seen(state, name, atMs));
-  const next = updateAgent(state, name, { stage: 'ready', lastSeenMs: atMs });
-  if (next.agents.some((agent) => agent.stage === 'quoted')) return stay(next);
-  const agents = next.agents.map((agent) =>
-    agent.stage === 'ready' ? { ...agent, stage: 'running' as const } : agent,
+  if (state.phase !== 'preparing') return stay(put(state, known));
+  const next = put(state, { ...known, stage: 'ready' });
+  for (const agent of next.agents.values()) if (agent.stage === 'quoted') return stay(next);
+  return begin(next, atMs);
+}
+
+/** All are ready: the ramp begins. */
+function begin(state: RunState, atMs: number): Stepped {
+  const agents = state.agents.map((agent) =>
+    agent.stage === 'ready' ? { ...agent, stage: 'running', startedMs: atMs } : agent,
   );
+  const next = { ...state, agents, grewAtMs: atMs };
   return {
-    state: { ...enter(next, 'ramping', atMs), agents, grewAtMs: atMs },
-    commands: agents.filter(isLive).map((agent) => ({ type: 'send-start', agent: agent.name })),
+    ...enter(next, 'ramping', atMs),
+    commands: agentsWhere(next, isLive).map(({ id }) => ({ type: 'send-start', agent: id })),
   };
 }
 
 function reported(state: RunState, event: Extract<RunEvent, { type: 'agent-reported' }>): Stepped {
-  const { open, established, atMs } = event;
-  const sender = state.agents.find((agent) => agent.name === event.agent);
+  const { snapshot, atMs } = event;
+  const sender = state.agents.get(event.agent);
   if (sender === undefined || !isLive(sender)) return stay(state);
-  if (sender.stage !== 'running') return stay(seen(state, event.agent, atMs));
-  const settled = event.settled && event.quota === sender.quota;
-  const next = updateAgent(state, event.agent, { lastSeenMs: atMs, settled, open, established });
-  const grown = established > sender.established ? withGrowth(next, atMs) : next;
+  const isRunning = sender.stage === 'running';
+  const settled = isRunning && event.settled && event.quota === sender.quota;
+  const known = { ...withSnapshot(sender, snapshot, atMs), settled };
+  const next = withGrowth(put(state, known), atMs);
+  if (!isRunning) return stay(next);
   // Only a report that changes what the phase depends on is worth looking at all agents: with thousands of them that
   // costs more than the report itself. Each tick looks anyway.
-  const matters = settled !== sender.settled || (open === 0) !== (sender.open === 0);
-  return matters ? progressed(grown, atMs) : stay(grown);
+  const matters = settled !== sender.settled || (known.stats.open === 0) !== (sender.stats.open === 0);
+  return matters ? progressed(next, atMs) : stay(next);
 }
 
 /** Notes when the sum of established was highest: a ramp that does not grow has stalled. */
 function withGrowth(state: RunState, atMs: number): RunState {
-  let sum = 0;
-  for (const agent of state.agents) sum += agent.established;
-  return sum > state.establishedMax ? { ...state, establishedMax: sum, grewAtMs: atMs } : state;
+  if (state.established <= state.establishedMax) return state;
+  return { ...state, establishedMax: state.established, grewAtMs: atMs };
 }
 
-/** Moves on from the ramp when everybody has settled, and from the hold when nothing is left to hold. */
+/** Moves on from the ramp when all have settled, and from the hold when nothing is left to hold. */
 function progressed(state: RunState, atMs: number): Stepped {
   if (!isRunPhase(state.phase) || hasOpenLoss(state)) return stay(state);
-  const carrying = state.agents.filter(isCarrying);
-  const isSettled = carrying.every((agent) => agent.stage === 'running' && agent.settled);
-  if (!isSettled) return stay(state);
-  const mayComeBack = state.phase === 'holding' && state.plan.canReopen;
-  if (!mayComeBack && carrying.every((agent) => agent.open === 0)) {
-    return drain(state, { type: 'nothing-open' }, atMs);
+  let isNothingOpen = true;
+  for (const agent of state.agents.values()) {
+    if (!isCarrying(agent)) continue;
+    if (agent.stage !== 'running' || !agent.settled) return stay(state);
+    isNothingOpen &&= agent.stats.open === 0;
   }
+  const mayComeBack = state.phase === 'holding' && state.spec.onDrop === 'reopen';
+  if (isNothingOpen && !mayComeBack) return drain(state, { type: 'nothing-open' }, atMs);
   if (state.phase === 'holding') return stay(state);
   return {
-    state: { ...enter(state, 'holding', atMs), hasHeld: true },
-    commands: carrying.map((agent) => ({ type: 'send-hold', agent: agent.name })),
+    ...enter({ ...state, hasHeld: true }, 'holding', atMs),
+    commands: agentsWhere(state, isCarrying).map(({ id }) => ({ type: 'send-hold', agent: id })),
   };
 }
 
-/** Whether a lost quota still waits to be handed to somebody. */
+/** Whether a lost quota still waits to be handed to another agent. */
 function hasOpenLoss(state: RunState): boolean {
-  return (
-    state.plan.onAgentLoss === 'replace' &&
-    !state.stalled &&
-    state.agents.some((agent) => agent.stage === 'lost' && agent.quota > 0 && !agent.isReplaced)
-  );
+  if (state.terms.onAgentLoss !== 'replace' || state.stalled) return false;
+  for (const { stage, quota, isReplaced } of state.agents.values())
+    if (stage === 'lost' && quota > 0 && !isReplaced) return true;
+  return false;
 }
 
-/** An agent is gone for sure: its process ended, or it closed everything before it was told to. */
-function left(state: RunState, name: string, atMs: number): Stepped {
-  const agent = state.agents.find((each) => each.name === name);
+function done(state: RunState, event: Extract<RunEvent, { type: 'agent-done' }>): Stepped {
+  const { agent: id, snapshot, evidence, notes, atMs } = event;
+  const sender = state.agents.get(id);
+  if (sender === undefined || !isLive(sender)) return stay(state);
+  const known = withSnapshot(sender, snapshot, atMs);
+  const next = put(state, { ...known, evidence, notes: [...sender.notes, ...notes] });
+  // One that is done before it was sent `stop` has closed on its own: nothing of it is held any more.
+  if (state.phase !== 'draining') return left(next, id, atMs);
+  return settleDrain(update(next, id, { stage: 'done' }), atMs);
+}
+
+/** An agent is gone for sure: its process ended, or it closed everything before `stop`. */
+function left(state: RunState, id: string, atMs: number): Stepped {
+  const agent = state.agents.get(id);
   if (agent === undefined || !isLive(agent)) return stay(state);
-  if (state.phase === 'gathering') {
-    // It has no quota yet, so its place is free for another.
-    return turnAway(state, name, 'it has left');
-  }
-  return lose(state, name, atMs);
+  // It has no quota yet, so its place is free for another.
+  if (state.phase === 'gathering') return turnAway(state, id, 'it has left');
+  return lose(state, agent, atMs);
 }
 
-function lose(state: RunState, name: string, atMs: number): Stepped {
-  const agent = state.agents.find((each) => each.name === name);
+/** @param agent is live */
+function lose(state: RunState, agent: AgentRecord, atMs: number): Stepped {
+  const { id, stage, stats, quota } = agent;
   // A spare that has carried nothing leaves nothing behind.
-  if (isRunPhase(state.phase) && (agent?.stage === 'joined' || agent?.stage === 'offered')) {
-    return turnAway(state, name, 'it was lost before it got a quota');
+  if (isRunPhase(state.phase) && (stage === 'joined' || stage === 'offered')) {
+    return turnAway(state, id, 'it was lost before it got a quota');
   }
-  const next = updateAgent(state, name, { stage: 'lost', open: 0 });
-  if (state.phase === 'draining') return settleDrain(next, atMs);
-  if (state.phase === 'preparing') return drain(next, { type: 'agents-not-ready', missing: [name] }, atMs);
-  const lost = next.agents.filter((agent) => agent.stage === 'lost').map((agent) => agent.name);
-  if (!next.agents.some(isLive)) return finish(next, { type: 'agents-lost', lost }, atMs);
-  const wasCarrying = state.agents.some((agent) => agent.name === name && agent.quota > 0);
-  if (state.plan.onAgentLoss === 'fail' && wasCarrying)
-    return drain(next, { type: 'agents-lost', lost }, atMs);
-  return progressed(next, atMs);
+  const lost: Stepped = {
+    ...stay(put(state, withLoss(agent))),
+    changes: [{ type: 'agent-lost', agent: id, open: stats.open }],
+  };
+  return andThen(lost, (next) => afterLoss(next, id, quota > 0, atMs));
+}
+
+/** What the loss of an agent means for the run. */
+function afterLoss(state: RunState, id: string, wasCarrying: boolean, atMs: number): Stepped {
+  if (state.phase === 'draining') return settleDrain(state, atMs);
+  if (state.phase === 'preparing') return drain(state, { type: 'agents-not-ready', missing: [id] }, atMs);
+  const lost = idsOf(agentsWhere(state, (agent) => agent.stage === 'lost'));
+  const isAnyLive = agentsWhere(state, isLive).length > 0;
+  if (!isAnyLive) return finish(state, { type: 'agents-lost', lost }, atMs);
+  if (state.terms.onAgentLoss === 'fail' && wasCarrying)
+    return drain(state, { type: 'agents-lost', lost }, atMs);
+  return progressed(state, atMs);
 }
 
 /** Hands one lost quota to agents with spare capacity, where that is wanted and one is due. */
 function handOver(state: RunState, atMs: number): Stepped {
-  if (state.plan.onAgentLoss !== 'replace') return stay(state);
-  const handed = handedOver(state.agents, state.plan.leaseMs, atMs);
-  if (handed === null) return stay(state);
-  const { agents, grown } = handed;
-  const next = { ...state, agents, grewAtMs: atMs, stalled: state.stalled && grown.size === 0 };
-  const stepped = progressed(next, atMs);
-  return {
-    state: stepped.state,
-    commands: [...quotaCommands(state.plan, agents, (agent) => grown.has(agent)), ...stepped.commands],
-  };
+  if (state.terms.onAgentLoss !== 'replace') return stay(state);
+  const changed = handedOver([...state.agents.values()], state.terms.leaseMs, atMs);
+  if (changed === null) return stay(state);
+  const grown = new Set(changed.filter((agent) => agent.stage !== 'lost'));
+  const handed = withQuotas(state, changed);
+  const next = { ...handed.state, grewAtMs: atMs, stalled: state.stalled && grown.size === 0 };
+  const commands = quotaCommands(state.spec, next.agents.values(), (agent) => grown.has(agent));
+  return andThen({ ...handed, state: next, commands }, (each) => progressed(each, atMs));
 }
 
-/** Who had a quota and has not given its last word: without it nothing that it says it held is proven. */
-export function withoutLastWord(state: RunState): string[] {
-  return state.agents.filter((agent) => isLive(agent) && agent.quota > 0).map((agent) => agent.name);
-}
-
-/** Ends the run when nobody is left to wait for. */
+/** Ends the run when there is no agent left to wait for. */
 function settleDrain(state: RunState, atMs: number): Stepped {
-  if (state.phase !== 'draining' || state.agents.some(isLive)) return stay(state);
+  if (state.phase !== 'draining' || agentsWhere(state, isLive).length > 0) return stay(state);
   assert(state.endReason !== null, 'draining without a reason');
   return finish(state, state.endReason, atMs);
 }
 
-/** All agents whose lease is over at once: a rack that loses power must not be lost one by one. */
-function withoutSilent(state: RunState, silent: readonly AgentState[], atMs: number): Stepped {
-  let stepped = stay(state);
-  for (const { name } of silent) {
-    if (stepped.state.phase === 'ended') break;
-    const next =
-      state.phase === 'gathering'
-        ? turnAway(stepped.state, name, 'it was silent for too long')
-        : lose(stepped.state, name, atMs);
-    stepped = { state: next.state, commands: [...stepped.commands, ...next.commands] };
-  }
-  return stepped;
+/** All agents whose lease is over together: a rack that loses power must not be lost one by one. */
+function withoutSilent(state: RunState, silent: readonly AgentRecord[], atMs: number): Stepped {
+  return silent.reduce<Stepped>(
+    (before, agent) =>
+      andThen(before, (next) => {
+        if (next.phase === 'ended') return stay(next);
+        return state.phase === 'gathering'
+          ? turnAway(next, agent.id, 'it was silent for too long')
+          : lose(next, agent, atMs);
+      }),
+    stay(state),
+  );
 }
 
 function ticked(state: RunState, atMs: number): Stepped {
-  const { plan } = state;
+  const { terms } = state;
   const elapsedMs = atMs - state.phaseSinceMs;
-  const silent = state.agents.filter((agent) => isLive(agent) && atMs - agent.lastSeenMs > plan.leaseMs);
+  const silent = agentsWhere(state, (agent) => isLive(agent) && atMs - agent.lastSeenMs > terms.leaseMs);
   if (silent.length > 0) return withoutSilent(state, silent, atMs);
   switch (state.phase) {
-    case 'gathering': {
-      if (elapsedMs < plan.gatherMs) return stay(state);
-      return agentsMissing(state, atMs);
-    }
+    case 'gathering':
+      return elapsedMs < terms.gatherMs ? stay(state) : agentsMissing(state, atMs);
     case 'preparing': {
-      if (elapsedMs < plan.prepareMs) return stay(state);
-      const missing = state.agents.filter((agent) => agent.stage === 'quoted').map((agent) => agent.name);
+      if (elapsedMs < terms.prepareMs) return stay(state);
+      const missing = idsOf(agentsWhere(state, (agent) => agent.stage === 'quoted'));
       return drain(state, { type: 'agents-not-ready', missing }, atMs);
     }
     case 'ramping':
     case 'holding':
       return runningTick(state, atMs);
     case 'draining':
-      if (elapsedMs < plan.drainMs) return stay(state);
+      if (elapsedMs < terms.drainMs) return stay(state);
       assert(state.endReason !== null, 'draining without a reason');
       return finish(state, state.endReason, atMs);
     case 'ended':
@@ -429,28 +467,25 @@ function ticked(state: RunState, atMs: number): Stepped {
   }
 }
 
-/** Not everybody has come. */
+/** Not all have come. */
 function agentsMissing(state: RunState, atMs: number): Stepped {
-  const isHere = (agent: AgentState): boolean => agent.stage === 'offered' && !agent.isCut;
-  const names = (agents: readonly AgentState[]): string[] => agents.map((agent) => agent.name);
-  const joined = names(state.agents.filter(isHere));
-  const silent = names(state.agents.filter((agent) => !isHere(agent)));
-  return drain(state, { type: 'agents-missing', joined, silent, expected: state.plan.agentsExpected }, atMs);
+  const isHere = (agent: AgentRecord): boolean => agent.stage === 'offered' && !agent.isCut;
+  const joined = idsOf(agentsWhere(state, isHere));
+  const silent = idsOf(agentsWhere(state, (agent) => !isHere(agent)));
+  return drain(state, { type: 'agents-missing', joined, silent, expected: state.terms.agentsExpected }, atMs);
 }
 
 function runningTick(state: RunState, atMs: number): Stepped {
-  const { plan } = state;
-  if (state.phase === 'holding' && atMs - state.phaseSinceMs >= plan.holdMs) {
+  const { terms, spec } = state;
+  if (state.phase === 'holding' && atMs - state.phaseSinceMs >= spec.holdMs) {
     return drain(state, { type: 'held' }, atMs);
   }
   const handed = handOver(state, atMs);
   if (handed.state !== state) return handed;
-  if (state.phase === 'ramping' && !state.stalled && atMs - state.grewAtMs > plan.stallMs) {
+  if (state.phase === 'ramping' && !state.stalled && atMs - state.grewAtMs > terms.stallMs) {
     return {
-      state: { ...state, stalled: true },
-      commands: state.agents
-        .filter(isCarrying)
-        .map((agent) => ({ type: 'send-stop-opening', agent: agent.name })),
+      ...stay({ ...state, stalled: true }),
+      commands: agentsWhere(state, isCarrying).map(({ id }) => ({ type: 'send-stop-opening', agent: id })),
     };
   }
   return progressed(state, atMs);

@@ -1,6 +1,17 @@
 /**
- * Owns what the built-in target counts, the addition over its workers, and the line that tells it to a person.
- * Must never ask a worker (serve.ts) or print (cli/).
+ * Owns what the built-in target counts, the addition over its workers, the line that prints it, and the messages between
+ * the target's parent and its workers over Node's IPC. Must never ask a worker (serve.ts) or print (cli/).
+ *
+ *   parent --> worker : listen      address, port, mode, backlog (first message, once)
+ *   parent <-- worker : listening   the port that it got          | failed: the call and its errno (then it ends)
+ *   parent <-- worker : totals      when counts changed, at most every 200 ms
+ *   parent <-- worker : stood-still for how long it did nothing, when that was seconds
+ *   parent --> worker : count       request number
+ *   parent <-- worker : counts      request number, totals, source addresses
+ *   parent --> worker : stop
+ *   parent <-- worker : stopped     final totals and source addresses, taken before it closes; then it ends
+ *
+ * A worker whose parent is gone (IPC disconnect) ends immediately.
  */
 
 import { counted, formatCount } from '../base/units.ts';
@@ -30,7 +41,7 @@ export interface WorkerTotals {
 export type SourceCount = readonly [address: string, open: number];
 
 /** The most entries of `ServeCounts.bySource`. */
-export const BY_SOURCE_ENTRIES_MAX = 1_000;
+const BY_SOURCE_ENTRIES_MAX = 1_000;
 
 /** What the target as a whole holds and has seen. */
 export interface ServeCounts extends WorkerTotals {
@@ -46,7 +57,7 @@ export interface ServeCounts extends WorkerTotals {
   readonly bySource: Readonly<Record<string, number>>;
   /** workers that serve now; after stop(): that served until then */
   readonly workers: number;
-  /** workers that died without being told to; what they had open is gone, what they had accepted stays counted */
+  /** workers that died without being asked to; what they had open is gone, what they had accepted stays counted */
   readonly workersLost: number;
   /** milliseconds since every worker listened */
   readonly servedMs: number;
@@ -112,3 +123,30 @@ export function formatServeCounts(counts: ServeCounts): string {
   if (counts.workersLost > 0) parts.push(`${counted(counts.workersLost, 'worker', 'workers')} lost`);
   return parts.join('; ');
 }
+
+export type ToWorker =
+  | {
+      readonly type: 'listen';
+      readonly host: string;
+      readonly port: number;
+      readonly mode: ServeMode;
+      readonly backlog: number;
+      /** refuse a port on which another process listens with SO_REUSEPORT; only the first worker asks for it */
+      readonly alone: boolean;
+    }
+  | { readonly type: 'count'; readonly request: number }
+  | { readonly type: 'stop' };
+
+export type FromWorker =
+  | { readonly type: 'listening'; readonly port: number }
+  /** `errno` is positive, such as 98 for EADDRINUSE */
+  | { readonly type: 'failed'; readonly call: string; readonly errno: number }
+  | { readonly type: 'totals'; readonly totals: WorkerTotals }
+  | { readonly type: 'stood-still'; readonly forMs: number }
+  | {
+      readonly type: 'counts';
+      readonly request: number;
+      readonly totals: WorkerTotals;
+      readonly sources: readonly SourceCount[];
+    }
+  | { readonly type: 'stopped'; readonly totals: WorkerTotals; readonly sources: readonly SourceCount[] };

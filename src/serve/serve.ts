@@ -6,18 +6,17 @@ import assert from 'node:assert/strict';
 import { isIP } from 'node:net';
 import { availableParallelism, constants, freemem } from 'node:os';
 import pLimit from 'p-limit';
-import type { Clock } from '../base/clock.ts';
+import { type Clock, formatSeconds } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
-import { formatSeconds } from '../base/stand-still.ts';
 import { counted, formatCount } from '../base/units.ts';
 import { readSysctl, readText } from '../host/proc-file.ts';
-import { readTaskRoom } from '../host/task-room.ts';
-import { processesFinding } from '../plan/processes.ts';
+import { readTaskRoom } from '../host/process-limits.ts';
+import { processesFinding } from '../plan/cost.ts';
 import { addTotals, mergeSources, type ServeCounts, type ServeMode, ZERO_TOTALS } from './serve-counts.ts';
 import { WORKERS_MAX, workersFor, workersRefusal } from './worker-count.ts';
 import { type Listening, type WorkerEvents, WorkerHandle } from './worker-handle.ts';
 
-export interface ServeOptions {
+interface ServeOptions {
   /** IP literal of this host, IPv4 or IPv6; default `127.0.0.1` */
   readonly host?: string;
   /** 0 to 65,535; 0 takes a free one; default 0 */
@@ -33,8 +32,10 @@ export interface ServeOptions {
   /** the script to fork; with the argument `serve-worker` it must call `runServeWorker` (worker.ts) */
   readonly entryPath: string;
   readonly clock: Clock;
-  /** told what a person should know, one line each: a lost worker, descriptors used up */
+  /** called with what a person should know, one line each: a lost worker, descriptors used up */
   readonly onNotice?: (line: string) => void;
+  /** gets what workers write to stderr, line by line; absent or null: they write to ours */
+  readonly onChildLine?: ((line: string) => void) | null;
   /** ends the start: no further worker is forked, those that are there end, and `serveTarget` throws */
   readonly signal?: AbortSignal;
 }
@@ -62,6 +63,8 @@ const NOTICES_MAX = 4;
 const ROOTS = { procRoot: '/proc', sysRoot: '/sys' } as const;
 /** What a process gets where /proc does not say (getrlimit(2): the usual soft limit). */
 const DESCRIPTORS_UNKNOWN = 1_024;
+
+type NotListening = Exclude<Listening, { type: 'listening' }>;
 
 /** Settled options. */
 type Plan = Required<Omit<ServeOptions, 'workers' | 'onNotice' | 'signal'>> & {
@@ -152,6 +155,7 @@ function planOf(options: ServeOptions): Plan {
     entryPath: options.entryPath,
     clock: options.clock,
     onNotice: options.onNotice ?? (() => {}),
+    onChildLine: options.onChildLine ?? null,
   };
 }
 
@@ -169,18 +173,20 @@ class Target implements ServeHandle {
   #openMax = 0;
   #workersLost = 0;
   #isServing = false;
+  /** what became of the first worker that could not start: no further one is begun */
+  #failed: NotListening | null = null;
   #servingSinceMs = 0;
   #stopped: Promise<ServeCounts> | undefined;
   readonly #saidFull = new Set<WorkerHandle>();
   readonly #notices = new Map<WorkerHandle, number>();
   #resolveEnded: () => void = () => {};
   readonly #events: WorkerEvents = {
-    totals: (worker) => this.#told(worker),
+    totals: (worker) => this.#counted(worker),
     stoodStill: (worker, forMs) => this.#notice(worker, `stood still for ${formatSeconds(forMs)}`),
     silent: (worker, forMs) =>
       this.#notice(
         worker,
-        `did not answer within ${forMs / 1_000} s: what it counted is as old as its last word`,
+        `did not answer within ${forMs / 1_000} s: what it counted is as old as its last message`,
       ),
     ended: (worker, wasAsked) => this.#gone(worker, wasAsked),
   };
@@ -220,7 +226,7 @@ class Target implements ServeHandle {
     );
     const results = await Promise.all([first, ...others]);
     signal?.removeEventListener('abort', giveUp);
-    const bad = results.find((result) => result.type !== 'listening');
+    const bad = this.#failed ?? results.find((result) => result.type !== 'listening');
     if (bad !== undefined) {
       await this.#endAll();
       throw this.#listenError(bad);
@@ -234,13 +240,21 @@ class Target implements ServeHandle {
     // The second one loads while the first one chooses.
     const before = index > 1 ? await first : null;
     if (before !== null && before.type !== 'listening') return before;
-    if (this.#plan.signal?.aborted === true) return { type: 'lost', how: 'was given up' };
-    const worker = new WorkerHandle(this.#plan.entryPath, index, this.#events);
+    if (this.#plan.signal?.aborted === true) return { type: 'lost', how: 'the start was given up' };
+    if (this.#failed !== null) return this.#failed;
+    const worker = new WorkerHandle(
+      this.#plan.entryPath,
+      index,
+      this.#plan.clock,
+      this.#events,
+      this.#plan.onChildLine,
+    );
     this.#workers.push(worker);
     const chosen = await first;
     if (chosen !== null && chosen.type !== 'listening') return chosen;
     const listening = await this.#listen(worker, chosen?.port ?? this.#plan.port, index === 0);
     if (index === 0 && listening.type === 'listening') this.#port = listening.port;
+    if (listening.type !== 'listening') this.#failed ??= named(listening, worker);
     return listening;
   }
 
@@ -249,13 +263,13 @@ class Target implements ServeHandle {
     return worker.listen({ type: 'listen', host, port, mode, backlog, alone });
   }
 
-  #told(worker: WorkerHandle): void {
+  #counted(worker: WorkerHandle): void {
     this.#sample();
     if (worker.totals.descriptorsFull === 0 || this.#saidFull.has(worker)) return;
     this.#saidFull.add(worker);
     const open = formatCount(worker.totals.openNow);
     this.#plan.onNotice(
-      `worker ${worker.index + 1} (pid ${worker.pid}) has no descriptor or memory left with ${open} connections open: ` +
+      `${nameOf(worker)} has no descriptor or memory left with ${open} connections open: ` +
         'it accepts again when one closes (more workers hold more: --workers)',
     );
   }
@@ -264,14 +278,14 @@ class Target implements ServeHandle {
   #notice(worker: WorkerHandle, what: string): void {
     const said = (this.#notices.get(worker) ?? 0) + 1;
     this.#notices.set(worker, said);
-    if (said <= NOTICES_MAX) this.#plan.onNotice(`worker ${worker.index + 1} (pid ${worker.pid}) ${what}`);
+    if (said <= NOTICES_MAX) this.#plan.onNotice(`${nameOf(worker)} ${what}`);
   }
 
   #gone(worker: WorkerHandle, wasAsked: boolean): void {
     if (!wasAsked && this.#isServing) {
       this.#workersLost++;
       this.#plan.onNotice(
-        `worker ${worker.index + 1} (pid ${worker.pid}) ${worker.how}: its connections are gone; ` +
+        `${nameOf(worker)} ${worker.how}: its connections are gone; ` +
           `${this.pids().length} of ${this.#workers.length} workers go on`,
       );
     }
@@ -317,14 +331,14 @@ class Target implements ServeHandle {
     };
   }
 
-  #listenError(bad: Exclude<Listening, { type: 'listening' }>): BenchError {
+  #listenError(bad: NotListening): BenchError {
     const { host, port } = this.#plan;
     const where = endpointText(host, port);
     const failed = (message: string, hint: string): BenchError =>
       new BenchError(ErrorCode.serveFailed, ExitCode.refused, message, hint);
     if (bad.type === 'lost') {
       return failed(
-        `cannot listen on ${where}: a worker ${bad.how}`,
+        `cannot listen on ${where}: ${bad.how}`,
         'try again; if it stays so, look for the worker error above',
       );
     }
@@ -351,6 +365,15 @@ class Target implements ServeHandle {
         );
     }
   }
+}
+
+function nameOf(worker: WorkerHandle): string {
+  return `worker ${worker.index + 1} (pid ${worker.pid})`;
+}
+
+/** With the name of who was lost. */
+function named(bad: NotListening, worker: WorkerHandle): NotListening {
+  return bad.type === 'lost' ? { ...bad, how: `${nameOf(worker)} ${bad.how}` } : bad;
 }
 
 function errnoName(errno: number): string {

@@ -24,7 +24,7 @@ const BUSY_WAIT_MS = 2;
 /** empty waits of BUSY_WAIT_MS after which the loop waits in another thread */
 const BUSY_WAITS_MAX = 25;
 const IDLE_WAIT_MS = 1_000;
-/** After ENFILE, ENOBUFS or ENOMEM somebody else may free what we lack, and nobody tells us. */
+/** After ENFILE, ENOBUFS or ENOMEM another process may free what is missing, and no event says so. */
 const RETRY_ACCEPT_MS = 1_000;
 /** A worker with more sources than this reports this many: an IPC message stays below some megabytes. */
 const SOURCES_LISTED_MAX = 65_536;
@@ -222,7 +222,8 @@ export class TargetLoop {
   }
 
   #flush(fd: number): void {
-    const rest = this.#unsent.get(fd)!;
+    const rest = this.#unsent.get(fd);
+    if (rest === undefined) return;
     const sent = this.#send(fd, rest, rest.byteLength);
     if (sent < 0) return;
     if (sent < rest.byteLength) {
@@ -268,7 +269,7 @@ function whoamiLine(peer: Uint8Array): string {
 }
 
 /**
- * Whether accept4(2) or epoll_ctl(2) failed for want of a descriptor, a watch or memory: it will fail again until
+ * Whether accept4(2) or epoll_ctl(2) failed for lack of a descriptor, a watch or memory: it will fail again until
  * some is freed.
  */
 function isOutOfRoom(code: number): boolean {

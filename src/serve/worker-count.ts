@@ -2,7 +2,7 @@
  * Owns how many workers a number of connections needs, and whether a host can have them. Pure. Must never read a limit.
  */
 import assert from 'node:assert/strict';
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import { counted, formatBytes, formatCount } from '../base/units.ts';
 
 /** What a Node process needs for itself, with room: libraries, epoll, eventfd, IPC, the listener. */
@@ -12,13 +12,13 @@ const FILL_RATIO_MAX = 0.9;
 const CONNECTIONS_PER_CORE_MIN = 1_000;
 /** More processes than this are a mistake in a limit, not a plan. */
 export const WORKERS_MAX = 256;
-/** Processes that nobody asked for by number: beyond this they take the cores from each other. */
+/** Processes that were not asked for by number: beyond this they take the cores from each other. */
 const WORKERS_PER_CORE_MAX = 32;
 /** Resident size of one worker; measured: 49 MB. */
 const WORKER_BYTES = 50_000_000;
 
 /** What a host has for workers. */
-export interface WorkerRoom {
+interface WorkerRoom {
   /** RLIMIT_NOFILE of a worker: the hard limit, because Node raises its soft limit to that at its start */
   readonly descriptorsPerProcess: number;
   /** at least 1 */
@@ -37,7 +37,7 @@ export interface WorkerRoom {
  * @param descriptorsPerProcess RLIMIT_NOFILE of a worker
  * @returns at least 1
  */
-export function connectionsPerWorker(descriptorsPerProcess: number): number {
+function connectionsPerWorker(descriptorsPerProcess: number): number {
   const room = Math.max(1, descriptorsPerProcess - DESCRIPTORS_OF_ITS_OWN);
   // mean + 4 * sqrt(mean) = room, solved for the mean
   const meanWithMargin = (Math.sqrt(room + 4) - 2) ** 2;
@@ -74,7 +74,7 @@ export function workersRefusal(
   const most = Math.min(WORKERS_MAX, cores * WORKERS_PER_CORE_MAX);
   if (asked === null && workers > most) return tooManyWorkers(connectionsMax, workers, most, room);
   if (memoryFreeBytes === null || workers * WORKER_BYTES <= memoryFreeBytes) return null;
-  const fitting = Math.max(1, Math.floor(memoryFreeBytes / WORKER_BYTES));
+  const inMemory = Math.max(1, Math.floor(memoryFreeBytes / WORKER_BYTES));
   return {
     what: 'memory',
     unit: 'bytes',
@@ -84,7 +84,7 @@ export function workersRefusal(
     message:
       `the built-in target needs ${counted(workers, 'worker')} x ${formatBytes(WORKER_BYTES)}, ` +
       `has ${formatBytes(memoryFreeBytes)}`,
-    fix: isOfRun ? 'ask for fewer connections (--conns)' : `--workers ${fitting}`,
+    fix: isOfRun ? 'ask for fewer connections (--conns)' : `--workers ${inMemory}`,
   };
 }
 

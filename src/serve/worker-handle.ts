@@ -3,17 +3,31 @@
  * end of worker-message.ts. Must never add up workers (serve.ts).
  */
 import { type ChildProcess, fork } from 'node:child_process';
-import { after } from '../time/timer.ts';
-import { type SourceCount, type WorkerTotals, ZERO_TOTALS } from './serve-counts.ts';
-import type { FromWorker, ToWorker } from './worker-message.ts';
+import { type Clock, StandStill } from '../base/clock.ts';
+import { bindChild } from '../engine/parent-bond.ts';
+import { eachLine } from '../host/child-lines.ts';
+import { isStopped } from '../host/proc-file.ts';
+import { every } from '../time/timer.ts';
+import {
+  type FromWorker,
+  type SourceCount,
+  type ToWorker,
+  type WorkerTotals,
+  ZERO_TOTALS,
+} from './serve-counts.ts';
 
 /** The hidden first argument that makes the program a worker of the target (main.ts); its parent's pid follows. */
-export const SERVE_WORKER_ENTRY = 'serve-worker';
+const SERVE_WORKER_ENTRY = 'serve-worker';
 /** A small young generation keeps a worker small: it allocates nearly nothing. */
 const WORKER_EXEC_ARGV = ['--max-semi-space-size=1'];
-const LISTEN_DEADLINE_MS = 20_000;
+/** A worker loads in well under a second. One that is silent for longer is lost if the kernel says that it is stopped. */
+const STOPPED_DEADLINE_MS = 10_000;
+/** So long a machine that is many times too busy may take. */
+const LISTEN_DEADLINE_MS = 30_000;
 const ANSWER_DEADLINE_MS = 2_000;
 const END_DEADLINE_MS = 2_000;
+/** How often it is looked whether a deadline is over. */
+const LOOK_EVERY_MS = 250;
 
 /** What came of asking a worker to listen. */
 export type Listening =
@@ -30,7 +44,7 @@ export interface WorkerEvents {
   stoodStill(worker: WorkerHandle, forMs: number): void;
   /** it was asked for its counts and did not answer in time: they are what it said before */
   silent(worker: WorkerHandle, forMs: number): void;
-  /** the process ended; `wasAsked` says whether we told it to */
+  /** the process ended; `wasAsked` says whether it was asked to */
   ended(worker: WorkerHandle, wasAsked: boolean): void;
 }
 
@@ -45,22 +59,36 @@ export class WorkerHandle {
   how: string | null = null;
   readonly #child: ChildProcess;
   readonly #events: WorkerEvents;
+  readonly #clock: Clock;
   #isAsked = false;
   #lastRequest = 0;
   /** those who wait for a message, or for the end (null) */
   readonly #waiting = new Set<(message: FromWorker | null) => void>();
 
-  /** Forks the process; it does nothing before `listen`. */
-  constructor(entryPath: string, index: number, events: WorkerEvents) {
+  /**
+   * Forks the process; it does nothing before `listen`.
+   * @param onLine gets what it writes to stderr, line by line; null: it writes to ours
+   */
+  constructor(
+    entryPath: string,
+    index: number,
+    clock: Clock,
+    events: WorkerEvents,
+    onLine: ((line: string) => void) | null,
+  ) {
     this.index = index;
+    this.#clock = clock;
     this.#events = events;
-    this.#child = fork(entryPath, [SERVE_WORKER_ENTRY, String(process.pid)], {
-      execArgv: WORKER_EXEC_ARGV,
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-      // A process group of its own: Ctrl-C in the terminal must not end it before whoever holds connections to it
-      // has drained. It ends with its parent's IPC channel, so it still outlives nobody.
-      detached: true,
-    });
+    this.#child = bindChild('kill', (bond) =>
+      fork(entryPath, [SERVE_WORKER_ENTRY, String(process.pid)], {
+        execArgv: WORKER_EXEC_ARGV,
+        stdio: ['ignore', 'ignore', onLine === null ? 'inherit' : 'pipe', 'ipc', bond],
+        // A process group of its own: Ctrl-C in the terminal must not end it before whoever holds connections to it
+        // has drained. It ends with its parent, so it never outlives the parent.
+        detached: true,
+      }),
+    );
+    if (onLine !== null) eachLine(this.#child.stderr, onLine);
     this.#child.on('message', (message) => this.#take(message as FromWorker));
     this.#child.on('error', (error) => this.#gone(`could not be started: ${error.message}`));
     this.#child.on('exit', (code, signal) =>
@@ -77,15 +105,22 @@ export class WorkerHandle {
     return this.how === null;
   }
 
-  /** Makes it listen, and waits until it does. */
+  /** Makes it listen, and waits until it does; one that says nothing in time is killed, as it may be stopped. */
   async listen(message: ToWorker & { type: 'listen' }): Promise<Listening> {
     this.#say(message);
-    const answer = await this.#answer(
-      (said) => said.type === 'listening' || said.type === 'failed',
-      LISTEN_DEADLINE_MS,
-    );
+    const isAnswer = (said: FromWorker): boolean => said.type === 'listening' || said.type === 'failed';
+    let silentMs = STOPPED_DEADLINE_MS;
+    let answer = await this.#answer(isAnswer, silentMs);
+    const isLost = this.how !== null || isStopped('/proc', this.pid);
+    if (answer === null && !isLost) {
+      answer = await this.#answer(isAnswer, LISTEN_DEADLINE_MS - silentMs);
+      silentMs = LISTEN_DEADLINE_MS;
+    }
     if (answer?.type === 'listening' || answer?.type === 'failed') return answer;
-    return { type: 'lost', how: this.how ?? `said nothing for ${LISTEN_DEADLINE_MS / 1000} s` };
+    if (this.how !== null) return { type: 'lost', how: this.how };
+    this.#child.kill('SIGKILL');
+    const as = isLost ? 'is stopped' : 'has no core or hangs';
+    return { type: 'lost', how: `said nothing for ${silentMs / 1_000} s, because it ${as}, and was killed` };
   }
 
   /** Brings `totals` and `sources` up to date; a worker that does not answer in 2 s keeps its last ones. */
@@ -135,7 +170,10 @@ export class WorkerHandle {
     this.#events.ended(this, this.#isAsked);
   }
 
-  /** The first message that `isIt` accepts; null at the process's end and after the deadline. */
+  /**
+   * The first message that `isIt` accepts; null at the process's end and after the deadline. That counts the time in which
+   * this process looked: one that was stopped itself blames no other for what it has not read.
+   */
   #answer(isIt: (message: FromWorker) => boolean, deadlineMs: number): Promise<FromWorker | null> {
     if (!this.isAlive) return Promise.resolve(null);
     return new Promise((resolve) => {
@@ -147,7 +185,11 @@ export class WorkerHandle {
       const wake = (message: FromWorker | null): void => {
         if (message === null || isIt(message)) finish(message);
       };
-      const timer = after(deadlineMs, () => finish(null));
+      const still = new StandStill(LOOK_EVERY_MS, this.#clock.monotonicMs());
+      const timer = every(LOOK_EVERY_MS, () => {
+        still.look(this.#clock.monotonicMs());
+        if (still.attendedMs >= deadlineMs) finish(null);
+      });
       this.#waiting.add(wake);
     });
   }

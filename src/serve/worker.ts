@@ -1,15 +1,19 @@
 /**
- * Owns one process of the target: the IPC between its parent and its loop, and its end. It must stay small: it
- * never imports ws, yargs, valibot or the complete hdr-histogram-js, and it never outlives its parent.
+ * Owns one process of the target: its listening socket, which several processes share, the IPC between its parent and its
+ * loop, and its end. It must stay small: it never imports ws, yargs, valibot or the complete hdr-histogram-js, and it
+ * never outlives its parent.
  */
+
 import assert from 'node:assert/strict';
-import { StandStill } from '../base/stand-still.ts';
-import { endWithParent } from '../engine/parent-bond.ts';
+import { StandStill } from '../base/clock.ts';
+import * as libc from '../engine/libc.ts';
+import { AF_INET6 } from '../engine/libc.ts';
+import { bindToParent } from '../engine/parent-bond.ts';
+import { portOf, SOCKADDR_BYTES_MAX, type SockAddr, sockAddr } from '../engine/sockaddr.ts';
 import { systemClock } from '../host/system-clock.ts';
 import { after, every, type Timer } from '../time/timer.ts';
-import { openListener } from './listener.ts';
+import type { FromWorker, ToWorker } from './serve-counts.ts';
 import { TargetLoop } from './target-loop.ts';
-import type { FromWorker, ToWorker } from './worker-message.ts';
 
 /** The longest that a changed count stays untold. */
 const TELL_EVERY_MS = 200;
@@ -21,7 +25,7 @@ const LOOK_EVERY_MS = 1_000;
 /**
  * Runs one worker in this process, which must have been forked with IPC (messages: worker-message.ts). Returns at
  * once; the process ends by itself when the parent says `stop` or is gone.
- * @param parentPid the parent's pid as the parent told it; null: unknown
+ * @param parentPid the parent's pid as the parent gave it; null: unknown
  */
 export function runServeWorker(parentPid: number | null = null): void {
   // The parent decides: Ctrl-C in a terminal and `kill -- -group` reach the workers too.
@@ -29,7 +33,7 @@ export function runServeWorker(parentPid: number | null = null): void {
   const worker = new Worker();
   process.on('message', (message: ToWorker) => worker.take(message));
   process.on('disconnect', () => worker.end());
-  if (!endWithParent(parentPid) || !process.connected) worker.end();
+  if (!bindToParent('kill', parentPid) || !process.connected) worker.end();
 }
 
 class Worker {
@@ -120,4 +124,70 @@ class Worker {
     process.channel?.unref();
     after(END_DEADLINE_MS, () => process.kill(process.pid, 'SIGKILL'), { isUnref: true });
   }
+}
+
+/** A listener, or the call that failed with its positive errno. */
+type ListenResult =
+  | { readonly type: 'listening'; readonly fd: number; readonly port: number }
+  | { readonly type: 'failed'; readonly call: string; readonly errno: number };
+
+interface ListenOptions {
+  /** canonical IP literal of this host */
+  readonly host: string;
+  /** 0: the kernel chooses one that is free */
+  readonly port: number;
+  /** cut by the kernel to net.core.somaxconn */
+  readonly backlog: number;
+  /** fail with EADDRINUSE also when the other listener would share the port */
+  readonly alone: boolean;
+}
+
+/**
+ * Opens a non-blocking listener with SO_REUSEPORT: the kernel spreads connections over the listeners of a port by
+ * a hash of the 4-tuple (socket(7)). Failures are returned, not thrown: they belong to the user's choice of port.
+ */
+function openListener(options: ListenOptions): ListenResult {
+  const address = sockAddr(options.host, options.port);
+  // SO_REUSEPORT lets a second target of the same user share the port in silence and take half of the
+  // connections; a socket without it meets EADDRINUSE, so one is tried first.
+  if (options.alone && options.port !== 0) {
+    const tried = attempt(address, false, options.backlog);
+    if (tried.type === 'failed') return tried;
+    libc.close(tried.fd);
+  }
+  return attempt(address, true, options.backlog);
+}
+
+function attempt(address: SockAddr, shared: boolean, backlog: number): ListenResult {
+  const fd = libc.tcpSocket(address.family);
+  if (fd < 0) return { type: 'failed', call: 'socket', errno: -fd };
+  const failed = (call: string, code: number): ListenResult => {
+    libc.close(fd);
+    return { type: 'failed', call, errno: -code };
+  };
+  // With port 0, SO_REUSEADDR would let the kernel choose a port that another socket has bound: set it afterwards.
+  const wantsFreePort = portOf(address.bytes) === 0;
+  let code = wantsFreePort ? 0 : libc.setIntOption(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
+  if (code < 0) return failed('setsockopt', code);
+  code = shared ? libc.setIntOption(fd, libc.SOL_SOCKET, libc.SO_REUSEPORT, 1) : 0;
+  if (code < 0) return failed('setsockopt', code);
+  // Accepted sockets inherit it: one call here instead of one per connection.
+  code = libc.setIntOption(fd, libc.IPPROTO_TCP, libc.TCP_NODELAY, 1);
+  if (code < 0) return failed('setsockopt', code);
+  if (address.family === AF_INET6) {
+    // `::` also takes IPv4, whatever net.ipv6.bindv6only says.
+    code = libc.setIntOption(fd, libc.IPPROTO_IPV6, libc.IPV6_V6ONLY, 0);
+    if (code < 0) return failed('setsockopt', code);
+  }
+  code = libc.bind(fd, address.bytes, address.length);
+  if (code < 0) return failed('bind', code);
+  // Accepted sockets inherit it, so those in FIN_WAIT or TIME_WAIT do not keep the next target from this port.
+  code = libc.setIntOption(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
+  if (code < 0) return failed('setsockopt', code);
+  code = libc.listen(fd, backlog);
+  if (code < 0) return failed('listen', code);
+  const bound = new Uint8Array(SOCKADDR_BYTES_MAX);
+  code = libc.getsockname(fd, bound, new Int32Array([SOCKADDR_BYTES_MAX]));
+  if (code < 0) return failed('getsockname', code);
+  return { type: 'listening', fd, port: portOf(bound) };
 }

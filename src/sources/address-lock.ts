@@ -7,7 +7,7 @@
  */
 import { createServer, type Server } from 'node:net';
 import { systemClock } from '../host/system-clock.ts';
-import { realWaiting, type Waiting, waitUntil } from '../time/wait-until.ts';
+import { realWaiting, type Waiting, waitUntil } from '../time/timer.ts';
 
 const LOCK_NAME = '\0c100k-bench-addresses';
 const RETRY_EVERY_MS = 20;
@@ -17,15 +17,17 @@ const LOCK_MS_MAX = 10_000;
 /**
  * Does some work while no other run changes addresses.
  * @param work gets whether the lock was taken; after ten seconds it is called without it, because an abstract name can
- *   be taken by any user, and nobody must be able to keep a run from removing what it added
+ *   be taken by any user, and no user must be able to keep a run from removing what it added
+ * @param name of the lock; a test has its own, because runs on the same host take this one
  */
 export async function withAddressLock<Result>(
   work: (isLocked: boolean) => Promise<Result>,
   waiting: Waiting = realWaiting(systemClock.monotonicMs),
+  name = LOCK_NAME,
 ): Promise<Result> {
   let server: Server | null = null;
   const isTaken = async (): Promise<boolean> => {
-    server = await tryLock();
+    server = await tryLock(name);
     return server !== null;
   };
   const isLocked = await waitUntil(isTaken, waiting.nowMs() + LOCK_MS_MAX, RETRY_EVERY_MS, waiting);
@@ -36,10 +38,10 @@ export async function withAddressLock<Result>(
   }
 }
 
-function tryLock(): Promise<Server | null> {
+function tryLock(name: string): Promise<Server | null> {
   return new Promise((resolve) => {
     const server = createServer((socket) => socket.destroy());
     server.once('error', () => resolve(null));
-    server.listen(LOCK_NAME, () => resolve(server));
+    server.listen(name, () => resolve(server));
   });
 }

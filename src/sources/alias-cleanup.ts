@@ -4,12 +4,13 @@
  * still be as we added it, with a lifetime and our label. Must be called under the address lock.
  */
 
-import type { RunCommand } from '../host/command.ts';
+import type { RunProgram } from '../host/command.ts';
+import { type PresentAddress, readAddressesNow } from '../host/ip-command.ts';
 import { type Alias, aliasKey, aliasLabel } from '../run/alias.ts';
 import type { AliasRecord, AliasRecords } from './alias-records.ts';
-import { type AliasFailure, type PresentAddress, readAddressesNow, removeAliases } from './aliases.ts';
+import { type AliasFailure, removeAliases } from './aliases.ts';
 
-export interface KeptAlias {
+interface KeptAlias {
   readonly alias: Alias;
   readonly why: string;
 }
@@ -31,7 +32,7 @@ export interface Cleanup {
  * @param isDry only says what would be removed
  */
 export async function removeLeftovers(
-  run: RunCommand,
+  run: RunProgram,
   records: AliasRecords,
   isDry: boolean,
 ): Promise<Cleanup> {

@@ -9,16 +9,18 @@
  * and renewals go by the clock: a third of a lifetime after the last one began, whatever the looks take.
  */
 
+import { cidrContains } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
 import { formatCount } from '../base/units.ts';
-import type { RunCommand } from '../host/command.ts';
+import type { RunProgram } from '../host/command.ts';
+import { readAddressesNow } from '../host/ip-command.ts';
 import { systemClock } from '../host/system-clock.ts';
 import { type Alias, aliasKey } from '../run/alias.ts';
 import { every, type Timer } from '../time/timer.ts';
 import { withAddressLock } from './address-lock.ts';
 import { removeLeftovers } from './alias-cleanup.ts';
 import type { AliasRecords } from './alias-records.ts';
-import { type AliasFailure, addAliases, readAddressesNow, removeAliases, renewAliases } from './aliases.ts';
+import { type AliasFailure, addAliases, removeAliases, renewAliases } from './aliases.ts';
 
 const WATCH_EVERY_MS = 1_000;
 /** Renewals per lifetime: two may fail. */
@@ -26,8 +28,8 @@ const RENEWALS_PER_LEASE = 3;
 /** After this share of a lifetime what was there at the last look is renewed without a new one. */
 const BLIND_SHARE = 0.6;
 
-export interface AliasLeaseOptions {
-  readonly run: RunCommand;
+interface AliasLeaseOptions {
+  readonly run: RunProgram;
   readonly records: AliasRecords;
   readonly leaseMs: number;
   /** default: this host's */
@@ -43,7 +45,7 @@ interface Holding {
   isAdding: boolean;
 }
 
-export interface Acquired {
+interface Acquired {
   readonly failed: readonly AliasFailure[];
   /** one line each, for a person */
   readonly notes: readonly string[];
@@ -283,13 +285,7 @@ export class AliasLease {
   }
 }
 
-/** The addresses of one IPv4 network. */
+/** Those of the addresses that are in an alias's IPv4 network. */
 function within(alias: Alias, addresses: readonly string[]): string[] {
-  const numberOf = (address: string): number =>
-    address.split('.').reduce((value, part) => value * 256 + Number(part), 0);
-  const size = 2 ** (32 - alias.prefix);
-  const network = Math.floor(numberOf(alias.address) / size);
-  return addresses.filter(
-    (address) => !address.includes(':') && Math.floor(numberOf(address) / size) === network,
-  );
+  return addresses.filter((address) => cidrContains(`${alias.address}/${alias.prefix}`, address));
 }

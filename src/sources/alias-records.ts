@@ -65,7 +65,7 @@ interface Owner {
   readonly pidns: string;
 }
 
-export interface AliasRecordsOptions {
+interface AliasRecordsOptions {
   /** default `/run/c100k-bench` */
   readonly folder?: string;
   /** default `/proc` */

@@ -2,12 +2,15 @@
  * Owns finding out which sources a run can have on this host: those that are there, those that can be added, and how many
  * of these a quota needs. Must never add an address (alias-lease.ts) or send a packet (source-check.ts).
  */
-import { addressFromBigInt, addressToBigInt, cidrContains, isLoopback } from '../base/address.ts';
-import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
-import type { Finding } from '../base/finding.ts';
+import { cidrContains, isLoopback, networkEnds, parseAddress } from '../base/address.ts';
+import type { Endpoint } from '../base/endpoint.ts';
+import { BenchError, ErrorCode, ExitCode, type Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
-import { type RunCommand, runCommand } from '../host/command.ts';
+import { hasCapability } from '../host/capabilities.ts';
+import { type RunProgram, runProgram } from '../host/command.ts';
 import type { HostFacts } from '../host/host-facts.ts';
+import { readAddressesNow, readGateway, readSourceDevices } from '../host/ip-command.ts';
+import { type NetworkSettings, readNetworkSettings } from '../host/kernel-readings.ts';
 import {
   ANY_SOURCE,
   allowsDevice,
@@ -15,7 +18,7 @@ import {
   noSourceAllowed,
   type SourceLimits,
 } from '../plan/allowance.ts';
-import { choosePorts } from '../plan/capacity.ts';
+import { choosePorts, slackOf } from '../plan/capacity.ts';
 import {
   type Alias,
   hostAlias,
@@ -25,16 +28,11 @@ import {
   type SourcePrefix,
 } from '../run/alias.ts';
 import type { RunSpec } from '../run/run-spec.ts';
-import { aliasesNeeded } from './alias-choice.ts';
 import { AliasRecords } from './alias-records.ts';
-import { canChangeAddresses, readAddressesNow } from './aliases.ts';
-import { readNetworkSettings } from './network-settings.ts';
-import { readSourceDevices } from './route-check.ts';
 import { chooseSources, findMissing } from './source-addresses.ts';
-import type { NetworkSettings } from './source-findings.ts';
 
 /** One network that becomes local, and what must be added for it: nothing when it is local already. */
-export interface PrefixSource {
+interface PrefixSource {
   readonly prefix: SourcePrefix;
   readonly aliases: readonly Alias[];
 }
@@ -46,6 +44,8 @@ export interface Sourcing {
   /** the device that packets of a source leave by, where that is in doubt: it is on another one than the route */
   readonly leavesBy: ReadonlyMap<string, string>;
   readonly canChangeAddresses: boolean;
+  /** source ports that each address has, outside the ephemeral range where that has some */
+  readonly portsEach: number;
   /** can be used as they are */
   readonly present: readonly string[];
   /** can be added, in order of preference */
@@ -75,10 +75,10 @@ export async function findSources(
   spec: RunSpec,
   facts: HostFacts,
   wanted: number,
-  run: RunCommand = runCommand,
+  run: RunProgram = runProgram,
   limits: SourceLimits = ANY_SOURCE,
 ): Promise<Sourcing> {
-  const mayChange = canChangeAddresses();
+  const mayChange = hasCapability('CAP_NET_ADMIN');
   // What runs of ours have added belongs to them: it is shared through its record, or not used at all.
   const recorded = new Map(
     new AliasRecords()
@@ -89,7 +89,11 @@ export async function findSources(
     ...facts,
     hostAddresses: facts.hostAddresses.filter((own) => !recorded.has(own.address)),
   };
-  const chosen = await chooseSources(spec.sources, spec.endpoints, ownFacts, wanted);
+  // Nothing is wanted yet: that keeps the choice outside the ephemeral range, as long as further addresses can be had.
+  const { portCount: portsEach } = choosePorts({
+    ...{ explicit: spec.sources.ports, facts, tuplesPerPort: 1, wanted: 0 },
+  });
+  const chosen = await chooseSources(spec.sources, spec.endpoints, ownFacts, { wanted, portsEach });
   const shared = mayChange ? chosen.addresses.filter((address) => recorded.has(address)) : [];
   const isShared = new Set(shared);
   const toAdd = [...chosen.missing, ...shared];
@@ -109,6 +113,7 @@ export async function findSources(
     settings: readNetworkSettings(devices),
     leavesBy: await askDoubtful(present, facts, run),
     canChangeAddresses: mayChange,
+    portsEach,
     ...withinLimits({ present, candidates, prefixes, notes: chosen.notes }, limits),
   };
 }
@@ -156,7 +161,7 @@ function leftOutNote(leftOut: readonly string[], devices: readonly string[]): st
 async function askDoubtful(
   present: readonly string[],
   facts: HostFacts,
-  run: RunCommand,
+  run: RunProgram,
 ): Promise<ReadonlyMap<string, string>> {
   const route = facts.routes.find((one) => !one.local && !one.address.includes(':'));
   if (route === undefined) return new Map();
@@ -172,7 +177,7 @@ async function askDoubtful(
 async function deviceFinder(
   spec: RunSpec,
   facts: HostFacts,
-  run: RunCommand,
+  run: RunProgram,
 ): Promise<(address: string) => string> {
   const { aliasDevice } = spec.sources;
   if (aliasDevice === null) return () => 'lo';
@@ -233,14 +238,10 @@ function reservedAddresses(facts: HostFacts): Map<string, string> {
   const reserved = new Map<string, string>();
   for (const own of facts.hostAddresses) {
     if (own.family !== 4 || own.prefix >= 31 || own.prefix < 1 || own.device === 'lo') continue;
-    const size = 1n << BigInt(32 - own.prefix);
-    const first = (addressToBigInt(own.address) / size) * size;
-    const network = `${addressFromBigInt(4, first)}/${own.prefix}`;
-    reserved.set(addressFromBigInt(4, first), `the address of the network ${network} on ${own.device}`);
-    reserved.set(
-      addressFromBigInt(4, first + size - 1n),
-      `the broadcast address of ${network} on ${own.device}`,
-    );
+    const { first, last } = networkEnds(`${own.address}/${own.prefix}`);
+    const network = `${first}/${own.prefix}`;
+    reserved.set(first, `the address of the network ${network} on ${own.device}`);
+    reserved.set(last, `the broadcast address of ${network} on ${own.device}`);
   }
   return reserved;
 }
@@ -251,7 +252,7 @@ async function findPrefix(
   spec: RunSpec,
   facts: HostFacts,
   recorded: readonly Alias[],
-  run: RunCommand,
+  run: RunProgram,
 ): Promise<PrefixSource> {
   const text = prefixText(prefix);
   const swallowed = await swallowedBy(prefix, spec, facts, run);
@@ -288,7 +289,7 @@ async function swallowedBy(
   prefix: SourcePrefix,
   spec: RunSpec,
   facts: HostFacts,
-  run: RunCommand,
+  run: RunProgram,
 ): Promise<string | null> {
   const text = prefixText(prefix);
   const endpoint = spec.endpoints.find(
@@ -310,15 +311,6 @@ async function swallowedBy(
   return gateway !== null && cidrContains(text, gateway) ? `the next hop ${gateway}` : null;
 }
 
-async function readGateway(run: RunCommand, target: string): Promise<string | null> {
-  const result = await run('ip', ['-j', 'route', 'get', target], { timeoutMs: 3_000 });
-  try {
-    return (JSON.parse(result.stdout) as { gateway?: string }[])[0]?.gateway ?? null;
-  } catch {
-    return null;
-  }
-}
-
 /**
  * Picks the sources for a quota: what is there, every network, and only as many candidates as are needed.
  * @param excluded addresses that were found not to work
@@ -337,22 +329,11 @@ export function chooseFrom(
   const present = [...new Set([...sourcing.present, ...ofPrefixes])].filter(usable);
   const taken = new Set(present);
   const candidates = sourcing.candidates.filter(({ address }) => usable(address) && !taken.has(address));
-  const { facts } = sourcing;
-  const { portCount } = choosePorts({
-    explicit: spec.sources.ports,
-    localPortRange: facts.localPortRange,
-    reserved: facts.reservedPorts,
-    listenAny: facts.listenPortsAny,
-    firstPort: facts.canBindPrivileged ? 1 : (facts.unprivilegedPortStart ?? 1_024),
-    tuplesPerPort: 1,
-    // Nothing is wanted yet: that keeps the choice outside the ephemeral range, as long as there are candidates.
-    wanted: 0,
-  });
   const count = aliasesNeeded({
     present,
     candidates: candidates.map((alias) => alias.address),
     endpoints: spec.endpoints,
-    portsEach: portCount,
+    portsEach: sourcing.portsEach,
     wanted,
   });
   const picked = candidates.slice(0, count);
@@ -364,4 +345,45 @@ export function chooseFrom(
     aliases: [...ofPrefix, ...picked],
     spare: candidates.length - count,
   };
+}
+
+interface AliasChoiceRequest {
+  /** sources that are there */
+  readonly present: readonly string[];
+  /** addresses that may be added, in order of preference */
+  readonly candidates: readonly string[];
+  readonly endpoints: readonly Endpoint[];
+  /** source ports of each address */
+  readonly portsEach: number;
+  /** connections */
+  readonly wanted: number;
+}
+
+/**
+ * How many candidates, from the front, make the tuple space large enough for the quota with its slack.
+ * @returns all of them when even they do not suffice; 0 when what is there does
+ */
+function aliasesNeeded(request: AliasChoiceRequest): number {
+  const { present, candidates, endpoints, portsEach } = request;
+  const tuplesOf = (address: string): number => {
+    const { family } = parseAddress(address);
+    return portsEach * endpoints.filter((endpoint) => endpoint.family === family).length;
+  };
+  // All addresses of one family are worth the same: two numbers instead of a filter per address.
+  const worth = new Map<boolean, number>();
+  const worthOf = (address: string): number => {
+    const isV6 = address.includes(':');
+    const known = worth.get(isV6) ?? tuplesOf(address);
+    worth.set(isV6, known);
+    return known;
+  };
+  let missing = slackOf(request.wanted);
+  for (const address of present) missing -= worthOf(address);
+  let count = 0;
+  for (const candidate of candidates) {
+    if (missing <= 0) break;
+    missing -= worthOf(candidate);
+    count += 1;
+  }
+  return count;
 }

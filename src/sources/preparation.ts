@@ -1,12 +1,16 @@
 /**
  * Owns what an agent finds out about its host before anything is opened: facts, sources, plan, findings.
  * Must never open a connection to the target.
+ *
+ * The way of a source through this folder, from what was typed to what is given back: source-addresses.ts -> discover.ts ->
+ * preparation.ts (source-findings.ts) -> source-check.ts (route-check.ts) -> alias-lease.ts (address-lock.ts, aliases.ts)
+ * -> alias-records.ts -> alias-cleanup.ts.
  */
 
-import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
-import type { Finding } from '../base/finding.ts';
+import assert from 'node:assert/strict';
+import { BenchError, ErrorCode, ExitCode, type Finding } from '../base/errors.ts';
 import { slicesOf } from '../base/tuple-space.ts';
-import { gatherHostFacts } from '../host/facts.ts';
+import { gatherHostFacts } from '../host/facts-reader.ts';
 import { ANY_SOURCE, type SourceLimits } from '../plan/allowance.ts';
 import { holdersFor } from '../plan/cost.ts';
 import { type HostPlan, planHost } from '../plan/host-plan.ts';
@@ -28,7 +32,7 @@ export interface Preparation {
 }
 
 /** Turns a refusal by exception into a finding, so that it crosses the control channel like the others. */
-export function findingOf(error: BenchError): Finding {
+function findingOf(error: BenchError): Finding {
   return {
     what: error.code,
     severity: 'refuse',
@@ -45,7 +49,7 @@ export function findingOf(error: BenchError): Finding {
  * @param platform as Node names it
  * @throws BenchError `not-linux`, exit 3
  */
-export function checkSystem(platform: string): void {
+function checkSystem(platform: string): void {
   if (platform === 'linux') return;
   throw new BenchError(
     ErrorCode.notLinux,
@@ -111,7 +115,7 @@ export function planSources(
 }
 
 /** Where further holders of a grown quota go: behind the tuples and the numbers that are taken. */
-export interface Placement {
+interface Placement {
   readonly tuplesFrom: number;
   readonly indexFrom: number;
 }
@@ -136,23 +140,30 @@ export function holderSpecs(
   // The slice behind the last holder's is nobody's: a quota that grows takes its tuples from there.
   const tuples = plan.tuples - placement.tuplesFrom;
   const slices = slicesOf(tuples, [...quotas, Math.min(keepFree, tuples - share.connections)]);
-  return quotas.map((connections, index) => ({
-    id: `${agent}/${placement.indexFrom + index + 1}`,
-    addresses: plan.addresses,
-    ports: plan.ports,
-    endpoints: spec.endpoints,
-    sliceFrom: placement.tuplesFrom + slices[index]!.from,
-    sliceTo: placement.tuplesFrom + slices[index]!.to,
-    connections,
-    ratePerSec: rates[index]!,
-    pendingMax: pendings[index]!,
-    connectTimeoutMs: spec.connectTimeoutMs,
-    close: spec.close,
-    protocol: spec.protocol,
-    ...(spec.protocolOptions === undefined ? {} : { protocolOptions: spec.protocolOptions }),
-    probeEveryMs: spec.probeEveryMs,
-    probeTimeoutMs: spec.probeTimeoutMs,
-    onDrop: spec.onDrop,
-    wantsLossDetails: spec.wantsLossDetails,
-  }));
+  return quotas.map((connections, index) => {
+    const [slice, ratePerSec, pendingMax] = [slices[index], rates[index], pendings[index]];
+    assert(
+      slice !== undefined && ratePerSec !== undefined && pendingMax !== undefined,
+      'a part for each holder',
+    );
+    return {
+      id: `${agent}/${placement.indexFrom + index + 1}`,
+      addresses: plan.addresses,
+      ports: plan.ports,
+      endpoints: spec.endpoints,
+      sliceFrom: placement.tuplesFrom + slice.from,
+      sliceTo: placement.tuplesFrom + slice.to,
+      connections,
+      ratePerSec,
+      pendingMax,
+      connectTimeoutMs: spec.connectTimeoutMs,
+      close: spec.close,
+      protocol: spec.protocol,
+      ...(spec.protocolOptions === undefined ? {} : { protocolOptions: spec.protocolOptions }),
+      probeEveryMs: spec.probeEveryMs,
+      probeTimeoutMs: spec.probeTimeoutMs,
+      onDrop: spec.onDrop,
+      wantsLossDetails: spec.wantsLossDetails,
+    };
+  });
 }

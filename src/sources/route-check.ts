@@ -1,9 +1,11 @@
 /**
- * Owns proving that a source address reaches an endpoint and that answers come back: one connect each, before the ramp.
- * Must never hold a connection, and never decide which sources are used.
+ * Owns what the network is asked about a source address before the ramp: one connect to an endpoint, which proves that it
+ * gets there and that answers come back, and whether another host of the segment has it (RFC 5227, by `arping`).
+ * Must never hold a connection, and never decide which sources are used: that no other host answers is no proof, and
+ * `arping` may be missing.
  *
  * A connect that the target refuses proves the way there and back as well as one that it accepts. An accepted one is
- * closed by RST at once, so that it leaves no TIME_WAIT and the target forgets it.
+ * closed by RST immediately, so that it leaves no TIME_WAIT and the target forgets it.
  */
 import { connect, type Socket } from 'node:net';
 import pLimit from 'p-limit';
@@ -11,17 +13,17 @@ import type { Clock } from '../base/clock.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 import { Pacer } from '../engine/pacer.ts';
-import type { RunCommand } from '../host/command.ts';
+import type { RunProgram } from '../host/command.ts';
 import { systemClock } from '../host/system-clock.ts';
+import type { Alias } from '../run/alias.ts';
 import { after, pause } from '../time/timer.ts';
 
 /** Connects in flight; each is one descriptor and one local port. */
 const CHECKS_AT_ONCE = 256;
 /** A lost SYN is sent again after 1 s and 2 or 3 s: both tries fit. */
 const CHECK_TIMEOUT_MS = 4_000;
-/** Ports that are tried when one is in somebody's use. */
+/** Ports that are tried when one is in use. */
 const PORTS_TRIED_MAX = 4;
-const IP_TIMEOUT_MS = 5_000;
 
 /** One connect to make. */
 export interface RoutePair {
@@ -30,7 +32,7 @@ export interface RoutePair {
 }
 
 /** null: it works; else why not, in a few words. */
-export type RouteTrouble = string | null;
+type RouteProblem = string | null;
 
 /** Turns of connects at a rate, one after the other; a process that stood still does not catch up (pacer.ts). */
 export class ConnectTurns {
@@ -77,7 +79,7 @@ export function checkRoutes(
   ports: readonly PortRange[],
   timeoutMs = CHECK_TIMEOUT_MS,
   turns = new ConnectTurns(Number.POSITIVE_INFINITY),
-): Promise<RouteTrouble[]> {
+): Promise<RouteProblem[]> {
   const tried = lastPorts(ports, PORTS_TRIED_MAX);
   const limit = pLimit(CHECKS_AT_ONCE);
   return Promise.all(pairs.map((pair) => limit(() => checkOne(pair, tried, timeoutMs, turns))));
@@ -96,13 +98,13 @@ async function checkOne(
   ports: readonly number[],
   timeoutMs: number,
   turns: ConnectTurns,
-): Promise<RouteTrouble> {
+): Promise<RouteProblem> {
   for (const port of ports) {
     await turns.next();
     const answer = await connectOnce(pair, port, timeoutMs);
     if (answer !== 'busy') return answer;
   }
-  // Every port that was tried is in use: this source evidently works for somebody. The ramp skips such ports.
+  // Every port that was tried is in use: this source evidently works. The ramp skips such ports.
   return null;
 }
 
@@ -110,20 +112,20 @@ function connectOnce(
   { source, endpoint }: RoutePair,
   localPort: number,
   timeoutMs: number,
-): Promise<RouteTrouble | 'busy'> {
+): Promise<RouteProblem | 'busy'> {
   return new Promise((resolve) => {
     let socket: Socket;
     try {
       socket = connect({ host: endpoint.address, port: endpoint.port, localAddress: source, localPort });
     } catch (error) {
-      resolve(troubleOf(error as NodeJS.ErrnoException, timeoutMs));
+      resolve(problemOf(error as NodeJS.ErrnoException, timeoutMs));
       return;
     }
     const timer = after(timeoutMs, () => {
       socket.destroy();
       resolve(`no answer within ${timeoutMs / 1000} s`);
     });
-    const finish = (answer: RouteTrouble | 'busy'): void => {
+    const finish = (answer: RouteProblem | 'busy'): void => {
       timer.cancel();
       resolve(answer);
     };
@@ -131,12 +133,12 @@ function connectOnce(
       socket.resetAndDestroy();
       finish(null);
     });
-    // Stays: a reset that comes after our own is no event for anybody.
-    socket.on('error', (error) => finish(troubleOf(error, timeoutMs)));
+    // Stays: a reset that comes after our own is no event any more.
+    socket.on('error', (error) => finish(problemOf(error, timeoutMs)));
   });
 }
 
-function troubleOf(error: NodeJS.ErrnoException, timeoutMs: number): RouteTrouble | 'busy' {
+function problemOf(error: NodeJS.ErrnoException, timeoutMs: number): RouteProblem | 'busy' {
   switch (error.code) {
     case 'ECONNREFUSED':
     case 'ECONNRESET':
@@ -159,34 +161,41 @@ function troubleOf(error: NodeJS.ErrnoException, timeoutMs: number): RouteTroubl
   }
 }
 
-interface RouteJson {
-  readonly dst?: string;
-  readonly from?: string;
-  readonly dev?: string;
+/** `arping` waits a second for an answer: all are asked together. */
+const ARPINGS_AT_ONCE = 128;
+const ARPING_TIMEOUT_MS = 3_000;
+
+/** An address of ours that another host has too. */
+export interface DuplicateAddress {
+  readonly address: string;
+  /** the device on whose segment that host is */
+  readonly device: string;
+  /** hardware address of the other host; null: not told */
+  readonly owner: string | null;
 }
 
 /**
- * The device by which packets of each source leave towards a target: one `ip -batch` of `route get`.
- * @returns device by source; a source without a route, or without `ip`, is absent
+ * Asks for each IPv4 alias who has it. Only on devices with neighbours; only the first 128.
+ * @returns those that another host has; empty when `arping` is missing or may not be used
  */
-export async function readSourceDevices(
-  run: RunCommand,
-  sources: readonly string[],
-  target: string,
-): Promise<Map<string, string>> {
-  const devices = new Map<string, string>();
-  if (sources.length === 0) return devices;
-  const result = await run('ip', ['-j', '-force', '-batch', '-'], {
-    timeoutMs: IP_TIMEOUT_MS,
-    input: sources.map((source) => `route get ${target} from ${source}\n`).join(''),
+export async function findDuplicates(
+  run: RunProgram,
+  aliases: readonly Alias[],
+): Promise<DuplicateAddress[]> {
+  const asked = aliases
+    .filter((alias) => alias.family === 4 && alias.device !== 'lo')
+    .slice(0, ARPINGS_AT_ONCE);
+  const limit = pLimit(ARPINGS_AT_ONCE);
+  const found = await Promise.all(asked.map((alias) => limit(() => askOne(run, alias))));
+  return found.flat();
+}
+
+async function askOne(run: RunProgram, { address, device }: Alias): Promise<DuplicateAddress[]> {
+  // -D: duplicate address detection. Exit code 1 and a "reply" line: another host answered.
+  const result = await run('arping', ['-D', '-I', device, '-c', '1', '-w', '1', address], {
+    timeoutMs: ARPING_TIMEOUT_MS,
   });
-  for (const line of result.stdout.split('\n')) {
-    try {
-      const [route] = JSON.parse(line) as RouteJson[];
-      if (route?.from !== undefined && route.dev !== undefined) devices.set(route.from, route.dev);
-    } catch {
-      // A line that is no answer: the error is on stderr.
-    }
-  }
-  return devices;
+  const reply = /reply from \S+ \[([0-9A-F:]+)\]/i.exec(result.stdout);
+  if (result.missing || result.code !== 1 || reply === null) return [];
+  return [{ address, device, owner: reply[1]?.toLowerCase() ?? null }];
 }

@@ -9,22 +9,21 @@ import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
 import type { HostFacts } from '../host/host-facts.ts';
 import { addAddressesCommand } from '../plan/alias-command.ts';
-import { choosePorts, slackOf } from '../plan/capacity.ts';
+import { slackOf } from '../plan/capacity.ts';
 import type { SourceSpec } from '../run/run-spec.ts';
 
 /** What `chooseSources` reads of the facts. */
-export type SourceFacts = Pick<
-  HostFacts,
-  | 'hostAddresses'
-  | 'routes'
-  | 'localPortRange'
-  | 'reservedPorts'
-  | 'listenPortsAny'
-  | 'unprivilegedPortStart'
-  | 'canBindPrivileged'
->;
+type SourceFacts = Pick<HostFacts, 'hostAddresses' | 'routes'>;
 
-export interface ChosenSources {
+/** What the sources are for. */
+interface SourceDemand {
+  /** connections that this host may have to hold */
+  readonly wanted: number;
+  /** source ports of each address */
+  readonly portsEach: number;
+}
+
+interface ChosenSources {
   /** canonical addresses in order of preference, each once; empty when the host has none that can reach an endpoint */
   readonly addresses: readonly string[];
   /** addresses that the user named and the host lacks; empty unless they may be added (`--alias-dev`) */
@@ -33,7 +32,7 @@ export interface ChosenSources {
   readonly notes: readonly string[];
 }
 
-/** The first source on loopback: 127.0.0.1 is left to everybody else on this host. */
+/** The first source on loopback: 127.0.0.1 is left to the other programs of this host. */
 const LOOPBACK_FIRST = '127.0.0.2';
 /** 4,096 addresses x 36,280 ports are more than any host holds. */
 const LOOPBACK_ADDRESSES_MAX = 4_096;
@@ -45,7 +44,7 @@ const NAMES_MAX = 8;
  * @param spec as typed by the user
  * @param endpoints what is connected to
  * @param facts addresses, routes and port settings of this host
- * @param wanted connections that this host may have to hold
+ * @param demand how many connections, and how many of them one address carries
  * @returns addresses, and notes about endpoints that no address can reach
  * @throws BenchError `bad-address` (2): text that is no address, or that cannot be a source for these endpoints;
  *   `not-our-address` (3): naming each address that this host does not have
@@ -54,7 +53,7 @@ export async function chooseSources(
   spec: SourceSpec,
   endpoints: readonly Endpoint[],
   facts: SourceFacts,
-  wanted: number,
+  demand: SourceDemand,
 ): Promise<ChosenSources> {
   // Networks that are to be sources stand in for addresses: then nothing is chosen by itself.
   const explicit = spec.addresses.length > 0 || spec.prefixes.length > 0;
@@ -62,10 +61,9 @@ export async function chooseSources(
     ? expandAddresses(spec.addresses)
     : ([4, 6] as const).flatMap((family) =>
         defaultSources(
-          spec,
           endpoints.filter((endpoint) => endpoint.family === family),
           facts,
-          wanted,
+          demand,
         ),
       );
   const notes = spec.prefixes.length > 0 ? [] : unreachableNotes(addresses, endpoints);
@@ -94,12 +92,7 @@ export async function findMissing(
 }
 
 /** Sources for the endpoints of one family when the user named none. */
-function defaultSources(
-  spec: SourceSpec,
-  endpoints: readonly Endpoint[],
-  facts: SourceFacts,
-  wanted: number,
-): string[] {
+function defaultSources(endpoints: readonly Endpoint[], facts: SourceFacts, demand: SourceDemand): string[] {
   if (endpoints.length === 0) return [];
   const beyond = endpoints.filter((endpoint) => !isLoopback(endpoint.address));
   // From 127.x nothing but this host can be reached, while its other addresses can reach 127.0.0.1 too.
@@ -107,27 +100,15 @@ function defaultSources(
     return [...new Set(beyond.flatMap((endpoint) => sourcesOnRoute(endpoint, facts)))];
   }
   if (endpoints[0]?.family === 6) return ['::1'];
-  return loopbackSources(spec, endpoints, facts, wanted);
+  return loopbackSources(endpoints, demand);
 }
 
 /**
  * 127.0.0.2 upward, as many as the quota needs with ports outside the ephemeral range. 127.0.0.0/8 is local as a
  * whole: no alias and no root needed.
  */
-function loopbackSources(
-  spec: SourceSpec,
-  endpoints: readonly Endpoint[],
-  facts: SourceFacts,
-  wanted: number,
-): string[] {
-  const { portCount } = choosePorts({
-    ...portFacts(facts),
-    explicit: spec.ports,
-    tuplesPerPort: endpoints.length,
-    // Nothing is wanted yet: that keeps the choice outside the ephemeral range.
-    wanted: 0,
-  });
-  const tuplesPerAddress = Math.max(1, portCount * endpoints.length);
+function loopbackSources(endpoints: readonly Endpoint[], { wanted, portsEach }: SourceDemand): string[] {
+  const tuplesPerAddress = Math.max(1, portsEach * endpoints.length);
   const count = Math.min(LOOPBACK_ADDRESSES_MAX, Math.max(1, Math.ceil(slackOf(wanted) / tuplesPerAddress)));
   // An endpoint's own address would meet itself at one port: leave it out.
   const taken = new Set(endpoints.map((endpoint) => endpoint.address));
@@ -151,15 +132,6 @@ function sourcesOnRoute(endpoint: Endpoint, facts: SourceFacts): string[] {
   if (onDevice.length > 0) return onDevice.map((one) => one.address);
   // A device without an address of its own (a tunnel, say) sends with one of another device.
   return route.source === null ? [] : [route.source];
-}
-
-function portFacts(facts: SourceFacts) {
-  return {
-    localPortRange: facts.localPortRange,
-    reserved: facts.reservedPorts,
-    listenAny: facts.listenPortsAny,
-    firstPort: facts.canBindPrivileged ? 1 : (facts.unprivilegedPortStart ?? 1_024),
-  };
 }
 
 /** Refuses what can never be a source for these endpoints, whatever addresses the host has. */
@@ -232,7 +204,7 @@ function notOurs(missing: readonly string[], endpoints: readonly Endpoint[], fac
   const shown = missing.slice(0, NAMES_MAX).join(', ');
   const more = missing.length > NAMES_MAX ? ` and ${formatCount(missing.length - NAMES_MAX)} more` : '';
   const device =
-    facts.routes.find((route) => endpoints.some((end) => end.address === route.address))?.device ?? 'eth0';
+    facts.routes.find((route) => endpoints.some((end) => end.address === route.address))?.device ?? 'DEVICE';
   const what =
     missing.length === 1 ? 'the source address' : `${formatCount(missing.length)} source addresses:`;
   return new BenchError(

@@ -5,16 +5,21 @@
  */
 import { isLoopback } from '../base/address.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
-import { type RunCommand, runCommand } from '../host/command.ts';
+import { type RunProgram, runProgram } from '../host/command.ts';
+import { readAddressesNow, readSourceDevices } from '../host/ip-command.ts';
 import { isOnThisHost } from '../plan/capacity.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import type { AliasLease } from './alias-lease.ts';
-import { readAddressesNow } from './aliases.ts';
-import { findDuplicates } from './duplicate-check.ts';
 import { type Preparation, planSources } from './preparation.ts';
-import { ConnectTurns, checkRoutes, type RoutePair, readSourceDevices } from './route-check.ts';
+import {
+  ConnectTurns,
+  checkRoutes,
+  type DuplicateAddress,
+  findDuplicates,
+  type RoutePair,
+} from './route-check.ts';
 
 /** Connects of one check. With more sources than this, each still gets one, evenly spread over the endpoints. */
 const PAIRS_MAX = 2_048;
@@ -40,7 +45,7 @@ export async function secureSources(
   spec: RunSpec,
   prepared: Preparation,
   lease: AliasLease,
-  run: RunCommand = runCommand,
+  run: RunProgram = runProgram,
   turns = new ConnectTurns(Number.POSITIVE_INFINITY),
 ): Promise<Preparation | readonly Finding[]> {
   const { wanted, sourcing } = prepared;
@@ -88,7 +93,7 @@ async function checkSources(
   spec: RunSpec,
   prepared: Preparation,
   addresses: readonly string[],
-  run: RunCommand,
+  run: RunProgram,
   turns: ConnectTurns,
 ): Promise<SourceCheck> {
   const { facts } = prepared.sourcing;
@@ -132,11 +137,13 @@ function pairsToCheck(sources: readonly string[], endpoints: readonly Endpoint[]
   const pairs: RoutePair[] = [];
   for (let at = 0; at < sources.length && pairs.length < most; at += step) {
     const index = Math.floor(at);
-    const source = sources[index]!;
+    const source = sources[index];
+    if (source === undefined) break;
     const reachable = of(source);
-    for (let nth = 0; nth < Math.min(perSource, reachable.length); nth += 1) {
-      pairs.push({ source, endpoint: reachable[(index + nth) % reachable.length]! });
-    }
+    // Another endpoint first for each source.
+    const first = index % Math.max(1, reachable.length);
+    const turned = [...reachable.slice(first), ...reachable.slice(0, first)];
+    pairs.push(...turned.slice(0, perSource).map((endpoint) => ({ source, endpoint })));
   }
   return pairs;
 }
@@ -145,7 +152,7 @@ function pairsToCheck(sources: readonly string[], endpoints: readonly Endpoint[]
 async function leavingElsewhere(
   sources: readonly string[],
   endpoints: readonly Endpoint[],
-  run: RunCommand,
+  run: RunProgram,
 ): Promise<BadSource[]> {
   const now = await readAddressesNow(run);
   const own = new Map((now?.addresses ?? []).map((address) => [address.address, address]));
@@ -230,7 +237,8 @@ function leftOutFinding(bad: readonly BadSource[], prepared: Preparation): Findi
   };
 }
 
-function duplicateFinding(duplicates: readonly { address: string; owner: string | null }[]): Finding {
+function duplicateFinding(duplicates: readonly DuplicateAddress[]): Finding {
+  const [first] = duplicates;
   const named = duplicates
     .slice(0, NAMES_MAX)
     .map(({ address, owner }) => (owner === null ? address : `${address} (at ${owner})`))
@@ -242,6 +250,6 @@ function duplicateFinding(duplicates: readonly { address: string; owner: string 
     available: duplicates.length,
     unit: 'addresses',
     message: `another host on the segment already has ${named}: answers may go there`,
-    fix: 'choose addresses that nobody has; `arping -D -I eth0 <address>` asks for one',
+    fix: `choose addresses that no other host has; this asks for one: arping -D -I ${first?.device ?? 'DEVICE'} ${first?.address ?? 'ADDRESS'}`,
   };
 }

@@ -3,22 +3,13 @@
  * Must never gather a fact or add an address. docs/TUNING.md has a section for each `what`.
  */
 import { cidrContains } from '../base/address.ts';
-import type { Finding } from '../base/finding.ts';
+import type { Finding } from '../base/errors.ts';
 import { formatCount, formatDuration } from '../base/units.ts';
 import type { HostFacts } from '../host/host-facts.ts';
+import type { NetworkSettings } from '../host/kernel-readings.ts';
 import { type Alias, addArguments } from '../run/alias.ts';
 
-/** Kernel settings that matter to source addresses; null: could not be read. */
-export interface NetworkSettings {
-  /** `net.ipv4.neigh.default.gc_thresh3`: neighbours that this kernel can know; not to be seen inside a container */
-  readonly neighboursMax: number | null;
-  /** `rp_filter` by device, the stricter of `all` and the device's own: 0 off, 1 strict, 2 loose */
-  readonly rpFilter: Readonly<Record<string, number>>;
-  /** `promote_secondaries` by device, the larger of `all` and the device's own */
-  readonly promoteSecondaries: Readonly<Record<string, number>>;
-}
-
-export interface SourceSituation {
+interface SourceSituation {
   readonly facts: Pick<HostFacts, 'hostAddresses' | 'routes'>;
   readonly settings: NetworkSettings;
   /** the device that a source's packets leave by, where the routing table was asked (a policy rule may send them elsewhere) */
@@ -52,7 +43,7 @@ export function sourceFindings(situation: SourceSituation): Finding[] {
 }
 
 /** The commands that add aliases by hand, one line each, ready to type. */
-export function aliasCommands(aliases: readonly Alias[]): string {
+function aliasCommands(aliases: readonly Alias[]): string {
   const shown = aliases.slice(0, COMMANDS_SHOWN_MAX).map((alias) => `ip ${addArguments(alias, null)}`);
   const more = aliases.length - shown.length;
   return shown.join(' && ') + (more > 0 ? ` (and ${formatCount(more)} more)` : '');

@@ -4,9 +4,9 @@
  */
 import int32Histogram from 'hdr-histogram-js/dist/Int32Histogram.js';
 
-/** The shortest latency that is told apart, in microseconds; shorter ones count as this. */
+/** The shortest latency that is distinguished, in microseconds; shorter ones count as this. */
 export const LATENCY_US_MIN = 1;
-/** The longest latency that is told apart, in microseconds: one hour; longer ones count as this. */
+/** The longest latency that is distinguished, in microseconds: one hour; longer ones count as this. */
 export const LATENCY_US_MAX = 3_600_000_000;
 /** Decimal digits that every recorded value keeps. */
 export const SIGNIFICANT_DIGITS = 3;
@@ -18,7 +18,7 @@ export const SIGNIFICANT_DIGITS = 3;
 export type SparseHistogram = readonly number[];
 
 /** Percentiles in microseconds; null when nothing was recorded. */
-export interface LatencySummary {
+interface LatencySummary {
   readonly count: number;
   readonly p50: number | null;
   readonly p90: number | null;
@@ -37,7 +37,7 @@ const SCALE = new Int32Histogram(LATENCY_US_MIN, LATENCY_US_MAX, SIGNIFICANT_DIG
 export const COUNTS_LENGTH = SCALE.countsArrayLength;
 
 /** Nothing recorded; neutral for `mergeHistograms`. */
-export const EMPTY_HISTOGRAM: SparseHistogram = [];
+const EMPTY_HISTOGRAM: SparseHistogram = [];
 
 /** A histogram with nothing recorded. */
 export function emptyHistogram(): SparseHistogram {

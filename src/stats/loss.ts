@@ -1,9 +1,10 @@
 /**
- * Owns the ledger of losses as values: one lost connection, counts by reason, source and endpoint, and the books of a
- * process that died. Must never be used for a connection that we closed ourselves.
+ * Owns losses as values: one lost connection, counts by reason, source and endpoint, and how many connections were lost at the same time: counts by quarter of a second, which add up over holders and
+ * agents because each quarter is one of the run's. Must never be used for a connection that was closed by this program,
+ * and never add maxima: those of different seconds say nothing together.
  */
 import { DropReason } from '../base/outcome.ts';
-import type { Stats } from './stats.ts';
+import type { SparseHistogram } from './histogram.ts';
 
 /** Details in one message. */
 export const LOSS_BATCH_MAX = 1_000;
@@ -12,7 +13,7 @@ export const LOSS_KEYS_MAX = 16_384;
 
 /** One connection that was lost while it was held. */
 export interface Loss {
-  /** milliseconds since the holders were told to start */
+  /** milliseconds since the holders were asked to start */
   readonly atMs: number;
   readonly holder: string;
   /** address and port; `*` for many at once */
@@ -48,53 +49,105 @@ export function lossCounts(droppedBy: Readonly<Record<string, number>>): LossCou
     .sort((a, b) => b.count - a.count || (`${a.reason}${a.source}` < `${b.reason}${b.source}` ? -1 : 1));
 }
 
-/**
- * The last known stats of a lost holder or agent, as they count from now on.
- * @param stats the last snapshot
- * @param reason `holder-lost` or `agent-lost`
- * @param quota what it was asked to hold; what it had not settled counts as unattempted
- */
-export function withAllLost(stats: Stats, reason: DropReason, quota: number): Stats {
-  const attempted = stats.attempted - stats.pending;
-  const isOpen = stats.open > 0;
-  const dropped = isOpen
-    ? { ...stats.dropped, [reason]: (stats.dropped[reason] ?? 0) + stats.open }
-    : stats.dropped;
-  return {
-    ...stats,
-    attempted,
-    unattempted: Math.max(0, quota - attempted),
-    pending: 0,
-    open: 0,
-    openMin: 0,
-    verified: 0,
-    verifiedMin: 0,
-    verifiedInHold: 0,
-    dropped,
-    droppedBy: isOpen ? withSourcesLost(stats, reason) : stats.droppedBy,
-    openBySource: {},
-    openByEndpoint: {},
-  };
-}
-
-/** Which endpoint each source's connections had is not known any more, unless there is one endpoint. */
-function withSourcesLost(stats: Stats, reason: DropReason): Record<string, number> {
-  const droppedBy: Record<string, number> = Object.assign(Object.create(null), stats.droppedBy);
-  const endpoints = Object.keys(stats.openByEndpoint);
-  const endpoint = endpoints.length === 1 ? endpoints[0]! : '*';
-  let rest = stats.open;
-  const add = (source: string, count: number): void => {
-    const key = lossKey(reason, source, endpoint);
-    droppedBy[key] = (droppedBy[key] ?? 0) + count;
-  };
-  for (const [source, count] of Object.entries(stats.openBySource)) {
-    add(source, count);
-    rest -= count;
-  }
-  // Agents with very many sources leave them out of what they say each second.
-  if (rest > 0) add('*', rest);
-  return droppedBy;
-}
-
 /** The reasons in a fixed order, so that a number can stand for one. */
 export const DROP_REASONS: readonly DropReason[] = Object.values(DropReason);
+
+/** Losses are counted by this much time since the run's start, milliseconds. */
+export const QUARTER_MS = 250;
+/** A second has so many. */
+const QUARTERS_OF_SECOND = 4;
+/** Quarters that are sent again and again (32 s): longer than an agent may be out of contact and still be part of a run. */
+export const QUARTERS_REPORTED = 128;
+
+/** Counts of the last quarters as `[quarter, count, ...]`, quarters ascending; all of them complete, but for the last. */
+export type RecentLosses = SparseHistogram;
+
+/** Counts in one process. A loss allocates nothing. */
+export class RecentLossRing {
+  readonly #counts = new Float64Array(QUARTERS_REPORTED);
+  #last = -1;
+
+  /** @param atMs since the run's start; not before the one that came last, or it counts with that one */
+  add(atMs: number): void {
+    const quarter = Math.max(this.#last, Math.floor(Math.max(0, atMs) / QUARTER_MS));
+    // What was never lost in is emptied, however long that took.
+    const from = Math.max(this.#last + 1, quarter - QUARTERS_REPORTED + 1);
+    for (let index = from; index <= quarter; index++) this.#counts[index % QUARTERS_REPORTED] = 0;
+    this.#last = quarter;
+    this.#counts[quarter % QUARTERS_REPORTED]!++;
+  }
+
+  /** What is still known. */
+  list(): RecentLosses {
+    const list: number[] = [];
+    for (let quarter = Math.max(0, this.#last - QUARTERS_REPORTED + 1); quarter <= this.#last; quarter++) {
+      const count = this.#counts[quarter % QUARTERS_REPORTED]!;
+      if (count > 0) list.push(quarter, count);
+    }
+    return list;
+  }
+}
+
+/** The newest quarters only: a holder that ended long ago sent its own when it was time. */
+export function newestLosses(recent: RecentLosses): RecentLosses {
+  const last = recent.at(-2) ?? 0;
+  let at = 0;
+  while (at < recent.length && recent[at]! <= last - QUARTERS_REPORTED) at += 2;
+  return at === 0 ? recent : recent.slice(at);
+}
+
+/** Quarters that a meter remembers (a minute), twice what is sent, so that agents may be apart. */
+const QUARTERS_KEPT = 240;
+
+/** The most losses within one second, over all that tell of theirs. */
+export class BurstMeter {
+  readonly #all = new Map<number, number>();
+  readonly #reported = new Map<string, Map<number, number>>();
+  #max = 0;
+
+  /** The most so far. */
+  get max(): number {
+    return this.#max;
+  }
+
+  /**
+   * Takes what one agent reports; what it reported before counts once.
+   * @param laterMs how much later than the run it has started
+   * @param nowMs since the run's start: nothing can have happened after it, but for a second in which messages overtake
+   */
+  take(agent: string, recent: RecentLosses, laterMs: number, nowMs: number): void {
+    const shift = Math.floor(laterMs / QUARTER_MS);
+    const newest = Math.floor(nowMs / QUARTER_MS) + QUARTERS_OF_SECOND;
+    const oldest = newest - QUARTERS_KEPT;
+    const reported = this.#reported.get(agent) ?? new Map<number, number>();
+    this.#reported.set(agent, reported);
+    for (let at = 0; at < recent.length; at += 2) {
+      const quarter = recent[at]! + shift;
+      const count = recent[at + 1]!;
+      const before = reported.get(quarter) ?? 0;
+      if (quarter > newest || quarter <= oldest || count <= before) continue;
+      reported.set(quarter, count);
+      this.#all.set(quarter, (this.#all.get(quarter) ?? 0) + count - before);
+      this.#look(quarter);
+    }
+    forget(reported, oldest);
+    forget(this.#all, oldest);
+  }
+
+  /** Every second that has this quarter in it. */
+  #look(quarter: number): void {
+    for (let first = quarter - QUARTERS_OF_SECOND + 1; first <= quarter; first++) {
+      let sum = 0;
+      for (let each = first; each < first + QUARTERS_OF_SECOND; each++) sum += this.#all.get(each) ?? 0;
+      if (sum > this.#max) this.#max = sum;
+    }
+  }
+}
+
+/** Keys come in the order of time, nearly: what is left over by a late one goes with the next. */
+function forget(counts: Map<number, number>, oldest: number): void {
+  for (const quarter of counts.keys()) {
+    if (quarter > oldest) return;
+    counts.delete(quarter);
+  }
+}

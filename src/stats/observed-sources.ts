@@ -2,7 +2,7 @@
  * Owns what a whoami target said that it sees of our connections: source and port as they arrived beside those that we
  * bound, as counts that add up. Must never judge the path (path-verdict.ts).
  */
-import { addBounded } from '../base/counts.ts';
+import { addBounded } from '../base/outcome.ts';
 
 /** The most pairs that each record below holds; what goes beyond is counted under `SEEN_OTHER`. */
 export const SEEN_PAIRS_MAX = 1_024;
@@ -10,7 +10,7 @@ export const SEEN_PAIRS_MAX = 1_024;
 /** The key of what no longer has a key of its own. */
 export const SEEN_OTHER = 'other';
 
-/** Cumulative; each connection counts once, when the target has told it. */
+/** Cumulative; each connection counts once, when the target has reported it. */
 export interface SeenCounts {
   /** connections that arrived from the address that we bound */
   readonly sourceKept: number;
@@ -18,7 +18,7 @@ export interface SeenCounts {
   readonly sourceChanged: number;
   readonly portKept: number;
   readonly portChanged: number;
-  /** the lowest and the highest source port that the target saw; null: it told nothing */
+  /** the lowest and the highest source port that the target saw; null: it reported nothing */
   readonly portMin: number | null;
   readonly portMax: number | null;
   /** connections by `bound address>address that the target saw` */
@@ -39,20 +39,6 @@ export function seenKey(ours: string, seen: string): string {
 export function seenPair(key: string): { readonly ours: string; readonly seen: string } | null {
   const at = key.indexOf('>');
   return at < 0 ? null : { ours: key.slice(0, at), seen: key.slice(at + 1) };
-}
-
-/** Counts of nobody; neutral for `mergeSeen`. */
-export function emptySeen(): SeenCounts {
-  return {
-    sourceKept: 0,
-    sourceChanged: 0,
-    portKept: 0,
-    portChanged: 0,
-    portMin: null,
-    portMax: null,
-    bySource: {},
-    byEndpoint: {},
-  };
 }
 
 function leastOf(a: number | null, b: number | null): number | null {

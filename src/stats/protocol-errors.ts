@@ -4,31 +4,31 @@
  *
  * A detail is a short text that begins with its layer: `tls CERT_HAS_EXPIRED`, `http status 503`, `ws close 1001`.
  */
-import { addBounded } from '../base/counts.ts';
+import { addBounded } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
 
-/** Details that one process tells apart; what goes beyond is counted under `OTHER_TROUBLE`. */
-export const TROUBLES_MAX = 64;
+/** Details that one process distinguishes; what goes beyond is counted under `OTHER_PROTOCOL_ERROR`. */
+const PROTOCOL_ERRORS_MAX = 64;
 
 /** The key of what no longer has a key of its own. */
-export const OTHER_TROUBLE = 'other';
+export const OTHER_PROTOCOL_ERROR = 'other';
 
 /** The longest detail; what is longer is cut. */
-export const TROUBLE_CHARACTERS_MAX = 128;
+export const PROTOCOL_ERROR_CHARACTERS_MAX = 128;
 
 /** Connections by detail; cumulative. */
-export type Troubles = Readonly<Record<string, number>>;
+export type ProtocolErrors = Readonly<Record<string, number>>;
 
 /** Details that a run tells apart, however many agents add theirs. */
-const TROUBLES_OF_RUN_MAX = 256;
+const PROTOCOL_ERRORS_OF_RUN_MAX = 256;
 
 /** The sum of two parts of a run; it has a bound, because what is in it comes from elsewhere. */
-export function addTroubles(a: Troubles, b: Troubles): Troubles {
-  return addBounded(a, b, TROUBLES_OF_RUN_MAX, OTHER_TROUBLE);
+export function addProtocolErrors(a: ProtocolErrors, b: ProtocolErrors): ProtocolErrors {
+  return addBounded(a, b, PROTOCOL_ERRORS_OF_RUN_MAX, OTHER_PROTOCOL_ERROR);
 }
 
 /** What OpenSSL's and Node's codes mean, and what helps. */
-const TLS_TROUBLES: ReadonlyMap<string, readonly [what: string, fix: string]> = new Map(
+const TLS_ERRORS: ReadonlyMap<string, readonly [what: string, fix: string]> = new Map(
   Object.entries<readonly [what: string, fix: string]>({
     CERT_HAS_EXPIRED: ['certificate has expired', 'pass --insecure, or renew it'],
     CERT_NOT_YET_VALID: [
@@ -80,11 +80,11 @@ const TLS_TROUBLES: ReadonlyMap<string, readonly [what: string, fix: string]> = 
 );
 
 /** A line for a person: how many, what, and what helps where that is known. */
-export function troubleNote(detail: string, count: number): string {
+function protocolErrorNote(detail: string, count: number): string {
   const number = formatCount(count);
   if (!detail.startsWith('tls ')) return `${number} x ${detail}${hintOf(detail)}`;
   const code = detail.slice('tls '.length);
-  const known = TLS_TROUBLES.get(code);
+  const known = TLS_ERRORS.get(code);
   return known === undefined ? `${number} tls: ${code}` : `${number} tls: ${known[0]} (${code}); ${known[1]}`;
 }
 
@@ -101,19 +101,19 @@ function hintOf(detail: string): string {
 }
 
 /** One line for each detail, the most frequent first. */
-export function troubleNotes(troubles: Troubles): string[] {
-  return Object.entries(troubles)
+export function protocolErrorNotes(errors: ProtocolErrors): string[] {
+  return Object.entries(errors)
     .sort(([, a], [, b]) => b - a)
-    .map(([detail, count]) => troubleNote(detail, count));
+    .map(([detail, count]) => protocolErrorNote(detail, count));
 }
 
 /** Counts by detail, in one process. */
-export class TroubleTally {
+export class ProtocolErrorTally {
   readonly #counts = new Map<string, number>();
 
   add(detail: string): void {
-    const own = detail.slice(0, TROUBLE_CHARACTERS_MAX);
-    const key = this.#counts.has(own) || this.#counts.size < TROUBLES_MAX ? own : OTHER_TROUBLE;
+    const own = detail.slice(0, PROTOCOL_ERROR_CHARACTERS_MAX);
+    const key = this.#counts.has(own) || this.#counts.size < PROTOCOL_ERRORS_MAX ? own : OTHER_PROTOCOL_ERROR;
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
   }
 
@@ -121,7 +121,7 @@ export class TroubleTally {
     return this.#counts.size === 0;
   }
 
-  counts(): Troubles {
+  counts(): ProtocolErrors {
     return Object.fromEntries(this.#counts);
   }
 }

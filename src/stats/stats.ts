@@ -1,15 +1,25 @@
 /**
- * Owns the cumulative numbers of a run and their addition. The same addition merges holders into an agent and
- * agents into the run. Must never hold anything that cannot be added (percentiles, rates, averages).
+ * Owns the cumulative numbers of a run and their addition, those of TLS sessions among them; which histograms of a stats
+ * message are worth sending again; and the shape of a run's progress. The same addition merges holders into an agent and
+ * agents into the run. Must never hold anything that cannot be added (percentiles, rates, averages), a certificate or a
+ * key.
+ *
+ * Histograms are most of the bytes of a stats message, and in a silent hold none of them changes for hours. When a message
+ * was lost is not known here: the sender sends everything again after contact was cut.
  */
 
-import { addCounts } from '../base/counts.ts';
-import type { Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
-import { emptyHistogram, mergeHistograms, type SparseHistogram } from './histogram.ts';
-import { newestLosses, type RecentLosses } from './loss-burst.ts';
+import {
+  addBounded,
+  addCounts,
+  type Counts,
+  type DropReason,
+  type FailReason,
+  type SkipReason,
+} from '../base/outcome.ts';
+import { emptyHistogram, histogramCount, mergeHistograms, type SparseHistogram } from './histogram.ts';
+import { lossKey, newestLosses, type RecentLosses } from './loss.ts';
 import { mergeSeen, type SeenCounts } from './observed-sources.ts';
-import { addTroubles, type Troubles } from './protocol-errors.ts';
-import { mergeTls, type TlsCounts } from './tls-counts.ts';
+import { addProtocolErrors, type ProtocolErrors } from './protocol-errors.ts';
 
 /** Cumulative since the start of the run; a lost snapshot costs nothing. */
 export interface Stats {
@@ -74,10 +84,10 @@ export interface Stats {
   readonly openByEndpoint: Readonly<Record<string, number>>;
   /** milliseconds from the first connect to the last established; merges by maximum */
   readonly rampMs: number;
-  /** what a whoami target saw of us; absent where nobody was asked */
+  /** what a whoami target saw of us; absent where there was no such target */
   readonly seen?: SeenCounts;
   /** what protocols said of connections that they gave up; absent: nothing */
-  readonly troubles?: Troubles;
+  readonly troubles?: ProtocolErrors;
   /** absent where no TLS is spoken */
   readonly tls?: TlsCounts;
 }
@@ -108,7 +118,7 @@ export interface HolderHealth {
   readonly scheduleShiftMsMax: number;
   /** time that garbage collection has stopped this process for */
   readonly gcMs: number;
-  /** time that this process was ready to run and had no core, as the kernel's scheduler counts it; null: not told */
+  /** time that this process was ready to run and had no core, as the kernel's scheduler counts it; null: not reported */
   readonly cpuWaitMs: number | null;
   readonly ramp: PhaseLoad;
   readonly hold: PhaseLoad;
@@ -205,7 +215,7 @@ export function emptyStats(): Stats {
  * The sum of two parts of a run that have no connection in common. `rampMs` is the longer one; `openMin` and
  * `verifiedMin` add up to a number that the whole never fell below.
  */
-export function mergeStats(a: Stats, b: Stats): Stats {
+function mergeStats(a: Stats, b: Stats): Stats {
   return {
     attempted: a.attempted + b.attempted,
     established: a.established + b.established,
@@ -247,9 +257,9 @@ export function mergeStats(a: Stats, b: Stats): Stats {
 }
 
 function protocolsOfBoth(a: Stats, b: Stats): Pick<Stats, 'troubles' | 'tls'> {
-  const troubles = a.troubles === undefined ? b.troubles : addTroubles(a.troubles, b.troubles ?? {});
+  const errors = a.troubles === undefined ? b.troubles : addProtocolErrors(a.troubles, b.troubles ?? {});
   const tls = a.tls === undefined || b.tls === undefined ? (a.tls ?? b.tls) : mergeTls(a.tls, b.tls);
-  return { ...(troubles === undefined ? {} : { troubles }), ...(tls === undefined ? {} : { tls }) };
+  return { ...(errors === undefined ? {} : { troubles: errors }), ...(tls === undefined ? {} : { tls }) };
 }
 
 function seenOfBoth(a: SeenCounts | undefined, b: SeenCounts | undefined): Pick<Stats, 'seen'> {
@@ -276,4 +286,145 @@ export function mergeAllStats(list: readonly Stats[]): Stats {
     return mergeStats(mergeAllStats(list.slice(0, middle)), mergeAllStats(list.slice(middle)));
   }
   return list.reduce(mergeStats, emptyStats());
+}
+
+/** Names of ciphers that a report tells apart; what goes beyond is counted as `other`. */
+const CIPHERS_MAX = 256;
+
+/** Cumulative. */
+export interface TlsCounts {
+  /** sessions that were agreed on */
+  readonly sessions: number;
+  /** of these, taken up from an earlier one; a full handshake costs the target more */
+  readonly resumed: number;
+  /** of these, with a certificate that would not have passed (`--insecure`) */
+  readonly unverified: number;
+  /** microseconds from the kernel's connect to the agreed session */
+  readonly handshakeUs: SparseHistogram;
+  /** sessions by `protocol cipher`, such as `TLSv1.3 TLS_AES_256_GCM_SHA384` */
+  readonly ciphers: Readonly<Record<string, number>>;
+}
+
+/** The sum of two parts. */
+function mergeTls(a: TlsCounts, b: TlsCounts): TlsCounts {
+  return {
+    sessions: a.sessions + b.sessions,
+    resumed: a.resumed + b.resumed,
+    unverified: a.unverified + b.unverified,
+    handshakeUs: mergeHistograms(a.handshakeUs, b.handshakeUs),
+    ciphers: addBounded(a.ciphers, b.ciphers, CIPHERS_MAX, 'other'),
+  };
+}
+
+export type Phase = 'gathering' | 'preparing' | 'ramping' | 'holding' | 'draining' | 'ended';
+
+export interface AgentProgress {
+  readonly name: string;
+  readonly quota: number;
+  readonly open: number;
+  readonly established: number;
+  readonly pending: number;
+  readonly failed: number;
+  readonly dropped: number;
+  /** connections established per second since the last snapshot */
+  readonly ratePerSec: number;
+  readonly lost: boolean;
+}
+
+/** One snapshot, each second and at each change of phase. */
+export interface Progress {
+  readonly phase: Phase;
+  /** milliseconds since the run began */
+  readonly elapsedMs: number;
+  /** what is left of the hold phase; null outside it */
+  readonly holdLeftMs: number | null;
+  readonly asked: number;
+  /** the sum over agents; its name is `total` */
+  readonly total: AgentProgress;
+  readonly agents: readonly AgentProgress[];
+  /** a line for a person, such as who is missing; null: nothing to say */
+  readonly note: string | null;
+}
+
+type HistogramField = 'connectUs' | 'connectFromIntendedUs' | 'probeUs';
+
+/** Stats in which null stands for a histogram that has not changed since the last ones on the same channel. */
+export type StatsDelta = Omit<Stats, HistogramField> & {
+  readonly [Field in HistogramField]: SparseHistogram | null;
+};
+
+/** A histogram only grows, so its total tells whether it changed. */
+function changed(now: SparseHistogram, sent: SparseHistogram | undefined): SparseHistogram | null {
+  return sent !== undefined && histogramCount(sent) === histogramCount(now) ? null : now;
+}
+
+/**
+ * What of the stats the other side does not know.
+ * @param sent the stats that were sent last on this channel; null: none, so everything has changed
+ */
+export function statsDelta(stats: Stats, sent: Stats | null): StatsDelta {
+  return {
+    ...stats,
+    connectUs: changed(stats.connectUs, sent?.connectUs),
+    connectFromIntendedUs: changed(stats.connectFromIntendedUs, sent?.connectFromIntendedUs),
+    probeUs: changed(stats.probeUs, sent?.probeUs),
+  };
+}
+
+/** The whole stats again, from what has changed and what was known before. */
+export function withDelta(known: Stats, said: StatsDelta): Stats {
+  return {
+    ...said,
+    connectUs: said.connectUs ?? known.connectUs,
+    connectFromIntendedUs: said.connectFromIntendedUs ?? known.connectFromIntendedUs,
+    probeUs: said.probeUs ?? known.probeUs,
+  };
+}
+
+/**
+ * The last known stats of a lost holder or agent, as they count from now on.
+ * @param stats the last snapshot
+ * @param reason `holder-lost` or `agent-lost`
+ * @param quota what it was asked to hold; what it had not settled counts as unattempted
+ */
+export function withAllLost(stats: Stats, reason: DropReason, quota: number): Stats {
+  const attempted = stats.attempted - stats.pending;
+  const isOpen = stats.open > 0;
+  const dropped = isOpen
+    ? { ...stats.dropped, [reason]: (stats.dropped[reason] ?? 0) + stats.open }
+    : stats.dropped;
+  return {
+    ...stats,
+    attempted,
+    unattempted: Math.max(0, quota - attempted),
+    pending: 0,
+    open: 0,
+    openMin: 0,
+    verified: 0,
+    verifiedMin: 0,
+    verifiedInHold: 0,
+    dropped,
+    droppedBy: isOpen ? withSourcesLost(stats, reason) : stats.droppedBy,
+    openBySource: {},
+    openByEndpoint: {},
+  };
+}
+
+/** Which endpoint each source's connections had is not known any more, unless there is one endpoint. */
+function withSourcesLost(stats: Stats, reason: DropReason): Record<string, number> {
+  const droppedBy: Record<string, number> = Object.assign(Object.create(null), stats.droppedBy);
+  const endpoints = Object.keys(stats.openByEndpoint);
+  const endpoint = endpoints.length === 1 ? (endpoints[0] ?? '*') : '*';
+  let rest = stats.open;
+  const add = (source: string, count: number): void => {
+    const key = lossKey(reason, source, endpoint);
+    droppedBy[key] = (droppedBy[key] ?? 0) + count;
+  };
+  for (const [source, count] of Object.entries(stats.openBySource)) {
+    add(source, count);
+    rest -= count;
+  }
+  // Agents with very many sources leave them out of what they say each second.
+  if (rest > 0) add('*', rest);
+  return droppedBy;
 }

@@ -23,6 +23,27 @@ const FIELDS = [
 ] as const satisfies readonly (keyof TargetCounts)[];
 
 /**
+ * What several targets hold together: sums, with two exceptions. Maxima of different moments cannot be added, so `openMax`
+ * is what is open now; and the same source may connect to each, so `sourceAddresses` is that of the one that sees most.
+ * @param counts at least one
+ */
+export function addTargetCounts(counts: readonly TargetCounts[]): TargetCounts {
+  const [only] = counts;
+  if (counts.length === 1 && only !== undefined) return only;
+  const sum = (pick: (one: TargetCounts) => number): number =>
+    counts.reduce((all, one) => all + pick(one), 0);
+  const openNow = sum((one) => one.openNow);
+  return {
+    openNow,
+    openMax: openNow,
+    acceptedTotal: sum((one) => one.acceptedTotal),
+    sourceAddresses: Math.max(...counts.map((one) => one.sourceAddresses)),
+    descriptorsFull: sum((one) => one.descriptorsFull),
+    workersLost: sum((one) => one.workersLost),
+  };
+}
+
+/**
  * Reads an answer.
  * @param text JSON; further fields are left alone
  * @returns null when it is not what a target says
@@ -34,13 +55,18 @@ export function parseTargetCounts(text: string): TargetCounts | null {
   } catch {
     return null;
   }
-  if (typeof value !== 'object' || value === null) return null;
-  const given = value as Readonly<Record<string, unknown>>;
-  const isWhole = FIELDS.every(
-    (field) => Number.isSafeInteger(given[field]) && (given[field] as number) >= 0,
-  );
-  if (!isWhole) return null;
-  const counts = Object.fromEntries(FIELDS.map((field) => [field, given[field]])) as unknown as TargetCounts;
+  if (!isCounts(value)) return null;
+  const { openNow, openMax, acceptedTotal, sourceAddresses, descriptorsFull, workersLost } = value;
+  const counts = { openNow, openMax, acceptedTotal, sourceAddresses, descriptorsFull, workersLost };
   // Who holds more than it ever held, or ever accepted, tells of something else.
   return counts.openNow <= counts.openMax && counts.openMax <= counts.acceptedTotal ? counts : null;
+}
+
+function isCounts(value: unknown): value is TargetCounts {
+  if (typeof value !== 'object' || value === null) return false;
+  const given = new Map(Object.entries(value));
+  return FIELDS.every((field) => {
+    const count: unknown = given.get(field);
+    return typeof count === 'number' && Number.isSafeInteger(count) && count >= 0;
+  });
 }

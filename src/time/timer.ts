@@ -1,6 +1,7 @@
 /**
- * Owns every timer of Node that this program starts: one call after a delay, one call per period, a pause.
- * Must never read a clock: who needs a moment and not a delay looks at its clock when it is called.
+ * Owns every timer of Node that this program starts: one call after a delay, one call per period, a pause, and waiting
+ * for what must be asked for again and again. Must never read a clock: who needs a moment and not a delay looks at its
+ * clock when it is called.
  *
  * setTimeout and setInterval take a signed number of 32 bits and run a longer delay (24.8 days) after 1 ms, with a
  * warning; here such a delay is waited for in parts.
@@ -16,8 +17,8 @@ export interface Timer {
   cancel(): void;
 }
 
-/** What a timer may be told beside its delay. */
-export interface TimerOptions {
+/** What a timer may be given beside its delay. */
+interface TimerOptions {
   /** it does not keep the process alive; absent: it does */
   readonly isUnref?: boolean;
 }
@@ -89,8 +90,8 @@ export function every(periodMs: number, call: () => void, { isUnref = false }: T
   return { cancel: () => clearInterval(handle) };
 }
 
-/** What a pause may be told. */
-export interface PauseOptions extends TimerOptions {
+/** What a pause may be given. */
+interface PauseOptions extends TimerOptions {
   /** ends the pause at once when it is aborted, or was before */
   readonly signal?: AbortSignal;
 }
@@ -107,4 +108,38 @@ export function pause(delayMs: number, { signal, ...options }: PauseOptions = {}
     const timer = after(delayMs, end, options);
     signal?.addEventListener('abort', end);
   });
+}
+
+/** The clock and the pauses; a test gives its own. */
+export interface Waiting {
+  /** monotonic */
+  readonly nowMs: () => number;
+  readonly pause: (ms: number) => Promise<void>;
+}
+
+/** A deadline on the real clock. */
+export function realWaiting(nowMs: () => number): Waiting {
+  return { nowMs, pause };
+}
+
+/**
+ * Asks until the answer is yes, at least once.
+ * @param ask gets the milliseconds that are left, at least 1, so that what it calls can keep to the deadline too
+ * @param deadlineMs on the clock of `waiting`
+ * @param everyMs between two questions
+ * @returns whether it was so in time
+ */
+export async function waitUntil(
+  ask: (leftMs: number) => boolean | Promise<boolean>,
+  deadlineMs: number,
+  everyMs: number,
+  waiting: Waiting,
+): Promise<boolean> {
+  for (;;) {
+    const leftMs = deadlineMs - waiting.nowMs();
+    if (await ask(Math.max(1, leftMs))) return true;
+    const restMs = deadlineMs - waiting.nowMs();
+    if (restMs <= 0) return false;
+    await waiting.pause(Math.min(everyMs, restMs));
+  }
 }

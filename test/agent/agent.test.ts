@@ -17,7 +17,7 @@ async function startRefusing(t: TestContext, master: Token, kind: 'unwanted' | '
     host: '127.0.0.1',
     port: 0,
     keyFor: (identity) => knownKeyOf(master, identity, Date.now() + 3_600_000),
-    onStranger: () => {},
+    onRefused: () => {},
     onAgent: (channel) => {
       channel.close('not today', kind);
       return { onMessage: () => {}, onClose: () => {} };

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { countBesideBooks, KernelWatch } from '../../src/agent/kernel-watch.ts';
+import { FakeTime } from '../support/fake-time.ts';
 
 async function threeConnections(t: { after: (fn: () => void) => void }) {
   const server = createServer(() => {}).listen(0, '127.0.0.1');
@@ -33,26 +34,31 @@ test('books that fall while the kernel is asked enclose its count', async (t) =>
   assert.deepEqual([counted.established, counted.openBefore, counted.open], [3, 5, 2]);
 });
 
-test('a difference is asked about three times before it is believed', async (t) => {
+test('a difference is asked about for three seconds before it is believed', async (t) => {
   const query = await threeConnections(t);
   let asked = 0;
-  const counted = await countBesideBooks(query, async () => {
+  const time = new FakeTime();
+  const beganMs = time.now;
+  const stubborn = async (): Promise<number> => {
     asked += 1;
     return 7;
-  });
-  assert.deepEqual([counted.established, counted.openBefore, counted.open, asked], [3, 7, 7, 6]);
+  };
+  const counted = await countBesideBooks(query, stubborn, time);
+  assert.deepEqual([counted.established, counted.openBefore, counted.open], [3, 7, 7]);
+  // Two looks into our books for each of eleven counts.
+  assert.deepEqual([time.now - beganMs, asked], [3_000, 22]);
 });
 
 test('a count that takes seconds is believed at once: there is an end to asking', async (t) => {
   const query = await threeConnections(t);
-  let nowMs = 1_000;
+  const time = new FakeTime();
   let asked = 0;
   const slow = async (): Promise<number> => {
     asked += 1;
-    nowMs += 3_000;
+    time.now += 2_000;
     return 7;
   };
-  const counted = await countBesideBooks(query, slow, () => nowMs);
+  const counted = await countBesideBooks(query, slow, time);
   assert.deepEqual([counted.open, asked], [7, 2]);
 });
 

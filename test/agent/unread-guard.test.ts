@@ -21,6 +21,7 @@ const LARGE: AgentMessageOf<'offer'> = {
   notes: [],
 };
 
+// PROTOCOL.md: unread
 test('what is not read is kept up to the bound; then the channel is given up, and its memory with it', async (t) => {
   const liar = await startLyingCoordinator(
     t,

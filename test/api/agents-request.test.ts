@@ -10,12 +10,7 @@ async function agentsOf(line: string): Promise<AgentsOptions> {
   const words = `-t 10.0.0.9:8000 -c 100 ${line}`.split(' ').filter(Boolean);
   const parsed = await parseCommandLine(words, {}, '1.2.3', 80);
   assert(parsed.kind === 'command');
-  process.env.C100K_TOKEN = formatToken(generateToken());
-  try {
-    return readAgents(parsed.values);
-  } finally {
-    delete process.env.C100K_TOKEN;
-  }
+  return readAgents(parsed.values, formatToken(generateToken()));
 }
 
 const HOST_FLAGS = [

@@ -7,13 +7,14 @@
 import assert from 'node:assert/strict';
 import { readAgents } from '../../src/api/agents-request.ts';
 import { readRunRequest, specOf } from '../../src/api/run-request.ts';
+import { environmentToken } from '../../src/api/token-source.ts';
 import { parseCommandLine } from '../../src/cli/command-line.ts';
-import { createDisplay } from '../../src/cli/display/progress-display.ts';
+import { createDisplay } from '../../src/cli/progress-display.ts';
 import { Run } from '../../src/coordinator/run.ts';
-import type { RecordedMessage } from '../../src/coordinator/run-settings.ts';
+import type { RunOptions } from '../../src/coordinator/run-settings.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
 import { LatencyRecorder, latencySummary } from '../../src/stats/histogram.ts';
-import type { Progress } from '../../src/stats/progress.ts';
+import type { Progress } from '../../src/stats/stats.ts';
 import { hostMonotonicMs } from './host-time.ts';
 
 /** What the parent is told, in this order: `listening`, one `phase` each, `report`. */
@@ -49,7 +50,7 @@ async function main(): Promise<void> {
   const order = JSON.parse(process.argv[2] ?? '{}') as CoordinatorOrder;
   const lag = new LatencyRecorder();
   let phase = '';
-  const onRecord = ({ message }: RecordedMessage): void => {
+  const onRecord: RunOptions['onRecord'] = ({ message }) => {
     // In the ramp the agents are still told to start; from then on the age of a message is the coordinator's doing.
     if (message.type !== 'stats' || phase !== 'holding') return;
     lag.record((hostMonotonicMs() - message.stats.rampMs) * US_PER_MS);
@@ -73,7 +74,7 @@ async function main(): Promise<void> {
     entryPath: '',
     toolVersion: '0.0.0',
     clock: systemClock,
-    ...readAgents(parsed.values),
+    ...readAgents(parsed.values, environmentToken()),
     onProgress: (progress: Progress) => {
       display.show(progress);
       if (progress.phase === phase) return;

@@ -10,8 +10,13 @@ import { type AgentMessage, type CoordinatorMessage, PROTOCOL_VERSION } from '..
 import { parseToken } from '../../src/control/token.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
 import { LatencyRecorder, type SparseHistogram } from '../../src/stats/histogram.ts';
-import { emptyStats, newHolderHealth, type Stats } from '../../src/stats/stats.ts';
-import { type StatsNews, statsNews } from '../../src/stats/stats-delta.ts';
+import {
+  emptyStats,
+  newHolderHealth,
+  type Stats,
+  type StatsDelta,
+  statsDelta,
+} from '../../src/stats/stats.ts';
 import { hostMonotonicMs } from './host-time.ts';
 
 /** What the parent asks for, as JSON in the first argument. */
@@ -46,7 +51,7 @@ const JOIN_TRIES_MAX = 120;
 type StatsMessage = Extract<AgentMessage, { type: 'stats' }>;
 
 /** Stats as the schema types them; the values are the same. */
-function toWire(stats: Stats | StatsNews): StatsMessage['stats'] {
+function toWire(stats: Stats | StatsDelta): StatsMessage['stats'] {
   return stats as unknown as StatsMessage['stats'];
 }
 
@@ -201,7 +206,7 @@ class SimulatedAgent {
       epoch: this.#epoch,
       sentAtMs: systemClock.monotonicMs(),
       quota: this.#quota,
-      stats: toWire({ ...statsNews(stats, this.#told), rampMs: hostMonotonicMs() }),
+      stats: toWire({ ...statsDelta(stats, this.#told), rampMs: hostMonotonicMs() }),
       holders: this.#holders,
       settled: this.#isPrepared,
       kernel: [],
@@ -209,7 +214,7 @@ class SimulatedAgent {
     this.#told = stats;
     if (this.#isPrepared && this.fullBytes === 0) {
       this.fullBytes = JSON.stringify(message).length;
-      this.statsBytes = JSON.stringify({ ...message, stats: statsNews(stats, stats) }).length;
+      this.statsBytes = JSON.stringify({ ...message, stats: statsDelta(stats, stats) }).length;
     }
     this.#say(message);
   }

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { CliSeries } from '../support/cli-series.ts';
+import { startServe } from '../support/faults.ts';
 import { type CliOptions, type CliResult, runCli, startCli } from '../support/run-cli.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'c100k-cli-'));
@@ -288,8 +289,34 @@ describe('--target-stats that brings no counts', () => {
     );
     assert.equal(code, 4, stdout);
     assert.match(stdout, /^INCOMPLETE held 10 of 10/);
-    assert.match(stdout.replaceAll(/\s+/g, ' '), /the target was to tell its count \(http:.*ECONNREFUSED/);
+    assert.match(stdout.replaceAll(/\s+/g, ' '), /the target was to report its own \(http:.*ECONNREFUSED/);
     assert.match(stderr, /the target does not tell what it holds: http:\/\/127\.0\.0\.1:1\/: ECONNREFUSED/);
+  });
+});
+
+describe('--target-stats of several targets', () => {
+  it('adds what they hold: one of two is no proof, and both are', async (t) => {
+    const [first, second] = [await startServe(t, []), await startServe(t, [])];
+    const run = [
+      ...[first, second].flatMap(({ port }) => ['-t', `127.0.0.1:${port}`]),
+      '-c',
+      '20',
+      '-d',
+      '5s',
+    ];
+    const one = await runCli([...run, '--target-stats', first.statsUrl], { timeoutMs: 120_000 });
+    assert.equal(one.code, 4, one.stdout);
+    assert.match(
+      one.stdout.replaceAll(/\s+/g, ' '),
+      /held by our own count, .* no more than 10 open connections/,
+    );
+    const both = await runCli([...run, '--target-stats', `${first.statsUrl},${second.statsUrl}`], {
+      timeoutMs: 120_000,
+    });
+    assert.equal(both.code, 0, both.stdout);
+    const twice = await runCli([...run, '--target-stats', `${first.statsUrl},${first.statsUrl}`]);
+    assert.equal(twice.code, 2);
+    assert.match(twice.stderr, /--target-stats: http:\/\/.* is given twice/);
   });
 });
 

@@ -11,7 +11,7 @@ import { connectChannel } from '../../src/control/client.ts';
 import { MESSAGES_AT_ONCE_MAX } from '../../src/control/intake.ts';
 import type { AgentMessage, AgentMessageOf, CoordinatorMessage } from '../../src/control/message.ts';
 import { PROTOCOL_VERSION } from '../../src/control/message.ts';
-import { ControlServer, type StrangerReason } from '../../src/control/server.ts';
+import { ControlServer, type RefusalReason } from '../../src/control/server.ts';
 import { agentToken, generateToken, knownKeyOf, type Token } from '../../src/control/token.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
 import * as waiting from '../support/waiting.ts';
@@ -28,7 +28,7 @@ const HELLO: AgentMessageOf<'hello'> = {
 async function startServer(master: Token) {
   const heard: AgentMessage[] = [];
   const closed: (string | null)[] = [];
-  const strangers: StrangerReason[] = [];
+  const strangers: RefusalReason[] = [];
   const channels: Channel<CoordinatorMessage>[] = [];
   const server = new ControlServer({
     clock: systemClock,
@@ -40,7 +40,7 @@ async function startServer(master: Token) {
       heard.push(hello);
       return { onMessage: (message) => heard.push(message), onClose: (problem) => closed.push(problem) };
     },
-    onStranger: (reason) => strangers.push(reason),
+    onRefused: (reason) => strangers.push(reason),
   });
   const { port } = await server.listen();
   return { server, port, heard, closed, strangers, channels };

@@ -3,18 +3,19 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { parseAddress } from '../../src/base/address.ts';
-import type { Finding } from '../../src/base/finding.ts';
+import type { Finding } from '../../src/base/errors.ts';
 import { DropReason, FailReason, SkipReason } from '../../src/base/outcome.ts';
-import { fitted } from '../../src/control/clamp-message.ts';
-import { decodeAgentMessage, encodeMessage } from '../../src/control/codec.ts';
+import { clampMessage } from '../../src/control/clamp-message.ts';
 import {
   type AgentMessage,
   type AgentMessageOf,
-  MESSAGE_BYTES_MAX,
+  CONTROL_MESSAGE_BYTES_MAX,
+  encodeMessage,
   NAME_CHARACTERS_MAX,
 } from '../../src/control/message.ts';
 import { lossKey } from '../../src/stats/loss.ts';
 import { emptyStats, newHolderHealth } from '../../src/stats/stats.ts';
+import { agentMessageIn } from '../support/decoded.ts';
 
 type WireStats = AgentMessageOf<'done'>['stats'];
 
@@ -23,10 +24,10 @@ const sum = (table: Readonly<Record<string, number>>): number =>
 
 /** What arrives; fails when the other side would call it a violation or drop it as too large. */
 function arrived<Message extends AgentMessage>(message: Message): Message {
-  const text = encodeMessage(fitted(message));
+  const text = encodeMessage(clampMessage(message));
   const bytes = Buffer.byteLength(text);
-  assert(bytes <= MESSAGE_BYTES_MAX, `${bytes} bytes`);
-  const decoded = decodeAgentMessage(text);
+  assert(bytes <= CONTROL_MESSAGE_BYTES_MAX, `${bytes} bytes`);
+  const decoded = agentMessageIn(text);
   assert.equal(decoded.type, message.type, JSON.stringify(decoded).slice(0, 200));
   // Tables have no prototype, which deepEqual would call a difference.
   return structuredClone(decoded) as Message;
@@ -290,11 +291,11 @@ const message = fc.oneof(
 ) as unknown as fc.Arbitrary<AgentMessage>;
 
 describe('whatever an honest agent says', () => {
-  it('passes its own schema and size, and fitting it twice changes nothing', () => {
+  it('passes its own schema and size, and clamping it twice changes nothing', () => {
     fc.assert(
       fc.property(message, (said) => {
         const heard = arrived(said);
-        assert.deepEqual(JSON.parse(encodeMessage(fitted(heard))), heard);
+        assert.deepEqual(JSON.parse(encodeMessage(clampMessage(heard))), heard);
       }),
       { numRuns: 80, endOnFailure: true },
     );

@@ -1,13 +1,13 @@
 /** Tests the door of an agent: what an honest coordinator says passes unchanged, and no number outside its range does. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { decodeCoordinatorMessage } from '../../src/control/codec.ts';
+import { coordinatorMessageIn } from '../support/decoded.ts';
 import { honestQuota, honestSpec } from '../support/lying-coordinator.ts';
 
 const HONEST = honestSpec(8_000);
 const specWith = (change: object): object => ({ ...HONEST, spec: { ...HONEST.spec, ...change } });
 const quotaWith = (change: object): object => ({ ...honestQuota(5), ...change });
-const decoded = (message: object) => decodeCoordinatorMessage(JSON.stringify(message));
+const decoded = (message: object) => coordinatorMessageIn(JSON.stringify(message));
 const endpoint = (address: string, family: number, port = 8_000): object => ({ address, port, family });
 /** JSON has no Infinity and no NaN: they arrive as null. */
 const EVERYWHERE = [-1, 1e300, -1e300, 2 ** 53, '5', true, [5], { value: 5 }];
@@ -60,6 +60,7 @@ describe('a number outside its range', () => {
     probeEveryMs: [...EVERYWHERE, 0, 1e-9, 99, 604_800_001],
     holdMs: [...EVERYWHERE, 31_536_000_001, null],
   };
+  // PROTOCOL.md: numbers
   for (const [field, values] of Object.entries(numbers)) {
     it(`is refused in spec.${field}`, () => {
       for (const value of values) {
@@ -70,6 +71,7 @@ describe('a number outside its range', () => {
     });
   }
 
+  // PROTOCOL.md: lease
   it('is refused in the lease', () => {
     for (const value of [...EVERYWHERE, 0, 1e-9, 49, 600_001, 1e12, null]) {
       assert.equal(decoded({ ...HONEST, leaseMs: value }).type, 'malformed', `leaseMs ${value}`);
@@ -108,6 +110,7 @@ describe('an endpoint that is none', () => {
     ['a port too high', [endpoint('10.0.0.1', 4, 65_536)]],
     ['one endpoint twice', [endpoint('10.0.0.1', 4), endpoint('10.0.0.1', 4)]],
     ['one endpoint in two spellings', [endpoint('::1', 6), endpoint('0:0:0:0:0:0:0:1', 6)]],
+    // PROTOCOL.md: endpoints
     [
       'more than there may be',
       Array.from({ length: 65_537 }, (_, i) => endpoint('10.0.0.1', 4, 1 + (i % 65_535))),
@@ -117,6 +120,20 @@ describe('an endpoint that is none', () => {
       assert.equal(decoded(specWith({ endpoints })).type, 'malformed');
     });
   }
+});
+
+// PROTOCOL.md: certificates
+it('certificates are taken up to 1 MiB, and refused beyond it', () => {
+  const withCa = (characters: number) =>
+    specWith({
+      protocol: 'tls',
+      protocolOptions: {
+        ...{ path: '/', host: null, hostHeader: null, banner: null, message: null, httpStatus: null },
+        tls: { servername: 'a.example', ca: 'x'.repeat(characters), isVerified: true },
+      },
+    });
+  assert.equal(decoded(withCa(1_048_576)).type, 'spec');
+  assert.equal(decoded(withCa(1_048_577)).type, 'malformed');
 });
 
 it('what a coordinator gives as a reason is cleaned', () => {

@@ -2,15 +2,14 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import {
   Bucket,
-  INTAKE_LIMITS,
   Intake,
   LargeMessages,
   MESSAGES_AT_ONCE_MAX,
   MESSAGES_PER_SEC_MAX,
 } from '../../src/control/intake.ts';
 
-/** An intake whose clock stands still, and what it does. */
-function intakeOf(large: LargeMessages, owner: string | null) {
+/** An intake, by default with a clock that stands still, and what it does. */
+function intakeOf(large: LargeMessages, owner: string | null, nowMs = () => 0) {
   const told = { isPaused: false, pauses: 0, problem: null as string | null };
   const intake = new Intake(
     large,
@@ -27,7 +26,7 @@ function intakeOf(large: LargeMessages, owner: string | null) {
         told.problem = problem;
       },
     },
-    () => 0,
+    nowMs,
   );
   return { intake, told };
 }
@@ -47,7 +46,7 @@ it('lets through at once what an honest agent says in a minute of pause, and cut
 
 it('takes 32 KiB before a hello and ends the channel beyond that', () => {
   const { intake, told } = intakeOf(new LargeMessages(), null);
-  intake.bytes(INTAKE_LIMITS.helloBytes);
+  intake.bytes(Intake.LIMITS.helloBytes);
   // The hello may be in the next chunk, and more behind it.
   intake.bytes(CHUNK);
   assert.equal(told.problem, null);
@@ -59,7 +58,7 @@ it('slows down who says much, and goes on when there is room again', (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] });
   const { intake, told } = intakeOf(new LargeMessages(), null);
   intake.greeted();
-  for (let sent = 0; sent <= INTAKE_LIMITS.bytesAtOnce; sent += CHUNK) {
+  for (let sent = 0; sent <= Intake.LIMITS.bytesAtOnce; sent += CHUNK) {
     intake.bytes(CHUNK);
     intake.message();
   }
@@ -74,7 +73,7 @@ it('takes in 4 large messages at a time over all channels, one of an agent token
   const begin = (owner: string | null) => {
     const each = intakeOf(large, owner);
     each.intake.greeted();
-    for (let sent = 0; sent <= INTAKE_LIMITS.smallBytes; sent += CHUNK) each.intake.bytes(CHUNK);
+    for (let sent = 0; sent <= Intake.LIMITS.smallBytes; sent += CHUNK) each.intake.bytes(CHUNK);
     return each;
   };
   const mine = [begin('agent:mine'), begin('agent:mine')];
@@ -82,10 +81,10 @@ it('takes in 4 large messages at a time over all channels, one of an agent token
     mine.map(({ told }) => told.isPaused),
     [false, true],
   );
-  const others = Array.from({ length: INTAKE_LIMITS.largeAtOnce }, () => begin(null));
+  const others = Array.from({ length: Intake.LIMITS.largeAtOnce }, () => begin(null));
   assert.deepEqual(
     others.map(({ told }) => told.isPaused),
-    [...Array(INTAKE_LIMITS.largeAtOnce - 1).fill(false), true],
+    [...Array(Intake.LIMITS.largeAtOnce - 1).fill(false), true],
   );
   // One whole message makes room: for the one that has waited longest and may.
   mine[0]!.intake.message();
@@ -99,14 +98,18 @@ it('takes in 4 large messages at a time over all channels, one of an agent token
 
 it('ends a large message that takes too long, and one that never ends', (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] });
-  const slow = intakeOf(new LargeMessages(), null);
+  let nowMs = 0;
+  const slow = intakeOf(new LargeMessages(), null, () => nowMs);
   slow.intake.greeted();
-  slow.intake.bytes(INTAKE_LIMITS.smallBytes + 1);
-  t.mock.timers.tick(INTAKE_LIMITS.largeMs);
-  for (let ticks = 0; ticks < INTAKE_LIMITS.largeMs / 500 + 1; ticks++) t.mock.timers.tick(500);
+  slow.intake.bytes(Intake.LIMITS.smallBytes + 1);
+  for (let ticks = 1; ticks <= Intake.LIMITS.largeMs / 500; ticks++) {
+    assert.equal(slow.told.problem, null);
+    nowMs += 500;
+    t.mock.timers.tick(500);
+  }
   assert.match(slow.told.problem ?? '', /too long/);
   const endless = intakeOf(new LargeMessages(), null);
   endless.intake.greeted();
-  endless.intake.bytes(INTAKE_LIMITS.messageBytes + 1);
+  endless.intake.bytes(Intake.LIMITS.messageBytes + 1);
   assert.match(endless.told.problem ?? '', /too large/);
 });

@@ -1,9 +1,16 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { decodeAgentMessage } from '../../src/control/codec.ts';
+import fc from 'fast-check';
+import {
+  type AgentMessage,
+  CONTROL_MESSAGE_BYTES_MAX,
+  type CoordinatorMessage,
+  encodeMessage,
+} from '../../src/control/message.ts';
 import { emptyStats } from '../../src/stats/stats.ts';
+import { agentMessageIn, coordinatorMessageIn } from '../support/decoded.ts';
 
-function decoded(change: object): ReturnType<typeof decodeAgentMessage> {
+function decoded(change: object): ReturnType<typeof agentMessageIn> {
   const message = {
     type: 'stats',
     epoch: 1,
@@ -14,7 +21,7 @@ function decoded(change: object): ReturnType<typeof decodeAgentMessage> {
     settled: false,
     kernel: [],
   };
-  return decodeAgentMessage(JSON.stringify(message));
+  return agentMessageIn(JSON.stringify(message));
 }
 
 describe('the long parts of a stats message', () => {
@@ -54,4 +61,64 @@ describe('the long parts of a stats message', () => {
       assert.equal(decoded(change).type, 'malformed');
     });
   }
+});
+
+describe('the codec', () => {
+  it('brings a stats message through unchanged', () => {
+    const message = {
+      type: 'stats',
+      epoch: 1,
+      sentAtMs: 12.5,
+      quota: 5,
+      stats: { ...emptyStats(), failed: { refused: 3 }, connectUs: [5, 1] },
+      holders: [],
+      settled: false,
+      kernel: [],
+    } as unknown as AgentMessage;
+    assert.deepEqual(structuredClone(agentMessageIn(encodeMessage(message))), message);
+  });
+
+  it('never throws and never lets unknown text through', () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), fc.json()), (text) => {
+        assert.equal(agentMessageIn(text).type, 'malformed');
+        assert.equal(coordinatorMessageIn(text).type, 'malformed');
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+
+  it('refuses a message with a field too few, or a number out of bounds', () => {
+    const good: CoordinatorMessage = { type: 'quota', connections: 5, ratePerSec: null, pendingMax: 5 };
+    assert.deepEqual(coordinatorMessageIn(JSON.stringify(good)), good);
+    const { pendingMax: _, ...short } = good;
+    for (const bad of [
+      short,
+      { ...good, connections: -1 },
+      { ...good, connections: 1.5 },
+      { ...good, connections: 1e300 },
+      { ...good, ratePerSec: 'fast' },
+    ]) {
+      assert.equal(coordinatorMessageIn(JSON.stringify(bad)).type, 'malformed', JSON.stringify(bad));
+    }
+  });
+
+  it('leaves out a field that it does not know, and takes a type that it does not know as unknown', () => {
+    const good: CoordinatorMessage = { type: 'quota', connections: 5, ratePerSec: null, pendingMax: 5 };
+    assert.deepEqual(coordinatorMessageIn(JSON.stringify({ ...good, extra: { a: 1 } })), good);
+    assert.deepEqual(agentMessageIn('{"type":"ping","x":1}'), { type: 'unknown' });
+    assert.deepEqual(coordinatorMessageIn('{"type":"pause"}'), { type: 'unknown' });
+    for (const type of ['', 'Ping', '__proto__', 'a b', '\u001b[2J', 'x'.repeat(65), 5, null])
+      assert.equal(agentMessageIn(JSON.stringify({ type })).type, 'malformed', String(type));
+  });
+
+  it('takes what only the other side may say as unknown: it acts on none of it', () => {
+    assert.equal(agentMessageIn('{"type":"start"}').type, 'unknown');
+    assert.equal(coordinatorMessageIn('{"type":"refuse","findings":[]}').type, 'unknown');
+  });
+
+  it('refuses text above the limit without parsing it', () => {
+    const text = `"${'x'.repeat(CONTROL_MESSAGE_BYTES_MAX)}"`;
+    assert.deepEqual(agentMessageIn(text), { type: 'malformed', problem: 'message too large' });
+  });
 });

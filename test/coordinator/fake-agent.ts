@@ -5,15 +5,16 @@
  *   busy     is told to end and works on until SIGUSR2, giving signs as a real agent does
  *   hangs    gives one sign, and then never ends
  *   exits    ends at once, with 7
+ *   local    waits, and ends when it is told to
  *   deaf     never ends, whatever it is told
  *   loading  is busy before it can hear anything, for longer than any test waits
  *
- * It makes the file that UP_FILE_VARIABLE names as soon as it behaves so.
+ * It makes the file that UP_FILE_VARIABLE names, if there is one, as soon as it behaves so.
  */
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { giveClosingSigns } from '../../src/agent/shutdown-beats.ts';
-import { CLOSING_SIGN } from '../../src/run/shutdown-heartbeat.ts';
+import { giveClosingSigns } from '../../src/agent/parent-pipe.ts';
+import { SHUTDOWN_HEARTBEAT } from '../../src/run/local-agent-message.ts';
 import { HANG_MS } from '../support/waiting.ts';
 
 /** The compiled path of this program, to fork. */
@@ -25,7 +26,8 @@ const LOADING_MS = 3 * HANG_MS;
 export const UP_FILE_VARIABLE = 'TEST_AGENT_UP_FILE';
 
 function sayUp(): void {
-  writeFileSync(process.env[UP_FILE_VARIABLE] ?? '', '');
+  const path = process.env[UP_FILE_VARIABLE];
+  if (path !== undefined) writeFileSync(path, '');
 }
 
 function behave(name: string): void {
@@ -47,12 +49,15 @@ function behave(name: string): void {
       break;
     case 'hangs':
       process.on('disconnect', () => {});
-      process.on('SIGTERM', () => process.send?.(CLOSING_SIGN));
+      process.on('SIGTERM', () => process.send?.(SHUTDOWN_HEARTBEAT));
       setInterval(() => {}, 1_000);
       break;
     case 'exits':
       sayUp();
       process.exit(7);
+      break;
+    case 'local':
+      setInterval(() => {}, 1_000);
       break;
     case 'deaf':
       process.on('SIGTERM', () => {});

@@ -63,6 +63,7 @@ async function start(t: TestContext, name: string): Promise<Started> {
         port: 1,
         token,
         hostSpec: HOST_SPEC,
+        onLine: null,
         onExit: (how) => ends.push(how),
       }),
   );

@@ -1,39 +1,39 @@
-/** Tests what is written down of a run: its phases, the CPU while holding, and who knocked. */
+/** Tests what is written down of a run: its phases, the CPU while holding, and refused connections. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Chronicle } from '../../src/coordinator/run-log.ts';
-import type { RunSpec } from '../../src/run/run-spec.ts';
+import { RunLog } from '../../src/coordinator/run-log.ts';
 import { emptyStats } from '../../src/stats/stats.ts';
+import { runSpec } from '../run/run-spec-fixture.ts';
 
-const SPEC = { connections: 10, probeEveryMs: null, onDrop: 'count' } as unknown as RunSpec;
+const SPEC = runSpec();
 
 test('phases begin when they are entered, and the hold ends when it is left', () => {
-  const chronicle = new Chronicle(SPEC);
-  assert.equal(chronicle.rampStartedMs, 0);
-  chronicle.phaseChanged('preparing', 'ramping', 1_000);
-  chronicle.phaseChanged('ramping', 'holding', 3_500);
-  const facts = chronicle.metricFacts(emptyStats(), 'holding', 4_500);
+  const log = new RunLog(SPEC);
+  assert.equal(log.rampStartedMs, 0);
+  log.phaseChanged('preparing', 'ramping', 1_000);
+  log.phaseChanged('ramping', 'holding', 3_500);
+  const facts = log.metricFacts(emptyStats(), 'holding', 4_500);
   assert.deepEqual([facts.rampSeconds, facts.holdSeconds], [2.5, 1]);
-  chronicle.phaseChanged('holding', 'draining', 9_000);
-  const { holdStartedMs, holdEndedMs } = chronicle.facts();
-  assert.deepEqual([chronicle.rampStartedMs, holdStartedMs, holdEndedMs], [1_000, 3_500, 9_000]);
+  log.phaseChanged('holding', 'draining', 9_000);
+  const { holdStartedMs, holdEndedMs } = log.facts();
+  assert.deepEqual([log.rampStartedMs, holdStartedMs, holdEndedMs], [1_000, 3_500, 9_000]);
 });
 
 test('a run that never held has no hold, and its ramp lasts until now', () => {
-  const chronicle = new Chronicle(SPEC);
-  chronicle.phaseChanged('preparing', 'ramping', 1_000);
-  const facts = chronicle.metricFacts(emptyStats(), 'ramping', 3_000);
+  const log = new RunLog(SPEC);
+  log.phaseChanged('preparing', 'ramping', 1_000);
+  const facts = log.metricFacts(emptyStats(), 'ramping', 3_000);
   assert.deepEqual([facts.rampSeconds, facts.holdSeconds], [2, 0]);
-  chronicle.phaseChanged('ramping', 'draining', 4_000);
-  assert.deepEqual([chronicle.facts().holdStartedMs, chronicle.facts().holdEndedMs], [null, null]);
+  log.phaseChanged('ramping', 'draining', 4_000);
+  assert.deepEqual([log.facts().holdStartedMs, log.facts().holdEndedMs], [null, null]);
 });
 
 test('the CPU of the hold counts from its first report, and is asked at most twice a second', () => {
-  const chronicle = new Chronicle(SPEC);
-  assert.equal(chronicle.facts().holdCpu, null);
+  const log = new RunLog(SPEC);
+  assert.equal(log.facts().holdCpu, null);
   let asked = 0;
   const sample = (atMs: number, cpuMs: number) =>
-    chronicle.sampleHoldCpu(atMs, () => {
+    log.sampleHoldCpu(atMs, () => {
       asked++;
       return cpuMs;
     });
@@ -42,12 +42,12 @@ test('the CPU of the hold counts from its first report, and is asked at most twi
   sample(1_500, 720);
   sample(3_000, 800);
   assert.equal(asked, 3);
-  assert.deepEqual(chronicle.facts().holdCpu, { cpuMs: 100, elapsedMs: 2_000 });
+  assert.deepEqual(log.facts().holdCpu, { cpuMs: 100, elapsedMs: 2_000 });
 });
 
-test('the timeline counts from the ramp, and strangers are one note with their reasons', () => {
-  const chronicle = new Chronicle(SPEC);
-  chronicle.phaseChanged('preparing', 'ramping', 10_000);
+test('the timeline counts from the ramp, and refused connections are one note with their reasons', () => {
+  const log = new RunLog(SPEC);
+  log.phaseChanged('preparing', 'ramping', 10_000);
   const counts = {
     open: 1,
     established: 1,
@@ -57,13 +57,13 @@ test('the timeline counts from the ramp, and strangers are one note with their r
     verified: 0,
     seenByTarget: null,
   };
-  chronicle.addPoint(12_345, { phase: 'ramping', ...counts }, true);
-  assert.equal(chronicle.facts().timeline.points[0]?.atSec, 2.345);
-  chronicle.note('a line');
-  chronicle.stranger('tls');
-  chronicle.stranger('tls');
-  chronicle.stranger('http');
-  const [line, strangers] = chronicle.facts().notes;
+  log.addPoint(12_345, { phase: 'ramping', ...counts }, true);
+  assert.equal(log.facts().timeline.points[0]?.atSec, 2.345);
+  log.note('a line');
+  log.connectionRefused('tls');
+  log.connectionRefused('tls');
+  log.connectionRefused('http');
+  const [line, refused] = log.facts().notes;
   assert.equal(line, 'a line');
-  assert.match(strangers ?? '', /^3 strangers .*\(tls 2, http 1\)$/);
+  assert.match(refused ?? '', /^3 connections at the control port were refused \(tls 2, http 1\)$/);
 });

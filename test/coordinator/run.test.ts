@@ -13,7 +13,7 @@ import { systemClock } from '../../src/host/system-clock.ts';
 import type { RunReport } from '../../src/judge/report.ts';
 import { HELD_ALL } from '../../src/judge/requirement.ts';
 import { rhythmOf } from '../../src/run/lease.ts';
-import type { Phase } from '../../src/stats/progress.ts';
+import type { Phase } from '../../src/stats/stats.ts';
 import { runSpec } from '../run/run-spec-fixture.ts';
 import { type Line, later, recorded } from '../support/conversation.ts';
 import { HANG_MS, settled, until } from '../support/waiting.ts';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createServer, type RequestListener } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
-import { httpWitness, TargetBooks } from '../../src/coordinator/target-stats.ts';
+import { httpWitness, TargetCountLog } from '../../src/coordinator/target-stats.ts';
 
 const COUNTS = {
   openNow: 5,
@@ -66,12 +66,12 @@ const OTHERS: readonly (readonly [what: string, listener: RequestListener, says:
 for (const [what, listener, says] of OTHERS) {
   test(`${what} proves nothing, and why is told`, async (t) => {
     const url = await serverOf(t, listener);
-    const books = new TargetBooks(httpWitness(url));
+    const books = new TargetCountLog(httpWitness([url]));
     await books.holdBegins();
     assert.equal(books.openNow, null);
     assert.equal(books.report(), null);
     assert.equal(books.proof()?.open, null);
-    assert.match(books.trouble ?? '', says);
+    assert.match(books.problem ?? '', says);
   });
 }
 
@@ -84,9 +84,9 @@ test('nobody there, and somebody who speaks no HTTP, prove nothing', async (t) =
   );
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
-  const books = new TargetBooks(httpWitness(url));
+  const books = new TargetCountLog(httpWitness([url]));
   await books.holdBegins();
-  assert.match(books.trouble ?? '', /HPE_/);
+  assert.match(books.problem ?? '', /HPE_/);
   await new Promise((resolve) => server.close(resolve));
   t.after(() => server.close());
   await books.ask();
@@ -96,8 +96,9 @@ test('nobody there, and somebody who speaks no HTTP, prove nothing', async (t) =
 test('only an answer to a question of the hold is a proof, and the highest one counts', async () => {
   const counts = { ...COUNTS };
   const waiting: (() => void)[] = [];
-  const books = new TargetBooks({
+  const books = new TargetCountLog({
     source: 'test',
+    targets: 1,
     isRequired: true,
     ask: () =>
       new Promise((resolve) => {
@@ -125,5 +126,28 @@ test('only an answer to a question of the hold is a proof, and the highest one c
 
 test('the built-in target is asked without being a proof that somebody asked for', () => {
   const ask = async (): Promise<{ counts: typeof COUNTS }> => ({ counts: COUNTS });
-  assert.equal(new TargetBooks({ source: 'self', isRequired: false, ask }).proof(), null);
+  assert.equal(new TargetCountLog({ source: 'self', targets: 1, isRequired: false, ask }).proof(), null);
+});
+
+test('several targets prove what they hold together, and nothing while one of them is silent', async (t) => {
+  const told = { ...COUNTS };
+  let isSilent = false;
+  const first = await serverOf(t, (_, response) => void response.end(JSON.stringify(told)));
+  const second = await serverOf(t, (_, response) => {
+    if (isSilent) response.writeHead(503).end();
+    else response.end(JSON.stringify({ ...COUNTS, openNow: 3, sourceAddresses: 4, descriptorsFull: 2 }));
+  });
+  const books = new TargetCountLog(httpWitness([first, second]));
+  await books.holdBegins();
+  assert.deepEqual([books.openNow, books.proof()?.targets, books.proof()?.open], [8, 2, 8]);
+  const { openMax, acceptedTotal, sourceAddresses, descriptorsFull } = books.report()!;
+  // Each has had 6 open, and nobody knows whether at the same moment.
+  assert.deepEqual([openMax, acceptedTotal, sourceAddresses, descriptorsFull], [8, 14, 4, 2]);
+  isSilent = true;
+  told.openNow = 6;
+  told.openMax = 6;
+  await books.ask();
+  assert.equal(books.openNow, null);
+  assert.equal(books.proof()?.open, 8, 'half an answer proves nothing more');
+  assert.equal(books.problem, `${first.href} + ${second.href}: ${second.href}: HTTP status 503`);
 });

@@ -11,7 +11,7 @@ describe('a backlog', () => {
     assert.equal(backlog.size, 0);
   });
 
-  test('of those that cannot be opened, the stand-ins are told apart', () => {
+  test('of those that cannot be opened, the stand-ins are distinguished', () => {
     const backlog = new Backlog(7);
     for (let lost = 0; lost < 3; lost++) backlog.reopen();
     assert.equal(backlog.drop(5), 0, 'the first seven stand in for nobody');

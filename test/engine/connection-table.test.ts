@@ -19,7 +19,7 @@ test('a full table gives -1, and room again after a slot is freed', () => {
   assert.equal(table.used, 2);
 });
 
-test('an event for a slot that was taken again meanwhile names nobody', () => {
+test('an event for a slot that was taken again meanwhile names no slot', () => {
   const table = new ConnectionTable(1);
   const slot = table.take(7, 0);
   const stale = table.tokenOf(slot);
@@ -49,7 +49,7 @@ test('tuple indexes above 2^32 survive', () => {
   assert.equal(table.tuple[slot], 2 ** 40 + 1);
 });
 
-test('whatever is taken and freed, live slots keep their values and tokens are told apart', () => {
+test('whatever is taken and freed, live slots keep their values and tokens differ', () => {
   const actions = fc.array(fc.record({ take: fc.boolean(), pick: fc.nat() }), { maxLength: 300 });
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 20 }), actions, (capacity, list) => {

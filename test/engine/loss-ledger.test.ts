@@ -2,15 +2,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DropReason } from '../../src/base/outcome.ts';
-import { TupleMap, tupleAt } from '../../src/base/tuple-space.ts';
-import { LossBook } from '../../src/engine/loss-ledger.ts';
+import { TupleMap } from '../../src/base/tuple-space.ts';
+import { LossLedger } from '../../src/engine/loss-ledger.ts';
 import type { HolderSpec } from '../../src/run/run-spec.ts';
 import { LOSS_KEYS_MAX } from '../../src/stats/loss.ts';
+import { tupleAt } from '../support/written-tuple.ts';
 import { specTo } from './engine-run.ts';
 
 const HOW = { ageMs: 5_000, isProbing: false, isAcked: false };
 
-function bookOf(over: Partial<HolderSpec> = {}, connections = 20_000): { book: LossBook; spec: HolderSpec } {
+function bookOf(
+  over: Partial<HolderSpec> = {},
+  connections = 20_000,
+): { book: LossLedger; spec: HolderSpec } {
   const spec = specTo(8_000, connections, {
     addresses: ['127.0.0.2', '127.0.0.3', '127.0.0.4'],
     ports: [{ from: 1_024, to: 20_000 }],
@@ -18,14 +22,14 @@ function bookOf(over: Partial<HolderSpec> = {}, connections = 20_000): { book: L
     wantsLossDetails: true,
     ...over,
   });
-  return { book: new LossBook(spec, new TupleMap(spec)), spec };
+  return { book: new LossLedger(spec, new TupleMap(spec)), spec };
 }
 
 function sumOf(counts: Readonly<Record<string, number>>): number {
   return Object.values(counts).reduce((sum, count) => sum + count, 0);
 }
 
-test('each loss is counted by its reason, source and endpoint, and told with its own tuple', () => {
+test('each loss is counted by its reason, source and endpoint, and reported with its own tuple', () => {
   const { book, spec } = bookOf();
   const expected: Record<string, number> = {};
   for (let tuple = 0; tuple < 600; tuple++) {
@@ -63,7 +67,7 @@ test('every connection can be lost at once with its details; of more the oldest 
   );
 });
 
-test('nobody wants details: none are kept, and none are called cut', () => {
+test('no details are wanted: none are kept, and none are called cut', () => {
   const { book } = bookOf({ wantsLossDetails: false });
   for (let tuple = 0; tuple < 100; tuple++) book.add(DropReason.rst, tuple, 0, HOW);
   assert.deepEqual([book.take(10), book.cut, sumOf(book.counts())], [[], 0, 100]);

@@ -36,8 +36,8 @@ describe('an engine at 100/s', () => {
     await someTurns();
     assert.equal(run.stats().attempted, 23);
     await until('the target counts the same', () => target.accepted === 23);
-    assert.equal(Math.round(run.engine.scheduleShiftMs), 3_980);
-    assert.equal(run.engine.scheduleShiftMsMax, run.engine.scheduleShiftMs);
+    assert.equal(Math.round(run.engine.load().scheduleShiftMs), 3_980);
+    assert.equal(run.engine.load().scheduleShiftMsMax, run.engine.load().scheduleShiftMs);
     run.advance(clock, 10);
     await until('then one each 10 ms', () => run.stats().attempted === 24);
     await someTurns();
@@ -65,11 +65,11 @@ describe('an engine at 100/s', () => {
     await stepUntil(run, clock, () => run.stats().reopened === 200);
     assert(clock.monotonicMs() - beganMs >= 60_000 + 1_990 + 1_990, 'two seconds for two hundred');
     await until('the target has them all again', () => target.sockets.size === 200);
-    assert.equal(run.engine.scheduleShiftMs < 1_000, true, 'the idle hold was no lateness');
+    assert.equal(run.engine.load().scheduleShiftMs < 1_000, true, 'the idle hold was no lateness');
     await run.stop();
   });
 
-  test('follows another rate from the moment that it is told', async () => {
+  test('follows another rate from the moment that it is given', async () => {
     const target = await Target.listen();
     const clock = new ManualClock();
     const run = new EngineRun(specTo(target.port, 100, { ratePerSec: 1_000 }), clock);
@@ -84,7 +84,7 @@ describe('an engine at 100/s', () => {
   });
 });
 
-test('tuples that somebody else takes while they are free rest, and are used when he has gone', async () => {
+test('tuples that another process takes while they are free rest, and are used when it has gone', async () => {
   const target = await Target.listen();
   // Twenty times as fast, so that the rest takes no time.
   const clock = { monotonicMs: () => performance.now() * 20, wallMs: () => Date.now() };

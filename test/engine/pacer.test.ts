@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { burstOf, connectsPerSecondMax, Pacer } from '../../src/engine/pacer.ts';
+import { Pacer } from '../../src/engine/pacer.ts';
 
 /** A window that is shorter than a second by what adding up doubles may cost. */
 const SECOND_MS = 1_000 - 1e-6;
@@ -43,6 +43,10 @@ const steps = fc.oneof(
   { weight: 3, arbitrary: fc.double({ min: 3, max: 60, noNaN: true }) },
   { weight: 1, arbitrary: fc.integer({ min: 100, max: 6_000 }) },
 );
+
+/** Connects that may come on top of the rate within one second: what 10 ms give, at least one. */
+const burstOf = (rate: number): number => Math.max(1, rate / 100);
+const connectsPerSecondMax = (rate: number): number => Math.ceil(rate + burstOf(rate));
 
 describe('a pacer', () => {
   test('lets at most rate and burst through in any second, whatever pauses, hold-ups and idle times there are', () => {
@@ -119,11 +123,15 @@ describe('a pacer', () => {
   });
 
   test('the burst is what ten milliseconds give, at least one connect', () => {
-    assert.equal(burstOf(5), 1);
-    assert.equal(burstOf(100), 1);
-    assert.equal(burstOf(5_000), 50);
-    assert.equal(connectsPerSecondMax(100), 101);
-    assert.equal(connectsPerSecondMax(0.5), 2);
+    // After a pause of a minute: the connect that was due, and the burst.
+    const rows = [
+      [0.5, 2],
+      [5, 2],
+      [100, 2],
+      [5_000, 51],
+    ] as const;
+    for (const [rate, atOneMoment] of rows)
+      assert.equal(run(new Pacer(rate), [60_000]).length, atOneMoment, `${rate}/s`);
   });
 
   test('the connect that a pause has delayed shows the whole pause, those after it follow a shifted plan', () => {

@@ -55,6 +55,38 @@ test('without a bond a stopped process stays, which is why there is one', async 
   assert.equal(stateOf(childPid), 'T');
 });
 
+/** Children of a parent that is killed: of a program that knows of no bond, stopped in the turn that forked them. */
+async function orphans(t: TestContext, bond: 'kill' | 'wake' | 'none'): Promise<number[]> {
+  const parent = spawn(process.execPath, [BOND_ENTRY, 'binder', bond], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const [text] = (await once(parent.stdout!, 'data')) as [Buffer];
+  const pids = String(text).trim().split(' ').map(Number);
+  t.after(() => {
+    for (const pid of [...pids, parent.pid ?? 0]) if (stateOf(pid) !== null) process.kill(pid, 'SIGKILL');
+  });
+  await until('the children are stopped', () => pids.every((pid) => stateOf(pid) === 'T'));
+  parent.kill('SIGKILL');
+  await once(parent, 'exit');
+  return pids;
+}
+
+test('a child that was stopped before its first line is killed with its parent, and so is every other', async (t) => {
+  const pids = await orphans(t, 'kill');
+  await until('the children are gone', () => pids.every((pid) => stateOf(pid) === null));
+});
+
+test('one that is to wake goes on, beside one that is killed', async (t) => {
+  const [killed, woken] = await orphans(t, 'wake');
+  await until('the second goes on', () => stateOf(woken!) === 'S');
+  await until('the first is gone', () => stateOf(killed!) === null);
+});
+
+test('a child that its parent did not bind stays stopped', async (t) => {
+  const [pid] = await orphans(t, 'none');
+  assert.equal(stateOf(pid!), 'T');
+});
+
 test('a parent that ended before the call is noticed', async () => {
   // The parent is not the pid that it was told: pid 1 never forked this child.
   const child = spawn(process.execPath, [BOND_ENTRY, 'late', '1'], { stdio: ['ignore', 'pipe', 'inherit'] });

@@ -30,7 +30,7 @@ test('events come with the slot under which a descriptor is watched', () => {
   poller.close();
 });
 
-test('an edge is told once, and again after the watch was set again', () => {
+test('an edge is reported once, and again after the watch was set again', () => {
   const poller = new Poller();
   const fd = readySocket();
   poller.add(fd, libc.EPOLLOUT | libc.EPOLLET, 1);

@@ -2,7 +2,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { REST_LONG_MS, REST_SHORT_MS, TupleSupply } from '../../src/engine/tuple-supply.ts';
+import { TupleSupply } from '../../src/engine/tuple-supply.ts';
+
+/** How long a tuple rests that was in use twice, and each time after that. */
+const REST_SHORT_MS = 1_000;
+const REST_LONG_MS = 15_000;
 
 test('every tuple of the slice comes once, in order, then none', () => {
   const supply = new TupleSupply({ from: 2 ** 33, to: 2 ** 33 + 3 });

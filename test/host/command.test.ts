@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { countLines, LineCounter, runCommand } from '../../src/host/command.ts';
+import { countLines, LineCounter, runProgram } from '../../src/host/command.ts';
 import { HANG_MS, settled } from '../support/waiting.ts';
 
 const NODE = process.execPath;
@@ -11,7 +11,7 @@ test('a program that runs too long is ended, and what it has started is not wait
   const script = 'sleep 600 & echo $!; wait';
   const result = await settled(
     'a command beyond its time',
-    runCommand('bash', ['-c', script], { timeoutMs: 1_500 }),
+    runProgram('bash', ['-c', script], { timeoutMs: 1_500 }),
   );
   t.after(() => process.kill(Number(result.stdout), 'SIGKILL'));
   assert.equal(result.code, null);
@@ -19,24 +19,24 @@ test('a program that runs too long is ended, and what it has started is not wait
 
 test('a command tells its exit code and both outputs', async () => {
   const script = 'process.stdout.write("out"); process.stderr.write("err"); process.exitCode = 3';
-  const result = await runCommand(NODE, ['-e', script], { timeoutMs: HANG_MS });
+  const result = await runProgram(NODE, ['-e', script], { timeoutMs: HANG_MS });
   assert.deepEqual(result, { code: 3, stdout: 'out', stderr: 'err', missing: false, truncated: false });
 });
 
 test('input reaches the command, and a command that never reads its input does no harm', async () => {
-  const echoed = await runCommand('cat', [], { timeoutMs: HANG_MS, input: 'hello\n' });
+  const echoed = await runProgram('cat', [], { timeoutMs: HANG_MS, input: 'hello\n' });
   assert.equal(echoed.stdout, 'hello\n');
-  const deaf = await runCommand('true', [], { timeoutMs: HANG_MS, input: 'x'.repeat(1_000_000) });
+  const deaf = await runProgram('true', [], { timeoutMs: HANG_MS, input: 'x'.repeat(1_000_000) });
   assert.equal(deaf.code, 0);
 });
 
 test('arguments are not seen by a shell', async () => {
-  const result = await runCommand('echo', ['$HOME; exit 1', '*'], { timeoutMs: HANG_MS });
+  const result = await runProgram('echo', ['$HOME; exit 1', '*'], { timeoutMs: HANG_MS });
   assert.equal(result.stdout, '$HOME; exit 1 *\n');
 });
 
 test('a command that is not installed is missing, not an exception', async () => {
-  const result = await runCommand('c100k-no-such-program', [], { timeoutMs: HANG_MS });
+  const result = await runProgram('c100k-no-such-program', [], { timeoutMs: HANG_MS });
   assert.equal(result.missing, true);
   assert.equal(result.code, null);
   const counted = await countLines('c100k-no-such-program', [], { timeoutMs: HANG_MS });
@@ -45,13 +45,13 @@ test('a command that is not installed is missing, not an exception', async () =>
 });
 
 test('a command that hangs is killed at its time limit and has no exit code', async () => {
-  const result = await runCommand(NODE, ['-e', 'setInterval(() => {}, 1000)'], { timeoutMs: 300 });
+  const result = await runProgram(NODE, ['-e', 'setInterval(() => {}, 1000)'], { timeoutMs: 300 });
   assert.equal(result.code, null);
   assert.equal(result.missing, false);
 });
 
 test('output beyond 16 MiB is thrown away and said to be', async () => {
-  const result = await runCommand('head', ['-c', '20000000', '/dev/zero'], { timeoutMs: HANG_MS });
+  const result = await runProgram('head', ['-c', '20000000', '/dev/zero'], { timeoutMs: HANG_MS });
   assert.equal(result.code, 0);
   assert.equal(result.truncated, true);
   assert.equal(result.stdout.length, 16 * 1024 * 1024);

@@ -1,8 +1,10 @@
 /**
- * Owns a kernel's addresses that only a test has: a `RunCommand` that understands the few `ip` commands of aliases.
+ * Owns a kernel's addresses that only a test has: a `RunProgram` that understands the few `ip` commands of aliases.
  * Must never start a program.
  */
-import type { CommandResult, RunCommand } from '../../src/host/command.ts';
+import type { RunProgram } from '../../src/host/command.ts';
+
+type CommandResult = Awaited<ReturnType<RunProgram>>;
 
 export interface FakeAddress {
   local: string;
@@ -26,7 +28,7 @@ export class FakeIp {
     this.addresses = [...addresses];
   }
 
-  readonly run: RunCommand = (file, args, options) => {
+  readonly run: RunProgram = (file, args, options) => {
     if (file !== 'ip' || this.isMissing) return Promise.resolve(result({ code: null, missing: true }));
     if (args[0] === '-j' && args.includes('-batch')) {
       return Promise.resolve(result({ stdout: this.#routes((options.input ?? '').trimEnd().split('\n')) }));

@@ -1,10 +1,17 @@
 /** Owns the proof that readings come from the kernel's files as they are, and that a missing file is no reading. */
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { test } from 'node:test';
-import { readCounters, readKernel } from '../../src/host/kernel-readings.ts';
+import { afterEach, test } from 'node:test';
+import {
+  readCounters,
+  readKernel,
+  readNetworkSettings,
+  tcpExtDelta,
+} from '../../src/host/kernel-readings.ts';
+import { type FakeKernel, fakeKernel } from './fake-kernel.ts';
 
 const FILES: Readonly<Record<string, string>> = {
   'sys/net/netfilter/nf_conntrack_count': '1200\n',
@@ -45,4 +52,75 @@ test('a host that tells nothing gives no readings', () => {
 test('this host has sockets and counters', () => {
   assert.ok((readKernel()['tcp-sockets']?.value ?? -1) >= 0);
   assert.ok((readCounters().ActiveOpens ?? 0) > 0);
+});
+
+let kernel: FakeKernel | null = null;
+afterEach(() => kernel?.remove());
+
+test('counters of Tcp and TcpExt are read by name; other groups are not', () => {
+  kernel = fakeKernel({
+    'proc/net/snmp':
+      'Ip: Forwarding\nIp: 2\nTcp: MaxConn RetransSegs\nTcp: -1 12\nUdp: InDatagrams\nUdp: 9\n',
+    'proc/net/netstat': 'TcpExt: ListenOverflows ListenDrops\nTcpExt: 3 4\nIpExt: InOctets\nIpExt: 1\n',
+  });
+  assert.deepEqual(readCounters(kernel.procRoot), {
+    MaxConn: -1,
+    RetransSegs: 12,
+    ListenOverflows: 3,
+    ListenDrops: 4,
+  });
+});
+
+test('without the files there are no counters', () => {
+  kernel = fakeKernel();
+  assert.deepEqual(readCounters(kernel.procRoot), {});
+});
+
+test('a delta names what changed', () => {
+  assert.deepEqual(tcpExtDelta({ A: 1, B: 2 }, { A: 1, B: 5, C: 7 }), { B: 3, C: 7 });
+});
+
+test('the kernel counts a connection that is opened on loopback', async () => {
+  const before = readCounters();
+  for (const name of ['RetransSegs', 'TCPSynRetrans', 'ListenOverflows', 'ListenDrops']) {
+    assert.equal(typeof before[name], 'number', name);
+  }
+  const server = createServer((socket) => socket.end()).listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const socket = connect((server.address() as { port: number }).port, '127.0.0.1').resume();
+  await new Promise((resolve) => socket.once('close', resolve));
+  server.close();
+  const delta = tcpExtDelta(before, readCounters());
+  assert.ok((delta.ActiveOpens ?? 0) >= 1);
+  assert.ok((delta.PassiveOpens ?? 0) >= 1);
+});
+
+const CONF = 'proc/sys/net/ipv4/conf';
+
+test('the larger of the setting for all devices and of the device itself counts', (t) => {
+  const kernel = fakeKernel({
+    'proc/sys/net/ipv4/neigh/default/gc_thresh3': '4096\n',
+    [`${CONF}/all/rp_filter`]: '1\n',
+    [`${CONF}/eth0/rp_filter`]: '0\n',
+    [`${CONF}/eth1/rp_filter`]: '2\n',
+    [`${CONF}/all/promote_secondaries`]: '0\n',
+    [`${CONF}/eth0/promote_secondaries`]: '0\n',
+    [`${CONF}/eth1/promote_secondaries`]: '1\n',
+  });
+  t.after(() => kernel.remove());
+  assert.deepEqual(readNetworkSettings(['eth0', 'eth1'], kernel.procRoot), {
+    neighboursMax: 4_096,
+    rpFilter: { eth0: 1, eth1: 2 },
+    promoteSecondaries: { eth0: 0, eth1: 1 },
+  });
+});
+
+test('what cannot be read is not made up: a device without settings is absent, the table has no size', (t) => {
+  const kernel = fakeKernel({ [`${CONF}/all/rp_filter`]: '1\n' });
+  t.after(() => kernel.remove());
+  assert.deepEqual(readNetworkSettings(['gone0'], kernel.procRoot), {
+    neighboursMax: null,
+    rpFilter: {},
+    promoteSecondaries: {},
+  });
 });

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import { afterEach, test } from 'node:test';
 import {
+  isStopped,
   parsePortList,
   readListenPortsAny,
   readSysctl,
@@ -80,4 +81,18 @@ test('a real listener at 0.0.0.0 is found, one at 127.0.0.1 is not', async () =>
   narrow.close();
   assert.ok(found.includes(widePort));
   assert.ok(!found.includes(narrowPort));
+});
+
+test('a process is stopped when the kernel says T, whatever it is called', () => {
+  kernel = fakeKernel({
+    'proc/1/stat': '1 (node) S 0 1 1 0',
+    'proc/2/stat': '2 (a) T 0) R 0 1 1 0',
+    'proc/3/stat': '3 (node) T 0 1 1 0',
+    'proc/4/stat': '4 (a) S (\n)) t 0 1 1 0',
+  });
+  const { procRoot } = kernel;
+  assert.deepEqual(
+    [1, 2, 3, 4, 5].map((pid) => isStopped(procRoot, pid)),
+    [false, false, true, true, false],
+  );
 });

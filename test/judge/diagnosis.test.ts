@@ -7,10 +7,12 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Party } from '../../src/base/outcome.ts';
-import { type DiagnosisFacts, diagnose } from '../../src/judge/diagnosis.ts';
+import { diagnose } from '../../src/judge/diagnosis.ts';
 import { repositoryRoot } from '../support/run-cli.ts';
 
 const FOLDER = join(repositoryRoot, 'test', 'judge', 'fixtures');
+
+type DiagnosisFacts = Parameters<typeof diagnose>[0];
 
 function factsOf(name: string): DiagnosisFacts {
   return (JSON.parse(readFileSync(join(FOLDER, `${name}.json`), 'utf8')) as { facts: DiagnosisFacts }).facts;
@@ -83,7 +85,7 @@ const LOOK_ALIKES: readonly (readonly [rule: string, lookAlike: string, because:
   ['path-forgot', 'rst-storm', 'resets come there too, but not in answer to a probe'],
   ['path-forgot', 'generator-cpu', 'probes time out there too, but we were too late ourselves'],
   ['path-translated', 'path-ports-100', 'a hop has no port left there too, but nobody said what he sees'],
-  ['path-unreachable', 'path-conntrack', 'some find the target unreachable there too, for want of an entry'],
+  ['path-unreachable', 'path-conntrack', 'some find the target unreachable there too, for lack of an entry'],
   ['target-silent', 'path-forgot-drop', 'probes time out there too, but nobody acknowledges them'],
   ['target-silent', 'target-descriptors-accept-stops', 'some are never answered there, but a full number is'],
   ['target-silent', 'generator-cpu', 'probes time out there too, but we were too late ourselves'],

@@ -247,7 +247,7 @@ test('a requirement is broken as soon as it can no longer hold, and not before',
   }
 });
 
-test('with half of the connects measured a percentile is broken only when the rest cannot mend it', () => {
+test('with half of the connects measured a percentile is broken only when the rest cannot change that', () => {
   const facts = (us: number[]): MetricFacts => ({
     ...RAMPING,
     stats: { ...STATS, connectUs: histogramOf(...us) },

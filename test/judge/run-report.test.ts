@@ -2,17 +2,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ExitCode } from '../../src/base/errors.ts';
-import { AgentBooks } from '../../src/coordinator/agent-counts.ts';
+import { EMPTY_TIMELINE } from '../../src/judge/report-parts.ts';
 import { HELD_ALL, parseRequirement } from '../../src/judge/requirement.ts';
 import { makeReport, type RunFacts } from '../../src/judge/run-report.ts';
-import { EMPTY_TIMELINE } from '../../src/judge/timeline.ts';
+import { type AgentRecord, newAgent, withLoss } from '../../src/run/agent-record.ts';
+import { AgentTable } from '../../src/run/agent-table.ts';
+import type { RunSpec, RunTerms } from '../../src/run/run-spec.ts';
 import { initialRunState, type RunState } from '../../src/run/run-state.ts';
 import { emptyStats, newHolderHealth, type Stats } from '../../src/stats/stats.ts';
 import { runSpec } from '../run/run-spec-fixture.ts';
 import { schemaErrors } from '../support/report-schema.ts';
 
 const STARTED_WALL_MS = Date.UTC(2026, 0, 2, 3, 4, 5);
-const CLOCK = { monotonicMs: () => 0, wallMs: () => STARTED_WALL_MS + 20_000 };
 
 const HELD: Stats = {
   ...emptyStats(),
@@ -24,59 +25,66 @@ const HELD: Stats = {
   connectUs: [100, 1_000],
 };
 
-function books(stats: Partial<Stats> = {}, name = 'a'): AgentBooks {
-  const agent = new AgentBooks(name);
-  agent.quota = 1_000;
-  agent.stats = { ...HELD, ...stats };
-  agent.holders = [newHolderHealth(`${name}/1`, 1, 2_000)];
-  return agent;
+/** One that has given its final report. */
+function agentOf(stats: Partial<Stats> = {}, change: Partial<AgentRecord> = {}): AgentRecord {
+  const { id = 'a' } = change;
+  const holders = [newHolderHealth(`${id}/1`, 1, 2_000)];
+  return {
+    ...newAgent(id, 0),
+    stage: 'done',
+    quota: 1_000,
+    stats: { ...HELD, ...stats },
+    holders,
+    ...change,
+  };
 }
 
+const TERMS: RunTerms = {
+  agentsExpected: 1,
+  gatherMs: 1,
+  prepareMs: 1,
+  stallMs: 12_000,
+  drainMs: 1,
+  leaseMs: 1,
+  onAgentLoss: 'continue',
+};
+
 function endState(change: Partial<RunState> = {}): RunState {
-  const plan = {
-    connections: 1_000,
-    ratePerSec: null,
-    pendingMax: 100,
-    holdMs: 10_000,
-    agentsExpected: 1,
-    gatherMs: 1,
-    prepareMs: 1,
-    stallMs: 12_000,
-    drainMs: 1,
-    leaseMs: 1,
-    onAgentLoss: 'continue' as const,
-    canReopen: false,
-  };
   const ended = { phase: 'ended', hasHeld: true, endReason: { type: 'held' } } as const;
-  return { ...initialRunState(plan, 0), ...ended, ...change };
+  return { ...initialRunState(runSpec({ connections: 1_000 }), TERMS, 0), ...ended, ...change };
 }
 
 /** A run that held 1,000 of 1,000 for ten seconds, but for what the test changes; checked against the schema. */
-function reportOf(change: Partial<RunFacts> = {}): ReturnType<typeof makeReport> {
-  const report = makeReport(
-    {
-      spec: runSpec({ connections: 1_000 }),
-      targetText: ['127.0.0.1:80'],
-      toolVersion: '0.0.0',
-      state: endState(),
-      books: [books()],
-      timeline: EMPTY_TIMELINE,
-      startedWallMs: STARTED_WALL_MS,
-      holdStartedMs: 5_000,
-      holdEndedMs: 15_000,
-      holdCpu: null,
-      requirements: [HELD_ALL],
-      target: null,
-      targetProof: null,
-      ledgerEntries: null,
-      lossBurstMax: 0,
-      isPartial: false,
-      neverRan: null,
-      notes: [],
-      ...change,
-    },
-    CLOCK,
-  );
+function reportOf({
+  agents = [agentOf()],
+  spec = runSpec({ connections: 1_000 }),
+  state = endState(),
+  ...change
+}: Partial<RunFacts> & {
+  readonly agents?: readonly AgentRecord[];
+  readonly spec?: RunSpec;
+} = {}): ReturnType<typeof makeReport> {
+  const table = agents.reduce((all, agent) => all.with(agent), AgentTable.empty());
+  const report = makeReport({
+    targetText: ['127.0.0.1:80'],
+    toolVersion: '0.0.0',
+    state: { ...state, spec, agents: table },
+    endedWallMs: STARTED_WALL_MS + 20_000,
+    timeline: EMPTY_TIMELINE,
+    startedWallMs: STARTED_WALL_MS,
+    holdStartedMs: 5_000,
+    holdEndedMs: 15_000,
+    holdCpu: null,
+    requirements: [HELD_ALL],
+    target: null,
+    targetProof: null,
+    ledgerEntries: null,
+    lossBurstMax: 0,
+    isPartial: false,
+    neverRan: null,
+    notes: [],
+    ...change,
+  });
   assert.deepEqual(schemaErrors(JSON.parse(JSON.stringify(report))), []);
   return report;
 }
@@ -90,41 +98,39 @@ test('what was asked was held: pass, with the hold and both times', () => {
   assert.deepEqual([startedAt, endedAt], ['2026-01-02T03:04:05.000Z', '2026-01-02T03:04:25.000Z']);
 });
 
-test('a kernel that counts otherwise than our books makes the run incomplete, and is named', () => {
-  const wrong = books();
-  wrong.kernel = [{ ...COUNT, established: 990 }];
-  const { verdict, exitCode, notes, kernel } = reportOf({ books: [wrong] });
+test('a kernel that counts otherwise than we do makes the run incomplete, and is named', () => {
+  const wrong = agentOf({}, { kernel: [{ ...COUNT, established: 990 }] });
+  const { verdict, exitCode, notes, kernel } = reportOf({ agents: [wrong] });
   assert.deepEqual([verdict, exitCode, kernel.established], ['incomplete', ExitCode.incomplete, 990]);
   assert(
-    notes.includes('a at hold-end: the kernel counts 990 established sockets, our books say 1,000'),
+    notes.includes('a at hold-end: the kernel counts 990 established sockets, our count is 1,000'),
     notes[0],
   );
 });
 
-test('a kernel that counts between two looks into our books, or cannot be asked, is no difference', () => {
+test('a kernel that counts between two of our own counts, or cannot be asked, is no difference', () => {
   for (const count of [
     { ...COUNT, established: 995, open: 990 },
     { ...COUNT, established: 1_000 },
     { ...COUNT, established: null, method: 'none' as const },
   ]) {
-    const agent = books();
-    agent.kernel = [count];
-    assert.equal(reportOf({ books: [agent] }).verdict, 'pass', JSON.stringify(count));
+    assert.equal(
+      reportOf({ agents: [agentOf({}, { kernel: [count] })] }).verdict,
+      'pass',
+      JSON.stringify(count),
+    );
   }
 });
 
 test('counters of several kernels add up, and each host is listed', () => {
-  const both = ['a', 'b'].map((name) => {
-    const agent = books({}, name);
-    agent.evidence = {
-      counters: { RetransSegs: 3 },
-      samples: {},
-      synLadderSec: [1],
-      hasLocalEndpoint: false,
-    };
-    return agent;
-  });
-  const { kernel } = reportOf({ books: both, spec: runSpec({ connections: 2_000 }) });
+  const evidence = {
+    counters: { RetransSegs: 3 },
+    samples: {},
+    synLadderSec: [1],
+    hasLocalEndpoint: false,
+  };
+  const both = ['a', 'b'].map((id) => agentOf({}, { id, evidence }));
+  const { kernel } = reportOf({ agents: both, spec: runSpec({ connections: 2_000 }) });
   assert.deepEqual({ ...kernel.counters }, { RetransSegs: 6 });
   assert.deepEqual(
     kernel.hosts.map(({ agent }) => agent),
@@ -133,13 +139,13 @@ test('counters of several kernels add up, and each host is listed', () => {
 });
 
 test('one connection below what was asked fails the default requirement', () => {
-  const short = books({
+  const short = agentOf({
     open: 999,
     openMin: 999,
     dropped: { rst: 1 },
     droppedBy: { 'rst 10.0.0.1 10.0.0.2:80': 1 },
   });
-  const { verdict, exitCode, requirements, losses } = reportOf({ books: [short] });
+  const { verdict, exitCode, requirements, losses } = reportOf({ agents: [short] });
   assert.deepEqual([verdict, exitCode], ['fail', ExitCode.notHeld]);
   assert.deepEqual(
     requirements.map(({ requirement, passed, actual }) => [requirement, passed, actual]),
@@ -149,9 +155,9 @@ test('one connection below what was asked fails the default requirement', () => 
 });
 
 test('requirements of its own replace the default: what they allow passes, what they do not fails', () => {
-  const short = [books({ open: 990, openMin: 990, dropped: { rst: 10 } })];
+  const short = [agentOf({ open: 990, openMin: 990, dropped: { rst: 10 } })];
   const judged = (text: string): [string, boolean | undefined] => {
-    const { verdict, requirements } = reportOf({ books: short, requirements: [parseRequirement(text)] });
+    const { verdict, requirements } = reportOf({ agents: short, requirements: [parseRequirement(text)] });
     return [verdict, requirements[0]?.passed];
   };
   assert.deepEqual(judged('held>=99%'), ['pass', true]);
@@ -182,11 +188,10 @@ test('a refused run has the findings, each once, and judges no requirement', () 
     message: 'too few',
     fix: null,
   } as const;
-  const agent = books(emptyStats());
-  agent.findings = [finding];
+  const agent = agentOf(emptyStats(), { findings: [finding] });
   const { verdict, exitCode, findings, requirements } = reportOf({
     state: endState({ hasHeld: false, endReason: { type: 'refused', agent: 'a', findings: [finding] } }),
-    books: [agent],
+    agents: [agent],
     holdStartedMs: null,
     holdEndedMs: null,
   });
@@ -195,11 +200,10 @@ test('a refused run has the findings, each once, and judges no requirement', () 
 });
 
 test('what a lost agent held is not held: incomplete, because the shortfall is ours', () => {
-  const lost = books({}, 'b');
-  lost.lose();
+  const lost = withLoss(agentOf({}, { id: 'b' }));
   const { verdict, exitCode, agents, connections } = reportOf({
     spec: runSpec({ connections: 2_000 }),
-    books: [books(), lost],
+    agents: [agentOf(), lost],
   });
   assert.deepEqual([verdict, exitCode], ['incomplete', ExitCode.incomplete]);
   assert.deepEqual([connections.held, connections.dropped['agent-lost']], [1_000, 1_000]);
@@ -207,9 +211,9 @@ test('what a lost agent held is not held: incomplete, because the shortfall is o
 });
 
 test('a generator beyond its bounds is said, and its latencies are not to be trusted', () => {
-  const slow = books();
-  slow.holders = [{ ...newHolderHealth('a/1', 1, 2_000), hold: { wallMs: 10_000, cpuMs: 9_900, waitMs: 0 } }];
-  const { verdict, reason, latencyTrustworthy, generator } = reportOf({ books: [slow] });
+  const hold = { wallMs: 10_000, cpuMs: 9_900, waitMs: 0 };
+  const slow = agentOf({}, { holders: [{ ...newHolderHealth('a/1', 1, 2_000), hold }] });
+  const { verdict, reason, latencyTrustworthy, generator } = reportOf({ agents: [slow] });
   assert.equal(verdict, 'pass', 'all were held');
   assert.equal(latencyTrustworthy, false);
   assert.deepEqual(generator.limits, ['holder a/1 used 99 % of a core while holding']);
@@ -225,14 +229,16 @@ test('CPU while holding needs a second of it', () => {
 });
 
 test('notes: those of the run and of the agents, each once, and what the numbers themselves say', () => {
-  const agent = books({
-    unattempted: 5,
-    reopenFailed: 2,
-    localSkips: { 'port-in-use': 3 } as Stats['localSkips'],
-  });
-  agent.notes = ['said twice', 'said by the agent'];
+  const agent = agentOf(
+    {
+      unattempted: 5,
+      reopenFailed: 2,
+      localSkips: { 'port-in-use': 3 } as Stats['localSkips'],
+    },
+    { notes: ['said twice', 'said by the agent'] },
+  );
   const { notes } = reportOf({
-    books: [agent],
+    agents: [agent],
     notes: ['said twice'],
     state: endState({ stalled: true }),
     ledgerEntries: 0,
@@ -246,15 +252,16 @@ test('notes: those of the run and of the agents, each once, and what the numbers
   assert(notes.includes('3 local ports were taken and skipped'));
 });
 
+// PROTOCOL.md: events-cut
 test('losses without a line in the events file are counted as cut', () => {
-  const lossy = books({ open: 990, openMin: 990, dropped: { rst: 10 } });
-  const { losses, notes } = reportOf({ books: [lossy], ledgerEntries: 4 });
+  const lossy = agentOf({ open: 990, openMin: 990, dropped: { rst: 10 } });
+  const { losses, notes } = reportOf({ agents: [lossy], ledgerEntries: 4 });
   assert.equal(losses.detailsCut, 6);
   assert(notes.some((note) => note.startsWith('the events file is truncated: 6 losses')));
   assert.equal(
-    reportOf({ books: [lossy], ledgerEntries: null }).losses.detailsCut,
+    reportOf({ agents: [lossy], ledgerEntries: null }).losses.detailsCut,
     0,
-    'nobody wanted details',
+    'there is no such file',
   );
 });
 

@@ -2,16 +2,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { ExitCode } from '../../src/base/errors.ts';
-import type { Finding } from '../../src/base/finding.ts';
+import { ExitCode, type Finding } from '../../src/base/errors.ts';
 import { DropReason, FailReason, isGeneratorDrop, isGeneratorFail } from '../../src/base/outcome.ts';
 import type { RequirementResult } from '../../src/judge/requirement.ts';
-import { judgeRun, type Verdict, type VerdictInput } from '../../src/judge/verdict.ts';
+import { judgeRun, type Verdict } from '../../src/judge/verdict.ts';
 import { emptyStats, type Stats } from '../../src/stats/stats.ts';
 
 function heldAll(passed: boolean): RequirementResult {
   return { requirement: 'held>=100%', metric: 'held', isDefault: true, passed, actual: 0, actualText: '0' };
 }
+
+type VerdictInput = Parameters<typeof judgeRun>[0];
 
 /** A run of 2,000 of which everything was held, but for what is said. */
 function judged(change: Partial<Omit<VerdictInput, 'stats'>> & { stats?: Partial<Stats> }): Verdict {
@@ -27,9 +28,10 @@ function judged(change: Partial<Omit<VerdictInput, 'stats'>> & { stats?: Partial
     interrupted: null,
     refusals: [],
     agentsLost: 0,
-    withoutLastWord: [],
+    withoutFinalCounts: [],
     kernelMismatch: false,
     targetProof: null,
+    targetAddresses: 1,
     blindHolder: null,
     endedBeforeHold: false,
     ...change,
@@ -193,7 +195,7 @@ test('a holder that was blind for longer than a probe may take leaves a gap in t
   assert.deepEqual([verdict.verdict, verdict.exitCode, verdict.whoRanOut], ['incomplete', 4, 'generator']);
   assert.match(
     verdict.reason,
-    /2,000 of 2,000 held by our own books, but holder local\/2 stood still for 7\.3 s/,
+    /2,000 of 2,000 held by our own count, but holder local\/2 stood still for 7\.3 s/,
   );
 });
 
@@ -315,10 +317,10 @@ test('a run that was ended early never passes, even if all was well', () => {
   assert.deepEqual([verdict.verdict, verdict.exitCode], ['incomplete', 4]);
 });
 
-test('an agent without its last word proves nothing of what it says it held: incomplete, exit 4', () => {
-  const { verdict, exitCode, reason } = judged({ withoutLastWord: ['a', 'b', 'c'] });
+test('an agent without its final counts proves nothing of what it says it held: incomplete, exit 4', () => {
+  const { verdict, exitCode, reason } = judged({ withoutFinalCounts: ['a', 'b', 'c'] });
   assert.deepEqual([verdict, exitCode], ['incomplete', ExitCode.incomplete]);
-  assert.match(reason, /held, but agent a and 2 more never gave the last word/);
+  assert.match(reason, /held, but agent a and 2 more never sent its final counts/);
 });
 
 test('where no requirement was judged, less than everything is no pass', () => {
@@ -328,16 +330,31 @@ test('where no requirement was judged, less than everything is no pass', () => {
 
 test('a proof that was asked for and did not come is no pass; one that came during the hold is', () => {
   const source = 'http://10.0.0.1:8001/';
-  const silent = judged({ targetProof: { source, open: null, problem: 'ECONNREFUSED' } });
+  const silent = judged({ targetProof: { source, targets: 1, open: null, problem: 'ECONNREFUSED' } });
   assert.deepEqual(silent, {
     verdict: 'incomplete',
     exitCode: 4,
-    reason: `2,000 of 2,000 held by our own books, but the target was to tell its count (${source}) and did not during the hold: ECONNREFUSED`,
+    reason: `2,000 of 2,000 held by our own count, but the target was to report its own (${source}) and did not during the hold: ECONNREFUSED`,
     whoRanOut: 'unknown',
   });
-  const other = judged({ targetProof: { source, open: 1_999, problem: null } });
+  const other = judged({ targetProof: { source, targets: 1, open: 1_999, problem: null } });
   assert.equal(other.exitCode, 4);
-  assert.match(other.reason, /told of no more than 1,999 open connections$/);
-  assert.equal(judged({ targetProof: { source, open: 2_000, problem: 'ETIMEDOUT' } }).verdict, 'pass');
-  assert.equal(judged({ held: 1_000, targetProof: { source, open: null, problem: null } }).exitCode, 4);
+  assert.match(other.reason, /reported no more than 1,999 open connections$/);
+  assert.equal(
+    judged({ targetProof: { source, targets: 1, open: 2_000, problem: 'ETIMEDOUT' } }).verdict,
+    'pass',
+  );
+  assert.equal(
+    judged({ held: 1_000, targetProof: { source, targets: 1, open: null, problem: null } }).exitCode,
+    4,
+  );
+  const one = { source, targets: 1, open: 1_000, problem: null };
+  assert.match(
+    judged({ targetProof: one, targetAddresses: 2 }).reason,
+    /reported no more than 1,000 open connections; 1 of 2 target addresses were asked: type --target-stats for each target$/,
+  );
+  assert.doesNotMatch(
+    judged({ targetProof: { ...one, targets: 2 }, targetAddresses: 2 }).reason,
+    /were asked/,
+  );
 });

@@ -5,11 +5,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  DESCRIPTORS_PER_PROXIED,
-  haproxyProcesses,
-  haproxyServerLines,
-} from '../../src/path/haproxy-source.ts';
+import { haproxyProcesses, haproxyServerLines } from '../../src/path/haproxy-source.ts';
 import { until } from '../support/bench-run.ts';
 import type { Host, Network } from '../support/network.ts';
 import { cliPath } from '../support/run-cli.ts';
@@ -23,6 +19,8 @@ const READY_WITHIN_MS = 20_000;
 const SILENCE_ALLOWED = '30m';
 /** Descriptors of a HAProxy process that are no connections, and room for an uneven share of them. */
 const DESCRIPTORS_SPARE = 300;
+/** One towards the client, one towards the server. */
+const DESCRIPTORS_PER_PROXIED = 2;
 const NGINX_WORKERS = 8;
 
 /** Starts everything that a case needs; returns when all of it listens. */

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { judgePath } from '../../src/path/path-verdict.ts';
-import { emptySeen, type SeenCounts } from '../../src/stats/observed-sources.ts';
+import type { SeenCounts } from '../../src/stats/observed-sources.ts';
+import { NOTHING_OBSERVED } from '../support/nothing-observed.ts';
 
 function judge(seen: Partial<SeenCounts>, ports: { from: number; to: number }[] | null = null) {
-  return judgePath({ seen: { ...emptySeen(), ...seen }, ports });
+  return judgePath({ seen: { ...NOTHING_OBSERVED, ...seen }, ports });
 }
 
 const behindRouter: Partial<SeenCounts> = {

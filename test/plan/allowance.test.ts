@@ -84,7 +84,7 @@ describe('an agent with --allow-target', () => {
     assert.ok(!allowsEndpoint(allowance, endpoint('2001:db8::7', 80)));
   });
 
-  it('may be told to accept everything', () => {
+  it('may be set to accept everything', () => {
     assert.ok(allowsEndpoint(allowing('0.0.0.0/0'), endpoint('8.8.8.8', 1)));
     assert.ok(allowsEndpoint(allowing('0.0.0.0/0'), endpoint('::ffff:8.8.8.8', 1)));
     assert.ok(!allowsEndpoint(allowing('0.0.0.0/0'), endpoint('2001:db8::1', 1)), 'IPv6 is another decision');

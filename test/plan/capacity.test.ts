@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { type PortRange, portCount, TupleMap } from '../../src/base/tuple-space.ts';
 import type { HostFacts } from '../../src/host/host-facts.ts';
-import { choosePorts, type PortRequest, pairsOf, slackOf } from '../../src/plan/capacity.ts';
+import { choosePorts, planBasis, slackOf } from '../../src/plan/capacity.ts';
 import {
   bufferPagesSure,
   descriptorsBound,
@@ -17,14 +17,16 @@ import { type HostPlan, planHost } from '../../src/plan/host-plan.ts';
 import type { RunSpec } from '../../src/run/run-spec.ts';
 import { FACTS, LOOPBACK_4, SPEC, SPEC_FAR } from './plan-fixture.ts';
 
-const DEFAULT_PORTS: PortRequest = {
-  explicit: null,
+type PortRequest = Parameters<typeof choosePorts>[0];
+
+const PORT_FACTS: PortRequest['facts'] = {
   localPortRange: { from: 32_768, to: 60_999 },
-  reserved: [],
-  listenAny: [],
-  tuplesPerPort: 1,
-  wanted: 1,
+  reservedPorts: [],
+  listenPortsAny: [],
+  unprivilegedPortStart: null,
+  canBindPrivileged: false,
 };
+const DEFAULT_PORTS: PortRequest = { explicit: null, facts: PORT_FACTS, tuplesPerPort: 1, wanted: 1 };
 
 test('ports outside the ephemeral range come first, and the inside only when the quota with its slack needs it', () => {
   const outside = [
@@ -44,23 +46,23 @@ test('ports outside the ephemeral range come first, and the inside only when the
 });
 
 test('reserved ports, ports with a listener and ports that need privileges are left out', () => {
-  const rows: [Partial<PortRequest>, PortRange[]][] = [
+  const rows: [Partial<PortRequest['facts']>, PortRange[]][] = [
     [
-      { reserved: [{ from: 2_000, to: 32_767 }] },
+      { reservedPorts: [{ from: 2_000, to: 32_767 }] },
       [
         { from: 1_024, to: 1_999 },
         { from: 61_000, to: 65_535 },
       ],
     ],
     [
-      { listenAny: [1_024, 65_535] },
+      { listenPortsAny: [1_024, 65_535] },
       [
         { from: 1_025, to: 32_767 },
         { from: 61_000, to: 65_534 },
       ],
     ],
     [
-      { firstPort: 30_000 },
+      { unprivilegedPortStart: 30_000 },
       [
         { from: 30_000, to: 32_767 },
         { from: 61_000, to: 65_535 },
@@ -68,7 +70,7 @@ test('reserved ports, ports with a listener and ports that need privileges are l
     ],
     // Privileged ports are never chosen unasked, even by root.
     [
-      { firstPort: 1 },
+      { canBindPrivileged: true },
       [
         { from: 1_024, to: 32_767 },
         { from: 61_000, to: 65_535 },
@@ -76,14 +78,17 @@ test('reserved ports, ports with a listener and ports that need privileges are l
     ],
   ];
   for (const [more, ports] of rows) {
-    const choice = choosePorts({ ...DEFAULT_PORTS, ...more });
+    const choice = choosePorts({ ...DEFAULT_PORTS, facts: { ...PORT_FACTS, ...more } });
     assert.deepEqual(choice.ports, ports);
     assert.equal(choice.portCount, portCount(ports));
   }
 });
 
 test('a host whose ephemeral range is everything above 1023 uses it, and says so', () => {
-  const choice = choosePorts({ ...DEFAULT_PORTS, localPortRange: { from: 1_024, to: 65_535 } });
+  const choice = choosePorts({
+    ...DEFAULT_PORTS,
+    facts: { ...PORT_FACTS, localPortRange: { from: 1_024, to: 65_535 } },
+  });
   assert.deepEqual(choice.ports, [{ from: 1_024, to: 65_535 }]);
   assert.equal(choice.usesEphemeral, true);
 });
@@ -96,8 +101,7 @@ test('explicit ports keep their order, minus reserved ports and ports with a lis
   const choice = choosePorts({
     ...DEFAULT_PORTS,
     explicit,
-    reserved: [{ from: 20_050, to: 20_059 }],
-    listenAny: [40_500],
+    facts: { ...PORT_FACTS, reservedPorts: [{ from: 20_050, to: 20_059 }], listenPortsAny: [40_500] },
   });
   assert.deepEqual(choice, {
     ports: [
@@ -116,7 +120,7 @@ test('explicit ports keep their order, minus reserved ports and ports with a lis
   const privileged = choosePorts({
     ...DEFAULT_PORTS,
     explicit: [{ from: 1_000, to: 1_033 }],
-    firstPort: 1_024,
+    facts: { ...PORT_FACTS, unprivilegedPortStart: 1_024 },
   });
   assert.equal(privileged.portCount, 10);
 });
@@ -128,10 +132,13 @@ const arbRange = fc.tuple(arbPort, arbPort).map(([one, other]) => ({
 }));
 const arbRequest = fc.record({
   explicit: fc.option(arbRange.map((range) => [range])),
-  localPortRange: fc.option(arbRange),
-  reserved: fc.array(arbRange, { maxLength: 4 }),
-  listenAny: fc.uniqueArray(arbPort, { maxLength: 20 }),
-  firstPort: fc.constantFrom(1, 1_024, 2_000),
+  facts: fc.record({
+    localPortRange: fc.option(arbRange),
+    reservedPorts: fc.array(arbRange, { maxLength: 4 }),
+    listenPortsAny: fc.uniqueArray(arbPort, { maxLength: 20 }),
+    unprivilegedPortStart: fc.constantFrom(null, 1_024, 2_000),
+    canBindPrivileged: fc.boolean(),
+  }),
   tuplesPerPort: fc.integer({ min: 0, max: 50 }),
   wanted: fc.integer({ min: 0, max: 500_000 }),
 });
@@ -143,6 +150,8 @@ test('property: chosen ports are disjoint, never reserved, and suffice whenever 
   fc.assert(
     fc.property(arbRequest, (request) => {
       const choice = choosePorts(request);
+      const { reservedPorts, listenPortsAny, unprivilegedPortStart, canBindPrivileged } = request.facts;
+      const firstPort = canBindPrivileged ? 1 : (unprivilegedPortStart ?? 1_024);
       const chosen = new Uint8Array(65_536);
       for (const { from, to } of choice.ports) {
         for (let port = from; port <= to; port++) chosen[port] = (chosen[port] ?? 0) + 1;
@@ -152,8 +161,8 @@ test('property: chosen ports are disjoint, never reserved, and suffice whenever 
       for (let port = 1; port <= 65_535; port++) {
         const times = chosen[port] ?? 0;
         assert.ok(times <= 1, `port ${port} twice`);
-        const reserved = contains(request.reserved, port);
-        const bindable = port >= request.firstPort && !request.listenAny.includes(port);
+        const reserved = contains(reservedPorts, port);
+        const bindable = port >= firstPort && !listenPortsAny.includes(port);
         assert.ok(times === 0 || (bindable && !reserved), `port ${port} is reserved or cannot be bound`);
         usable += times;
         const inFull = request.explicit === null ? port >= 1_024 : contains(request.explicit, port);
@@ -171,6 +180,8 @@ test('property: chosen ports are disjoint, never reserved, and suffice whenever 
 test('pairs are of one family only', () => {
   const four = { address: '10.0.0.1', port: 1, family: 4 } as const;
   const six = { address: 'fd00::1', port: 1, family: 6 } as const;
+  const pairsOf = (addresses: string[], endpoints: RunSpec['endpoints']): number =>
+    planBasis({ spec: { ...SPEC, endpoints }, wanted: 1, facts: FACTS, addresses }).pairs;
   assert.equal(pairsOf(['10.0.0.2', '10.0.0.3'], [four]), 2);
   assert.equal(pairsOf(['10.0.0.2', '10.0.0.3', 'fd00::2'], [four, six, { ...six, port: 2 }]), 4);
   assert.equal(pairsOf(['fd00::2'], [four]), 0);

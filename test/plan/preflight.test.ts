@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
 import { test } from 'node:test';
-import type { Finding, Severity } from '../../src/base/finding.ts';
+import type { Finding, Severity } from '../../src/base/errors.ts';
 import type { HostFacts } from '../../src/host/host-facts.ts';
 import { planHost } from '../../src/plan/host-plan.ts';
 import type { RunSpec } from '../../src/run/run-spec.ts';
@@ -118,7 +118,7 @@ for (const [what, severity, given] of ROWS) {
   });
 }
 
-test('too few tuples are told with the arithmetic, and with the addresses that are missing', () => {
+test('too few tuples are refused with the arithmetic, and with the addresses that are missing', () => {
   const finding = find('tuples', { spec: SPEC_FAR, addresses: FAR_ONE });
   assert.equal(
     finding.message,
@@ -133,7 +133,7 @@ test('too few tuples are told with the arithmetic, and with the addresses that a
   assert.deepEqual([finding.needed, finding.available, finding.unit], [130_000, 64_512, 'tuples']);
 });
 
-test('on loopback more of 127.0.0.0/8 mends it, without a command', () => {
+test('on loopback more of 127.0.0.0/8 fixes it, without a command', () => {
   const finding = find('tuples', { addresses: ['127.0.0.2'] });
   assert.equal(finding.fix, 'add 2 source addresses: --source-ip 127.0.0.2-127.0.0.4');
 });
@@ -152,7 +152,7 @@ test('1,001 connections do not fit 1,000 ports', () => {
   assert.equal(two.severity, 'ok');
 });
 
-test('with both families the arithmetic is told by family', () => {
+test('with both families the arithmetic goes by family', () => {
   const six = { address: '::1', port: 8_000, family: 6 } as const;
   const spec: RunSpec = { ...SPEC, endpoints: [...SPEC.endpoints, six], connections: 1_000_000 };
   const finding = find('tuples', { spec, addresses: ['127.0.0.2', '127.0.0.3', '::1'] });
@@ -220,7 +220,7 @@ test('ulimit -n is never advised above fs.nr_open', () => {
   }
 });
 
-test('tuples in TIME_WAIT are told in the arithmetic; waiting mends it when there are enough otherwise', () => {
+test('tuples in TIME_WAIT are named in the arithmetic; waiting fixes it when there are enough otherwise', () => {
   const facts = { tcpTimestamps: 0, timeWaitOnTuples: 20_000 };
   const finding = find('tuples', { facts });
   assert.match(finding.message, /has 125,120 \(.*, less 20,000 in TIME_WAIT\)/);
@@ -242,7 +242,7 @@ test('ulimit -n 256 is refused, because even 256 holders of 192 connections are 
   assert.equal(root.fix, 'ulimit -n 16314');
 });
 
-test('too few --holders are mended by the number that suffices', () => {
+test('too few --holders are fixed by the number that suffices', () => {
   const finding = find('descriptors-per-process', { spec: { ...SPEC, holders: 2 } });
   assert.match(finding.message, /--holders 2 x 19,936 a holder/);
   assert.equal(finding.fix, '--holders 7');

@@ -32,6 +32,7 @@ describe('the report as JSON', () => {
   });
 });
 
+// PROTOCOL.md: text-formats
 test('whatever another process has said, the JSON can be shown, and says the same', () => {
   fc.assert(
     fc.property(hostileReport, (report) => {

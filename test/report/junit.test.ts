@@ -90,6 +90,7 @@ describe('the JUnit file', { skip }, () => {
   });
 });
 
+// PROTOCOL.md: text-formats
 test('whatever another process has said, it stays within its attribute or text', () => {
   const line =
     /^<\?xml version="1\.0" encoding="UTF-8"\?>\n(?:\s*<\/?(?:testsuites|testsuite|testcase|failure|error|system-out)(?: [a-z]+="[^"<]*")*\/?>(?:[^<]*<\/system-out>)?\n)+$/;

@@ -9,10 +9,11 @@ import {
   renderPath,
   seenLines,
 } from '../../src/report/path-text.ts';
-import { emptySeen, type SeenCounts } from '../../src/stats/observed-sources.ts';
+import type { SeenCounts } from '../../src/stats/observed-sources.ts';
+import { NOTHING_OBSERVED } from '../support/nothing-observed.ts';
 
 const SEEN: SeenCounts = {
-  ...emptySeen(),
+  ...NOTHING_OBSERVED,
   sourceChanged: 300,
   portKept: 300,
   portMin: 1_024,
@@ -78,7 +79,7 @@ describe('a planned path as lines', () => {
     });
     const text = pathPlanLines(plan, 130_000).join('\n');
     assert.match(text, /28,232 of 130,000 connections: haproxy:1x1 binds/);
-    assert.match(text, /^ {6}ip addr add FREE_2\/24 dev eth0$/m);
+    assert.match(text, /^ {6}ip addr add FREE_2\/24 dev DEVICE$/m);
     assert.match(text, /^ {6}server s1 192\.168\.0\.101:8000 source 192\.168\.0\.102:1024-65535$/m);
   });
 });

@@ -61,7 +61,7 @@ describe('the plan as text', () => {
     );
   });
 
-  it('says first that the run would be refused, and shows the command that mends it in one line', () => {
+  it('says first that the run would be refused, and shows the command that fixes it in one line', () => {
     const fix = `--source-ip ${'FREE_1 --source-ip '.repeat(5)}FREE_6 --alias-dev eth0`;
     const text = renderPlan(
       samplePlan({

@@ -43,6 +43,7 @@ it('every line is a head or a sample, each sample stands below the head of its m
   assert.ok(!text.includes('probe_seconds'), 'what was not measured is left out');
 });
 
+// PROTOCOL.md: text-formats
 test('whatever another process has said, each line is a comment or one sample with escaped labels', () => {
   const sample =
     /^[a-z_0-9]+(?:\{[a-z_]+="(?:[^"\\\n]|\\["\\n])*"(?:,[a-z_]+="(?:[^"\\\n]|\\["\\n])*")*\})? -?[0-9.e+-]+$/;

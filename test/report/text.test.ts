@@ -75,10 +75,10 @@ describe('the report as text', () => {
     assert.doesNotMatch(text, /10\.0\.0\.7/);
   });
 
-  it('sets the count of the kernel beside our own books', () => {
+  it('sets the count of the kernel beside our own count', () => {
     assert.match(
       renderReport(sampleReport()),
-      /130,000 established after the hold \(ss\) {2}our books 130,000/,
+      /130,000 established after the hold \(ss\) {2}our count 130,000/,
     );
     const unasked = sampleReport({
       kernel: {
@@ -93,7 +93,7 @@ describe('the report as text', () => {
     assert.match(renderReport(unasked), /could not be asked after the hold/);
   });
 
-  it('tells a refusal by its findings and the commands that mend them, and shows no empty numbers', () => {
+  it('tells a refusal by its findings and the commands that fix them, and shows no empty numbers', () => {
     const report = sampleReport({
       verdict: 'refused',
       exitCode: 3,
@@ -118,7 +118,7 @@ describe('the report as text', () => {
     assert.doesNotMatch(text, /established/);
   });
 
-  it('shows warnings with the command that mends them', () => {
+  it('shows warnings with the command that fixes them', () => {
     assert.match(
       renderReport(sampleReport()),
       /warnings\n {2}! the accept queue[\s\S]*sysctl -w net\.core\.somaxconn/,
@@ -187,6 +187,7 @@ describe('the report as text', () => {
   });
 });
 
+// PROTOCOL.md: text-formats
 test('whatever another process has said, the text is visible lines and no order to a CI server', () => {
   fc.assert(
     fc.property(hostileReport, (report) => {

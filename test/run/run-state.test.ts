@@ -1,16 +1,18 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import type { Finding } from '../../src/base/finding.ts';
-import type { RunCommand, RunEvent } from '../../src/run/run-event.ts';
-import type { RunPlan } from '../../src/run/run-plan.ts';
+import type { Finding } from '../../src/base/errors.ts';
+import type { AgentCommand, RunChange, RunEvent } from '../../src/run/run-event.ts';
+import type { RunSpec, RunTerms } from '../../src/run/run-spec.ts';
 import { initialRunState, type RunState, step } from '../../src/run/run-state.ts';
+import { emptyStats } from '../../src/stats/stats.ts';
+import { assertChangesTold } from './run-changes.ts';
+import { runSpec } from './run-spec-fixture.ts';
 
-const PLAN: RunPlan = {
-  connections: 1_001,
-  ratePerSec: 500,
-  pendingMax: 100,
-  holdMs: 10_000,
+const SPEC = runSpec({ connections: 1_001, ratePerSec: 500, pendingMax: 100, holdMs: 10_000 });
+const REOPENING = runSpec({ ...SPEC, onDrop: 'reopen' });
+
+const TERMS: RunTerms = {
   agentsExpected: 2,
   gatherMs: 60_000,
   prepareMs: 30_000,
@@ -18,7 +20,6 @@ const PLAN: RunPlan = {
   drainMs: 20_000,
   leaseMs: 20_000,
   onAgentLoss: 'continue',
-  canReopen: false,
 };
 
 const REFUSAL: Finding = {
@@ -38,27 +39,42 @@ type EventBody = RunEvent extends infer Event
     : never
   : never;
 
-/** Feeds events at given times and collects every command. */
-function play(plan: RunPlan, events: readonly (readonly [number, EventBody])[]) {
-  let state = initialRunState(plan, 0);
-  const commands: RunCommand[] = [];
+/** Feeds events at given times and collects every change and every command. */
+function play(terms: RunTerms, events: readonly (readonly [number, EventBody])[], spec: RunSpec = SPEC) {
+  let state = initialRunState(spec, terms, 0);
+  const changes: RunChange[] = [];
+  const commands: AgentCommand[] = [];
   for (const [atMs, body] of events) {
     const stepped = step(state, { ...body, atMs } as RunEvent);
     state = stepped.state;
+    changes.push(...stepped.changes);
     commands.push(...stepped.commands);
   }
-  return { state, commands };
+  return { state, changes, commands };
 }
 
+const PREPARATION = { sources: [], findings: [], notes: [] };
 const join = (agent: string): EventBody => ({ type: 'agent-joined', agent });
 const offer = (agent: string, capacity: number): EventBody => ({
   type: 'agent-offered',
   agent,
   capacity,
   boundBy: 'tuples',
-  findings: [],
+  ...PREPARATION,
 });
-const ready = (agent: string): EventBody => ({ type: 'agent-ready', agent });
+const ready = (agent: string): EventBody => ({ type: 'agent-ready', agent, ...PREPARATION });
+const snapshot = (open: number, established = open) => ({
+  stats: { ...emptyStats(), open, established },
+  holders: [],
+  kernel: [],
+});
+const done = (agent: string): EventBody => ({
+  type: 'agent-done',
+  agent,
+  snapshot: snapshot(0),
+  evidence: null,
+  notes: [],
+});
 /** By default a report of the quota that `UP_TO_RAMP` gives the agent. */
 const report = (
   agent: string,
@@ -70,8 +86,7 @@ const report = (
   agent,
   quota,
   settled,
-  open,
-  established: open,
+  snapshot: snapshot(open),
 });
 const UP_TO_RAMP: readonly (readonly [number, EventBody])[] = [
   [0, join('a')],
@@ -81,11 +96,12 @@ const UP_TO_RAMP: readonly (readonly [number, EventBody])[] = [
   [4, ready('a')],
   [5, ready('b')],
 ];
-const types = (commands: readonly RunCommand[]): string[] => commands.map((command) => command.type);
+const types = (commands: readonly (AgentCommand | RunChange)[]): string[] =>
+  commands.map((command) => command.type);
 
 describe('a run of two agents', () => {
   it('hands out the odd total exactly, and the rate and the pending cap with it', () => {
-    const { commands } = play(PLAN, UP_TO_RAMP.slice(0, 4));
+    const { commands } = play(TERMS, UP_TO_RAMP.slice(0, 4));
     const quotas = commands.filter((command) => command.type === 'send-quota');
     assert.deepEqual(
       quotas.map((quota) => quota.connections),
@@ -101,16 +117,16 @@ describe('a run of two agents', () => {
     );
   });
 
-  it('starts nobody before everybody is ready', () => {
-    const almost = play(PLAN, UP_TO_RAMP.slice(0, 5));
+  it('starts no agent before all are ready', () => {
+    const almost = play(TERMS, UP_TO_RAMP.slice(0, 5));
     assert.ok(!types(almost.commands).includes('send-start'));
-    const all = play(PLAN, UP_TO_RAMP);
+    const all = play(TERMS, UP_TO_RAMP);
     assert.equal(all.commands.filter((command) => command.type === 'send-start').length, 2);
     assert.equal(all.state.phase, 'ramping');
   });
 
   it('holds only when both have settled, for the whole hold time, and ends when both are done', () => {
-    const { state, commands } = play(PLAN, [
+    const { state, commands } = play(TERMS, [
       ...UP_TO_RAMP,
       [1_000, report('a', 501, true)],
       [1_500, report('b', 400, false)],
@@ -119,20 +135,20 @@ describe('a run of two agents', () => {
     ]);
     assert.equal(state.phase, 'holding');
     assert.equal(commands.filter((command) => command.type === 'send-hold').length, 2);
-    const drained = play(PLAN, [
+    const drained = play(TERMS, [
       ...UP_TO_RAMP,
       [1_000, report('a', 501, true)],
       [2_000, report('b', 500, true)],
       [12_000, { type: 'ticked' }],
-      [12_100, { type: 'agent-done', agent: 'a' }],
-      [12_200, { type: 'agent-done', agent: 'b' }],
+      [12_100, done('a')],
+      [12_200, done('b')],
     ]);
     assert.deepEqual(drained.state.endReason, { type: 'held' });
     assert.equal(drained.state.phase, 'ended');
   });
 
   it('refuses with the arithmetic of each agent when all together offer too little', () => {
-    const { state } = play(PLAN, [...UP_TO_RAMP.slice(0, 2), [2, offer('a', 500)], [3, offer('b', 500)]]);
+    const { state } = play(TERMS, [...UP_TO_RAMP.slice(0, 2), [2, offer('a', 500)], [3, offer('b', 500)]]);
     assert.equal(state.endReason?.type, 'refused');
     assert.match(
       state.endReason?.type === 'refused' ? state.endReason.findings[0]!.message : '',
@@ -141,7 +157,7 @@ describe('a run of two agents', () => {
   });
 
   it('goes on without a lost agent, and ends when both are lost', () => {
-    const one = play(PLAN, [
+    const one = play(TERMS, [
       ...UP_TO_RAMP,
       [1_000, report('a', 501, true)],
       [1_100, { type: 'agent-left', agent: 'b' }],
@@ -152,20 +168,22 @@ describe('a run of two agents', () => {
     assert.deepEqual(two.state.endReason, { type: 'agents-lost', lost: ['a', 'b'] });
   });
 
+  // PROTOCOL.md: silence
   it('loses an agent that is silent for longer than its lease', () => {
-    const { state } = play(PLAN, [
+    const { state } = play(TERMS, [
       ...UP_TO_RAMP,
       [15_000, report('a', 10, false)],
       [20_006, { type: 'ticked' }],
     ]);
     assert.deepEqual(
-      state.agents.map((agent) => agent.stage),
+      [...state.agents.values()].map((agent) => agent.stage),
       ['running', 'lost'],
     );
   });
 
+  // PROTOCOL.md: wait-agents
   it('names who is missing when the wait is over', () => {
-    const { state } = play(PLAN, [
+    const { state } = play(TERMS, [
       [0, join('a')],
       [1, offer('a', 1_000)],
       [50_000, report('a', 0, true, 0)],
@@ -175,18 +193,31 @@ describe('a run of two agents', () => {
     assert.deepEqual(state.endReason, { type: 'agents-missing', joined: ['a'], silent: [], expected: 2 });
   });
 
+  // PROTOCOL.md: wait-ready
+  it('names who is not ready when the time for that is over', () => {
+    const { state } = play(TERMS, [
+      ...UP_TO_RAMP.slice(0, 5),
+      [20_000, report('a', 0, true)],
+      [20_000, report('b', 0, true)],
+      [30_002, { type: 'ticked' }],
+    ]);
+    assert.equal(state.phase, 'preparing');
+    const late = step(state, { type: 'ticked', atMs: 30_003 });
+    assert.deepEqual(late.state.endReason, { type: 'agents-not-ready', missing: ['b'] });
+  });
+
   it('does not wait for those that can come no more, and names who came and said nothing', () => {
-    const { state } = play(PLAN, [
+    const { state } = play(TERMS, [
       [0, join('a')],
       [1_000, { type: 'gathering-hopeless' }],
     ]);
     assert.deepEqual(state.endReason, { type: 'agents-missing', joined: [], silent: ['a'], expected: 2 });
-    const late = play(PLAN, [...UP_TO_RAMP, [1_000, { type: 'gathering-hopeless' }]]);
+    const late = play(TERMS, [...UP_TO_RAMP, [1_000, { type: 'gathering-hopeless' }]]);
     assert.equal(late.state.phase, 'ramping', 'afterwards it means nothing');
   });
 
   it('hands out no quota while one that came is cut off, and does when it is back', () => {
-    const cut = play(PLAN, [
+    const cut = play(TERMS, [
       ...UP_TO_RAMP.slice(0, 3),
       [3, { type: 'agent-cut', agent: 'a' }],
       [4, offer('b', 10_000)],
@@ -202,28 +233,27 @@ describe('a run of two agents', () => {
       ...UP_TO_RAMP.slice(0, 2),
       [2, { type: 'agent-cut', agent: 'a' }],
     ];
-    const taken = play(PLAN, [...cut, [3, join('c')]]);
-    assert.deepEqual(taken.commands.slice(-2), [
-      { type: 'turn-away', agent: 'a', reason: 'another agent has taken its place' },
-      { type: 'send-spec', agent: 'c' },
+    const taken = play(TERMS, [...cut, [3, join('c')]]);
+    assert.deepEqual(taken.changes.slice(-2), [
+      { type: 'agent-turned-away', agent: 'a', reason: 'another agent has taken its place' },
+      { type: 'agent-joined', agent: 'c' },
     ]);
-    const away = play(PLAN, [...cut, [20_001, report('b', 0, true, 0)], [20_002, { type: 'ticked' }]]);
-    assert.deepEqual(
-      away.state.agents.map((agent) => agent.name),
-      ['b'],
-    );
-    const returned = play(PLAN, [...cut, [3, { type: 'agent-resumed', agent: 'a' }], [4, join('c')]]);
-    assert.equal(returned.commands.at(-1)?.type, 'turn-away');
+    assert.deepEqual(taken.commands.at(-1), { type: 'send-spec', agent: 'c' });
+    const away = play(TERMS, [...cut, [20_001, report('b', 0, true, 0)], [20_002, { type: 'ticked' }]]);
+    assert.deepEqual([...away.state.agents.keys()], ['b']);
+    const returned = play(TERMS, [...cut, [3, { type: 'agent-resumed', agent: 'a' }], [4, join('c')]]);
+    assert.equal(returned.changes.at(-1)?.type, 'agent-turned-away');
   });
 
   it('gives no spec to an agent too many, and says why', () => {
-    const { commands, state } = play(PLAN, [...UP_TO_RAMP.slice(0, 2), [2, join('c')]]);
-    assert.deepEqual(types(commands), ['send-spec', 'send-spec', 'turn-away']);
-    assert.equal(state.agents.length, 2);
+    const { changes, commands, state } = play(TERMS, [...UP_TO_RAMP.slice(0, 2), [2, join('c')]]);
+    assert.deepEqual(types(changes), ['agent-joined', 'agent-joined', 'agent-turned-away']);
+    assert.deepEqual(types(commands), ['send-spec', 'send-spec']);
+    assert.equal(state.agents.size, 2);
   });
 
   it('tells an agent that is back after a cut everything that it may have missed', () => {
-    const { commands } = play(PLAN, [
+    const { commands } = play(TERMS, [
       ...UP_TO_RAMP,
       [1_000, report('a', 501, true)],
       [2_000, report('b', 500, true)],
@@ -239,7 +269,7 @@ describe('a run of two agents', () => {
 });
 
 it('an agent that is back only when everything closes learns that the hold had begun', () => {
-  const held = play(PLAN, [
+  const held = play(TERMS, [
     ...UP_TO_RAMP,
     [1_000, report('a', 501, true)],
     [2_000, report('b', 500, true)],
@@ -248,7 +278,7 @@ it('an agent that is back only when everything closes learns that the hold had b
     [12_100, { type: 'agent-resumed', agent: 'b' }],
   ]);
   assert.deepEqual(types(held.commands).slice(-3), ['send-resumed', 'send-hold', 'send-stop']);
-  const early = play(PLAN, [
+  const early = play(TERMS, [
     ...UP_TO_RAMP,
     [100, { type: 'interrupted', signal: 'SIGINT' }],
     [200, { type: 'agent-resumed', agent: 'b' }],
@@ -257,8 +287,8 @@ it('an agent that is back only when everything closes learns that the hold had b
 });
 
 describe('the loss of an agent', () => {
-  const afterLoss = (policy: RunPlan['onAgentLoss'], until: readonly (readonly [number, EventBody])[]) =>
-    play({ ...PLAN, onAgentLoss: policy }, [
+  const afterLoss = (policy: RunTerms['onAgentLoss'], until: readonly (readonly [number, EventBody])[]) =>
+    play({ ...TERMS, onAgentLoss: policy }, [
       ...UP_TO_RAMP,
       [1_000, report('a', 100, false)],
       [1_000, report('b', 300, false)],
@@ -272,6 +302,7 @@ describe('the loss of an agent', () => {
     assert.deepEqual(state.endReason, { type: 'agents-lost', lost: ['b'] });
   });
 
+  // PROTOCOL.md: violation-quota
   it('hands the quota to another under replace, only after lease and margin, and the total stays exact', () => {
     const early = afterLoss('replace', [
       [20_000, report('a', 501, true)],
@@ -284,7 +315,7 @@ describe('the loss of an agent', () => {
       { type: 'send-quota', agent: 'a', connections: 1_001, ratePerSec: 500, pendingMax: 100 },
     ]);
     assert.deepEqual(
-      due.state.agents.map((agent) => agent.quota),
+      [...due.state.agents.values()].map((agent) => agent.quota),
       [1_001, 0],
     );
     const old = step(due.state, { ...report('a', 501, true), atMs: 21_100 } as RunEvent);
@@ -293,8 +324,8 @@ describe('the loss of an agent', () => {
     assert.equal(all.state.phase, 'holding');
   });
 
-  it('goes on without what nobody can take under replace', () => {
-    const { state } = play({ ...PLAN, onAgentLoss: 'replace' }, [
+  it('goes on without what no agent can take under replace', () => {
+    const { state } = play({ ...TERMS, onAgentLoss: 'replace' }, [
       [0, join('a')],
       [1, join('b')],
       [2, offer('a', 501)],
@@ -309,8 +340,8 @@ describe('the loss of an agent', () => {
     assert.equal(state.phase, 'holding');
   });
 
-  it('gives what nobody could take to an agent that comes later', () => {
-    const { state, commands } = play({ ...PLAN, onAgentLoss: 'replace' }, [
+  it('gives what no agent could take to an agent that comes later', () => {
+    const { state, commands } = play({ ...TERMS, onAgentLoss: 'replace' }, [
       [0, join('a')],
       [1, join('b')],
       [2, offer('a', 501)],
@@ -326,7 +357,7 @@ describe('the loss of an agent', () => {
       [22_300, ready('c')],
     ]);
     assert.deepEqual(
-      state.agents.map((agent) => [agent.name, agent.quota]),
+      [...state.agents].map(([id, agent]) => [id, agent.quota]),
       [
         ['a', 501],
         ['b', 300],
@@ -336,8 +367,8 @@ describe('the loss of an agent', () => {
     assert.deepEqual(types(commands).slice(-3), ['send-quota', 'send-start', 'send-hold']);
   });
 
-  it('lets a stalled ramp go on, when a quota is handed to somebody', () => {
-    const { state, commands } = play({ ...PLAN, onAgentLoss: 'replace', stallMs: 5_000 }, [
+  it('lets a stalled ramp go on, when a quota is handed to another agent', () => {
+    const { state, commands } = play({ ...TERMS, onAgentLoss: 'replace', stallMs: 5_000 }, [
       ...UP_TO_RAMP,
       [1_000, report('a', 100, false)],
       [1_000, report('b', 300, false)],
@@ -350,13 +381,57 @@ describe('the loss of an agent', () => {
     assert.equal(state.stalled, false, 'it may stall again, and is then ended again');
   });
 
+  // PROTOCOL.md: agents-lost
   it('lets a spare go that cannot take part, and keeps the others', () => {
-    const { state, commands } = afterLoss('replace', [
+    const { state, changes } = afterLoss('replace', [
       [3_000, join('c')],
       [3_100, { type: 'agent-refused', agent: 'c', findings: [REFUSAL] }],
     ]);
     assert.equal(state.phase, 'ramping');
-    assert.deepEqual(commands.at(-1), { type: 'turn-away', agent: 'c', reason: 'it cannot take part' });
+    assert.deepEqual(changes.at(-1), {
+      type: 'agent-turned-away',
+      agent: 'c',
+      reason: 'it cannot take part',
+    });
+  });
+
+  // PROTOCOL.md: agents-more
+  it('takes at most 1,000 agents more than expected, and the next one when one of them has left', () => {
+    const names = Array.from({ length: 1_001 }, (_, index) => `spare-${index}`);
+    const plan = { ...TERMS, onAgentLoss: 'replace' } as const;
+    const spares = names.map((name) => [3_000, join(name)] as const);
+    const full = play(plan, [...UP_TO_RAMP, ...spares]);
+    assert.equal(full.state.agents.size, 1_002);
+    assert.deepEqual(full.changes.at(-1), {
+      type: 'agent-turned-away',
+      agent: 'spare-1000',
+      reason: 'the run has begun without it',
+    });
+    const left = step(full.state, { type: 'agent-left', agent: 'spare-7', atMs: 3_100 });
+    const next = step(left.state, { type: 'agent-joined', agent: 'next', atMs: 3_200 });
+    assert.deepEqual(next.commands, [{ type: 'send-spec', agent: 'next' }]);
+    assert.equal(next.state.agents.size, 1_002);
+  });
+
+  // PROTOCOL.md: agents-lost
+  it('keeps nothing of one without a quota that comes and is lost, however often', () => {
+    let { state } = play({ ...TERMS, onAgentLoss: 'replace' }, UP_TO_RAMP);
+    const before = state.agents;
+    for (let times = 0; times < 3_000; times += 1) {
+      const name = `c#${times}`;
+      const hasOffered = times % 2 === 0 ? [offer(name, 5)] : [];
+      for (const body of [join(name), ...hasOffered, { type: 'agent-left', agent: name } as const]) {
+        const stepped = step(state, { ...body, atMs: 100 + times } as RunEvent);
+        state = stepped.state;
+        if (body.type === 'agent-left')
+          assert.deepEqual(
+            stepped.changes.map(({ type }) => type),
+            ['agent-turned-away'],
+            'the shell forgets it too',
+          );
+      }
+    }
+    assert.deepEqual([...state.agents], [...before]);
   });
 
   it('lets an agent that comes back as a new one take the quota over', () => {
@@ -369,7 +444,7 @@ describe('the loss of an agent', () => {
       [21_100, ready('b#3')],
     ]);
     assert.deepEqual(
-      state.agents.map((agent) => [agent.name, agent.stage, agent.quota]),
+      [...state.agents].map(([id, agent]) => [id, agent.stage, agent.quota]),
       [
         ['a', 'running', 751],
         ['b', 'lost', 0],
@@ -382,18 +457,18 @@ describe('the loss of an agent', () => {
 
 describe('agents that fall silent together', () => {
   it('are lost in one tick, and the run ends once', () => {
-    const { state, commands } = play(PLAN, [...UP_TO_RAMP, [20_100, { type: 'ticked' }]]);
+    const { state, changes } = play(TERMS, [...UP_TO_RAMP, [20_100, { type: 'ticked' }]]);
     assert.deepEqual(
-      state.agents.map((agent) => agent.stage),
+      [...state.agents.values()].map((agent) => agent.stage),
       ['lost', 'lost'],
     );
-    assert.equal(commands.filter((command) => command.type === 'finish').length, 1);
+    assert.deepEqual(types(changes).slice(-4), ['agent-lost', 'agent-lost', 'phase-changed', 'run-ended']);
   });
 });
 
 describe('a ramp', () => {
   it('that stands still for the stall time stops opening, once', () => {
-    const { commands, state } = play(PLAN, [
+    const { commands, state } = play(TERMS, [
       ...UP_TO_RAMP,
       [1_000, report('a', 100, false)],
       [15_000, report('b', 0, false)],
@@ -406,7 +481,7 @@ describe('a ramp', () => {
   });
 
   it('that opened nothing ends without a hold', () => {
-    const { state, commands } = play(PLAN, [
+    const { state, commands } = play(TERMS, [
       ...UP_TO_RAMP,
       [1_000, report('a', 0, true)],
       [1_001, report('b', 0, true)],
@@ -417,18 +492,19 @@ describe('a ramp', () => {
   });
 
   it('that is interrupted drains, and a second interrupt ends at once', () => {
-    const once = play(PLAN, [...UP_TO_RAMP, [100, { type: 'interrupted', signal: 'SIGINT' }]]);
+    const once = play(TERMS, [...UP_TO_RAMP, [100, { type: 'interrupted', signal: 'SIGINT' }]]);
     assert.equal(once.state.phase, 'draining');
     assert.equal(once.commands.filter((command) => command.type === 'send-stop').length, 2);
     const twice = step(once.state, { type: 'interrupted', signal: 'SIGINT', atMs: 200 });
-    assert.deepEqual(types(twice.commands), ['finish']);
+    assert.deepEqual(types(twice.changes), ['phase-changed', 'run-ended']);
+    assert.deepEqual(twice.commands, []);
     assert.deepEqual(twice.state.endReason, { type: 'interrupted', signal: 'SIGINT' });
   });
 });
 
 describe('a refusal by one agent', () => {
-  it('stops everybody before anything is opened', () => {
-    const { state, commands } = play(PLAN, [
+  it('stops all before anything is opened', () => {
+    const { state, commands } = play(TERMS, [
       ...UP_TO_RAMP.slice(0, 4),
       [5, { type: 'agent-refused', agent: 'b', findings: [REFUSAL] }],
     ]);
@@ -438,7 +514,7 @@ describe('a refusal by one agent', () => {
   });
 
   it('that comes while everything closes does not make it last longer', () => {
-    const { state } = play(PLAN, [
+    const { state } = play(TERMS, [
       ...UP_TO_RAMP.slice(0, 4),
       [5, { type: 'agent-refused', agent: 'b', findings: [REFUSAL] }],
       [19_000, { type: 'agent-refused', agent: 'a', findings: [REFUSAL] }],
@@ -464,13 +540,13 @@ describe('any history of events', () => {
     agentName.map((agent): EventBody => ({ type: 'agent-cut', agent })),
     agentName.map((agent): EventBody => ({ type: 'agent-resumed', agent })),
     agentName.map((agent): EventBody => ({ type: 'agent-left', agent })),
-    agentName.map((agent): EventBody => ({ type: 'agent-done', agent })),
+    agentName.map(done),
     agentName.map((agent): EventBody => ({ type: 'agent-refused', agent, findings: [REFUSAL] })),
     fc.constant<EventBody>({ type: 'ticked' }),
     fc.constant<EventBody>({ type: 'gathering-hopeless' }),
     fc.constant<EventBody>({ type: 'interrupted', signal: 'SIGTERM' }),
   );
-  const policy = fc.constantFrom<RunPlan['onAgentLoss']>('fail', 'continue', 'replace');
+  const policy = fc.constantFrom<RunTerms['onAgentLoss']>('fail', 'continue', 'replace');
   const history = fc.array(fc.tuple(fc.integer({ min: 0, max: 15_000 }), eventBody), { maxLength: 60 });
 
   it('never ends without a reason, never hands out more than the total, and ends once', () => {
@@ -481,8 +557,8 @@ describe('any history of events', () => {
         policy,
         fc.boolean(),
         (steps, agentsExpected, onAgentLoss, orderly) => {
-          const plan = { ...PLAN, agentsExpected, onAgentLoss };
-          let state: RunState = initialRunState(plan, 0);
+          const terms = { ...TERMS, agentsExpected, onAgentLoss };
+          let state: RunState = initialRunState(SPEC, terms, 0);
           let atMs = 0;
           let finished = 0;
           // Half of the histories begin in order, so that the later phases are reached often.
@@ -492,12 +568,14 @@ describe('any history of events', () => {
           for (const [delayMs, body] of all) {
             atMs += delayMs;
             const stepped = step(state, { ...body, atMs } as RunEvent);
-            const handedOut = stepped.state.agents.reduce((sum, agent) => sum + agent.quota, 0);
-            assert.ok(handedOut === 0 || handedOut <= plan.connections);
-            for (const agent of stepped.state.agents) assert.ok(agent.quota <= Math.max(agent.capacity, 0));
-            finished += stepped.commands.filter((command) => command.type === 'finish').length;
+            const handedOut = [...stepped.state.agents.values()].reduce((sum, agent) => sum + agent.quota, 0);
+            assert.ok(handedOut === 0 || handedOut <= SPEC.connections);
+            for (const agent of stepped.state.agents.values())
+              assert.ok(agent.quota <= Math.max(agent.capacity, 0));
+            finished += stepped.changes.filter((change) => change.type === 'run-ended').length;
+            assertChangesTold(state, stepped.state, stepped.changes);
             if (stepped.state.phase === 'ended') assert.notEqual(stepped.state.endReason, null);
-            if (state.phase === 'ended') assert.deepEqual(stepped, { state, commands: [] });
+            if (state.phase === 'ended') assert.deepEqual(stepped, { state, changes: [], commands: [] });
             state = stepped.state;
           }
           assert.equal(finished, state.phase === 'ended' ? 1 : 0);
@@ -507,10 +585,10 @@ describe('any history of events', () => {
     );
   });
 
-  it('comes to an end when time goes on and nobody speaks', () => {
+  it('comes to an end when time goes on and no agent speaks', () => {
     fc.assert(
       fc.property(history, policy, (steps, onAgentLoss) => {
-        let state: RunState = initialRunState({ ...PLAN, onAgentLoss }, 0);
+        let state: RunState = initialRunState(SPEC, { ...TERMS, onAgentLoss }, 0);
         let atMs = 0;
         for (const [delayMs, body] of steps) {
           atMs += delayMs;
@@ -531,14 +609,14 @@ describe('a requirement that can no longer hold', () => {
   const broken = { type: 'requirement-broken', requirement: 'held>=5' } as const;
 
   it('ends a run that ramps or holds, with itself as the reason', () => {
-    const { state, commands } = play(PLAN, [...UP_TO_RAMP, [10, broken]]);
+    const { state, commands } = play(TERMS, [...UP_TO_RAMP, [10, broken]]);
     assert.equal(state.phase, 'draining');
     assert.deepEqual(state.endReason, { type: 'requirement-broken', requirement: 'held>=5' });
     assert.equal(commands.filter(({ type }) => type === 'send-stop').length, 2);
   });
 
   it('changes nothing before the start', () => {
-    const early = play(PLAN, [...UP_TO_RAMP.slice(0, 3), [4, broken]]);
+    const early = play(TERMS, [...UP_TO_RAMP.slice(0, 3), [4, broken]]);
     assert.equal(early.state.phase, 'gathering');
     assert.equal(early.state.endReason, null);
   });
@@ -550,8 +628,7 @@ describe('a hold in which everything is lost for a moment', () => {
     agent,
     quota: agent === 'a' ? 501 : 500,
     settled: true,
-    open,
-    established: 500,
+    snapshot: snapshot(open, 500),
   });
   const events = (...more: (readonly [number, EventBody])[]) => [
     ...UP_TO_RAMP,
@@ -562,12 +639,12 @@ describe('a hold in which everything is lost for a moment', () => {
 
   it('is over when nothing is opened again, and goes on when lost connections are', () => {
     const gone = events([20, settled('a', 0)], [21, settled('b', 0)]);
-    assert.equal(play(PLAN, gone).state.endReason?.type, 'nothing-open');
-    assert.equal(play({ ...PLAN, canReopen: true }, gone).state.phase, 'holding');
+    assert.equal(play(TERMS, gone).state.endReason?.type, 'nothing-open');
+    assert.equal(play(TERMS, gone, REOPENING).state.phase, 'holding');
   });
 
   it('never begins when nothing was opened, whatever the policy', () => {
     const nothing = [...UP_TO_RAMP, [10, settled('a', 0)], [11, settled('b', 0)]] as const;
-    assert.equal(play({ ...PLAN, canReopen: true }, nothing).state.endReason?.type, 'nothing-open');
+    assert.equal(play(TERMS, nothing, REOPENING).state.endReason?.type, 'nothing-open');
   });
 });

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { BenchError } from '../../src/base/errors.ts';
-import { httpWitness, TargetBooks } from '../../src/coordinator/target-stats.ts';
+import { httpWitness, TargetCountLog } from '../../src/coordinator/target-stats.ts';
 import { ZERO_TOTALS } from '../../src/serve/serve-counts.ts';
 import { serveStats } from '../../src/serve/stats-server.ts';
 
@@ -19,7 +19,7 @@ const COUNTS = {
   servedMs: 5,
 };
 
-test('it answers GET with its counts, and refuses to be told anything', async (t) => {
+test('it answers GET with its counts, and refuses to take anything', async (t) => {
   const server = await serveStats('127.0.0.1', 0, async () => COUNTS);
   t.after(() => server.close());
   const url = `http://127.0.0.1:${server.port}/`;
@@ -39,7 +39,7 @@ test('whoever connects and says nothing is let go, and is no reason not to end',
   await ended;
 });
 
-test('a port that is taken is told with what to type', async (t) => {
+test('a port that is taken is reported with what to type', async (t) => {
   const server = await serveStats('127.0.0.1', 0, async () => COUNTS);
   t.after(() => server.close());
   await assert.rejects(
@@ -55,7 +55,7 @@ test('the witness tells what the target says, and null when it is gone or talks 
   let body: unknown = COUNTS;
   const server = await serveStats('127.0.0.1', 0, async () => body as typeof COUNTS);
   t.after(() => server.close());
-  const books = new TargetBooks(httpWitness(new URL(`http://127.0.0.1:${server.port}/`)));
+  const books = new TargetCountLog(httpWitness([new URL(`http://127.0.0.1:${server.port}/`)]));
   assert.deepEqual([books.openNow, books.report()], [null, null]);
   await books.ask();
   assert.equal(books.openNow, 41);

@@ -1,12 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import {
-  connectionsPerWorker,
-  type WorkerRoom,
-  workersFor,
-  workersRefusal,
-} from '../../src/serve/worker-count.ts';
+import { workersFor, workersRefusal } from '../../src/serve/worker-count.ts';
 
 test('130,000 connections at 20,000 descriptors a process need 8 workers', () => {
   assert.equal(workersFor(130_000, 20_000, 2), 8);
@@ -27,7 +22,6 @@ test('whatever is asked, the workers have room for it with a margin for the unev
         const workers = workersFor(connections, descriptors, cores);
         assert(workers >= 1);
         const mean = connections / workers;
-        assert(mean <= connectionsPerWorker(descriptors));
         assert(mean <= 1 || mean + 4 * Math.sqrt(mean) <= descriptors - 64 + 1e-6);
         assert(mean <= 1 || mean <= 0.9 * descriptors);
       },
@@ -35,7 +29,7 @@ test('whatever is asked, the workers have room for it with a margin for the unev
   );
 });
 
-const ROOM: WorkerRoom = {
+const ROOM: Parameters<typeof workersRefusal>[2] = {
   descriptorsPerProcess: 20_000,
   cores: 2,
   memoryFreeBytes: 8e9,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { hostAlias } from '../../src/run/alias.ts';
-import { addAliases, readAddressesNow, removeAliases, renewAliases } from '../../src/sources/aliases.ts';
+import { addAliases, removeAliases, renewAliases } from '../../src/sources/aliases.ts';
 import { FakeIp } from '../host/fake-ip.ts';
 
 const A = hostAlias('10.9.0.101', 'eth0');
@@ -30,39 +30,9 @@ test('a renewed address has its lifetime again', async () => {
   assert.equal(ip.addresses[0]?.validSec, 60);
 });
 
-test('addresses are read with label, lifetime and the kind of their device', async () => {
-  const ip = new FakeIp([
-    { local: 'FD09:0::1', prefixlen: 64, device: 'eth0', validSec: null },
-    { local: '10.1.0.1', prefixlen: 20, device: 'lo', label: 'lo:c100k', validSec: 7 },
-  ]);
-  const now = await readAddressesNow(ip.run);
-  assert.deepEqual(now?.devices, ['lo', 'eth0']);
-  assert.deepEqual(now?.addresses, [
-    {
-      address: '10.1.0.1',
-      family: 4,
-      prefix: 20,
-      device: 'lo',
-      label: 'lo:c100k',
-      validSec: 7,
-      isOnVirtualDevice: true,
-    },
-    {
-      address: 'fd09::1',
-      family: 6,
-      prefix: 64,
-      device: 'eth0',
-      label: null,
-      validSec: null,
-      isOnVirtualDevice: false,
-    },
-  ]);
-});
-
 test('without ip everything fails and says so', async () => {
   const ip = new FakeIp();
   ip.isMissing = true;
-  assert.equal(await readAddressesNow(ip.run), null);
   assert.deepEqual((await addAliases(ip.run, [A], 60)).failed, [{ alias: A, why: 'ip is missing' }]);
   assert.deepEqual(await removeAliases(ip.run, [A]), [{ alias: A, why: 'ip is missing' }]);
 });

@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import fc from 'fast-check';
+import { addressRange } from '../../src/base/address.ts';
+import type { Endpoint } from '../../src/base/endpoint.ts';
 import { BenchError } from '../../src/base/errors.ts';
 import type { HostAddress, HostFacts } from '../../src/host/host-facts.ts';
+import { slackOf } from '../../src/plan/capacity.ts';
 import { hostAlias, parseSourcePrefix } from '../../src/run/alias.ts';
 import type { RunSpec, SourceSpec } from '../../src/run/run-spec.ts';
 import { chooseFrom, findSources, type Sourcing } from '../../src/sources/discover.ts';
@@ -88,18 +92,25 @@ test('the routing table is asked about sources on another device than the route,
   assert.deepEqual(ip.commands, [`route get ${TARGET} from 203.0.113.2`]);
 });
 
+const NO_SOURCES: Sourcing = {
+  facts: HOST,
+  settings: { neighboursMax: null, rpFilter: {}, promoteSecondaries: {} },
+  leavesBy: new Map(),
+  canChangeAddresses: true,
+  portsEach: 1_000,
+  present: [],
+  candidates: [],
+  prefixes: [],
+  forbidden: null,
+  notes: [],
+};
+
 test('a quota takes what is there first, then as few candidates as it needs, and none that was found bad', () => {
   const candidates = [101, 102, 103].map((last) => hostAlias(`198.51.100.${last}`, 'eth0'));
   const sourcing: Sourcing = {
-    facts: HOST,
-    settings: { neighboursMax: null, rpFilter: {}, promoteSecondaries: {} },
-    leavesBy: new Map(),
-    canChangeAddresses: true,
+    ...NO_SOURCES,
     present: ['198.51.100.2'],
     candidates,
-    prefixes: [],
-    forbidden: null,
-    notes: [],
   };
   const spec = specWith({ ports: [{ from: 20_000, to: 20_999 }] });
   const last = (wanted: number, ...bad: string[]): string[] =>
@@ -116,4 +127,66 @@ test('a quota takes what is there first, then as few candidates as it needs, and
   const choice = chooseFrom(withNetwork, spec, 500);
   assert.deepEqual(choice.addresses, ['198.51.100.2', '192.0.2.1', '192.0.2.2']);
   assert.deepEqual(choice.aliases, [hostAlias('192.0.2.0', 'lo')]);
+});
+
+const FOUR: Endpoint = { address: '10.9.0.1', port: 8_000, family: 4 };
+const SIX: Endpoint = { address: 'fd09::1', port: 8_000, family: 6 };
+
+/** How many of the candidates are chosen. */
+function aliasesNeeded(request: {
+  readonly present: readonly string[];
+  readonly candidates: readonly string[];
+  readonly endpoints: readonly Endpoint[];
+  readonly portsEach: number;
+  readonly wanted: number;
+}): number {
+  const { present, candidates, endpoints, portsEach, wanted } = request;
+  const aliases = candidates.map((address) => hostAlias(address, 'eth0'));
+  const sourcing = { ...NO_SOURCES, portsEach, present, candidates: aliases };
+  const choice = chooseFrom(sourcing, { ...SPEC, endpoints }, wanted);
+  assert.equal(choice.spare, candidates.length - choice.aliases.length);
+  return choice.aliases.length;
+}
+
+test('130,000 connections to one endpoint need four addresses with ports outside the ephemeral range', () => {
+  const candidates = addressRange('10.9.0.101', 10);
+  const request = { candidates, endpoints: [FOUR], portsEach: 36_280, wanted: 130_000 };
+  assert.equal(aliasesNeeded({ ...request, present: [] }), 4);
+  assert.equal(aliasesNeeded({ ...request, present: ['10.9.0.2'] }), 3);
+  assert.equal(aliasesNeeded({ ...request, present: [], wanted: 10_000_000 }), 10, 'all that there are');
+});
+
+test('an address is worth nothing toward endpoints of the other family', () => {
+  const request = { present: ['fd09::2'], candidates: ['10.9.0.101'], portsEach: 1_000, wanted: 100 };
+  assert.equal(aliasesNeeded({ ...request, endpoints: [FOUR] }), 1);
+  assert.equal(aliasesNeeded({ ...request, endpoints: [SIX] }), 0);
+});
+
+test('what is chosen suffices, and one less would not', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 200_000 }),
+      fc.integer({ min: 1, max: 64_512 }),
+      fc.integer({ min: 0, max: 5 }),
+      fc.integer({ min: 1, max: 3 }),
+      (wanted, portsEach, here, endpointCount) => {
+        const endpoints = Array.from({ length: endpointCount }, (_, index) => ({
+          ...FOUR,
+          port: 8_000 + index,
+        }));
+        const candidates = addressRange('10.9.1.1', 300);
+        const count = aliasesNeeded({
+          present: addressRange('10.9.0.1', here),
+          candidates,
+          endpoints,
+          portsEach,
+          wanted,
+        });
+        const tuples = (addresses: number): number => addresses * portsEach * endpointCount;
+        const suffices = tuples(here + count) >= slackOf(wanted);
+        assert(suffices || count === candidates.length);
+        if (count > 0) assert(tuples(here + count - 1) < slackOf(wanted));
+      },
+    ),
+  );
 });

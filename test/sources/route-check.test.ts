@@ -2,8 +2,13 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
-import { ConnectTurns, checkRoutes, readSourceDevices } from '../../src/sources/route-check.ts';
+import { addressRange } from '../../src/base/address.ts';
+import type { RunProgram } from '../../src/host/command.ts';
+import { hostAlias } from '../../src/run/alias.ts';
+import { ConnectTurns, checkRoutes, findDuplicates } from '../../src/sources/route-check.ts';
 import { until } from '../support/waiting.ts';
+
+type CommandResult = Awaited<ReturnType<RunProgram>>;
 
 const PORTS = [{ from: 21_000, to: 21_099 }];
 
@@ -65,22 +70,44 @@ test('a port in use is passed over: the next one tells', async () => {
   server.close();
 });
 
-test('the device of each source is read from one batch; a source without a route is absent', async () => {
-  const stdout =
-    '[{"dst":"10.9.0.1","from":"10.9.0.2","dev":"eth0","flags":[]}]\n[{"dst":"10.9.0.1","from":"10.8.0.2","dev":"eth1"}]\n';
+const QUIET: CommandResult = { code: 0, stdout: '', stderr: '', missing: false, truncated: false };
+/** What arping of iputils prints. */
+const REPLY = 'Unicast reply from 10.9.0.101 [0E:1F:00:AA:BB:CC] 0.6ms\nReceived 1 response(s)\n';
+
+function segment(answers: Readonly<Record<string, Partial<CommandResult>>>) {
   const asked: string[] = [];
-  const devices = await readSourceDevices(
-    (_file, _args, { input = '' }) => {
-      asked.push(...input.trim().split('\n'));
-      return Promise.resolve({ code: 1, stdout, stderr: '', missing: false, truncated: false });
-    },
-    ['10.9.0.2', '10.7.0.2', '10.8.0.2'],
-    '10.9.0.1',
-  );
-  assert.deepEqual(asked, [
-    'route get 10.9.0.1 from 10.9.0.2',
-    'route get 10.9.0.1 from 10.7.0.2',
-    'route get 10.9.0.1 from 10.8.0.2',
+  const run: RunProgram = (file, args) => {
+    asked.push([file, ...args].join(' '));
+    return Promise.resolve({ ...QUIET, ...answers[args.at(-1) ?? ''] });
+  };
+  return { asked, run };
+}
+
+test('an address that another host answers for is named with its hardware address; a silent one is free', async () => {
+  const { asked, run } = segment({ '10.9.0.101': { code: 1, stdout: REPLY } });
+  const aliases = ['10.9.0.101', '10.9.0.102'].map((address) => hostAlias(address, 'eth0'));
+  assert.deepEqual(await findDuplicates(run, aliases), [
+    { address: '10.9.0.101', device: 'eth0', owner: '0e:1f:00:aa:bb:cc' },
   ]);
-  assert.deepEqual(Object.fromEntries(devices), { '10.9.0.2': 'eth0', '10.8.0.2': 'eth1' });
+  assert.deepEqual(asked, [
+    'arping -D -I eth0 -c 1 -w 1 10.9.0.101',
+    'arping -D -I eth0 -c 1 -w 1 10.9.0.102',
+  ]);
+});
+
+test('an arping that is missing, or that may not listen, accuses nobody', async () => {
+  const alias = [hostAlias('10.9.0.101', 'eth0')];
+  const missing = segment({ '10.9.0.101': { code: null, missing: true } });
+  assert.deepEqual(await findDuplicates(missing.run, alias), []);
+  const forbidden = segment({ '10.9.0.101': { code: 2, stderr: 'arping: socket: Operation not permitted' } });
+  assert.deepEqual(await findDuplicates(forbidden.run, alias), []);
+});
+
+test('only IPv4 addresses on devices with neighbours are asked for, and at most 128', async () => {
+  const { asked, run } = segment({});
+  const others = [hostAlias('fd09::5', 'eth0'), hostAlias('10.1.0.0', 'lo')];
+  const many = addressRange('10.9.0.10', 200).map((address) => hostAlias(address, 'eth0'));
+  await findDuplicates(run, [...others, ...many]);
+  assert.equal(asked.length, 128);
+  assert(asked.every((line) => / eth0 .* 10\.9\.0\.\d+$/.test(line)));
 });

@@ -2,10 +2,16 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Endpoint } from '../../src/base/endpoint.ts';
 import { BenchError } from '../../src/base/errors.ts';
-import { gatherHostFacts } from '../../src/host/facts.ts';
+import { gatherHostFacts } from '../../src/host/facts-reader.ts';
 import type { EndpointRoute, HostAddress } from '../../src/host/host-facts.ts';
 import type { SourceSpec } from '../../src/run/run-spec.ts';
-import { chooseSources, type SourceFacts } from '../../src/sources/source-addresses.ts';
+import { chooseSources } from '../../src/sources/source-addresses.ts';
+
+type SourceFacts = Parameters<typeof chooseSources>[2];
+
+/** Source ports outside the ephemeral range of Linux. */
+const PORTS_EACH = 36_280;
+const demandOf = (wanted: number, portsEach = PORTS_EACH) => ({ wanted, portsEach });
 
 const NONE: SourceSpec = {
   addresses: [],
@@ -42,11 +48,6 @@ const route = (address: string, device: string | null, more: Partial<EndpointRou
 const factsWith = (hostAddresses: HostAddress[], routes: EndpointRoute[]): SourceFacts => ({
   hostAddresses,
   routes,
-  localPortRange: { from: 32_768, to: 60_999 },
-  reservedPorts: [],
-  listenPortsAny: [],
-  unprivilegedPortStart: 1_024,
-  canBindPrivileged: false,
 });
 
 const LOOPBACK = factsWith([own('127.0.0.1', 'lo', { scope: 'host' })], [route('127.0.0.1', 'lo')]);
@@ -81,7 +82,7 @@ test('toward loopback: 127.0.0.2 upward, as many as the quota with its slack nee
     [1_000_000, 29, '127.0.0.30'],
   ];
   for (const [wanted, count, last] of rows) {
-    const { addresses, notes } = await chooseSources(NONE, [to('127.0.0.1')], LOOPBACK, wanted);
+    const { addresses, notes } = await chooseSources(NONE, [to('127.0.0.1')], LOOPBACK, demandOf(wanted));
     assert.equal(addresses.length, count, String(wanted));
     assert.equal(addresses[0], '127.0.0.2');
     assert.equal(addresses.at(-1), last);
@@ -91,19 +92,21 @@ test('toward loopback: 127.0.0.2 upward, as many as the quota with its slack nee
 
 test('toward loopback: each endpoint multiplies what one address can open, and narrow ports need more addresses', async () => {
   const three = [8_000, 8_001, 8_002].map((port) => to('127.0.0.1', port));
-  assert.equal((await chooseSources(NONE, three, LOOPBACK, 100_000)).addresses.length, 1);
-  const narrow: SourceSpec = { ...NONE, addresses: [], ports: [{ from: 20_000, to: 20_999 }] };
-  assert.equal((await chooseSources(narrow, [to('127.0.0.1')], LOOPBACK, 5_000)).addresses.length, 6);
+  assert.equal((await chooseSources(NONE, three, LOOPBACK, demandOf(100_000))).addresses.length, 1);
+  assert.equal(
+    (await chooseSources(NONE, [to('127.0.0.1')], LOOPBACK, demandOf(5_000, 1_000))).addresses.length,
+    6,
+  );
 });
 
 test('toward loopback: an endpoint is never its own source', async () => {
-  const { addresses } = await chooseSources(NONE, [to('127.0.0.3')], LOOPBACK, 100_000);
+  const { addresses } = await chooseSources(NONE, [to('127.0.0.3')], LOOPBACK, demandOf(100_000));
   assert.deepEqual(addresses, ['127.0.0.2', '127.0.0.4', '127.0.0.5']);
 });
 
 test('IPv6 loopback has one address; both families together have both', async () => {
-  assert.deepEqual((await chooseSources(NONE, [to('::1')], LOOPBACK, 130_000)).addresses, ['::1']);
-  const both = await chooseSources(NONE, [to('127.0.0.1'), to('::1')], LOOPBACK, 1_000);
+  assert.deepEqual((await chooseSources(NONE, [to('::1')], LOOPBACK, demandOf(130_000))).addresses, ['::1']);
+  const both = await chooseSources(NONE, [to('127.0.0.1'), to('::1')], LOOPBACK, demandOf(1_000));
   assert.deepEqual(both.addresses, ['127.0.0.2', '::1']);
 });
 
@@ -126,13 +129,13 @@ test("toward other hosts: the usable addresses of the endpoint's family on the d
     ],
   ];
   for (const [endpoints, expected] of rows) {
-    const { addresses } = await chooseSources(NONE, endpoints, ETHERNET, 1_000);
+    const { addresses } = await chooseSources(NONE, endpoints, ETHERNET, demandOf(1_000));
     assert.deepEqual(addresses, expected, endpoints.map((end) => end.address).join());
   }
 });
 
 test('an endpoint that no source reaches is named in a note', async () => {
-  const { addresses, notes } = await chooseSources(NONE, [to('203.0.113.6')], ETHERNET, 1_000);
+  const { addresses, notes } = await chooseSources(NONE, [to('203.0.113.6')], ETHERNET, demandOf(1_000));
   assert.deepEqual(addresses, []);
   assert.equal(notes.length, 1);
   assert.match(notes[0] ?? '', /203\.0\.113\.6/);
@@ -140,13 +143,13 @@ test('an endpoint that no source reaches is named in a note', async () => {
 
 test('explicit addresses of this host are taken in the order given, all of them', async () => {
   const spec: SourceSpec = { ...NONE, addresses: ['127.0.0.20-127.0.0.22', '127.0.0.9'], ports: null };
-  const { addresses } = await chooseSources(spec, [to('127.0.0.1')], LOOPBACK, 1);
+  const { addresses } = await chooseSources(spec, [to('127.0.0.1')], LOOPBACK, demandOf(1));
   assert.deepEqual(addresses, ['127.0.0.20', '127.0.0.21', '127.0.0.22', '127.0.0.9']);
 });
 
 test('an IPv4 list with endpoints of both families leaves the IPv6 ones out and says so', async () => {
   const spec: SourceSpec = { ...NONE, addresses: ['127.0.0.2'], ports: null };
-  const { notes } = await chooseSources(spec, [to('127.0.0.1'), to('::1')], LOOPBACK, 1);
+  const { notes } = await chooseSources(spec, [to('127.0.0.1'), to('::1')], LOOPBACK, demandOf(1));
   assert.match(notes.join(), /no IPv6 source address reaches ::1/);
 });
 
@@ -158,7 +161,7 @@ test('addresses that this host does not have are refused, each named, with the c
     ports: null,
   };
   const withDevice = { ...facts, routes: [route('127.0.0.1', 'eth7')] };
-  await assert.rejects(chooseSources(spec, [to('127.0.0.1')], withDevice, 10), (error: unknown) => {
+  await assert.rejects(chooseSources(spec, [to('127.0.0.1')], withDevice, demandOf(10)), (error: unknown) => {
     assert.ok(error instanceof BenchError);
     assert.equal(error.code, 'not-our-address');
     assert.equal(error.exitCode, 3);
@@ -174,7 +177,10 @@ test('addresses that this host does not have are refused, each named, with the c
 
 test('hundreds of addresses that are not ours: eight are named and the rest counted, in well under a second', async () => {
   const spec: SourceSpec = { ...NONE, addresses: ['198.51.100.0/24'], ports: null };
-  await assert.rejects(chooseSources(spec, [to('127.0.0.1')], LOOPBACK, 10), /198\.51\.100\.8 and 246 more/);
+  await assert.rejects(
+    chooseSources(spec, [to('127.0.0.1')], LOOPBACK, demandOf(10)),
+    /198\.51\.100\.8 and 246 more/,
+  );
 });
 
 test('every real address of this host that is usable passes the check', async () => {
@@ -187,7 +193,7 @@ test('every real address of this host that is usable passes the check', async ()
   const endpoints = [to('127.0.0.1'), to('::1')].filter((end) => families.has(end.family));
   // With the list of addresses taken away, only the bind can know that they are ours.
   assert.deepEqual(
-    (await chooseSources({ ...NONE, addresses: mine, ports: null }, endpoints, blind, 1)).addresses,
+    (await chooseSources({ ...NONE, addresses: mine, ports: null }, endpoints, blind, demandOf(1))).addresses,
     mine,
   );
 });
@@ -205,7 +211,7 @@ test('addresses that can never be a source are a usage error', async () => {
   ];
   for (const [address, endpoint, message] of rows) {
     await assert.rejects(
-      chooseSources({ ...NONE, addresses: [address], ports: null }, [endpoint], ETHERNET, 1),
+      chooseSources({ ...NONE, addresses: [address], ports: null }, [endpoint], ETHERNET, demandOf(1)),
       (error: unknown) => {
         assert.ok(error instanceof BenchError, address);
         assert.equal(error.exitCode, 2);

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import type { Finding } from '../../src/base/finding.ts';
+import type { Finding } from '../../src/base/errors.ts';
 import type { HostFacts } from '../../src/host/host-facts.ts';
 import { type Alias, hostAlias } from '../../src/run/alias.ts';
 import type { RunSpec } from '../../src/run/run-spec.ts';
@@ -43,6 +43,7 @@ function sourcingOf(present: readonly string[], candidates: readonly Alias[] = [
     settings: { neighboursMax: null, rpFilter: {}, promoteSecondaries: {} },
     leavesBy: new Map(),
     canChangeAddresses: true,
+    portsEach: 100,
     present,
     candidates,
     forbidden: null,

@@ -3,7 +3,9 @@ import { test } from 'node:test';
 import { addressRange } from '../../src/base/address.ts';
 import type { HostAddress } from '../../src/host/host-facts.ts';
 import { hostAlias } from '../../src/run/alias.ts';
-import { type SourceSituation, sourceFindings } from '../../src/sources/source-findings.ts';
+import { sourceFindings } from '../../src/sources/source-findings.ts';
+
+type SourceSituation = Parameters<typeof sourceFindings>[0];
 
 const own = (address: string, device: string, prefix = 24): HostAddress => ({
   address,

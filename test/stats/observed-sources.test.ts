@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import {
-  emptySeen,
   mergeSeen,
   SEEN_OTHER,
   SEEN_PAIRS_MAX,
@@ -12,6 +11,7 @@ import {
   translatedAddresses,
   translatedPairs,
 } from '../../src/stats/observed-sources.ts';
+import { NOTHING_OBSERVED } from '../support/nothing-observed.ts';
 
 const count = fc.integer({ min: 0, max: 1_000_000 });
 const port = fc.option(fc.integer({ min: 1, max: 65_535 }), { nil: null });
@@ -44,14 +44,15 @@ describe('what a target saw', () => {
       fc.property(seenCounts, seenCounts, seenCounts, (a, b, c) => {
         assert.deepEqual(plain(mergeSeen(a, b)), plain(mergeSeen(b, a)));
         assert.deepEqual(plain(mergeSeen(mergeSeen(a, b), c)), plain(mergeSeen(a, mergeSeen(b, c))));
-        assert.deepEqual(plain(mergeSeen(a, emptySeen())), plain(a));
+        assert.deepEqual(plain(mergeSeen(a, NOTHING_OBSERVED)), plain(a));
       }),
     );
   });
 
+  // PROTOCOL.md: memory-tables
   it('stays within its bound, and what finds no room is still counted', () => {
     const many = (name: string): SeenCounts => ({
-      ...emptySeen(),
+      ...NOTHING_OBSERVED,
       bySource: Object.fromEntries(
         Array.from({ length: SEEN_PAIRS_MAX }, (_, index) => [seenKey(`${name}${index}`, 'x'), 2]),
       ),
@@ -69,7 +70,7 @@ describe('what a target saw', () => {
 
   it('counts a translated address once, and each endpoint that it was seen at', () => {
     const seen: SeenCounts = {
-      ...emptySeen(),
+      ...NOTHING_OBSERVED,
       bySource: { '1.1.1.1>9.9.9.9': 3, '1.1.1.2>9.9.9.9': 3, '1.1.1.3>1.1.1.3': 1 },
       byEndpoint: { '5.5.5.5:1>9.9.9.9': 3, '5.5.5.5:2>9.9.9.9': 3, '5.5.5.5:2>1.1.1.3': 1 },
     };

@@ -1,23 +1,31 @@
 /** Tests what a person is told about connections that a protocol gave up. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { OTHER_TROUBLE, TROUBLES_MAX, TroubleTally, troubleNotes } from '../../src/stats/protocol-errors.ts';
+import {
+  OTHER_PROTOCOL_ERROR,
+  ProtocolErrorTally,
+  protocolErrorNotes,
+} from '../../src/stats/protocol-errors.ts';
 
 test('a certificate that will not do is named with its code and what to type', () => {
-  assert.deepEqual(troubleNotes({ 'tls CERT_HAS_EXPIRED': 5_000, 'http status 404': 7_000, 'tls ODD': 1 }), [
-    '7,000 x http status 404; check the path of --target',
-    '5,000 tls: certificate has expired (CERT_HAS_EXPIRED); pass --insecure, or renew it',
-    '1 tls: ODD',
-  ]);
+  assert.deepEqual(
+    protocolErrorNotes({ 'tls CERT_HAS_EXPIRED': 5_000, 'http status 404': 7_000, 'tls ODD': 1 }),
+    [
+      '7,000 x http status 404; check the path of --target',
+      '5,000 tls: certificate has expired (CERT_HAS_EXPIRED); pass --insecure, or renew it',
+      '1 tls: ODD',
+    ],
+  );
 });
 
+// PROTOCOL.md: memory-tables
 test('details are counted, and too many different ones under one key', () => {
-  const tally = new TroubleTally();
+  const tally = new ProtocolErrorTally();
   assert.equal(tally.isEmpty, true);
-  for (let status = 0; status < TROUBLES_MAX + 10; status++) tally.add(`http status ${status}`);
+  for (let status = 0; status < 64 + 10; status++) tally.add(`http status ${status}`);
   tally.add('http status 0');
   const counts = tally.counts();
-  assert.equal(Object.keys(counts).length, TROUBLES_MAX + 1);
-  assert.equal(counts[OTHER_TROUBLE], 10);
+  assert.equal(Object.keys(counts).length, 64 + 1);
+  assert.equal(counts[OTHER_PROTOCOL_ERROR], 10);
   assert.equal(counts['http status 0'], 2);
 });

@@ -46,7 +46,7 @@ export function startAt(
   const running =
     host === undefined
       ? startProcess(limited, options)
-      : host.spawn(limited, { timeoutMs: 90_000, ...options });
+      : host.spawn(limited, { timeoutMs: 240_000, ...options });
   t.after(() => {
     running.child.kill('SIGCONT');
     running.child.kill('SIGKILL');
@@ -77,7 +77,7 @@ export function startCoordinator(
   const reportPath = join(temporaryFolder(t), 'report.json');
   const listen = args.includes('--listen') ? [] : ['--listen', '127.0.0.1:0'];
   const running = startAt(t, options.place ?? {}, [...args, ...listen, '--json', reportPath], {
-    timeoutMs: 90_000,
+    timeoutMs: 240_000,
     ...options,
     env: { C100K_TOKEN: tokenText, ...options.env },
   });
@@ -106,14 +106,14 @@ export function startAgent(
     ? []
     : ['--partial-report', `${temporaryFolder(t)}/${name}.json`];
   return startAt(t, options.place ?? {}, ['agent', '--join', join, '--name', name, ...partial, ...args], {
-    timeoutMs: 90_000,
+    timeoutMs: 240_000,
     ...options,
     env: { C100K_TOKEN: tokenText, ...options.env },
   });
 }
 
 /** Waits for a line on stderr; rejects when the process ends without, or when it takes too long. */
-export async function says(running: RunningCli, pattern: RegExp, withinMs = 60_000): Promise<void> {
+export async function says(running: RunningCli, pattern: RegExp, withinMs = 120_000): Promise<void> {
   const limit = new AbortController();
   const late = sleep(withinMs, 'late' as const, { signal: limit.signal, ref: false }).catch(
     () => 'seen' as const,

@@ -8,6 +8,9 @@ import { ControlServer } from '../../src/control/server.ts';
 import { knownKeyOf, parseToken } from '../../src/control/token.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
 
+/** Between two looks at the bytes of its buffers. */
+const LOOK_EVERY_MS = 10;
+
 /** The compiled path of this program, to fork. */
 export const CONTROL_SERVER_ENTRY = fileURLToPath(import.meta.url);
 
@@ -16,8 +19,13 @@ export type ControlServerNews =
   | { readonly type: 'listening'; readonly port: number }
   | { readonly type: 'stranger'; readonly reason: string }
   | { readonly type: 'agent'; readonly name: string; readonly identity: string }
-  /** so many messages of an agent so far, `hello` not counted */
-  | { readonly type: 'heard'; readonly name: string; readonly count: number }
+  /** so many messages of an agent so far, `hello` not counted; and the most bytes of buffers that this process had at once */
+  | {
+      readonly type: 'heard';
+      readonly name: string;
+      readonly count: number;
+      readonly buffersMax: number;
+    }
   | { readonly type: 'closed'; readonly name: string; readonly problem: string | null; readonly end: string };
 
 /** What it is told: how far its wall clock goes ahead. */
@@ -33,17 +41,25 @@ async function main(): Promise<void> {
     process.send?.('set');
   });
   const tell = (news: ControlServerNews): void => void process.send?.(news);
+  let buffersMax = 0;
+  const look = (): void => {
+    buffersMax = Math.max(buffersMax, process.memoryUsage().arrayBuffers);
+  };
+  setInterval(look, LOOK_EVERY_MS).unref();
   const server = new ControlServer({
     clock: systemClock,
     host: '127.0.0.1',
     port: 0,
     keyFor: (identity) => knownKeyOf(master, identity, Date.now() + aheadMs),
-    onStranger: (reason) => tell({ type: 'stranger', reason }),
+    onRefused: (reason) => tell({ type: 'stranger', reason }),
     onAgent: (_channel, { name }, identity) => {
       let count = 0;
       tell({ type: 'agent', name, identity });
       return {
-        onMessage: () => tell({ type: 'heard', name, count: ++count }),
+        onMessage: () => {
+          look();
+          tell({ type: 'heard', name, count: ++count, buffersMax });
+        },
         onClose: (problem, end) => tell({ type: 'closed', name, problem, end }),
       };
     },

@@ -8,6 +8,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 export class CountingServer {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  #accepted = 0;
   /** the most that were open at once */
   openMax = 0;
 
@@ -16,6 +17,7 @@ export class CountingServer {
       this.#sockets.add(socket);
       this.openMax = Math.max(this.openMax, this.#sockets.size);
       socket.on('error', () => {});
+      this.#accepted += 1;
       socket.on('close', () => this.#sockets.delete(socket));
     });
   }
@@ -27,6 +29,11 @@ export class CountingServer {
       made.#server.listen({ port: 0, host: '127.0.0.1', backlog: 1_024 }, resolve);
     });
     return made;
+  }
+
+  /** Connections that were ever accepted. */
+  get accepted(): number {
+    return this.#accepted;
   }
 
   /** As `--target` takes it. */

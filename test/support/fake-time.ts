@@ -1,7 +1,7 @@
 /**
  * Owns a clock that only pauses and the test itself move, for what waits until a deadline. Must never wait.
  */
-import type { Waiting } from '../../src/time/wait-until.ts';
+import type { Waiting } from '../../src/time/timer.ts';
 
 /** A clock whose pauses take what they ask, and `slowMs` more each. */
 export class FakeTime implements Waiting {

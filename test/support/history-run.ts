@@ -15,7 +15,7 @@ import type { RecordedMessage } from '../../src/coordinator/run-settings.ts';
 import { systemClock } from '../../src/host/system-clock.ts';
 import type { RunReport } from '../../src/judge/report.ts';
 import type { LeaseTimes } from '../../src/run/lease.ts';
-import type { LossPolicy } from '../../src/run/run-plan.ts';
+import type { LossPolicy } from '../../src/run/run-spec.ts';
 import { ControlProxy, type Direction } from './control-proxy.ts';
 import { COORDINATOR_ENTRY, type CoordinatorOrder } from './coordinator-entry.ts';
 import type { History, SeenConnection } from './history.ts';

@@ -69,10 +69,7 @@ export function injectionOf(seed: number): Injection {
   const victim = pick(target === 'serve' ? [...victims, 'serve' as const] : victims);
   const isOrphanable = parentOf(victim, target) !== null;
   const kind = pick<Kind>(isOrphanable ? ['kill', 'stop', 'pause', 'orphan'] : ['kill', 'stop', 'pause']);
-  // A process that is stopped while Node still loads it has no bond to its parent yet, and stays when that one is killed:
-  // a known gap (docs/decisions/parent-bond.md), which this test leaves out until it is closed.
-  const phases: readonly InjectionPhase[] = ['start', 'ramping', 'holding', 'draining'];
-  const phase = pick(kind === 'orphan' ? phases.slice(1) : phases);
+  const phase = pick<InjectionPhase>(['start', 'ramping', 'holding', 'draining']);
   return {
     seed,
     target,

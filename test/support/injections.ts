@@ -8,6 +8,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { STAND_STILL_MS_MIN } from '../../src/base/clock.ts';
 import type { RunReport } from '../../src/judge/report.ts';
 import {
   type Injection,
@@ -27,8 +28,15 @@ const GONE_WITHIN_MS = 45_000;
 /** Opening 20,000 connections beside other load; what hangs there is found by the end that does not come. */
 const REACHES_WITHIN_MS = 240_000;
 const POLL_MS = 50;
-/** A pause that is longer must be told; a shorter one may be taken for a busy machine. */
-const TOLD_PAUSE_MS = 4_000;
+/**
+ * A pause that is longer must be reported. Each process looks once per second, so a look is late by the pause, less a second at
+ * most; and a little for timers.
+ */
+const TOLD_PAUSE_MS = STAND_STILL_MS_MIN + 1_000 + 100;
+/** What was done so long before the end of the hold cannot have come too late for the verdict. */
+const SEEN_WITHIN_MS = 500;
+/** Descriptors of a worker that has no connection. */
+const IDLE_DESCRIPTORS = 64;
 /** Between the end of a pause and the end of the run: a process must have had the time to say it. */
 const TELLING_MS = 2_500;
 const HOLD_SEC = 4;
@@ -43,9 +51,12 @@ export interface Outcome {
 
 interface Acted {
   readonly phase: InjectionPhase;
-  /** the phase after this one began within a second: what was done may have come too late */
-  isLate: boolean;
-  missed: boolean;
+  readonly missed: boolean;
+  /** since the epoch, just before the signal */
+  readonly atWallMs: number;
+  /** the process had connections: more descriptors than an idle one */
+  readonly hadConnections: boolean;
+  /** the last signal */
   endedAtMs: number;
 }
 
@@ -166,14 +177,21 @@ class InjectedRun {
 
   async #inject(): Promise<Acted> {
     const { victim, kind, phase, delayMs, pauseMs, target } = this.#one;
-    const nothing: Acted = { phase, isLate: false, missed: true, endedAtMs: 0 };
+    const nothing: Acted = { phase, missed: true, atWallMs: 0, hadConnections: false, endedAtMs: 0 };
     const isThere = phase === 'start' ? this.#appears(victim) : this.#reaches(phase);
     if (!(await isThere)) return nothing;
     await sleep(delayMs);
     const pids = this.#pidsOf(victim).filter((pid) => existsSync(`/proc/${pid}`));
     const pid = pids[Math.floor(((this.#one.seed % 97) / 97) * pids.length)];
     if (pid === undefined || this.#cli!.child.exitCode !== null) return nothing;
-    const acted: Acted = { phase: this.#phase(), isLate: false, missed: false, endedAtMs: 0 };
+    const hadConnections = descriptorsOf(pid) > IDLE_DESCRIPTORS;
+    const acted: Acted = {
+      phase: this.#phase(),
+      missed: false,
+      atWallMs: Date.now(),
+      hadConnections,
+      endedAtMs: 0,
+    };
     if (target === 'self') this.#port ||= listeningPort(this.#pidsOf('worker')) ?? 0;
     if (kind === 'kill') signal(pid, 'SIGKILL');
     else signal(pid, 'SIGSTOP');
@@ -186,8 +204,6 @@ class InjectedRun {
       if (parent !== undefined) signal(parent, 'SIGKILL');
     }
     acted.endedAtMs = performance.now();
-    if (kind !== 'pause') await sleep(1_000);
-    acted.isLate = acted.phase !== this.#phase();
     return acted;
   }
 
@@ -282,15 +298,13 @@ class InjectedRun {
       return;
     }
     if (stderr.includes('this is a bug') || code === 70) fault('a bug');
-    const allowed = allowedCodes(this.#one, acted);
-    if (!allowed.includes(code)) fault(`exit code ${code}, not one of ${allowed.join(', ')}`);
     if (!existsSync(this.#reportPath)) {
-      // A target that could not be started: there never was a run.
-      const hadNoTarget = code === 3 && victim === 'worker' && target === 'self';
-      if (!hadNoTarget) fault('no report');
+      fault('no report');
       return;
     }
     const report = JSON.parse(readFileSync(this.#reportPath, 'utf8')) as RunReport;
+    const allowed = allowedCodes(this.#one, acted, leftOfHoldMs(report, acted) < SEEN_WITHIN_MS);
+    if (!allowed.includes(code)) fault(`exit code ${code}, not one of ${allowed.join(', ')}`);
     for (const error of schemaErrors(report).slice(0, 2)) fault(`report: ${error}`);
     if (report.exitCode !== code) fault(`the report says ${report.exitCode}, the process ${code}`);
     if (!report.isPartial && code === 0 && report.connections.held !== this.#one.connections)
@@ -307,7 +321,11 @@ class InjectedRun {
     const isOfRun = victim !== 'serve' && !(victim === 'worker' && target === 'serve');
     if (isOfRun && !/stood still for|was lost|said nothing/.test(told))
       fault('a pause of seconds that nobody tells of');
-    const wasBlind = victim === 'holder' && protocol === 'echo' && acted.phase === 'holding' && !acted.isLate;
+    const wasBlind =
+      victim === 'holder' &&
+      protocol === 'echo' &&
+      acted.phase === 'holding' &&
+      leftOfHoldMs(report, acted) > pauseMs + SEEN_WITHIN_MS;
     if (wasBlind && report.verdict === 'pass') fault('passed with a gap in its proof');
   }
 
@@ -325,29 +343,55 @@ function isAlive(cli: RunningCli | null): boolean {
   return cli !== null && cli.child.exitCode === null && cli.child.signalCode === null;
 }
 
-/** Exit codes that tell the truth about what was done. */
-function allowedCodes({ victim, kind, target, protocol }: Injection, acted: Acted): readonly number[] {
+/**
+ * How long after the injection the hold ended, by the report's own times, milliseconds; negative: before. The last point of the
+ * timeline is the end of the run. Infinity: there was no hold that ended.
+ */
+function leftOfHoldMs({ timeline, endedAt }: RunReport, { atWallMs }: Acted): number {
+  const held = timeline.findLastIndex(({ phase }) => phase === 'holding');
+  const end = timeline[held + 1];
+  if (held < 0 || end === undefined) return Number.POSITIVE_INFINITY;
+  const afterHoldMs = (timeline.at(-1)!.atSec - end.atSec) * 1_000;
+  return Date.parse(endedAt) - afterHoldMs - atWallMs;
+}
+
+/** Exit codes that are true after what was done. @param isLate it came after the hold, or nearly so */
+function allowedCodes(
+  { victim, kind, target, protocol }: Injection,
+  acted: Acted,
+  isLate: boolean,
+): readonly number[] {
   if (acted.missed) return [0];
-  const mayBeWhole = acted.isLate || acted.phase === 'draining';
-  const whole = mayBeWhole ? [0] : [];
+  const whole = isLate ? [0] : [];
+  const isStart = acted.phase === 'start';
+  const isSilent = kind === 'stop' || kind === 'pause';
   switch (victim) {
     case 'cli':
       return [0, 4];
     case 'agent':
       return kind === 'pause' ? [0, 4] : [...whole, 4];
     case 'holder':
-      if (kind === 'pause') return [0, 3, 4];
-      return acted.phase === 'start' ? [...whole, 3, 4] : [...whole, 4];
+      return [...(kind === 'pause' ? [0] : whole), ...(isStart ? [3] : []), 4];
     case 'serve':
-      // Its workers go on without it while it is stopped, and end with it.
-      return kind === 'kill' ? [...whole, 1, 3, 4] : [0, 1, 4];
+      // Its workers go on without it while it is stopped, and end with it. Probes may find a busy machine late.
+      if (kind === 'kill') return [...whole, 1, ...(isStart ? [3] : []), 4];
+      return protocol === 'tcp' ? [0] : [0, 1, 4];
     case 'worker': {
-      // A stopped worker holds what it has accepted: without probes the kernel's word is the proof, and says so.
-      const isSilent = kind === 'stop' || kind === 'pause';
-      const silent = isSilent || protocol === 'tcp' ? [0] : [];
-      const start = acted.phase === 'start' || target === 'serve' ? [3, 0] : [];
-      return [...new Set([...whole, ...silent, ...start, 1, 4])];
+      // A stopped worker holds what it has accepted: without probes the kernel's word is the proof, and says so. One that is
+      // killed before it has accepted anything takes nothing with it.
+      const untouched = isSilent || (!acted.hadConnections && kind === 'kill') ? [0] : [];
+      const hadNoTarget = isStart || (target === 'serve' && !acted.hadConnections) ? [3] : [];
+      return [...new Set([...whole, ...untouched, ...hadNoTarget, 1, 4])];
     }
+  }
+}
+
+/** Open descriptors of a process; 0: it is gone. */
+function descriptorsOf(pid: number): number {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).length;
+  } catch {
+    return 0;
   }
 }
 

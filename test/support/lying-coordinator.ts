@@ -48,7 +48,7 @@ export async function startLyingCoordinator(
     host: '127.0.0.1',
     port: 0,
     keyFor: (identity) => knownKeyOf(token, identity, Date.now()),
-    onStranger: () => {},
+    onRefused: () => {},
     onAgent: (channel, hello) => {
       links += 1;
       heard.push(hello);

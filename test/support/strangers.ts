@@ -10,7 +10,8 @@ import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { WebSocket } from 'ws';
 import type { Token } from '../../src/control/token.ts';
 
-const END_TIMEOUT_MS = 25_000;
+/** Ends a wait for a coordinator that does not close; its own deadlines are a few seconds of its attention. */
+const END_TIMEOUT_MS = 120_000;
 
 /** How a visit ended: after how long, and with which close code where there was a WebSocket. */
 export interface Visit {

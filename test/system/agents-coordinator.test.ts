@@ -7,59 +7,23 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
-import { describe, it, type TestContext } from 'node:test';
+import { describe, it } from 'node:test';
 import { says, startAgent, temporaryFolder } from '../support/agents.ts';
 import { until } from '../support/bench-run.ts';
 import { ControlProxy } from '../support/control-proxy.ts';
 import { clientEnds, processesWith, socketsOnPort } from '../support/kernel-view.ts';
+import { agentOf, assertRefused, goingOn, LEASE, specWith, WITHIN_MS } from '../support/lied-to-agent.ts';
 import {
   honestQuota,
   honestSpec,
-  type LyingCoordinator,
   renewing,
   startLyingCoordinator,
   type Victim,
 } from '../support/lying-coordinator.ts';
 import { startNetTarget } from '../support/net-target.ts';
-import type { RunningCli } from '../support/run-cli.ts';
-
-const WITHIN_MS = 90_000;
-/** An agent looks at its lease 250 ms apart, and reports each second. */
-const LEASE = { leaseMs: 3_000, quietMs: 1_000 };
-
-const specWith = (port: number, change: object): object => {
-  const honest = honestSpec(port);
-  return { ...honest, spec: { ...honest.spec, ...change } };
-};
-
-function agentOf(t: TestContext, liar: LyingCoordinator, flags: readonly string[] = []): RunningCli {
-  return startAgent(t, `127.0.0.1:${liar.port}`, 'ada', liar.tokenText, flags);
-}
-
-/** It hears the refusal, its owner reads it, and it ends by itself. */
-async function assertRefused(
-  agent: RunningCli,
-  liar: LyingCoordinator,
-  pattern: RegExp,
-  code: number,
-): Promise<void> {
-  await until('the coordinator hears the refusal', WITHIN_MS, () => pattern.test(liar.refusals().join('\n')));
-  const ended = await agent.result;
-  assert.equal(ended.code, code, ended.stderr);
-  assert.match(ended.stderr, /agent ada: refused: /);
-  assert.doesNotMatch(ended.stderr, /this is a bug/);
-}
-
-/** Goes on whatever it hears: quota, start, hold, and the lease. */
-function goingOn(quota: object): (message: { readonly type: string }, victim: Victim) => void {
-  return (message, victim) => {
-    renewing(message as Parameters<typeof renewing>[0], victim);
-    if (message.type === 'stats') for (const type of ['start', 'hold']) victim.say({ type });
-    if (message.type !== 'stats') victim.say(quota);
-  };
-}
 
 describe('a coordinator that lies', { concurrency: 3 }, () => {
+  // PROTOCOL.md: targets
   it('targets: an agent of default settings agrees to no public target, no link-local one and no metadata service', async (t) => {
     for (const [address, family] of [
       ['192.0.2.1', 4],
@@ -83,6 +47,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
     }
   });
 
+  // PROTOCOL.md: connections, refusal, after-refusal
   it('connections: no quota beyond the run, the offer or --max-conns opens anything', async (t) => {
     const target = await startNetTarget(t);
     const cases: [string[], number, RegExp][] = [
@@ -103,6 +68,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
     }
   });
 
+  // PROTOCOL.md: growth, refusal
   it('growth: a quota that grows without leave ends the share, and all that was open is closed', async (t) => {
     const target = await startNetTarget(t);
     const folder = temporaryFolder(t);
@@ -130,6 +96,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
     assert(last?.type === 'done' && last.stats.closed === 5, 'it counts what it had, and says so');
   });
 
+  // PROTOCOL.md: rate
   it('rate: a run without one goes no faster than --max-rate', async (t) => {
     const target = await startNetTarget(t);
     const spec = specWith(target.port, { connections: 200 });
@@ -153,6 +120,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
     await agent.result;
   });
 
+  // PROTOCOL.md: duration, after-done
   it('time: who never says start or stop holds nobody past --max-duration', async (t) => {
     const target = await startNetTarget(t);
     const waiting = await startLyingCoordinator(
@@ -175,8 +143,8 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
       (victim) => victim.say(specWith(target.port, { holdMs: 0 })),
       goingOn(honestQuota(5)),
     );
-    // It renews, and never closes the channel after `done`.
-    const agent = agentOf(t, endless, ['--max-duration', '4s']);
+    // It renews, and never closes the channel after `done`. So long because holders must be ready before the time is over.
+    const agent = agentOf(t, endless, ['--max-duration', '30s']);
     const { code, stderr } = await agent.result;
     assert.equal(code, 0, stderr);
     const { accepted, open } = await target.counts();
@@ -201,6 +169,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
     await agent.result;
   });
 
+  // PROTOCOL.md: lease-answers
   it('lease: a renewal of nothing, far in the future, extends it no further than one of now', async (t) => {
     const target = await startNetTarget(t);
     let isSilent = false;
@@ -226,6 +195,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
     assert.equal((await target.counts()).open, 0);
   });
 
+  // PROTOCOL.md: sources, processes
   it('sources and processes: none from the wire, whatever is sent', async (t) => {
     const target = await startNetTarget(t);
     const before = JSON.stringify(networkInterfaces());
@@ -268,6 +238,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
     await agent.result;
   });
 
+  // PROTOCOL.md: sources-route
   it('sources: what the target’s route asks for is refused when --allow-source does not have it', async (t) => {
     const target = await startNetTarget(t);
     const liar = await startLyingCoordinator(
@@ -284,6 +255,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
     assert.equal((await target.counts()).accepted, 0);
   });
 
+  // PROTOCOL.md: numbers, lease
   it('numbers: one outside its range ends the share before the start, with 3 and never with 70', async (t) => {
     const target = await startNetTarget(t);
     const specs = [
@@ -318,6 +290,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
     assert.equal((await target.counts()).accepted, 0);
   });
 
+  // PROTOCOL.md: numbers, disk
   it('numbers and disk: one in mid-run closes what is open, and nothing is written but the last stats', async (t) => {
     const target = await startNetTarget(t);
     const folder = temporaryFolder(t);
@@ -347,6 +320,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
     assert.equal(JSON.parse(readFileSync(path, 'utf8')).stats.open, 5);
   });
 
+  // PROTOCOL.md: resumed
   it('memory: resumed is heard once, when it was asked for', async (t) => {
     const target = await startNetTarget(t);
     let cuts = 0;
@@ -380,6 +354,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
     await agent.result;
   });
 
+  // PROTOCOL.md: words
   it('words: what it says is one line without control characters on the owner’s terminal', async (t) => {
     const liar = await startLyingCoordinator(t, (victim) => victim.close('go\u001b[2J away\n::error::x'));
     const { code, stderr } = await agentOf(t, liar).result;

@@ -166,7 +166,7 @@ describe('joining', { concurrency: 4 }, () => {
     const piped = runShell(
       `(printf '%s\\n' "$TOKEN"; until [ -e ${end} ]; do sleep 0.1; done) |
         $CLI agent --join ${join} --name stdin --token-stdin --source-ip 127.0.0.8`,
-      { env: { TOKEN: run.tokenText }, timeoutMs: 60_000 },
+      { env: { TOKEN: run.tokenText }, timeoutMs: 240_000 },
     );
     await says(run, / holding /);
     writeFileSync(end, '');

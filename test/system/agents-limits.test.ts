@@ -179,7 +179,7 @@ async function rogueCoordinator(t: TestContext, targetPort: number, connections:
     host: '127.0.0.1',
     port: 0,
     keyFor: (identity) => knownKeyOf(token, identity, Date.now()),
-    onStranger: () => {},
+    onRefused: () => {},
     onAgent: (channel) => {
       channel.send({
         type: 'spec',

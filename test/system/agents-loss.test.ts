@@ -336,11 +336,16 @@ describe('with the real times of the lease', { concurrency: 6 }, () => {
   ] as const) {
     it(`--on-agent-loss ${policy}: the run ends ${ends}, incomplete, with exit 4`, async (t) => {
       const target = await startNetTarget(t);
-      const holdMs = policy === 'fail' ? 60_000 : 24_000;
-      const run = startCoordinator(t, [
-        ...['--target', `127.0.0.1:${target.port}`, '--conns', '301', '--duration', `${holdMs}ms`],
-        ...['--expect-agents', '2', '--on-agent-loss', policy],
-      ]);
+      // Far longer than this test waits: a run that does not end for the loss is ended by its time limit.
+      const holdMs = policy === 'fail' ? 600_000 : 24_000;
+      const run = startCoordinator(
+        t,
+        [
+          ...['--target', `127.0.0.1:${target.port}`, '--conns', '301', '--duration', `${holdMs}ms`],
+          ...['--expect-agents', '2', '--on-agent-loss', policy],
+        ],
+        { timeoutMs: 240_000 },
+      );
       const join = `127.0.0.1:${await run.port()}`;
       startAgent(t, join, 'ada', run.tokenText, ['--source-ip', '127.0.0.7']);
       const bob = startAgent(t, join, 'bob', run.tokenText, ['--source-ip', '127.0.0.8']);
@@ -351,7 +356,7 @@ describe('with the real times of the lease', { concurrency: 6 }, () => {
       const tookMs = Date.now() - heldMs;
       assert.equal(code, 4, stdout);
       assert(tookMs > LOST_MS - 2_000, `the loss is sure after ${LOST_MS} ms, not after ${tookMs}`);
-      assert(policy === 'fail' ? tookMs < 40_000 : tookMs > holdMs - 1_000, `${Math.round(tookMs)} ms`);
+      if (policy === 'continue') assert(tookMs > holdMs - 1_000, `${Math.round(tookMs)} ms`);
       const report = run.report();
       assert.deepEqual(schemaErrors(report), []);
       assert.equal(report.verdict, 'incomplete');

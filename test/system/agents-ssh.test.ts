@@ -143,15 +143,16 @@ describe('agents over ssh', { concurrency: 3 }, () => {
   it('names a host that cannot be reached, and one where the program is missing, and gives up at once', async (t) => {
     if (skip !== null) return t.skip(skip);
     const here = await lab(t);
-    const beganMs = Date.now();
+    // Who waits for agents that cannot come is ended by the time limit of this test.
+    const waits = ['--wait-agents', '10m'];
     const [unreachable, missing] = await Promise.all([
       startRun(t, here, [
-        ...['--ssh', `root@${HOSTS.ada},root@${NOBODY}`, '--conns', '100', '--duration', '1s'],
+        ...['--ssh', `root@${HOSTS.ada},root@${NOBODY}`, '--conns', '100', '--duration', '1s', ...waits],
       ]).result,
       startRun(
         t,
         here,
-        ['--ssh', `root@${HOSTS.bob}`, '--conns', '100', '--duration', '1s'],
+        ['--ssh', `root@${HOSTS.bob}`, '--conns', '100', '--duration', '1s', ...waits],
         'no-such-program',
       ).result,
     ]);
@@ -163,10 +164,9 @@ describe('agents over ssh', { concurrency: 3 }, () => {
     assert.match(unreachable.stderr, /none could be started on root@10\.79\.0\.66\n/);
     assert.equal(missing.code, 4, missing.stderr);
     assert.match(missing.stderr, /host root@10\.79\.0\.2: ssh exited with 127: .*not found/);
-    assert(Date.now() - beganMs < 40_000, 'it does not wait for agents that cannot come');
     await until(
       'the agent that could be started is gone',
-      5_000,
+      60_000,
       () => ours(here.network.host('ada')).length === 0,
     );
   });

@@ -11,10 +11,11 @@ import { describeInjection, injectionOf } from '../support/injection-plan.ts';
 import { inject } from '../support/injections.ts';
 
 const COUNT = Number(process.env.INJECTIONS ?? 120);
-const AT_ONCE = Number(process.env.INJECTIONS_AT_ONCE ?? 5);
+/** Most of them wait for most of their time. */
+const AT_ONCE = Number(process.env.INJECTIONS_AT_ONCE ?? 8);
 
 /** Seeds that once found a fault. */
-const REGRESSIONS: readonly number[] = [];
+const REGRESSIONS: readonly number[] = [929_680_003];
 
 /** The injections of this round. */
 function seedsOf(round: number): readonly number[] {

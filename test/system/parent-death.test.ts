@@ -5,7 +5,8 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
-import { type BenchRun, startBench, until } from '../support/bench-run.ts';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { type BenchRun, type Role, startBench, until } from '../support/bench-run.ts';
 import { clientEnds, socketsOnPort } from '../support/kernel-view.ts';
 import { startNetTarget } from '../support/net-target.ts';
 import { cliPath, startProcess } from '../support/run-cli.ts';
@@ -79,6 +80,31 @@ test('everything of a run stopped at once goes when the command line is killed',
   await until('no socket is left', GONE_WITHIN_MS, () => socketsOnPort(port).length === 0);
 });
 
+/** The first moment at which there is a process of a role: it is stopped while Node still loads it. */
+async function stoppedWhileLoading(run: BenchRun, role: Role): Promise<void> {
+  let pid: number | undefined;
+  while (pid === undefined) {
+    [pid] = run.pids(role);
+    assert(run.child.exitCode === null, `the run ended before there was a ${role}`);
+    if (pid === undefined) await nextTurn();
+  }
+  stop(pid);
+  await until('it is stopped', GONE_WITHIN_MS, () => isStopped(pid));
+  assert(!hasLoaded(pid), `the ${role} has loaded already: stopped too late for what this test is for`);
+}
+
+for (const role of ['agent', 'holder', 'serve-worker'] as const) {
+  const parent = role === 'holder' ? 'agent' : 'command line';
+  test(`${role}: one that is stopped while it loads goes when its ${parent} is killed`, async (t) => {
+    const run = startBench(t, ['--target', 'self', '--conns', '100', '--holders', '2', '--duration', '60s'], {
+      timeoutMs: 120_000,
+    });
+    await stoppedWhileLoading(run, role);
+    process.kill(role === 'holder' ? run.pids('agent')[0]! : run.pid, 'SIGKILL');
+    await run.gone(GONE_WITHIN_MS);
+  });
+}
+
 test('a stopped worker of serve goes with serve; serve itself, stopped, goes on when its parent is killed', async (t) => {
   // A shell between, as a script has it: `serve` outlives its parent, but not as a stopped process.
   const shell = startProcess(
@@ -101,12 +127,15 @@ test('a stopped worker of serve goes with serve; serve itself, stopped, goes on 
   const servePid = Number(/serve is (\d+)/.exec(shell.stderr())![1]);
   const children = (pid: number): number[] =>
     readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ').filter(Boolean).map(Number);
+  let workers: readonly number[] = [];
   t.after(() => {
-    if (existsSync(`/proc/${servePid}`)) process.kill(servePid, 'SIGKILL');
+    // A worker that is stopped would keep this test's own output open.
+    for (const pid of [servePid, ...workers]) if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL');
   });
-  await until('two workers', GONE_WITHIN_MS, () => children(servePid).length === 2);
-  const workers = children(servePid);
-  await until('they have asked for their bond', GONE_WITHIN_MS, () => workers.every(hasLoaded));
+  await until('two workers', GONE_WITHIN_MS, () => {
+    workers = children(servePid);
+    return workers.length === 2;
+  });
   stop(servePid);
   await until('serve is stopped', GONE_WITHIN_MS, () => isStopped(servePid));
   process.kill(shell.child.pid!, 'SIGKILL');

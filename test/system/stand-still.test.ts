@@ -40,7 +40,7 @@ test('an agent that is stopped at the start: seconds, a report, and who was miss
   assert.match(stderr, /the local agent said nothing for \d+\.\d s, as a stopped process does/);
   const report = run.report();
   assert.deepEqual([report.verdict, report.exitCode], ['incomplete', 4]);
-  assert.match(report.reason, /^no run came about: 1 agent\(s\) expected/);
+  assert.match(report.reason, /^the run never started: 1 agent\(s\) expected/);
   await run.gone(GONE_WITHIN_MS);
 });
 
@@ -115,7 +115,7 @@ test('a holder that stood still for longer than a probe may take: a gap in the p
   assert.equal(code, 4, stderr);
   assert.match(
     report.reason,
-    /3,000 of 3,000 held by our own books, but holder local\/1 stood still for \d\.\d s/,
+    /3,000 of 3,000 held by our own count, but holder local\/1 stood still for \d\.\d s/,
   );
   assert(report.generator.limits.some((limit) => /holder local\/1 stood still for/.test(limit)));
 });

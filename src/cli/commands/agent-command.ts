@@ -5,20 +5,20 @@
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runAgent } from '../../agent/agent.ts';
-import { hostSpecOfParent } from '../../agent/parent-word.ts';
-import { checkAgentName } from '../../api/agent-name.ts';
-import { type NumberFlag, needNumber, readNumber } from '../../api/bounds.ts';
-import type { FlagValues } from '../../api/flags/flag-values.ts';
-import { readHolders, readSources } from '../../api/run-request.ts';
-import { readSourceLimits } from '../../api/source-limits.ts';
+import { hostSpecOfParent } from '../../agent/parent-pipe.ts';
+import { readSourceLimits } from '../../api/agents-request.ts';
+import { type FlagValues, flagValue, flagValues } from '../../api/flags/flags.ts';
+import { agentName, type HostPort } from '../../api/flags/value-types.ts';
+import { ownPackage } from '../../api/own-package.ts';
+import { readSources } from '../../api/run-request.ts';
 import { joinToken } from '../../api/token-source.ts';
-import { parseTarget } from '../../base/endpoint.ts';
-import { BenchError, ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
+import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { claimsOf, type Token } from '../../control/token.ts';
 import { LOCAL_VARIABLE } from '../../coordinator/local-agent.ts';
-import { parentPidOf, wakeAtParentsEnd } from '../../engine/parent-bond.ts';
+import { bindToParent, parentPidOf } from '../../engine/parent-bond.ts';
+import { systemClock } from '../../host/system-clock.ts';
 import { type Allowance, OWNER_ALLOWANCE, parseAllowedTarget } from '../../plan/allowance.ts';
-import type { CommandContext } from '../command-context.ts';
+import type { CommandContext } from '../command-line.ts';
 import { tell } from '../output.ts';
 
 /** `--join` with this host name: the address that our ssh connection comes from, in the first word of SSH_CONNECTION. */
@@ -29,19 +29,21 @@ const SSH_CLIENT = 'ssh-client';
  * @returns 0 after an orderly end, 4 when the coordinator was lost
  * @throws BenchError on wrong flags, or when it cannot join
  */
-export async function agentCommand({ values, entryPath, clock }: CommandContext): Promise<ExitCode> {
+export async function agentCommand({ values }: CommandContext): Promise<ExitCode> {
   // Whoever started it: a stopped agent of a host that lost its coordinator's ssh session must get to its closing too.
   const parentPid = process.connected === true ? parentPidOf(process.env[LOCAL_VARIABLE]) : null;
-  if (!wakeAtParentsEnd(parentPid)) return ExitCode.incomplete;
+  if (!bindToParent('wake', parentPid)) return ExitCode.incomplete;
   const { host, port } = readJoin(values);
   const isFromStdin = values.on('token-stdin');
-  const token = await joinToken(values.one('token-file'), isFromStdin, clock.wallMs());
-  const name = values.one('name') ?? claimsOf(token.identity)?.name ?? hostname();
-  checkAgentName(name, values.origin('name'));
+  const token = await joinToken(flagValue(values, 'token-file'), isFromStdin, systemClock.wallMs());
+  const name = agentName.parse(
+    values.one('name') ?? claimsOf(token.identity)?.name ?? hostname(),
+    values.origin('name'),
+  );
   const isForked = parentPid !== null;
   const hostSpec = isForked
     ? await hostSpecOfParent()
-    : { sources: readSources(values), holders: readHolders(values) };
+    : { sources: readSources(values), holders: flagValue(values, 'holders') };
   if (hostSpec === null) return ExitCode.incomplete;
   const code = await runAgent(
     {
@@ -49,13 +51,15 @@ export async function agentCommand({ values, entryPath, clock }: CommandContext)
       port,
       token,
       name,
-      entryPath,
-      clock,
+      entryPath: ownPackage().entryPath,
+      clock: systemClock,
       allowance: isForked ? OWNER_ALLOWANCE : readAllowance(values, token),
       hostSpec,
       stay: values.on('stay'),
-      joinTimeoutMs: needNumber(values, 'wait-coordinator'),
-      partialReportPath: isForked ? null : (values.one('partial-report') ?? defaultPartialReport(name)),
+      joinTimeoutMs: flagValue(values, 'wait-coordinator'),
+      partialReportPath: isForked
+        ? null
+        : (flagValue(values, 'partial-report') ?? defaultPartialReport(name)),
       onNote: tell,
     },
     (stop) => {
@@ -78,8 +82,9 @@ function defaultPartialReport(name: string): string {
 }
 
 function readAllowance(values: FlagValues, token: Token): Allowance {
-  const targets = values.list('allow-target').map(parseAllowedTarget);
-  const limit = (name: NumberFlag): number => readNumber(values, name) ?? Number.POSITIVE_INFINITY;
+  const targets = flagValues(values, 'allow-target');
+  const limit = (name: 'max-conns' | 'max-rate' | 'max-duration'): number =>
+    flagValue(values, name) ?? Number.POSITIVE_INFINITY;
   return {
     targets: targets.length === 0 ? null : targets,
     tokenTargets: claimsOf(token.identity)?.targets?.map(parseAllowedTarget) ?? null,
@@ -91,27 +96,17 @@ function readAllowance(values: FlagValues, token: Token): Allowance {
   };
 }
 
-function readJoin(values: FlagValues): { host: string; port: number } {
-  const text = values.one('join');
-  if (text === null) {
+function readJoin(values: FlagValues): HostPort {
+  const coordinator = flagValue(values, 'join');
+  if (coordinator === null) {
     throw usageError(
       ErrorCode.usage,
       'which coordinator? --join is missing',
       'add --join host:port, as the coordinator prints it',
     );
   }
-  try {
-    const { host, portFrom, portTo, self } = parseTarget(text);
-    if (!self && portFrom === portTo)
-      return { host: host === SSH_CLIENT ? sshClient() : host, port: portFrom };
-  } catch (error) {
-    if (!(error instanceof BenchError)) throw error;
-  }
-  throw usageError(
-    ErrorCode.badEndpoint,
-    `${values.origin('join')}: "${text}" is not a host and one port`,
-    'add --join host:port, as the coordinator prints it',
-  );
+  const { host, port } = coordinator;
+  return { host: host === SSH_CLIENT ? sshClient() : host, port };
 }
 
 function sshClient(): string {

@@ -4,13 +4,13 @@
  */
 
 import { BenchError, ErrorCode, ExitCode } from '../../base/errors.ts';
-import { runCommand } from '../../host/command.ts';
+import { hasCapability } from '../../host/capabilities.ts';
+import { runProgram } from '../../host/command.ts';
 import { aliasKey, removeArguments } from '../../run/alias.ts';
 import { withAddressLock } from '../../sources/address-lock.ts';
 import { type Cleanup, removeLeftovers } from '../../sources/alias-cleanup.ts';
 import { AliasRecords } from '../../sources/alias-records.ts';
-import { canChangeAddresses } from '../../sources/aliases.ts';
-import type { CommandContext } from '../command-context.ts';
+import type { CommandContext } from '../command-line.ts';
 import { tell, writeResult } from '../output.ts';
 
 /**
@@ -20,7 +20,7 @@ import { tell, writeResult } from '../output.ts';
  */
 export async function cleanupCommand({ values }: CommandContext): Promise<ExitCode> {
   const isDry = values.on('dry-run');
-  const mayRemove = canChangeAddresses();
+  const mayRemove = hasCapability('CAP_NET_ADMIN');
   const records = new AliasRecords();
   const foreign = records.foreignFolder;
   if (foreign !== null) {
@@ -28,7 +28,7 @@ export async function cleanupCommand({ values }: CommandContext): Promise<ExitCo
       `the records below ${foreign} are not believed: it is no folder of this user (run cleanup as who ran the agent)`,
     );
   }
-  const cleanup = await withAddressLock(() => removeLeftovers(runCommand, records, isDry || !mayRemove));
+  const cleanup = await withAddressLock(() => removeLeftovers(runProgram, records, isDry || !mayRemove));
   if (cleanup.isBlind) {
     throw refused(
       'the addresses of this host cannot be read: `ip -j addr` failed',

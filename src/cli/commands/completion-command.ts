@@ -6,11 +6,11 @@
 import type { CommandName, Flag } from '../../api/flags/flag.ts';
 import { FLAGS, flagsOf } from '../../api/flags/flags.ts';
 import { ExitCode } from '../../base/errors.ts';
-import type { CommandContext } from '../command-context.ts';
+import type { CommandContext } from '../command-line.ts';
 import { COMMANDS, POSITIONALS } from '../help.ts';
 import { writeResult } from '../output.ts';
 
-export type Shell = 'bash' | 'zsh';
+type Shell = 'bash' | 'zsh';
 
 /**
  * `c100k-bench completion bash|zsh`: prints the script.
@@ -25,7 +25,7 @@ export async function completionCommand({ words }: CommandContext): Promise<Exit
  * The completion script, ending in a line break.
  * @param shell which shell will read it
  */
-export function completionScript(shell: Shell): string {
+function completionScript(shell: Shell): string {
   return shell === 'bash' ? bashScript() : zshScript();
 }
 
@@ -124,8 +124,8 @@ function zshSpec(flag: Flag): string {
   const value = flag.choices
     ? `:${flag.name}:(${flag.choices.join(' ')})`
     : flag.file
-      ? `:file:_files`
-      : `:${flag.name}: `;
+      ? `:${flag.placeholder}:_files`
+      : `:${zshText(flag.placeholder)}: `;
   return `${exclusive}${name}'[${zshText(flag.describe)}]${flag.kind === 'switch' ? '' : value}'`;
 }
 

@@ -3,24 +3,19 @@
  * Must never judge it (path/path-verdict.ts) or open a connection itself.
  */
 
-import { readAgents } from '../../api/agents-request.ts';
-import { needNumber } from '../../api/bounds.ts';
-import type { FlagValues } from '../../api/flags/flag-values.ts';
-import { FLAGS } from '../../api/flags/flags.ts';
-import { type RunRequest, readRunRequest, resolveTargets, specOf } from '../../api/run-request.ts';
-import { type Endpoint, formatEndpoint } from '../../base/endpoint.ts';
+import { executeRun, type RunJob, readRunJob } from '../../api/bench-run.ts';
+import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
+import { ownPackage } from '../../api/own-package.ts';
+import { resolveTargets } from '../../api/run-request.ts';
+import { environmentToken } from '../../api/token-source.ts';
+import { formatEndpoint } from '../../base/endpoint.ts';
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
-import { parsePortRanges } from '../../base/tuple-space.ts';
-import { Run } from '../../coordinator/run.ts';
-import { PARTIAL_EVERY_MS } from '../../coordinator/run-watch.ts';
 import type { RunReport } from '../../judge/report.ts';
-import { withDefault } from '../../judge/requirement.ts';
 import { findIdleTimeout } from '../../path/idle-finder.ts';
 import { judgePath } from '../../path/path-verdict.ts';
 import { PATH_SCHEMA_VERSION, type PathReport, renderPath } from '../../report/path-text.ts';
-import type { CommandContext } from '../command-context.ts';
-import { paintFor, tell } from '../output.ts';
-import { publish, resultPlaces } from '../result.ts';
+import type { CommandContext } from '../command-line.ts';
+import { paintFor, publish, resultPlaces, tell } from '../output.ts';
 
 const IDLE_MIN_MS = 1_000;
 /** the narrowest that timers and retransmits can tell */
@@ -38,24 +33,22 @@ const FIXED: Readonly<Record<string, string>> = {
  * @returns 0 when the path was seen, 1 when the target told nothing
  * @throws BenchError on wrong flags, or when no run came about
  */
-export async function pathCommand(context: CommandContext): Promise<ExitCode> {
-  const { values } = context;
+export async function pathCommand({ values }: CommandContext): Promise<ExitCode> {
   // Before anything is opened, also where the other one counts.
-  needNumber(values, 'samples');
-  needNumber(values, 'idle-max');
-  const request = readRunRequest(asRunValues(values));
+  flagValue(values, 'samples');
+  flagValue(values, 'idle-max');
+  const job = readRunJob(asRunValues(values), environmentToken());
   const places = resultPlaces(values);
-  if (request.targets.some((target) => target.self)) {
+  if (job.request.targets.some((target) => target.self)) {
     throw usageError(
       ErrorCode.badEndpoint,
       'there is no path to --target self',
       'start c100k-bench serve --mode whoami where the server is, and name that',
     );
   }
-  const { endpoints } = await resolveTargets(request.targets);
   const report = values.on('find-idle-timeout')
-    ? await idleReport(context, request, endpoints, places.quiet)
-    : await seenReport(context, request, endpoints);
+    ? await idleReport(values, job, places.quiet)
+    : await seenReport(values, job);
   const text = renderPath(report, paintFor(places.textStream));
   await publish(places, { text, json: `${JSON.stringify(report, null, 2)}\n` });
   return report.exitCode as ExitCode;
@@ -70,9 +63,8 @@ function asRunValues(values: FlagValues): FlagValues {
     conns: values.one('samples'),
     probe: isIdle || named ? null : 'whoami',
   };
-  const defaults = new Map(FLAGS.map((flag) => [flag.name, flag.default]));
   return {
-    one: (name) => (name in fixed ? (fixed[name] ?? null) : (values.one(name) ?? defaults.get(name) ?? null)),
+    one: (name) => (name in fixed ? (fixed[name] ?? null) : values.one(name)),
     list: (name) => values.list(name),
     on: (name) => values.on(name),
     isGiven: (name) => values.isGiven(name),
@@ -80,23 +72,15 @@ function asRunValues(values: FlagValues): FlagValues {
   };
 }
 
-async function seenReport(
-  context: CommandContext,
-  request: RunRequest,
-  endpoints: readonly Endpoint[],
-): Promise<PathReport> {
-  const { values } = context;
-  const samples = needNumber(values, 'samples');
-  const viaPorts = values.one('via-ports');
-  const run = await runFor(context, request, endpoints);
-  const verdict =
-    run.seen === null
-      ? null
-      : judgePath({ seen: run.seen, ports: viaPorts === null ? null : parsePortRanges(viaPorts) });
+async function seenReport(values: FlagValues, job: RunJob): Promise<PathReport> {
+  const samples = flagValue(values, 'samples');
+  const run = await runOf(job);
+  const ports = flagValue(values, 'via-ports');
+  const verdict = run.seen === null ? null : judgePath({ seen: run.seen, ports });
   if (run.verdict === 'refused') tell(`refused: ${run.reason}`);
   else if (run.connections.established < samples) tell(`${run.reason}`);
   return {
-    ...common(context, request, endpoints),
+    ...common(job, run.asked.endpoints),
     exitCode: run.verdict === 'refused' ? run.exitCode : verdict === null || verdict.told === 0 ? 1 : 0,
     samples,
     established: run.connections.established,
@@ -106,61 +90,39 @@ async function seenReport(
   };
 }
 
-async function runFor(
-  context: CommandContext,
-  request: RunRequest,
-  endpoints: readonly Endpoint[],
-): Promise<RunReport> {
-  const run = new Run({
-    spec: specOf(request, endpoints),
-    targetText: request.targets.map((target) => target.text),
-    entryPath: context.entryPath,
-    toolVersion: context.toolVersion,
-    clock: context.clock,
-    ...readAgents(asRunValues(context.values)),
-    watch: {
-      requirements: withDefault([]),
-      abortEarly: false,
-      targetWitness: null,
-      onLosses: null,
-      onPartial: null,
-      partialEveryMs: PARTIAL_EVERY_MS,
-    },
-    onListening: () => {},
-    onProgress: () => {},
-    onNote: () => {},
-  });
-  const onSignal = (signal: NodeJS.Signals): void =>
-    run.interrupt(signal === 'SIGTERM' ? 'SIGTERM' : 'SIGINT');
+async function runOf(job: RunJob): Promise<RunReport> {
+  const abort = new AbortController();
+  const onSignal = (signal: NodeJS.Signals): void => abort.abort(signal);
   process.once('SIGINT', onSignal);
   process.once('SIGTERM', onSignal);
   try {
-    return await run.start();
+    return await executeRun(job, {
+      signal: abort.signal,
+      onProgress: () => {},
+      onNote: () => {},
+      onPartial: null,
+      onChildLine: null,
+    });
   } finally {
     process.off('SIGINT', onSignal);
     process.off('SIGTERM', onSignal);
   }
 }
 
-async function idleReport(
-  context: CommandContext,
-  request: RunRequest,
-  endpoints: readonly Endpoint[],
-  quiet: boolean,
-): Promise<PathReport> {
-  const { values } = context;
+async function idleReport(values: FlagValues, job: RunJob, quiet: boolean): Promise<PathReport> {
+  const { endpoints } = await resolveTargets(job.request.targets);
   const endpoint = endpoints[0]!;
-  const maxMs = needNumber(values, 'idle-max');
+  const maxMs = flagValue(values, 'idle-max');
   const idle = await findIdleTimeout({
     endpoint,
     bounds: { minMs: IDLE_MIN_MS, maxMs, precisionMs: PRECISION_MS, gapsMax: GAPS_MAX },
-    sourceAddress: request.spec.sources.addresses[0] ?? null,
+    sourceAddress: job.request.spec.sources.addresses[0] ?? null,
     onProgress: (line) => {
       if (!quiet) tell(line);
     },
   });
   return {
-    ...common(context, request, endpoints),
+    ...common(job, endpoints.map(formatEndpoint)),
     exitCode: ExitCode.held,
     samples: 0,
     established: 0,
@@ -171,14 +133,13 @@ async function idleReport(
 }
 
 function common(
-  context: CommandContext,
-  request: RunRequest,
-  endpoints: readonly Endpoint[],
+  { request }: RunJob,
+  endpoints: readonly string[],
 ): Pick<PathReport, 'schemaVersion' | 'toolVersion' | 'target' | 'endpoints'> {
   return {
     schemaVersion: PATH_SCHEMA_VERSION,
-    toolVersion: context.toolVersion,
+    toolVersion: ownPackage().version,
     target: request.targets.map((target) => target.text),
-    endpoints: endpoints.map(formatEndpoint),
+    endpoints,
   };
 }

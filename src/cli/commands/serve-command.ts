@@ -2,15 +2,15 @@
  * Owns `c100k-bench serve`: the built-in target in the foreground, its signals and its counts.
  * Must never accept a connection itself (serve/).
  */
-import { isIP } from 'node:net';
-import { readNumber } from '../../api/bounds.ts';
-import type { FlagValues } from '../../api/flags/flag-values.ts';
-import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
-import { wakeAtParentsEnd } from '../../engine/parent-bond.ts';
+import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
+import { ownPackage } from '../../api/own-package.ts';
+import { ExitCode } from '../../base/errors.ts';
+import { bindToParent } from '../../engine/parent-bond.ts';
+import { systemClock } from '../../host/system-clock.ts';
 import { formatListening, type ServeHandle, serveTarget } from '../../serve/serve.ts';
-import { formatServeCounts, SERVE_MODES } from '../../serve/serve-counts.ts';
+import { formatServeCounts } from '../../serve/serve-counts.ts';
 import { type StatsServer, serveStats } from '../../serve/stats-server.ts';
-import type { CommandContext } from '../command-context.ts';
+import type { CommandContext } from '../command-line.ts';
 import { tell, writeResult } from '../output.ts';
 
 /**
@@ -18,17 +18,17 @@ import { tell, writeResult } from '../output.ts';
  * @returns 0 after a signal, 4 when every worker was lost
  * @throws BenchError on wrong flags, or when it cannot listen
  */
-export async function serveCommand({ values, entryPath, clock }: CommandContext): Promise<ExitCode> {
+export async function serveCommand({ values }: CommandContext): Promise<ExitCode> {
   // It outlives the shell it was typed in, but not as a stopped process that nobody continues.
-  wakeAtParentsEnd(null);
+  bindToParent('wake', null);
   const quiet = values.on('quiet');
   const handle = await serveTarget({
-    host: values.one('host') ?? '127.0.0.1',
-    port: readPort(values),
-    mode: SERVE_MODES.find((mode) => mode === values.one('mode')) ?? 'hold',
-    workers: readNumber(values, 'workers'),
-    entryPath,
-    clock,
+    host: flagValue(values, 'host'),
+    port: flagValue(values, 'port'),
+    mode: flagValue(values, 'mode'),
+    workers: flagValue(values, 'workers'),
+    entryPath: ownPackage().entryPath,
+    clock: systemClock,
     onNotice: tell,
   });
   const stats = await startStats(values, handle);
@@ -41,33 +41,12 @@ export async function serveCommand({ values, entryPath, clock }: CommandContext)
   return signalled ? ExitCode.held : ExitCode.incomplete;
 }
 
-function readPort(values: FlagValues): number {
-  const text = values.one('port') ?? '8000';
-  const port = /^\d{1,6}$/.test(text) ? Number(text) : Number.NaN;
-  if (port >= 0 && port <= 65_535) return port;
-  throw usageError(
-    ErrorCode.badPorts,
-    `${values.origin('port')}: "${text}" is not a port`,
-    'type --port 8000, or --port 0 for a free one',
-  );
-}
-
 /** Where it tells its counts, if anywhere; what was started is stopped again when that cannot be. */
 async function startStats(values: FlagValues, handle: ServeHandle): Promise<StatsServer | null> {
-  const text = values.one('stats-listen');
-  if (text === null) return null;
-  const match = /^(?:\[(?<v6>[0-9a-fA-F:.]+)\]|(?<v4>[0-9.]+)):(?<port>\d{1,5})$/.exec(text);
-  const host = match?.groups?.v6 ?? match?.groups?.v4 ?? '';
-  const port = Number(match?.groups?.port ?? Number.NaN);
   try {
-    if (isIP(host) === 0 || port > 65_535) {
-      throw usageError(
-        ErrorCode.badEndpoint,
-        `${values.origin('stats-listen')}: "${text}" is not an address and a port`,
-        'for example: --stats-listen 127.0.0.1:8001',
-      );
-    }
-    return await serveStats(host, port, () => handle.counts());
+    const address = flagValue(values, 'stats-listen');
+    if (address === null) return null;
+    return await serveStats(address.host, address.port, () => handle.counts());
   } catch (error) {
     await handle.stop();
     throw error;

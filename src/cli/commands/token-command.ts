@@ -3,23 +3,22 @@
  * Must never write the coordinator's token anywhere but into its own file.
  */
 
-import { checkAgentName } from '../../api/agent-name.ts';
-import { readNumber } from '../../api/bounds.ts';
+import { flagValue, flagValues } from '../../api/flags/flags.ts';
 import { closeToOthers } from '../../api/token-file.ts';
-import { masterToken } from '../../api/token-source.ts';
+import { environmentToken, masterToken } from '../../api/token-source.ts';
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { agentToken, formatToken } from '../../control/token.ts';
-import { parseAllowedTarget } from '../../plan/allowance.ts';
-import type { CommandContext } from '../command-context.ts';
+import { systemClock } from '../../host/system-clock.ts';
+import type { CommandContext } from '../command-line.ts';
 import { writeResult } from '../output.ts';
 
 /**
  * Prints a token for one agent on stdout.
  * @throws BenchError (exit 2) on wrong flags
  */
-export async function tokenCommand({ values, clock }: CommandContext): Promise<ExitCode> {
-  const path = values.one('token-file');
-  const name = values.one('name');
+export async function tokenCommand({ values }: CommandContext): Promise<ExitCode> {
+  const path = flagValue(values, 'token-file');
+  const name = flagValue(values, 'name');
   if (path === null || name === null) {
     throw usageError(
       ErrorCode.usage,
@@ -27,13 +26,13 @@ export async function tokenCommand({ values, clock }: CommandContext): Promise<E
       'for example: c100k-bench token --token-file run.token --name host7 --expires 24h > host7.token',
     );
   }
-  checkAgentName(name, values.origin('name'));
+  // Checked here, carried as typed: each agent reads them again.
+  flagValues(values, 'allow-target');
   const targets = values.list('allow-target');
-  for (const target of targets) parseAllowedTarget(target);
-  const lifeMs = readNumber(values, 'expires');
-  const token = agentToken(masterToken(path), {
+  const lifeMs = flagValue(values, 'expires');
+  const token = agentToken(masterToken(path, environmentToken()), {
     name,
-    expiresSec: lifeMs === null ? null : Math.floor((clock.wallMs() + lifeMs) / 1_000),
+    expiresSec: lifeMs === null ? null : Math.floor((systemClock.wallMs() + lifeMs) / 1_000),
     targets: targets.length === 0 ? null : targets,
   });
   closeToOthers();

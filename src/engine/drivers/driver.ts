@@ -10,8 +10,7 @@
  * allocated per connection, and no method but the constructors throws for what the kernel says.
  */
 import { FailReason, SkipReason } from '../../base/outcome.ts';
-import { failReasonOf, isOutOfDescriptors } from '../errno-reason.ts';
-import { Errno } from '../libc.ts';
+import { Errno, failReasonOf, isOutOfDescriptors } from '../libc.ts';
 import type { SockAddr } from '../sockaddr.ts';
 
 /** What `next` brings. */

@@ -13,7 +13,7 @@ export const CHUNK_BYTES = 2_048;
 /** Sends between two calls. */
 export const CHUNKS = 1_024;
 
-const NOBODY = -1;
+const NONE = -1;
 
 /** The chunks of one driver; owners are direct descriptors, each with at most one chunk that can still grow. */
 export class SendChunks {
@@ -69,17 +69,7 @@ export class SendChunks {
 
   /** The next chunk that waits, which no longer does: or -1. */
   nextWaiting(): number {
-    while (this.#waitingCount > 0) {
-      const chunk = this.#waiting[--this.#waitingCount]!;
-      if (this.#owner[chunk] !== NOBODY) return chunk;
-      this.#free[this.#freeCount++] = chunk;
-    }
-    return -1;
-  }
-
-  /** A waiting chunk is not to be sent after all. */
-  forget(chunk: number): void {
-    this.#owner[chunk] = NOBODY;
+    return this.#waitingCount > 0 ? this.#waiting[--this.#waitingCount]! : NONE;
   }
 
   /** The kernel is done with the chunk. */
@@ -115,7 +105,7 @@ export class SendChunks {
   /** Moves what was kept for `owner` into a new chunk that waits; there must be a free one. @returns the chunk, or -1 */
   again(owner: number, generation: number): number {
     const kept = this.#stuck.get(owner);
-    if (kept === undefined) return NOBODY;
+    if (kept === undefined) return NONE;
     this.#stuck.delete(owner);
     const chunk = this.take(owner, generation);
     this.append(chunk, kept, kept.length);

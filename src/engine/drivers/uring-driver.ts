@@ -170,9 +170,8 @@ export class UringDriver implements Driver {
       this.#requests.cancelConnect(index, this.#table.generation[index]!);
       return;
     }
-    const chunk = this.#table.chunkOf[index]!;
-    if (chunk >= 0 && how === 'fin') this.#flushSends();
-    else if (chunk >= 0) this.#chunks.forget(chunk);
+    // A goodbye goes out first, whichever way it is closed.
+    if (this.#table.chunkOf[index]! >= 0) this.#flushSends();
     this.#letGo(index, how === 'rst' && this.#table.state[index] !== State.broken);
   }
 

@@ -8,7 +8,7 @@ import { DropReason, FailReason } from '../../base/outcome.ts';
 import type { Protocol, ProtocolHost } from './protocol.ts';
 
 /** Bytes of one probe. */
-export const ECHO_PROBE_BYTES = 16;
+const ECHO_PROBE_BYTES = 16;
 
 const MAGIC = 0x626b3163;
 /** in `#received`: no probe is out */
@@ -29,7 +29,7 @@ export class EchoProtocol implements Protocol {
   readonly #sent: Uint8Array;
   readonly #sequence: Uint32Array;
 
-  /** @param salt 32 bits that differ between processes, so that an answer to somebody else's probe is a mismatch */
+  /** @param salt 32 bits that differ between processes, so that an answer to the probe of another process is a mismatch */
   constructor(host: ProtocolHost, salt: number) {
     this.#host = host;
     this.#salt = salt;
@@ -73,7 +73,7 @@ export class EchoProtocol implements Protocol {
       bytes = this.#rest;
     }
     const took = this.#host.send(slot, bytes, ECHO_PROBE_BYTES - sent);
-    // An error is told by the socket's next event, with its reason.
+    // An error is reported by the socket's next event, with its reason.
     if (took > 0) this.#sent[slot] = sent + took;
   }
 

@@ -4,7 +4,7 @@
  */
 
 /** The longest head that is accepted, in bytes. */
-export const HEAD_BYTES_MAX = 16_384;
+const HEAD_BYTES_MAX = 16_384;
 
 export interface ResponseHead {
   readonly status: number;
@@ -15,7 +15,7 @@ export interface ResponseHead {
 }
 
 /** What a piece of a head makes of the whole. */
-export type HeadResult =
+type HeadResult =
   | { readonly type: 'more' }
   | { readonly type: 'bad'; readonly what: string }
   | { readonly type: 'head'; readonly head: ResponseHead; readonly next: number };
@@ -80,7 +80,7 @@ function looksLikeHttp(bytes: Uint8Array, from: number, to: number): boolean {
 }
 
 /** The head, or in words what is wrong with it. @param text without the blank line at its end */
-export function parseHead(text: string): ResponseHead | string {
+function parseHead(text: string): ResponseHead | string {
   const [first = '', ...lines] = text.split('\r\n');
   const match = /^HTTP\/1\.(\d) (\d{3})(?: |$)/.exec(first);
   if (match === null) return 'no HTTP/1.1 response';

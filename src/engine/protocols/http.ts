@@ -10,8 +10,7 @@
  */
 import { DropReason, FailReason } from '../../base/outcome.ts';
 import { HeadReader, hasToken, type ResponseHead } from './http-head.ts';
-import type { Protocol, ProtocolHost } from './protocol.ts';
-import { Outbox } from './send-buffer.ts';
+import { type Protocol, type ProtocolHost, SendBuffer } from './protocol.ts';
 import type { RequestTarget } from './ws.ts';
 
 /** What the next byte of a slot belongs to. */
@@ -53,7 +52,7 @@ export class HttpProtocol implements Protocol {
   readonly #host: ProtocolHost;
   readonly #target: RequestTarget;
   readonly #heads = new HeadReader();
-  readonly #outbox: Outbox;
+  readonly #unsent: SendBuffer;
   readonly #requests = new Map<string, Buffer>();
   readonly #part: Uint8Array;
   /** 1: the first answer has come */
@@ -66,7 +65,7 @@ export class HttpProtocol implements Protocol {
   constructor(host: ProtocolHost, target: RequestTarget) {
     this.#host = host;
     this.#target = target;
-    this.#outbox = new Outbox(host);
+    this.#unsent = new SendBuffer(host);
     this.#part = new Uint8Array(host.capacity);
     this.#isOpen = new Uint8Array(host.capacity);
     this.#remaining = new Float64Array(host.capacity);
@@ -98,11 +97,11 @@ export class HttpProtocol implements Protocol {
       );
       this.#requests.set(authority, request);
     }
-    this.#outbox.send(slot, request, request.length);
+    this.#unsent.send(slot, request, request.length);
   }
 
   onWritable(slot: number): void {
-    this.#outbox.flush(slot);
+    this.#unsent.flush(slot);
   }
 
   onBytes(slot: number, buffer: Uint8Array, length: number): void {
@@ -110,7 +109,7 @@ export class HttpProtocol implements Protocol {
     while (at < length && at >= 0) {
       switch (this.#part[slot]) {
         case Part.idle:
-          this.#lose(slot, 'an answer that nobody asked for');
+          this.#lose(slot, 'an answer without a request');
           return;
         case Part.head:
           at = this.#takeHead(slot, buffer, at, length);
@@ -251,6 +250,6 @@ export class HttpProtocol implements Protocol {
     this.#part[slot] = Part.idle;
     this.#isOpen[slot] = 0;
     this.#heads.forget(slot);
-    this.#outbox.forget(slot);
+    this.#unsent.forget(slot);
   }
 }

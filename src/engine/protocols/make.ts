@@ -1,18 +1,15 @@
 /**
  * Owns the choice of a protocol by its name, and its layers. Must never hold state.
  */
-import { defaultPortOf, isTls } from '../../base/endpoint.ts';
-import { DEFAULT_PROTOCOL_OPTIONS } from '../../base/protocol-options.ts';
+import { DEFAULT_PROTOCOL_OPTIONS, defaultPortOf, isTls } from '../../base/endpoint.ts';
 import type { HolderSpec } from '../../run/run-spec.ts';
-import { SeenTally } from '../seen-tally.ts';
-import { BannerProtocol } from './banner.ts';
 import { EchoProtocol } from './echo.ts';
 import { HttpProtocol } from './http.ts';
 import { authorityOf } from './http-head.ts';
 import type { Protocol, ProtocolHost } from './protocol.ts';
-import { tcpProtocol } from './tcp.ts';
+import { BannerProtocol, tcpProtocol } from './tcp.ts';
 import { TlsLayer } from './tls-layer.ts';
-import { type BoundTuples, WhoamiProtocol } from './whoami.ts';
+import { type BoundTuples, SeenTally, WhoamiProtocol } from './whoami.ts';
 import { type RequestTarget, WsProtocol } from './ws.ts';
 
 /**

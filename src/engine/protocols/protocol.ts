@@ -1,14 +1,14 @@
 /**
- * Owns the interface behind which protocols differ, and what a protocol may ask of the engine.
- * Must never hold state of its own.
+ * Owns the interface behind which protocols differ, what a protocol may ask of the engine, and the bytes that a socket did
+ * not take yet, slot by slot. Must never hold anything for a socket that takes what it is given.
  *
  *   engine -> protocol : opened, bytes, writable, probe, closing, forgotten
  *   protocol -> engine : send, opened, verified, answered, fail
  *
- * A protocol is told slots of the connection table and keeps what it needs about them in typed arrays of its own
+ * A protocol is given slots of the connection table and keeps what it needs about them in typed arrays of its own
  * (`capacity` is known when it is made). It answers by calling the host, because one receive may hold several things
- * (the end of a handshake and an answer), and because TLS, which runs in Node's own loop, answers when no event of ours
- * is being handled. After `host.fail` the slot is gone: return at once. No method may allocate per connection.
+ * (the end of a handshake and an answer), and because TLS, which runs in Node's own loop, answers when no event of the
+ * engine is being handled. After `host.fail` the slot is gone: return immediately. No method may allocate per connection.
  */
 import type { DropReason, FailReason } from '../../base/outcome.ts';
 
@@ -62,4 +62,50 @@ export interface Protocol {
   onForgotten(slot: number): void;
   /** The engine has ended, perhaps with slots in use: nothing may keep the process alive. */
   end?(): void;
+}
+
+/** A target that does not read for so long that this fills up gets no more from us; its probes time out. */
+const SEND_BUFFER_BYTES_MAX = 16_384;
+
+/** Sends whole units in order. */
+export class SendBuffer {
+  readonly #host: ProtocolHost;
+  readonly #waiting = new Map<number, Uint8Array>();
+
+  constructor(host: ProtocolHost) {
+    this.#host = host;
+  }
+
+  /**
+   * Sends `length` bytes, or keeps what the socket does not take. The buffer is the caller's again at once.
+   * @returns false when nothing of it was sent or kept, because the outbox is full
+   */
+  send(slot: number, buffer: Uint8Array, length: number): boolean {
+    const waiting = this.#waiting.get(slot);
+    if (waiting !== undefined) {
+      if (waiting.length + length > SEND_BUFFER_BYTES_MAX) return false;
+      const joined = new Uint8Array(waiting.length + length);
+      joined.set(waiting);
+      joined.set(buffer.subarray(0, length), waiting.length);
+      this.#waiting.set(slot, joined);
+      return true;
+    }
+    // An error is reported by the socket's next event, with its reason.
+    const took = Math.max(0, this.#host.send(slot, buffer, length));
+    if (took < length) this.#waiting.set(slot, buffer.slice(took, length));
+    return true;
+  }
+
+  /** The socket takes bytes again. */
+  flush(slot: number): void {
+    const waiting = this.#waiting.get(slot);
+    if (waiting === undefined) return;
+    const took = Math.max(0, this.#host.send(slot, waiting, waiting.length));
+    if (took >= waiting.length) this.#waiting.delete(slot);
+    else if (took > 0) this.#waiting.set(slot, waiting.slice(took));
+  }
+
+  forget(slot: number): void {
+    this.#waiting.delete(slot);
+  }
 }

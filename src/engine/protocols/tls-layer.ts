@@ -6,24 +6,23 @@
  *                 ^
  *                 +-> inner protocol (tcp, banner, ws, http), whose host this is
  *
- * From `handOver` on Node reads, writes and closes the descriptor; the engine keeps the slot, its timers and its books.
+ * From `handOver` on Node reads, writes and closes the descriptor; the engine keeps the slot, its timers and its counts.
  * A session costs about 40 KB. Sessions are not taken up again: each connection pays, and shows, a full handshake.
  */
 import type { TLSSocket } from 'node:tls';
+import type { ProtocolOptions } from '../../base/endpoint.ts';
 import { DropReason, FailReason } from '../../base/outcome.ts';
-import type { ProtocolOptions } from '../../base/protocol-options.ts';
 import { LatencyRecorder } from '../../stats/histogram.ts';
-import type { TlsCounts } from '../../stats/tls-counts.ts';
-import { dropReasonOf, failReasonOf } from '../errno-reason.ts';
-import { Errno } from '../libc.ts';
+import type { TlsCounts } from '../../stats/stats.ts';
+import { dropReasonOf, Errno, failReasonOf } from '../libc.ts';
 import type { Protocol, ProtocolHost } from './protocol.ts';
 
-/** Bytes that Node may keep for one socket before the inner protocol is told to wait. */
+/** Bytes that Node may keep for one socket before the inner protocol is asked to wait. */
 const WRITABLE_BYTES_MAX = 65_536;
 const CIPHERS_MAX = 32;
 
 /** What a layer needs beside the protocol inside it. */
-export interface TlsLayerOptions {
+interface TlsLayerOptions {
   readonly options: ProtocolOptions;
   /** whether a goodbye is worth waiting for (`--close fin`) */
   readonly closesGently: boolean;

@@ -1,16 +1,19 @@
 /**
  * Owns the whoami proof: the target's first line names the address and port that the connection came from, and that
- * is compared with what we bound. Must never send: a proxy that waits for the client's first bytes is told apart by that.
+ * is compared with what was bound; and the counts of what a target observed. Must never send: a proxy that waits for the
+ * client's first bytes is recognized by that.
  *
  *     target -> us : "192.168.0.1:40001\n"  or  "[2001:db8::1]:40001\n"      then both hold
  */
 import { isAddress, unmapV4 } from '../../base/address.ts';
+import { formatEndpoint } from '../../base/endpoint.ts';
 import { DropReason, FailReason } from '../../base/outcome.ts';
-import type { SeenTally } from '../seen-tally.ts';
+import type { HolderSpec } from '../../run/run-spec.ts';
+import { SEEN_OTHER, SEEN_PAIRS_MAX, type SeenCounts, seenKey } from '../../stats/observed-sources.ts';
 import type { Protocol, ProtocolHost } from './protocol.ts';
 
 /** `[` + 45 characters of an IPv6 literal + `]:65535` and a line end: nothing longer is a whoami line. */
-export const WHOAMI_LINE_BYTES_MAX = 64;
+const WHOAMI_LINE_BYTES_MAX = 64;
 
 const LINE_FEED = 10;
 
@@ -22,7 +25,7 @@ export interface BoundTuples {
 }
 
 /** What one line says; null when it is no whoami line. */
-export function parseWhoami(line: string): { readonly address: string; readonly port: number } | null {
+function parseWhoami(line: string): { readonly address: string; readonly port: number } | null {
   const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})\r?$/.exec(line);
   const address = match?.[1] ?? match?.[2] ?? '';
   const port = Number(match?.[3]);
@@ -39,7 +42,7 @@ export class WhoamiProtocol implements Protocol {
   readonly seen: SeenTally;
   readonly #bound: BoundTuples;
   /** 1: the line has come */
-  readonly #told: Uint8Array;
+  readonly #hasLine: Uint8Array;
   /** lines that came in pieces, by slot; nearly always empty */
   readonly #partial = new Map<number, string>();
 
@@ -47,7 +50,7 @@ export class WhoamiProtocol implements Protocol {
     this.#host = host;
     this.seen = tally;
     this.#bound = bound;
-    this.#told = new Uint8Array(host.capacity);
+    this.#hasLine = new Uint8Array(host.capacity);
   }
 
   /** User memory of one slot, in bytes. */
@@ -58,7 +61,7 @@ export class WhoamiProtocol implements Protocol {
   onConnected(_slot: number): void {}
 
   onBytes(slot: number, buffer: Uint8Array, length: number): void {
-    if (this.#told[slot] === 1) return;
+    if (this.#hasLine[slot] === 1) return;
     const end = buffer.subarray(0, length).indexOf(LINE_FEED);
     const piece = String.fromCharCode(
       ...buffer.subarray(0, Math.min(end < 0 ? length : end, WHOAMI_LINE_BYTES_MAX)),
@@ -74,7 +77,7 @@ export class WhoamiProtocol implements Protocol {
       return;
     }
     this.#partial.delete(slot);
-    this.#told[slot] = 1;
+    this.#hasLine[slot] = 1;
     const { sourceIndex, port, endpointIndex } = this.#bound;
     this.seen.arrived(sourceIndex(slot), port(slot), endpointIndex(slot), seen.address, seen.port);
     this.#host.opened(slot);
@@ -88,7 +91,91 @@ export class WhoamiProtocol implements Protocol {
   onClosing(_slot: number): void {}
 
   onForgotten(slot: number): void {
-    this.#told[slot] = 0;
+    this.#hasLine[slot] = 0;
     this.#partial.delete(slot);
+  }
+}
+
+/** Counts of the addresses that were seen for each of our own (a source, or an endpoint), bounded. */
+class PairCounts {
+  readonly #names: readonly string[];
+  readonly #seenOf: Map<string, number>[];
+  #pairs = 0;
+  #other = 0;
+
+  constructor(names: readonly string[]) {
+    this.#names = names;
+    this.#seenOf = names.map(() => new Map());
+  }
+
+  add(index: number, seen: string): void {
+    const counts = this.#seenOf[index]!;
+    const before = counts.get(seen);
+    if (before === undefined && this.#pairs >= SEEN_PAIRS_MAX) {
+      this.#other++;
+      return;
+    }
+    if (before === undefined) this.#pairs++;
+    counts.set(seen, (before ?? 0) + 1);
+  }
+
+  record(): Record<string, number> {
+    const record: Record<string, number> = {};
+    for (const [index, counts] of this.#seenOf.entries()) {
+      for (const [seen, count] of counts) record[seenKey(this.#names[index]!, seen)] = count;
+    }
+    if (this.#other > 0) record[SEEN_OTHER] = this.#other;
+    return record;
+  }
+}
+
+/** One engine's `SeenCounts`. */
+export class SeenTally {
+  readonly #sources: readonly string[];
+  readonly #bySource: PairCounts;
+  readonly #byEndpoint: PairCounts;
+  #sourceKept = 0;
+  #sourceChanged = 0;
+  #portKept = 0;
+  #portChanged = 0;
+  #portMin: number | null = null;
+  #portMax: number | null = null;
+
+  constructor(spec: Pick<HolderSpec, 'addresses' | 'endpoints'>) {
+    this.#sources = spec.addresses;
+    this.#bySource = new PairCounts(spec.addresses);
+    this.#byEndpoint = new PairCounts(spec.endpoints.map(formatEndpoint));
+  }
+
+  /**
+   * One connection arrived.
+   * @param source index of the address that we bound
+   * @param port the port that we bound
+   * @param endpoint index of the endpoint
+   * @param seenAddress canonical, as the target saw it
+   */
+  arrived(source: number, port: number, endpoint: number, seenAddress: string, seenPort: number): void {
+    if (seenAddress === this.#sources[source]) this.#sourceKept++;
+    else this.#sourceChanged++;
+    if (seenPort === port) this.#portKept++;
+    else this.#portChanged++;
+    this.#portMin = Math.min(this.#portMin ?? seenPort, seenPort);
+    this.#portMax = Math.max(this.#portMax ?? seenPort, seenPort);
+    this.#bySource.add(source, seenAddress);
+    this.#byEndpoint.add(endpoint, seenAddress);
+  }
+
+  /** A snapshot that later changes do not touch. */
+  counts(): SeenCounts {
+    return {
+      sourceKept: this.#sourceKept,
+      sourceChanged: this.#sourceChanged,
+      portKept: this.#portKept,
+      portChanged: this.#portChanged,
+      portMin: this.#portMin,
+      portMax: this.#portMax,
+      bySource: this.#bySource.record(),
+      byEndpoint: this.#byEndpoint.record(),
+    };
   }
 }

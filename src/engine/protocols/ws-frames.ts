@@ -1,6 +1,7 @@
 /**
  * Owns the WebSocket frames of every connection (RFC 6455 section 5): reading what a server sends, byte stream in,
- * control frames out; and writing masked client frames. Must never touch a socket or decide what an answer proves.
+ * control frames out; the check of text for UTF-8, piece by piece (RFC 3629 section 4); and writing masked client frames.
+ * Must never touch a socket, decode text or decide what an answer proves.
  *
  *   data frames     are checked and thrown away: text must be UTF-8, lengths are bounded, fragments must fit
  *   control frames  are handed over whole, also when they come between the fragments of a message
@@ -9,7 +10,6 @@
  * waits in a map that is nearly always empty.
  */
 import { randomFillSync } from 'node:crypto';
-import { Utf8, utf8After } from './utf8.ts';
 
 export const Opcode = {
   continuation: 0x0,
@@ -24,13 +24,13 @@ export const Opcode = {
 export const CloseCode = { normal: 1_000, protocol: 1_002, badData: 1_007, tooBig: 1_009 } as const;
 
 /** The longest message from the server, over all its fragments; a longer one is refused with 1009. */
-export const MESSAGE_IN_BYTES_MAX = 16 * 1024 * 1024;
+const MESSAGE_IN_BYTES_MAX = 16 * 1024 * 1024;
 
 const CONTROL_BYTES_MAX = 125;
 /** header and payload of the longest control frame, with room for a mask that must not be there */
 const UNIT_BYTES_MAX = 2 + 4 + CONTROL_BYTES_MAX;
 
-/** Who is told what has come. */
+/** Who gets what has come. */
 export interface FrameSink {
   /** A whole control frame. @returns whether the slot is still there */
   onControl(slot: number, opcode: number, payload: Uint8Array, length: number): boolean;
@@ -227,7 +227,7 @@ export function isCloseCode(code: number): boolean {
 
 const MASK_POOL_BYTES = 4_096;
 
-/** Writes client frames into one buffer of its own, each with a mask that nobody can foresee (RFC 6455 section 5.3). */
+/** Writes client frames into one buffer of its own, each with a mask that no other process can foresee (RFC 6455 section 5.3). */
 export class FrameWriter {
   readonly buffer: Uint8Array;
   readonly #masks = new Uint8Array(MASK_POOL_BYTES);
@@ -262,4 +262,68 @@ export class FrameWriter {
       buffer[at + byte] = payload[byte]! ^ this.#masks[mask + (byte & 3)]!;
     return at + length;
   }
+}
+
+/** States: how many continuation bytes must follow, and where the next of them is bounded more tightly. */
+export const Utf8 = {
+  /** at the end of a character */
+  whole: 0,
+  one: 1,
+  two: 2,
+  three: 3,
+  /** after E0: A0 to BF, or it would be too long a form */
+  afterE0: 4,
+  /** after ED: 80 to 9F, or it would be a surrogate */
+  afterED: 5,
+  /** after F0: 90 to BF, or it would be too long a form */
+  afterF0: 6,
+  /** after F4: 80 to 8F, or it would lie above U+10FFFF */
+  afterF4: 7,
+  broken: 8,
+} as const;
+
+function begin(byte: number): number {
+  if (byte < 0x80) return Utf8.whole;
+  if (byte < 0xc2) return Utf8.broken;
+  if (byte < 0xe0) return Utf8.one;
+  if (byte === 0xe0) return Utf8.afterE0;
+  if (byte === 0xed) return Utf8.afterED;
+  if (byte < 0xf0) return Utf8.two;
+  if (byte === 0xf0) return Utf8.afterF0;
+  if (byte < 0xf4) return Utf8.three;
+  return byte === 0xf4 ? Utf8.afterF4 : Utf8.broken;
+}
+
+function step(state: number, byte: number): number {
+  if (state === Utf8.whole) return begin(byte);
+  if ((byte & 0xc0) !== 0x80) return Utf8.broken;
+  switch (state) {
+    case Utf8.one:
+      return Utf8.whole;
+    case Utf8.two:
+      return Utf8.one;
+    case Utf8.three:
+      return Utf8.two;
+    case Utf8.afterE0:
+      return byte >= 0xa0 ? Utf8.one : Utf8.broken;
+    case Utf8.afterED:
+      return byte < 0xa0 ? Utf8.one : Utf8.broken;
+    case Utf8.afterF0:
+      return byte >= 0x90 ? Utf8.two : Utf8.broken;
+    case Utf8.afterF4:
+      return byte < 0x90 ? Utf8.two : Utf8.broken;
+    default:
+      return Utf8.broken;
+  }
+}
+
+/**
+ * The state after more bytes.
+ * @param state `Utf8.whole` at the begin of a text; the text is good when it ends with `Utf8.whole`
+ * @param from index of the first byte, @param to index behind the last
+ */
+export function utf8After(state: number, bytes: Uint8Array, from: number, to: number): number {
+  let now = state;
+  for (let at = from; at < to && now !== Utf8.broken; at++) now = step(now, bytes[at]!);
+  return now;
 }

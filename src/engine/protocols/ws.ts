@@ -1,6 +1,8 @@
 /**
- * Owns the WebSocket proof (RFC 6455): an upgrade that is checked, pings whose pongs must come back equal, answers to
- * what a server may ask. Must never hold a frame: see ws-frames.ts.
+ * Owns the WebSocket proof (RFC 6455): an upgrade that is checked, with its key and the answer that it asks for; pings
+ * whose pongs must come back equal; answers to what a server may ask. Must never hold a frame (ws-frames.ts), or remember
+ * a key: it is a keyed permutation of slot and connection number, worked out again when the answer comes, so that it costs
+ * 4 bytes a slot and no other process can foresee it.
  *
  *   us -> target : GET path, Upgrade: websocket      (slot is handshaking)
  *   target -> us : 101, Sec-WebSocket-Accept         open and verified
@@ -10,14 +12,22 @@
  *   target -> us : close                             the same code back, then lost as `fin`
  *   target -> us : what RFC 6455 forbids             close 1002, 1007 or 1009, then lost as `protocol`
  */
+
+import { createCipheriv, createHash, randomBytes } from 'node:crypto';
+import type { ProtocolOptions } from '../../base/endpoint.ts';
 import { DropReason, FailReason } from '../../base/outcome.ts';
-import type { ProtocolOptions } from '../../base/protocol-options.ts';
 import { HeadReader, hasToken, type ResponseHead } from './http-head.ts';
-import type { Protocol, ProtocolHost } from './protocol.ts';
-import { Outbox } from './send-buffer.ts';
-import { Utf8, utf8After } from './utf8.ts';
-import { CloseCode, FrameReader, type FrameSink, FrameWriter, isCloseCode, Opcode } from './ws-frames.ts';
-import { acceptOf, HandshakeKeys, KEY_CHARACTERS } from './ws-key.ts';
+import { type Protocol, type ProtocolHost, SendBuffer } from './protocol.ts';
+import {
+  CloseCode,
+  FrameReader,
+  type FrameSink,
+  FrameWriter,
+  isCloseCode,
+  Opcode,
+  Utf8,
+  utf8After,
+} from './ws-frames.ts';
 
 const PING_BYTES = 16;
 const MAGIC = 0x626b3163;
@@ -43,7 +53,7 @@ export class WsProtocol implements Protocol, FrameSink {
   readonly #keys = new HandshakeKeys();
   readonly #heads = new HeadReader();
   readonly #frames: FrameReader;
-  readonly #outbox: Outbox;
+  readonly #unsent: SendBuffer;
   readonly #writer: FrameWriter;
   readonly #ping = new Uint8Array(PING_BYTES);
   readonly #pingView = new DataView(this.#ping.buffer);
@@ -65,7 +75,7 @@ export class WsProtocol implements Protocol, FrameSink {
     this.#target = target;
     this.#salt = salt;
     this.#frames = new FrameReader(capacity, this);
-    this.#outbox = new Outbox(host);
+    this.#unsent = new SendBuffer(host);
     const { message } = target.options;
     this.#message = message === null ? null : new TextEncoder().encode(message);
     this.#writer = new FrameWriter(Math.max(CONTROL_BYTES_MAX, this.#message?.length ?? 0));
@@ -90,7 +100,7 @@ export class WsProtocol implements Protocol, FrameSink {
       this.#requests.set(authority, request);
     }
     request.write(this.#key(slot), request.length - KEY_CHARACTERS - 4, 'latin1');
-    this.#outbox.send(slot, request, request.length);
+    this.#unsent.send(slot, request, request.length);
   }
 
   #key(slot: number): string {
@@ -131,11 +141,11 @@ export class WsProtocol implements Protocol, FrameSink {
   }
 
   #send(slot: number, opcode: number, payload: Uint8Array, length: number): void {
-    this.#outbox.send(slot, this.#writer.buffer, this.#writer.write(opcode, payload, length));
+    this.#unsent.send(slot, this.#writer.buffer, this.#writer.write(opcode, payload, length));
   }
 
   onWritable(slot: number): void {
-    this.#outbox.flush(slot);
+    this.#unsent.flush(slot);
   }
 
   onControl(slot: number, opcode: number, payload: Uint8Array, length: number): boolean {
@@ -148,7 +158,7 @@ export class WsProtocol implements Protocol, FrameSink {
     return false;
   }
 
-  /** A server may send pongs that nobody asked for (section 5.5.3); one that begins like our ping must be it. */
+  /** A server may send pongs without a ping (section 5.5.3); one that begins like our ping must be it. */
   #onPong(slot: number, payload: Uint8Array, length: number): boolean {
     if (this.#pinging[slot] === 0) return true;
     this.#writePing(slot);
@@ -199,7 +209,7 @@ export class WsProtocol implements Protocol, FrameSink {
     this.#pinging[slot] = 0;
     this.#frames.forget(slot);
     this.#heads.forget(slot);
-    this.#outbox.forget(slot);
+    this.#unsent.forget(slot);
   }
 }
 
@@ -213,7 +223,7 @@ function requestOf(path: string, authority: string): Buffer {
 }
 
 /** What is wrong with the answer to an upgrade (RFC 6455 section 4.1, the six checks at its end); null: nothing. */
-export function wrongUpgrade(head: ResponseHead, key: string): string | null {
+function wrongUpgrade(head: ResponseHead, key: string): string | null {
   const { status, isHttp11, fields } = head;
   if (!isHttp11) return 'an answer in HTTP/1.0';
   if (status !== 101) return `status ${status}`;
@@ -224,4 +234,30 @@ export function wrongUpgrade(head: ResponseHead, key: string): string | null {
   if ((fields.get('sec-websocket-extensions') ?? '') !== '') return 'an extension that was not offered';
   if (fields.has('sec-websocket-protocol')) return 'a subprotocol that was not offered';
   return null;
+}
+
+/** Characters of a key: 16 bytes in base64. */
+const KEY_CHARACTERS = 24;
+
+const ACCEPT_GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
+
+/** The keys of one process. */
+class HandshakeKeys {
+  // One block in, one block out; AES as a permutation gives 16 bytes that look random and never repeat.
+  readonly #cipher = createCipheriv('aes-128-ecb', randomBytes(16), null).setAutoPadding(false);
+  readonly #block = Buffer.alloc(16);
+
+  /** The key of one connection of a slot, 24 characters. @param connection its number, so that a slot's next key differs */
+  keyOf(slot: number, connection: number): string {
+    this.#block.writeUInt32LE(slot, 0);
+    this.#block.writeUInt32LE(connection, 4);
+    return this.#cipher.update(this.#block).toString('base64');
+  }
+}
+
+/** What a server must answer to a key. */
+function acceptOf(key: string): string {
+  return createHash('sha1')
+    .update(key + ACCEPT_GUID)
+    .digest('base64');
 }

@@ -1,17 +1,28 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
-import { flagsOf } from '../../../src/api/flags/flags.ts';
-import { completionScript } from '../../../src/cli/commands/completion-command.ts';
+import { FLAGS, flagsOf } from '../../../src/api/flags/flags.ts';
+import { COMMANDS } from '../../../src/cli/help.ts';
+import { cliPath } from '../../support/run-cli.ts';
 import { HANG_MS } from '../../support/waiting.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'c100k-completion-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 const bashFile = join(folder, 'completion.bash');
 const zshFile = join(folder, '_c100k-bench');
+/** As a user gets it. */
+function completionScript(shell: 'bash' | 'zsh'): string {
+  const { stdout, stderr, status } = spawnSync(process.execPath, [cliPath, 'completion', shell], {
+    encoding: 'utf8',
+    timeout: HANG_MS,
+  });
+  assert.equal(status, 0, stderr);
+  return stdout;
+}
+
 writeFileSync(bashFile, completionScript('bash'));
 writeFileSync(zshFile, completionScript('zsh'));
 
@@ -95,8 +106,40 @@ describe('the completion for zsh', () => {
     assert.match(offered('c100k-bench completion ', ['bash', 'zsh']), /bash[\s\S]*zsh/);
   });
 
-  it('names every flag with its help', () => {
-    const script = completionScript('zsh');
-    for (const flag of flagsOf('run')) assert.ok(script.includes(`--${flag.name}`), flag.name);
+  it('names exactly the flags of each command, with help, placeholder and choices', () => {
+    const script = readFileSync(zshFile, 'utf8');
+    for (const { command } of COMMANDS) {
+      const pattern = command === 'run' ? '\\*' : command;
+      const block = new RegExp(`^ {4}${pattern}\\)\\n([\\s\\S]*?)^ +;;`, 'm').exec(script)?.[1] ?? '';
+      const named = [...block.matchAll(/--([a-z-]+)(?:,-\w\})?'?\[/g)].map((match) => match[1]);
+      assert.deepEqual(
+        named.toSorted(),
+        [...flagsOf(command).map(({ name }) => name), 'help'].toSorted(),
+        command,
+      );
+      for (const flag of flagsOf(command)) {
+        const line = block.split('\n').find((one) => new RegExp(`--${flag.name}[,']`).test(one)) ?? '';
+        const plain = line.replaceAll("'\\''", "'").replaceAll(/\\([[\]:])/g, '$1');
+        assert.ok(plain.includes(`[${flag.describe}]`), line);
+        if (flag.choices !== undefined) assert.ok(line.includes(`(${flag.choices.join(' ')})`), line);
+        else assert.ok(plain.includes(flag.kind === 'switch' ? "]'" : `:${flag.placeholder}:`), line);
+        assert.equal(line.includes('_files'), flag.file === true, line);
+      }
+    }
+  });
+});
+
+describe('the completion for bash', () => {
+  it('offers exactly the flags of each command', () => {
+    for (const { command } of COMMANDS) {
+      const offered = offeredByBash(...(command === 'run' ? ['--', '-'] : [command, '-']));
+      const wanted = flagsOf(command).flatMap(({ name, letter }) => [
+        `--${name}`,
+        ...(letter === null ? [] : [`-${letter}`]),
+      ]);
+      const more = command === 'run' ? ['--help', '--version'] : ['--help'];
+      assert.deepEqual(offered.toSorted(), [...wanted, ...more].toSorted(), command);
+    }
+    assert.ok(FLAGS.length > 50);
   });
 });

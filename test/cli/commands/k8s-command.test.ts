@@ -5,16 +5,13 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { parseAllDocuments } from 'yaml';
 import { readAgents } from '../../../src/api/agents-request.ts';
-import type { FlagValues } from '../../../src/api/flags/flag-values.ts';
-import { FLAGS } from '../../../src/api/flags/flags.ts';
-import { NOT_IN_PODS } from '../../../src/api/flags/kubernetes-flags.ts';
+import { FLAGS, type FlagValues } from '../../../src/api/flags/flags.ts';
+import { readKubernetesRun } from '../../../src/api/kubernetes-request.ts';
 import { readRunRequest } from '../../../src/api/run-request.ts';
 import { BenchError, ExitCode } from '../../../src/base/errors.ts';
 import { parseCommandLine } from '../../../src/cli/command-line.ts';
-import { readKubernetesRun } from '../../../src/cli/commands/k8s-command.ts';
 import { formatToken, generateToken, parseToken } from '../../../src/control/token.ts';
-import { kubernetesManifests } from '../../../src/place/kubernetes.ts';
-import { manifestYaml } from '../../../src/place/manifest-yaml.ts';
+import { kubernetesManifests, manifestYaml } from '../../../src/place/kubernetes.ts';
 import { kubernetesProblems } from '../../support/kubernetes-check.ts';
 import { runCli } from '../../support/run-cli.ts';
 
@@ -133,7 +130,7 @@ describe('the manifests of k8s', () => {
       assert.deepEqual(spec, typedSpec);
       assert.deepEqual(sources.addresses, []);
       assert.equal(holders, null);
-      const agents = readAgents(coordinator);
+      const agents = readAgents(coordinator, '');
       assert.deepEqual(agents.listen, { host: '0.0.0.0', port: 7_100 });
       assert.equal(agents.remoteAgents, 20);
       assert.equal(agents.hasLocalAgent, false);
@@ -286,9 +283,13 @@ describe('the flags of a run and of an agent', () => {
 
   it('are carried into the pods, or there is a reason why not', () => {
     const ofPods = FLAGS.filter(({ commands }) => commands.includes('run') || commands.includes('agent'));
-    const others = ofPods.filter((flag) => !carried.includes(flag)).map(({ name }) => name);
-    assert.deepEqual(others.toSorted(), Object.keys(NOT_IN_PODS).toSorted());
-    for (const [name, reason] of Object.entries(NOT_IN_PODS)) assert.ok(reason.length > 10, name);
+    for (const { name, pods, commands } of FLAGS) {
+      const isOfPods = ofPods.some((flag) => flag.name === name);
+      assert.equal(pods !== null, isOfPods, `--${name} says what pods make of it`);
+      if (pods === null) continue;
+      if (typeof pods === 'object') assert.ok(pods.why.length > 10, name);
+      assert.equal(commands.includes('k8s'), typeof pods === 'string', name);
+    }
     assert.deepEqual(
       carried.map(({ name }) => name).toSorted(),
       [...Object.keys(SAMPLES), ...ELSEWHERE].toSorted(),

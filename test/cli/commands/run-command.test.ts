@@ -80,7 +80,7 @@ describe('a run from the command line', () => {
     assert.match(result.stdout, /the built-in target accepted 200 connections and held\s+200 at once/);
   });
 
-  it('fails with exit 1 and one counted reason when nobody listens', async () => {
+  it('fails with exit 1 and one counted reason when nothing listens', async () => {
     // The port was just free: nothing listens there.
     const free = await freePort();
     const result = await runCli(['-t', `127.0.0.1:${free}`, '-c', '200', '-d', '300ms']);

@@ -142,7 +142,7 @@ test('the answer to another connection is a mismatch', async () => {
   await target.close();
 });
 
-test('bytes that nobody asked for, or too many of them, are a mismatch', async () => {
+test('bytes without a request, or too many of them, are a mismatch', async () => {
   const greeting = await running(5, (socket) => socket.write('220 ready\r\n'));
   await until('a greeting is no echo', () => greeting.run.stats().open === 0);
   assert.deepEqual(greeting.run.stats().dropped, { 'probe-mismatch': 5 });
@@ -232,7 +232,7 @@ test('an engine has settled when each connection has answered once, and not befo
   await run.stop();
 });
 
-test('answers since the hold began are told apart, and leave with their connections', async () => {
+test('answers since the hold began are counted apart, and leave with their connections', async () => {
   const { target, run } = await running(20, (socket) => {
     socket.on('data', (chunk) => socket.write(chunk));
   });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { afterEach, test } from 'node:test';
-import { DEFAULT_PROTOCOL_OPTIONS, type ProtocolOptions } from '../../../src/base/protocol-options.ts';
+import { DEFAULT_PROTOCOL_OPTIONS, type ProtocolOptions } from '../../../src/base/endpoint.ts';
 import { until } from '../../support/waiting.ts';
 import { cleanUp, EngineRun, specTo, Target } from '../engine-run.ts';
 
@@ -144,7 +144,7 @@ test('a status that turns bad, a close and an unasked answer are losses, each by
   await until('all are lost', () => run.stats().open === 0);
   const stats = run.stats();
   assert.deepEqual(stats.dropped, { protocol: 6, fin: 3 });
-  assert.deepEqual(stats.troubles, { 'http status 500': 3, 'http an answer that nobody asked for': 3 });
+  assert.deepEqual(stats.troubles, { 'http status 500': 3, 'http an answer without a request': 3 });
   await run.stop();
   await target.close();
 });

@@ -6,7 +6,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { after, afterEach, before, test } from 'node:test';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
 import { WebSocketServer } from 'ws';
-import { DEFAULT_PROTOCOL_OPTIONS, type TlsOptions } from '../../../src/base/protocol-options.ts';
+import { DEFAULT_PROTOCOL_OPTIONS, type TlsOptions } from '../../../src/base/endpoint.ts';
 import type { HolderSpec } from '../../../src/run/run-spec.ts';
 import { HolderProcess } from '../../agent/holder-process.ts';
 import { type Certificates, type KeyPair, makeCertificates } from '../../support/certificates.ts';
@@ -138,7 +138,7 @@ for (const [what, pairOf, optionsOf, detail] of WRONG) {
   });
 }
 
-test('a target that does not speak TLS, or hangs up, is no certificate trouble', async () => {
+test('a target that does not speak TLS, or hangs up, is no certificate error', async () => {
   const plain = await Target.listen((socket) =>
     socket.on('data', () => socket.write('HTTP/1.1 400 Bad\r\n\r\n')),
   );

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe, it, test } from 'node:test';
 import { DropReason, FailReason } from '../../../src/base/outcome.ts';
 import type { ProtocolHost } from '../../../src/engine/protocols/protocol.ts';
-import { parseWhoami, WHOAMI_LINE_BYTES_MAX, WhoamiProtocol } from '../../../src/engine/protocols/whoami.ts';
-import { SeenTally } from '../../../src/engine/seen-tally.ts';
+import { SeenTally, WhoamiProtocol } from '../../../src/engine/protocols/whoami.ts';
+import { SEEN_OTHER, SEEN_PAIRS_MAX } from '../../../src/stats/observed-sources.ts';
 
 const SPEC = {
   addresses: ['10.0.0.1', '10.0.0.2'],
@@ -36,9 +36,17 @@ function setUp() {
 
 describe('a whoami line', () => {
   it('is an address and a port, with brackets for IPv6', () => {
-    assert.deepEqual(parseWhoami('1.2.3.4:56'), { address: '1.2.3.4', port: 56 });
-    assert.deepEqual(parseWhoami('[2001:DB8::1]:56\r'), { address: '2001:db8::1', port: 56 });
-    assert.deepEqual(parseWhoami('[::ffff:1.2.3.4]:56'), { address: '1.2.3.4', port: 56 });
+    const rows = [
+      ['1.2.3.4:56', '1.2.3.4'],
+      ['[2001:DB8::1]:56\r', '2001:db8::1'],
+      ['[::ffff:1.2.3.4]:56', '1.2.3.4'],
+    ] as const;
+    for (const [text, address] of rows) {
+      const { tally, hear } = setUp();
+      hear(0, `${text}\n`);
+      const { bySource, portMin, portMax } = tally.counts();
+      assert.deepEqual([bySource, portMin, portMax], [{ [`10.0.0.1>${address}`]: 1 }, 56, 56], text);
+    }
     for (const text of [
       '',
       '1.2.3.4',
@@ -48,8 +56,11 @@ describe('a whoami line', () => {
       '::1:80',
       'host:80',
       'SSH-2.0-x',
-    ])
-      assert.equal(parseWhoami(text), null, text);
+    ]) {
+      const { said, hear } = setUp();
+      hear(0, `${text}\n`);
+      assert.deepEqual(said, [`lost 0 ${FailReason.handshake} ${DropReason.protocol}`], text);
+    }
   });
 
   it('opens and verifies the connection once, and counts what the path has changed', () => {
@@ -81,7 +92,7 @@ describe('a whoami line', () => {
   it('that is none ends the connection as a failed handshake', () => {
     const { said, hear } = setUp();
     hear(0, 'SSH-2.0-OpenSSH\n');
-    hear(1, 'x'.repeat(WHOAMI_LINE_BYTES_MAX));
+    hear(1, 'x'.repeat(64));
     hear(2, `${'1'.repeat(500)}\n`);
     assert.deepEqual(
       said,
@@ -98,4 +109,19 @@ describe('a whoami line', () => {
     hear(0, '10.0.0.1:4000\n');
     assert.deepEqual(said, ['opened 0', 'verified 0', 'opened 0', 'verified 0']);
   });
+});
+
+test('more pairs than are distinguished are counted together', () => {
+  const tally = new SeenTally({
+    addresses: ['10.0.0.1'],
+    endpoints: [{ address: '10.0.9.9', port: 80, family: 4 }],
+  });
+  for (let index = 0; index < SEEN_PAIRS_MAX + 10; index++) {
+    tally.arrived(0, 1_000, 0, `192.0.${index >> 8}.${index & 255}`, 1_000);
+  }
+  const { bySource, byEndpoint, sourceChanged } = tally.counts();
+  assert.equal(Object.keys(bySource).length, SEEN_PAIRS_MAX + 1);
+  assert.equal(bySource[SEEN_OTHER], 10);
+  assert.equal(byEndpoint[SEEN_OTHER], 10);
+  assert.equal(sourceChanged, SEEN_PAIRS_MAX + 10);
 });

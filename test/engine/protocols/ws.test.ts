@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
-import { DEFAULT_PROTOCOL_OPTIONS } from '../../../src/base/protocol-options.ts';
+import { DEFAULT_PROTOCOL_OPTIONS } from '../../../src/base/endpoint.ts';
 import type { HolderSpec } from '../../../src/run/run-spec.ts';
 import { until } from '../../support/waiting.ts';
 import { cleanUp, EngineRun, ManualClock, specTo, Target } from '../engine-run.ts';

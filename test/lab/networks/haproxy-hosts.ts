@@ -1,5 +1,5 @@
 /** Owns the hosts of the networks with HAProxy: router, HAProxy and server on one LAN. Must never start anything. */
-import { consecutive } from '../../../src/path/haproxy-source.ts';
+import { addressRange } from '../../../src/base/address.ts';
 import type { HostSpec } from '../../support/network.ts';
 import type { Scale } from '../description.ts';
 import { ACCEPTING, HAPROXY, lanServer, natRules, ROUTER, rangeText, router, wanClient } from '../hosts.ts';
@@ -10,7 +10,7 @@ export function haproxyHosts(scale: Scale, addresses: number): Record<string, Ho
     client: wanClient(3),
     router: router(natRules([`tcp dport 8000 dnat to ${HAPROXY}:80`], [])),
     haproxy: {
-      on: { lan: consecutive(HAPROXY, addresses).map((address) => `${address}/24`) },
+      on: { lan: addressRange(HAPROXY, addresses).map((address) => `${address}/24`) },
       routes: [`default via ${ROUTER}`],
       sysctls: {
         ...ACCEPTING,

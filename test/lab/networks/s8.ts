@@ -1,5 +1,5 @@
 /** S8: HAProxy with addresses added. Owns its description, must never start anything. */
-import { consecutive } from '../../../src/path/haproxy-source.ts';
+import { addressRange } from '../../../src/base/address.ts';
 import type { LabNetwork } from '../description.ts';
 import { HAPROXY, PUBLIC, rangeText, SERVER } from '../hosts.ts';
 import { haproxyHosts } from './haproxy-hosts.ts';
@@ -21,7 +21,7 @@ export const s8: LabNetwork = {
   cases: (scale) => {
     const asked = scale.isShort ? 3_500 : 130_000;
     const ports = rangeText(scale.natPorts);
-    const addresses = consecutive(HAPROXY, 3);
+    const addresses = addressRange(HAPROXY, 3);
     return [
       {
         label: null,

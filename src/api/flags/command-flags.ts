@@ -1,0 +1,245 @@
+/**
+ * Owns the rows of the other commands, and of what is shown and written. Must never read a value (flags.ts).
+ */
+import { WORKERS_MAX } from '../../serve/worker-count.ts';
+import { type CommandName, flagSwitch, list, one } from './flag.ts';
+import {
+  choice,
+  count,
+  duration,
+  file,
+  firstAddress,
+  hops,
+  image,
+  label,
+  listenPort,
+  portRanges,
+  quantity,
+  statsAddress,
+  text,
+} from './value-types.ts';
+
+const RUN: readonly CommandName[] = ['run', 'plan'];
+const RUN_ONLY: readonly CommandName[] = ['run'];
+const SAMPLES_MAX = 10_000;
+const DAY_MS = 86_400_000;
+const WAIT_MS_MAX = 7 * DAY_MS;
+/** Leaves room for what Kubernetes adds: a DNS label has 63 characters. */
+const NAME_CHARS_MAX = 40;
+
+/** Part of the table (flags.ts). */
+export const SERVE_FLAGS = {
+  'stats-listen': one({
+    ...statsAddress,
+    group: 'Serve:',
+    commands: ['serve'],
+    describe: 'address:port where it tells its counts as JSON over HTTP, for --target-stats',
+  }),
+  host: one({
+    ...text('ADDRESS'),
+    group: 'Serve:',
+    commands: ['serve'],
+    describe: 'address to listen on',
+    default: '127.0.0.1',
+  }),
+  port: one({
+    ...listenPort,
+    letter: 'p',
+    group: 'Serve:',
+    commands: ['serve'],
+    describe: 'port to listen on; 0 takes a free one',
+    default: '8000',
+  }),
+  mode: one({
+    ...choice('hold', 'echo', 'whoami'),
+    group: 'Serve:',
+    commands: ['serve'],
+    describe:
+      'hold: accept and stay silent; echo: send back what comes; whoami: say once which address it came from',
+    default: 'hold',
+  }),
+  workers: one({
+    ...count(1, WORKERS_MAX),
+    group: 'Serve:',
+    commands: ['serve'],
+    describe: 'worker processes; each holds as many connections as one process has descriptors',
+    defaultNote: 'as many as 130,000 connections need',
+  }),
+};
+
+/** Part of the table (flags.ts): of `k8s` alone; what it takes of a run or an agent is said by their rows. */
+export const KUBERNETES_FLAGS = {
+  image: one({
+    ...image,
+    group: 'Kubernetes:',
+    commands: ['k8s'],
+    describe: 'image of this program, as docs/deploy/Dockerfile makes it',
+    required: true,
+  }),
+  namespace: one({
+    ...label(63),
+    group: 'Kubernetes:',
+    commands: ['k8s'],
+    describe: 'namespace of all objects',
+    defaultNote: 'the one that kubectl uses',
+  }),
+  'run-name': one({
+    ...label(NAME_CHARS_MAX),
+    group: 'Kubernetes:',
+    commands: ['k8s'],
+    describe: 'what the names of all objects begin with',
+    default: 'c100k-bench',
+  }),
+  'net-admin': flagSwitch({
+    group: 'Kubernetes:',
+    commands: ['k8s'],
+    describe: 'agents may add addresses and routes in their pods (NET_ADMIN, and root in the container)',
+  }),
+  spread: one({
+    ...choice('required', 'preferred', 'off'),
+    group: 'Kubernetes:',
+    commands: ['k8s'],
+    describe: 'one agent a node: always, where nodes suffice, or wherever the scheduler likes',
+    default: 'preferred',
+  }),
+  cpu: one({
+    ...quantity,
+    group: 'Kubernetes:',
+    commands: ['k8s'],
+    describe: 'CPU that each agent requests, such as 500m or 2',
+    default: '1',
+  }),
+  memory: one({
+    ...quantity,
+    group: 'Kubernetes:',
+    commands: ['k8s'],
+    describe: 'memory of each agent, requested and at most, such as 2Gi; sockets of the kernel count too',
+    default: '1Gi',
+  }),
+  'wait-pods': one({
+    ...duration(1_000, WAIT_MS_MAX),
+    group: 'Kubernetes:',
+    commands: ['k8s'],
+    describe: 'how long pods may take to start, image pulls included',
+    default: '5m',
+  }),
+};
+
+/** Part of the table (flags.ts). */
+export const OTHER_FLAGS = {
+  'dry-run': flagSwitch({
+    group: 'Cleanup:',
+    commands: ['cleanup'],
+    describe: 'only say what would be removed',
+  }),
+  via: list({
+    ...hops,
+    group: 'Path:',
+    commands: ['plan'],
+    describe:
+      'a hop between us and the server: masquerade:1, snat:<addresses>, haproxy:<sources>x<endpoints>, dnat, direct; repeatable',
+  }),
+  'via-ports': one({
+    ...portRanges,
+    group: 'Path:',
+    commands: ['plan', 'path'],
+    describe: 'ports that each address of the hop has, such as 32768-60999',
+    defaultNote: '1024-65535 for NAT, 32768-60999 for HAProxy',
+  }),
+  'via-source': one({
+    ...firstAddress,
+    group: 'Path:',
+    commands: ['plan'],
+    describe: 'first address of the hop towards the server, for the lines to copy',
+    default: '192.168.0.102/24',
+  }),
+  'via-server': one({
+    ...text('ADDRESS:PORT'),
+    group: 'Path:',
+    commands: ['plan'],
+    describe: 'address:port of the server as the hop sees it, for the lines to copy',
+    default: '192.168.0.101:8000',
+  }),
+  samples: one({
+    ...count(1, SAMPLES_MAX),
+    group: 'Path:',
+    commands: ['path'],
+    describe: 'connections that are opened to look at the path',
+    default: '300',
+  }),
+  'find-idle-timeout': flagSwitch({
+    group: 'Path:',
+    commands: ['path'],
+    describe: 'find after how long the path forgets an idle connection; the target must echo',
+  }),
+  'idle-max': one({
+    ...duration(1_000, DAY_MS),
+    group: 'Path:',
+    commands: ['path'],
+    describe: 'the longest idle time that is tried',
+    default: '10m',
+  }),
+  events: one({
+    ...file,
+    group: 'Output:',
+    commands: RUN_ONLY,
+    describe: 'write every loss to this file, one JSON object a line',
+    pods: { why: 'a file has no place in a pod' },
+  }),
+  junit: one({
+    ...file,
+    group: 'Output:',
+    commands: RUN_ONLY,
+    describe: 'write JUnit XML to this file: a test case for each requirement',
+    pods: { why: 'a file has no place in a pod' },
+    isOutput: true,
+  }),
+  prometheus: one({
+    ...file,
+    group: 'Output:',
+    commands: RUN_ONLY,
+    describe: 'write a text file for the collector of a node exporter',
+    pods: { why: 'a file has no place in a pod' },
+    isOutput: true,
+  }),
+  json: one({
+    ...file,
+    group: 'Output:',
+    commands: ['run', 'plan', 'path'],
+    describe: 'write the result as JSON to this file; - writes it to stdout and the text to stderr',
+    pods: { why: 'a file has no place in a pod' },
+    isOutput: true,
+  }),
+  quiet: flagSwitch({
+    letter: 'q',
+    group: 'Output:',
+    commands: ['run', 'plan', 'path', 'serve'],
+    describe: 'nothing on stderr but errors',
+    pods: { why: 'the log of the coordinator is all that remains of a run' },
+    isOutput: true,
+  }),
+  verbose: flagSwitch({
+    letter: 'v',
+    group: 'Output:',
+    commands: RUN,
+    describe: 'also say what is assumed for the flags that were not given',
+    pods: 'argument',
+    isOutput: true,
+  }),
+  'no-progress': flagSwitch({
+    group: 'Output:',
+    commands: RUN_ONLY,
+    describe: 'no bars and no periodic lines, only each change of phase',
+    pods: 'argument',
+    isOutput: true,
+  }),
+  'progress-every': one({
+    ...duration(100, DAY_MS),
+    group: 'Output:',
+    commands: RUN_ONLY,
+    describe: 'time between progress lines when stderr is not a terminal',
+    default: '5s',
+    pods: 'argument',
+    isOutput: true,
+  }),
+};

@@ -1,0 +1,277 @@
+/**
+ * Owns the options of the library: their types, their names, and how each becomes the flag that it stands for, so that both
+ * are checked by the same code. Must never start anything.
+ */
+import { BenchError, ErrorCode, usageError } from '../base/errors.ts';
+import { formatCount, RATE_PER_SEC_MAX } from '../base/units.ts';
+import { NeverRanError } from '../coordinator/missing-agents.ts';
+import type { Bounds, Flag } from './flags/flag.ts';
+import { type FlagValues, flagsOf } from './flags/flags.ts';
+import { nearestWord } from './suggestion.ts';
+
+/** What a run and a plan are asked for; each option is a flag of docs/MANUAL.md, and means the same. */
+interface CommonOptions {
+  /** what to connect to: `host:port`, `echo://host:port`, `wss://host/path`, ..., or `self` for the built-in target */
+  readonly target: string | readonly string[];
+  /** connections to hold, 1 to 100,000,000 */
+  readonly conns: number;
+  /** connects per second, above 0; default: as fast as the target accepts */
+  readonly ratePerSec?: number;
+  /** how long to hold after the ramp, milliseconds, 1 to 365 days; default 30,000 */
+  readonly durationMs?: number;
+  /** a connect that takes longer has failed, milliseconds; default 10,000 */
+  readonly connectTimeoutMs?: number;
+  /** connects in flight at most; default 1,000 */
+  readonly maxPending?: number;
+  /** how connections are closed; default `rst` */
+  readonly close?: 'fin' | 'rst';
+  /** source addresses, ranges `a-b` or CIDRs; default: those of the interface towards the target */
+  readonly sourceIp?: string | readonly string[];
+  /** source ports in order of preference, such as `1024-32767,61000-65535` */
+  readonly sourcePorts?: string;
+  /** networks that are routed to this host; needs root */
+  readonly sourcePrefix?: string | readonly string[];
+  /** device that missing addresses of `sourceIp` are added to for the run, or `auto`; needs root */
+  readonly aliasDev?: string;
+  /** lifetime of added addresses, milliseconds, 5 s to 1 h; default 60,000 */
+  readonly aliasLeaseMs?: number;
+  /** what a target without a scheme proves itself with */
+  readonly probe?: 'echo' | 'whoami';
+  /** how often each connection must prove itself, milliseconds; default 10,000 where the target answers */
+  readonly probeEveryMs?: number;
+  /** a probe that is not answered within this time drops its connection, milliseconds; default 10,000 */
+  readonly probeTimeoutMs?: number;
+  /** a connection that is lost while held is counted, or counted and opened again; default `count` */
+  readonly onDrop?: 'count' | 'reopen';
+  /** tcp, tls: the target speaks first, and begins with this text; `any`: with anything */
+  readonly expectBanner?: string;
+  /** ws, wss: a text message to send before each ping */
+  readonly wsMessage?: string;
+  /** http, https: the status that proves, 200 to 599; default: 200 to 399 */
+  readonly httpStatus?: number;
+  /** ws, wss, http, https: what to send as Host; default: the host of `target` */
+  readonly hostHeader?: string;
+  /** tls, wss, https: name to ask for (SNI) and to find in the certificate; default: the host of `target` */
+  readonly tlsServername?: string;
+  /** tls, wss, https: file with the certificates to trust, PEM; default: those of Node.js */
+  readonly tlsCa?: string;
+  /** tls, wss, https: take any certificate; default false */
+  readonly insecure?: boolean;
+  /** holder processes on this host, 1 to 256; default: as many as descriptors and cores ask for */
+  readonly holders?: number;
+}
+
+/** What `run` is asked for. */
+export interface BenchOptions extends CommonOptions {
+  /** what must be true at the end, such as `held>=99.9%`; default `held>=100%` */
+  readonly require?: string | readonly string[];
+  /** end as soon as a requirement can no longer hold; default false */
+  readonly abortEarly?: boolean;
+  /** `http://host:port` where each target reports its own count */
+  readonly targetStats?: string | readonly string[];
+  /** who takes a quota: `local`, `remote` or `local,remote` */
+  readonly agents?: string;
+  /** how many agents will join from elsewhere */
+  readonly expectAgents?: number;
+  /** `address:port` where agents join; default: 127.0.0.1 and a free port */
+  readonly listen?: string;
+  /** how long to wait for agents, milliseconds, up to 7 days; default 60,000 */
+  readonly waitAgentsMs?: number;
+  /** a lost agent ends the run, is gone without, or its quota goes to others; default `continue` */
+  readonly onAgentLoss?: 'fail' | 'continue' | 'replace';
+  /** start an agent on each `user@host` through ssh */
+  readonly ssh?: string | readonly string[];
+  /** what to run there; default `c100k-bench` */
+  readonly sshCommand?: string;
+  /** further arguments of ssh */
+  readonly sshOption?: string | readonly string[];
+  /** `host:port` under which agents reach this coordinator */
+  readonly advertise?: string;
+  /** file that holds the token; made when it is not there */
+  readonly tokenFile?: string;
+}
+
+/** What `plan` is asked for. */
+export interface PlanOptions extends CommonOptions {
+  /** hops between us and the server, such as `masquerade:1` or `haproxy:3x1` */
+  readonly via?: string | readonly string[];
+  /** ports that each address of a hop has, such as `32768-60999` */
+  readonly viaPorts?: string;
+  /** first address of the hop towards the server, for the lines to copy */
+  readonly viaSource?: string;
+  /** `address:port` of the server as the hop sees it, for the lines to copy */
+  readonly viaServer?: string;
+}
+
+type OptionValue = string | number | boolean | readonly string[];
+
+/** The flags that are options: those of the output are not, because a caller has the report itself. */
+function optionFlags(command: 'run' | 'plan'): readonly Flag[] {
+  return flagsOf(command).filter((flag) => flag.group !== 'Output:');
+}
+
+const UNITS = { count: '', duration: 'Ms', rate: 'PerSec' } as const;
+
+/** `connectTimeoutMs` for `--connect-timeout`: a number that has a unit names it. */
+function optionName({ name, bounds }: Flag): string {
+  const camel = name.replaceAll(/-(\w)/g, (_dash, letter: string) => letter.toUpperCase());
+  return camel + (bounds === undefined ? '' : UNITS[bounds.kind]);
+}
+
+/**
+ * The options as values of flags.
+ * @throws BenchError (exit 2) for what is no option, or of another type or out of its range
+ */
+export function optionValues(command: 'run' | 'plan', options: unknown): FlagValues {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw usageError(
+      ErrorCode.usage,
+      `the options of ${command} are an object, not ${described(options)}`,
+      `for example: ${command}({ target: '127.0.0.1:8000', conns: 1000 })`,
+    );
+  }
+  const flags = new Map(optionFlags(command).map((flag) => [optionName(flag), flag]));
+  const texts = new Map<string, readonly string[]>();
+  for (const [name, value] of Object.entries(options)) {
+    const flag = flags.get(name);
+    if (flag === undefined) throw unknownOption(command, name, [...flags.keys()]);
+    if (value !== undefined) texts.set(flag.name, textsOf(flag, value));
+  }
+  return {
+    one: (name) => texts.get(name)?.[0] ?? null,
+    list: (name) => texts.get(name) ?? [],
+    on: (name) => texts.get(name)?.[0] === 'true',
+    // Dashed, as the checks write every flag; `inOptionWords` makes options of them.
+    origin: (name) => `--${name}`,
+    isGiven: (name) => texts.has(name),
+  };
+}
+
+function unknownOption(command: string, name: string, known: readonly string[]): BenchError {
+  const near = nearestWord(name, known);
+  return usageError(
+    ErrorCode.usage,
+    `${command} has no option ${name}`,
+    near === null ? 'docs/API.md lists every option' : `did you mean ${near}?`,
+  );
+}
+
+/** A value of any type in words, short. */
+function described(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.slice(0, 64));
+  if (typeof value === 'number' || typeof value === 'boolean' || value === null) return String(value);
+  return Array.isArray(value) ? 'an array' : `a value of type ${typeof value}`;
+}
+
+/** The texts of the flag that an option stands for. @throws BenchError (exit 2) */
+function textsOf(flag: Flag, value: unknown): readonly string[] {
+  if (flag.bounds !== undefined) return [flag.write(checkedNumber(flag, flag.bounds, value))];
+  if (flag.kind === 'switch') {
+    if (typeof value === 'boolean') return [String(value)];
+    throw wrongType(flag, 'true or false', value);
+  }
+  const isList = flag.kind === 'list';
+  const all: readonly unknown[] = isList && Array.isArray(value) ? value : [value];
+  const texts = all.filter((each) => typeof each === 'string');
+  if (texts.length === all.length) return texts;
+  const bad = all.find((each) => typeof each !== 'string');
+  throw wrongType(flag, isList ? 'a string or an array of strings' : 'a string', bad);
+}
+
+function hintOf(flag: Flag): string {
+  const example = flag.kind === 'switch' ? true : (flag.choices?.[0] ?? flag.default);
+  return example === null
+    ? `docs/API.md says what ${optionName(flag)} is`
+    : `for example: ${optionName(flag)}: ${JSON.stringify(example)}`;
+}
+
+function wrongType(flag: Flag, wanted: string, value: unknown): BenchError {
+  return usageError(
+    ErrorCode.usage,
+    `${optionName(flag)} is ${wanted}, not ${described(value)}`,
+    hintOf(flag),
+  );
+}
+
+function numberError(kind: Bounds['kind'], message: string, hint: string): BenchError {
+  switch (kind) {
+    case 'count':
+      return usageError(ErrorCode.badNumber, message, hint);
+    case 'duration':
+      return usageError(ErrorCode.badDuration, message, hint);
+    case 'rate':
+      return usageError(ErrorCode.badRate, message, hint);
+  }
+}
+
+function checkedNumber(flag: Flag, bounds: Bounds, value: unknown): number {
+  const isRate = bounds.kind === 'rate';
+  const [min, max] = isRate
+    ? [0, RATE_PER_SEC_MAX]
+    : bounds.kind === 'count'
+      ? [bounds.min, bounds.max]
+      : [bounds.minMs, bounds.maxMs];
+  const isNumber =
+    typeof value === 'number' && (isRate ? Number.isFinite(value) : Number.isSafeInteger(value));
+  if (isNumber && value <= max && (isRate ? value > 0 : value >= min)) return value;
+  const name = optionName(flag);
+  const range = isRate
+    ? `a number above 0, at most ${formatCount(max)}`
+    : `a whole number from ${formatCount(min)} to ${formatCount(max)}`;
+  // What a text or a fraction most likely meant, where that is in the range.
+  const meant =
+    typeof value === 'string' || typeof value === 'number' ? Math.round(Number(value)) : Number.NaN;
+  const example = meant > 0 && meant >= min && meant <= max ? meant : Math.min(max, Math.max(min, 1_000));
+  throw numberError(
+    bounds.kind,
+    `${name} is ${range}, not ${described(value)}`,
+    `for example: ${name}: ${example}`,
+  );
+}
+
+/** A flag in a sentence, with its value where that is no word of the sentence. */
+const FLAG_IN_TEXT = /--([a-z][a-z-]*)(?:[ =]('[^']*'|[^\s,;]*[^\s,;:]))?/g;
+/** A command line is quoted as it is typed. */
+const COMMAND_IN_TEXT = /(c100k-bench [^,;]*)/;
+
+/**
+ * A text of the checks, which speak of flags, in words of options: `ratePerSec: 5000` for `--rate 5k/s`.
+ * @param command whose options
+ */
+function inOptionWords(command: 'run' | 'plan', text: string): string {
+  const flags = new Map(optionFlags(command).map((flag) => [flag.name, flag]));
+  const replaced = (part: string): string =>
+    part.replaceAll(FLAG_IN_TEXT, (whole, flagName: string, given: string | undefined) => {
+      const flag = flags.get(flagName);
+      if (flag === undefined) return whole;
+      const name = optionName(flag);
+      if (given === undefined || flag.kind === 'switch') return whole.replace(`--${flagName}`, name);
+      const value = valueIn(flag, given);
+      return value === null ? `${name} ${given}` : `${name}: ${JSON.stringify(value)}`;
+    });
+  return text
+    .split(COMMAND_IN_TEXT)
+    .map((part, index) => (index % 2 === 0 ? replaced(part) : part))
+    .join('');
+}
+
+/** The value of an option in a text; null: it is a word of the sentence. */
+function valueIn(flag: Flag, given: string): OptionValue | null {
+  const bare = given.replace(/^'(.*)'$/, '$1');
+  // A word without a digit or a sign may be either; a name of one's choice is only told by its quotes.
+  if (bare === given && !/[\d:.=<>]/.test(bare) && flag.choices?.includes(bare) !== true) return null;
+  try {
+    const value = flag.parse(bare, `--${flag.name}`);
+    return flag.bounds === undefined ? bare : (value as number);
+  } catch {
+    return null;
+  }
+}
+
+/** An error of the checks for a caller of the library; any other error as it is. */
+export function optionError(command: 'run' | 'plan', error: unknown): unknown {
+  if (!(error instanceof BenchError)) return error;
+  const [message = '', hint = ''] = [error.message, error.hint].map((text) => inOptionWords(command, text));
+  const reworded = new BenchError(error.code, error.exitCode, message, hint, error);
+  return error instanceof NeverRanError ? new NeverRanError(reworded, error.report) : reworded;
+}

@@ -1,0 +1,263 @@
+/**
+ * Owns contact with agents: who is let in under which session, what becomes of a channel that closes, and each message as
+ * an event for the reducer. Must never decide what an event means for the run (run/run-state.ts).
+ */
+import type { Clock } from '../base/clock.ts';
+import type { Finding } from '../base/errors.ts';
+import type { Channel, ChannelEvents } from '../control/channel.ts';
+import type { AgentMessage, AgentMessageOf, CoordinatorMessage } from '../control/message.ts';
+import { type AgentRecord, type AgentSnapshot, isLive } from '../run/agent-record.ts';
+import type { LeaseTimes } from '../run/lease.ts';
+import type { RunEvent } from '../run/run-event.ts';
+import type { RunState } from '../run/run-state.ts';
+import { after } from '../time/timer.ts';
+import {
+  type AgentSession,
+  type AgentSessions,
+  type Credentials,
+  resumeRefusal,
+  wrongClaim,
+} from './agent-session.ts';
+import type { CommandSender } from './command-sender.ts';
+
+/** Lines about cuts and returns of one agent. */
+const CONTACT_NOTES_MAX = 20;
+
+/** For a channel that is closed already. */
+const UNHEARD: ChannelEvents<AgentMessage> = { onMessage: () => {}, onClose: () => {} };
+
+/** The run around it. */
+interface ContactShell {
+  readonly state: () => RunState;
+  readonly dispatch: (event: RunEvent) => void;
+  /** one line for a person that the report keeps; `onNote` for one that it does not */
+  readonly note: (line: string) => void;
+  readonly onNote: (line: string) => void;
+  /** whether an agent may not have this name */
+  readonly isImpostor: (name: string, identity: string) => boolean;
+  /** something came from an agent, whatever it is */
+  readonly onHeard: (id: string) => void;
+  /** numbers came; before they are in its record */
+  readonly onStats: (agent: AgentRecord, stats: AgentMessageOf<'stats'>['stats'], atMs: number) => void;
+  readonly onLosses: (agent: AgentRecord, session: AgentSession, message: AgentMessageOf<'losses'>) => void;
+}
+
+interface ContactOptions {
+  readonly clock: Clock;
+  readonly runId: string;
+  readonly lease: LeaseTimes;
+  /** what several agents may say must say which one said it */
+  readonly namesFindings: boolean;
+}
+
+/** The contact of one run with all of its agents. */
+export class AgentContact {
+  readonly #options: ContactOptions;
+  readonly #sessions: AgentSessions;
+  readonly #sender: CommandSender;
+  readonly #shell: ContactShell;
+
+  constructor(options: ContactOptions, sessions: AgentSessions, sender: CommandSender, shell: ContactShell) {
+    this.#options = options;
+    this.#sessions = sessions;
+    this.#sender = sender;
+    this.#shell = shell;
+  }
+
+  /** A new channel: a new agent, or one that is back after a cut. */
+  welcome(
+    channel: Channel<CoordinatorMessage>,
+    hello: AgentMessageOf<'hello'>,
+    identity: string,
+  ): ChannelEvents<AgentMessage> {
+    const { resume, name, secret } = hello;
+    const credentials = { identity, secret };
+    if (resume !== null) return this.#takeBack(channel, hello, resume, credentials);
+    if (this.#sessions.isPresent(name) || this.#shell.isImpostor(name, identity)) {
+      channel.close(`an agent named ${name} is already here; choose another --name`);
+      return UNHEARD;
+    }
+    this.#forgetCut(name);
+    const session = this.#sessions.add(name, credentials, channel);
+    this.#sender.record(session, hello);
+    this.#dispatch({ type: 'agent-joined', agent: session.id, atMs: this.#nowMs() });
+    return this.#eventsOf(session, channel);
+  }
+
+  #takeBack(
+    channel: Channel<CoordinatorMessage>,
+    hello: AgentMessageOf<'hello'>,
+    resume: { readonly runId: string; readonly epoch: number },
+    credentials: Credentials,
+  ): ChannelEvents<AgentMessage> {
+    const { runId } = this.#options;
+    const session = resume.runId === runId ? this.#sessions.resumable(hello.name, resume.epoch) : undefined;
+    const refusal = session === undefined ? null : resumeRefusal(session, credentials);
+    if (refusal !== null) {
+      channel.close(refusal);
+      return UNHEARD;
+    }
+    const known = session === undefined ? undefined : this.#recordOf(session);
+    if (session === undefined || known === undefined || known.stage === 'lost')
+      return this.#endLease(channel);
+    if (known.stage === 'done') {
+      channel.close();
+      return UNHEARD;
+    }
+    this.#sender.record(session, hello);
+    const old = session.channel;
+    session.channel = channel;
+    old?.close();
+    this.#contactNote(session, `agent ${session.id} is back`);
+    this.#dispatch({ type: 'agent-resumed', agent: session.id, atMs: this.#nowMs() });
+    return this.#eventsOf(session, channel);
+  }
+
+  /** Its lease is over here: whatever it still carries is not part of the run any more. */
+  #endLease(channel: Channel<CoordinatorMessage>): ChannelEvents<AgentMessage> {
+    channel.send({ type: 'stop', reason: 'lease-over' });
+    after(this.#options.lease.leaseMs, () => channel.close('your lease is over'), { isUnref: true });
+    return { onMessage: (message) => void (message.type === 'done' && channel.close()), onClose: () => {} };
+  }
+
+  /** Before the quotas an agent that was started anew takes the place of the one that is cut off. */
+  #forgetCut(name: string): void {
+    const old = this.#sessions.get(name);
+    if (old === undefined || this.#shell.state().phase !== 'gathering') return;
+    this.#dispatch({ type: 'agent-left', agent: old.id, atMs: this.#nowMs() });
+  }
+
+  #eventsOf(session: AgentSession, channel: Channel<CoordinatorMessage>): ChannelEvents<AgentMessage> {
+    return {
+      onMessage: (message) => {
+        if (session.channel === channel) this.#take(session, message);
+      },
+      onClose: (problem, end) => {
+        if (session.channel !== channel) return;
+        if (end === 'violated') this.#expel(session, problem ?? 'it broke the protocol');
+        else this.#cut(session, problem);
+      },
+    };
+  }
+
+  /** Contact is cut: the lease decides whether that is the end of it. */
+  #cut(session: AgentSession, problem: string | null): void {
+    session.channel = null;
+    if (!this.#isLive(session)) return;
+    const why = problem === null ? '' : ` (${problem})`;
+    const leaseSec = this.#options.lease.leaseMs / 1000;
+    this.#contactNote(
+      session,
+      `agent ${session.id}: contact is cut${why}; it has ${leaseSec} s to come back`,
+    );
+    this.#dispatch({ type: 'agent-cut', agent: session.id, atMs: this.#nowMs() });
+  }
+
+  /** It said what no agent of this protocol says: the run goes on without it, as `--on-agent-loss` has it. */
+  #expel(session: AgentSession, problem: string): void {
+    const { channel } = session;
+    session.channel = null;
+    channel?.close(problem);
+    if (!this.#isLive(session)) return;
+    this.#shell.note(`agent ${session.id} broke the protocol (${problem}): the run goes on without it`);
+    this.#dispatch({ type: 'agent-left', agent: session.id, atMs: this.#nowMs() });
+  }
+
+  #isLive(session: AgentSession): boolean {
+    const known = this.#recordOf(session);
+    return known !== undefined && isLive(known) && this.#shell.state().phase !== 'ended';
+  }
+
+  #recordOf(session: AgentSession): AgentRecord | undefined {
+    return this.#shell.state().agents.get(session.id);
+  }
+
+  #dispatch(event: RunEvent): void {
+    this.#shell.dispatch(event);
+  }
+
+  #nowMs(): number {
+    return this.#options.clock.monotonicMs();
+  }
+
+  /** A line for a person; an agent that comes and goes all the time does not fill the screen. */
+  #contactNote(session: AgentSession, line: string): void {
+    session.contactNotes += 1;
+    if (session.contactNotes < CONTACT_NOTES_MAX) this.#shell.onNote(line);
+    if (session.contactNotes === CONTACT_NOTES_MAX) {
+      this.#shell.onNote(`agent ${session.id} comes and goes: further cuts are not shown`);
+    }
+  }
+
+  #take(session: AgentSession, message: AgentMessage): void {
+    this.#shell.onHeard(session.id);
+    const known = this.#recordOf(session);
+    if (known === undefined || known.stage === 'lost') return;
+    const wrong = wrongClaim(message, { name: session.name, quota: known.quota });
+    if (wrong !== null) {
+      this.#expel(session, wrong);
+      return;
+    }
+    this.#sender.record(session, message);
+    // What belongs to an earlier session of this agent counts for nothing.
+    if ('epoch' in message && message.epoch !== session.epoch) return;
+    const atMs = this.#nowMs();
+    if (message.type === 'stats') {
+      this.#sender.send(session.id, { type: 'renew', sentAtMs: message.sentAtMs });
+    }
+    if (message.type === 'stats' || message.type === 'done') {
+      this.#shell.onStats(known, message.stats, atMs);
+    }
+    if (message.type === 'losses') this.#shell.onLosses(known, session, message);
+    const event = this.#eventOf(session.id, message, atMs);
+    if (event !== null) this.#dispatch(event);
+    if (message.type !== 'done') return;
+    // The agent waits for this: without it `done` would be said again after a new link.
+    session.channel?.close();
+    session.channel = null;
+  }
+
+  /** A message as an event; null for one that changes nothing of the run's state. */
+  #eventOf(agent: string, message: AgentMessage, atMs: number): RunEvent | null {
+    switch (message.type) {
+      case 'hello':
+      case 'losses':
+        return null;
+      case 'offer': {
+        const { connectionsMax: capacity, boundBy, sources, findings, notes } = message;
+        return { type: 'agent-offered', atMs, agent, capacity, boundBy, sources, findings, notes };
+      }
+      case 'refuse':
+        return { type: 'agent-refused', atMs, agent, findings: this.#named(message.findings, agent) };
+      case 'ready': {
+        const { sources, findings, notes } = message;
+        return { type: 'agent-ready', atMs, agent, sources, findings, notes };
+      }
+      case 'stats': {
+        const { settled, quota } = message;
+        return { type: 'agent-reported', atMs, agent, quota, settled, snapshot: snapshotOf(agent, message) };
+      }
+      case 'done': {
+        const { evidence, notes } = message;
+        return { type: 'agent-done', atMs, agent, evidence, notes, snapshot: snapshotOf(agent, message) };
+      }
+    }
+  }
+
+  #named(findings: readonly Finding[], agent: string): readonly Finding[] {
+    if (!this.#options.namesFindings) return findings;
+    return findings.map((finding) => ({ ...finding, message: `agent ${agent}: ${finding.message}` }));
+  }
+}
+
+/** @param agent its kernel's counts are under its own name, whatever it says */
+function snapshotOf(
+  agent: string,
+  { stats, holders, kernel }: AgentMessageOf<'stats'> | AgentMessageOf<'done'>,
+): AgentSnapshot {
+  return {
+    stats: { ...stats, recentLosses: stats.recentLosses ?? [] },
+    holders,
+    kernel: kernel.map((count) => ({ ...count, agent })),
+  };
+}

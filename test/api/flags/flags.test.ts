@@ -1,0 +1,252 @@
+/**
+ * Owns the comparison of everything that is made from the table of flags with the table: all flags, both directions; and the
+ * proof that the echoed command line, pasted into a shell, asks for the same again.
+ */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, it } from 'node:test';
+import fc from 'fast-check';
+import type { CommandName, Flag } from '../../../src/api/flags/flag.ts';
+import {
+  assumedFlags,
+  echoedCommand,
+  environmentName,
+  FLAGS,
+  type FlagValues,
+  flagsOf,
+} from '../../../src/api/flags/flags.ts';
+import { readRunRequest } from '../../../src/api/run-request.ts';
+import { parseCommandLine } from '../../../src/cli/command-line.ts';
+import { COMMANDS } from '../../../src/cli/help.ts';
+
+async function parse(
+  args: readonly string[],
+  environment: Record<string, string> = {},
+): Promise<{ command: CommandName; values: FlagValues }> {
+  const parsed = await parseCommandLine(args, environment, '0.0.0', 80);
+  assert.equal(parsed.kind, 'command');
+  return parsed as { kind: 'command'; command: CommandName; values: FlagValues };
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'c100k-echo-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+/** The words of each line as a real shell sees them; one shell reads them all, because starting one is what takes long. */
+function wordsOf(lines: readonly string[]): string[][] {
+  // No text that is typed has a byte of 1: it marks the end of a line's words.
+  const script = lines.map((line) => `set -f -- ${line}; printf '%s\\0' "$@"; printf '\\001'`).join('\n');
+  const output = execFileSync('/bin/sh', ['-c', script], {
+    encoding: 'utf8',
+    // Should the quoting be wrong, parts of the text are commands: they find no program, and write no file elsewhere.
+    cwd: folder,
+    env: { HOME: '/nowhere', IFS: ' \t\n', PATH: '/nowhere' },
+  });
+  return output
+    .split('\u0001')
+    .slice(0, -1)
+    .map((words) => words.split('\0').slice(0, -1));
+}
+
+/** All values by flag, so that two command lines can be compared. */
+function valuesOf(command: CommandName, values: FlagValues): unknown {
+  return flagsOf(command).map(({ name, kind }) => [
+    name,
+    kind === 'list' ? values.list(name) : kind === 'switch' ? values.on(name) : values.one(name),
+    values.isGiven(name),
+  ]);
+}
+
+async function assertRepeat(typed: readonly (readonly string[])[]): Promise<void> {
+  const firsts = await Promise.all(typed.map((args) => parse(args)));
+  const lines = firsts.map(({ command, values }) => echoedCommand(command, values));
+  const read = wordsOf(lines);
+  assert.equal(read.length, lines.length);
+  for (const [index, [program, ...again]] of read.entries()) {
+    const [first, line] = [firsts[index]!, lines[index]];
+    assert.equal(program, 'c100k-bench');
+    const second = await parse(again);
+    assert.equal(second.command, first.command, line);
+    assert.deepEqual(valuesOf(second.command, second.values), valuesOf(first.command, first.values), line);
+  }
+}
+
+/** So many command lines a shell; one that fails is told as it is, because to shrink this many takes minutes. */
+function several<T>(each: fc.Arbitrary<T>): fc.Arbitrary<T[]> {
+  return fc.array(each, { minLength: 20, maxLength: 20 });
+}
+
+/** Text that a shell, or our parser, could misread. */
+const hostileText = fc.oneof(
+  fc.string({
+    unit: fc.constantFrom(...'ab \'"$`\\!*?[]{}()<>|&;#~=-%,\n\t:/é漢'),
+    minLength: 1,
+    maxLength: 12,
+  }),
+  fc.constantFrom('-', '--', '--conns', '-c 5', '~', '=', "'", "it's", '$HOME', '`id`', '*', '# x', 'true'),
+);
+
+/** Arguments for any flags of a command, each value any text that its flag takes. */
+function anyArguments(command: CommandName): fc.Arbitrary<string[]> {
+  const flags = flagsOf(command).map((flag): fc.Arbitrary<string[]> => {
+    const value = flag.choices === undefined ? hostileText : fc.constantFrom(...flag.choices);
+    if (flag.kind === 'switch') return fc.constant<string[]>([`--${flag.name}`]);
+    const one = value.map((text) => `--${flag.name}=${text}`);
+    return flag.kind === 'list' ? fc.array(one, { minLength: 1, maxLength: 3 }) : one.map((arg) => [arg]);
+  });
+  const chosen = flags.map((arguments_) => fc.option(arguments_, { nil: [], freq: 2 }));
+  return fc.tuple(...chosen).map((parts) => [...(command === 'run' ? [] : [command]), ...parts.flat()]);
+}
+
+/** Command lines that a run takes, as pools of what each flag may be. */
+const RUN_ARGUMENTS: fc.Arbitrary<string[]> = fc
+  .tuple(
+    fc.constantFrom(
+      ['--target', 'echo://127.0.0.1:7', '--target=echo://[::1]:8000-8002'],
+      ['-t', 'ws://h.example:1/a?b=c&d=$x', '--ws-message', "it's $5 & more", '--host-header', 'a.example:8'],
+      ['-t', 'wss://h.example:1/x', '--insecure', '--tls-servername', 'a.example', '--probe-every', '3s'],
+      ['-t', 'tcp://10.0.0.1:1', '--expect-banner', '# SSH-2.0 *'],
+      ['-t', 'https://h.example/', '--http-status', '204'],
+      ['-t', 'self', '--probe', 'whoami'],
+    ),
+    fc.constantFrom(['-c', '130k'], ['--conns=1_000'], ['--conns', '1m']),
+    ...[
+      ['--rate', '5k/s'],
+      ['-d', '1h30m'],
+      ['--connect-timeout', '1500ms'],
+      ['--max-pending', '77'],
+      ['--close', 'fin'],
+      ['--source-ip', '127.0.0.2-127.0.0.5', '--source-ip=10.0.0.0/30'],
+      ['--source-ports', '1024-2047,3000'],
+      ['--source-prefix', '10.9.0.0/24'],
+      ['--holders', '3'],
+      ['--on-drop', 'reopen'],
+      ['--probe-timeout', '900ms'],
+      ['--require', 'held>=99.9%'],
+    ].map((words) => fc.option(fc.constant(words), { nil: [] })),
+  )
+  .map((parts) => parts.flat());
+
+describe('the echoed command line', () => {
+  for (const command of ['run', 'plan'] as const) {
+    it(`gives ${command} the same values when a shell reads it, whatever was typed`, async () => {
+      await fc.assert(fc.asyncProperty(several(anyArguments(command)), assertRepeat), {
+        numRuns: 3,
+        endOnFailure: true,
+      });
+    });
+  }
+
+  it('gives the same request', async () => {
+    await fc.assert(
+      fc.asyncProperty(several(RUN_ARGUMENTS), async (typed) => {
+        const firsts = await Promise.all(typed.map((args) => parse(args)));
+        const read = wordsOf(firsts.map(({ values }) => echoedCommand('run', values)));
+        assert.equal(read.length, firsts.length);
+        for (const [index, words] of read.entries()) {
+          const again = await parse(words.slice(1));
+          assert.deepEqual(readRunRequest(again.values), readRunRequest(firsts[index]!.values));
+        }
+      }),
+      { numRuns: 3, endOnFailure: true },
+    );
+  });
+
+  it('shows what the environment gave, and nothing that was not given', async () => {
+    const { values } = await parse(['-t', 'self'], { C100K_CONNS: '130k', C100K_TOKEN: 'secret' });
+    assert.equal(echoedCommand('run', values), 'c100k-bench --target self --conns 130k');
+    const assumed = assumedFlags('run', values);
+    assert.match(assumed, /--duration 30s .*--close rst/);
+    assert.doesNotMatch(assumed, /--conns|--target|secret/);
+  });
+
+  it('of a plan is a plan', async () => {
+    const { command, values } = await parse(['plan', '-t', 'self', '-c', '5']);
+    assert.equal(echoedCommand(command, values), 'c100k-bench plan --target self --conns 5');
+  });
+
+  it('quotes only what needs it', async () => {
+    const typed = ['-t', '127.0.0.1:8000-8080', '--ws-message', "it's", '--require', 'held>=1'];
+    const { values } = await parse(typed);
+    assert.equal(
+      echoedCommand('run', values),
+      "c100k-bench --target 127.0.0.1:8000-8080 --require 'held>=1' --ws-message 'it'\\''s'",
+    );
+  });
+});
+
+/** A text that a flag takes as far as the parser of the command line looks. */
+function textFor(flag: Flag): string {
+  return flag.choices?.[0] ?? 'x';
+}
+
+describe('the table of flags and', () => {
+  it('the command line: a command takes exactly its flags, each by its name and its letter', async () => {
+    let refused = 0;
+    for (const { command } of COMMANDS.filter(({ command }) => command !== 'completion')) {
+      const before = command === 'run' ? [] : [command];
+      for (const flag of FLAGS) {
+        const value = flag.kind === 'switch' ? [] : [textFor(flag)];
+        const words = [...before, `--${flag.name}`, ...value];
+        if (!flag.commands.includes(command)) {
+          await assert.rejects(parse(words), /does not belong to/, `${command} --${flag.name}`);
+          refused += 1;
+          continue;
+        }
+        const forms = [words, ...(flag.letter === null ? [] : [[...before, `-${flag.letter}`, ...value]])];
+        for (const form of forms) {
+          const { values } = await parse(form);
+          assert.ok(values.isGiven(flag.name), form.join(' '));
+        }
+      }
+    }
+    assert.ok(refused > FLAGS.length, 'no command takes everything');
+  });
+
+  it('the help: a command shows exactly its flags, with letter, group, default and choices', async () => {
+    for (const { command } of COMMANDS) {
+      const printed = await parseCommandLine(
+        command === 'run' ? ['--help'] : [command, '--help'],
+        {},
+        '0.0.0',
+        10_000,
+      );
+      assert(printed.kind === 'print');
+      const lines = printed.text.split('\n').filter((line) => /^ +(?:-\w, )?--[a-z]/.test(line));
+      const shown = lines.map((line) => /--([a-z-]+)/.exec(line)?.[1]);
+      const wanted = flagsOf(command).map((flag) => flag.name);
+      assert.deepEqual(shown.toSorted(), [...wanted, 'help', 'version'].toSorted(), command);
+      for (const flag of flagsOf(command)) {
+        const line = lines.find((one) => one.includes(`--${flag.name} `)) ?? '';
+        assert.ok(line.includes(flag.describe), `${command} --${flag.name}`);
+        assert.equal(/-\w(?=, --)/.exec(line)?.[0] ?? null, flag.letter === null ? null : `-${flag.letter}`);
+        const fallback = flag.defaultNote ?? flag.default;
+        assert.equal(/\[default: (.*)\]/.exec(line)?.[1] ?? null, fallback, flag.name);
+        const choices = /choices: ([^\]]*)\]/.exec(line)?.[1]?.replaceAll('"', '').split(', ');
+        assert.deepEqual(choices, flag.choices?.slice(), flag.name);
+        assert.equal(line.includes('(required)'), flag.required, flag.name);
+      }
+      for (const group of new Set(flagsOf(command).map((flag) => flag.group))) {
+        assert.ok(printed.text.includes(`\n${group}\n`), `${command} ${group}`);
+      }
+    }
+  });
+
+  it('the environment: each flag has one variable, which counts, and no other does', async () => {
+    assert.equal(new Set(FLAGS.map(environmentName)).size, FLAGS.length);
+    for (const flag of FLAGS) {
+      const [command = 'run'] = flag.commands;
+      const text = flag.kind === 'switch' ? '1' : textFor(flag);
+      const args = command === 'run' ? [] : [command];
+      const { values } = await parse(args, { [environmentName(flag)]: text });
+      assert.ok(values.isGiven(flag.name), environmentName(flag));
+      assert.equal(values.origin(flag.name), environmentName(flag));
+      for (const other of flagsOf(command)) assert.equal(values.isGiven(other.name), other === flag);
+    }
+    const parsed = await parseCommandLine([], { C100K_FROBNICATOR_LEVEL: '1' }, '0.0.0', 80);
+    assert(parsed.kind === 'command');
+    assert.match(parsed.warnings.join(), /C100K_FROBNICATOR_LEVEL is not known/);
+  });
+});

@@ -1,0 +1,215 @@
+/**
+ * Owns the rules on what is exported, how long things are and what they are called, each with an example that it finds.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  exportsWithoutImporter,
+  fileNamesTwice,
+  fullFolders,
+  longFiles,
+  longFunctions,
+  namesExportedTwice,
+  type Texts,
+  unmirrored,
+  unnamedExports,
+  unprovenTypes,
+} from './support/house-rules.ts';
+import { filesBelow, folderOf, readAll } from './support/source-text.ts';
+
+const SOURCES = readAll(filesBelow('src', '.ts'));
+const TESTS = readAll(filesBelow('test', '.ts'));
+
+const FUNCTION_LINES_MAX = 70;
+const SOURCE_LINES_MAX = 500;
+const TEST_LINES_MAX = 600;
+const FILES_PER_FOLDER_MAX = 25;
+const FILES_MAX = 150;
+const UNTESTED_LINES_MAX = 40;
+
+/** Folders of src/ that are being rebuilt and not yet clean. Each goes from the list when it is. */
+const PENDING: readonly string[] = [
+  'agent',
+  'api',
+  'cli',
+  'control',
+  'coordinator',
+  'engine',
+  'host',
+  'path',
+  'place',
+  'run',
+  'serve',
+  'sources',
+];
+
+/** Where state lies in typed arrays, and `!` behind an index says that the index is below the length. */
+const TYPED_ARRAYS: readonly string[] = [
+  'src/engine/',
+  'src/serve/source-table.ts',
+  'src/serve/target-loop.ts',
+  'src/stats/histogram',
+  'src/stats/loss.ts',
+  'src/base/tuple-space.ts',
+];
+
+/** Sources without a unit test of their own, and what tests them. */
+const TESTED_ELSEWHERE: Readonly<Record<string, string>> = {
+  'src/main.ts': 'starts a process; every system test and test/bin.test.ts start it',
+  'src/base/errors.ts':
+    'codes and shapes; test/docs.test.ts compares the codes with the manual and the sources',
+  'src/judge/metric.ts': 'test/judge/requirement.test.ts goes through every metric',
+  'src/plan/host-plan.ts': 'puts capacity and preflight together; the tests of both call it',
+  'src/report/layout.ts': 'lines and columns; the tests of text, plan-text and path-text compare them',
+  'src/serve/self-target.ts': 'test/serve/serve.test.ts starts it',
+  'src/serve/target-loop.ts': 'test/serve/serve.test.ts connects to it',
+  'src/serve/worker-handle.ts': 'test/serve/serve.test.ts starts, loses and stops workers with it',
+  'src/serve/worker.ts': 'the process of a worker; test/serve/serve.test.ts starts it',
+};
+
+/** Fails with one line per offence, so that all are seen in one run. */
+function assertNone(offences: readonly string[]): void {
+  const settled = offences.filter((line) =>
+    (line.match(/\b(?:src|test)\/[\w./-]+/g) ?? []).every((path) => !PENDING.includes(folderOf(`${path}/`))),
+  );
+  assert.deepEqual(settled, [], `\n  ${settled.join('\n  ')}`);
+}
+
+/** Sources made from pairs of path and text. */
+function texts(files: Readonly<Record<string, string>>): Texts {
+  return new Map(Object.entries(files));
+}
+
+test('each export of a source has an importer among the sources', () => {
+  assertNone([...exportsWithoutImporter(SOURCES), ...unnamedExports(SOURCES)]);
+});
+
+test('the rule on exports finds one that only a test imports, whatever the form', () => {
+  const files = texts({
+    'src/index.ts': "export { run } from './a.ts';\nexport const VERSION = 1;",
+    'src/a.ts':
+      'export function run(): void {}\nexport interface Unused {}\nexport const used = 1;\nexport async function later() {}\n// export const NOT_CODE = 1;',
+    'src/b.ts':
+      "import { type Kept, used as mine } from './a.ts';\nexport { passed } from './c.ts';\nawait (await import('./a.ts')).later();",
+    'src/c.ts':
+      "export const passed = 1;\nexport type Kept = 1;\nimport * as all from './d.ts';\nall.read();",
+    'src/d.ts': 'export function read(): void {}\nexport class Unread {}',
+  });
+  assert.deepEqual(exportsWithoutImporter(files), [
+    'src/a.ts: Unused is exported, and no source imports it',
+    'src/b.ts: passed is exported, and no source imports it',
+    'src/c.ts: Kept is exported, and no source imports it',
+    'src/d.ts: Unread is exported, and no source imports it',
+  ]);
+  assert.deepEqual(
+    unnamedExports(
+      texts({ 'src/a.ts': "export default 1;\nexport * from './b.ts';\nexport { a };\nexport const b = 1;" }),
+    ),
+    ['src/a.ts: export default', 'src/a.ts: export *', 'src/a.ts: export { a };'],
+  );
+});
+
+test('one name means one thing: no name is exported from two files, no two files share theirs', () => {
+  assertNone([...namesExportedTwice(SOURCES), ...fileNamesTwice(SOURCES)]);
+});
+
+test('the rule on names finds a name of two files, and takes a type and a value of one file for one', () => {
+  const files = texts({
+    'src/a/clock.ts': 'export const Mode = {};\nexport type Mode = 1;\nexport interface Clock {}',
+    'src/b/clock.ts': 'export class Clock {}',
+  });
+  assert.deepEqual(namesExportedTwice(files), ['src/a/clock.ts, src/b/clock.ts: Clock']);
+  assert.deepEqual(fileNamesTwice(files), ['src/a/clock.ts, src/b/clock.ts: clock.ts']);
+});
+
+test(`no function has more than ${FUNCTION_LINES_MAX} lines, no source more than ${SOURCE_LINES_MAX}`, () => {
+  assertNone([
+    ...longFunctions(SOURCES, FUNCTION_LINES_MAX),
+    ...longFiles(SOURCES, SOURCE_LINES_MAX),
+    ...longFiles(TESTS, TEST_LINES_MAX),
+  ]);
+});
+
+test('the rule on lengths counts functions of every form, and nothing else', () => {
+  const body = '  const a = 1;\n'.repeat(4);
+  const long = [
+    `export function a(b: number): void {\n${body}}`,
+    `async function c(\n  d: number,\n): Promise<{ readonly e: number }> {\n${body}}`,
+    `const f = (g: number): number => {\n${body}};`,
+    `  #method(): Map<string, number> {\n${body}  }`,
+    `  return new Promise<void>((resolve) => {\n${body}  });`,
+    `export function h({\n  i,\n}: J): void {\n${body}}`,
+  ];
+  for (const text of long) assert.equal(longFunctions(texts({ 'src/a.ts': text }), 5).length, 1, text);
+  const lines = long.map((text) => text.split('\n').length);
+  assert.deepEqual(
+    long.flatMap((text, at) => longFunctions(texts({ 'src/a.ts': text }), lines[at] ?? 0)),
+    [],
+    'as long as allowed',
+  );
+  const other = [
+    `class A {\n${body}}`,
+    `const a = {\n${body}};`,
+    `  if (a) {\n${body}  }`,
+    `  for (const a of b) {\n${body}  }`,
+  ];
+  for (const text of other) assert.deepEqual(longFunctions(texts({ 'src/a.ts': text }), 5), [], text);
+  assert.deepEqual(longFiles(texts({ 'src/a.ts': 'a\n'.repeat(6), 'src/b.ts': 'a\n'.repeat(5) }), 5), [
+    'src/a.ts: 6 lines',
+  ]);
+});
+
+test(`at most ${FILES_PER_FOLDER_MAX} sources in a folder, at most ${FILES_MAX} in all`, () => {
+  assertNone(fullFolders(SOURCES, FILES_PER_FOLDER_MAX));
+  if (PENDING.length === 0) assert(SOURCES.size <= FILES_MAX, `${SOURCES.size} sources`);
+});
+
+test('the rule on folders counts the files of each, not those of the folders in it', () => {
+  const files = texts({ 'src/a/1.ts': '', 'src/a/2.ts': '', 'src/a/b/3.ts': '', 'src/c/4.ts': '' });
+  assert.deepEqual(fullFolders(files, 1), ['src/a: 2 files']);
+});
+
+test('no cast over unknown, no `!` behind a value', () => {
+  assertNone(unprovenTypes(SOURCES, TYPED_ARRAYS));
+});
+
+test('the rule on unproven types finds both, and leaves negations and comparisons alone', () => {
+  const files = texts({
+    'src/a.ts': 'const a = b as unknown as C;\nconst d = e[0]!;\nf()!.g();\nh!++;',
+    'src/b.ts': 'if (!a || b !== c || d != e || f(!g)) h(!!i); // j!\nconst k: unknown = l as M;',
+    'src/c/a.ts': 'a[0]! += 1;\nb!.c();',
+  });
+  assert.deepEqual(unprovenTypes(files, ['src/c']), [
+    'src/a.ts: as unknown as',
+    'src/a.ts: ]!',
+    'src/a.ts: )!',
+    'src/a.ts: h!',
+    'src/c/a.ts: b!',
+  ]);
+});
+
+test('tests mirror the sources, and sources have their tests', () => {
+  const elsewhere = ['', 'system', 'lab', 'bench', 'support'];
+  const mirrored = [...TESTS.keys()].filter(
+    (path) => path.endsWith('.test.ts') && !elsewhere.includes(folderOf(path)),
+  );
+  const offences = unmirrored(SOURCES, mirrored, UNTESTED_LINES_MAX);
+  assertNone(offences.filter((line) => TESTED_ELSEWHERE[line.split(':')[0] ?? ''] === undefined));
+  assert.deepEqual(
+    Object.keys(TESTED_ELSEWHERE).filter((path) => !offences.some((line) => line.startsWith(`${path}:`))),
+    [],
+    'these are not there, short, or have a test',
+  );
+});
+
+test('the rule on mirrors finds a test without a source and a source without a test', () => {
+  const files = texts({
+    'src/a/long.ts': 'a\n'.repeat(9),
+    'src/a/short.ts': 'a\n',
+    'src/a/tested.ts': 'a\n'.repeat(9),
+  });
+  assert.deepEqual(unmirrored(files, ['test/a/tested.test.ts', 'test/a/left.test.ts'], 8), [
+    'test/a/left.test.ts: no source of this name',
+    'src/a/long.ts: 9 lines and no test of this name',
+  ]);
+});
