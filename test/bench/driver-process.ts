@@ -76,7 +76,7 @@ class Load {
       else if (event === DriverEvent.bytes) this.answers += driver.value / WORD.length;
       else {
         assert.equal(event, DriverEvent.failed, 'nothing ends');
-        // A port that somebody listens on: the next one.
+        // A port on which a process listens: the next one.
         this.skipped++;
         const { slot } = driver;
         driver.close(slot, 'fin');

@@ -45,12 +45,12 @@ export class EpollDriver implements Driver {
   readonly #state: Uint8Array;
   readonly #generation: Uint8Array;
   readonly #wantsWritable: Uint8Array;
-  /** while a failed open waits to be told: step and errno; errno that a send has told after that */
+  /** while a failed open waits to be reported: step and errno; errno that a send has reported after that */
   readonly #failedStep: Uint8Array;
   readonly #errno: Uint8Array;
   /** failed opens, and connections whose send has failed */
-  readonly #untold: IndexQueue;
-  #untoldLeft = 0;
+  readonly #unreported: IndexQueue;
+  #unreportedLeft = 0;
 
   #count = 0;
   #index = 0;
@@ -72,7 +72,7 @@ export class EpollDriver implements Driver {
     this.#wantsWritable = new Uint8Array(capacity);
     this.#failedStep = new Uint8Array(capacity);
     this.#errno = new Uint8Array(capacity);
-    this.#untold = new IndexQueue(capacity);
+    this.#unreported = new IndexQueue(capacity);
   }
 
   // ---- what the engine wants ----
@@ -104,7 +104,7 @@ export class EpollDriver implements Driver {
   #openFailed(slot: number, step: OpenStep, code: number): true {
     this.#failedStep[slot] = step;
     this.#errno[slot] = -code;
-    this.#untold.push(slot);
+    this.#unreported.push(slot);
     return true;
   }
 
@@ -113,9 +113,9 @@ export class EpollDriver implements Driver {
     const sent = libc.send(this.#fd[slot]!, buffer, length);
     if (sent >= 0) this.bytesSent += sent;
     else if (sent !== -libc.Errno.EAGAIN && sent !== -libc.Errno.EINTR) {
-      // The error is gone from the socket with the send that told it; what came before it is still to be read.
+      // The error is gone from the socket with the send that reported it; what came before it is still to be read.
       this.#errno[slot] = -sent;
-      this.#untold.push(slot);
+      this.#unreported.push(slot);
       return 0;
     }
     const taken = Math.max(0, sent);
@@ -152,12 +152,12 @@ export class EpollDriver implements Driver {
   // ---- turns ----
 
   turn(waitMs: number): boolean {
-    if (!this.#isParkedBatch) this.#count = this.#poller.wait(this.#untold.size > 0 ? 0 : waitMs);
+    if (!this.#isParkedBatch) this.#count = this.#poller.wait(this.#unreported.size > 0 ? 0 : waitMs);
     this.#isParkedBatch = false;
     this.#index = 0;
     this.#token = -1;
-    this.#untoldLeft = this.#untold.size;
-    return this.#count > 0 || this.#untoldLeft > 0;
+    this.#unreportedLeft = this.#unreported.size;
+    return this.#count > 0 || this.#unreportedLeft > 0;
   }
 
   next(): DriverEvent {
@@ -167,9 +167,9 @@ export class EpollDriver implements Driver {
         if (event !== DriverEvent.none) return event;
         continue;
       }
-      if (this.#untoldLeft > 0) {
-        this.#untoldLeft--;
-        const event = this.#tell(this.#untold.shift());
+      if (this.#unreportedLeft > 0) {
+        this.#unreportedLeft--;
+        const event = this.#report(this.#unreported.shift());
         if (event !== DriverEvent.none) return event;
         continue;
       }
@@ -200,7 +200,7 @@ export class EpollDriver implements Driver {
   }
 
   /** A failed open, or a send that has failed: then what is there to be read, and the end. */
-  #tell(slot: number): DriverEvent {
+  #report(slot: number): DriverEvent {
     const state = this.#state[slot];
     const errno = this.#errno[slot]!;
     if (errno === 0) return DriverEvent.none;
@@ -280,7 +280,7 @@ export class EpollDriver implements Driver {
   // ---- waiting ----
 
   park(waitMs: number, done: () => void): void {
-    this.#poller.waitAsync(this.#untold.size > 0 ? 0 : waitMs, (count) => {
+    this.#poller.waitAsync(this.#unreported.size > 0 ? 0 : waitMs, (count) => {
       this.#count = count;
       this.#isParkedBatch = true;
       done();

@@ -4,7 +4,7 @@
  *
  * An index is taken by an open and given back when nothing of its chain of requests is on the way, which may be after the
  * slot was closed: so there are more indices than slots. With an index goes a generation, because a completion may be read
- * after the index was given back: what carries an old generation is nobody's.
+ * after the index was given back: what carries an old generation is ignored.
  *
  *   free -> opening -> open -> ended -> free        a close leads to free from each, from `opening` through `abandoned`
  *              '----> broken -------------^
@@ -32,7 +32,7 @@ export const IndexFlag = {
   watchedWritable: 4,
   /** a chunk is on its way or its rest is kept: the socket takes no other */
   sending: 8,
-  /** the engine was told that it was too much: `writable` follows */
+  /** the engine was reported that it was too much: `writable` follows */
   wantsWritable: 16,
   /** the end of the stream was announced, which only a further receive tells */
   ending: 32,
@@ -58,7 +58,7 @@ export class IndexTable {
   /** IndexFlag bits */
   readonly flags: Uint8Array;
   readonly generation: Uint16Array;
-  /** errno that a send has told; the receive after it only knows the end */
+  /** errno that a send has reported; the receive after it only knows the end */
   readonly endErrno: Uint8Array;
   /** the chunk that still grows */
   readonly chunkOf: Int16Array;

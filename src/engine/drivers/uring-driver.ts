@@ -349,7 +349,7 @@ export class UringDriver implements Driver {
     const state = this.#table.state[index];
     // A chain that the kernel would not begin tells of each of its steps; the first counts.
     if (state !== State.opening && state !== State.abandoned) return DriverEvent.none;
-    // Perhaps its place is empty: then the close says EBADF, to nobody.
+    // Perhaps its place is empty: then the close answers EBADF, which is ignored.
     if (step !== OpenStep.socket) this.#table.flags[index]! |= Bit.socket;
     if (state === State.abandoned) {
       this.#letGo(index, result === 0);

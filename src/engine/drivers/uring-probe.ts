@@ -139,7 +139,7 @@ function listen(): { readonly fd: number; readonly port: number } {
   throw new Error(`no listener on loopback: errno ${-code}`);
 }
 
-/** Connects, and is told of the FIN of the far side; null when all went well. */
+/** Connects, and is reported of the FIN of the far side; null when all went well. */
 function tryConnection(kernel: UringKernel): UringRefusal | null {
   const listener = listen();
   let driver: UringDriver | null = null;

@@ -21,7 +21,7 @@ import { type Ring, RingError } from './uring-ring.ts';
 
 /** What a completion answers: the low bits of its low word. */
 export const Kind = {
-  /** nothing that anybody waits for */
+  /** no answer is waited for */
   none: 0,
   socket: 1,
   option: 2,
@@ -203,7 +203,7 @@ export class UringRequests {
     return at;
   }
 
-  /** Watches for bytes, FIN and RST, each change told once, until it is cancelled. What is there already is told too. */
+  /** Watches for bytes, FIN and RST, each change reported once, until it is cancelled. What is there already is reported too. */
   watch(index: number, tag: number): void {
     const ring = this.#reserve(index, 1);
     const at = ring.begin(
@@ -216,7 +216,7 @@ export class UringRequests {
     ring.entries[at + Sqe.OP_FLAGS] = WATCHED;
   }
 
-  /** Tells once when the socket takes bytes. */
+  /** Reports once when the socket takes bytes. */
   watchWritable(index: number, tag: number): void {
     const ring = this.#reserve(index, 1);
     const at = ring.begin(
@@ -276,7 +276,7 @@ export class UringRequests {
     ring.entries[at + Sqe.ADDR_HIGH] = index;
   }
 
-  /** Ends a CONNECT that is on its way. One that is not found yet is told (ENOENT). */
+  /** Ends a CONNECT that is on its way. One that is not found yet is reported (ENOENT). */
   cancelConnect(index: number, tag: number): void {
     const ring = this.#reserve(index, 1);
     const at = ring.begin(Op.ASYNC_CANCEL | Flag.SKIP_SUCCESS, -1, lowOf(Kind.cancel, tag), index);

@@ -190,7 +190,7 @@ export class Ring {
    * Gives the kernel what is queued, and lets it make completions.
    * @param completionsMin more than 20 are made only when asked for (IO_LOCAL_TW_DEFAULT_MAX in io_uring/tw.h)
    * @param waitMs how long to wait for them; 0: not at all
-   * @throws Error when the kernel has lost completions, or keeps refusing requests: nothing can be told any more
+   * @throws Error when the kernel has lost completions, or keeps refusing requests: nothing can be reported any more
    */
   submit(completionsMin: number, waitMs: number): void {
     Atomics.store(this.#words, this.#cqHead, this.#head);

@@ -109,7 +109,7 @@ for (const { name, skip, make } of DRIVERS) {
     await until('those are accepted', () => far.sockets.length === 6);
   });
 
-  test(`${name}: an address family that the endpoint has not is told`, options, async (t) => {
+  test(`${name}: an address family that the endpoint has not is reported`, options, async (t) => {
     const far = await farSide(t);
     const sources = [sockAddr('::1', 0)];
     const endpoints = [sockAddr('127.0.0.1', far.port)];

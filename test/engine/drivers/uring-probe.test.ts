@@ -124,7 +124,9 @@ test('a kernel that is too old is named, with what it lacks', { skip: URING_SKIP
   assert.match(refusal!.text, /lacks FIXED_FD_INSTALL \(6\.8\), BIND \(6\.11\)$/);
 });
 
-test('a connection that fails although the ring works is told with its step', { skip: URING_SKIP }, () => {
+test('a connection that fails although the ring works is reported with its step', {
+  skip: URING_SKIP,
+}, () => {
   let calls = 0;
   const broken: UringKernel = {
     ...uringKernel,
