@@ -358,7 +358,7 @@ for (const { name, skip, make } of DRIVERS) {
   });
 
   test(
-    `${name}: what a slot is told ends with its close, in the middle of a turn too`,
+    `${name}: what is said of a slot ends with its close, in the middle of a turn too`,
     options,
     async (t) => {
       const far = await farSide(t);
