@@ -1,7 +1,8 @@
 /**
- * Owns the system calls: the only file that imports koffi. Each function returns what the kernel returned, or
- * a negative errno, so that no caller has to remember to read errno in time; and the reason under which a connection is
- * counted when a call fails; and addresses as the kernel takes them. Which call failed matters (EADDRNOTAVAIL means two things): callers handle bind(2) themselves.
+ * Owns the system calls that every kernel has (io_uring's: drivers/uring-binding.ts). Each function returns what the kernel
+ * returned, or a negative errno, so that no caller has to remember to read errno in time; and the reason under which a connection is
+ * counted when a call fails; and addresses as the kernel takes them. Which call failed matters (EADDRNOTAVAIL means two things):
+ * callers handle bind(2) themselves.
  * Must never decide, count, log or throw for a failed call.
  */
 
@@ -19,7 +20,7 @@ const SOCK_CLOEXEC = 0o2000000;
 export const SOL_SOCKET = 1;
 export const SO_REUSEADDR = 2;
 const SO_ERROR = 4;
-const SO_LINGER = 13;
+export const SO_LINGER = 13;
 export const SO_REUSEPORT = 15;
 export const IPPROTO_TCP = 6;
 export const TCP_NODELAY = 1;
@@ -49,8 +50,8 @@ const O_CLOEXEC = 0o2000000;
 const RLIMIT_NOFILE = 7;
 const PR_SET_PDEATHSIG = 1;
 const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
-const MSG_NOSIGNAL = 0x4000;
-const MSG_DONTWAIT = 0x40;
+export const MSG_NOSIGNAL = 0x4000;
+export const MSG_DONTWAIT = 0x40;
 
 /** Positive errno values by name, such as `Errno.EINPROGRESS`. */
 export const Errno = constants.errno;

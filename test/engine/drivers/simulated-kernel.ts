@@ -1,0 +1,588 @@
+/**
+ * Owns an io_uring that never leaves this process: rings in plain memory, sockets that the test moves, and a rule that says
+ * which completion fails with what. It keeps its own account of every connection, which the driver's words are held
+ * against. Must never use anything of the driver but the numbers of the binding.
+ *
+ * Taken from the kernel, because the driver rests on it: requests are begun in their order; a link is begun by work that
+ * enter() does, some 20 pieces a call; a step that fails posts itself, and with SKIP_SUCCESS nothing of the rest; a full
+ * completion queue puts completions aside, and ends a multishot watch.
+ */
+import assert from 'node:assert/strict';
+import {
+  CQE_MORE,
+  Cqe,
+  Feature,
+  Flag,
+  type MappedMemory,
+  OFF_RINGS,
+  Op,
+  Params,
+  SQ_CQ_OVERFLOW,
+  SQ_TASKRUN,
+  Sqe,
+  type UringKernel,
+} from '../../../src/engine/drivers/uring-binding.ts';
+import * as libc from '../../../src/engine/libc.ts';
+import {
+  type Account,
+  type FaultPoint,
+  POLLERR,
+  POLLHUP,
+  POLLIN,
+  POLLOUT,
+  POLLRDHUP,
+  type Request,
+  SimulatedSocket,
+  type Watch,
+} from './simulated-socket.ts';
+
+const { Errno } = libc;
+const ECANCELED = Errno.ECANCELED;
+/** Byte offsets of our own ring. */
+const AT = {
+  sqHead: 0,
+  sqTail: 4,
+  sqMask: 8,
+  sqFlags: 12,
+  cqHead: 64,
+  cqTail: 68,
+  cqMask: 72,
+  overflow: 76,
+  cqes: 128,
+};
+const WORKS_PER_CALL = 20;
+
+interface SimulatedRing {
+  readonly words: Int32Array;
+  readonly sqes: Int32Array;
+  readonly sqEntries: number;
+  readonly cqEntries: number;
+  files: (SimulatedSocket | null)[];
+  readonly work: (() => void)[];
+  readonly aside: Int32Array[];
+  readonly watches: Map<string, Watch>;
+  readonly connects: Map<string, SimulatedSocket>;
+}
+
+/** Memory that is handed out again and again: making some for each of 10,000 kernels would be most of the time. */
+const pool = new Map<number, ArrayBuffer[]>();
+
+export class SimulatedKernel implements UringKernel {
+  readonly accounts = new Map<number, Account>();
+  readonly sockets: SimulatedSocket[] = [];
+  /** errno with which a request is to fail, or 0 */
+  fault: (point: FaultPoint) => number = () => 0;
+  /** what enter() is to answer before it has done all: -errno, with so many requests taken; null: nothing */
+  enterFault: () => { errno: number; taken: number } | null = () => null;
+  /** what a connect is to become: 0 connected, an errno, or -1: it hangs */
+  connectResult: () => number = () => 0;
+  /** by what all requests of an open carry */
+  readonly #opens = new Map<string, Account>();
+  readonly #rings = new Map<number, SimulatedRing>();
+  readonly #memory: MappedMemory[] = [];
+  #nextAddress = 0x10_0000_0000;
+  #nextFd = 1_000_000;
+
+  // ---- the calls ----
+
+  setup(entries: number, params: Uint8Array): number {
+    const view = new DataView(params.buffer);
+    const cqEntries = view.getUint32(Params.CQ_ENTRIES, true);
+    view.setUint32(Params.SQ_ENTRIES, entries, true);
+    view.setUint32(Params.FEATURES, Feature.SINGLE_MMAP | Feature.NODROP | Feature.EXT_ARG, true);
+    const fields: [number, number][] = [
+      [Params.SQ_HEAD, AT.sqHead],
+      [Params.SQ_TAIL, AT.sqTail],
+      [Params.SQ_MASK, AT.sqMask],
+      [Params.SQ_FLAGS, AT.sqFlags],
+      [Params.CQ_HEAD, AT.cqHead],
+      [Params.CQ_TAIL, AT.cqTail],
+      [Params.CQ_MASK, AT.cqMask],
+      [Params.CQ_OVERFLOW, AT.overflow],
+      [Params.CQ_CQES, AT.cqes],
+    ];
+    for (const [field, at] of fields) view.setUint32(field, at, true);
+    const words = new Int32Array((AT.cqes + cqEntries * 16) / 4);
+    words[AT.sqMask / 4] = entries - 1;
+    words[AT.cqMask / 4] = cqEntries - 1;
+    this.#rings.set(++this.#nextFd, {
+      words,
+      sqes: new Int32Array(entries * Sqe.WORDS),
+      sqEntries: entries,
+      cqEntries,
+      files: [],
+      work: [],
+      aside: [],
+      watches: new Map(),
+      connects: new Map(),
+    });
+    return this.#nextFd;
+  }
+
+  map(bytes: number, fd: number, offset: number): MappedMemory {
+    const ring = this.#rings.get(fd);
+    if (ring !== undefined)
+      return { address: 0, buffer: (offset === OFF_RINGS ? ring.words : ring.sqes).buffer as ArrayBuffer };
+    const buffer = pool.get(bytes)?.pop() ?? new ArrayBuffer(bytes);
+    const memory = { address: this.#nextAddress, buffer };
+    // Addresses beyond 32 bits, some across the border of 4 GiB, as the kernel may give them.
+    this.#nextAddress += Math.ceil(bytes / 4_096) * 4_096 + 0x7fff_f000;
+    this.#memory.push(memory);
+    return memory;
+  }
+
+  unmap(memory: MappedMemory): void {
+    if (!this.#memory.includes(memory)) return;
+    const { buffer } = memory;
+    pool.set(buffer.byteLength, [...(pool.get(buffer.byteLength) ?? []), buffer]);
+  }
+
+  registerFiles(fd: number, files: number): number {
+    this.#rings.get(fd)!.files = new Array<SimulatedSocket | null>(files).fill(null);
+    return 0;
+  }
+
+  registerEventFd(): number {
+    return 0;
+  }
+
+  probe(_fd: number, ops: readonly number[]): number[] {
+    return ops.map(() => 1);
+  }
+
+  setNonBlocking(): number {
+    return 0;
+  }
+
+  close(fd: number): void {
+    this.#rings.delete(fd);
+  }
+
+  enter(fd: number, submit: number): number {
+    const ring = this.#rings.get(fd)!;
+    const fault = this.enterFault();
+    const taken = fault === null ? submit : Math.min(submit, fault.taken);
+    this.#submit(ring, taken);
+    if (fault === null || fault.errno === Errno.EINTR) this.#run(ring, WORKS_PER_CALL);
+    this.#flush(ring);
+    this.#setFlags(ring);
+    return fault === null || (taken > 0 && fault.errno !== Errno.EINTR) ? taken : -fault.errno;
+  }
+
+  /** Whether nothing is on the way in any ring. */
+  get isIdle(): boolean {
+    return [...this.#rings.values()].every((ring) => ring.work.length === 0 && ring.aside.length === 0);
+  }
+
+  /** What is left in the tables, watched or connecting, over all rings: 0 at the end. */
+  get leftovers(): number {
+    let left = 0;
+    for (const ring of this.#rings.values())
+      left += ring.files.filter((file) => file !== null).length + ring.watches.size + ring.connects.size;
+    return left + this.sockets.filter((socket) => !socket.isReleased).length;
+  }
+
+  #setFlags(ring: SimulatedRing): void {
+    ring.words[AT.sqFlags / 4] =
+      (ring.work.length > 0 ? SQ_TASKRUN : 0) | (ring.aside.length > 0 ? SQ_CQ_OVERFLOW : 0);
+  }
+
+  // ---- requests ----
+
+  #submit(ring: SimulatedRing, count: number): void {
+    const { words } = ring;
+    let chain: Request[] = [];
+    for (let done = 0; done < count; done++) {
+      const head = words[AT.sqHead / 4]!;
+      assert(head !== words[AT.sqTail / 4], 'no more is submitted than was queued');
+      const at = (head & (ring.sqEntries - 1)) * Sqe.WORDS;
+      words[AT.sqHead / 4] = (head + 1) | 0;
+      const entry = ring.sqes.slice(at, at + Sqe.WORDS);
+      const request = { op: entry[Sqe.HEAD]! & 0xff, flags: entry[Sqe.HEAD]! & 0xff00, words: entry };
+      if (request.op === Op.SOCKET) this.#account(ring, head, request);
+      // As in the kernel, the address is read when the request is taken.
+      if (request.op === Op.BIND) assert.equal(this.#portOf(request), this.#opens.get(keyOf(request))!.port);
+      chain.push(request);
+      if ((request.flags & Flag.LINK) !== 0 && done + 1 < count) continue;
+      this.#step(ring, chain, 0);
+      chain = [];
+    }
+  }
+
+  /** The port of an open stands in its third request, which may not have been submitted yet. */
+  #account(ring: SimulatedRing, head: number, socket: Request): void {
+    const at = ((head + 2) & (ring.sqEntries - 1)) * Sqe.WORDS;
+    const words = ring.sqes.slice(at, at + Sqe.WORDS);
+    assert.equal(words[Sqe.HEAD]! & 0xff, Op.BIND);
+    const port = this.#portOf({ op: Op.BIND, flags: 0, words });
+    assert(!this.accounts.has(port), `port ${port} is used once`);
+    const account: Account = { port, failed: null, socket: null, ends: [] };
+    this.accounts.set(port, account);
+    this.#opens.set(keyOf(socket), account);
+  }
+
+  /** Begins a step; the next one follows by work of a later call or this one. */
+  #step(ring: SimulatedRing, chain: Request[], at: number): void {
+    const request = chain[at]!;
+    const done = (result: number): void => {
+      const isQuiet = (request.flags & Flag.SKIP_SUCCESS) !== 0;
+      if (result < 0 || !isQuiet) this.#post(ring, request, result, 0);
+      if (at + 1 >= chain.length) return;
+      if (result >= 0) ring.work.push(() => this.#step(ring, chain, at + 1));
+      else if (!isQuiet) for (const rest of chain.slice(at + 1)) this.#post(ring, rest, -ECANCELED, 0);
+    };
+    const result = this.#execute(ring, request, done);
+    if (result !== null) done(result);
+  }
+
+  /** @returns the result; null: `done` is called with it later, or the request posts its completions itself */
+  #execute(ring: SimulatedRing, request: Request, done: (result: number) => void): number | null {
+    if (request.op === Op.NOP) return 0;
+    const point = pointOf(request);
+    const errno = this.fault(point);
+    const account = this.#opens.get(keyOf(request));
+    const step = STEPS[point];
+    const isCut = request.words[Sqe.FD] === -1;
+    if (account !== undefined && step !== undefined && errno !== 0 && point !== 'connect' && !isCut)
+      account.failed ??= { step, errno };
+    switch (request.op) {
+      case Op.SOCKET:
+        return errno !== 0 ? -errno : this.#socket(ring, request, account!);
+      case Op.POLL_ADD:
+        this.#watch(ring, request, errno);
+        return null;
+      case Op.POLL_REMOVE:
+        return this.#unwatch(ring, request, errno);
+      case Op.ASYNC_CANCEL:
+        return errno !== 0 ? -errno : this.#cancel(ring, request);
+      case Op.CLOSE:
+        return this.#close(ring, request, errno);
+    }
+    const socket = ring.files[request.words[Sqe.FD]!] ?? null;
+    if (socket === null) {
+      // The rest of a chain that was cut: there was no memory for it.
+      if (account !== undefined) account.failed ??= { step: STEPS.place!, errno: Errno.ENOMEM };
+      return -Errno.EBADF;
+    }
+    if (request.op !== Op.CONNECT) return this.#onSocket(request, point, socket, errno);
+    this.#connect(ring, request, account!, errno, done);
+    return null;
+  }
+
+  #socket(ring: SimulatedRing, request: Request, account: Account): number {
+    const file = request.words[Sqe.FILE_INDEX]! - 1;
+    assert(file >= 0 && file < ring.files.length, `direct descriptor ${file}`);
+    assert.equal(ring.files[file], null, 'the place is empty');
+    const errno = this.fault('place');
+    if (errno !== 0) {
+      account.failed = { step: STEPS.place!, errno };
+      return 0;
+    }
+    const socket = new SimulatedSocket(account.port);
+    this.sockets.push(socket);
+    account.socket = socket;
+    ring.files[file] = socket;
+    return 0;
+  }
+
+  #onSocket(request: Request, point: FaultPoint, socket: SimulatedSocket, errno: number): number {
+    if (point === 'receive') return this.#receive(request, socket, errno);
+    if (point === 'send') return this.#send(request, socket, errno);
+    if (errno !== 0) return -errno;
+    if (point === 'linger') socket.isReset = true;
+    if (point === 'bind')
+      assert.equal(this.#opens.get(keyOf(request))!.socket, socket, 'a chain binds its own socket');
+    // A descriptor that is really there: the driver asks it, and closes it.
+    if (point === 'install') return libc.eventfd();
+    return 0;
+  }
+
+  #end(port: number, point: FaultPoint, errno: number): void {
+    this.accounts.get(port)?.ends.push({ point, errno });
+  }
+
+  #receive(request: Request, socket: SimulatedSocket, errno: number): number {
+    if (errno !== 0) {
+      if (errno !== Errno.EAGAIN && errno !== Errno.EINTR) this.#end(socket.port, 'receive', errno);
+      // Nothing wakes a socket again for what it has had all the time.
+      if (errno === Errno.EAGAIN) this.#wake(socket, POLLIN);
+      return -errno;
+    }
+    if (socket.received < socket.sentByFar.length) {
+      const bytes = socket.sentByFar.subarray(socket.received, socket.received + request.words[Sqe.LEN]!);
+      socket.received += bytes.length;
+      const { buffer, offset } = this.#at(addressOf(request, Sqe.ADDR));
+      new Uint8Array(buffer).set(bytes, offset);
+      return bytes.length;
+    }
+    if (socket.error !== 0) {
+      const code = socket.error;
+      socket.error = 0;
+      this.#end(socket.port, 'receive', code);
+      return -code;
+    }
+    if (socket.hasFin || socket.isDead) {
+      this.#end(socket.port, 'receive', 0);
+      return 0;
+    }
+    return -Errno.EAGAIN;
+  }
+
+  #send(request: Request, socket: SimulatedSocket, errno: number): number {
+    const fail = (code: number): number => {
+      if (code !== Errno.EAGAIN && code !== Errno.EINTR) this.#end(socket.port, 'send', code);
+      return -code;
+    };
+    if (errno !== 0) return fail(errno);
+    if (socket.error !== 0) {
+      const code = socket.error;
+      socket.error = 0;
+      return fail(code);
+    }
+    if (socket.isDead) return fail(Errno.EPIPE);
+    const length = Math.min(socket.room, request.words[Sqe.LEN]!);
+    if (length === 0) return -Errno.EAGAIN;
+    const { buffer, offset } = this.#at(addressOf(request, Sqe.ADDR));
+    socket.sentByUs = Buffer.concat([socket.sentByUs, new Uint8Array(buffer, offset, length)]);
+    socket.room -= length;
+    return length;
+  }
+
+  #close(ring: SimulatedRing, request: Request, errno: number): number {
+    const file = request.words[Sqe.FILE_INDEX]! - 1;
+    const socket = ring.files[file] ?? null;
+    if (socket === null) return -Errno.EBADF;
+    ring.files[file] = null;
+    socket.isInTable = false;
+    return errno === 0 ? 0 : -errno;
+  }
+
+  #connect(
+    ring: SimulatedRing,
+    request: Request,
+    account: Account,
+    errno: number,
+    done: (result: number) => void,
+  ): void {
+    const socket = account.socket!;
+    const result = errno !== 0 ? errno : this.connectResult();
+    const key = nameOf(request);
+    socket.state = 'connecting';
+    socket.connect = request;
+    ring.connects.set(key, socket);
+    const finish = (code: number): void => {
+      ring.work.push(() => {
+        socket.connect = null;
+        ring.connects.delete(key);
+        if (code === 0) socket.state = 'connected';
+        else if (code !== ECANCELED) account.failed ??= { step: 4, errno: code };
+        done(code === 0 ? 0 : -code);
+      });
+      this.#setFlags(ring);
+    };
+    this.#finishes.set(socket, finish);
+    if (result >= 0) this.resolve(socket, result);
+  }
+
+  readonly #finishes = new Map<SimulatedSocket, (code: number) => void>();
+
+  /** Ends a connect that hangs. @param errno 0: it is connected */
+  resolve(socket: SimulatedSocket, errno: number): void {
+    const finish = this.#finishes.get(socket);
+    this.#finishes.delete(socket);
+    finish?.(errno);
+  }
+
+  /** Sockets whose connect hangs. */
+  get hanging(): SimulatedSocket[] {
+    return [...this.#finishes.keys()];
+  }
+
+  #cancel(ring: SimulatedRing, request: Request): number {
+    const key = `${request.words[Sqe.ADDR]}/${request.words[Sqe.ADDR_HIGH]}`;
+    const socket = ring.connects.get(key);
+    if (socket === undefined) return -Errno.ENOENT;
+    if (!this.#finishes.has(socket)) return -Errno.EALREADY;
+    this.resolve(socket, ECANCELED);
+    return 0;
+  }
+
+  // ---- watches ----
+
+  #watch(ring: SimulatedRing, request: Request, errno: number): void {
+    const socket = ring.files[request.words[Sqe.FD]!] ?? null;
+    if (socket === null || errno !== 0) {
+      if (socket !== null) this.#end(socket.port, 'watch', errno);
+      this.#post(ring, request, socket === null ? -Errno.EBADF : -errno, 0);
+      return;
+    }
+    const watch: Watch = {
+      socket,
+      low: request.words[Sqe.USER_LOW]!,
+      high: request.words[Sqe.USER_HIGH]!,
+      mask: request.words[Sqe.OP_FLAGS]! | POLLERR | POLLHUP | POLLRDHUP,
+      isOnce: request.words[Sqe.LEN] === 0,
+      isCancelled: false,
+      isQueued: false,
+    };
+    socket.watches.add(watch);
+    ring.watches.set(nameOf(request), watch);
+    if ((socket.mask & watch.mask) !== 0) this.#queue(ring, watch);
+  }
+
+  #queue(ring: SimulatedRing, watch: Watch): void {
+    if (watch.isQueued) return;
+    watch.isQueued = true;
+    ring.work.push(() => this.#fire(ring, watch));
+  }
+
+  #fire(ring: SimulatedRing, watch: Watch): void {
+    watch.isQueued = false;
+    const drop = (): void => {
+      watch.socket.watches.delete(watch);
+      ring.watches.delete(`${watch.low}/${watch.high}`);
+    };
+    if (watch.isCancelled) {
+      drop();
+      this.#postWords(ring, watch.low, watch.high, -ECANCELED, 0);
+      return;
+    }
+    const mask = watch.socket.mask & watch.mask;
+    if (mask === 0) return;
+    const goesOn = !watch.isOnce && this.#hasRoom(ring);
+    if (!goesOn) drop();
+    this.#postWords(ring, watch.low, watch.high, mask, goesOn ? CQE_MORE : 0);
+  }
+
+  #unwatch(ring: SimulatedRing, request: Request, errno: number): number {
+    const watch = ring.watches.get(`${request.words[Sqe.ADDR]}/${request.words[Sqe.ADDR_HIGH]}`);
+    if (watch === undefined) return -Errno.ENOENT;
+    watch.isCancelled = true;
+    this.#queue(ring, watch);
+    return errno === 0 ? 0 : -errno;
+  }
+
+  /** @param key what has come about; a watch for something else sleeps on (io_poll_wake in io_uring/poll.c) */
+  #wake(socket: SimulatedSocket, key: number): void {
+    for (const ring of this.#rings.values()) {
+      for (const watch of socket.watches)
+        if (ring.watches.get(`${watch.low}/${watch.high}`) === watch && (key & watch.mask) !== 0)
+          this.#queue(ring, watch);
+      this.#setFlags(ring);
+    }
+  }
+
+  // ---- the far side ----
+
+  arrive(socket: SimulatedSocket, bytes: Uint8Array): void {
+    socket.sentByFar = Buffer.concat([socket.sentByFar, bytes]);
+    this.#wake(socket, POLLIN);
+  }
+
+  fin(socket: SimulatedSocket): void {
+    socket.hasFin = true;
+    this.#wake(socket, POLLIN | POLLRDHUP);
+  }
+
+  reset(socket: SimulatedSocket, errno: number): void {
+    socket.error = errno;
+    socket.isDead = true;
+    this.#wake(socket, POLLIN | POLLOUT | POLLERR | POLLHUP);
+  }
+
+  read(socket: SimulatedSocket, bytes: number): void {
+    socket.room += bytes;
+    this.#wake(socket, POLLOUT);
+  }
+
+  // ---- completions ----
+
+  #run(ring: SimulatedRing, count: number): void {
+    for (let done = 0; done < count && ring.work.length > 0; done++) ring.work.shift()!();
+  }
+
+  #hasRoom(ring: SimulatedRing): boolean {
+    const used = (ring.words[AT.cqTail / 4]! - ring.words[AT.cqHead / 4]!) | 0;
+    return ring.aside.length === 0 && used < ring.cqEntries;
+  }
+
+  #post(ring: SimulatedRing, request: Request, result: number, flags: number): void {
+    this.#postWords(ring, request.words[Sqe.USER_LOW]!, request.words[Sqe.USER_HIGH]!, result, flags);
+  }
+
+  #postWords(ring: SimulatedRing, low: number, high: number, result: number, flags: number): void {
+    const entry = new Int32Array(4);
+    entry[Cqe.USER_LOW] = low;
+    entry[Cqe.USER_HIGH] = high;
+    entry[Cqe.RES] = result;
+    entry[Cqe.FLAGS] = flags;
+    if (this.#hasRoom(ring)) this.#write(ring, entry);
+    else ring.aside.push(entry);
+  }
+
+  #write(ring: SimulatedRing, entry: Int32Array): void {
+    const tail = ring.words[AT.cqTail / 4]!;
+    ring.words.set(entry, AT.cqes / 4 + (tail & (ring.cqEntries - 1)) * 4);
+    ring.words[AT.cqTail / 4] = (tail + 1) | 0;
+  }
+
+  #flush(ring: SimulatedRing): void {
+    while (ring.aside.length > 0) {
+      const used = (ring.words[AT.cqTail / 4]! - ring.words[AT.cqHead / 4]!) | 0;
+      if (used >= ring.cqEntries) return;
+      this.#write(ring, ring.aside.shift()!);
+    }
+  }
+
+  // ---- memory ----
+
+  #at(address: number): { buffer: ArrayBuffer; offset: number } {
+    const memory = this.#memory.find(
+      (one) => address >= one.address && address < one.address + one.buffer.byteLength,
+    );
+    assert(memory !== undefined, `address ${address.toString(16)} is ours`);
+    return { buffer: memory.buffer, offset: address - memory.address };
+  }
+
+  #portOf(bind: Request): number {
+    const { buffer, offset } = this.#at(addressOf(bind, Sqe.ADDR));
+    return new DataView(buffer).getUint16(offset + 2, false);
+  }
+}
+
+function addressOf(request: Request, at: number): number {
+  return (request.words[at]! >>> 0) + (request.words[at + 1]! >>> 0) * 0x1_0000_0000;
+}
+
+/** Index and tag: one for all requests of an open. */
+function keyOf(request: Request): string {
+  return `${request.words[Sqe.USER_LOW]! >>> 4}/${request.words[Sqe.USER_HIGH]}`;
+}
+
+/** What a watch and a connect are found by. */
+function nameOf(request: Request): string {
+  return `${request.words[Sqe.USER_LOW]}/${request.words[Sqe.USER_HIGH]}`;
+}
+
+const STEPS: Partial<Record<FaultPoint, number>> = { socket: 1, place: 1, reuse: 2, bind: 3, connect: 4 };
+
+const POINTS: Readonly<Record<number, FaultPoint>> = {
+  [Op.SOCKET]: 'socket',
+  [Op.BIND]: 'bind',
+  [Op.CONNECT]: 'connect',
+  [Op.RECV]: 'receive',
+  [Op.SEND]: 'send',
+  [Op.CLOSE]: 'close',
+  [Op.POLL_REMOVE]: 'unwatch',
+  [Op.ASYNC_CANCEL]: 'cancel',
+  [Op.FIXED_FD_INSTALL]: 'install',
+};
+
+function pointOf(request: Request): FaultPoint {
+  const point = POINTS[request.op];
+  if (point !== undefined) return point;
+  if (request.op === Op.URING_CMD)
+    return request.words[Sqe.ADDR_HIGH] === libc.SO_LINGER ? 'linger' : 'reuse';
+  assert.equal(request.op, Op.POLL_ADD);
+  return request.words[Sqe.OP_FLAGS] === POLLOUT ? 'watchWritable' : 'watch';
+}

@@ -1,0 +1,95 @@
+/**
+ * Owns what the simulated kernel remembers of a connection: the socket, what watches it, and what became of its open.
+ * Must never act by itself.
+ */
+import * as libc from '../../../src/engine/libc.ts';
+
+export const POLLIN = libc.EPOLLIN;
+export const POLLOUT = libc.EPOLLOUT;
+export const POLLERR = libc.EPOLLERR;
+export const POLLHUP = libc.EPOLLHUP;
+export const POLLRDHUP = libc.EPOLLRDHUP;
+
+/** What a request is for, as far as a fault may choose it. */
+export type FaultPoint =
+  | 'socket'
+  /** a socket was made, and there is no memory for its place in the table; the kernel does not say so */
+  | 'place'
+  | 'reuse'
+  | 'bind'
+  | 'connect'
+  | 'watch'
+  | 'watchWritable'
+  | 'receive'
+  | 'send'
+  | 'linger'
+  | 'close'
+  | 'unwatch'
+  | 'cancel'
+  | 'install';
+
+/** A connection as the kernel sees it. */
+export class SimulatedSocket {
+  readonly port: number;
+  state: 'new' | 'connecting' | 'connected' = 'new';
+  /** all that the far side has sent */
+  sentByFar = Buffer.alloc(0);
+  /** how much of that was received */
+  received = 0;
+  /** all that we have sent */
+  sentByUs = Buffer.alloc(0);
+  room = 1_500;
+  hasFin = false;
+  isDead = false;
+  error = 0;
+  isReset = false;
+  isInTable = true;
+  readonly watches = new Set<Watch>();
+  connect: Request | null = null;
+
+  constructor(port: number) {
+    this.port = port;
+  }
+
+  get mask(): number {
+    const isOver = this.hasFin || this.isDead;
+    return (
+      (this.received < this.sentByFar.length || isOver || this.error !== 0 ? POLLIN : 0) |
+      (this.room > 0 || this.isDead ? POLLOUT : 0) |
+      (isOver ? POLLRDHUP : 0) |
+      (this.error !== 0 ? POLLERR : 0) |
+      (this.isDead ? POLLHUP : 0)
+    );
+  }
+
+  /** Whether nothing refers to it any more: the kernel has closed it. */
+  get isReleased(): boolean {
+    return !this.isInTable && this.watches.size === 0 && this.connect === null;
+  }
+}
+
+/** What became of one open, by its source port. */
+export interface Account {
+  readonly port: number;
+  /** the step that failed first, by its number in the chain, and its errno */
+  failed: { step: number; errno: number } | null;
+  socket: SimulatedSocket | null;
+  /** results that end a connection, in the order in which they were given */
+  readonly ends: { point: FaultPoint; errno: number }[];
+}
+
+export interface Request {
+  readonly op: number;
+  readonly flags: number;
+  readonly words: Int32Array;
+}
+
+export interface Watch {
+  readonly socket: SimulatedSocket;
+  readonly low: number;
+  readonly high: number;
+  readonly mask: number;
+  readonly isOnce: boolean;
+  isCancelled: boolean;
+  isQueued: boolean;
+}
