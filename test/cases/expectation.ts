@@ -8,13 +8,15 @@ import type { Diagnosis, RunReport, VerdictName } from '../../src/judge/report.t
 
 /** What the far side knew, counted there while the run held. */
 export interface FarSide {
-  /** established at the target's ports, at most and at the last look in the hold; null: nobody looked there */
-  readonly establishedMax: number;
-  readonly establishedLast: number | null;
+  /** established and taken by the application, at most and at the last look in the hold; null: no look fell into it */
+  readonly takenMax: number;
+  readonly takenLast: number | null;
+  /** established by its kernel, and no application has them */
+  readonly waitingMax: number;
+  readonly waitingLast: number | null;
   readonly synReceivedMax: number;
-  /** connections that its kernel has completed and its application has not taken, of all listeners of the target */
+  /** Recv-Q of its listeners; it also counts what the other side has closed meanwhile */
   readonly acceptQueueMax: number;
-  readonly acceptQueueLast: number | null;
 }
 
 /** What a run left behind that may be judged. */
@@ -48,6 +50,8 @@ export interface Expected {
   readonly besides?: readonly string[];
   /** what a person must read, such as the target's own words */
   readonly says?: readonly RegExp[];
+  /** what the diagnosis that explains most must say, such as the length of a timeout or an endpoint */
+  readonly cause?: readonly RegExp[];
   /** what must not be written anywhere a person reads */
   readonly never?: readonly RegExp[];
   /** held may be more than the far side had: only where it closed in the last moments, or counts otherwise */
@@ -84,9 +88,9 @@ function wanted(range: Range): string {
 }
 
 /** The diagnosis that explains most; of equals the one that stands first. */
-export function mainDiagnosis(report: RunReport): Diagnosis | null {
+export function mainDiagnosis(diagnoses: readonly Diagnosis[]): Diagnosis | null {
   let best: Diagnosis | null = null;
-  for (const one of report.diagnoses) if (best === null || one.count > best.count) best = one;
+  for (const one of diagnoses) if (best === null || one.count > best.count) best = one;
   return best;
 }
 
@@ -102,7 +106,7 @@ function gradeParty(report: RunReport, expected: Expected): Grade['party'] {
 /** Text, JSON and exit code must tell one story, whatever the case. */
 function contradictions(report: RunReport, run: JudgedRun): string[] {
   const list: string[] = [];
-  const main = mainDiagnosis(report);
+  const main = mainDiagnosis(report.diagnoses);
   if (VERDICT_OF_EXIT[run.exitCode ?? -1] !== report.verdict)
     list.push(`exit ${run.exitCode} beside the verdict ${report.verdict}`);
   if (main !== null && report.verdict === 'fail' && main.party !== report.whoRanOut)
@@ -113,9 +117,17 @@ function contradictions(report: RunReport, run: JudgedRun): string[] {
   return list;
 }
 
-function diagnosisOffences(report: RunReport, expected: Expected, run: JudgedRun): string[] {
+/**
+ * Judges diagnoses alone, so that rules can be tried on a recording.
+ * @returns each way in which they differ; empty: right
+ */
+export function gradeDiagnoses(
+  diagnoses: readonly Diagnosis[],
+  expected: Expected,
+  run: JudgedRun,
+): string[] {
   const list: string[] = [];
-  const main = mainDiagnosis(report);
+  const main = mainDiagnosis(diagnoses);
   const { rule } = expected;
   if (rule === null && main !== null) list.push(`diagnosed ${main.what}, and nothing ran out`);
   if (rule === undefined || rule === null) return list;
@@ -124,8 +136,11 @@ function diagnosisOffences(report: RunReport, expected: Expected, run: JudgedRun
   if (main === null || !(rules.includes(main.what) || isUnknown))
     list.push(`rule ${main?.what ?? 'none'} instead of ${rules.join(' or ')}`);
   const allowed = new Set([...rules, 'unknown', ...(expected.besides ?? [])]);
-  for (const { what, count } of report.diagnoses)
+  for (const { what, count } of diagnoses)
     if (!allowed.has(what) && what !== main?.what) list.push(`also names ${what} for ${count}`);
+  for (const pattern of expected.cause ?? [])
+    if (main === null || !pattern.test(`${main.message}; ${main.next}`))
+      list.push(`the diagnosis does not say ${pattern}`);
   if (expected.explains !== undefined && main !== null) {
     const range = ofRun(expected.explains, run);
     if (!isWithin(main.count, range))
@@ -142,10 +157,8 @@ function countOffences(report: RunReport, expected: Expected, run: JudgedRun): s
     if (!isWithin(held, range)) list.push(`held ${held} instead of ${wanted(range)}`);
   }
   const far = run.farSide;
-  if (far !== null && far.establishedLast !== null && expected.farSideDiffers !== true) {
-    const taken = far.establishedLast - (far.acceptQueueLast ?? 0);
-    if (held > taken) list.push(`held ${held}, and the far side had taken ${taken}`);
-  }
+  if (far !== null && far.takenLast !== null && expected.farSideDiffers !== true && held > far.takenLast)
+    list.push(`held ${held}, and the far side had taken ${far.takenLast}`);
   return list;
 }
 
@@ -165,7 +178,7 @@ export function gradeRun(run: JudgedRun, expected: Expected): Grade {
   if (party !== 'right')
     offences.push(`party ${report.whoRanOut ?? 'none'} instead of ${expected.party ?? 'none'}`);
   offences.push(
-    ...diagnosisOffences(report, expected, run),
+    ...gradeDiagnoses(report.diagnoses, expected, run),
     ...countOffences(report, expected, run),
     ...contradictions(report, run),
   );

@@ -10,17 +10,18 @@ import type { FarSide } from './expectation.ts';
 const LOOK_EVERY_MS = 700;
 
 interface Look {
-  readonly established: number;
+  readonly taken: number;
+  readonly waiting: number;
   readonly synReceived: number;
   readonly acceptQueue: number;
 }
 
-/** What `ss -Htan` says of the target's ports. */
+/** What `ss -Htane` says of the target's ports. A socket that no process has taken yet has no inode (`ino:0`). */
 function lookOf(text: string): Look {
-  const look = { established: 0, synReceived: 0, acceptQueue: 0 };
+  const look = { taken: 0, waiting: 0, synReceived: 0, acceptQueue: 0 };
   for (const line of text.split('\n')) {
     const [state, received = '0'] = line.trim().split(/\s+/);
-    if (state === 'ESTAB') look.established += 1;
+    if (state === 'ESTAB') look[/ ino:0\b/.test(line) ? 'waiting' : 'taken'] += 1;
     else if (state === 'SYN-RECV') look.synReceived += 1;
     else if (state === 'LISTEN') look.acceptQueue += Number(received);
   }
@@ -33,7 +34,7 @@ export class FarSideWatch {
   readonly #filter: string;
   readonly #running: RunningCli;
   readonly #looking: Promise<void>;
-  readonly #max = { established: 0, synReceived: 0, acceptQueue: 0 };
+  readonly #max = { taken: 0, waiting: 0, synReceived: 0, acceptQueue: 0 };
   #last: Look | null = null;
   #isOver = false;
 
@@ -50,11 +51,10 @@ export class FarSideWatch {
     });
     while (!this.#isOver) {
       const isHolding = this.#isHolding();
-      const { stdout } = await this.#host.run(['ss', '-Htan', this.#filter]);
+      const { stdout } = await this.#host.run(['ss', '-Htane', this.#filter]);
       const look = lookOf(stdout);
-      this.#max.established = Math.max(this.#max.established, look.established);
-      this.#max.synReceived = Math.max(this.#max.synReceived, look.synReceived);
-      this.#max.acceptQueue = Math.max(this.#max.acceptQueue, look.acceptQueue);
+      for (const key of ['taken', 'waiting', 'synReceived', 'acceptQueue'] as const)
+        this.#max[key] = Math.max(this.#max[key], look[key]);
       // Only a look that both began and ended in the hold tells what was there in it.
       if (isHolding && this.#isHolding()) this.#last = look;
       await sleep(LOOK_EVERY_MS);
@@ -69,11 +69,12 @@ export class FarSideWatch {
   async end(): Promise<FarSide> {
     await this.#looking;
     return {
-      establishedMax: this.#max.established,
-      establishedLast: this.#last?.established ?? null,
+      takenMax: this.#max.taken,
+      takenLast: this.#last?.taken ?? null,
+      waitingMax: this.#max.waiting,
+      waitingLast: this.#last?.waiting ?? null,
       synReceivedMax: this.#max.synReceived,
       acceptQueueMax: this.#max.acceptQueue,
-      acceptQueueLast: this.#last?.acceptQueue ?? null,
     };
   }
 }

@@ -10,6 +10,7 @@ import { whyNoNetwork } from '../support/network.ts';
 import { repositoryRoot } from '../support/run-cli.ts';
 import type { CaseSpec } from './case.ts';
 import { CASES } from './catalogue.ts';
+import { gradeRun } from './expectation.ts';
 import { KNOWN_WRONG } from './known-wrong.ts';
 import { missingPackages } from './peers.ts';
 import { type Recording, recordingOf, writtenRecording } from './recording.ts';
@@ -33,8 +34,9 @@ function save(spec: CaseSpec, recording: Recording): void {
 }
 
 /** One line for a person, and whether the suite may pass with it. */
-function judge(spec: CaseSpec, { today, exitCode, report }: Recording): { line: string; isFine: boolean } {
-  const { grade } = today;
+function judge(spec: CaseSpec, recording: Recording): { line: string; isFine: boolean } {
+  const { today, exitCode, report } = recording;
+  const grade = gradeRun(recording, spec.expected);
   const isKnown = KNOWN_WRONG.has(spec.name);
   const rules = report === null ? 'no report' : today.rules.join(', ') || 'nothing';
   const said = `exit ${exitCode}, ${today.whoRanOut ?? 'nothing ran out'} (${rules})`;

@@ -5,7 +5,7 @@
 import type { Party } from '../../src/base/outcome.ts';
 import type { RunReport, VerdictName } from '../../src/judge/report.ts';
 import type { CaseSpec } from './case.ts';
-import { type Grade, gradeRun, mainDiagnosis } from './expectation.ts';
+import { mainDiagnosis } from './expectation.ts';
 import type { PlayedRun } from './stage.ts';
 
 /** What the program said when this was recorded. */
@@ -13,7 +13,6 @@ export interface Said {
   readonly verdict: VerdictName | null;
   readonly whoRanOut: Party | null;
   readonly rules: readonly string[];
-  readonly grade: Grade;
 }
 
 export interface Recording extends PlayedRun {
@@ -70,7 +69,7 @@ export function writtenRecording(recording: Recording): string {
 /** What is kept of a run. */
 export function recordingOf(spec: CaseSpec, run: PlayedRun, recordedOn: string): Recording {
   const { report } = run;
-  const main = report === null ? null : mainDiagnosis(report);
+  const main = report === null ? null : mainDiagnosis(report.diagnoses);
   const others = report === null ? [] : report.diagnoses.filter((one) => one !== main);
   return {
     fault: spec.fault,
@@ -81,7 +80,6 @@ export function recordingOf(spec: CaseSpec, run: PlayedRun, recordedOn: string):
       verdict: report?.verdict ?? null,
       whoRanOut: report?.whoRanOut ?? null,
       rules: [...(main === null ? [] : [main]), ...others].map(({ what }) => what),
-      grade: gradeRun(run, spec.expected),
     },
     truth: run.truth,
     farSide: run.farSide,

@@ -13,6 +13,8 @@ export interface PlaceCounts {
   readonly refused: number;
   /** an ICMP error, and nothing better */
   readonly rejected: number;
+  /** SYN-ACKs came, and our kernel never took one */
+  readonly unheard: number;
   /** no answer at all */
   readonly silent: number;
   /** established, and then ended by the far side */
@@ -47,7 +49,7 @@ export interface WireEvidence {
   readonly successesPerSec: readonly number[];
   /** losses by the far side, by second since the first SYN: `[second, count, ...]` */
   readonly lossesPerSec: readonly number[];
-  /** from SYN-ACK to the end by the far side */
+  /** from our ACK of the SYN-ACK to the end by the far side */
   readonly ageAtLoss: Spread | null;
   /** from the last byte of either side to the end by the far side */
   readonly silenceBeforeLoss: Spread | null;
@@ -77,6 +79,7 @@ interface Connection {
   readonly from: string;
   readonly to: string;
   readonly synUs: number;
+  answeredUs: number | null;
   establishedUs: number | null;
   isRefused: boolean;
   isRejected: boolean;
@@ -93,6 +96,7 @@ function open(segment: Segment): Connection {
     from: segment.from,
     to: segment.to,
     synUs: segment.atUs,
+    answeredUs: null,
     establishedUs: null,
     isRefused: false,
     isRejected: false,
@@ -107,10 +111,7 @@ function open(segment: Segment): Connection {
 
 function fromTarget(connection: Connection, segment: Segment): void {
   const { isSyn, isAck, isFin, isRst, length, atUs } = segment;
-  if (isSyn && isAck && connection.establishedUs === null) {
-    connection.establishedUs = atUs;
-    connection.lastBytesUs = atUs;
-  }
+  if (isSyn && isAck) connection.answeredUs ??= atUs;
   if (length > 0) {
     connection.first ??= segment.payload.slice(0, SAID_BYTES_MAX);
     connection.last = segment.payload.slice(0, SAID_BYTES_MAX);
@@ -127,6 +128,10 @@ function fromTarget(connection: Connection, segment: Segment): void {
 }
 
 function fromUs(connection: Connection, segment: Segment): void {
+  if (connection.establishedUs === null && connection.answeredUs !== null && segment.isAck && !segment.isRst) {
+    connection.establishedUs = segment.atUs;
+    connection.lastBytesUs = segment.atUs;
+  }
   if (segment.length > 0) {
     connection.lastBytesUs = segment.atUs;
     connection.lastBytesAreOurs = true;
@@ -167,6 +172,7 @@ type Outcome = keyof Omit<PlaceCounts, 'asked' | 'ended'>;
 function outcomeOf(connection: Connection): Outcome {
   if (connection.establishedUs !== null) return 'established';
   if (connection.isRefused) return 'refused';
+  if (connection.answeredUs !== null) return 'unheard';
   return connection.isRejected ? 'rejected' : 'silent';
 }
 
@@ -178,11 +184,12 @@ const LETTERS: Readonly<Record<Outcome, string>> = {
   established: 'e',
   refused: 'r',
   rejected: 'i',
+  unheard: 'u',
   silent: 's',
 };
 
 function countPlaces(list: readonly Connection[]): PlaceCounts {
-  const counts = { asked: list.length, established: 0, refused: 0, rejected: 0, silent: 0, ended: 0 };
+  const counts = { asked: list.length, established: 0, refused: 0, rejected: 0, unheard: 0, silent: 0, ended: 0 };
   for (const connection of list) {
     counts[outcomeOf(connection)] += 1;
     if (isEndedByTarget(connection)) counts.ended += 1;

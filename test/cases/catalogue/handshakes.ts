@@ -243,7 +243,7 @@ export const HANDSHAKE_CASES: readonly CaseSpec[] = [
       rule: ['target-proxy', 'target-closes'],
       explains: 300,
       held: 0,
-      says: [/server behind|proxy/],
+      cause: [/server behind|proxy/],
     },
   },
   {

@@ -66,7 +66,7 @@ export const PLACE_CASES: readonly CaseSpec[] = [
       rule: 'path-source-ports',
       explains: 1_000,
       held: 0,
-      says: [/32,?768/],
+      cause: [/32,?768/],
     },
   },
   {
@@ -111,7 +111,7 @@ export const PLACE_CASES: readonly CaseSpec[] = [
       rule: 'target-endpoint',
       explains: 300,
       held: 600,
-      says: [/127\.0\.0\.1:8002/],
+      cause: [/127\.0\.0\.1:8002/],
     },
   },
   {
@@ -136,7 +136,7 @@ export const PLACE_CASES: readonly CaseSpec[] = [
       rule: ['path-endpoint', 'target-endpoint'],
       explains: 300,
       held: 600,
-      says: [/10\.83\.0\.1:8002/],
+      cause: [/10\.83\.0\.1:8002/],
       never: [/lets 600 connections through and no more/],
     },
   },
@@ -156,7 +156,7 @@ export const PLACE_CASES: readonly CaseSpec[] = [
       rule: ['generator-firewall', 'path-endpoint', 'target-endpoint'],
       explains: 300,
       held: 600,
-      says: [/127\.0\.0\.1:8002/],
+      cause: [/127\.0\.0\.1:8002/],
     },
   },
   {
@@ -173,7 +173,7 @@ export const PLACE_CASES: readonly CaseSpec[] = [
       rule: 'target-endpoint',
       explains: 500,
       held: 500,
-      says: [/\[::1\]:8000/],
+      cause: [/\[::1\]:8000/],
     },
   },
   {
@@ -221,7 +221,7 @@ export const PLACE_CASES: readonly CaseSpec[] = [
       rule: 'path-source-limit',
       explains: [480, 520],
       held: [480, 520],
-      says: [/\b100\b.*(?:source|client)/i],
+      cause: [/\b100\b.*(?:source|client)/i],
     },
   },
   {
@@ -253,7 +253,7 @@ listen l
       rule: 'target-source-limit',
       explains: [740, 760],
       held: [240, 260],
-      says: [/\b50\b.*(?:source|client)/i],
+      cause: [/\b50\b.*(?:source|client)/i],
     },
   },
   {
@@ -295,7 +295,7 @@ listen l
       rule: 'target-backend',
       explains: [298, 302],
       held: [598, 602],
-      says: [/back end/],
+      cause: [/back end/],
     },
   },
   {

@@ -60,7 +60,7 @@ export const TIMEOUT_CASES: readonly CaseSpec[] = [
       rule: 'target-timeout',
       explains: 1_000,
       held: 0,
-      says: [/\b(?:5|5\.0\d*|4\.99\d*) s\b/, /probe/],
+      cause: [/\b(?:5|5\.0\d*|4\.9\d*) s\b/, /probe/],
     },
   },
   {
@@ -125,7 +125,7 @@ export const TIMEOUT_CASES: readonly CaseSpec[] = [
       rule: 'target-timeout',
       explains: [150, 200],
       held: 0,
-      says: [/\b5(?:\.\d+)? s\b/],
+      cause: [/\b5(?:\.\d+)? s\b/],
     },
   },
   {
@@ -172,7 +172,7 @@ export const TIMEOUT_CASES: readonly CaseSpec[] = [
       rule: 'target-timeout',
       explains: 200,
       held: 0,
-      says: [/\b[56](?:\.\d+)? s\b/],
+      cause: [/\b[56](?:\.\d+)? s\b/],
     },
   },
   {
@@ -198,7 +198,7 @@ export const TIMEOUT_CASES: readonly CaseSpec[] = [
       rule: 'target-timeout',
       explains: 300,
       held: 0,
-      says: [/\b(?:3|3\.0\d*|2\.9\d*) s\b/, /--probe-every/],
+      cause: [/\b(?:3|3\.0\d*|2\.9\d*) s\b/, /--probe-every/],
     },
   },
   {
@@ -222,7 +222,7 @@ export const TIMEOUT_CASES: readonly CaseSpec[] = [
       rule: ['target-keep-alive', 'target-handshake'],
       explains: 300,
       held: 0,
-      says: [/requests/],
+      cause: [/requests/],
       never: [/timeout of/],
     },
   },
@@ -260,7 +260,7 @@ export const TIMEOUT_CASES: readonly CaseSpec[] = [
       rule: 'target-timeout',
       explains: 40,
       held: 0,
-      says: [/\b(?:3\.9\d*|4|4\.\d+) s\b/],
+      cause: [/\b(?:3\.9\d*|4|4\.\d+) s\b/],
     },
   },
 ];
