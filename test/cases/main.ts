@@ -1,8 +1,8 @@
 /**
- * Owns `npm run cases [-- filter] [-- --record] [-- --list]`: plays each case on its own stage, one at a time, and says what
- * came out beside what must. Must never call a case passed that was not played: a missing peer fails the suite by name.
+ * Owns `npm run cases [-- filter ... --record | --list | --table]`: plays each case on its own stage, one at a time, and says
+ * what came out beside what must; the table is made of the recordings. Must never call a case passed that was not played: a missing peer fails the suite by name.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
@@ -10,6 +10,7 @@ import { whyNoNetwork } from '../support/network.ts';
 import { repositoryRoot } from '../support/run-cli.ts';
 import type { CaseSpec } from './case.ts';
 import { CASES } from './catalogue.ts';
+import { confusionTable } from './confusion.ts';
 import { gradeRun } from './expectation.ts';
 import { KNOWN_WRONG } from './known-wrong.ts';
 import { missingPackages } from './peers.ts';
@@ -48,6 +49,11 @@ function judge(spec: CaseSpec, recording: Recording): { line: string; isFine: bo
   return { line: `${spec.name}: ${how}: ${said}\n    ${grade.offences.join('\n    ')}`, isFine: isKnown };
 }
 
+function recorded(spec: CaseSpec): readonly [CaseSpec, Recording] {
+  const text = readFileSync(join(RECORDINGS, `${spec.name}.json`), 'utf8');
+  return [spec, JSON.parse(text) as Recording];
+}
+
 async function main(args: readonly string[]): Promise<number> {
   const why = whyNoNetwork();
   if (why !== null) {
@@ -58,6 +64,10 @@ async function main(args: readonly string[]): Promise<number> {
   const cases = CASES.filter(({ name }) => filters.length === 0 || filters.some((one) => name.includes(one)));
   if (args.includes('--list')) {
     for (const { name, fault } of cases) console.log(`${name}: ${fault}`);
+    return 0;
+  }
+  if (args.includes('--table')) {
+    console.log(confusionTable(cases.map(recorded)));
     return 0;
   }
   const failures: string[] = [];

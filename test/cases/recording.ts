@@ -85,6 +85,7 @@ export function recordingOf(spec: CaseSpec, run: PlayedRun, recordedOn: string):
     farSide: run.farSide,
     wire: run.wire,
     counters: run.counters,
+    aftermath: run.aftermath,
     text: withoutPids(run.text).slice(0, TEXT_MAX),
     report:
       report === null ? null : (JSON.parse(withoutPids(JSON.stringify(smallReport(report)))) as RunReport),

@@ -25,7 +25,9 @@ test('every case has a recording, and every recording its case', () => {
 });
 
 test('the list of what is known to be wrong names cases, and only those whose recording is wrong', () => {
-  const wrong = CASES.filter(({ name, expected }) => gradeRun(recordingNamed(name), expected).offences.length > 0);
+  const wrong = CASES.filter(
+    ({ name, expected }) => gradeRun(recordingNamed(name), expected).offences.length > 0,
+  );
   assert.deepEqual([...KNOWN_WRONG].toSorted(), wrong.map(({ name }) => name).toSorted());
 });
 

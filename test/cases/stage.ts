@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunReport } from '../../src/judge/report.ts';
 import { createNetwork, type Host, type HostSpec, type Network } from '../support/network.ts';
 import { type CliOptions, cliPath, type RunningCli } from '../support/run-cli.ts';
+import { type Aftermath, lookAfter } from './aftermath.ts';
 import type { FarSide, JudgedRun } from './expectation.ts';
 import { FarSideWatch } from './far-side.ts';
 import { readCapture } from './pcap.ts';
@@ -35,6 +36,8 @@ export interface PlayedRun extends JudgedRun {
   readonly farSide: FarSide | null;
   /** counters of the kernels that changed, `ours` and `theirs` */
   readonly counters: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  /** null: nothing was to be looked at */
+  readonly aftermath: Aftermath | null;
 }
 
 /** A server of somebody else that runs. */
@@ -238,6 +241,11 @@ export class Stage {
     assert.equal(result.timedOut, false, `the run hangs: ${result.stderr}`);
     const report = existsSync(json) ? (JSON.parse(readFileSync(json, 'utf8')) as RunReport) : null;
     const wire = await capture?.(report);
+    const counters = {
+      ours: changes(before.ours, await countersOf(host)),
+      ...(far === host ? {} : { theirs: changes(before.theirs, await countersOf(far)) }),
+    };
+    const isLookedAt = options.isCaptured !== false && report !== null;
     return {
       command: this.#withoutPaths(`c100k-bench ${args.join(' ')}`),
       exitCode: result.code,
@@ -246,10 +254,8 @@ export class Stage {
       farSide: options.isCaptured === false ? null : farSide,
       truth: {},
       wire: wire ?? null,
-      counters: {
-        ours: changes(before.ours, await countersOf(host)),
-        ...(far === host ? {} : { theirs: changes(before.theirs, await countersOf(far)) }),
-      },
+      counters,
+      aftermath: isLookedAt ? await lookAfter(host, report.asked.endpoints) : null,
     };
   }
 

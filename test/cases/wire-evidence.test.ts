@@ -47,7 +47,11 @@ function opened(atMs: number, from: string, to = ENDPOINT): Segment[] {
 
 function evidence(segments: readonly Segment[], attempted: number, capture: Partial<Capture> = {}) {
   const sorted = [...segments].sort((a, b) => a.atUs - b.atUs);
-  return wireEvidence({ segments: sorted, rejections: [], ...capture }, [ENDPOINT, '10.0.0.1:8001'], attempted);
+  return wireEvidence(
+    { segments: sorted, rejections: [], ...capture },
+    [ENDPOINT, '10.0.0.1:8001'],
+    attempted,
+  );
 }
 
 test('each outcome is told apart, and each connect counts once', () => {
@@ -63,9 +67,19 @@ test('each outcome is told apart, and each connect counts once', () => {
       out(40, '10.0.0.2:1028', { syn: true }),
     ],
     5,
-    { rejections: [{ atUs: 41_000, by: '10.0.0.9', type: 3, code: 13, from: '10.0.0.2:1028', to: ENDPOINT }] },
+    {
+      rejections: [{ atUs: 41_000, by: '10.0.0.9', type: 3, code: 13, from: '10.0.0.2:1028', to: ENDPOINT }],
+    },
   );
-  assert.deepEqual(seen.total, { asked: 5, established: 1, refused: 1, rejected: 1, unheard: 1, silent: 1, ended: 0 });
+  assert.deepEqual(seen.total, {
+    asked: 5,
+    established: 1,
+    refused: 1,
+    rejected: 1,
+    unheard: 1,
+    silent: 1,
+    ended: 0,
+  });
   assert.deepEqual(seen.order, ['e', 1, 'r', 1, 's', 1, 'u', 1, 'i', 1]);
   assert.equal(seen.finalFailureMs, 10);
   assert.deepEqual(seen.rejections, { '10.0.0.9 3/13': 1 });
@@ -147,7 +161,8 @@ test('a capture is read: addresses, ports, flags, time, and payload without padd
 
 test('a capture that is cut anywhere is read as far as it goes, and no length in it is trusted', () => {
   const whole = pcapOf(0x02, 'abcdef', 0);
-  for (let end = 24; end < whole.length; end++) assert.deepEqual(readCapture(whole.subarray(0, end)).segments, []);
+  for (let end = 24; end < whole.length; end++)
+    assert.deepEqual(readCapture(whole.subarray(0, end)).segments, []);
   const lying = Buffer.from(whole);
   lying.writeUInt16BE(60_000, 24 + 16 + 14 + 2);
   assert.equal(readCapture(lying).segments[0]?.payload.length, 6);

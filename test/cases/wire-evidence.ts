@@ -128,7 +128,12 @@ function fromTarget(connection: Connection, segment: Segment): void {
 }
 
 function fromUs(connection: Connection, segment: Segment): void {
-  if (connection.establishedUs === null && connection.answeredUs !== null && segment.isAck && !segment.isRst) {
+  if (
+    connection.establishedUs === null &&
+    connection.answeredUs !== null &&
+    segment.isAck &&
+    !segment.isRst
+  ) {
     connection.establishedUs = segment.atUs;
     connection.lastBytesUs = segment.atUs;
   }
@@ -189,7 +194,15 @@ const LETTERS: Readonly<Record<Outcome, string>> = {
 };
 
 function countPlaces(list: readonly Connection[]): PlaceCounts {
-  const counts = { asked: list.length, established: 0, refused: 0, rejected: 0, unheard: 0, silent: 0, ended: 0 };
+  const counts = {
+    asked: list.length,
+    established: 0,
+    refused: 0,
+    rejected: 0,
+    unheard: 0,
+    silent: 0,
+    ended: 0,
+  };
   for (const connection of list) {
     counts[outcomeOf(connection)] += 1;
     if (isEndedByTarget(connection)) counts.ended += 1;

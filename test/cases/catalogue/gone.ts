@@ -2,10 +2,12 @@
  * Owns cases in which held connections are lost in mid-hold: by a reboot, a cut, a NAT that forgets, an application, a kernel
  * that kills. Must never cut anything outside of the case's own namespaces.
  */
+import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Host } from '../../support/network.ts';
+import { startProcess } from '../../support/run-cli.ts';
 import type { CaseSpec } from '../case.ts';
 import { FAR_SERVER, type PlayedRun, SERVER, type Stage } from '../stage.ts';
 import { nodeServer, typed } from './parts.ts';
@@ -263,11 +265,13 @@ export const GONE_CASES: readonly CaseSpec[] = [
       return await stage.run(host, typed('-t 127.0.0.1:8000 -c 500 -d 5s'), {
         during: async (running) => {
           await running.saw(/holding/);
-          await host.run([
+          const eater = [
             'bash',
-            '-c',
+            '-ec',
             `echo $$ > ${join(group, 'cgroup.procs')}; exec /usr/bin/python3 ${path}`,
-          ]);
+          ];
+          const { signal } = await startProcess(eater, {}).result;
+          assert.equal(signal, 'SIGKILL', 'the kernel has killed it');
         },
       });
     },

@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Host } from '../../support/network.ts';
-import { cliPath } from '../../support/run-cli.ts';
+import { cliPath, startProcess } from '../../support/run-cli.ts';
 import type { CaseSpec } from '../case.ts';
 import type { Expected } from '../expectation.ts';
 import { CLIENT, type PlayedRun, SERVER, type Stage } from '../stage.ts';
@@ -59,6 +59,11 @@ function taskGroup(stage: Stage, tasksMax: number): string {
   return group;
 }
 
+/** Words before a command that put it into a control group. */
+function inGroup(group: string): string[] {
+  return ['bash', '-ec', `echo $$ > ${group}/cgroup.procs; exec "$@"`, 'bash'];
+}
+
 const SIX_HOLDERS = '-t 127.0.0.1:8000 -c 20000 -d 2s --holders 6';
 const TASKS_REFUSED: Expected = {
   exit: 3,
@@ -67,17 +72,20 @@ const TASKS_REFUSED: Expected = {
   never: [/SIGABRT/, /pthread_create/],
 };
 
-async function fewTasks(stage: Stage, wrap: (stage: Stage) => string[]): Promise<PlayedRun> {
+/**
+ * @param outside words before `ip netns exec`: inside, another /sys is mounted, which has no control groups
+ * @param inside words after it
+ */
+async function fewTasks(
+  stage: Stage,
+  outside: readonly string[],
+  inside: readonly string[] = [],
+): Promise<PlayedRun> {
   const host = await stage.lone();
   await stage.serve(host, 8_000);
-  const command = [...wrap(stage), process.execPath, cliPath];
-  const json = join(stage.folder, 'few.json');
-  const { code, stdout, stderr } = await host.run(
-    [...command, ...typed(SIX_HOLDERS), '--no-progress', '--json', json],
-    {
-      timeoutMs: 120_000,
-    },
-  );
+  const program = [process.execPath, cliPath, ...typed(SIX_HOLDERS), '--no-progress'];
+  const command = [...outside, 'ip', 'netns', 'exec', host.namespace, ...inside, ...program];
+  const { code, stdout, stderr } = await startProcess(command, { timeoutMs: 120_000 }).result;
   return {
     command: `c100k-bench ${SIX_HOLDERS}`,
     exitCode: code,
@@ -87,6 +95,7 @@ async function fewTasks(stage: Stage, wrap: (stage: Stage) => string[]): Promise
     truth: {},
     wire: null,
     counters: {},
+    aftermath: null,
   };
 }
 
@@ -116,25 +125,13 @@ export const OWN_SIDE_CASES: readonly CaseSpec[] = [
     name: 'pids-max-60',
     fault: 'a container with pids.max 60, and six holders of 11 threads',
     reports: ['nodejs/help#1754', 'podman-container-tools/podman#17647'],
-    play: (stage) =>
-      fewTasks(stage, (on) => [
-        'bash',
-        '-c',
-        `echo $$ > ${taskGroup(on, 60)}/cgroup.procs; exec "$@"`,
-        'bash',
-      ]),
+    play: (stage) => fewTasks(stage, inGroup(taskGroup(stage, 60))),
     expected: TASKS_REFUSED,
   },
   {
     name: 'pids-max-20',
     fault: 'a container with pids.max 20: not even an agent starts',
-    play: (stage) =>
-      fewTasks(stage, (on) => [
-        'bash',
-        '-c',
-        `echo $$ > ${taskGroup(on, 20)}/cgroup.procs; exec "$@"`,
-        'bash',
-      ]),
+    play: (stage) => fewTasks(stage, inGroup(taskGroup(stage, 20))),
     expected: TASKS_REFUSED,
   },
   {
@@ -142,9 +139,7 @@ export const OWN_SIDE_CASES: readonly CaseSpec[] = [
     fault: 'a user with ulimit -u 20',
     reports: ['Unitech/pm2#4951'],
     play: (stage) =>
-      fewTasks(stage, () =>
-        typed('setpriv --reuid 65534 --regid 65534 --clear-groups prlimit --nproc=20:20'),
-      ),
+      fewTasks(stage, [], typed('setpriv --reuid 65534 --regid 65534 --clear-groups prlimit --nproc=20:20')),
     expected: TASKS_REFUSED,
   },
   {
@@ -199,7 +194,7 @@ print('open', flush=True); time.sleep(600)`;
       const token = join(stage.folder, 'token');
       const agent = ['agent', '--join', `${SERVER}:7100`, '--token-file', token, '--name', 'clone'];
       const agents: Promise<{ code: number | null; stderr: string }>[] = [];
-      const args = `-t echo://${SERVER}:8000 -c 500 -d 2s --listen ${SERVER}:7100 --expect-agents 2 --wait-agents 8s`;
+      const args = `-t echo://${SERVER}:8000 -c 500 -d 2s --listen ${SERVER}:7100 --expect-agents 2 --wait-agents 25s`;
       const run = await stage.run(server, [...typed(args), '--token-file', token], {
         isCaptured: false,
         during: async (running) => {
@@ -234,7 +229,7 @@ print('open', flush=True); time.sleep(600)`;
       const own = stage.file('h7.token', made.stdout);
       await server.must('chmod', '600', own);
       const agents: Promise<{ code: number | null; stderr: string }>[] = [];
-      const args = `-t echo://${SERVER}:8000 -c 500 -d 2s --listen ${SERVER}:7100 --expect-agents 1 --wait-agents 5s`;
+      const args = `-t echo://${SERVER}:8000 -c 500 -d 2s --listen ${SERVER}:7100 --expect-agents 1 --wait-agents 20s`;
       const run = await stage.run(server, [...typed(args), '--token-file', token], {
         isCaptured: false,
         during: async (running) => {

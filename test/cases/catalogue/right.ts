@@ -114,6 +114,7 @@ export const RIGHT_CASES: readonly CaseSpec[] = [
         truth: {},
         wire: null,
         counters: {},
+        aftermath: null,
       };
     },
     expected: { exit: 143, party: null, says: [/INCOMPLETE/] },
