@@ -19,13 +19,25 @@ import { Stage } from './stage.ts';
 
 const RECORDINGS = join(repositoryRoot, 'test', 'cases', 'recordings');
 
+/** Times that a case is played when this machine was too busy for the program itself: that is no answer. */
+const PLAYS_MAX = 3;
+const TOO_BUSY = /said nothing for [\d.]+ s|stood still for/;
+
 /** Plays one case; everything that it made is gone afterwards. */
-async function play(spec: CaseSpec): Promise<Recording> {
+async function playOnce(spec: CaseSpec): Promise<Recording> {
   const stage = new Stage();
   try {
     return recordingOf(spec, await spec.play(stage), `Linux ${release()}`);
   } finally {
     await stage.remove();
+  }
+}
+
+async function play(spec: CaseSpec): Promise<Recording> {
+  for (let plays = 1; ; plays++) {
+    const recording = await playOnce(spec);
+    if (plays === PLAYS_MAX || !TOO_BUSY.test(recording.text)) return recording;
+    console.log(`${spec.name}: played again, because the program itself had no core`);
   }
 }
 

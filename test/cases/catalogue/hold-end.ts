@@ -77,12 +77,15 @@ export const HOLD_END_CASES: readonly CaseSpec[] = [
   {
     name: 'backlog-behind-cookies',
     fault:
-      'a server with a backlog of 12 that never accepts: behind SYN cookies every handshake is completed here',
+      'a server with a backlog of 12 that never accepts, behind a slow link: with SYN cookies every handshake is completed here',
     play: async (stage) => {
       const { client, server } = await stage.pair({ server: { sysctls: { 'net.ipv4.tcp_syncookies': 1 } } });
       const code = `import socket, time
 s = socket.socket(); s.bind(('0.0.0.0', 8000)); s.listen(12); time.sleep(3600)`;
       await stage.python(server, code, [8_000]);
+      // Its answers take so long that all SYNs are there before the first handshake is over.
+      const slow = 'tc qdisc add dev eth0 root tbf rate 100kbit burst 100 latency 10s';
+      await server.must(...typed(slow));
       return await stage.run(client, typed(`-t ${SERVER}:8000 -c 200 -d 10s`), { far: server });
     },
     expected: {
@@ -102,18 +105,18 @@ s = socket.socket(); s.bind(('0.0.0.0', 8000)); s.listen(12); time.sleep(3600)`;
       await startDnsmasq(stage, host, 5_353);
       return await stage.run(host, typed('-t 127.0.0.1:5353 -c 100 -d 10s'));
     },
-    expected: { exit: 1, party: 'target', rule: 'target-accept-queue', held: [0, 53] },
+    expected: { exit: 1, party: 'target', rule: 'target-accept-queue', held: [0, 20] },
   },
   {
     name: 'postgres-silent-clients',
-    fault: 'PostgreSQL with its 100 connections and 300 silent clients',
+    fault: 'PostgreSQL with its 100 connections and 300 silent clients: it takes them all until one speaks',
     needs: ['postgresql'],
     play: async (stage) => {
       const host = await stage.lone();
       await startPostgres(stage, host, 5_432, ['max_connections=100']);
       return await stage.run(host, typed('-t 127.0.0.1:5432 -c 300 -d 12s'));
     },
-    expected: { exit: 1, party: 'target', held: [0, 205] },
+    expected: { exit: 0, party: null, rule: null, held: 300, says: [/^PASS \(kernel only\)/] },
   },
   {
     name: 'apache-deferred-accept',
