@@ -1,5 +1,5 @@
 /**
- * Owns `npm run cases [-- filter ... --record | --list | --table]`: plays each case on its own stage, one at a time, and says
+ * Owns `npm run cases [-- part-of-a-name | =name ... --record | --list | --table]`: plays each case on its own stage, one at a time, and says
  * what came out beside what must; the table is made of the recordings. Must never call a case passed that was not played: a missing peer fails the suite by name.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -23,13 +23,28 @@ const RECORDINGS = join(repositoryRoot, 'test', 'cases', 'recordings');
 const PLAYS_MAX = 3;
 const TOO_BUSY = /said nothing for [\d.]+ s|stood still for/;
 
+let onStage: Stage | null = null;
+
+/** Ctrl-C leaves nothing behind either. */
+function stopPlaying(): void {
+  const stage = onStage;
+  if (stage === null) return;
+  onStage = null;
+  void stage
+    .remove()
+    .catch((error: unknown) => console.error(String(error)))
+    .finally(() => process.exit(1));
+}
+
 /** Plays one case; everything that it made is gone afterwards. */
 async function playOnce(spec: CaseSpec): Promise<Recording> {
   const stage = new Stage();
+  onStage = stage;
   try {
-    return recordingOf(spec, await spec.play(stage), `Linux ${release()}`);
+    return recordingOf(spec, await spec.play(stage), `Linux ${/^[\d.]+/.exec(release())?.[0] ?? ''}`);
   } finally {
     await stage.remove();
+    if (onStage === stage) onStage = null;
   }
 }
 
@@ -73,7 +88,11 @@ async function main(args: readonly string[]): Promise<number> {
     return 1;
   }
   const filters = args.filter((arg) => !arg.startsWith('--'));
-  const cases = CASES.filter(({ name }) => filters.length === 0 || filters.some((one) => name.includes(one)));
+  const cases = CASES.filter(
+    ({ name }) =>
+      filters.length === 0 ||
+      filters.some((one) => (one.startsWith('=') ? name === one.slice(1) : name.includes(one))),
+  );
   if (args.includes('--list')) {
     for (const { name, fault } of cases) console.log(`${name}: ${fault}`);
     return 0;
@@ -107,4 +126,5 @@ async function main(args: readonly string[]): Promise<number> {
   return failures.length === 0 && cases.length > 0 ? 0 : 1;
 }
 
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stopPlaying);
 process.exitCode = await main(process.argv.slice(2));

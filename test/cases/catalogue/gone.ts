@@ -284,4 +284,26 @@ export const GONE_CASES: readonly CaseSpec[] = [
       never: [/for (?:want|lack) of memory/],
     },
   },
+  {
+    name: 'target-killed-for-memory',
+    fault: 'the kernel kills the target itself for memory in mid-hold',
+    looksLike: 'another-process-killed-for-memory',
+    play: async (stage) => {
+      const host = await stage.lone();
+      const group = memoryGroup(stage, 160 * 1_024 * 1_024);
+      // It fills what it may have once somebody says so.
+      const code = `${nodeServer(8_000, '')}
+process.on('SIGUSR2', () => { const held = []; setInterval(() => held.push(Buffer.alloc(16 << 20, 1)), 5); });`;
+      const peer = await stage.script(host, code, [8_000]);
+      writeFileSync(join(group, 'cgroup.procs'), String(peer.pid));
+      return await stage.run(host, typed('-t 127.0.0.1:8000 -c 500 -d 6s'), {
+        during: async (running) => {
+          await running.saw(/holding/);
+          await sleep(2_000);
+          peer.signal('SIGUSR2');
+        },
+      });
+    },
+    expected: { exit: 1, party: 'target', rule: 'target-memory', explains: 500, held: 0 },
+  },
 ];
