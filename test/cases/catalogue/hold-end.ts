@@ -144,8 +144,8 @@ s = socket.socket(); s.bind(('0.0.0.0', 8000)); s.listen(12); time.sleep(3600)`;
     play: async (stage) => {
       const host = await stage.lone();
       await startApache(stage, host, 8_000);
-      return await stage.run(host, typed('-t http://127.0.0.1:8000/ -c 100 -d 4s --probe-every 1s'));
+      return await stage.run(host, typed('-t http://127.0.0.1:8000/ -c 20 -r 20/s -d 4s --probe-every 1s'));
     },
-    expected: { exit: 0, party: null, rule: null, held: 100 },
+    expected: { exit: 0, party: null, rule: null, held: 20 },
   },
 ];
