@@ -8,7 +8,6 @@ export const KNOWN_WRONG: ReadonlySet<string> = new Set([
   'agents-of-one-name',
   'another-listener-overflows',
   'another-process-killed-for-memory',
-  'apache-asked',
   'apache-deferred-accept',
   'application-resets-second-message',
   'backlog-behind-cookies',
