@@ -54,7 +54,7 @@ function evidence(segments: readonly Segment[], attempted: number, capture: Part
   );
 }
 
-test('each outcome is told apart, and each connect counts once', () => {
+test('the outcomes are kept apart, and each connect counts once', () => {
   const seen = evidence(
     [
       ...opened(0, '10.0.0.2:1024'),
