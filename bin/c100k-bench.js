@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /*
- * Owns the first line that any Node reads, however old: what the program cannot start on is told in one line and with a
+ * Owns the first line that any Node reads, however old: what the program cannot start on is said in one line and with a
  * command, never as a stack. Must never use syntax or a module name that Node 14 does not know.
  */
 import { existsSync, readFileSync } from 'node:fs';

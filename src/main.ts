@@ -36,7 +36,7 @@ export async function main(argv: readonly string[]): Promise<number> {
 /** Two entries are for our own child processes alone: they live by the messages of the parent that forked them. */
 function requireParent(entry: string): void {
   if (process.connected) return;
-  // It had a parent, which ended while this process was loading: there is nobody to tell, and nothing to do.
+  // It had a parent, which ended while this process was loading: there is no reader and nothing to do.
   if (process.connected === false) process.exit(ExitCode.held);
   throw usageError(
     ErrorCode.usage,
@@ -52,7 +52,7 @@ async function parentPid(text: string | undefined): Promise<number | null> {
 
 function ignoreWriteError(): void {}
 
-/** A throw that nobody awaits. Node would end with 1, which means that the target did not hold. */
+/** A throw that no code awaits. Node would end with 1, which means that the target did not hold. */
 function exitOnBug(error: unknown): void {
   process.exit(explain(error));
 }
@@ -65,7 +65,7 @@ function missingPackage(error: unknown): string | null {
     : null;
 }
 
-/** Tells an error on stderr: one line and a hint when it is the user's to mend, the stack when it is ours. */
+/** Prints an error on stderr: one line and a hint when the user can fix it, the stack when it is ours. */
 function explain(error: unknown): ExitCode {
   if (error instanceof BenchError) {
     process.stderr.write(cleanLines(`c100k-bench: ${error.message}\n  hint: ${error.hint}\n`));

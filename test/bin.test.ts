@@ -49,7 +49,7 @@ function assertTwoLines(
   assert.equal(status, 3);
 }
 
-test('a Node that is too old is told which one is needed', (t) => {
+test('with a Node that is too old it says which one is needed', (t) => {
   const least = JSON.parse(readFileSync(join(repositoryRoot, 'package.json'), 'utf8')).engines.node.slice(2);
   for (const version of ['v14.21.3', 'v18.20.8', 'v20.18.3', 'v8.0.0']) {
     const result = runWith(t, { version }, ['--target', 'self', '--conns', '10']);
@@ -79,7 +79,7 @@ for (const major of [14, 18]) {
   });
 }
 
-test('another system than Linux is told so, and still makes manifests', (t) => {
+test('on another system than Linux it says so, and still makes manifests', (t) => {
   for (const platform of ['darwin', 'win32']) {
     assertTwoLines(
       runWith(t, { platform }, ['-t', 'self', '-c', '10']),

@@ -351,8 +351,8 @@ test('no test runs alone or is put off', () => {
 
 const UNIT_TESTS = [...TESTS].filter(
   ([path]) =>
-    !['system', 'lab', 'bench', 'support'].includes(folderOf(path)) ||
-    /^test\/support\/.*\.test\.ts$/.test(path),
+    !['system', 'lab', 'bench', 'support', 'cases'].includes(folderOf(path)) ||
+    /^test\/(?:support|cases)\/.*\.test\.ts$/.test(path),
 );
 
 test('no unit test holds passed time against a number, or gives up a wait within a minute', () => {

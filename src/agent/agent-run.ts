@@ -54,7 +54,7 @@ import {
 import { AgentQuota } from './agent-quota.ts';
 import { AgentReporter } from './agent-reporter.ts';
 import { HolderPool } from './holder-pool.ts';
-import { countBesideBooks, KernelWatch } from './kernel-watch.ts';
+import { countBesideHolders, KernelWatch } from './kernel-watch.ts';
 import { brokenRule, noMemoryFor, notStarted, startedLate } from './refusal.ts';
 
 /** What counting and closing may take at the end of --max-duration. */
@@ -412,7 +412,7 @@ export class AgentRun {
     if (holders.size === 0) return;
     const { addresses: sources, ports } = prepared.plan;
     const query = { sources, ports, endpoints: this.#spec.endpoints };
-    const counted = await countBesideBooks(query, async () => {
+    const counted = await countBesideHolders(query, async () => {
       await holders.freshReport();
       return holders.stats().open;
     });

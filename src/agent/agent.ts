@@ -26,11 +26,11 @@ import type { HostSpec } from '../run/run-spec.ts';
 import { after, pause } from '../time/timer.ts';
 import { writePartialReport } from './agent-reporter.ts';
 import { AgentRun } from './agent-run.ts';
-import { giveClosingSigns } from './parent-pipe.ts';
+import { startShutdownHeartbeat } from './parent-pipe.ts';
 import { brokenRule } from './refusal.ts';
 import { sendGuarded } from './unread-guard.ts';
 
-/** What nobody guesses. */
+/** Too many to be guessed. */
 const SECRET_BYTES = 16;
 /** Between two tries to join. */
 const JOIN_RETRY_MS = 500;
@@ -38,7 +38,7 @@ const JOIN_RETRY_MS = 500;
 const PIPE_AFTER_SERVER_MS = 200;
 /** How long a coordinator may take to end its run, or its part of it, after this agent has refused. */
 const REFUSED_WAIT_MS = 10_000;
-/** How long it waits for the coordinator's close after its last word: as long as that takes to call an agent lost. */
+/** How long it waits for the coordinator's close after `done`: as long as that takes to call an agent lost. */
 const DONE_WAIT_MS = 20_000;
 /** The others are in the report of the run. */
 const REFUSALS_SHOWN_MAX = 8;
@@ -322,7 +322,7 @@ class Agent {
 
   /** The coordinator has answered what we sent at `sentAtMs`: the lease counts from then, never from the answer. */
   #answered(sentAtMs: number): void {
-    // After the last word, or a refusal, nothing keeps this agent.
+    // After `done`, or a refusal, nothing keeps this agent.
     if (this.#wasDone || this.#refusal !== null) return;
     const atMs = Math.min(sentAtMs, this.#askedMs);
     if (atMs > this.#contactMs) this.#contactMs = atMs;
@@ -451,7 +451,7 @@ export async function runAgent(
   let stopped: string | null = null;
   const stopping = new AbortController();
   const stop = (why: string): void => {
-    if (stopped === null) giveClosingSigns();
+    if (stopped === null) startShutdownHeartbeat();
     stopped ??= why;
     stopping.abort();
     current?.abandon(why);
@@ -473,7 +473,7 @@ export async function runAgent(
       if (agent.wasTurnedAway) waitMs = STAY_RETRY_MS;
     } catch (error) {
       const isFatal = !(error instanceof BenchError) || error.code !== ErrorCode.controlChannel;
-      // A parent that ends closes its server a moment before our pipe: then its end is the news, not this error.
+      // A parent that ends closes its server a moment before our pipe: then its end is what to report, not this error.
       if (process.connected) await pause(PIPE_AFTER_SERVER_MS);
       if (stopped !== null) return ExitCode.incomplete;
       if (!options.stay || isFatal) throw error;

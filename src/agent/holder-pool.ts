@@ -32,7 +32,7 @@ import { after, every, type Timer } from '../time/timer.ts';
 const READY_TIMEOUT_MS = 20_000;
 /** Holders named in one note. */
 const NAMED_MAX = 4;
-/** A fresh report is waited for until its holder is lost for its silence; this many times that bound is the last word. */
+/** A fresh report is waited for until its holder is lost for its silence; this many times that bound is the limit. */
 const FRESH_LOOKS = 2;
 /**
  * Holders that load at the same time: each takes a core until it is ready. With all together none is ready for long, and
@@ -185,7 +185,7 @@ export class HolderPool {
   }
 
   #send(entry: HolderEntry, message: AgentToHolder): void {
-    // A holder that is going away cannot take messages; its exit event tells the rest.
+    // A holder that is going away cannot take messages; its exit event reports the rest.
     const child = processOf(entry);
     if (child?.connected === true) child.send(message, () => {});
   }

@@ -1,6 +1,6 @@
 /**
  * Owns what one agent asks its kernel during a run: counters since the ramp began, readings every few seconds, and the
- * count of our sockets against our own books. Must never read often enough to cost anything.
+ * count of our sockets against what the holders count. Must never read often enough to cost anything.
  */
 
 import { countEstablished, type SocketQuery } from '../host/kernel-count.ts';
@@ -19,13 +19,13 @@ import { every, realWaiting, type Timer, type Waiting, waitUntil } from '../time
 
 const READ_EVERY_MS = 3_000;
 /**
- * While connections come and go, books and kernel are asked again for so long before a difference is believed. Where one
- * count takes longer, holders and kernel are too slow for a second opinion.
+ * While connections come and go, holders and kernel are asked again for so long before a difference is believed. Where one
+ * count takes longer, holders and kernel are too slow for a second count.
  */
 const ASKING_MS_MAX = 3_000;
 const AGAIN_AFTER_MS = 300;
 
-/** What one look of the kernel and two into our own books say. */
+/** What one count of the kernel and two of our holders say. */
 type Counted = Pick<KernelCount, 'established' | 'method' | 'openBefore' | 'open'>;
 
 /** Watches one host's kernel from `start` to `stop`. */
@@ -69,11 +69,11 @@ export class KernelWatch {
 }
 
 /**
- * Counts our sockets as the kernel sees them between two looks into our own books: a count that lies between the two is
+ * Counts our sockets as the kernel sees them between two counts of our holders: a count that lies between the two is
  * no difference, because connections may come and go while the kernel is being asked.
- * @param freshOpen asks the holders and returns what our books say is open
+ * @param freshOpen asks the holders and returns how many they have open
  */
-export async function countBesideBooks(
+export async function countBesideHolders(
   query: Omit<SocketQuery, 'state'>,
   freshOpen: () => Promise<number>,
   waiting: Waiting = realWaiting(systemClock.monotonicMs),

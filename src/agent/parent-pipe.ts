@@ -1,6 +1,6 @@
 /**
- * Owns an agent's end of the pipe to the process that forked it: what that one says about this host, and the sign that
- * this process is still busy closing. Must never take a host's own things from elsewhere (whoever has the token may be the
+ * Owns an agent's end of the pipe to the process that forked it: what that one says about this host, and the
+ * heartbeat that says that this process is still closing. Must never take a host's own things from elsewhere (whoever has the token may be the
  * coordinator, but only the parent has the other end of this pipe), and never keep the process alive.
  */
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
@@ -13,14 +13,14 @@ import type { HostSpec } from '../run/run-spec.ts';
 import { after, every } from '../time/timer.ts';
 
 /** It is sent immediately after the fork; a machine that is busy may need a while. */
-const WORD_TIMEOUT_MS = 20_000;
+const HOST_SPEC_TIMEOUT_MS = 20_000;
 
 /**
- * Waits for the parent's word.
+ * Waits for what the parent says about this host.
  * @returns what belongs to this host; null: the parent is gone, so there is nothing left to do
  * @throws BenchError (control-channel, exit 4) when nothing comes
  */
-export function hostSpecOfParent(timeoutMs = WORD_TIMEOUT_MS): Promise<HostSpec | null> {
+export function hostSpecOfParent(timeoutMs = HOST_SPEC_TIMEOUT_MS): Promise<HostSpec | null> {
   return new Promise((resolve, reject) => {
     const end = (): void => {
       timer.cancel();
@@ -54,16 +54,16 @@ export function hostSpecOfParent(timeoutMs = WORD_TIMEOUT_MS): Promise<HostSpec 
   });
 }
 
-/** From now on signs go to the parent, where there is one, until this process ends by itself. */
-export function giveClosingSigns(): void {
+/** From now on heartbeats go to the parent, where there is one, until this process ends by itself. */
+export function startShutdownHeartbeat(): void {
   if (!process.connected) return;
   // Its listeners keep the pipe, and so this process; from now on only work that is left may.
   process.channel?.unref();
-  sendSign();
-  every(SHUTDOWN_HEARTBEAT_EVERY_MS, sendSign, { isUnref: true });
+  sendHeartbeat();
+  every(SHUTDOWN_HEARTBEAT_EVERY_MS, sendHeartbeat, { isUnref: true });
 }
 
-/** A parent that is gone needs no sign. */
-function sendSign(): void {
+/** A parent that is gone needs no heartbeat. */
+function sendHeartbeat(): void {
   if (process.connected) process.send?.(SHUTDOWN_HEARTBEAT, () => {});
 }

@@ -40,7 +40,7 @@ function refusal(
   return { what, severity: 'refuse', needed, available, unit, message, fix };
 }
 
-const NOT_ALLOWED = 'the coordinator has no leave for that: see docs/PROTOCOL.md';
+const NOT_ALLOWED = 'the coordinator has no permission for that: see docs/PROTOCOL.md';
 
 /**
  * Judges a quota.
@@ -73,10 +73,10 @@ export function checkQuota(
     const message = `${formatCount(quota.pendingMax)} connects in flight were asked for, the whole run has ${formatCount(terms.pendingMax)}`;
     return refusal('pending', quota.pendingMax, terms.pendingMax, 'connects', message, NOT_ALLOWED);
   }
-  return current === null ? null : growthTrouble(connections, current, terms);
+  return current === null ? null : checkGrowth(connections, current, terms);
 }
 
-function growthTrouble(connections: number, current: number, terms: QuotaTerms): Finding | null {
+function checkGrowth(connections: number, current: number, terms: QuotaTerms): Finding | null {
   const grew = `the quota grew from ${formatCount(current)} to ${formatCount(connections)} connections`;
   if (!terms.mayGrow) {
     const message = `${grew}, and this run was not to hand lost quotas on (--on-agent-loss replace)`;

@@ -61,7 +61,7 @@ export function readRunJob(values: FlagValues, environmentToken: string): RunJob
 /**
  * Resolves names or starts the built-in target, runs, and stops what it started.
  * @returns the report, whatever the target did, also when the signal was aborted
- * @throws BenchError when no run came about
+ * @throws BenchError when no run was started
  */
 export async function executeRun(job: RunJob, hooks: RunHooks): Promise<RunReport> {
   const { targets } = job.request;

@@ -258,7 +258,7 @@ function inOptionWords(command: 'run' | 'plan', text: string): string {
 /** The value of an option in a text; null: it is a word of the sentence. */
 function valueIn(flag: Flag, given: string): OptionValue | null {
   const bare = given.replace(/^'(.*)'$/, '$1');
-  // A word without a digit or a sign may be either; a name of one's choice is only told by its quotes.
+  // A word without a digit or a sign may be either; only quotes show a name that the user chose.
   if (bare === given && !/[\d:.=<>]/.test(bare) && flag.choices?.includes(bare) !== true) return null;
   try {
     const value = flag.parse(bare, `--${flag.name}`);

@@ -1,6 +1,6 @@
 /**
  * Owns where this package lies: its version, and the script that agents, holders and workers are forked from.
- * Must never trust the arguments of the process: in a process of somebody else they name another program.
+ * Must never trust the arguments of the process: in a process of another program they name that one.
  */
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';

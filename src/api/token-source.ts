@@ -211,7 +211,7 @@ export function makeTokenFile(path: string, text: string): boolean {
 
 /**
  * Before a token is printed: a file of ours that stdout was sent to (`> host7.token`) is closed to others, because the shell
- * made it for everybody, and no agent would take it.
+ * made it readable for all users, and no agent would take it.
  * @param fd default: stdout
  */
 export function closeToOthers(fd = 1): void {
@@ -220,7 +220,7 @@ export function closeToOthers(fd = 1): void {
     const isOpen = (stats.mode & (OF_GROUP | OF_OTHERS)) !== 0;
     if (stats.isFile() && stats.uid === process.geteuid?.() && isOpen) fchmodSync(fd, stats.mode & 0o700);
   } catch {
-    // A file system without modes: whoever reads the file is told then.
+    // A file system without modes: the process that reads the file reports it.
   }
 }
 

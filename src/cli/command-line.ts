@@ -145,7 +145,7 @@ function addHelp(builder: Argv, command: CommandName, epilogue: string): Argv {
   return builder.epilogue(blocks.filter((block) => block !== '').join('\n\n'));
 }
 
-/** A parser's message, told as one line and a hint. */
+/** A parser's message as one line and a hint. */
 function translateFailure(message: string, args: readonly string[]): BenchError {
   const unknown = /^Unknown arguments?: (.*)$/s.exec(message)?.[1]?.split(', ')[0];
   if (unknown !== undefined) return unknownArgument(unknown, args);
@@ -365,7 +365,7 @@ export const COMMANDS: readonly Command[] = [
     describe: 'Say what the way to a whoami target does to addresses, ports and idle connections',
     epilogue:
       'The target is c100k-bench serve --mode whoami (with --find-idle-timeout: --mode echo), started where the server ' +
-      'is. Exit code 0: the path was seen; 1: the target told nothing.',
+      'is. Exit code 0: the path was seen; 1: the target reported nothing.',
   },
   {
     command: 'serve',
@@ -455,7 +455,7 @@ const EXAMPLES: Readonly<Partial<Record<CommandName, readonly (readonly [string,
   ],
 };
 
-/** The exit codes, as the help tells them. */
+/** The exit codes, as the help lists them. */
 const EXIT_CODE_HELP = [
   'Exit codes:',
   '    0  held as required',

@@ -1,5 +1,5 @@
 /**
- * Owns what this process writes: results to stdout, talk to stderr, and what happens when nobody reads. With JSON on stdout
+ * Owns what this process writes: results to stdout, talk to stderr, and what happens when no process reads it. With JSON on stdout
  * the text of a result goes to stderr. Must never make a result.
  */
 import { styleText } from 'node:util';

@@ -1,6 +1,6 @@
 /**
  * Owns the agent process that the coordinator forks on its own host. It talks over the control channel like any
- * other; the IPC pipe tells it what belongs to this host, and that we are gone. Must never pass the token as an argument
+ * other; the IPC pipe says what belongs to this host, and that we are gone. Must never pass the token as an argument
  * or a variable.
  */
 import { type ChildProcess, fork } from 'node:child_process';

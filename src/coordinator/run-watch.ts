@@ -88,7 +88,7 @@ export class RunWatch {
     return this.#target?.proof() ?? null;
   }
 
-  /** Why the target that was to be asked does not tell its counts, in words; null once that was said, or while it does. */
+  /** Why the target that was to be asked does not report its counts, in words; null once that was said, or while it does. */
   takeTargetProblem(): string | null {
     if (this.#hasSaidProblem || this.targetProof === null) return null;
     const problem = this.#target?.problem ?? null;

@@ -241,7 +241,7 @@ export class Run {
     if (phase !== 'ramping' && phase !== 'holding') return;
     void this.#watch.askTarget();
     const problem = this.#watch.takeTargetProblem();
-    if (problem !== null) this.#note(`the target does not tell what it holds: ${problem}`);
+    if (problem !== null) this.#note(`the target does not report what it holds: ${problem}`);
     this.#watch.partial(atMs, () => makeReport(this.#facts({ isPartial: true })));
   }
 

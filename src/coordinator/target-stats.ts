@@ -27,7 +27,7 @@ export interface TargetWitness {
 }
 
 /**
- * Targets that tell their counts over HTTP: `c100k-bench serve --stats-listen`. All are asked at the same time, and one that
+ * Targets that report their counts over HTTP: `c100k-bench serve --stats-listen`. All are asked at the same time, and one that
  * does not answer leaves the sum unknown. Redirections are not followed: the user named the ones who are asked.
  * @param urls at least one, each once, such as `http://192.168.0.10:8001`
  */
@@ -124,7 +124,7 @@ export class TargetCountLog {
     const { counts } = answer;
     this.#last = counts;
     this.#openMax = Math.max(this.#openMax, counts.openNow, counts.openMax);
-    // After the hold it tells of connections that are being closed.
+    // After the hold its count includes connections that are being closed.
     if (wasHolding && this.#isHolding) this.#openInHold = Math.max(this.#openInHold ?? 0, counts.openNow);
   }
 
@@ -174,7 +174,7 @@ export class TargetCountLog {
   }
 }
 
-/** What the built-in target tells. */
+/** What the built-in target reports. */
 interface TargetCounts {
   readonly openNow: number;
   readonly openMax: number;
@@ -229,7 +229,7 @@ export function parseTargetCounts(text: string): TargetCounts | null {
   if (!isCounts(value)) return null;
   const { openNow, openMax, acceptedTotal, sourceAddresses, descriptorsFull, workersLost } = value;
   const counts = { openNow, openMax, acceptedTotal, sourceAddresses, descriptorsFull, workersLost };
-  // Who holds more than it ever held, or ever accepted, tells of something else.
+  // Who holds more than it ever held, or ever accepted, reports something else.
   return counts.openNow <= counts.openMax && counts.openMax <= counts.acceptedTotal ? counts : null;
 }
 

@@ -27,6 +27,50 @@ export interface KernelEvidence {
   readonly synLadderSec: readonly number[];
   /** an endpoint is an address of this host, so that its listener's counters are among these */
   readonly hasLocalEndpoint: boolean;
+  /** what was seen of this host's own network while the run went on; absent: nothing was looked at */
+  readonly ownNetwork?: OwnNetwork;
+  /** by `address:port` of an endpoint that is an address of this host; absent: none, or not looked at */
+  readonly farSide?: Readonly<Record<string, FarSide>>;
+  /** by `address:port`, when the hold was over and connections were missing; absent: not tried */
+  readonly aftermath?: Readonly<Record<string, Aftermath>>;
+}
+
+/** Faults of this host's own network, seen at a look each few seconds in ramp and hold. */
+interface OwnNetwork {
+  /** devices towards the endpoints by name, that were down at the last look with losses after it, or at the end */
+  readonly linksDown: Readonly<Record<string, 'administrative' | 'carrier'>>;
+  /** endpoints (`address:port`) without a route */
+  readonly routesLost: readonly string[];
+  /** source addresses of the run that this host no longer has */
+  readonly addressesLost: readonly string[];
+}
+
+/** The target's side of its sockets, where this host's kernel is also the target's. */
+interface FarSide {
+  /** established, and accepted by no process (inode 0): the most at one look, and the last look of the hold */
+  readonly waitingMax: number;
+  readonly waitingLast: number;
+  /** established and accepted, at the last look of the hold */
+  readonly takenLast: number;
+  /** half open there (SYN-RECV) while they are established here, the most at one look */
+  readonly halfOpenMax: number;
+  /** at a look its listener's queue was full (Recv-Q above Send-Q) */
+  readonly isQueueFull: boolean;
+  /** the process that listened when the ramp began is gone; null: its process could not be found */
+  readonly isOwnerGone: boolean | null;
+  /** descriptors of that process, the most at one look, and its limit; null: could not be read */
+  readonly descriptorsUsed: number | null;
+  readonly descriptorsMax: number | null;
+}
+
+/** One further try after losses. */
+interface Aftermath {
+  /** of one new connect with a port of the kernel's choice */
+  readonly connect: 'taken' | 'refused' | 'unreachable' | 'silent';
+  /** whether a router is between; null: not known */
+  readonly isRouted: boolean | null;
+  /** an ARP or neighbour request to the endpoint's own address, where no router is between; null: not asked */
+  readonly isNeighbourThere: boolean | null;
 }
 
 /** What one kernel counted of our sockets, beside our own count at that moment. */

@@ -117,7 +117,7 @@ function finish(state: RunState, reason: EndReason, atMs: number): Stepped {
   }));
 }
 
-/** Tells every live agent to close, and ends immediately when there is none. */
+/** Orders every live agent to close, and ends immediately when there is none. */
 function drain(state: RunState, reason: EndReason, atMs: number): Stepped {
   const endReason = state.endReason ?? reason;
   const live = agentsWhere(state, isLive);

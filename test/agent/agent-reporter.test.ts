@@ -196,7 +196,7 @@ test('full messages go at once, 20 between two reports, and the rest with the ne
   assert.equal(queue.cut, 0);
 });
 
-test('before the last word more may go, and what is left then is counted by connections', () => {
+test('before the final report more may go, and what is left then is counted by connections', () => {
   const { queue, messages } = queueOf();
   queue.add(range(0, 70_000).map((at) => lossAt(at, 3)));
   queue.finish();

@@ -101,7 +101,7 @@ it('a token whose claims are too long is refused when it is made (bad-token, 2)'
   assertEnds(made, 2, /too long for a token/);
 });
 
-it('an agent that is told to end while it joins or waits ends at once, not when its waiting is over', async (t) => {
+it('an agent that is ordered to end while it joins or waits ends immediately, not when its waiting is over', async (t) => {
   const token = generateToken();
   // Accepts and says nothing: the handshake would be waited for a week.
   let accepted = 0;

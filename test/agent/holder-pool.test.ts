@@ -103,7 +103,7 @@ test('holders open nothing before start, then their quotas, and close everything
   );
 });
 
-test('a killed holder is told once, its connections are holder-lost, the others keep on', async (t) => {
+test('a killed holder is reported once, its connections are holder-lost, the others keep on', async (t) => {
   const target = await startNetTarget(t);
   const { pool, notes } = makePool(t, [
     specOf('a/1', 0, 200, target.port),
@@ -115,7 +115,7 @@ test('a killed holder is told once, its connections are holder-lost, the others 
   pool.hold();
   const [victim = 0] = pidsOf(pool);
   process.kill(victim, 'SIGKILL');
-  await until('the loss is in the books', () => pool.stats().open === 300);
+  await until('the loss is counted', () => pool.stats().open === 300);
   assert.deepEqual({ ...pool.stats().dropped }, { 'holder-lost': 200 });
   assert.deepEqual(notes, [`holder a/1 (pid ${victim}) was lost: killed by SIGKILL`]);
   assert.deepEqual(
@@ -132,7 +132,7 @@ test('a killed holder is told once, its connections are holder-lost, the others 
 });
 
 // PROTOCOL.md: rate-holders
-test('a rate for all is shared by the holders, from the moment that they are told', async (t) => {
+test('a rate for all is shared by the holders, from the moment that they are given it', async (t) => {
   const target = await startNetTarget(t);
   const slow = { ratePerSec: 0.001 };
   const { pool } = makePool(t, [
@@ -161,7 +161,7 @@ test('a holder lost in the ramp gives up what it had not opened', async (t) => {
   const { attempted, open } = pool.stats();
   assert(open > 100 && open < 900, `${open}`);
   process.kill(pidsOf(pool)[0] ?? 0, 'SIGKILL');
-  await until('the loss is in the books', () => pool.settled);
+  await until('the loss is counted', () => pool.settled);
   const stats = pool.stats();
   assert.equal(stats.open, 0);
   assert.equal(stats.attempted + stats.unattempted, 900, 'attempted and given up sum to the quota');
@@ -252,7 +252,7 @@ test('a holder that does not stop in time is killed', async (t) => {
   await until('it is gone', () => !pids.some(isAlive));
 });
 
-test('a holder that says done and does not end is killed too, and its last books count', async (t) => {
+test('a holder that says done and does not end is killed too, and its last report counts', async (t) => {
   const { pool } = makePool(t, [specOf('lingers', 0, 10, 1)], FAKE_HOLDER_ENTRY);
   await pool.ready();
   const pids = pidsOf(pool);
@@ -279,7 +279,7 @@ test('holders that are added later start alone, from tuples behind the others', 
   assert.equal(pool.stats().attempted, 300, 'the first was not started again');
 });
 
-test('a stopped holder is lost once what it told is too old: its quota is settled, its process and its sockets are gone', async (t) => {
+test('a stopped holder is lost once its last report is too old: its quota is settled, its process and its sockets are gone', async (t) => {
   const target = await startNetTarget(t);
   const specs = [specOf('a/1', 0, 200, target.port), specOf('a/2', 1, 200, target.port)];
   const { pool, notes } = makePool(

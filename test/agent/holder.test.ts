@@ -42,7 +42,7 @@ async function refusingPort(): Promise<number> {
 }
 
 describe('a holder', () => {
-  test('opens, holds, reports and closes as it is told', async () => {
+  test('opens, holds, reports and closes as ordered', async () => {
     const target = await Target.listen();
     const holder = fork();
     const stats = await holder.open(specTo(target.port, 300));
@@ -53,7 +53,7 @@ describe('a holder', () => {
     assert.equal(health.pid, holder.child.pid);
     assert(health.descriptorsUsed >= 300 && health.descriptorsUsed < 400, `${health.descriptorsUsed}`);
     assert(health.descriptorsMax > 300);
-    // A port that somebody else of this machine listens on is passed over.
+    // A port that another process of this machine listens on is passed over.
     const skipped = Object.values(stats.localSkips).reduce((sum, count) => sum + count, 0);
     assert.equal(health.tuplesUsed, 300 + skipped);
     assert.equal(health.tuplesMax, 310);
@@ -68,7 +68,7 @@ describe('a holder', () => {
     await target.close();
   });
 
-  test('opens nothing before it is told to start', async () => {
+  test('opens nothing before the order to start', async () => {
     const target = await Target.listen();
     const holder = fork();
     await holder.prepare(specTo(target.port, 10));
@@ -94,7 +94,7 @@ describe('a holder', () => {
     await target.close();
   });
 
-  test('stops opening when it is told, and keeps what is open', async () => {
+  test('stops opening when ordered, and keeps what is open', async () => {
     const target = await Target.listen();
     const holder = fork();
     await holder.prepare(specTo(target.port, 2_000, { ratePerSec: 500 }));

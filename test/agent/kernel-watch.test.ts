@@ -1,9 +1,9 @@
-/** Owns the proof that a count of the kernel is no difference when our own books moved past it meanwhile. */
+/** Owns the proof that a count of the kernel is no difference when the count of our holders moved past it meanwhile. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
-import { countBesideBooks, KernelWatch } from '../../src/agent/kernel-watch.ts';
+import { countBesideHolders, KernelWatch } from '../../src/agent/kernel-watch.ts';
 import { FakeTime } from '../support/fake-time.ts';
 
 async function threeConnections(t: { after: (fn: () => void) => void }) {
@@ -27,10 +27,10 @@ async function threeConnections(t: { after: (fn: () => void) => void }) {
   };
 }
 
-test('books that fall while the kernel is asked enclose its count', async (t) => {
+test('counts of the holders that fall while the kernel is asked enclose its count', async (t) => {
   const query = await threeConnections(t);
   const said = [5, 2];
-  const counted = await countBesideBooks(query, async () => said.shift() ?? 99);
+  const counted = await countBesideHolders(query, async () => said.shift() ?? 99);
   assert.deepEqual([counted.established, counted.openBefore, counted.open], [3, 5, 2]);
 });
 
@@ -43,9 +43,9 @@ test('a difference is asked about for three seconds before it is believed', asyn
     asked += 1;
     return 7;
   };
-  const counted = await countBesideBooks(query, stubborn, time);
+  const counted = await countBesideHolders(query, stubborn, time);
   assert.deepEqual([counted.established, counted.openBefore, counted.open], [3, 7, 7]);
-  // Two looks into our books for each of eleven counts.
+  // Two counts of the holders for each of eleven counts.
   assert.deepEqual([time.now - beganMs, asked], [3_000, 22]);
 });
 
@@ -58,14 +58,14 @@ test('a count that takes seconds is believed at once: there is an end to asking'
     time.now += 2_000;
     return 7;
   };
-  const counted = await countBesideBooks(query, slow, time);
+  const counted = await countBesideHolders(query, slow, time);
   assert.deepEqual([counted.open, asked], [7, 2]);
 });
 
-test('a difference that mends itself is none', async (t) => {
+test('a difference that goes away by itself is none', async (t) => {
   const query = await threeConnections(t);
   const said = [7, 7, 3, 3];
-  const counted = await countBesideBooks(query, async () => said.shift() ?? 99);
+  const counted = await countBesideHolders(query, async () => said.shift() ?? 99);
   assert.deepEqual([counted.established, counted.openBefore, counted.open], [3, 3, 3]);
 });
 

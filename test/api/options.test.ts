@@ -125,7 +125,7 @@ describe('the options of the library', () => {
     assert.deepEqual([spec.ratePerSec, spec.holdMs, spec.connectTimeoutMs], [1e-6, 1_500, 61_001]);
   });
 
-  it('are told in words of options: what a hint says can be typed', () => {
+  it('are given in words of options: what a hint says can be typed', () => {
     const cases: readonly [options: object, message: RegExp, hint: RegExp][] = [
       [{ ratePerSec: 1e-9 }, /^ratePerSec: 1e-9 takes /, /^type ratePerSec: 0\.00\d+ or more$/],
       [{ sourcePorts: '9-1' }, /ends before it starts/, /^type sourcePorts: "1-9"$/],

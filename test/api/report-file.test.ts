@@ -91,7 +91,7 @@ describe('the report file', () => {
     symlinkSync(victim, path);
     assert.throws(
       () => file.write('new'),
-      isUnwritable(/a symbolic link in a folder that everybody may write/),
+      isUnwritable(/a symbolic link in a folder that all users may write/),
     );
     assert.equal(readFileSync(victim, 'utf8'), 'precious');
     assert.deepEqual(readdirSync(shared), ['r.json']);
@@ -222,7 +222,7 @@ test('a pipe gets everything, also what came before its reader and more than it 
   assert.equal(text.split('\n').length - 1, 1_001);
 });
 
-test('a pipe that nobody reads stops no batch, and is told at the end; it does not fill the memory', (t) => {
+test('a pipe that no process reads stops no batch, and is reported at the end; it does not fill the memory', (t) => {
   const path = join(folderOf(t), 'pipe');
   execFileSync('mkfifo', [path]);
   const idle = new EventsFile(path);

@@ -61,7 +61,7 @@ describe('the flags of a run', () => {
     ]);
   });
 
-  it('let echo connections prove themselves every 10 s unless told otherwise', async () => {
+  it('let echo connections prove themselves every 10 s unless set otherwise', async () => {
     assert.equal((await request('-t echo://127.0.0.1:7 -c 1')).spec.probeEveryMs, 10_000);
     assert.equal((await request('-t echo://127.0.0.1:7 -c 1 --probe-every 3s')).spec.probeEveryMs, 3000);
     await assert.rejects(request('-t 127.0.0.1:7 -c 1 --probe-every 3s'), isUsage(/silent hold .*echo:\/\//));
@@ -133,7 +133,7 @@ describe('the endpoints of a run', () => {
     assert.equal(specOf(asked, endpoints).endpoints.length, 4);
   });
 
-  it('are told when they come from a name', async () => {
+  it('are reported when they come from a name', async () => {
     const { targets } = await request('-t localhost:8000 -c 5');
     const { endpoints, lines } = await resolveTargets(targets);
     assert.ok(endpoints.length >= 1);

@@ -20,7 +20,7 @@ import { closeToOthers, makeTokenFile, readTokenFile, whyUnsafe } from '../../sr
 import { BenchError, ErrorCode, ExitCode } from '../../src/base/errors.ts';
 import { runCli } from '../support/run-cli.ts';
 
-const STRANGER = 65_534;
+const OTHER_USER = 65_534;
 const forRoot = process.geteuid?.() === 0 ? {} : { skip: 'only root can give files to another user' };
 
 function folderOf(t: TestContext): string {
@@ -75,7 +75,7 @@ test('a Secret as Kubernetes mounts it is read: links of root to a file of mode 
   symlinkSync('..2026_01_01', join(folder, '..data'));
   symlinkSync('..data/token', join(folder, 'token'));
   assert.equal(readTokenFile(join(folder, 'token')), 'secret');
-  chownSync(join(folder, '..2026_01_01', 'token'), STRANGER, STRANGER);
+  chownSync(join(folder, '..2026_01_01', 'token'), OTHER_USER, OTHER_USER);
   assert.throws(() => readTokenFile(join(folder, 'token')), isBadToken(/another user/));
 });
 
@@ -143,8 +143,8 @@ test('who may read a token file decides whether it is used', () => {
     [0, 0o440, null],
     [0, 0o444, /every user/],
     [0, 0o644, /every user/],
-    [STRANGER, 0o600, /belongs to another user/],
-    [STRANGER, 0o644, /belongs to another user/],
+    [OTHER_USER, 0o600, /belongs to another user/],
+    [OTHER_USER, 0o644, /belongs to another user/],
   ];
   for (const [uid, permissions, why] of cases) {
     const said = whyUnsafe({ uid, mode: 0o100_000 | permissions }, US);

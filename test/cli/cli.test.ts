@@ -281,7 +281,7 @@ describe('the built-in target beyond what this host has', () => {
 });
 
 describe('--target-stats that brings no counts', () => {
-  it('is told while the run goes on, and the run does not pass', async () => {
+  it('is reported while the run goes on, and the run does not pass', async () => {
     const stats = 'http://127.0.0.1:1/';
     const { stdout, stderr, code } = await runCli(
       ['-t', 'self', '-c', '10', '-d', '1500ms', '--target-stats', stats],
@@ -290,7 +290,7 @@ describe('--target-stats that brings no counts', () => {
     assert.equal(code, 4, stdout);
     assert.match(stdout, /^INCOMPLETE held 10 of 10/);
     assert.match(stdout.replaceAll(/\s+/g, ' '), /the target was to report its own \(http:.*ECONNREFUSED/);
-    assert.match(stderr, /the target does not tell what it holds: http:\/\/127\.0\.0\.1:1\/: ECONNREFUSED/);
+    assert.match(stderr, /the target does not report what it holds: http:\/\/127\.0\.0\.1:1\/: ECONNREFUSED/);
   });
 });
 

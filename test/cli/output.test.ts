@@ -24,7 +24,7 @@ after(async () => {
 
 const base = (): string[] => ['-t', target, '-c', '200', '-d', '300ms'];
 
-describe('a run whose output nobody reads', () => {
+describe('a run whose output no process reads', () => {
   it('keeps its exit code when the reader goes away', async () => {
     const result = await runShell(
       `$CLI ${base().join(' ')} | head -c 10; echo; echo "code \${PIPESTATUS[0]}"`,

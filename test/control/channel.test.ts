@@ -28,7 +28,7 @@ const HELLO: AgentMessageOf<'hello'> = {
 async function startServer(master: Token) {
   const heard: AgentMessage[] = [];
   const closed: (string | null)[] = [];
-  const strangers: RefusalReason[] = [];
+  const refusals: RefusalReason[] = [];
   const channels: Channel<CoordinatorMessage>[] = [];
   const server = new ControlServer({
     clock: systemClock,
@@ -40,10 +40,10 @@ async function startServer(master: Token) {
       heard.push(hello);
       return { onMessage: (message) => heard.push(message), onClose: (problem) => closed.push(problem) };
     },
-    onRefused: (reason) => strangers.push(reason),
+    onRefused: (reason) => refusals.push(reason),
   });
   const { port } = await server.listen();
-  return { server, port, heard, closed, strangers, channels };
+  return { server, port, heard, closed, refusals, channels };
 }
 
 function until(done: () => boolean, what: string): Promise<void> {
@@ -87,9 +87,9 @@ describe('the control channel', () => {
     await until(() => agent.closed.length === 1, 'the close');
   });
 
-  it('refuses a wrong key, an unknown, an expired and a changed identity in the TLS handshake, and counts each stranger once', async () => {
+  it('refuses a wrong key, an unknown, an expired and a changed identity in the TLS handshake, and counts each refused connection once', async () => {
     const token = generateToken();
-    const { server, port, heard, strangers } = await startServer(token);
+    const { server, port, heard, refusals } = await startServer(token);
     stops.push(() => server.close());
     const named = agentToken(token, { name: 'a', expiresSec: null, targets: null });
     const expired = agentToken(token, { name: 'a', expiresSec: 1_000, targets: null });
@@ -103,8 +103,8 @@ describe('the control channel', () => {
         return true;
       });
     }
-    await until(() => strangers.length === 4, 'four strangers');
-    assert.deepEqual(strangers, ['tls', 'tls', 'tls', 'tls']);
+    await until(() => refusals.length === 4, 'four refusals');
+    assert.deepEqual(refusals, ['tls', 'tls', 'tls', 'tls']);
     assert.deepEqual(heard, []);
   });
 
@@ -118,7 +118,7 @@ describe('the control channel', () => {
 
   it('closes a channel whose first message is not a hello, or of another major version', async () => {
     const token = generateToken();
-    const { server, port, strangers, heard } = await startServer(token);
+    const { server, port, refusals, heard } = await startServer(token);
     stops.push(() => server.close());
     const first = client(port, token);
     (await first.channel).send({ type: 'refuse', findings: [] });
@@ -126,31 +126,31 @@ describe('the control channel', () => {
     const second = client(port, token);
     (await second.channel).send({ ...HELLO, protocol: '99.0' });
     await until(() => second.closed.length === 1, 'the second to be closed');
-    assert.deepEqual(strangers, ['first-not-hello', 'version']);
+    assert.deepEqual(refusals, ['first-not-hello', 'version']);
     assert.deepEqual(heard, []);
     assert.match(second.closed[0] ?? '', /1\.\d.*99\.0/, 'the refusal names both versions');
   });
 
   it('lets an agent use no other name than the one in its token', async () => {
     const master = generateToken();
-    const { server, port, strangers, heard } = await startServer(master);
+    const { server, port, refusals, heard } = await startServer(master);
     stops.push(() => server.close());
     const agent = client(port, agentToken(master, { name: 'b', expiresSec: null, targets: null }));
     (await agent.channel).send(HELLO);
     await until(() => agent.closed.length === 1, 'the close');
-    assert.deepEqual([strangers, heard], [['name'], []]);
+    assert.deepEqual([refusals, heard], [['name'], []]);
   });
 
   it('closes a channel that says hello twice, and one that floods', async () => {
     const token = generateToken();
-    const { server, port, strangers, heard } = await startServer(token);
+    const { server, port, refusals, heard } = await startServer(token);
     stops.push(() => server.close());
     const twice = client(port, token);
     const first = await twice.channel;
     first.send(HELLO);
     first.send(HELLO);
     await until(() => twice.closed.length === 1, 'the first to be closed');
-    assert.deepEqual(strangers, ['malformed']);
+    assert.deepEqual(refusals, ['malformed']);
     const flood = client(port, token);
     const second = await flood.channel;
     second.send({ ...HELLO, name: 'flood' });
@@ -162,7 +162,7 @@ describe('the control channel', () => {
     assert.ok(heard.length < 1.5 * MESSAGES_AT_ONCE_MAX, `${heard.length} messages were let through`);
   });
 
-  it('keeps nothing of a stranger: no byte grows with their number', {
+  it('keeps nothing of a refused connection: no byte grows with their number', {
     timeout: 10 * waiting.HANG_MS,
   }, async () => {
     setFlagsFromString('--expose-gc');
@@ -177,9 +177,9 @@ describe('the control channel', () => {
       return process.memoryUsage().heapUsed;
     };
     const visit = async (): Promise<void> => {
-      const stranger = client(port, token);
-      (await stranger.channel).send({ ...HELLO, protocol: '99.0' });
-      await until(() => stranger.closed.length === 1, 'the refusal');
+      const refused = client(port, token);
+      (await refused.channel).send({ ...HELLO, protocol: '99.0' });
+      await until(() => refused.closed.length === 1, 'the refusal');
     };
     const visits = async (count: number): Promise<void> => {
       for (let done = 0; done < count; done += 10) await Promise.all(Array.from({ length: 10 }, visit));
@@ -187,9 +187,12 @@ describe('the control channel', () => {
     await visits(300);
     const before = await heap();
     await visits(400);
-    const perStranger = ((await heap()) - before) / 400;
+    const perRefused = ((await heap()) - before) / 400;
     // A kept socket costs ten times as much; what is allowed here is the engine's own.
-    assert.ok(perStranger < 3_000, `${Math.round(perStranger)} bytes a stranger, on both sides together`);
+    assert.ok(
+      perRefused < 3_000,
+      `${Math.round(perRefused)} bytes a refused connection, on both sides together`,
+    );
   });
 
   it('closes a channel that sends what the schema does not know', async () => {

@@ -48,7 +48,7 @@ it('is over after its time on a busy machine too, where each look comes late', (
   assert(lateAtMs !== null && lateAtMs - beganMs <= 3_800, String(lateAtMs));
 });
 
-it('is over when it is told so', (t) => {
+it('is over when that is said', (t) => {
   const { nowMs, pass } = fakeTime(t);
   let calls = 0;
   const stop = lateAfter(500, () => calls++, nowMs);

@@ -52,10 +52,10 @@ async function until(done: () => boolean, what: string): Promise<void> {
 }
 
 async function startServer(t: TestContext, master: Token, clock: Clock = systemClock) {
-  const told = {
+  const seen = {
     aheadMs: 0,
     agents: [] as { name: string; identity: string }[],
-    strangers: [] as RefusalReason[],
+    refusals: [] as RefusalReason[],
     heard: 0,
     ends: [] as string[],
   };
@@ -63,16 +63,16 @@ async function startServer(t: TestContext, master: Token, clock: Clock = systemC
     clock,
     host: '127.0.0.1',
     port: 0,
-    keyFor: (identity) => knownKeyOf(master, identity, Date.now() + told.aheadMs),
-    onRefused: (reason) => told.strangers.push(reason),
+    keyFor: (identity) => knownKeyOf(master, identity, Date.now() + seen.aheadMs),
+    onRefused: (reason) => seen.refusals.push(reason),
     onAgent: (_channel, { name }, identity) => {
-      told.agents.push({ name, identity });
-      return { onMessage: () => void told.heard++, onClose: (_problem, end) => told.ends.push(end) };
+      seen.agents.push({ name, identity });
+      return { onMessage: () => void seen.heard++, onClose: (_problem, end) => seen.ends.push(end) };
     },
   });
   t.after(() => server.close());
   const { port } = await server.listen();
-  return Object.assign(told, { port });
+  return Object.assign(seen, { port });
 }
 
 function offering({ identity, key }: Token): ConnectionOptions {
@@ -116,26 +116,26 @@ describe('a kept TLS session', () => {
 
   it('is no token: neither while the token is good nor after it has expired, under any name', async (t) => {
     const master = generateToken();
-    const told = await startServer(t, master);
+    const seen = await startServer(t, master);
     const token = agentToken(master, { ...claims, expiresSec: Math.floor(Date.now() / 1_000) + 3_600 });
-    const first = await session(t, told.port, offering(token));
+    const first = await session(t, seen.port, offering(token));
     assert.equal(first.error, null);
     void speak(first.socket, JSON.stringify(HELLO));
-    await until(() => told.agents.length === 1, 'the agent');
+    await until(() => seen.agents.length === 1, 'the agent');
     await until(() => first.tickets.length > 0, 'a ticket: without one this test attacks nothing');
     for (const aheadMs of [0, 2 * 3_600_000]) {
-      told.aheadMs = aheadMs;
+      seen.aheadMs = aheadMs;
       for (const ticket of first.tickets) {
-        const second = await session(t, told.port, { session: ticket });
+        const second = await session(t, seen.port, { session: ticket });
         assert.notEqual(second.error, null, 'a session without the key was taken');
         assert.ok(second.socket.destroyed || !second.socket.isSessionReused());
       }
     }
     // The ticket beside the expired key, too.
-    const both = await session(t, told.port, { ...offering(token), session: first.tickets[0] });
+    const both = await session(t, seen.port, { ...offering(token), session: first.tickets[0] });
     assert.notEqual(both.error, null);
     assert.deepEqual(
-      told.agents.map(({ name }) => name),
+      seen.agents.map(({ name }) => name),
       ['ada'],
       'nobody else came in',
     );
@@ -165,46 +165,46 @@ describe('a kept TLS session', () => {
 
   it('that was made in time is of no use once its token has expired', async (t) => {
     const master = generateToken();
-    const told = await startServer(t, master);
+    const seen = await startServer(t, master);
     const token = agentToken(master, { ...claims, expiresSec: Math.floor(Date.now() / 1_000) + 3_600 });
-    const { socket, error } = await session(t, told.port, offering(token));
+    const { socket, error } = await session(t, seen.port, offering(token));
     assert.equal(error, null);
-    told.aheadMs = 2 * 3_600_000;
+    seen.aheadMs = 2 * 3_600_000;
     void speak(socket, JSON.stringify(HELLO));
-    await until(() => told.agents.length + told.strangers.length > 0, 'an answer');
-    assert.deepEqual(told.agents, []);
-    assert.deepEqual(told.strangers, ['tls']);
+    await until(() => seen.agents.length + seen.refusals.length > 0, 'an answer');
+    assert.deepEqual(seen.agents, []);
+    assert.deepEqual(seen.refusals, ['tls']);
   });
 });
 
 describe('who has no key', () => {
   it('is refused in the handshake: no key, a certificate, an unknown and an empty identity, TLS 1.2', async (t) => {
     const master = generateToken();
-    const told = await startServer(t, master);
+    const seen = await startServer(t, master);
     const { good, ca } = certificates;
-    const strangers: ConnectionOptions[] = [
+    const refusals: ConnectionOptions[] = [
       {},
       { key: good.key, cert: good.cert, ca: ca.cert },
-      offering({ identity: 'stranger', key: master.key }),
+      offering({ identity: 'unknown', key: master.key }),
       { pskCallback: () => ({ psk: master.key, identity: '' }) },
       { ...offering(master), minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2', ciphers: 'PSK-AES128-GCM-SHA256' },
       offering(generateToken()),
     ];
-    for (const options of strangers) {
-      const { error } = await session(t, told.port, options);
+    for (const options of refusals) {
+      const { error } = await session(t, seen.port, options);
       assert.notEqual(error, null);
     }
-    await until(() => told.strangers.length === strangers.length, 'each to be counted');
-    assert.ok(told.strangers.every((reason) => reason === 'tls'));
-    assert.deepEqual(told.agents, []);
+    await until(() => seen.refusals.length === refusals.length, 'each to be counted');
+    assert.ok(seen.refusals.every((reason) => reason === 'tls'));
+    assert.deepEqual(seen.agents, []);
   });
 
   it('learns from the alert whether the token was unknown, wrong or, when it is genuine, expired', async (t) => {
     const master = generateToken();
-    const told = await startServer(t, master);
+    const seen = await startServer(t, master);
     const expired = agentToken(master, { name: 'ada', expiresSec: 1_000, targets: null });
     const alertOf = async (token: Token): Promise<string> =>
-      (await session(t, told.port, offering(token))).error ?? 'taken';
+      (await session(t, seen.port, offering(token))).error ?? 'taken';
     assert.match(await alertOf({ identity: 'x', key: master.key }), /UNKNOWN_PSK_IDENTITY$/);
     assert.match(await alertOf(generateToken()), /DECRYPT_ERROR$/);
     assert.match(await alertOf(expired), /CERTIFICATE_EXPIRED$/);
@@ -213,15 +213,15 @@ describe('who has no key', () => {
 
   it('gains nothing by sending the first bytes of an agent again', async (t) => {
     const master = generateToken();
-    const told = await startServer(t, master);
-    // A client's bytes, as somebody sees them on the way.
+    const seen = await startServer(t, master);
+    // A client's bytes, as a router sees them on the way.
     const bytes = await firstBytesOf(t, master);
-    const first = await answerTo(told.port, bytes);
+    const first = await answerTo(seen.port, bytes);
     assert.equal(first[0], 22, 'the first time it is an agent for all the server knows');
-    const again = await answerTo(told.port, bytes);
+    const again = await answerTo(seen.port, bytes);
     assert.equal(again[0], 21, 'an alert');
-    await until(() => told.strangers.length > 0, 'the stranger');
-    assert.deepEqual(told.agents, []);
+    await until(() => seen.refusals.length > 0, 'the refusal');
+    assert.deepEqual(seen.agents, []);
   });
 
   it('makes room for the next when there are too many, and an agent comes through', async (t) => {
@@ -229,26 +229,26 @@ describe('who has no key', () => {
     // While the server's time stands still none is late, so that room is made for this reason alone.
     let isStill = true;
     const monotonicMs = (): number => (isStill ? 0 : systemClock.monotonicMs());
-    const told = await startServer(t, master, { ...systemClock, monotonicMs });
+    const seen = await startServer(t, master, { ...systemClock, monotonicMs });
     const sockets: Socket[] = [];
     t.after(() => {
       for (const socket of sockets) socket.destroy();
     });
     const count = GATE_LIMITS.unprovenPerAddress + 200;
     for (let made = 0; made < count; made++) {
-      const socket = connectTcp(told.port, '127.0.0.1');
+      const socket = connectTcp(seen.port, '127.0.0.1');
       socket.on('error', () => {});
       sockets.push(socket);
       if (made % 100 === 0) await once(socket, 'connect');
     }
-    const { socket, error } = await session(t, told.port, offering(master));
+    const { socket, error } = await session(t, seen.port, offering(master));
     assert.equal(error, null);
     void speak(socket, JSON.stringify(HELLO));
-    await until(() => told.agents.length === 1, 'the agent');
-    const crowded = told.strangers.filter((reason) => reason === 'crowded').length;
+    await until(() => seen.agents.length === 1, 'the agent');
+    const crowded = seen.refusals.filter((reason) => reason === 'crowded').length;
     assert.ok(crowded >= 200, `${crowded} made room`);
     isStill = false;
-    await until(() => told.strangers.length === count, 'each to be counted once');
+    await until(() => seen.refusals.length === count, 'each to be counted once');
   });
 });
 
@@ -280,77 +280,77 @@ async function answerTo(port: number, bytes: Buffer): Promise<Buffer> {
 describe('who has a key', () => {
   it('says a small hello first: more than 32 KiB before it ends the channel', async (t) => {
     const master = generateToken();
-    const told = await startServer(t, master);
-    const { socket } = await session(t, told.port, offering(master));
+    const seen = await startServer(t, master);
+    const { socket } = await session(t, seen.port, offering(master));
     assert.equal(await speak(socket, 'x'.repeat(5_900_000)), 1009);
-    await until(() => told.strangers.length === 1, 'the stranger');
-    assert.deepEqual(told.strangers, ['malformed']);
+    await until(() => seen.refusals.length === 1, 'the refusal');
+    assert.deepEqual(seen.refusals, ['malformed']);
   });
 
   it('has a message in at most 16,384 pieces, and pings end the channel like messages', async (t) => {
     const master = generateToken();
-    const told = await startServer(t, master);
+    const seen = await startServer(t, master);
     const join = async (): Promise<WebSocket> => {
-      const { socket } = await session(t, told.port, offering(master));
+      const { socket } = await session(t, seen.port, offering(master));
       const ws = new WebSocket('ws://coordinator/agent', {
         createConnection: () => socket,
         perMessageDeflate: false,
       });
       ws.on('error', () => {});
       await once(ws, 'open');
-      ws.send(JSON.stringify({ ...HELLO, name: `ada-${told.agents.length}` }));
+      ws.send(JSON.stringify({ ...HELLO, name: `ada-${seen.agents.length}` }));
       return ws;
     };
     const pieces = await join();
-    await until(() => told.agents.length === 1, 'the first agent');
+    await until(() => seen.agents.length === 1, 'the first agent');
     const piecesClosed = once(pieces, 'close');
     for (let count = 0; count < 20_000; count++) pieces.send('x', { fin: false }, () => {});
     await piecesClosed;
     const pings = await join();
-    await until(() => told.agents.length === 2, 'the second agent');
+    await until(() => seen.agents.length === 2, 'the second agent');
     const pingsClosed = once(pings, 'close');
     for (let count = 0; count < 10_000; count++) pings.ping('', true, () => {});
     await pingsClosed;
-    await until(() => told.ends.length === 2, 'both ends');
-    assert.deepEqual(told.ends, ['violated', 'violated']);
+    await until(() => seen.ends.length === 2, 'both ends');
+    assert.deepEqual(seen.ends, ['violated', 'violated']);
   });
 
   it('has so many links at once with the token of one agent: a new one takes the place of the oldest idle one', async (t) => {
     const master = generateToken();
-    const told = await startServer(t, master);
+    const seen = await startServer(t, master);
     const token = agentToken(master, { name: 'ada', expiresSec: null, targets: null });
     const sessions: TLSSocket[] = [];
     for (let count = 0; count < GATE_LIMITS.perToken + 3; count++) {
-      const { socket, error } = await session(t, told.port, offering(token));
+      const { socket, error } = await session(t, seen.port, offering(token));
       assert.equal(error, null, `link ${count}`);
       sessions.push(socket);
     }
     await until(() => sessions.filter((each) => each.destroyed).length >= 3, 'the oldest to go');
     assert.ok(sessions.slice(0, 3).every((each) => each.destroyed));
     void speak(sessions.at(-1)!, JSON.stringify(HELLO));
-    await until(() => told.agents.length === 1, 'the newest to come in');
+    await until(() => seen.agents.length === 1, 'the newest to come in');
   });
 
   it('may have a token of more than 256 bytes, and is called what the token says', async (t) => {
     const master = generateToken();
-    const told = await startServer(t, master);
+    const seen = await startServer(t, master);
     const targets = Array.from({ length: 60 }, (_, index) => `10.${index}.0.0/16:8000-9000`);
     const token = agentToken(master, { name: 'ada', expiresSec: null, targets });
     assert.ok(token.identity.length > 1_000);
-    const wrong = await session(t, told.port, offering(token));
+    const wrong = await session(t, seen.port, offering(token));
     assert.equal(await speak(wrong.socket, JSON.stringify({ ...HELLO, name: 'eve' })), 1008);
-    const { socket, error } = await session(t, told.port, offering(token));
+    const { socket, error } = await session(t, seen.port, offering(token));
     assert.equal(error, null);
     void speak(socket, JSON.stringify(HELLO));
-    await until(() => told.agents.length === 1, 'the agent');
-    assert.deepEqual(told.strangers, ['name']);
+    await until(() => seen.agents.length === 1, 'the agent');
+    assert.deepEqual(seen.refusals, ['name']);
     // One target more or less is another key.
     const wider = agentToken(master, {
       name: 'ada',
       expiresSec: null,
       targets: [...targets, '0.0.0.0/0:1-65535'],
     });
-    const forged = await session(t, told.port, offering({ identity: wider.identity, key: token.key }));
+    const forged = await session(t, seen.port, offering({ identity: wider.identity, key: token.key }));
     assert.match(forged.error ?? 'taken', /DECRYPT_ERROR$/);
   });
 });

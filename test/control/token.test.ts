@@ -56,7 +56,7 @@ it('another name, expiry or target list needs another key', () => {
   }
 });
 
-it('whatever a stranger sends as an identity never throws and yields no key', () => {
+it('whatever a client without a token sends as an identity never throws and yields no key', () => {
   const master = generateToken();
   fc.assert(
     fc.property(
@@ -88,9 +88,9 @@ it('a text that is not a token is refused without repeating it', () => {
   }
 });
 
-it('only an identity of ours says who somebody is: not the empty one, not one too long, not half a claim', () => {
+it('only an identity of ours says who a client is: not the empty one, not one too long, not half a claim', () => {
   const master = generateToken();
-  const strangers = [
+  const others = [
     '',
     'Master',
     'master ',
@@ -100,7 +100,7 @@ it('only an identity of ours says who somebody is: not the empty one, not one to
     'agent:["a",1e999,null]',
   ];
   for (const identity of [
-    ...strangers,
+    ...others,
     'agent:["a",null,"sha256:short"]',
     `agent:["${'a'.repeat(300)}",null,null]`,
   ]) {

@@ -51,7 +51,7 @@ function specsFor(names: readonly string[]): object[] {
   return sent;
 }
 
-test('no agent, not even the local one, is told of sources or holders over the channel', () => {
+test('no agent, not even the local one, gets sources or holders over the channel', () => {
   const specs = specsFor([LOCAL_AGENT, 'ada']);
   assert.equal(specs.length, 2);
   for (const message of specs) {

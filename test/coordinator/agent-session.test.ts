@@ -274,7 +274,7 @@ test('without the final counts there is no pass, the run ends, and the report na
 });
 
 // PROTOCOL.md: own-session
-test("nobody takes over another agent's session with another token", async (t) => {
+test("no client takes over another agent's session with another token", async (t) => {
   const run = await start(t);
   const own = agentToken(run.token, { name: 'victim', expiresSec: null, targets: null });
   const victim = await begun(t, { ...run, token: own }, { name: 'victim' });
@@ -304,7 +304,7 @@ async function holdsOn(run: Lied, agent: RawAgent): Promise<void> {
 }
 
 // PROTOCOL.md: own-session
-test("with the same token nobody takes over another agent's session: its secret is asked for", async (t) => {
+test("with the same token no client takes over another agent's session: its secret is asked for", async (t) => {
   const run = await start(t);
   const victim = await begun(t, run, { name: 'victim', secret: SECRET });
   const { runId, epoch } = (await victim.hears('spec')) as unknown as { runId: string; epoch: number };
@@ -401,7 +401,7 @@ test('losses beyond what an agent can lose fill no disk: they are left out, and 
 });
 
 // PROTOCOL.md: text
-test('control characters, orders to a CI server and turned text in what an agent says reach nobody', async (t) => {
+test('control characters, orders to a CI server and turned text in what an agent says reach no reader', async (t) => {
   const nasty = '\u001b[2J\r\n::error title=x::forged\u202e\u0000\u009b31m\ud800';
   const run = await start(t);
   const liar = await RawAgent.join(run.port, run.token, {

@@ -13,7 +13,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { giveClosingSigns } from '../../src/agent/parent-pipe.ts';
+import { startShutdownHeartbeat } from '../../src/agent/parent-pipe.ts';
 import { SHUTDOWN_HEARTBEAT } from '../../src/run/process-message.ts';
 import { HANG_MS } from '../support/waiting.ts';
 
@@ -43,7 +43,7 @@ function behave(name: string): void {
       process.on('disconnect', () => {});
       process.on('SIGUSR2', () => process.exit(0));
       process.on('SIGTERM', () => {
-        giveClosingSigns();
+        startShutdownHeartbeat();
         setInterval(() => {}, 1_000);
       });
       break;

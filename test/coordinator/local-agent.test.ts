@@ -87,7 +87,7 @@ async function start(t: TestContext, name: string): Promise<Started> {
   };
 }
 
-test('an agent that obeys ends when it is told to, and its end is told once', async (t) => {
+test('an agent that obeys ends when ordered to, and its end is reported once', async (t) => {
   const { agent, ends, find } = await start(t, 'obeys');
   await settled('it ends', agent.reap());
   await until('it is gone', () => find() === undefined);
@@ -96,7 +96,7 @@ test('an agent that obeys ends when it is told to, and its end is told once', as
   assert.equal(ends.length, 1);
 });
 
-test('an agent is told over the pipe what belongs to this host', async (t) => {
+test('an agent gets over the pipe what belongs to this host', async (t) => {
   const { agent, upFile } = await start(t, 'obeys');
   const wordFile = `${upFile}.word`;
   await until('it was told', () => existsSync(wordFile) && readFileSync(wordFile, 'utf8') !== '');
@@ -104,7 +104,7 @@ test('an agent is told over the pipe what belongs to this host', async (t) => {
   await settled('it ends', agent.reap());
 });
 
-test('an agent that dies on its own is told with its code, and need not be waited for', async (t) => {
+test('an agent that dies on its own is reported with its code, and need not be waited for', async (t) => {
   const { agent, ends } = await start(t, 'exits');
   await until('its end is told', () => ends.length > 0);
   assert.deepEqual(ends, ['exited with 7']);

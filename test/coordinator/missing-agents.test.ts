@@ -36,7 +36,7 @@ test('while agents are missing the note says who is here, how many are not, and 
   );
 });
 
-test('nothing is said once all are here and in contact, or where nobody is waited for', () => {
+test('nothing is said once all are here and in contact, or where no agent is waited for', () => {
   const full = gathering('a', 'b', 'c');
   assert.equal(waitingNote(full, 3, null), null);
   const cut = { ...full, agents: full.agents.with({ ...newAgent('b', 0), isCut: true }) };

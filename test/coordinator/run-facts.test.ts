@@ -72,7 +72,7 @@ test('the total is the sum of the agents, and lost only when all are', () => {
   assert.equal(totalOf().lost, false, 'that no agent came is not that all are lost');
 });
 
-test('what is left of the hold is told while holding, and a point of the timeline counts who has answered', () => {
+test('what is left of the hold is shown while holding, and a point of the timeline counts who has answered', () => {
   const agents = [agentWith(6, { open: 5, verified: 4 }), agentWith(4, { open: 4, verified: 3 }, 'b')];
   const gathering = runOf(...agents);
   assert.equal(new RunProgress(0).at(gathering, 100, null).holdLeftMs, null);

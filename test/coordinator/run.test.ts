@@ -80,7 +80,7 @@ async function start(
   return { run, report, agents, phases, notes };
 }
 
-test('a run with two agents: everybody ready, then start, hold, stop, and all that was asked is held', async (t) => {
+test('a run with two agents: both ready, then start, hold, stop, and all that was asked is held', async (t) => {
   const { report, agents, phases } = await start(t, [{ capacity: 15 }, { capacity: 30 }]);
   const { verdict, exitCode, connections, agents: told, kernel } = await report;
   assert.deepEqual([verdict, exitCode], ['pass', ExitCode.held]);
@@ -100,7 +100,7 @@ test('a run with two agents: everybody ready, then start, hold, stop, and all th
   assert.deepEqual(later, ['preparing', 'ramping', 'holding', 'draining', 'ended']);
 });
 
-test('nobody starts before the last one is ready', async (t) => {
+test('no agent starts before the last one is ready', async (t) => {
   const { report, agents } = await start(t, [{}], { remoteAgents: 2, waitAgentsMs: 400 });
   await assert.rejects(report, /2 agent\(s\) expected, only agent1 came/);
   assert.deepEqual(agents[0]!.heard, ['spec', 'stop']);

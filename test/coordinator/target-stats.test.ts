@@ -64,7 +64,7 @@ const OTHERS: readonly (readonly [what: string, listener: RequestListener, says:
 ];
 
 for (const [what, listener, says] of OTHERS) {
-  test(`${what} proves nothing, and why is told`, async (t) => {
+  test(`${what} proves nothing, and the reason is given`, async (t) => {
     const url = await serverOf(t, listener);
     const books = new TargetCountLog(httpWitness([url]));
     await books.holdBegins();
@@ -75,7 +75,7 @@ for (const [what, listener, says] of OTHERS) {
   });
 }
 
-test('nobody there, and somebody who speaks no HTTP, prove nothing', async (t) => {
+test('a port without a listener, and a listener that speaks no HTTP, prove nothing', async (t) => {
   const server = createTcpServer((socket) =>
     socket
       .on('error', () => {})
@@ -124,7 +124,7 @@ test('only an answer to a question of the hold is a proof, and the highest one c
   assert.equal(books.proof()?.open, 4, 'what comes after the hold tells of closing');
 });
 
-test('the built-in target is asked without being a proof that somebody asked for', () => {
+test('the built-in target is asked without being a proof that the user asked for', () => {
   const ask = async (): Promise<{ counts: typeof COUNTS }> => ({ counts: COUNTS });
   assert.equal(new TargetCountLog({ source: 'self', targets: 1, isRequired: false, ask }).proof(), null);
 });

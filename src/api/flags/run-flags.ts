@@ -129,7 +129,7 @@ export const RUN_FLAGS = {
     ...duration(ALIAS_LEASE_MIN_MS, ALIAS_LEASE_MAX_MS),
     group: 'Sources:',
     commands: HOSTS,
-    describe: 'lifetime of added addresses: the kernel removes them when nobody is left to renew it',
+    describe: 'lifetime of added addresses: the kernel removes them when no process renews it',
     default: '60s',
     pods: 'argument',
   }),

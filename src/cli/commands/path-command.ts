@@ -18,11 +18,11 @@ import type { CommandContext } from '../command-line.ts';
 import { paintFor, publish, resultPlaces, tell } from '../output.ts';
 
 const IDLE_MIN_MS = 1_000;
-/** the narrowest that timers and retransmits can tell */
+/** the narrowest that timers and retransmits resolve */
 const PRECISION_MS = 1_000;
 const GAPS_MAX = 16;
 
-/** What a run needs to be told and `path` has no flag for. */
+/** What a run needs and `path` has no flag for. */
 const FIXED: Readonly<Record<string, string>> = {
   duration: '300ms',
   'connect-timeout': '4s',
@@ -30,8 +30,8 @@ const FIXED: Readonly<Record<string, string>> = {
 
 /**
  * Looks at the path and says one sentence.
- * @returns 0 when the path was seen, 1 when the target told nothing
- * @throws BenchError on wrong flags, or when no run came about
+ * @returns 0 when the path was seen, 1 when the target reported nothing
+ * @throws BenchError on wrong flags, or when no run was started
  */
 export async function pathCommand({ values }: CommandContext): Promise<ExitCode> {
   // Before anything is opened, also where the other one counts.

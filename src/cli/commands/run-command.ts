@@ -32,7 +32,7 @@ type StopSignal = 'SIGINT' | 'SIGTERM';
 /**
  * Runs, shows, reports.
  * @returns the exit code of the verdict
- * @throws BenchError on wrong input, when no run came about, or when a report could not be written
+ * @throws BenchError on wrong input, when no run was started, or when a report could not be written
  */
 export async function benchCommand({ values }: CommandContext): Promise<ExitCode> {
   const job = readRunJob(values, environmentToken());

@@ -19,7 +19,7 @@ import { tell, writeResult } from '../output.ts';
  * @throws BenchError on wrong flags, or when it cannot listen
  */
 export async function serveCommand({ values }: CommandContext): Promise<ExitCode> {
-  // It outlives the shell it was typed in, but not as a stopped process that nobody continues.
+  // It outlives the shell it was typed in, but not as a stopped process that no shell continues.
   bindToParent('wake', null);
   const quiet = values.on('quiet');
   const handle = await serveTarget({
@@ -41,7 +41,7 @@ export async function serveCommand({ values }: CommandContext): Promise<ExitCode
   return signalled ? ExitCode.held : ExitCode.incomplete;
 }
 
-/** Where it tells its counts, if anywhere; what was started is stopped again when that cannot be. */
+/** Where it serves its counts, if anywhere; what was started is stopped again when that cannot be. */
 async function startStats(values: FlagValues, handle: ServeHandle): Promise<StatsServer | null> {
   try {
     const address = flagValue(values, 'stats-listen');

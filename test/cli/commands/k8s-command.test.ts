@@ -55,7 +55,7 @@ function podOf(manifests: readonly Anything[], component: 'coordinator' | 'agent
   return (job as unknown as Job).spec.template.spec;
 }
 
-/** Reads YAML as kubectl does (1.1) and as everybody else does (1.2). */
+/** Reads YAML as kubectl does (1.1) and as all others do (1.2). */
 function parseBoth(text: string): [unknown[], unknown[]] {
   const parse = (version: '1.1' | '1.2'): unknown[] =>
     parseAllDocuments(text, { version }).map((document) => {

@@ -1,0 +1,130 @@
+/**
+ * Owns `npm run cases [-- part-of-a-name | =name ... --record | --list | --table]`: plays each case on its own stage, one at a time, and says
+ * what came out beside what must; the table is made of the recordings. Must never call a case passed that was not played: a missing peer fails the suite by name.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { release } from 'node:os';
+import { join } from 'node:path';
+import process from 'node:process';
+import { whyNoNetwork } from '../support/network.ts';
+import { repositoryRoot } from '../support/run-cli.ts';
+import type { CaseSpec } from './case.ts';
+import { CASES } from './catalogue.ts';
+import { confusionTable } from './confusion.ts';
+import { gradeRun } from './expectation.ts';
+import { KNOWN_WRONG } from './known-wrong.ts';
+import { missingPackages } from './peers.ts';
+import { type Recording, recordingOf, writtenRecording } from './recording.ts';
+import { Stage } from './stage.ts';
+
+const RECORDINGS = join(repositoryRoot, 'test', 'cases', 'recordings');
+
+/** Times that a case is played when this machine was too busy for the program itself: that is no answer. */
+const PLAYS_MAX = 3;
+const TOO_BUSY = /said nothing for [\d.]+ s|stood still for/;
+
+let onStage: Stage | null = null;
+
+/** Ctrl-C leaves nothing behind either. */
+function stopPlaying(): void {
+  const stage = onStage;
+  if (stage === null) return;
+  onStage = null;
+  void stage
+    .remove()
+    .catch((error: unknown) => console.error(String(error)))
+    .finally(() => process.exit(1));
+}
+
+/** Plays one case; everything that it made is gone afterwards. */
+async function playOnce(spec: CaseSpec): Promise<Recording> {
+  const stage = new Stage();
+  onStage = stage;
+  try {
+    return recordingOf(spec, await spec.play(stage), `Linux ${/^[\d.]+/.exec(release())?.[0] ?? ''}`);
+  } finally {
+    await stage.remove();
+    if (onStage === stage) onStage = null;
+  }
+}
+
+async function play(spec: CaseSpec): Promise<Recording> {
+  for (let plays = 1; ; plays++) {
+    const recording = await playOnce(spec);
+    if (plays === PLAYS_MAX || !TOO_BUSY.test(recording.text)) return recording;
+    console.log(`${spec.name}: played again, because the program itself had no core`);
+  }
+}
+
+function save(spec: CaseSpec, recording: Recording): void {
+  mkdirSync(RECORDINGS, { recursive: true });
+  writeFileSync(join(RECORDINGS, `${spec.name}.json`), writtenRecording(recording));
+}
+
+/** One line for a person, and whether the suite may pass with it. */
+function judge(spec: CaseSpec, recording: Recording): { line: string; isFine: boolean } {
+  const { today, exitCode, report } = recording;
+  const grade = gradeRun(recording, spec.expected);
+  const isKnown = KNOWN_WRONG.has(spec.name);
+  const rules = report === null ? 'no report' : today.rules.join(', ') || 'nothing';
+  const said = `exit ${exitCode}, ${today.whoRanOut ?? 'nothing ran out'} (${rules})`;
+  if (grade.offences.length === 0) {
+    const note = isKnown ? ' AND STANDS IN known-wrong.ts: take it out' : '';
+    return { line: `${spec.name}: right${note}: ${said}`, isFine: !isKnown };
+  }
+  const how = isKnown ? 'known to be wrong' : 'WRONG';
+  return { line: `${spec.name}: ${how}: ${said}\n    ${grade.offences.join('\n    ')}`, isFine: isKnown };
+}
+
+function recorded(spec: CaseSpec): readonly [CaseSpec, Recording] {
+  const text = readFileSync(join(RECORDINGS, `${spec.name}.json`), 'utf8');
+  return [spec, JSON.parse(text) as Recording];
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const why = whyNoNetwork();
+  if (why !== null) {
+    console.error(`no case can be played: ${why}`);
+    return 1;
+  }
+  const filters = args.filter((arg) => !arg.startsWith('--'));
+  const cases = CASES.filter(
+    ({ name }) =>
+      filters.length === 0 ||
+      filters.some((one) => (one.startsWith('=') ? name === one.slice(1) : name.includes(one))),
+  );
+  if (args.includes('--list')) {
+    for (const { name, fault } of cases) console.log(`${name}: ${fault}`);
+    return 0;
+  }
+  if (args.includes('--table')) {
+    console.log(confusionTable(cases.map(recorded)));
+    return 0;
+  }
+  const failures: string[] = [];
+  for (const spec of cases) {
+    const missing = missingPackages(spec.needs ?? []);
+    if (missing.length > 0) {
+      console.log(`${spec.name}: NOT PLAYED: apt-get install ${missing.join(' ')}`);
+      failures.push(spec.name);
+      continue;
+    }
+    try {
+      const recording = await play(spec);
+      if (args.includes('--record')) save(spec, recording);
+      const { line, isFine } = judge(spec, recording);
+      console.log(line);
+      if (!isFine) failures.push(spec.name);
+    } catch (error) {
+      console.log(`${spec.name}: BROKEN: ${(error as Error).stack ?? String(error)}`);
+      failures.push(spec.name);
+    }
+  }
+  console.log(
+    `\ncases: ${cases.length - failures.length} as expected, ${failures.length} not${failures.length > 0 ? `: ${failures.join(', ')}` : ''}`,
+  );
+  return failures.length === 0 && cases.length > 0 ? 0 : 1;
+}
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stopPlaying);
+process.exitCode = await main(process.argv.slice(2));
