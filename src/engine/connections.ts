@@ -4,6 +4,7 @@
  * allocate per connection, wait, or read a clock: `nowMs` is the moment of the turn, which all events of one batch share.
  */
 
+import assert from 'node:assert/strict';
 import type { Clock } from '../base/clock.ts';
 import { DEFAULT_PROTOCOL_OPTIONS, defaultPortOf, isTls } from '../base/endpoint.ts';
 import { DropReason, FailReason } from '../base/outcome.ts';
@@ -11,11 +12,10 @@ import type { HolderSpec } from '../run/run-spec.ts';
 import { ProtocolErrorTally } from '../stats/protocol-errors.ts';
 import type { Stats } from '../stats/stats.ts';
 import { ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
-import * as libc from './libc.ts';
+import { type CloseHow, type Driver, DriverEvent, openOutcomeOf } from './drivers/driver.ts';
 import { dropReasonOf, failReasonOf } from './libc.ts';
 import { type LossCircumstances, LossLedger } from './loss-ledger.ts';
 import { Opener } from './opener.ts';
-import { type Poller, WATCHED } from './poller.ts';
 import { Probes } from './probes.ts';
 import { EchoProtocol } from './protocols/echo.ts';
 import { HttpProtocol } from './protocols/http.ts';
@@ -29,18 +29,11 @@ import { Tally } from './tally.ts';
 import { SynRetransmits, TcpInfo } from './tcp-info.ts';
 import { TimerWheel } from './timer-wheel.ts';
 
-/** Receives from one connection in one event; a target that floods one connection must not starve the others. */
-const RECEIVES_PER_EVENT_MAX = 16;
-const RECEIVE_BUFFER_BYTES = 65_536;
-
-const BROKEN = libc.EPOLLERR | libc.EPOLLHUP;
-const READABLE = libc.EPOLLIN | libc.EPOLLRDHUP | BROKEN;
-
 /** What connections are made from. */
 interface ConnectionsOf {
   readonly spec: HolderSpec;
   readonly clock: Clock;
-  readonly poller: Poller;
+  readonly driver: Driver;
   /** 32 bits that differ between processes */
   readonly salt: number;
   /** ends a wait of the loop. @returns milliseconds since the engine's start */
@@ -66,13 +59,15 @@ export class Connections implements ProtocolHost {
   readonly #parts: ConnectionsOf;
   readonly #how: LossCircumstances = { ageMs: 0, isProbing: false, isAcked: false };
   readonly #protocolErrors = new ProtocolErrorTally();
-  readonly #buffer = new Uint8Array(RECEIVE_BUFFER_BYTES);
-  readonly #info = new TcpInfo();
+  readonly #driver: Driver;
+  readonly #info: TcpInfo;
   readonly #retransmits: SynRetransmits;
 
   constructor(parts: ConnectionsOf) {
-    const { spec, clock, poller, salt, onWarning } = parts;
+    const { spec, clock, driver, salt, onWarning } = parts;
     this.#parts = parts;
+    this.#driver = driver;
+    this.#info = new TcpInfo(driver);
     this.capacity = Math.max(1, spec.connections);
     const table = new ConnectionTable(this.capacity);
     const wheel = new TimerWheel(this.capacity);
@@ -81,7 +76,7 @@ export class Connections implements ProtocolHost {
     this.wheel = wheel;
     this.tally = tally;
     this.#retransmits = new SynRetransmits(table, tally, this.#info);
-    this.opener = new Opener(spec, { clock, table, wheel, poller, tally, engine: this, onWarning });
+    this.opener = new Opener(spec, { clock, table, wheel, driver, tally, engine: this, onWarning });
     const { map } = this.opener;
     this.losses = new LossLedger(spec, map);
     const bound = {
@@ -99,6 +94,7 @@ export class Connections implements ProtocolHost {
     const stats = this.tally.stats(this.losses);
     return {
       ...stats,
+      bytesOut: stats.bytesOut + this.#driver.bytesSent,
       ...(this.protocol instanceof WhoamiProtocol ? { seen: this.protocol.seen.counts() } : {}),
       ...(this.#protocolErrors.isEmpty ? {} : { troubles: this.#protocolErrors.counts() }),
       ...(this.protocol instanceof TlsLayer ? { tls: this.protocol.counts() } : {}),
@@ -130,29 +126,33 @@ export class Connections implements ProtocolHost {
       this.tally.attempted--;
       if ((this.table.flags[slot]! & SlotFlag.reopening) === 0) this.tally.unattempted++;
       this.#retransmits.decided(slot, this.nowMs);
-      this.#release(slot);
+      this.#release(slot, 'fin');
     }
   }
 
-  /** What an event of epoll means for a connection. */
-  onEvent(token: number, events: number): void {
-    const slot = this.table.slotOf(token);
-    if (slot < 0) return;
-    if (this.table.state[slot] === SlotState.connecting) {
-      // Without EPOLLERR or EPOLLHUP there is no error to ask for: one system call less per connect (tcp_poll()).
-      const errno = (events & BROKEN) === 0 ? 0 : libc.socketError(this.table.fd[slot]!);
-      if (errno !== 0) {
+  /** What the driver's event means for the connection that it is about. */
+  onEvent(event: DriverEvent): void {
+    const { slot, value } = this.#driver;
+    switch (event) {
+      case DriverEvent.connected:
+        this.#connected(slot);
+        break;
+      case DriverEvent.failed:
         this.#retransmits.decided(slot, this.nowMs);
-        this.lost(slot, failReasonOf(Math.abs(errno)), DropReason.other);
-        return;
-      }
-      if ((events & libc.EPOLLOUT) === 0) return;
-      this.#connected(slot);
-    } else if ((events & libc.EPOLLOUT) !== 0) {
-      this.protocol.onWritable(slot);
+        this.opener.failed(slot, openOutcomeOf(this.#driver.step, value), this.nowMs);
+        break;
+      case DriverEvent.bytes:
+        this.tally.bytesIn += value;
+        this.protocol.onBytes(slot, this.#driver.bytes, value);
+        break;
+      case DriverEvent.ended:
+        if (value === 0) this.lost(slot, FailReason.handshake, DropReason.fin);
+        else this.lost(slot, failReasonOf(value), dropReasonOf(value));
+        break;
+      case DriverEvent.writable:
+        this.protocol.onWritable(slot);
+        break;
     }
-    const isOurs = this.table.slotOf(token) === slot && !this.#isHandedOver(slot);
-    if ((events & READABLE) !== 0 && isOurs) this.#receive(slot, token, events);
   }
 
   #connected(slot: number): void {
@@ -163,32 +163,6 @@ export class Connections implements ProtocolHost {
     if (this.protocol.hasHandshake) this.table.state[slot] = SlotState.handshaking;
     else this.opened(slot);
     this.protocol.onConnected(slot);
-  }
-
-  /**
-   * Reads what there is. Edge-triggered: a read that leaves room in the buffer has emptied the socket (epoll(7)),
-   * unless the end of the stream or an error was announced, which only a further read tells.
-   */
-  #receive(slot: number, token: number, events: number): void {
-    const fd = this.table.fd[slot]!;
-    const isEnding = (events & (libc.EPOLLRDHUP | BROKEN)) !== 0;
-    for (let round = 0; round < RECEIVES_PER_EVENT_MAX; round++) {
-      const got = libc.recv(fd, this.#buffer, RECEIVE_BUFFER_BYTES);
-      if (got === 0) {
-        this.lost(slot, FailReason.handshake, DropReason.fin);
-        return;
-      }
-      if (got < 0) {
-        if (got !== -libc.Errno.EAGAIN) this.lost(slot, failReasonOf(-got), dropReasonOf(-got));
-        return;
-      }
-      this.tally.bytesIn += got;
-      this.protocol.onBytes(slot, this.#buffer, got);
-      if (this.table.slotOf(token) !== slot) return;
-      if (got < RECEIVE_BUFFER_BYTES && !isEnding) return;
-    }
-    // Setting the watch again makes the kernel report what is left, after the others had their turn.
-    this.#parts.poller.modify(fd, WATCHED, token);
   }
 
   /** Every timer that is due. */
@@ -212,7 +186,7 @@ export class Connections implements ProtocolHost {
 
   #probeTimer(slot: number): void {
     if (this.probes.isWaiting(slot)) {
-      this.#how.isAcked = this.#info.isAcknowledged(this.table.fd[slot]!);
+      this.#how.isAcked = this.#info.isAcknowledged(slot);
       this.lost(slot, FailReason.other, DropReason.probeTimeout);
       return;
     }
@@ -221,10 +195,7 @@ export class Connections implements ProtocolHost {
   }
 
   send(slot: number, buffer: Uint8Array, length: number): number {
-    const sent = libc.send(this.table.fd[slot]!, buffer, length);
-    if (sent === -libc.Errno.EAGAIN) return 0;
-    if (sent > 0) this.tally.bytesOut += sent;
-    return sent;
+    return this.#driver.send(slot, buffer, length);
   }
 
   opened(slot: number): void {
@@ -268,13 +239,12 @@ export class Connections implements ProtocolHost {
         this.opener.notReopened(1, this.nowMs);
       }
     }
-    this.#release(slot);
+    this.#release(slot, 'fin');
   }
 
   handOver(slot: number): number {
-    const fd = this.table.fd[slot]!;
-    this.table.flags[slot]! |= SlotFlag.handedOver;
-    this.#parts.poller.remove(fd);
+    const fd = this.#driver.detach(slot);
+    assert(fd >= 0, 'a connected socket can be handed over');
     return fd;
   }
 
@@ -288,10 +258,6 @@ export class Connections implements ProtocolHost {
     this.tally.bytesOut += bytesOut;
   }
 
-  #isHandedOver(slot: number): boolean {
-    return (this.table.flags[slot]! & SlotFlag.handedOver) !== 0;
-  }
-
   #noteLoss(slot: number, tuple: number, drop: DropReason): void {
     this.#how.ageMs = Math.max(0, this.nowMs - this.table.openedAtMs[slot]!);
     this.#how.isProbing = this.probes.isWaiting(slot);
@@ -301,12 +267,12 @@ export class Connections implements ProtocolHost {
     this.opener.reopen(tuple, this.nowMs);
   }
 
-  /** Closes the descriptor and frees the slot; counting is up to the caller. */
-  #release(slot: number): void {
+  /** Closes the socket and frees the slot; counting is up to the caller. */
+  #release(slot: number, how: CloseHow): void {
+    // Before the protocol: one that has the descriptor closes it when it is told that the slot is gone.
+    this.#driver.close(slot, how);
     this.protocol.onForgotten(slot);
     this.wheel.cancel(slot);
-    // The kernel takes a closed descriptor out of epoll by itself: nothing else refers to the file (epoll(7)).
-    if (!this.#isHandedOver(slot)) libc.close(this.table.fd[slot]!);
     this.table.free(slot);
   }
 
@@ -321,8 +287,7 @@ export class Connections implements ProtocolHost {
     );
     this.probes.left(slot);
     this.protocol.onClosing(slot);
-    if (this.#parts.spec.close === 'rst') libc.setResetOnClose(this.table.fd[slot]!);
-    this.#release(slot);
+    this.#release(slot, this.#parts.spec.close);
   }
 }
 

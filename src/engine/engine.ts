@@ -4,7 +4,7 @@
  * another process.
  *
  * One turn: events of the last wait, timers that are due, a batch of connects (opener.ts) or of closes; then a wait
- * (poller.ts). While connects are in flight a turn's wait blocks this thread for at most SHORT_SLEEP_MS; when nothing
+ * (turn-loop.ts). While connects are in flight a turn's wait blocks this thread for at most SHORT_SLEEP_MS; when nothing
  * is, a worker thread waits instead, because that wait may last a second.
  */
 
@@ -15,17 +15,18 @@ import type { Loss } from '../stats/loss.ts';
 import type { HolderHealth, Stats } from '../stats/stats.ts';
 import { SlotState } from './connection-table.ts';
 import { Connections } from './connections.ts';
-import * as libc from './libc.ts';
-import { EVENTS_MAX, LoopLag, Poller, TurnLoop } from './poller.ts';
+import { type Driver, DriverEvent } from './drivers/driver.ts';
+import { makeDriver } from './drivers/make-driver.ts';
+import { LoopLag, TurnLoop } from './turn-loop.ts';
 
 /** Connections closed in one turn. */
 const CLOSES_PER_TURN_MAX = 512;
-/** Descriptors of a process that are no connections, roughly: Node itself has about 20. */
-const OWN_DESCRIPTORS_MAX = 64;
 const SHORT_SLEEP_MS = 5;
 /** A turn that is so late has more to read than the wait before it brought. */
 const LATE_MS = 100;
 const SLEEP_MS_MAX = 1_000;
+/** Connections that one turn of the driver brings something of, at least, when more is waiting. */
+const EVENTS_PER_TURN = 256;
 
 interface EngineEvents {
   /** Nothing is left to open and nothing is in flight. Called once, before `onSettled`. */
@@ -60,8 +61,8 @@ type Phase = 'idle' | 'running' | 'closing' | 'closed' | 'ended';
 export class Engine {
   readonly #clock: Clock;
   readonly #events: EngineEvents;
-  readonly #poller = new Poller();
-  readonly #loop = new TurnLoop(this.#poller, (count) => this.#turn(count));
+  readonly #driver: Driver;
+  readonly #loop: TurnLoop;
   readonly #lag = new LoopLag();
   readonly #connections: Connections;
 
@@ -76,15 +77,17 @@ export class Engine {
   /**
    * @param spec what to open; `sliceTo` at most the size of its tuple space
    * @param salt 32 bits that differ between processes
-   * @throws AssertionError when the process has no descriptor left for epoll itself
+   * @throws Error when the process has no descriptor left for epoll itself, or io_uring cannot have what it needs
    */
   constructor(spec: HolderSpec, clock: Clock, salt: number, events: EngineEvents) {
     this.#clock = clock;
     this.#events = events;
+    this.#driver = makeDriver(spec);
+    this.#loop = new TurnLoop(this.#driver, (hasEvents) => this.#turn(hasEvents));
     this.#connections = new Connections({
       spec,
       clock,
-      poller: this.#poller,
+      driver: this.#driver,
       salt,
       wake: () => {
         this.#loop.wake();
@@ -92,7 +95,6 @@ export class Engine {
       },
       onWarning: events.onWarning,
     });
-    libc.reserveDescriptors(spec.connections + OWN_DESCRIPTORS_MAX);
   }
 
   /**
@@ -153,7 +155,7 @@ export class Engine {
     else this.#loop.interrupt();
   }
 
-  /** Stops the loop for good and lets go of epoll; open descriptors are left to the kernel. */
+  /** Stops the loop for good and the driver gives back what it has; open sockets are left to the kernel. */
   end(): void {
     if (this.#phase === 'ended') return;
     this.#phase = 'ended';
@@ -182,7 +184,8 @@ export class Engine {
       scheduleShiftMsMax: this.#connections.opener.scheduleShiftMsMax,
       tuplesUsed: this.#connections.opener.supply.used,
       tuplesMax: this.#connections.opener.supply.size,
-      descriptorsUsed: this.#connections.table.used,
+      // A connection of io_uring takes no number of the process's table.
+      descriptorsUsed: this.#driver.name === 'epoll' ? this.#connections.table.used : 0,
     };
   }
 
@@ -195,11 +198,11 @@ export class Engine {
     return this.#clock.monotonicMs() - this.#originMs;
   }
 
-  #turn(count: number): void {
+  #turn(hasEvents: boolean): void {
     const nowMs = this.#readClock();
-    const lagMs = this.#lag.turnBegins(nowMs, this.#loop.sleptMs, count > 0);
+    const lagMs = this.#lag.turnBegins(nowMs, this.#loop.sleptMs, hasEvents);
     this.#connections.nowMs = nowMs;
-    this.#takeEvents(count);
+    this.#takeEvents();
     if (lagMs > LATE_MS) this.#takeWaiting();
     this.#connections.fireTimers();
     if (this.#isGivingUp) {
@@ -209,25 +212,22 @@ export class Engine {
     this.#connections.opener.dialBatch(this.#connections.nowMs);
     this.#checkSettled();
     if (this.#phase === 'closing') this.#closeBatch();
-    this.#sleepNext(count > 0);
+    this.#sleepNext(hasEvents);
   }
 
-  #takeEvents(count: number): void {
-    for (let index = 0; index < count; index++) {
-      this.#connections.onEvent(this.#poller.slotAt(index), this.#poller.eventsAt(index));
+  #takeEvents(): void {
+    for (let event = this.#driver.next(); event !== DriverEvent.none; event = this.#driver.next()) {
+      this.#connections.onEvent(event);
     }
   }
 
   /**
-   * What has come is read before what is overdue is judged: after a stand-still of ours answers wait behind the first batch,
-   * and behind a wait that SIGCONT has interrupted (signal(7)). At most one batch's worth for each slot.
+   * What has come is read before what is overdue is judged: after a stand-still of ours answers wait behind the first turn's,
+   * and behind a wait that SIGCONT has interrupted (signal(7)). At most one turn's worth for each slot.
    */
   #takeWaiting(): void {
-    for (let left = this.#connections.table.capacity; left > 0; left -= EVENTS_MAX) {
-      const count = this.#poller.wait(0);
-      this.#takeEvents(count);
-      if (count < EVENTS_MAX) return;
-    }
+    const turnsMax = Math.ceil(this.#connections.capacity / EVENTS_PER_TURN);
+    for (let turns = 0; turns < turnsMax && this.#driver.turn(0); turns++) this.#takeEvents();
   }
 
   /** Whether something is left to begin or in flight. */
@@ -273,6 +273,8 @@ export class Engine {
     }
     if (this.#closeCursor < this.#connections.table.capacity) return;
     assert(this.#connections.table.used === 0, 'every connection was closed');
+    // What is closed for the driver may still have to be closed by the kernel: the far sides are to see it before we say so.
+    if (!this.#driver.isDrained) return;
     this.#phase = 'closed';
     this.#onClosed?.();
   }

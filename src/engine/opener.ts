@@ -13,10 +13,8 @@ import { TupleMap, type TupleSpace } from '../base/tuple-space.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { LatencyRecorder } from '../stats/histogram.ts';
 import { type ConnectionTable, SlotFlag } from './connection-table.ts';
-import * as libc from './libc.ts';
-import { failReasonOf, isOutOfDescriptors, type SockAddr, setPort, sockAddr } from './libc.ts';
+import type { Driver, OpenOutcome } from './drivers/driver.ts';
 import { Pacer } from './pacer.ts';
-import { type Poller, WATCHED } from './poller.ts';
 import type { ProtocolHost } from './protocols/protocol.ts';
 import type { Tally } from './tally.ts';
 import type { TimerWheel } from './timer-wheel.ts';
@@ -30,9 +28,9 @@ interface OpenerParts {
   readonly clock: Clock;
   readonly table: ConnectionTable;
   readonly wheel: TimerWheel;
-  readonly poller: Poller;
+  readonly driver: Driver;
   readonly tally: Tally;
-  /** gets the slot of a connect that the kernel would not watch */
+  /** gets the slot of a connect that failed */
   readonly engine: Pick<ProtocolHost, 'lost'>;
   /** one line for a person; each kind of warning once */
   readonly onWarning: (message: string) => void;
@@ -43,7 +41,13 @@ export class Opener {
   readonly supply: TupleSupply;
   readonly #spec: HolderSpec;
   readonly #parts: OpenerParts;
-  readonly #dialer: Dialer;
+  /** What a tuple stands for. */
+  readonly map: TupleMap;
+  readonly #selfPorts: readonly ReadonlySet<number>[];
+  /** by slot: how often in a row its tuple had been in use when it was handed out */
+  readonly #skips: Uint8Array;
+  /** taken from the supply and not begun yet, or -1 */
+  #inHand = -1;
   readonly #backlog: Backlog;
   readonly #pacer: Pacer;
   readonly #lateUs = new LatencyRecorder();
@@ -58,15 +62,12 @@ export class Opener {
     this.#spec = spec;
     this.#parts = parts;
     this.supply = new TupleSupply({ from: spec.sliceFrom, to: spec.sliceTo });
-    this.#dialer = new Dialer(spec, this.supply);
+    this.map = new TupleMap(spec);
+    this.#selfPorts = selfPortsOf(spec);
+    this.#skips = new Uint8Array(parts.table.capacity);
     this.#backlog = new Backlog(spec.connections);
     this.#pacer = new Pacer(spec.ratePerSec);
-    assert(spec.sliceTo <= this.#dialer.map.size, 'the slice lies inside the tuple space');
-  }
-
-  /** What a tuple stands for. */
-  get map(): Dialer['map'] {
-    return this.#dialer.map;
+    assert(spec.sliceTo <= this.map.size, 'the slice lies inside the tuple space');
   }
 
   /** Whether nothing is left to begin; what waits for another try is not meant. */
@@ -139,59 +140,129 @@ export class Opener {
         this.#pacer.heldUp(calledAtMs);
         return;
       }
-      this.#dialOne(calledAtMs, nowMs);
+      if (!this.#dialOne(calledAtMs, nowMs)) return;
     }
   }
 
-  #dialOne(calledAtMs: number, nowMs: number): void {
-    const { table, tally, wheel, poller, engine } = this.#parts;
-    const fd = this.#dialer.dial(nowMs);
-    if (fd < 0) {
-      this.#notDialed(fd, calledAtMs, nowMs);
-      return;
+  /** @returns whether there is a point in another one in this turn */
+  #dialOne(calledAtMs: number, nowMs: number): boolean {
+    const { table, tally } = this.#parts;
+    if (!this.#takeTuple(nowMs)) {
+      this.#exhausted(nowMs);
+      return false;
+    }
+    const slot = table.take(this.#inHand);
+    assert(slot >= 0, 'the table has room for the whole quota');
+    if (!this.#open(slot)) {
+      table.free(slot);
+      return false;
     }
     if (tally.firstConnectAtMs < 0) tally.firstConnectAtMs = calledAtMs;
-    const slot = table.take(fd, this.#dialer.tuple);
-    assert(slot >= 0, 'the table has room for the whole quota');
     const intendedMs = this.#pacer.begin(calledAtMs);
-    table.intendedAtMs[slot] = intendedMs;
-    table.calledLateMs[slot] = calledAtMs - intendedMs;
     this.#lateUs.record((calledAtMs - intendedMs) * 1_000);
     if (this.#backlog.take()) table.flags[slot]! |= SlotFlag.reopening;
     tally.attempted++;
     tally.pending++;
-    wheel.set(slot, Math.ceil(calledAtMs + this.#spec.connectTimeoutMs));
-    const added = poller.add(fd, WATCHED, table.tokenOf(slot));
-    if (added < 0) engine.lost(slot, failReasonOf(-added), DropReason.other);
+    this.#called(slot, intendedMs, calledAtMs);
+    return true;
   }
 
-  /** @param why a value of `Dial` */
-  #notDialed(why: number, calledAtMs: number, nowMs: number): void {
-    const { table, tally } = this.#parts;
-    if (why === Dial.skipped) {
-      // A tuple that is tried again was counted when it was skipped first.
-      if (!this.supply.isRetry) tally.skipped(this.#dialer.skipReason);
+  #called(slot: number, intendedMs: number, calledAtMs: number): void {
+    const { table, wheel } = this.#parts;
+    table.intendedAtMs[slot] = intendedMs;
+    table.calledLateMs[slot] = calledAtMs - intendedMs;
+    wheel.set(slot, Math.ceil(calledAtMs + this.#spec.connectTimeoutMs));
+  }
+
+  /** Takes the next tuple in hand that is no connect to oneself; false when there is none. */
+  #takeTuple(nowMs: number): boolean {
+    while (this.#inHand < 0) {
+      const tuple = this.supply.take(nowMs);
+      if (tuple < 0) return false;
+      const port = this.map.portAt(tuple);
+      // The source is explicit, so it is known before the first packet; nothing has to be compared after connect. Such a
+      // tuple never becomes usable, so the supply does not get it back.
+      if (this.#selfPorts[this.map.addressIndexAt(tuple)]!.has(port)) {
+        this.#parts.tally.skipped(SkipReason.selfConnect);
+      } else this.#inHand = tuple;
+    }
+    return true;
+  }
+
+  /** Begins the connect of the tuple in hand; false: the driver has no room for it in this turn. */
+  #open(slot: number): boolean {
+    const tuple = this.#inHand;
+    const { map } = this;
+    const { driver } = this.#parts;
+    const source = map.addressIndexAt(tuple);
+    if (!driver.open(slot, source, map.portAt(tuple), map.endpointIndexAt(tuple))) return false;
+    this.#skips[slot] = this.supply.skips;
+    this.#inHand = -1;
+    return true;
+  }
+
+  /**
+   * The connect of a slot has failed.
+   * @param outcome what that means for the quota
+   */
+  failed(slot: number, outcome: OpenOutcome, nowMs: number): void {
+    const { table, tally, engine } = this.#parts;
+    if (outcome.kind === 'skipped') {
+      this.#skipped(slot, outcome.skip, nowMs);
       return;
     }
-    if (why === Dial.exhausted) {
-      this.#failUnopened(FailReason.sourceExhausted, this.#backlog.size, nowMs);
-      this.#warnExhausted();
-      return;
-    }
-    this.#pacer.begin(calledAtMs);
-    const { failReason } = this.#dialer;
-    if (why === Dial.outOfDescriptors) {
+    if (outcome.isFinal) {
       this.#warnOnce(
-        `no descriptors left after ${table.used} connections: raise the limit (ulimit -n) or use more holders`,
+        `no descriptors left beside ${tally.open} open connections: raise the limit (ulimit -n) or use more holders`,
       );
-      this.#failUnopened(failReason, this.#backlog.size, nowMs);
-      return;
+      this.#failUnopened(outcome.fail, this.#backlog.size, nowMs);
     }
-    if (failReason === FailReason.sourceLost) {
-      const address = this.#spec.addresses[this.map.addressIndexAt(this.#dialer.tuple)];
+    if (outcome.fail === FailReason.sourceLost) {
+      const address = this.#spec.addresses[this.map.addressIndexAt(table.tuple[slot]!)];
       this.#warnOnce(`the source address ${address} is not on this host (any more)`);
     }
-    this.#failUnopened(failReason, 1, nowMs);
+    engine.lost(slot, outcome.fail, DropReason.other);
+  }
+
+  /** The slot's tuple is in use on this host: the next one stands in, with the same intended time. */
+  #skipped(slot: number, reason: SkipReason, nowMs: number): void {
+    const { clock, driver, table, tally } = this.#parts;
+    const skips = this.#skips[slot]!;
+    // A tuple that is tried again was counted when it was skipped first.
+    if (skips === 0) tally.skipped(reason);
+    driver.close(slot, 'fin');
+    this.supply.skipped(table.tuple[slot]!, skips, nowMs);
+    if (this.#isLeaseOver()) {
+      this.#takeBack(slot);
+      return;
+    }
+    if (!this.#takeTuple(nowMs)) {
+      this.#takeBack(slot);
+      this.#exhausted(nowMs);
+      return;
+    }
+    table.tuple[slot] = this.#inHand;
+    if (!this.#open(slot)) {
+      this.#takeBack(slot);
+      return;
+    }
+    this.#called(slot, table.intendedAtMs[slot]!, clock.monotonicMs() - this.#originMs);
+  }
+
+  /** A connect that was begun, and whose driver has closed it, goes back into the backlog. */
+  #takeBack(slot: number): void {
+    const { table, tally, wheel } = this.#parts;
+    const isReopening = (table.flags[slot]! & SlotFlag.reopening) !== 0;
+    wheel.cancel(slot);
+    table.free(slot);
+    tally.attempted--;
+    tally.pending--;
+    this.#backlog.putBack(isReopening);
+  }
+
+  #exhausted(nowMs: number): void {
+    this.#failUnopened(FailReason.sourceExhausted, this.#backlog.size, nowMs);
+    this.#warnExhausted();
   }
 
   /** What rests comes back by itself, for lost connections that wait to be opened again. */
@@ -240,113 +311,21 @@ export class Opener {
   }
 }
 
-/** What `dial` returns instead of a descriptor. */
-const Dial = {
-  /** the tuple is in use on this host: `skipReason` says how; the quota is untouched */
-  skipped: -1,
-  /** no tuple left */
-  exhausted: -2,
-  /** one connection of the quota failed before it was on its way: `failReason` */
-  failed: -3,
-  /** as `failed`, and every further socket would fail too */
-  outOfDescriptors: -4,
-} as const;
-
-/** Opens connections from one slice of the tuple space. `dial` allocates nothing. */
-class Dialer {
-  readonly map: TupleMap;
-  readonly #supply: TupleSupply;
-  readonly #sources: readonly SockAddr[];
-  readonly #endpoints: readonly SockAddr[];
-  /** ports of endpoints that a source address could meet itself at, one set per source address */
-  readonly #selfPorts: readonly ReadonlySet<number>[];
-  /** the tuple of the last `dial` */
-  tuple = -1;
-  failReason: FailReason = FailReason.other;
-  skipReason: SkipReason = SkipReason.portInUse;
-
-  /** @param supply hands out tuples of `space` */
-  constructor(space: TupleSpace, supply: TupleSupply) {
-    this.map = new TupleMap(space);
-    this.#supply = supply;
-    this.#sources = space.addresses.map((address) => sockAddr(address, 0));
-    this.#endpoints = space.endpoints.map(({ address, port }) => sockAddr(address, port));
-    // Any endpoint, not only the tuple's own: two of our connects that cross each other would also meet. An
-    // endpoint at the unspecified address is wherever the source is (ip_route_output_key in net/ipv4/route.c).
-    this.#selfPorts = space.addresses.map(
-      (source) =>
-        new Set(
-          space.endpoints
-            .filter(({ address }) => address === source || address === '0.0.0.0' || address === '::')
-            .map(({ port }) => port),
-        ),
-    );
-  }
-
-  /**
-   * Starts one connect from the next tuple.
-   * @param nowMs never goes back
-   * @returns the descriptor (its connect is on its way), or a value of `Dial`
-   */
-  dial(nowMs: number): number {
-    const tuple = this.#supply.take(nowMs);
-    if (tuple < 0) return Dial.exhausted;
-    this.tuple = tuple;
-    const source = this.map.addressIndexAt(tuple);
-    const port = this.map.portAt(tuple);
-    // A connect to oneself succeeds without any target (TCP simultaneous open, RFC 9293 section 3.5). The source is
-    // explicit, so it is known before the first packet; nothing has to be compared after connect. Such a tuple never
-    // becomes usable, so the supply does not get it back.
-    if (this.#selfPorts[source]!.has(port)) {
-      this.skipReason = SkipReason.selfConnect;
-      return Dial.skipped;
-    }
-    const from = this.#sources[source]!;
-    const fd = libc.tcpSocket(from.family);
-    if (fd < 0) {
-      this.#fail(failReasonOf(-fd), nowMs);
-      return isOutOfDescriptors(-fd) ? Dial.outOfDescriptors : Dial.failed;
-    }
-    // With SO_REUSEADDR one (address, port) serves several endpoints, and one in TIME_WAIT can be bound.
-    const set = libc.setIntOption(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
-    assert(set === 0, 'SO_REUSEADDR on a fresh socket');
-    setPort(from, port);
-    const bound = libc.bind(fd, from.bytes, from.length);
-    if (bound < 0) return this.#bindFailed(fd, -bound, nowMs);
-    const to = this.#endpoints[this.map.endpointIndexAt(tuple)]!;
-    const connected = libc.connect(fd, to.bytes, to.length);
-    if (connected === 0 || connected === -libc.Errno.EINPROGRESS) return fd;
-    return this.#connectFailed(fd, -connected, nowMs);
-  }
-
-  #bindFailed(fd: number, errno: number, nowMs: number): number {
-    libc.close(fd);
-    if (errno === libc.Errno.EADDRINUSE) return this.#skip(SkipReason.portInUse, nowMs);
-    // At bind EADDRNOTAVAIL means that the address is not (any more) ours: ip(7).
-    return this.#fail(
-      errno === libc.Errno.EADDRNOTAVAIL ? FailReason.sourceLost : failReasonOf(errno),
-      nowMs,
-    );
-  }
-
-  #connectFailed(fd: number, errno: number, nowMs: number): number {
-    libc.close(fd);
-    // At connect EADDRNOTAVAIL means that this very 4-tuple exists (__inet_check_established).
-    if (errno === libc.Errno.EADDRNOTAVAIL) return this.#skip(SkipReason.tupleInUse, nowMs);
-    return this.#fail(failReasonOf(errno), nowMs);
-  }
-
-  #skip(reason: SkipReason, nowMs: number): number {
-    this.skipReason = reason;
-    this.#supply.skipped(this.tuple, nowMs);
-    return Dial.skipped;
-  }
-
-  #fail(reason: FailReason, nowMs: number): number {
-    this.failReason = reason;
-    this.#supply.freed(this.tuple, nowMs);
-    return Dial.failed;
-  }
+/**
+ * Ports at which a source address could meet one of the endpoints, one set per source address: a connect to oneself succeeds
+ * without any target (TCP simultaneous open, RFC 9293 section 3.5). Any endpoint, not only the tuple's own: two of our
+ * connects that cross each other would also meet. An endpoint at the unspecified address is wherever the source is
+ * (ip_route_output_key in net/ipv4/route.c).
+ */
+function selfPortsOf({ addresses, endpoints }: TupleSpace): readonly ReadonlySet<number>[] {
+  return addresses.map(
+    (source) =>
+      new Set(
+        endpoints
+          .filter(({ address }) => address === source || address === '0.0.0.0' || address === '::')
+          .map(({ port }) => port),
+      ),
+  );
 }
 
 /** A connection that could not be opened again is tried once more after so long. */
@@ -376,6 +355,12 @@ export class Backlog {
     if (isReopening) this.#reopenings--;
     this.#size--;
     return isReopening;
+  }
+
+  /** What `take` has returned last is not begun after all. */
+  putBack(isReopening: boolean): void {
+    this.#size++;
+    if (isReopening) this.#reopenings++;
   }
 
   /**

@@ -4,7 +4,7 @@
  */
 
 import { type ConnectionTable, SlotState } from './connection-table.ts';
-import * as libc from './libc.ts';
+import type { Driver } from './drivers/driver.ts';
 import type { Tally } from './tally.ts';
 
 /** Room for struct tcp_info of later kernels too; a kernel writes no more than it is given room for. */
@@ -16,18 +16,23 @@ const TOTAL_RETRANS_OFFSET = 100;
 
 /** One buffer for all connections: each question overwrites the last answer. Only the constructor allocates. */
 export class TcpInfo {
+  readonly #driver: Driver;
   readonly #info = new Uint8Array(TCP_INFO_BYTES_MAX);
   readonly #view = new DataView(this.#info.buffer);
 
+  constructor(driver: Driver) {
+    this.#driver = driver;
+  }
+
   /** Segments that were sent again so far, SYNs included; 0 when the kernel does not say. */
-  retransmits(fd: number): number {
-    if (libc.tcpInfo(fd, this.#info) < TOTAL_RETRANS_OFFSET + 4) return 0;
+  retransmits(slot: number): number {
+    if (this.#driver.tcpInfo(slot, this.#info) < TOTAL_RETRANS_OFFSET + 4) return 0;
     return this.#view.getUint32(TOTAL_RETRANS_OFFSET, true);
   }
 
   /** Whether the far kernel has all that we sent: then it is there, and its application is silent. */
-  isAcknowledged(fd: number): boolean {
-    if (libc.tcpInfo(fd, this.#info) < UNACKED_OFFSET + 4) return false;
+  isAcknowledged(slot: number): boolean {
+    if (this.#driver.tcpInfo(slot, this.#info) < UNACKED_OFFSET + 4) return false;
     return this.#view.getUint32(UNACKED_OFFSET, true) === 0;
   }
 }
@@ -59,7 +64,7 @@ export class SynRetransmits {
     if (this.#table.state[slot] !== SlotState.connecting) return;
     const calledAtMs = this.#table.intendedAtMs[slot]! + this.#table.calledLateMs[slot]!;
     if (nowMs - calledAtMs < RETRANSMIT_POSSIBLE_MS) return;
-    const retransmits = this.#info.retransmits(this.#table.fd[slot]!);
+    const retransmits = this.#info.retransmits(slot);
     if (retransmits === 0) return;
     this.#tally.synRetransmits += retransmits;
     this.#tally.retransmittedConnects++;

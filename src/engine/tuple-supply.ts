@@ -26,7 +26,6 @@ export class TupleSupply {
   readonly #again = new TupleQueue();
   readonly #restShort = new TupleQueue();
   readonly #restLong = new TupleQueue();
-  /** how often in a row the tuple last handed out had been in use: 0, 1, or 2 for more */
   #skips = 0;
 
   /** @param slice `from` at most `to` */
@@ -52,9 +51,9 @@ export class TupleSupply {
     return this.#restShort.size + this.#restLong.size;
   }
 
-  /** Whether the tuple last handed out had been skipped before. */
-  get isRetry(): boolean {
-    return this.#skips > 0;
+  /** How often in a row the tuple last handed out had been in use: 0, 1, or 2 for more. */
+  get skips(): number {
+    return this.#skips;
   }
 
   /**
@@ -73,10 +72,13 @@ export class TupleSupply {
     return -1;
   }
 
-  /** The tuple last handed out is in use on this host: it is tried again later. */
-  skipped(tuple: number, nowMs: number): void {
-    if (this.#skips === 0) this.#again.put(tuple, nowMs);
-    else if (this.#skips === 1) this.#restShort.put(tuple, nowMs);
+  /**
+   * A tuple is in use on this host: it is tried again later.
+   * @param skips what `skips` was when it was handed out
+   */
+  skipped(tuple: number, skips: number, nowMs: number): void {
+    if (skips === 0) this.#again.put(tuple, nowMs);
+    else if (skips === 1) this.#restShort.put(tuple, nowMs);
     else this.#restLong.put(tuple, nowMs);
   }
 

@@ -7,6 +7,9 @@ import type { Endpoint, ProtocolName, ProtocolOptions } from '../base/endpoint.t
 import type { PortRange } from '../base/tuple-space.ts';
 import { DURATION_MS_MAX, RATE_PER_SEC_MAX } from '../base/units.ts';
 
+/** How a holder drives its sockets (engine/drivers/). */
+export type EngineName = 'uring' | 'epoll';
+
 type CloseMode = 'fin' | 'rst';
 
 /** First probes are spread over at most this, so that a connection is proven soon; milliseconds. */
@@ -96,6 +99,8 @@ export interface HolderSpec extends Omit<SharedSpec, 'holdMs' | 'onDrop' | 'want
   readonly onDrop?: DropPolicy;
   /** absent: false */
   readonly wantsLossDetails?: boolean;
+  /** absent: epoll */
+  readonly engine?: EngineName;
   /** how often it reports its stats; absent: each second */
   readonly reportEveryMs?: number;
 }

@@ -8,8 +8,7 @@ import assert from 'node:assert/strict';
 import { type Driver, DriverEvent, type DriverOptions } from '../../src/engine/drivers/driver.ts';
 import { EpollDriver } from '../../src/engine/drivers/epoll-driver.ts';
 import { UringDriver } from '../../src/engine/drivers/uring-driver.ts';
-import { reserveDescriptors } from '../../src/engine/libc.ts';
-import { sockAddr } from '../../src/engine/sockaddr.ts';
+import { reserveDescriptors, sockAddr } from '../../src/engine/libc.ts';
 
 const OPENS_PER_TURN = 128;
 const CLOSES_PER_TURN = 512;

@@ -9,7 +9,7 @@ import type { Clock } from '../../src/base/clock.ts';
 import { Engine } from '../../src/engine/engine.ts';
 import * as libc from '../../src/engine/libc.ts';
 import { portOf, sockAddr } from '../../src/engine/libc.ts';
-import type { HolderSpec } from '../../src/run/run-spec.ts';
+import type { EngineName, HolderSpec } from '../../src/run/run-spec.ts';
 import type { Stats } from '../../src/stats/stats.ts';
 import { HANG_MS, settled } from '../support/waiting.ts';
 
@@ -18,8 +18,11 @@ const realClock: Clock = { monotonicMs: () => performance.now(), wallMs: () => D
 /** A clock that stands still until the test moves it. */
 export class ManualClock implements Clock {
   #nowMs = 1_000_000;
+  /** how often it was looked at: a turn of the engine does, and is over when a test can look */
+  looks = 0;
 
   monotonicMs(): number {
+    this.looks++;
     return this.#nowMs;
   }
 
@@ -46,6 +49,13 @@ export function sourcePorts(count: number): { from: number; to: number } {
 /** A loopback address that no other process of the tests uses as its source at the same time. */
 export const OWN_SOURCE = `127.77.${(process.pid >> 8) & 255}.${process.pid & 255 || 1}`;
 
+let engineOfTests: EngineName = 'epoll';
+
+/** From now on `specTo` asks for this driver. */
+export function useEngine(engine: EngineName): void {
+  engineOfTests = engine;
+}
+
 /** A spec for `connections` from OWN_SOURCE to one endpoint, with slack of ten tuples. */
 export function specTo(port: number, connections: number, over: Partial<HolderSpec> = {}): HolderSpec {
   const addresses = over.addresses ?? [OWN_SOURCE];
@@ -67,6 +77,7 @@ export function specTo(port: number, connections: number, over: Partial<HolderSp
     protocol: 'tcp',
     probeEveryMs: null,
     probeTimeoutMs: HANG_MS,
+    engine: engineOfTests,
     ...over,
   };
 }

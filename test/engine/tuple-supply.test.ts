@@ -19,18 +19,18 @@ test('every tuple of the slice comes once, in order, then none', () => {
 
 test('a skipped tuple gets one more try after all others, then rests, shortly once and longer from then on', () => {
   const supply = new TupleSupply({ from: 0, to: 3 });
-  supply.skipped(supply.take(0), 0);
-  assert.equal(supply.isRetry, false);
+  supply.skipped(supply.take(0), supply.skips, 0);
+  assert.equal(supply.skips, 0);
   assert.deepEqual([supply.take(0), supply.take(0)], [1, 2]);
   assert.equal(supply.take(0), 0);
-  assert.equal(supply.isRetry, true);
-  supply.skipped(0, 10);
+  assert.equal(supply.skips, 1);
+  supply.skipped(0, supply.skips, 10);
   assert.equal(supply.resting, 1);
   assert.equal(supply.take(10 + REST_SHORT_MS - 1), -1);
   for (let atMs = 10 + REST_SHORT_MS, round = 0; round < 10; round++, atMs += REST_LONG_MS) {
     assert.equal(supply.take(atMs), 0);
-    assert.equal(supply.isRetry, true);
-    supply.skipped(0, atMs);
+    assert.equal(supply.skips, 2);
+    supply.skipped(0, supply.skips, atMs);
     assert.equal(supply.take(atMs + REST_LONG_MS - 1), -1);
   }
 });
@@ -58,7 +58,7 @@ test('a slice of 100,000 that is lost as a whole comes back as a whole, the long
 test('as many may rest as the slice has: all of them come back', () => {
   const size = 100_000;
   const supply = new TupleSupply({ from: 0, to: size });
-  for (let tries = 0; tries < 2 * size; tries++) supply.skipped(supply.take(0), 0);
+  for (let tries = 0; tries < 2 * size; tries++) supply.skipped(supply.take(0), supply.skips, 0);
   assert.equal(supply.resting, size);
   assert.equal(supply.take(0), -1);
   const again = new Set<number>();
@@ -97,7 +97,7 @@ test('no tuple is ever in two hands or in none: what a plain list of all tuples 
         assert(due.includes(one), 'in hands already, or before its time');
         assert.equal(one.skips, Math.min(...due.map(({ skips }) => skips)), 'others come first');
         if (choice === 0) {
-          supply.skipped(tuple, nowMs);
+          supply.skipped(tuple, supply.skips, nowMs);
           const restMs = [0, REST_SHORT_MS, REST_LONG_MS][one.skips]!;
           model[tuple - 100] = { fromMs: nowMs + restMs, skips: Math.min(2, one.skips + 1), isHeld: false };
         } else if (choice === 1) {

@@ -10,8 +10,8 @@
  * allocated per connection, and no method but the constructors throws for what the kernel says.
  */
 import { FailReason, SkipReason } from '../../base/outcome.ts';
+import type { SockAddr } from '../libc.ts';
 import { Errno, failReasonOf, isOutOfDescriptors } from '../libc.ts';
-import type { SockAddr } from '../sockaddr.ts';
 
 /** What `next` brings. */
 export const DriverEvent = {
@@ -77,6 +77,8 @@ export interface Driver {
   send(slot: number, buffer: Uint8Array, length: number): number;
   /** Ends the slot's connection, in whatever state it is, after what `send` has taken (`fin`). Once. */
   close(slot: number, how: CloseHow): void;
+  /** Whether the kernel has done all that was asked for, once every slot is closed; each turn brings it nearer. */
+  readonly isDrained: boolean;
   /**
    * TCP_INFO of the slot's socket, asked now; for few connections: it costs several system calls.
    * @param info receives struct tcp_info (linux/tcp.h), as much as fits
@@ -85,7 +87,7 @@ export interface Driver {
   tcpInfo(slot: number, info: Uint8Array): number;
   /**
    * The slot's socket becomes a common, non-blocking descriptor that belongs to the caller; the driver says nothing of
-   * it any more, and `close` leaves it alone. For a connected slot whose `send`s are done.
+   * it any more, and `close` does no more than set that its last close resets (`rst`): call it before yours. For a connected slot whose `send`s are done.
    * @returns the descriptor, or -errno: then nothing has changed
    */
   detach(slot: number): number;

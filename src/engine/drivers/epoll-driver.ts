@@ -8,14 +8,16 @@
  */
 import assert from 'node:assert/strict';
 import * as libc from '../libc.ts';
+import { type SockAddr, setPort } from '../libc.ts';
 import { Poller, WATCHED } from '../poller.ts';
-import { type SockAddr, setPort } from '../sockaddr.ts';
 import { type CloseHow, type Driver, DriverEvent, type DriverOptions, OpenStep } from './driver.ts';
 import { IndexQueue } from './index-queue.ts';
 
 const RECEIVE_BUFFER_BYTES = 65_536;
 /** Receives from one connection in one event; a target that floods one connection must not starve the others. */
 const RECEIVES_PER_EVENT_MAX = 16;
+/** Descriptors of a process that are no connections, roughly: Node itself has about 20. */
+const OWN_DESCRIPTORS_MAX = 64;
 const BROKEN = libc.EPOLLERR | libc.EPOLLHUP;
 const ENDING = libc.EPOLLRDHUP | BROKEN;
 const READABLE = libc.EPOLLIN | ENDING;
@@ -73,6 +75,7 @@ export class EpollDriver implements Driver {
     this.#failedStep = new Uint8Array(capacity);
     this.#errno = new Uint8Array(capacity);
     this.#unreported = new IndexQueue(capacity);
+    libc.reserveDescriptors(capacity + OWN_DESCRIPTORS_MAX);
   }
 
   // ---- what the engine wants ----
@@ -127,14 +130,19 @@ export class EpollDriver implements Driver {
     const state = this.#state[slot];
     assert(state !== State.free, 'a slot is closed once');
     const fd = this.#fd[slot]!;
-    if (fd >= 0 && state !== State.detached) {
+    if (fd >= 0) {
       if (how === 'rst') libc.setResetOnClose(fd);
       // The kernel takes a closed descriptor out of epoll by itself: nothing else refers to the file (epoll(7)).
-      libc.close(fd);
+      if (state !== State.detached) libc.close(fd);
     }
     this.#fd[slot] = -1;
     this.#state[slot] = State.free;
     this.#generation[slot] = (this.#generation[slot]! + 1) & GENERATION_MASK;
+  }
+
+  /** Each call is done when it returns. */
+  get isDrained(): boolean {
+    return true;
   }
 
   tcpInfo(slot: number, info: Uint8Array): number {

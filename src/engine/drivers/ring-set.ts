@@ -83,6 +83,13 @@ export class RingSet {
     }
   }
 
+  /** Requests that the kernel does not have yet. */
+  get queued(): number {
+    let queued = 0;
+    for (const ring of this.rings) queued += ring.queued;
+    return queued;
+  }
+
   /** Gives each ring what it is to do; what comes of it within the call is there to be taken. */
   submitQueued(): void {
     for (const ring of this.rings) if (ring.queued > 0) ring.submit(0, 0);

@@ -40,6 +40,11 @@ export class SendChunks {
     return this.#freeCount > 0;
   }
 
+  /** Whether nothing waits or is on its way. */
+  get isIdle(): boolean {
+    return this.#freeCount === CHUNKS;
+  }
+
   /** Whether something waits for the next call. */
   get hasWaiting(): boolean {
     return this.#waitingCount > 0;

@@ -100,7 +100,6 @@ export const Op = {
   /** 5.1 */
   NOP: 0,
   POLL_ADD: 6,
-  POLL_REMOVE: 7,
   /** 5.5 */
   ASYNC_CANCEL: 14,
   CONNECT: 16,

@@ -160,6 +160,7 @@ export class UringDriver implements Driver {
     assert(index !== NONE, 'a slot is closed once');
     this.#table.indexOf[slot] = NONE;
     if (index === DETACHED) {
+      if (how === 'rst') libc.setResetOnClose(this.#detached.get(slot)!);
       this.#detached.delete(slot);
       return;
     }
@@ -173,6 +174,10 @@ export class UringDriver implements Driver {
     // A goodbye goes out first, whichever way it is closed.
     if (this.#table.chunkOf[index]! >= 0) this.#flushSends();
     this.#letGo(index, how === 'rst' && this.#table.state[index] !== State.broken);
+  }
+
+  get isDrained(): boolean {
+    return this.#table.used === 0 && this.#chunks.isIdle && this.#set.queued === 0;
   }
 
   /** Closes the socket of an index whose chain is done, and gives the index back. */

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import * as libc from '../libc.ts';
-import { portOf, SOCKADDR_BYTES_MAX, sockAddr } from '../sockaddr.ts';
+import { portOf, SOCKADDR_BYTES_MAX, sockAddr } from '../libc.ts';
 import { DriverEvent, OpenStep } from './driver.ts';
 import { type UringKernel, uringKernel } from './uring-binding.ts';
 import { UringDriver } from './uring-driver.ts';

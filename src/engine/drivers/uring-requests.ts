@@ -270,8 +270,12 @@ export class UringRequests {
     if (isWatchedWritable) this.#unwatch(ring, Kind.writePoll, index, tag);
   }
 
+  /**
+   * Not POLL_REMOVE: while an event of the watch is on its way that answers EALREADY and lets the watch go on, and with it a
+   * socket that nothing else refers to (io_poll_disarm in io_uring/poll.c). A cancel ends it in any case (io_poll_cancel_req).
+   */
   #unwatch(ring: Ring, kind: number, index: number, tag: number): void {
-    const at = ring.begin(Op.POLL_REMOVE | Flag.SKIP_SUCCESS, -1, Kind.none, index);
+    const at = ring.begin(Op.ASYNC_CANCEL | Flag.SKIP_SUCCESS, -1, Kind.none, index);
     ring.entries[at + Sqe.ADDR] = lowOf(kind, tag);
     ring.entries[at + Sqe.ADDR_HIGH] = index;
   }

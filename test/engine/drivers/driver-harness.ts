@@ -9,7 +9,7 @@ import { type Driver, DriverEvent, type DriverOptions } from '../../../src/engin
 import { EpollDriver } from '../../../src/engine/drivers/epoll-driver.ts';
 import { UringDriver, type UringSizes } from '../../../src/engine/drivers/uring-driver.ts';
 import { probeUring } from '../../../src/engine/drivers/uring-probe.ts';
-import { sockAddr } from '../../../src/engine/sockaddr.ts';
+import { sockAddr } from '../../../src/engine/libc.ts';
 import { HANG_MS } from '../../support/waiting.ts';
 
 /** Loopback addresses that no other process of the tests uses as its sources at the same time. */

@@ -7,7 +7,7 @@ import { createServer, Socket } from 'node:net';
 import { test } from 'node:test';
 import { DriverEvent, OpenStep, openOutcomeOf } from '../../../src/engine/drivers/driver.ts';
 import * as libc from '../../../src/engine/libc.ts';
-import { sockAddr } from '../../../src/engine/sockaddr.ts';
+import { sockAddr } from '../../../src/engine/libc.ts';
 import { pause, settled, until } from '../../support/waiting.ts';
 import { DRIVERS, farSide, optionsTo, ownSource, Watched } from './driver-harness.ts';
 
@@ -281,6 +281,28 @@ for (const { name, skip, make } of DRIVERS) {
     await side.until('the far side sees the end', () => far.ended.has(far.sockets[0]!));
     assert.equal(String(far.received(far.sockets[0]!)), 'goodbye');
     assert.equal(far.errors.size, 0);
+  });
+
+  test(`${name}: a close in the very moment in which bytes come lets the socket go`, options, async (t) => {
+    const far = await farSide(t);
+    const count = 200;
+    const side = new Watched(make(optionsTo([far.port], count)));
+    t.after(() => side.driver.end());
+    for (let slot = 0; slot < count; slot++) side.driver.open(slot, 0, PORT + slot, 0);
+    await side.until('all are accepted', () => far.sockets.length === count);
+    const closed = new Set<number>();
+    side.onEvent = (slot, event) => {
+      if (event !== DriverEvent.bytes) return;
+      closed.add(slot);
+      side.driver.close(slot, 'fin');
+      // The event of these is on its way when the close is submitted.
+      for (const socket of far.sockets) if (socket.remotePort === PORT + slot) socket.write('second');
+    };
+    for (const socket of far.sockets) socket.write('first');
+    await side.until('all are closed', () => closed.size === count);
+    await side.until('the far side sees each go', () =>
+      far.sockets.every((socket) => far.ended.has(socket) || far.errors.has(socket)),
+    );
   });
 
   test(`${name}: close by RST is a RST at the far side`, options, async (t) => {

@@ -251,10 +251,8 @@ export class SimulatedKernel implements UringKernel {
       case Op.POLL_ADD:
         this.#watch(ring, request, errno);
         return null;
-      case Op.POLL_REMOVE:
-        return this.#unwatch(ring, request, errno);
       case Op.ASYNC_CANCEL:
-        return errno !== 0 ? -errno : this.#cancel(ring, request);
+        return this.#cancel(ring, request, errno);
       case Op.CLOSE:
         return this.#close(ring, request, errno);
     }
@@ -398,8 +396,16 @@ export class SimulatedKernel implements UringKernel {
     return [...this.#finishes.keys()];
   }
 
-  #cancel(ring: SimulatedRing, request: Request): number {
+  #cancel(ring: SimulatedRing, request: Request, errno: number): number {
     const key = `${request.words[Sqe.ADDR]}/${request.words[Sqe.ADDR_HIGH]}`;
+    const watch = ring.watches.get(key);
+    // One that is there is always ended, also while an event of it is on its way (io_poll_cancel_req).
+    if (watch !== undefined) {
+      watch.isCancelled = true;
+      this.#queue(ring, watch);
+      return 0;
+    }
+    if (errno !== 0) return -errno;
     const socket = ring.connects.get(key);
     if (socket === undefined) return -Errno.ENOENT;
     if (!this.#finishes.has(socket)) return -Errno.EALREADY;
@@ -452,14 +458,6 @@ export class SimulatedKernel implements UringKernel {
     const goesOn = !watch.isOnce && this.#hasRoom(ring);
     if (!goesOn) drop();
     this.#postWords(ring, watch.low, watch.high, mask, goesOn ? CQE_MORE : 0);
-  }
-
-  #unwatch(ring: SimulatedRing, request: Request, errno: number): number {
-    const watch = ring.watches.get(`${request.words[Sqe.ADDR]}/${request.words[Sqe.ADDR_HIGH]}`);
-    if (watch === undefined) return -Errno.ENOENT;
-    watch.isCancelled = true;
-    this.#queue(ring, watch);
-    return errno === 0 ? 0 : -errno;
   }
 
   /** @param key what has come about; a watch for something else sleeps on (io_poll_wake in io_uring/poll.c) */
@@ -573,7 +571,6 @@ const POINTS: Readonly<Record<number, FaultPoint>> = {
   [Op.RECV]: 'receive',
   [Op.SEND]: 'send',
   [Op.CLOSE]: 'close',
-  [Op.POLL_REMOVE]: 'unwatch',
   [Op.ASYNC_CANCEL]: 'cancel',
   [Op.FIXED_FD_INSTALL]: 'install',
 };

@@ -24,7 +24,6 @@ export type FaultPoint =
   | 'send'
   | 'linger'
   | 'close'
-  | 'unwatch'
   | 'cancel'
   | 'install';
 

@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { DriverEvent, OpenStep, openOutcomeOf } from '../../../src/engine/drivers/driver.ts';
 import { UringDriver } from '../../../src/engine/drivers/uring-driver.ts';
 import * as libc from '../../../src/engine/libc.ts';
-import { sockAddr } from '../../../src/engine/sockaddr.ts';
+import { sockAddr } from '../../../src/engine/libc.ts';
 import { startNetTarget } from '../../support/net-target.ts';
 import { until } from '../../support/waiting.ts';
 import { farSide, optionsTo, ownSource, URING_SKIP, Watched } from './driver-harness.ts';
@@ -169,7 +169,6 @@ const FAULTS: Readonly<Record<FaultPoint, readonly number[]>> = {
   ],
   linger: [Errno.ENOMEM, Errno.EPERM],
   close: [Errno.EINTR, Errno.EIO],
-  unwatch: [Errno.ENOENT, Errno.EALREADY],
   cancel: [Errno.ENOENT, Errno.EALREADY],
   install: [Errno.EMFILE, Errno.ENFILE, Errno.EBADF, Errno.EPERM, Errno.ENOMEM],
 };
