@@ -5,7 +5,7 @@
  * Every request carries two words: what it is with a tag of up to 28 bits (low), and the index of the direct descriptor (high).
  */
 import * as libc from '../libc.ts';
-import type { SockAddr } from '../sockaddr.ts';
+import type { SockAddr } from '../libc.ts';
 import { OpenStep } from './driver.ts';
 import type { RingSet } from './ring-set.ts';
 import {

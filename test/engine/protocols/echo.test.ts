@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { afterEach, test } from 'node:test';
 import type { HolderSpec } from '../../../src/run/run-spec.ts';
 import { latencySummary } from '../../../src/stats/histogram.ts';
-import { pause, until } from '../../support/waiting.ts';
+import { until } from '../../support/waiting.ts';
 import { cleanUp, deafListener, EngineRun, ManualClock, specTo, Target } from '../engine-run.ts';
 
 afterEach(cleanUp);
