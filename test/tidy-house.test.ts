@@ -34,7 +34,6 @@ const PENDING: readonly string[] = [
   'cli',
   'control',
   'coordinator',
-  'engine',
   'host',
   'path',
   'run',

@@ -1,6 +1,6 @@
 /**
- * Owns how an engine's connections are begun: when the next connect is due, the socket with its explicit source, what
- * becomes of a connect that cannot be, and how many of the quota and of the lost are still to come. Must never decide what happens to a connection that is on its way (connections.ts).
+ * Owns how an engine's connections are begun: when the next connect is due, the socket with its explicit source, and what
+ * becomes of a connect that cannot be. Must never decide what happens to a connection that is on its way (connections.ts).
  *
  * Never bind(ip, 0) and never the kernel's own search: both slow down as ports fill. All times are milliseconds since the
  * engine's start, where nothing else is said.
@@ -12,6 +12,7 @@ import { DropReason, FailReason, SkipReason } from '../base/outcome.ts';
 import { TupleMap, type TupleSpace } from '../base/tuple-space.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { LatencyRecorder } from '../stats/histogram.ts';
+import { Backlog } from './backlog.ts';
 import { type ConnectionTable, SlotFlag } from './connection-table.ts';
 import * as libc from './libc.ts';
 import { failReasonOf, isOutOfDescriptors, type SockAddr, setPort, sockAddr } from './libc.ts';
@@ -346,84 +347,5 @@ class Dialer {
     this.failReason = reason;
     this.#supply.freed(this.tuple, nowMs);
     return Dial.failed;
-  }
-}
-
-/** A connection that could not be opened again is tried once more after so long. */
-const REOPEN_AGAIN_MS = 1_000;
-
-/** The backlog of one engine. No method allocates. */
-export class Backlog {
-  #size: number;
-  /** of `#size`, those that stand in for lost ones */
-  #reopenings = 0;
-  /** further ones, which wait until `#againAtMs` */
-  #waiting = 0;
-  #againAtMs = 0;
-
-  constructor(connections: number) {
-    this.#size = connections;
-  }
-
-  /** Connections that were not begun; without those that wait for another try. */
-  get size(): number {
-    return this.#size;
-  }
-
-  /** One connection is begun. @returns whether it stands in for a lost one */
-  take(): boolean {
-    const isReopening = this.#reopenings === this.#size;
-    if (isReopening) this.#reopenings--;
-    this.#size--;
-    return isReopening;
-  }
-
-  /**
-   * `count` connections cannot be opened, those first that stand in for none.
-   * @returns how many of them stood in for lost ones: `tryAgain` takes those
-   */
-  drop(count: number): number {
-    this.#size -= count;
-    const reopenings = Math.max(0, this.#reopenings - this.#size);
-    this.#reopenings -= reopenings;
-    return reopenings;
-  }
-
-  /** Drops everything. @returns connections of the quota that were never begun, stand-ins not counted */
-  clear(): number {
-    const unattempted = this.#size - this.#reopenings;
-    this.#size = 0;
-    this.#reopenings = 0;
-    this.#waiting = 0;
-    return unattempted;
-  }
-
-  /** Another connection is to stand in for one that was lost. */
-  reopen(): void {
-    this.#size++;
-    this.#reopenings++;
-  }
-
-  /** `count` connections could not be opened again: they wait. */
-  tryAgain(count: number, nowMs: number): void {
-    if (this.#waiting === 0) this.#againAtMs = nowMs + REOPEN_AGAIN_MS;
-    this.#waiting += count;
-  }
-
-  get hasWaiting(): boolean {
-    return this.#waiting > 0;
-  }
-
-  /** When those that wait are tried again; Infinity: none waits. */
-  get againAtMs(): number {
-    return this.#waiting > 0 ? this.#againAtMs : Number.POSITIVE_INFINITY;
-  }
-
-  /** Those that have waited long enough are due again. */
-  retryDue(nowMs: number): void {
-    if (nowMs < this.#againAtMs) return;
-    this.#size += this.#waiting;
-    this.#reopenings += this.#waiting;
-    this.#waiting = 0;
   }
 }

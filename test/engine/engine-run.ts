@@ -32,7 +32,7 @@ export class ManualClock implements Clock {
   }
 }
 
-/** A port that nobody had a moment ago, below the kernel's own range so that nobody is given it meanwhile. */
+/** A port that was free a moment ago, below the kernel's own range so that the kernel gives it to no socket meanwhile. */
 let nextSourcePort = 1_100 + (process.pid % 200) * 150;
 
 /** `count` neighbouring source ports that no other test of this process uses. */
@@ -122,7 +122,7 @@ export class EngineRun {
     this.engine.loseSources([]);
   }
 
-  /** The books, which must add up whenever they are read. */
+  /** The engine's counts, which must add up whenever they are read. */
   stats(): Stats {
     const stats = this.engine.stats();
     const sum = (counts: Partial<Record<string, number>>): number =>

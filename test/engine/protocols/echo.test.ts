@@ -205,7 +205,7 @@ test('established by the kernel is not verified: a listener that never accepts',
   await until('all are asked', () => run.stats().probesSent === 20);
   assert.deepEqual([run.stats().open, run.stats().verified], [20, 0]);
   run.advance(clock, 601);
-  await until('nobody answers', () => run.stats().open === 0);
+  await until('no probe was answered in time', () => run.stats().open === 0);
   assert.deepEqual(run.stats().dropped, { 'probe-timeout': 20 });
   await run.stop();
   deaf.close();
