@@ -26,7 +26,6 @@ const PENDING: readonly string[] = [
   'src/path',
   'src/place',
   'src/sources',
-  'src/engine/parent-bond.ts',
   'src/serve/serve.ts',
   'test/host',
   'test/path',

@@ -213,6 +213,7 @@ export class AgentRun {
       type: 'offer',
       connectionsMax,
       boundBy: connectionsMax < plan.capacityMax ? 'max-conns' : plan.boundBy,
+      engine: plan.engine,
       findings: [...plan.findings],
       sources: [...plan.addresses],
       notes: [...prepared.notes],

@@ -15,7 +15,7 @@ import { readSources } from './run-request.ts';
 import { masterToken } from './token-source.ts';
 
 /** The flags of one host that agents which ssh starts get too: they may be the same on several hosts. */
-const SENT_BY_SSH = ['holders', 'source-ports'] as const;
+const SENT_BY_SSH = ['holders', 'engine', 'source-ports'] as const;
 
 export type AgentsOptions = Pick<
   RunOptions,

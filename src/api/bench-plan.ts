@@ -79,6 +79,7 @@ export async function executePlan({ request, pathOf }: PlanJob): Promise<Plan> {
     tuples: known ? prepared.plan.tuples : 0,
     capacity: known ? prepared.plan.capacityMax : 0,
     boundBy: known ? prepared.plan.boundBy : 'none',
+    engine: known ? prepared.plan.engine : null,
     holders: known ? prepared.plan.holders : 0,
     findings,
     notes: [...lines, ...(known ? prepared.notes : [])],

@@ -108,7 +108,14 @@ function checkAgentFlags(values: FlagValues): void {
   // In a pod the reference is a number; here any will do.
   readSourceLimits(withIndex(values, '0'));
   flagValues(values, 'allow-target');
-  for (const name of ['holders', 'max-conns', 'max-rate', 'max-duration', 'progress-every'] as const) {
+  for (const name of [
+    'holders',
+    'engine',
+    'max-conns',
+    'max-rate',
+    'max-duration',
+    'progress-every',
+  ] as const) {
     flagValue(values, name);
   }
 }

@@ -59,6 +59,8 @@ interface CommonOptions {
   readonly insecure?: boolean;
   /** holder processes on this host, 1 to 256; default: as many as descriptors and cores ask for */
   readonly holders?: number;
+  /** how sockets are driven on this host; default: io_uring where it works, otherwise epoll */
+  readonly engine?: 'auto' | 'uring' | 'epoll';
 }
 
 /** What `run` is asked for. */

@@ -62,10 +62,17 @@ export function readRunRequest(values: FlagValues): RunRequest {
       ...readProof(values, protocol),
       sources: readSources(values),
       holders: flagValue(values, 'holders'),
+      ...engineOf(values),
       onDrop: flagValue(values, 'on-drop'),
       wantsLossDetails: values.one('events') !== null,
     },
   };
+}
+
+/** What was said of the engine of this host. */
+export function engineOf(values: FlagValues): Pick<RunSpec, 'engine'> {
+  const engine = flagValue(values, 'engine');
+  return engine === null ? {} : { engine };
 }
 
 function readLoad(

@@ -9,7 +9,7 @@
 import * as v from 'valibot';
 import { type Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
 import type { KernelSample } from '../host/kernel-evidence.ts';
-import type { AgentPreparation, AgentRecord, AgentSnapshot } from '../run/agent-record.ts';
+import type { AgentEngine, AgentPreparation, AgentRecord, AgentSnapshot } from '../run/agent-record.ts';
 import {
   LOSS_BATCH_MAX,
   type Loss,
@@ -68,6 +68,7 @@ export const AgentBound = {
   samples: 64,
   sampleCharacters: 64,
   synLadder: 32,
+  engineCharacters: 512,
 } as const;
 
 const HOLDER_ID_CHARACTERS_MAX = NAME_CHARACTERS_MAX + 16;
@@ -367,7 +368,10 @@ export type AgentMessage =
       readonly secret?: string;
     }
   | ({ readonly type: 'offer'; readonly connectionsMax: number } & AgentPreparation &
-      Pick<AgentRecord, 'boundBy'>)
+      Pick<AgentRecord, 'boundBy'> & {
+        /** absent: from an agent that does not say it */
+        readonly engine?: AgentEngine;
+      })
   | ({ readonly type: 'ready'; readonly holders: number } & AgentPreparation)
   | ({ readonly type: 'refuse' } & Pick<AgentPreparation, 'findings'>)
   | (InSession<'stats'> &
@@ -382,6 +386,11 @@ export type AgentMessageOf<Type extends AgentMessage['type']> = Extract<
   AgentMessage,
   { readonly type: Type }
 >;
+
+const engineChoice = v.object({
+  name: text(NAME_CHARACTERS_MAX),
+  why: text(AgentBound.engineCharacters),
+});
 
 /** Checks what an agent says. */
 export const agentMessageSchema = v.variant('type', [
@@ -405,6 +414,7 @@ export const agentMessageSchema = v.variant('type', [
     type: v.literal('offer'),
     connectionsMax: connections,
     boundBy: text(NAME_CHARACTERS_MAX),
+    engine: v.exactOptional(engineChoice),
     findings,
     sources,
     notes,

@@ -7,6 +7,7 @@ import { cleanText } from '../base/clean-text.ts';
 import type { Finding } from '../base/errors.ts';
 import { DropReason, isDropReason } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
+import type { AgentEngine } from '../run/agent-record.ts';
 import { LOSS_BATCH_MAX, lossKey } from '../stats/loss.ts';
 import { SEEN_OTHER } from '../stats/observed-sources.ts';
 import { OTHER_PROTOCOL_ERROR } from '../stats/protocol-errors.ts';
@@ -312,6 +313,7 @@ export function clampMessage(message: AgentMessage): AgentMessage {
       return {
         ...clampedPlan(message),
         boundBy: name(message.boundBy),
+        ...(message.engine === undefined ? {} : { engine: clampedEngine(message.engine) }),
         connectionsMax: Math.min(message.connectionsMax, NumberBound.connections),
       };
     case 'ready':
@@ -332,6 +334,10 @@ export function clampMessage(message: AgentMessage): AgentMessage {
       };
     }
   }
+}
+
+function clampedEngine({ name: of, why }: AgentEngine): AgentEngine {
+  return { name: name(of), why: text(why, AgentBound.engineCharacters) };
 }
 
 function clampedCounts(

@@ -225,8 +225,8 @@ export class AgentContact {
       case 'losses':
         return null;
       case 'offer': {
-        const { connectionsMax: capacity, boundBy, sources, findings, notes } = message;
-        return { type: 'agent-offered', atMs, agent, capacity, boundBy, sources, findings, notes };
+        const { connectionsMax: capacity, boundBy, engine = null, sources, findings, notes } = message;
+        return { type: 'agent-offered', atMs, agent, capacity, boundBy, engine, sources, findings, notes };
       }
       case 'refuse':
         return { type: 'agent-refused', atMs, agent, findings: this.#named(message.findings, agent) };
@@ -341,12 +341,12 @@ export class CommandSender {
 }
 
 /** An agent of version 1.0 insists on these. They are always empty, and a later one does not hear them. */
-const OF_NO_HOST: HostSpec = {
+const OF_NO_HOST: Pick<HostSpec, 'sources' | 'holders'> = {
   sources: { addresses: [], ports: null, aliasDevice: null, aliasLeaseMs: 60_000, prefixes: [] },
   holders: null,
 };
 
 /** What every agent is sent. What belongs to a host stays here: the local agent has it from its parent. */
-function toWire({ sources: _, holders: __, ...shared }: RunSpec): SharedSpec {
+function toWire({ sources: _, holders: __, engine: ___, ...shared }: RunSpec): SharedSpec {
   return { ...shared, ...OF_NO_HOST };
 }

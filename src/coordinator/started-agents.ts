@@ -79,7 +79,11 @@ export class StartedAgents {
         host: localHostOf(listen.host),
         port,
         token: this.#localToken,
-        hostSpec: { sources: spec.sources, holders: spec.holders },
+        hostSpec: {
+          sources: spec.sources,
+          holders: spec.holders,
+          ...(spec.engine === undefined ? {} : { engine: spec.engine }),
+        },
         onLine: this.#options.onChildLine ?? null,
         onExit: (how) => this.#localAgentGone(how),
       });

@@ -269,7 +269,7 @@ export class Connections implements ProtocolHost {
 
   /** Closes the socket and frees the slot; counting is up to the caller. */
   #release(slot: number, how: CloseHow): void {
-    // Before the protocol: one that has the descriptor closes it when it is told that the slot is gone.
+    // Before the protocol: one that has the descriptor closes it when it hears that the slot is gone.
     this.#driver.close(slot, how);
     this.protocol.onForgotten(slot);
     this.wheel.cancel(slot);

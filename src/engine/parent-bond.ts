@@ -3,7 +3,7 @@
  * (SIGSTOP) reads no closed pipe, and would stay for ever with its sockets.
  * Must never bind a process that a person started to the end of another: a service outlives the shell it was typed in.
  *
- * The parent binds its child right after the fork, with a pipe that nobody writes to: the parent has its writing end, the child
+ * The parent binds its child right after the fork, with a pipe that no process writes to: the parent has its writing end, the child
  * an open file of its reading end, and the kernel sends the child a signal when the last writer is gone. So a child that has
  * not run a line of its own is bound too. A child asks for the same again once it has loaded (PR_SET_PDEATHSIG, prctl(2)),
  * for a parent that could not. Both hold from the moment they are made, so a parent that ended before is looked for afterwards.
@@ -61,7 +61,7 @@ export function bindChild<Child extends { readonly pid?: number | undefined }>(
 /**
  * From now on the kernel does this to this process when the thread that forked it ends, which for Node is its parent's main
  * thread, and so its parent. One that runs does not notice that it is woken.
- * @param parentPid the pid that the parent told us; null: it told none
+ * @param parentPid the pid that the parent has given; null: it has given none
  * @returns whether the parent is still there; false: this process must end by itself, now
  */
 export function bindToParent(atEnd: AtParentsEnd, parentPid: number | null): boolean {

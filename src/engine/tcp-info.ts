@@ -16,11 +16,11 @@ const TOTAL_RETRANS_OFFSET = 100;
 
 /** One buffer for all connections: each question overwrites the last answer. Only the constructor allocates. */
 export class TcpInfo {
-  readonly #driver: Driver;
+  readonly #driver: Pick<Driver, 'tcpInfo'>;
   readonly #info = new Uint8Array(TCP_INFO_BYTES_MAX);
   readonly #view = new DataView(this.#info.buffer);
 
-  constructor(driver: Driver) {
+  constructor(driver: Pick<Driver, 'tcpInfo'>) {
     this.#driver = driver;
   }
 

@@ -98,7 +98,7 @@ class Block {
 }
 
 /** A queue of tuples. */
-export class TupleQueue {
+class TupleQueue {
   /** null until something is put: most queues of a run stay empty */
   #first: Block | null = null;
   #last: Block | null = null;

@@ -46,6 +46,8 @@ export class TurnLoop {
   wait(sleepMs: number, blockMsMax: number): void {
     this.#sleepMs = sleepMs;
     if (sleepMs <= blockMsMax) {
+      // Node's loop comes first: what was begun must not wait for it.
+      this.#driver.flush();
       setImmediate(this.#poll);
       return;
     }

@@ -71,6 +71,8 @@ export interface HostFacts {
   readonly cgroupMemoryLimitBytes: number | null;
   /** what that control group uses now; null: no limit */
   readonly cgroupMemoryUsedBytes: number | null;
+  /** why io_uring does not work here, for a person; null: it does; absent: it was not tried */
+  readonly uringRefusal?: string | null;
   /** descriptors that this process may have open: soft and hard limit */
   readonly nofileSoft: number | null;
   readonly nofileHard: number | null;

@@ -76,6 +76,7 @@ export function agentReportOf({ id, stage, stats, ...agent }: AgentRecord): Agen
     boundBy: agent.boundBy,
     sources: agent.sources,
     lost: stage === 'lost',
+    engine: agent.engine,
     holders: agent.holders,
   };
 }

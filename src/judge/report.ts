@@ -6,6 +6,7 @@
 import type { Finding } from '../base/errors.ts';
 import type { Counts, DropReason, FailReason, Party, SkipReason } from '../base/outcome.ts';
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
+import type { AgentEngine } from '../run/agent-record.ts';
 import type { DropPolicy } from '../run/run-spec.ts';
 import type { LossCount } from '../stats/loss.ts';
 import type { SeenCounts } from '../stats/observed-sources.ts';
@@ -54,6 +55,8 @@ export interface AgentReport {
   readonly boundBy: string;
   readonly sources: readonly string[];
   readonly lost: boolean;
+  /** how its holders drive sockets, and why; null: it did not say (an agent of an older version) */
+  readonly engine: AgentEngine | null;
   readonly holders: readonly HolderHealth[];
 }
 

@@ -6,7 +6,7 @@ import { isLoopback, parseAddress } from '../base/address.ts';
 import { type Endpoint, isTls } from '../base/endpoint.ts';
 import { type PortRange, portCount, subtractPorts } from '../base/tuple-space.ts';
 import type { HostFacts } from '../host/host-facts.ts';
-import type { RunSpec } from '../run/run-spec.ts';
+import type { EngineChoice, RunSpec } from '../run/run-spec.ts';
 import {
   bufferPagesSure,
   DESCRIPTORS_RESERVED,
@@ -18,7 +18,9 @@ import {
   systemFiles,
   TLS_BYTES_PER_SESSION,
   tasksNeeded,
+  URING_SLOTS_MAX,
 } from './cost.ts';
+import { chooseEngine } from './engine-choice.ts';
 
 /** The kernel's default, used where the setting cannot be read. */
 const LOCAL_PORT_RANGE_DEFAULT: PortRange = { from: 32_768, to: 60_999 };
@@ -111,6 +113,7 @@ export interface PlanRequest {
 /** Everything that a plan and its findings are worded from. */
 export interface PlanBasis extends PlanRequest {
   readonly choice: PortChoice;
+  readonly engine: EngineChoice;
   /** (source address, endpoint) pairs of one family */
   readonly pairs: number;
   /** ports x pairs */
@@ -145,17 +148,27 @@ export function planBasis(request: PlanRequest): PlanBasis {
   const tuples = choice.portCount * pairs;
   // With timestamps on, a connect from an explicit port takes a TIME_WAIT tuple over (fact P9).
   const tuplesInTimeWait = facts.tcpTimestamps === 0 ? Math.min(tuples, facts.timeWaitOnTuples ?? 0) : 0;
+  const engine = chooseEngine(spec, facts);
   const shape: Shape = {
     endsHere: spec.endpoints.some((endpoint) => isOnThisHost(endpoint.address, facts)) ? 2 : 1,
+    engine: engine.name,
     // A hard limit that cannot be read is taken to be the highest one that the kernel's defaults allow.
-    perHolder: Math.max(0, (facts.nofileHard ?? NR_OPEN_DEFAULT) - DESCRIPTORS_RESERVED),
+    perHolder:
+      engine.name === 'uring'
+        ? uringSlots(facts)
+        : Math.max(0, (facts.nofileHard ?? NR_OPEN_DEFAULT) - DESCRIPTORS_RESERVED),
     holdersAsked: spec.holders,
     cpus: facts.cpus,
     pendingMax: spec.pendingMax,
     sessionBytes: isTls(spec.protocol) ? TLS_BYTES_PER_SESSION : 0,
   };
   const bounds = boundsOf(facts, spec.endpoints, shape, tuples - tuplesInTimeWait);
-  return { ...request, choice, pairs, tuples, tuplesInTimeWait, shape, bounds };
+  return { ...request, choice, engine, pairs, tuples, tuplesInTimeWait, shape, bounds };
+}
+
+/** Where `--engine uring` was asked for and io_uring does not work, nothing can be opened. */
+function uringSlots({ uringRefusal = null }: HostFacts): number {
+  return uringRefusal === null ? URING_SLOTS_MAX : 0;
 }
 
 function boundsOf(

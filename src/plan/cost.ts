@@ -9,9 +9,13 @@ import type { Finding } from '../base/errors.ts';
 import { counted, formatCount } from '../base/units.ts';
 import type { TaskRoom } from '../host/host-facts.ts';
 import { LEASE_TIMES } from '../run/lease.ts';
+import type { EngineName } from '../run/run-spec.ts';
 
 /** Descriptors of a holder that are no connections: Node itself, epoll, IPC pipes, the log. */
 export const DESCRIPTORS_RESERVED = 64;
+
+/** Connections of one holder with io_uring: what its table has slots for; they take no descriptor of the process. */
+export const URING_SLOTS_MAX = 1 << 24;
 
 /** The kernel's default `fs.nr_open`: no descriptor limit is above it (fs/file.c). */
 export const NR_OPEN_DEFAULT = 1_048_576;
@@ -41,6 +45,8 @@ export const TLS_BYTES_PER_SESSION = 45_000;
 export interface Shape {
   /** 2 when an endpoint is on this host: both ends of a connection live here; else 1 */
   readonly endsHere: 1 | 2;
+  /** absent: epoll */
+  readonly engine?: EngineName;
   /** connections that one holder can have, at least 0 */
   readonly perHolder: number;
   /** `--holders`; null: as many as needed */
@@ -54,18 +60,20 @@ export interface Shape {
 
 /**
  * How many holder processes a quota takes: as many as descriptors need, at least one for each core from 20,000
- * connections on, never more than connections.
+ * connections on, never more than connections. With io_uring the cores alone decide, and where the target is on this host
+ * one of several is left to it.
  * @param connections the quota, at least 0
  * @param shape how many one holder can have, cores, and `--holders`
  * @returns 0 for an empty quota, else 1 to `HOLDERS_MAX`; may be too few, see `descriptorsBound`
  */
 export function holdersFor(
   connections: number,
-  shape: Pick<Shape, 'perHolder' | 'holdersAsked' | 'cpus'>,
+  shape: Pick<Shape, 'perHolder' | 'holdersAsked' | 'cpus'> & Partial<Pick<Shape, 'engine' | 'endsHere'>>,
 ): number {
   if (connections <= 0) return 0;
   const needed = shape.perHolder > 0 ? Math.ceil(connections / shape.perHolder) : HOLDERS_MAX;
-  const forCores = connections >= HOLDER_PER_CORE_FROM ? shape.cpus : 1;
+  const cores = shape.engine === 'uring' && shape.endsHere === 2 ? Math.max(1, shape.cpus - 1) : shape.cpus;
+  const forCores = connections >= HOLDER_PER_CORE_FROM ? cores : 1;
   return Math.min(shape.holdersAsked ?? Math.max(needed, forCores), connections, HOLDERS_MAX);
 }
 

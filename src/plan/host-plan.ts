@@ -6,6 +6,7 @@
 import type { Finding } from '../base/errors.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 import { formatCount } from '../base/units.ts';
+import type { EngineChoice } from '../run/run-spec.ts';
 import { type BoundName, type PlanBasis, type PlanRequest, planBasis } from './capacity.ts';
 import { HOLDERS_MAX, holdersFor, type Shape } from './cost.ts';
 import { preflight } from './preflight.ts';
@@ -19,6 +20,7 @@ export interface HostPlan {
   readonly capacityMax: number;
   /** the resource that sets it */
   readonly boundBy: BoundName;
+  readonly engine: EngineChoice;
   /** holder processes for the wanted connections, or for the capacity when that is less */
   readonly holders: number;
   /** what one holder can have; `holdersFor` takes it again once the quota is known */
@@ -43,6 +45,7 @@ export function planHost(request: PlanRequest): HostPlan {
     tuples: basis.tuples,
     capacityMax,
     boundBy,
+    engine: basis.engine,
     holders: holdersFor(Math.min(request.wanted, capacityMax), basis.shape),
     shape: basis.shape,
     findings: preflight(basis),

@@ -34,6 +34,7 @@ import {
   type Shape,
   systemFiles,
 } from './cost.ts';
+import { uringFinding } from './engine-choice.ts';
 
 /** The most that `fs.nr_open` can be set to (sysctl_nr_open_max in fs/file.c). */
 const NR_OPEN_MAX = 2_147_483_584;
@@ -248,6 +249,7 @@ function timeWait({ facts, tuplesInTimeWait, bounds, wanted, spec }: PlanBasis):
 
 function descriptorsPerProcess({ facts, wanted, shape, spec, bounds }: PlanBasis): Finding {
   const available = bounds.descriptors;
+  if (shape.engine === 'uring') return uringFinding({ wanted, available, shape, facts });
   const limit = facts.nofileHard;
   const common = { what: 'descriptors-per-process', unit: 'descriptors', needed: wanted, available };
   const perHolder =
@@ -256,12 +258,8 @@ function descriptorsPerProcess({ facts, wanted, shape, spec, bounds }: PlanBasis
       : `${formatCount(shape.perHolder)} a holder (${formatCount(limit)} less ${DESCRIPTORS_RESERVED})`;
   if (available >= wanted) {
     const holders = counted(holdersFor(wanted, shape), 'holder');
-    return {
-      ...common,
-      severity: 'ok',
-      fix: null,
-      message: `needs ${formatCount(wanted)} descriptors: ${holders}, at most ${perHolder}`,
-    };
+    const message = `needs ${formatCount(wanted)} descriptors: ${holders}, at most ${perHolder}`;
+    return { ...common, severity: 'ok', fix: null, message };
   }
   const needed = shape.perHolder > 0 ? Math.ceil(wanted / shape.perHolder) : Number.POSITIVE_INFINITY;
   const count = Math.min(spec.holders ?? HOLDERS_MAX, HOLDERS_MAX);

@@ -7,6 +7,7 @@ import type { Finding } from '../base/errors.ts';
 import { tupleFactors } from '../base/tuple-space.ts';
 import { formatCount } from '../base/units.ts';
 import type { PathPlan } from '../path/path-plan.ts';
+import type { EngineChoice } from '../run/run-spec.ts';
 import { bulleted, findingLines, labelled, labelledPieces, noPaint, type Paint } from './layout.ts';
 import { pathPlanLines } from './path-text.ts';
 
@@ -31,6 +32,8 @@ export interface Plan {
   readonly capacity: number;
   /** what bounds the capacity */
   readonly boundBy: string;
+  /** how sockets are driven, and why; null: the host was not planned */
+  readonly engine: EngineChoice | null;
   readonly holders: number;
   /** the hops of --via; null without one */
   readonly path: PathPlan | null;
@@ -62,6 +65,7 @@ export function renderPlan(given: Plan, paint: Paint = noPaint): string {
     ...labelled('sources', named(plan.sources)),
     ...labelled('tuples', arithmetic(plan)),
     ...labelledPieces('capacity', [`${formatCount(plan.capacity)} connections`, `bound by ${plan.boundBy}`]),
+    ...(plan.engine === null ? [] : labelled('engine', `${plan.engine.name}: ${plan.engine.why}`)),
     ...labelled('holders', formatCount(plan.holders)),
     ...(plan.path === null ? [] : ['', 'path', ...pathPlanLines(plan.path, plan.connections)]),
     '',

@@ -330,7 +330,13 @@ function generatorLines(report: RunReport): string[] {
     `spare descriptors ${formatCount(g.descriptorHeadroomMin)}`,
     `tuples used ${(g.tupleFillRatio * 100).toFixed(0)} %`,
   );
-  return labelledPieces('generator', pieces);
+  return [...labelledPieces('generator', pieces), ...engineLines(report.agents)];
+}
+
+/** Each engine once, with its reason. */
+function engineLines(agents: readonly AgentReport[]): string[] {
+  const engines = agents.flatMap(({ engine }) => (engine === null ? [] : [`${engine.name}: ${engine.why}`]));
+  return engines.length === 0 ? [] : labelledPieces('engine', [...new Set(engines)]);
 }
 
 function agentTable(agents: readonly AgentReport[]): string[] {

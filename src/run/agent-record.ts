@@ -26,6 +26,8 @@ export interface AgentRecord {
   readonly startedMs: number | null;
   readonly capacity: number;
   readonly boundBy: string;
+  /** null: not known yet, or an agent that does not say it */
+  readonly engine: AgentEngine | null;
   readonly sources: readonly string[];
   readonly findings: readonly Finding[];
   readonly notes: readonly string[];
@@ -39,6 +41,12 @@ export interface AgentRecord {
   readonly kernel: readonly KernelCount[];
   /** null until it is done */
   readonly evidence: KernelEvidence | null;
+}
+
+/** How an agent drives its sockets, in its own words: a later version may know others. */
+export interface AgentEngine {
+  readonly name: string;
+  readonly why: string;
 }
 
 /** What an agent says of its share again and again. */
@@ -64,6 +72,7 @@ export function newAgent(id: string, atMs: number): AgentRecord {
     startedMs: null,
     capacity: 0,
     boundBy: 'none',
+    engine: null,
     sources: [],
     findings: [],
     notes: [],

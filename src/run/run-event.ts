@@ -27,7 +27,10 @@ export type EndReason =
 /** Everything that can happen to a run. Each carries the monotonic time. */
 export type RunEvent = { readonly atMs: number } & (
   | { readonly type: 'agent-joined'; readonly agent: string }
-  | ({ readonly type: 'agent-offered'; readonly agent: string } & Pick<AgentRecord, 'capacity' | 'boundBy'> &
+  | ({ readonly type: 'agent-offered'; readonly agent: string } & Pick<
+      AgentRecord,
+      'capacity' | 'boundBy' | 'engine'
+    > &
       AgentPreparation)
   | { readonly type: 'agent-refused'; readonly agent: string; readonly findings: readonly Finding[] }
   | ({ readonly type: 'agent-ready'; readonly agent: string } & AgentPreparation)

@@ -10,6 +10,15 @@ import { DURATION_MS_MAX, RATE_PER_SEC_MAX } from '../base/units.ts';
 /** How a holder drives its sockets (engine/drivers/). */
 export type EngineName = 'uring' | 'epoll';
 
+/** What a host was asked to use; `auto` decides there (plan/engine-choice.ts). */
+export type EngineAsked = 'auto' | EngineName;
+
+/** What a host uses, and why, for a person. */
+export interface EngineChoice {
+  readonly name: EngineName;
+  readonly why: string;
+}
+
 type CloseMode = 'fin' | 'rst';
 
 /** First probes are spread over at most this, so that a connection is proven soon; milliseconds. */
@@ -50,6 +59,8 @@ export interface HostSpec {
   readonly sources: SourceSpec;
   /** holder processes per host; null: as many as descriptors and cores ask for */
   readonly holders: number | null;
+  /** absent: `auto` */
+  readonly engine?: EngineAsked;
 }
 
 /** The one record of what was asked: of every agent, and of this host. */

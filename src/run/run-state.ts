@@ -245,11 +245,11 @@ function missedCommands(state: RunState, agent: AgentRecord): readonly AgentComm
 }
 
 function offered(state: RunState, event: Extract<RunEvent, { type: 'agent-offered' }>): Stepped {
-  const { capacity, boundBy, sources, findings, notes, atMs } = event;
+  const { capacity, boundBy, engine, sources, findings, notes, atMs } = event;
   const sender = state.agents.get(event.agent);
   // Once: what was agreed on does not change after it.
   if (sender?.stage !== 'joined') return stay(seen(state, event.agent, atMs));
-  const known = { ...sender, lastSeenMs: atMs, capacity, boundBy, sources, findings, notes };
+  const known = { ...sender, lastSeenMs: atMs, capacity, boundBy, engine, sources, findings, notes };
   const next = put(state, { ...known, stage: 'offered' });
   // A spare gets a quota when one is free.
   if (isRunPhase(state.phase)) return handOver(next, atMs);

@@ -11,11 +11,13 @@ import { cidrContains } from '../base/address.ts';
 import { BenchError, ErrorCode, ExitCode, type Finding } from '../base/errors.ts';
 import { slicesOf } from '../base/tuple-space.ts';
 import { formatCount, formatDuration } from '../base/units.ts';
+import { probeUring } from '../engine/drivers/uring-probe.ts';
 import { gatherHostFacts } from '../host/facts-reader.ts';
 import type { HostFacts } from '../host/host-facts.ts';
 import type { NetworkSettings } from '../host/kernel-evidence.ts';
 import { ANY_SOURCE, type SourceLimits } from '../plan/allowance.ts';
 import { holdersFor } from '../plan/cost.ts';
+import { mayUseUring } from '../plan/engine-choice.ts';
 import { type HostPlan, planHost } from '../plan/host-plan.ts';
 import { type Alias, addArguments } from '../run/alias.ts';
 import { splitEvenly, splitPending, splitRate } from '../run/quota.ts';
@@ -62,6 +64,11 @@ function checkSystem(platform: string): void {
   );
 }
 
+/** Why io_uring does not work here for so many connections; null: it does. */
+function uringRefusal(connections: number): string | null {
+  return probeUring({ connections })?.text ?? null;
+}
+
 /**
  * Gathers facts and plans.
  * @param wanted connections that this host is to hold
@@ -74,8 +81,9 @@ export async function prepareHost(
   limits: SourceLimits = ANY_SOURCE,
 ): Promise<Preparation | readonly Finding[]> {
   try {
-    const facts = await gatherHostFacts(spec.endpoints);
-    checkSystem(facts.platform);
+    const found = await gatherHostFacts(spec.endpoints);
+    checkSystem(found.platform);
+    const facts = mayUseUring(spec) ? { ...found, uringRefusal: uringRefusal(wanted) } : found;
     const sourcing = await findSources(spec, facts, wanted, undefined, limits);
     if (sourcing.forbidden !== null) return [sourcing.forbidden];
     return planSources(spec, wanted, sourcing);
@@ -167,6 +175,7 @@ export function holderSpecs(
       probeTimeoutMs: spec.probeTimeoutMs,
       onDrop: spec.onDrop,
       wantsLossDetails: spec.wantsLossDetails,
+      engine: plan.engine.name,
     };
   });
 }

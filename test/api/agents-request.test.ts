@@ -19,14 +19,18 @@ const HOST_FLAGS = [
   '--source-ip 10.0.0.2 --alias-dev eth0',
   '--source-ports 2000-2999',
   '--holders 3',
+  '--engine epoll',
 ];
 
 test('a flag that describes this host is refused where this host takes no part: it would say nothing', async () => {
   for (const flags of HOST_FLAGS) {
     await assert.rejects(agentsOf(`--expect-agents 2 ${flags}`), (error: unknown) => {
       assert(error instanceof BenchError && error.exitCode === ExitCode.usage);
-      assert.match(error.message, /^--(source-ip|source-prefix|source-ports|holders) describes this host/);
-      assert.match(error.hint, /c100k-bench agent --(source|holders).*--agents local,remote/);
+      assert.match(
+        error.message,
+        /^--(source-ip|source-prefix|source-ports|holders|engine) describes this host/,
+      );
+      assert.match(error.hint, /c100k-bench agent --(source|holders|engine).*--agents local,remote/);
       return true;
     });
     await agentsOf(`--expect-agents 2 --agents local,remote ${flags}`);

@@ -35,7 +35,7 @@ export class ManualClock implements Clock {
   }
 }
 
-/** A port that nobody had a moment ago, below the kernel's own range so that nobody is given it meanwhile. */
+/** A port that was free a moment ago, below the kernel's own range so that the kernel gives it to no socket meanwhile. */
 let nextSourcePort = 1_100 + (process.pid % 200) * 150;
 
 /** `count` neighbouring source ports that no other test of this process uses. */
@@ -133,7 +133,7 @@ export class EngineRun {
     this.engine.loseSources([]);
   }
 
-  /** The books, which must add up whenever they are read. */
+  /** The engine's counts, which must add up whenever they are read. */
   stats(): Stats {
     const stats = this.engine.stats();
     const sum = (counts: Partial<Record<string, number>>): number =>
@@ -212,6 +212,8 @@ export function deafListener(backlog: number): { readonly port: number; close():
 
 /** How many sockets with this state the kernel has towards `127.0.0.1:port` (or `[::1]:port`), on the client's side. */
 export function kernelCount(state: string, port: number): number {
-  const text = execFileSync('ss', ['-Htn', 'state', state, 'dport', '=', `:${port}`], { encoding: 'utf8' });
+  // Not by the port alone: accepted sockets of another target may have a peer with that port.
+  const filter = ['(', 'dst', '127.0.0.1', 'or', 'dst', '[::1]', ')', 'and', 'dport', '=', `:${port}`];
+  const text = execFileSync('ss', ['-Htn', 'state', state, ...filter], { encoding: 'utf8' });
   return text.split('\n').filter((line) => line !== '').length;
 }

@@ -1,7 +1,6 @@
 /** Tests how connections are begun: at the rate whatever stops the process, and again when tuples are free again. */
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { Backlog } from '../../src/engine/opener.ts';
 import { pause, until } from '../support/waiting.ts';
 import { cleanUp, EngineRun, kernelCount, ManualClock, specTo, Target } from './engine-run.ts';
 
@@ -107,49 +106,4 @@ test('tuples that another process takes while they are free rest, and are used w
   await until('every one comes back', () => run.stats().reopened === 50);
   assert.equal(kernelCount('established', target.port), 50);
   await run.stop();
-});
-
-describe('a backlog', () => {
-  test('begins what was never begun first, stand-ins for lost connections last', () => {
-    const backlog = new Backlog(2);
-    backlog.reopen();
-    assert.deepEqual([backlog.take(), backlog.take(), backlog.take()], [false, false, true]);
-    assert.equal(backlog.size, 0);
-  });
-
-  test('of those that cannot be opened, the stand-ins are distinguished', () => {
-    const backlog = new Backlog(7);
-    for (let lost = 0; lost < 3; lost++) backlog.reopen();
-    assert.equal(backlog.drop(5), 0, 'the first seven stand in for nobody');
-    assert.equal(backlog.drop(5), 3);
-    assert.equal(backlog.clear(), 0);
-  });
-
-  test('stand-ins that failed wait for a second, and are stand-ins again', () => {
-    const backlog = new Backlog(1);
-    assert.equal(backlog.drop(1), 0, 'the first one stood in for nobody');
-    backlog.reopen();
-    backlog.reopen();
-    assert.equal(backlog.drop(2), 2);
-    backlog.tryAgain(2, 5_000);
-    assert.equal(backlog.hasWaiting, true);
-    assert.equal(backlog.againAtMs, 6_000);
-    backlog.retryDue(5_999);
-    assert.equal(backlog.size, 0);
-    backlog.retryDue(6_000);
-    assert.equal(backlog.size, 2);
-    assert.equal(backlog.hasWaiting, false);
-    assert.equal(backlog.againAtMs, Number.POSITIVE_INFINITY);
-    assert.deepEqual([backlog.take(), backlog.take()], [true, true]);
-  });
-
-  test('clearing it counts what was never begun, and forgets the stand-ins, waiting ones included', () => {
-    const backlog = new Backlog(7);
-    backlog.reopen();
-    backlog.tryAgain(3, 0);
-    assert.equal(backlog.clear(), 7);
-    assert.equal(backlog.size, 0);
-    backlog.retryDue(1_000_000);
-    assert.equal(backlog.size, 0);
-  });
 });

@@ -8,7 +8,7 @@ import { parentPidOf } from '../../src/engine/parent-bond.ts';
 import { until } from '../support/waiting.ts';
 import { BOND_ENTRY } from './parent-bond-entry.ts';
 
-/** The state letter of /proc/PID/stat; null when there is no such process, or it is a zombie that nobody has reaped yet. */
+/** The state letter of /proc/PID/stat; null when there is no such process, or it is a zombie that its parent has not waited for yet. */
 function stateOf(pid: number): string | null {
   try {
     const state = /\) (\S)/.exec(readFileSync(`/proc/${pid}/stat`, 'latin1'))?.[1] ?? null;

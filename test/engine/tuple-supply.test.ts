@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { TupleQueue, TupleSupply } from '../../src/engine/tuple-supply.ts';
+import { TupleSupply } from '../../src/engine/tuple-supply.ts';
 
 /** How long a tuple rests that was in use twice, and each time after that. */
 const REST_SHORT_MS = 1_000;
@@ -112,35 +112,47 @@ test('no tuple is ever in two hands or in none: what a plain list of all tuples 
   );
 });
 
-test('what was put first comes first, as a list would give it, also beyond 2^32 and over many blocks', () => {
+test('what was freed first comes first, as a list would give it, also beyond 2^32 and over many blocks', () => {
+  const size = 30_000;
+  const from = 2 ** 40;
   fc.assert(
     fc.property(
       fc.array(fc.tuple(fc.boolean(), fc.nat({ max: 9_000 })), { minLength: 1, maxLength: 12 }),
       (moves) => {
-        const queue = new TupleQueue();
-        const list: number[] = [];
-        let next = 2 ** 40;
-        let taken = 0;
-        for (const [isPut, count] of moves) {
+        const supply = new TupleSupply({ from, to: from + size });
+        /** those in use and those that are free, each in the order in which they became so */
+        const inUse = Array.from({ length: size }, () => supply.take(0));
+        const free: number[] = [];
+        let [used, freed] = [0, 0];
+        for (const [isFreed, count] of moves) {
           for (let nth = 0; nth < count; nth++) {
-            if (isPut) {
-              queue.put(next, next - 2 ** 40);
-              list.push(next++);
-            } else if (queue.size > 0) {
-              assert.equal(queue.oldestAtMs, list[taken]! - 2 ** 40);
-              assert.equal(queue.take(), list[taken++]);
+            if (isFreed && used < inUse.length) {
+              const tuple = inUse[used++]!;
+              supply.freed(tuple, nth);
+              free.push(tuple);
+            } else if (!isFreed) {
+              const expected = freed < free.length ? free[freed++]! : -1;
+              assert.equal(supply.take(nth), expected);
+              if (expected >= 0) inUse.push(expected);
             }
           }
-          assert.equal(queue.size, list.length - taken);
         }
+        while (freed < free.length) assert.equal(supply.take(0), free[freed++]);
+        assert.equal(supply.take(0), -1, 'an empty queue gives none');
       },
     ),
     { numRuns: 50 },
   );
 });
 
-test('an empty queue has no oldest, and nothing can be taken from it', () => {
-  const queue = new TupleQueue();
-  assert.equal(queue.oldestAtMs, Number.POSITIVE_INFINITY);
-  assert.throws(() => queue.take(), /nothing waits/);
+test('each of many that rest comes back when its own time is over, not before, over many blocks', () => {
+  const size = 10_000;
+  const supply = new TupleSupply({ from: 0, to: size });
+  for (let tuple = 0; tuple < size; tuple++) supply.skipped(supply.take(0), supply.skips, 0);
+  for (let tuple = 0; tuple < size; tuple++) supply.skipped(supply.take(tuple), supply.skips, tuple);
+  for (let tuple = 0; tuple < size; tuple++) {
+    assert.equal(supply.resting, size - tuple);
+    assert.equal(supply.take(tuple + REST_SHORT_MS - 0.5), -1);
+    assert.equal(supply.take(tuple + REST_SHORT_MS), tuple);
+  }
 });

@@ -18,6 +18,7 @@ function samplePlan(change: Partial<Plan> = {}): Plan {
     tuples: 193_536,
     capacity: 193_536,
     boundBy: 'tuples',
+    engine: { name: 'epoll', why: 'as --engine says' },
     holders: 7,
     path: null,
     findings: [

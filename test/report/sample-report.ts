@@ -98,6 +98,7 @@ export function sampleReport(change: Partial<RunReport> = {}): RunReport {
         dropped: {},
         capacity: 193_536,
         boundBy: 'tuples',
+        engine: { name: 'epoll', why: 'as --engine says' },
         sources: ['127.0.0.2', '127.0.0.3', '127.0.0.4'],
         lost: false,
         holders: [

@@ -60,6 +60,7 @@ const offer = (agent: string, capacity: number): EventBody => ({
   agent,
   capacity,
   boundBy: 'tuples',
+  engine: null,
   ...PREPARATION,
 });
 const ready = (agent: string): EventBody => ({ type: 'agent-ready', agent, ...PREPARATION });

@@ -78,7 +78,7 @@ test('an odd total over three holders and four addresses is split without a rema
   assert.equal(code, 0, stderr);
   const holders = run.report().agents.flatMap((agent) => agent.holders);
   assert.deepEqual(
-    holders.map((holder) => holder.descriptorsUsed >= 333),
+    holders.map((holder) => holder.tuplesUsed >= 333),
     [true, true, true],
     'each holder holds its share',
   );

@@ -39,6 +39,14 @@ export const AGENTS_FLAGS = {
     defaultNote: 'as many as descriptors and cores ask for',
     pods: 'argument',
   }),
+  engine: one({
+    ...choice('auto', 'uring', 'epoll'),
+    group: 'Agents:',
+    commands: HOSTS,
+    describe: 'how sockets are driven on this host; auto: io_uring where it works, otherwise epoll',
+    defaultNote: 'auto',
+    pods: 'argument',
+  }),
   agents: one({
     ...agentKinds,
     group: 'Agents:',

@@ -10,7 +10,7 @@ import { readSourceLimits } from '../../api/agents-request.ts';
 import { type FlagValues, flagValue, flagValues } from '../../api/flags/flags.ts';
 import { agentName, type HostPort } from '../../api/flags/value-types.ts';
 import { ownPackage } from '../../api/own-package.ts';
-import { readSources } from '../../api/run-request.ts';
+import { engineOf, readSources } from '../../api/run-request.ts';
 import { joinToken } from '../../api/token-source.ts';
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { claimsOf, type Token } from '../../control/token.ts';
@@ -43,7 +43,11 @@ export async function agentCommand({ values }: CommandContext): Promise<ExitCode
   const isForked = parentPid !== null;
   const hostSpec = isForked
     ? await hostSpecOfParent()
-    : { sources: readSources(values), holders: flagValue(values, 'holders') };
+    : {
+        sources: readSources(values),
+        holders: flagValue(values, 'holders'),
+        ...engineOf(values),
+      };
   if (hostSpec === null) return ExitCode.incomplete;
   const code = await runAgent(
     {

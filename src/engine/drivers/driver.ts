@@ -99,6 +99,8 @@ export interface Driver {
    * @returns whether `next` has anything
    */
   turn(waitMs: number): boolean;
+  /** Gives the kernel what was begun, without waiting for the next turn. */
+  flush(): void;
   /** The next event of this turn, or DriverEvent.none. */
   next(): DriverEvent;
   /**
@@ -122,6 +124,7 @@ const PORT_IN_USE: OpenOutcome = { kind: 'skipped', skip: SkipReason.portInUse }
 const TUPLE_IN_USE: OpenOutcome = { kind: 'skipped', skip: SkipReason.tupleInUse };
 const SOURCE_LOST: OpenOutcome = { kind: 'failed', fail: FailReason.sourceLost, isFinal: false };
 const NO_SOCKETS: OpenOutcome = { kind: 'failed', fail: FailReason.descriptors, isFinal: true };
+const FAILED_OTHERWISE: OpenOutcome = { kind: 'failed', fail: FailReason.other, isFinal: false };
 /** One record for each reason, so that nothing is allocated for a failure. */
 const FAILED: ReadonlyMap<FailReason, OpenOutcome> = new Map(
   Object.values(FailReason).map((fail) => [fail, { kind: 'failed', fail, isFinal: false }]),
@@ -140,5 +143,5 @@ export function openOutcomeOf(step: OpenStep, errno: number): OpenOutcome {
   }
   // At connect EADDRNOTAVAIL means that this very 4-tuple exists (__inet_check_established).
   if (step === OpenStep.connect && errno === Errno.EADDRNOTAVAIL) return TUPLE_IN_USE;
-  return FAILED.get(failReasonOf(errno))!;
+  return FAILED.get(failReasonOf(errno)) ?? FAILED_OTHERWISE;
 }

@@ -168,6 +168,8 @@ export class EpollDriver implements Driver {
     return this.#count > 0 || this.#unreportedLeft > 0;
   }
 
+  flush(): void {}
+
   next(): DriverEvent {
     for (;;) {
       if (this.#token >= 0) {

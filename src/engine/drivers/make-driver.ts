@@ -1,4 +1,4 @@
-/** Owns which driver an engine gets. */
+/** Owns which driver an engine gets. Must never choose: the agent has chosen (plan/engine-choice.ts). */
 import type { HolderSpec } from '../../run/run-spec.ts';
 import { sockAddr } from '../libc.ts';
 import type { Driver, DriverOptions } from './driver.ts';

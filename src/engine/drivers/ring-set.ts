@@ -11,13 +11,30 @@ import { Poller } from '../poller.ts';
 import type { UringKernel } from './uring-binding.ts';
 import { Ring } from './uring-ring.ts';
 
+/** Requests of one ring between two calls; 64 KB. */
+const SUBMISSIONS = 1_024;
+/** From 8,192 on the kernel's table of watches is as large as it gets (hash_bits in io_uring.c); 128 KB. */
+const COMPLETIONS = 8_192;
+/** Indices beyond the slots, for opens that are given up: as many as may be on the way at once. */
+const SPARE_INDICES = 1_024;
+/** IORING_MAX_FIXED_FILES in io_uring/rsrc.c */
+const FILES_PER_RING_MAX = 1 << 20;
 /** Calls for one ring in one turn: enough to keep up in a ramp, few enough to yield to Node's loop often. */
 const CALLS_PER_TURN_MAX = 32;
 /** The eventfd of the rings, in the poller; never a connection. */
 const RINGS_TOKEN = 1;
 
+/** Other sizes than the usual ones: for tests. */
+export interface UringSizes {
+  readonly submissions?: number;
+  readonly completions?: number;
+  /** direct descriptors of one ring; RLIMIT_NOFILE otherwise */
+  readonly filesPerRing?: number;
+  readonly spareIndices?: number;
+}
+
 /** How the rings are made. */
-export interface RingSetOptions {
+interface RingSetOptions {
   /** direct descriptors that are needed in all */
   readonly indices: number;
   /** the most that one ring may have */
@@ -25,6 +42,16 @@ export interface RingSetOptions {
   /** of each ring; see RingOptions */
   readonly submissions: number;
   readonly completions: number;
+}
+
+/** The rings that so many connections need. */
+export function ringsFor(connections: number, sizes: UringSizes = {}): RingSetOptions {
+  return {
+    indices: connections + (sizes.spareIndices ?? SPARE_INDICES),
+    filesPerRingMax: sizes.filesPerRing ?? Math.min(libc.descriptorsMax(), FILES_PER_RING_MAX),
+    submissions: sizes.submissions ?? SUBMISSIONS,
+    completions: sizes.completions ?? COMPLETIONS,
+  };
 }
 
 /** All rings of one driver. No method allocates but the constructor and `park`. */

@@ -13,35 +13,17 @@ import * as libc from '../libc.ts';
 import { type CloseHow, type Driver, DriverEvent, type DriverOptions, OpenStep } from './driver.ts';
 import { IndexQueue } from './index-queue.ts';
 import { IndexFlag as Bit, DETACHED, IndexTable, NONE, IndexState as State } from './index-table.ts';
-import { RingSet } from './ring-set.ts';
+import { RingSet, ringsFor, type UringSizes } from './ring-set.ts';
 import { CHUNK_BYTES, CHUNKS, SendChunks } from './send-chunks.ts';
 import { CQE_MORE, Cqe, type MappedMemory, type UringKernel, uringKernel } from './uring-binding.ts';
 import { isUnplaced, Kind, kindOf, tagOf, UringRequests } from './uring-requests.ts';
 import { type Ring, RingError } from './uring-ring.ts';
 
-/** Requests of one ring between two calls; 64 KB. */
-const SUBMISSIONS = 1_024;
-/** From 8,192 on the kernel's table of watches is as large as it gets (hash_bits in io_uring.c); 128 KB. */
-const COMPLETIONS = 8_192;
-/** Indices beyond the slots, for opens that are given up: as many as may be on the way at once. */
-const SPARE_INDICES = 1_024;
-/** IORING_MAX_FIXED_FILES in io_uring/rsrc.c */
-const FILES_PER_RING_MAX = 1 << 20;
 /** Connections that are received from in one turn (at most 256: they are numbered by a byte), and bytes from each: a target that floods must not starve others. */
 const CELLS = 256;
 const CELL_BYTES = 4_096;
 
 const ENDING = libc.EPOLLRDHUP | libc.EPOLLERR | libc.EPOLLHUP;
-
-/** Other sizes than the usual ones, and a kernel: for tests. */
-export interface UringSizes {
-  readonly kernel?: UringKernel;
-  readonly submissions?: number;
-  readonly completions?: number;
-  /** direct descriptors of one ring; RLIMIT_NOFILE otherwise */
-  readonly filesPerRing?: number;
-  readonly spareIndices?: number;
-}
 
 /** The driver. Only its constructor allocates, `park`, and `detach`. */
 export class UringDriver implements Driver {
@@ -79,20 +61,12 @@ export class UringDriver implements Driver {
   #isEnded = false;
 
   /** @throws RingError when the kernel refuses */
-  constructor(options: DriverOptions, sizes: UringSizes = {}) {
+  constructor(options: DriverOptions, sizes: UringSizes & { readonly kernel?: UringKernel } = {}) {
     const { capacity, sources, endpoints } = options;
     assert(capacity >= 1, `capacity ${capacity}`);
     this.capacity = capacity;
     this.#kernel = sizes.kernel ?? uringKernel;
-    const submissions = sizes.submissions ?? SUBMISSIONS;
-    const limit = sizes.filesPerRing ?? Math.min(libc.descriptorsMax(), FILES_PER_RING_MAX);
-    const completions = sizes.completions ?? COMPLETIONS;
-    this.#set = new RingSet(this.#kernel, {
-      indices: capacity + (sizes.spareIndices ?? SPARE_INDICES),
-      filesPerRingMax: limit,
-      submissions,
-      completions,
-    });
+    this.#set = new RingSet(this.#kernel, ringsFor(capacity, sizes));
     const { indices } = this.#set;
     try {
       this.#requests = new UringRequests(this.#kernel, this.#set, sources, endpoints);
@@ -160,7 +134,8 @@ export class UringDriver implements Driver {
     assert(index !== NONE, 'a slot is closed once');
     this.#table.indexOf[slot] = NONE;
     if (index === DETACHED) {
-      if (how === 'rst') libc.setResetOnClose(this.#detached.get(slot)!);
+      const fd = this.#detached.get(slot);
+      if (how === 'rst' && fd !== undefined) libc.setResetOnClose(fd);
       this.#detached.delete(slot);
       return;
     }
@@ -177,7 +152,8 @@ export class UringDriver implements Driver {
   }
 
   get isDrained(): boolean {
-    return this.#table.used === 0 && this.#chunks.isIdle && this.#set.queued === 0;
+    // Work that is left may be the end of a watch, and with it of its socket.
+    return this.#table.used === 0 && this.#chunks.isIdle && this.#set.queued === 0 && !this.#set.hasAny;
   }
 
   /** Closes the socket of an index whose chain is done, and gives the index back. */
@@ -240,6 +216,12 @@ export class UringDriver implements Driver {
     this.#flushSends();
     this.#cancelAgain();
     this.#set.submit();
+  }
+
+  flush(): void {
+    if (this.#isEnded) return;
+    this.#flushSends();
+    this.#set.submitQueued();
   }
 
   readonly #isReady = (): boolean => {

@@ -7,16 +7,17 @@ import { release } from 'node:os';
 import * as libc from '../libc.ts';
 import { portOf, SOCKADDR_BYTES_MAX, sockAddr } from '../libc.ts';
 import { DriverEvent, OpenStep } from './driver.ts';
+import { RingSet, ringsFor } from './ring-set.ts';
 import { type UringKernel, uringKernel } from './uring-binding.ts';
 import { UringDriver } from './uring-driver.ts';
 import { OPS } from './uring-requests.ts';
 import { Ring, RingError } from './uring-ring.ts';
 
 /** What stands in the way. */
-export type UringObstacle = 'kernel' | 'sysctl' | 'seccomp' | 'memory' | 'descriptors' | 'other';
+type UringObstacle = 'kernel' | 'sysctl' | 'seccomp' | 'memory' | 'descriptors' | 'other';
 
 /** Why io_uring is not used. */
-export interface UringRefusal {
+interface UringRefusal {
   readonly obstacle: UringObstacle;
   /** for a person, to be put after `io_uring: ` */
   readonly text: string;
@@ -171,15 +172,25 @@ function tryConnection(kernel: UringKernel): UringRefusal | null {
   }
 }
 
+/** Makes the rings that so many connections need: memory is locked for each. @throws RingError */
+function tryRings(kernel: UringKernel, connections: number): void {
+  new RingSet(kernel, ringsFor(connections)).end();
+}
+
 /**
- * Tries io_uring for real.
- * @param kernel another one for tests
+ * Tries io_uring for real: one connection, and the rings of all.
+ * @param options how many connections are to be held, 1 where nothing is said; another kernel for tests
  * @returns null when it works
  * @throws Error when not even loopback works
  */
-export function probeUring(kernel: UringKernel = uringKernel): UringRefusal | null {
+export function probeUring(
+  options: { readonly connections?: number; readonly kernel?: UringKernel } = {},
+): UringRefusal | null {
+  const { connections = 1, kernel = uringKernel } = options;
   try {
-    return lacking(kernel) ?? tryConnection(kernel);
+    const refusal = lacking(kernel) ?? tryConnection(kernel);
+    if (refusal === null) tryRings(kernel, connections);
+    return refusal;
   } catch (error) {
     if (error instanceof RingError) return refusalOf(error);
     throw error;

@@ -4,8 +4,9 @@
  *
  * Every request carries two words: what it is with a tag of up to 28 bits (low), and the index of the direct descriptor (high).
  */
-import * as libc from '../libc.ts';
+
 import type { SockAddr } from '../libc.ts';
+import * as libc from '../libc.ts';
 import { OpenStep } from './driver.ts';
 import type { RingSet } from './ring-set.ts';
 import {
@@ -52,7 +53,7 @@ export function tagOf(low: number): number {
 }
 
 /** The low word of a request. */
-export function lowOf(kind: number, tag: number): number {
+function lowOf(kind: number, tag: number): number {
   return kind | (tag << KIND_BITS);
 }
 

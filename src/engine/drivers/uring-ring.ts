@@ -33,7 +33,7 @@ const EBADR = 53;
 const SUBMITS_MAX = 1_000;
 
 /** Which call of making a ring was refused. */
-export type RingStep = 'setup' | 'features' | 'map' | 'files' | 'eventfd' | 'probe';
+type RingStep = 'setup' | 'features' | 'map' | 'files' | 'eventfd' | 'probe';
 
 /** A ring that cannot be made. */
 export class RingError extends Error {
@@ -50,7 +50,7 @@ export class RingError extends Error {
 }
 
 /** How a ring is made. */
-export interface RingOptions {
+interface RingOptions {
   /** requests between two calls of enter(), a power of two, at most 32,768 */
   readonly submissions: number;
   /** completions before the kernel keeps them in a list of its own, a power of two, more than `submissions` */

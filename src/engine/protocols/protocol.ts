@@ -78,7 +78,7 @@ export class SendBuffer {
 
   /**
    * Sends `length` bytes, or keeps what the socket does not take. The buffer is the caller's again at once.
-   * @returns false when nothing of it was sent or kept, because the outbox is full
+   * @returns false when nothing of it was sent or kept, because the buffer is full
    */
   send(slot: number, buffer: Uint8Array, length: number): boolean {
     const waiting = this.#waiting.get(slot);

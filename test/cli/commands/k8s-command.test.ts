@@ -257,6 +257,7 @@ describe('the flags of a run and of an agent', () => {
     'probe-timeout': ['20s', 'echo://my-server:8000'],
     require: ['held>=99%'],
     'abort-early': [null],
+    engine: ['epoll'],
     'on-drop': ['reopen'],
     'target-stats': ['http://my-server:8001'],
     'expect-banner': ['SSH-2.0-'],

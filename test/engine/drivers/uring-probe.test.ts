@@ -8,10 +8,12 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { Params, type UringKernel, uringKernel } from '../../../src/engine/drivers/uring-binding.ts';
-import { probeUring, type UringRefusal } from '../../../src/engine/drivers/uring-probe.ts';
+import { probeUring } from '../../../src/engine/drivers/uring-probe.ts';
 import { Errno } from '../../../src/engine/libc.ts';
 import { settled } from '../../support/waiting.ts';
 import { URING_SKIP } from './driver-harness.ts';
+
+type UringRefusal = NonNullable<ReturnType<typeof probeUring>>;
 
 const ENTRY = fileURLToPath(new URL('./refusal-entry.js', import.meta.url));
 const SYSCTL = '/proc/sys/kernel/io_uring_disabled';
@@ -94,15 +96,15 @@ test('locked memory that does not suffice is named', { skip: URING_SKIP }, async
 
 test('no descriptor for a ring is named', { skip: URING_SKIP }, () => {
   const full: UringKernel = { ...uringKernel, setup: () => -Errno.EMFILE };
-  assert.equal(probeUring(full)?.obstacle, 'descriptors');
+  assert.equal(probeUring({ kernel: full })?.obstacle, 'descriptors');
 });
 
 // A kernel's age cannot be had for real.
 test('a kernel that is too old is named, with what it lacks', { skip: URING_SKIP }, () => {
   const without: UringKernel = { ...uringKernel, setup: () => -Errno.ENOSYS };
-  assert.match(probeUring(without)!.text, /^kernel \S+ is too old: it has no io_uring/);
+  assert.match(probeUring({ kernel: without })!.text, /^kernel \S+ is too old: it has no io_uring/);
   const old: UringKernel = { ...uringKernel, setup: () => -Errno.EINVAL };
-  assert.deepEqual(probeUring(old), {
+  assert.deepEqual(probeUring({ kernel: old }), {
     obstacle: 'kernel',
     text: `kernel ${release()} is too old: io_uring needs 6.11`,
   });
@@ -114,12 +116,12 @@ test('a kernel that is too old is named, with what it lacks', { skip: URING_SKIP
       return fd;
     },
   };
-  assert.equal(probeUring(unmapped)?.obstacle, 'kernel');
+  assert.equal(probeUring({ kernel: unmapped })?.obstacle, 'kernel');
   const lts: UringKernel = {
     ...uringKernel,
     probe: (_fd, ops) => ops.map((op) => (op >= 54 ? 0 : 1)),
   };
-  const refusal = probeUring(lts);
+  const refusal = probeUring({ kernel: lts });
   assert.equal(refusal?.obstacle, 'kernel');
   assert.match(refusal!.text, /lacks FIXED_FD_INSTALL \(6\.8\), BIND \(6\.11\)$/);
 });
@@ -133,8 +135,11 @@ test('a connection that fails although the ring works is reported with its step'
     // The table of the ring that connects has no room: the socket cannot be placed.
     registerFiles: (fd, files) => uringKernel.registerFiles(fd, ++calls === 1 ? files : 1),
   };
-  const refusal = probeUring(broken);
+  const refusal = probeUring({ kernel: broken });
   assert.equal(refusal, null, 'one place is enough for one connection');
   const none: UringKernel = { ...uringKernel, registerFiles: () => 0 };
-  assert.match(probeUring(none)!.text, /^a connection on loopback failed in socket with errno \d+$/);
+  assert.match(
+    probeUring({ kernel: none })!.text,
+    /^a connection on loopback failed in socket with errno \d+$/,
+  );
 });

@@ -174,33 +174,3 @@ test('--http-status makes one status the good one', async () => {
   await run.stop();
   await target.close();
 });
-
-for (const [banner, isGood] of [
-  ['', true],
-  ['SSH-2.0-', true],
-  ['SSH-2.1', false],
-] as const) {
-  test(`a target that greets with SSH-2.0 is ${isGood ? 'proven' : 'refused'} by --expect-banner "${banner}"`, async () => {
-    const target = await Target.listen((socket) => {
-      socket.write('SSH-');
-      setTimeout(() => socket.write('2.0-OpenSSH_9.2\r\n'), 30);
-    });
-    const spec = specTo(target.port, 6, { protocolOptions: { ...DEFAULT_PROTOCOL_OPTIONS, banner } });
-    const run = new EngineRun(spec);
-    const stats = await run.open();
-    assert.equal(stats.verified, isGood ? 6 : 0);
-    assert.deepEqual(stats.failed, isGood ? {} : { handshake: 6 });
-    if (!isGood) assert.deepEqual(stats.troubles, { 'banner differs from --expect-banner': 6 });
-    await run.stop();
-    await target.close();
-  });
-}
-
-test('a silent target fails --expect-banner after the connect timeout', async () => {
-  const target = await Target.listen();
-  const protocolOptions = { ...DEFAULT_PROTOCOL_OPTIONS, banner: '' };
-  const run = new EngineRun(specTo(target.port, 4, { protocolOptions, connectTimeoutMs: 300 }));
-  assert.deepEqual((await run.open()).failed, { handshake: 4 });
-  await run.stop();
-  await target.close();
-});

@@ -35,7 +35,7 @@ const CASES: readonly Case[] = [
   { name: 'a binary with a 64-bit length', bytes: frame(2, Buffer.alloc(70_000, 0xff)), expect: 'held' },
   { name: 'a ping with 125 bytes', bytes: frame(9, long), expect: 'held', pongs: [long] },
   { name: 'an empty ping', bytes: frame(9, ''), expect: 'held', pongs: [''] },
-  { name: 'a pong that nobody asked for', bytes: frame(10, 'hello'), expect: 'held' },
+  { name: 'a pong without a ping', bytes: frame(10, 'hello'), expect: 'held' },
   {
     name: 'three pings in one segment',
     bytes: Buffer.concat([frame(9, 'a'), frame(9, 'b'), frame(9, 'c')]),
