@@ -21,13 +21,20 @@ import { handshake } from '../support/strangers.ts';
  * 12,000 of them added 400 MB.
  */
 const GROWTH_MAX = 120e6;
-/** What large messages may add: 4 at a time, each as pieces, as a whole, as text and as values, until they are collected. */
-const MESSAGES_GROWTH_MAX = 185e6;
+/**
+ * What large messages may add: 4 at a time, each as pieces, as a whole, as text and as values, and those that V8 has not
+ * collected yet: it begins when buffers have grown by 64 MB (kExternalAllocationSoftLimit in its heap).
+ */
+const MESSAGES_GROWTH_MAX = 220e6;
+/** What three times as many more may add: nothing but the moment of the last collection. */
+const MORE_MESSAGES_GROWTH_MAX = 64e6;
 /** CPU time that the server may use from an agent's first byte until it is in, milliseconds. */
 const JOIN_CPU_MS_MAX = 2_000;
 const STRANGERS_AT_ONCE = 3_000;
 const WAVES = 4;
 const MESSAGE_BYTES = 5_900_000;
+/** Rounds of 98 large messages: what grows with them is a leak. */
+const LARGE_ROUNDS = 4;
 
 function residentBytes(pid: number, field: 'VmRSS' | 'VmHWM'): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
@@ -171,22 +178,28 @@ it('takes 98 messages of 5.9 MB of one agent and of 20 at once one after the oth
   const text = largeMessage();
   const names = Array.from({ length: 20 }, (_, index) => `agent-${index}`);
   const agents = await Promise.all(names.map((name) => channel(t, port, token, name)));
-  for (let count = 0; count < 38; count++) agents[0]!.send(text, () => {});
-  for (const agent of agents) {
-    for (let count = 0; count < 3; count++) agent.send(text, () => {});
-  }
   const heard = (): number => server.news.filter(({ type }) => type === 'heard').length;
-  await until(
-    () => heard() === 98,
-    () => `98 messages, ${heard()} are there`,
-  );
+  const peaks: number[] = [];
+  for (let round = 1; round <= LARGE_ROUNDS; round++) {
+    for (let count = 0; count < 38; count++) agents[0]!.send(text, () => {});
+    for (const agent of agents) {
+      for (let count = 0; count < 3; count++) agent.send(text, () => {});
+    }
+    await until(
+      () => heard() === round * 98,
+      () => `${round * 98} messages, ${heard()} are there`,
+    );
+    peaks.push(residentBytes(server.pid, 'VmHWM') - beforeBytes);
+  }
   const closed = server.news.filter((news) => news.type === 'closed' && news.name !== 'warm');
   assert.deepEqual(closed, [], 'nobody was cut for it');
   const buffersMax = Math.max(...server.news.map((news) => (news.type === 'heard' ? news.buffersMax : 0)));
   t.diagnostic(`at most ${Math.round(buffersMax / 1e6)} MB in buffers`);
-  const grown = residentBytes(server.pid, 'VmHWM') - beforeBytes;
-  t.diagnostic(`at most ${Math.round(grown / 1e6)} MB on top of ${Math.round(beforeBytes / 1e6)} MB`);
-  assert.ok(grown < MESSAGES_GROWTH_MAX, `${grown} bytes`);
+  const inMb = peaks.map((bytes) => Math.round(bytes / 1e6));
+  t.diagnostic(`at most ${inMb.join(', ')} MB on top of ${Math.round(beforeBytes / 1e6)} MB`);
+  const [first = 0, last = 0] = [peaks[0], peaks.at(-1)];
+  assert(first < MESSAGES_GROWTH_MAX, `${first} bytes`);
+  assert(last - first < MORE_MESSAGES_GROWTH_MAX, `${first} bytes, then ${last}`);
 });
 
 it('reads nothing large of one that has not said hello, and cuts one that floods', async (t) => {
