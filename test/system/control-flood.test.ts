@@ -5,16 +5,15 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect as connectTls } from 'node:tls';
 import { WebSocket } from 'ws';
 import { PROTOCOL_VERSION } from '../../src/control/message.ts';
 import { agentToken, generateToken, type Token } from '../../src/control/token.ts';
 import { ServerProcess, tryToJoin } from '../support/control-peers.ts';
-import { startFlood } from '../support/flood-entry.ts';
+import { firstBytes, startFlood } from '../support/flood-entry.ts';
 import { handshake } from '../support/strangers.ts';
+import { HANG_MS } from '../support/waiting.ts';
 
 /**
  * What strangers may add to the coordinator, in bytes: 4,096 sockets at 10 KB each, and the heap's slack. Without the gate
@@ -41,13 +40,13 @@ function residentBytes(pid: number, field: 'VmRSS' | 'VmHWM'): number {
   return Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1] ?? Number.NaN) * 1_024;
 }
 
-/** Waits for something that happens elsewhere, for two minutes at most. */
+/** Waits for something that happens elsewhere; ten minutes end a test that hangs. */
 async function until(done: () => boolean, what: () => string): Promise<void> {
-  for (let tries = 0; tries < 6_000; tries++) {
-    if (done()) return;
+  const endMs = performance.now() + 10 * HANG_MS;
+  while (!done()) {
+    if (performance.now() > endMs) assert.fail(`still waiting for ${what()}`);
     await sleep(20);
   }
-  assert.fail(`timed out waiting for ${what()}`);
 }
 
 async function startServer(t: TestContext, token: Token): Promise<{ server: ServerProcess; port: number }> {
@@ -57,23 +56,6 @@ async function startServer(t: TestContext, token: Token): Promise<{ server: Serv
   await tryToJoin(t, port, token, {}, 'warm');
   await server.saw('agent');
   return { server, port };
-}
-
-/** What a client says first: with a key that is not the server's, or none. */
-async function firstBytes(t: TestContext, token: Token | null): Promise<Buffer> {
-  const listener = createServer();
-  t.after(() => listener.close());
-  listener.listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const { port } = listener.address() as AddressInfo;
-  const psk = token === null ? {} : { pskCallback: () => ({ psk: token.key, identity: token.identity }) };
-  const client = connectTls({ host: '127.0.0.1', port, minVersion: 'TLSv1.3', ...psk });
-  client.on('error', () => {});
-  const [socket] = (await once(listener, 'connection')) as [Socket];
-  const [bytes] = (await once(socket, 'data')) as [Buffer];
-  socket.destroy();
-  client.destroy();
-  return bytes;
 }
 
 /** CPU time that a process has used, milliseconds. */
