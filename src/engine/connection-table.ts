@@ -31,6 +31,8 @@ export const SlotFlag = {
   handedOver: 8,
   /** the far application has answered since the hold began */
   verifiedInHold: 16,
+  /** the last send failed: nothing of it is in the socket */
+  sendFailed: 32,
 } as const;
 
 const SLOT_BITS = 24;

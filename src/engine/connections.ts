@@ -11,6 +11,7 @@ import type { HolderSpec } from '../run/run-spec.ts';
 import { ProtocolErrorTally } from '../stats/protocol-errors.ts';
 import type { Stats } from '../stats/stats.ts';
 import { ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
+import { EvidenceRecorder } from './evidence-recorder.ts';
 import * as libc from './libc.ts';
 import { dropReasonOf, failReasonOf } from './libc.ts';
 import { type LossCircumstances, LossLedger } from './loss-ledger.ts';
@@ -21,12 +22,12 @@ import { EchoProtocol } from './protocols/echo.ts';
 import { HttpProtocol } from './protocols/http.ts';
 import { authorityOf } from './protocols/http-head.ts';
 import type { Protocol, ProtocolHost } from './protocols/protocol.ts';
-import { BannerProtocol, tcpProtocol } from './protocols/tcp.ts';
+import { BannerProtocol, SilentProtocol } from './protocols/tcp.ts';
 import { TlsLayer } from './protocols/tls-layer.ts';
 import { type BoundTuples, SeenTally, WhoamiProtocol } from './protocols/whoami.ts';
 import { type RequestTarget, WsProtocol } from './protocols/ws.ts';
 import { Tally } from './tally.ts';
-import { SynRetransmits, TcpInfo } from './tcp-info.ts';
+import { Delivery, SynRetransmits, TcpInfo } from './tcp-info.ts';
 import { TimerWheel } from './timer-wheel.ts';
 
 /** Receives from one connection in one event; a target that floods one connection must not starve the others. */
@@ -55,6 +56,7 @@ export class Connections implements ProtocolHost {
   readonly tally: Tally;
   readonly opener: Opener;
   readonly losses: LossLedger;
+  readonly evidence: EvidenceRecorder;
   readonly probes: Probes;
   readonly protocol: Protocol;
   /** slots of the connection table */
@@ -64,6 +66,8 @@ export class Connections implements ProtocolHost {
   /** false: what is lost from now on stays lost, whatever the spec says */
   mayReopen = true;
   readonly #parts: ConnectionsOf;
+  /** timers are being looked at: what fails now was not answered */
+  #isOverdue = false;
   readonly #how: LossCircumstances = { ageMs: 0, isProbing: false, isAcked: false };
   readonly #protocolErrors = new ProtocolErrorTally();
   readonly #buffer = new Uint8Array(RECEIVE_BUFFER_BYTES);
@@ -84,6 +88,7 @@ export class Connections implements ProtocolHost {
     this.opener = new Opener(spec, { clock, table, wheel, poller, tally, engine: this, onWarning });
     const { map } = this.opener;
     this.losses = new LossLedger(spec, map);
+    this.evidence = new EvidenceRecorder(spec, map, table);
     const bound = {
       sourceIndex: (slot: number) => map.addressIndexAt(table.tuple[slot]!),
       port: (slot: number) => map.portAt(table.tuple[slot]!),
@@ -102,6 +107,7 @@ export class Connections implements ProtocolHost {
       ...(this.protocol instanceof WhoamiProtocol ? { seen: this.protocol.seen.counts() } : {}),
       ...(this.#protocolErrors.isEmpty ? {} : { troubles: this.#protocolErrors.counts() }),
       ...(this.protocol instanceof TlsLayer ? { tls: this.protocol.counts() } : {}),
+      evidence: this.evidence.evidence(),
     };
   }
 
@@ -130,6 +136,7 @@ export class Connections implements ProtocolHost {
       this.tally.attempted--;
       if ((this.table.flags[slot]! & SlotFlag.reopening) === 0) this.tally.unattempted++;
       this.#retransmits.decided(slot, this.nowMs);
+      this.evidence.givenUp(slot);
       this.#release(slot);
     }
   }
@@ -183,6 +190,7 @@ export class Connections implements ProtocolHost {
         return;
       }
       this.tally.bytesIn += got;
+      this.evidence.moved(slot, this.nowMs);
       this.protocol.onBytes(slot, this.#buffer, got);
       if (this.table.slotOf(token) !== slot) return;
       if (got < RECEIVE_BUFFER_BYTES && !isEnding) return;
@@ -194,6 +202,7 @@ export class Connections implements ProtocolHost {
   /** Every timer that is due. */
   fireTimers(): void {
     this.wheel.advanceTo(Math.floor(this.nowMs));
+    this.#isOverdue = true;
     for (let slot = this.wheel.nextExpired(); slot >= 0; slot = this.wheel.nextExpired()) {
       switch (this.table.state[slot]) {
         case SlotState.connecting:
@@ -208,11 +217,14 @@ export class Connections implements ProtocolHost {
           break;
       }
     }
+    this.#isOverdue = false;
   }
 
   #probeTimer(slot: number): void {
     if (this.probes.isWaiting(slot)) {
-      this.#how.isAcked = this.#info.isAcknowledged(this.table.fd[slot]!);
+      const delivery = this.#delivery(slot);
+      this.evidence.probeTimedOut(delivery);
+      this.#how.isAcked = delivery === Delivery.acknowledged;
       this.lost(slot, FailReason.other, DropReason.probeTimeout);
       return;
     }
@@ -220,14 +232,29 @@ export class Connections implements ProtocolHost {
     this.protocol.onProbeDue(slot, sequence);
   }
 
+  /** A probe that a send of ours failed for has left nothing in the socket that could say so. */
+  #delivery(slot: number): Delivery {
+    if ((this.table.flags[slot]! & SlotFlag.sendFailed) !== 0) return Delivery.notSent;
+    return this.#info.delivery(this.table.fd[slot]!);
+  }
+
   send(slot: number, buffer: Uint8Array, length: number): number {
     const sent = libc.send(this.table.fd[slot]!, buffer, length);
     if (sent === -libc.Errno.EAGAIN) return 0;
-    if (sent > 0) this.tally.bytesOut += sent;
+    if (sent > 0) {
+      this.tally.bytesOut += sent;
+      this.evidence.moved(slot, this.nowMs);
+      this.table.flags[slot]! &= ~SlotFlag.sendFailed;
+    } else if (sent < 0) this.table.flags[slot]! |= SlotFlag.sendFailed;
     return sent;
   }
 
+  said(slot: number, buffer: Uint8Array, from: number, to: number): void {
+    this.evidence.said.note(slot, buffer, from, to);
+  }
+
   opened(slot: number): void {
+    this.evidence.opened(slot, this.nowMs);
     this.table.state[slot] = SlotState.open;
     this.table.openedAtMs[slot] = this.nowMs;
     const { map } = this.opener;
@@ -258,11 +285,14 @@ export class Connections implements ProtocolHost {
         this.probes.isVerified(slot),
       );
       this.probes.left(slot);
+      this.evidence.lost(slot, drop, this.nowMs);
       this.#noteLoss(slot, tuple, drop);
     } else {
+      const isReopening = (this.table.flags[slot]! & SlotFlag.reopening) !== 0;
+      this.evidence.failed(slot, fail, this.#isOverdue || fail === FailReason.timeout, isReopening);
       this.tally.pending--;
       this.opener.supply.freed(tuple, this.nowMs);
-      if ((this.table.flags[slot]! & SlotFlag.reopening) === 0) this.tally.failed(fail, 1);
+      if (!isReopening) this.tally.failed(fail, 1);
       else {
         this.tally.attempted--;
         this.opener.notReopened(1, this.nowMs);
@@ -283,7 +313,8 @@ export class Connections implements ProtocolHost {
     return this.nowMs;
   }
 
-  transferred(bytesIn: number, bytesOut: number): void {
+  transferred(slot: number, bytesIn: number, bytesOut: number): void {
+    this.evidence.moved(slot, this.nowMs);
     this.tally.bytesIn += bytesIn;
     this.tally.bytesOut += bytesOut;
   }
@@ -304,6 +335,7 @@ export class Connections implements ProtocolHost {
   /** Closes the descriptor and frees the slot; counting is up to the caller. */
   #release(slot: number): void {
     this.protocol.onForgotten(slot);
+    this.evidence.said.forget(slot);
     this.wheel.cancel(slot);
     // The kernel takes a closed descriptor out of epoll by itself: nothing else refers to the file (epoll(7)).
     if (!this.#isHandedOver(slot)) libc.close(this.table.fd[slot]!);
@@ -366,6 +398,6 @@ function plainProtocol(
     case 'https':
       return new HttpProtocol(host, target);
     default:
-      return options.banner === null ? tcpProtocol : new BannerProtocol(host, options.banner);
+      return options.banner === null ? new SilentProtocol(host) : new BannerProtocol(host, options.banner);
   }
 }

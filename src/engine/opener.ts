@@ -14,6 +14,7 @@ import type { HolderSpec } from '../run/run-spec.ts';
 import { LatencyRecorder } from '../stats/histogram.ts';
 import { Backlog } from './backlog.ts';
 import { type ConnectionTable, SlotFlag } from './connection-table.ts';
+import type { EvidenceRecorder } from './evidence-recorder.ts';
 import * as libc from './libc.ts';
 import { failReasonOf, isOutOfDescriptors, type SockAddr, setPort, sockAddr } from './libc.ts';
 import { Pacer } from './pacer.ts';
@@ -34,7 +35,7 @@ interface OpenerParts {
   readonly poller: Poller;
   readonly tally: Tally;
   /** gets the slot of a connect that the kernel would not watch */
-  readonly engine: Pick<ProtocolHost, 'lost'>;
+  readonly engine: Pick<ProtocolHost, 'lost'> & { readonly evidence: EvidenceRecorder };
   /** one line for a person; each kind of warning once */
   readonly onWarning: (message: string) => void;
 }
@@ -161,6 +162,7 @@ export class Opener {
     if (this.#backlog.take()) table.flags[slot]! |= SlotFlag.reopening;
     tally.attempted++;
     tally.pending++;
+    engine.evidence.called(slot);
     wheel.set(slot, Math.ceil(calledAtMs + this.#spec.connectTimeoutMs));
     const added = poller.add(fd, WATCHED, table.tokenOf(slot));
     if (added < 0) engine.lost(slot, failReasonOf(-added), DropReason.other);
@@ -214,6 +216,9 @@ export class Opener {
     const { tally } = this.#parts;
     tally.attempted += count - reopenings;
     tally.failed(reason, count - reopenings);
+    const isOne = count === 1 && reason !== FailReason.sourceExhausted;
+    const tuple = isOne ? this.#dialer.tuple : -1;
+    this.#parts.engine.evidence.notCalled(tuple, reason, count - reopenings, nowMs);
   }
 
   #warnOnce(message: string): void {

@@ -28,6 +28,7 @@ export function sampleReport(change: Partial<RunReport> = {}): RunReport {
     diagnoses: [{ party: 'path', what: 'path-ports', count: 1, message: 'a sample', next: 'conntrack -S' }],
     latencyTrustworthy: true,
     troubles: { 'tls CERT_HAS_EXPIRED': 2 },
+    evidence: null,
     tls: {
       sessions: 3,
       resumed: 0,
