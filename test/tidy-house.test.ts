@@ -48,6 +48,7 @@ const TYPED_ARRAYS: readonly string[] = [
   'src/serve/target-loop.ts',
   'src/stats/histogram',
   'src/stats/loss.ts',
+  'src/stats/time-series.ts',
   'src/base/tuple-space.ts',
 ];
 

@@ -10,7 +10,9 @@ import type { Clock } from '../base/clock.ts';
 import type { AgentMessage } from '../control/message.ts';
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import { followOutputPath, writeWholeFile } from '../host/output-file.ts';
+import type { Evidence } from '../stats/evidence.ts';
 import { LOSS_BATCH_MAX, type Loss } from '../stats/loss.ts';
+import { asOnePlace } from '../stats/place-outcomes.ts';
 import { type HolderHealth, type Stats, type StatsDelta, statsDelta } from '../stats/stats.ts';
 
 /** More sources than this are named only in the final message, because stats go out every second. */
@@ -20,15 +22,26 @@ type StatsMessage = Extract<AgentMessage, { type: 'stats' }>;
 /** Stats as the schema types them: plain mutable records; the values are the same. */
 type WireStats = StatsMessage['stats'];
 
+/** Outcomes of more sources than this are given one by one only in the final message: each row is a long one. */
+const SOURCE_ROWS_EACH_SECOND_MAX = 64;
+
 /** Leaves out the long tables that only the final message carries. */
 function trimmed(stats: StatsDelta): WireStats {
   const isLong = (table: object): boolean => Object.keys(table).length > SOURCES_EACH_SECOND_MAX;
+  const { evidence } = stats;
   return {
     ...stats,
+    ...(evidence == null ? {} : { evidence: trimmedEvidence(evidence) }),
     openBySource: isLong(stats.openBySource) ? {} : stats.openBySource,
     openByEndpoint: isLong(stats.openByEndpoint) ? {} : stats.openByEndpoint,
     droppedBy: isLong(stats.droppedBy) ? {} : stats.droppedBy,
   };
+}
+
+function trimmedEvidence(evidence: Evidence): Evidence {
+  const { bySourceOutcome } = evidence;
+  if (Object.keys(bySourceOutcome).length <= SOURCE_ROWS_EACH_SECOND_MAX) return evidence;
+  return { ...evidence, bySourceOutcome: asOnePlace(bySourceOutcome) };
 }
 
 /** What one stats message says. */

@@ -70,6 +70,11 @@ export function mergePlaces(a: PlaceTable, b: PlaceTable): PlaceTable {
   return boundedPlaces([...Object.entries(a), ...Object.entries(b)]);
 }
 
+/** The same counts under `*` alone. */
+export function asOnePlace(table: PlaceTable): PlaceTable {
+  return boundedPlaces(Object.values(table).map((outcomes) => [OTHER_PLACES, outcomes]));
+}
+
 /**
  * With everything lost that was open.
  * @param openBy by place; a place without a row is one of the others

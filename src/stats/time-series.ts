@@ -29,7 +29,7 @@ function folded(counts: readonly number[], times: number): readonly number[] {
   let now = counts;
   for (let fold = 0; fold < times; fold++) {
     const half: number[] = [];
-    for (let at = 0; at < now.length; at += 2) half.push(now[at]! + (now[at + 1] ?? 0));
+    for (let at = 0; at < now.length; at += 2) half.push((now[at] ?? 0) + (now[at + 1] ?? 0));
     now = half;
   }
   return now;
