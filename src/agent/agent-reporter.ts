@@ -1,13 +1,15 @@
 /**
  * Owns what an agent reports of its run: the message of each second, the final one, what a cut makes it say again, and how
- * numbers and tables fit into the messages of the control channel; losses that wait for a message; and the report of an agent
- * that has no coordinator any more. Must never count anything itself.
+ * numbers and tables fit into the messages of the control channel; losses that wait for a message; how much may lie unread in
+ * this process; and the report of an agent that has no coordinator any more. Must never count anything itself, or wait for a
+ * reader: the agent makes a new channel, on which it says again what matters.
  */
 
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Clock } from '../base/clock.ts';
-import type { AgentMessage } from '../control/message.ts';
+import type { Channel } from '../control/channel.ts';
+import { type AgentMessage, CONTROL_MESSAGE_BYTES_MAX } from '../control/message.ts';
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import { followOutputPath, writeWholeFile } from '../host/output-file.ts';
 import type { Evidence } from '../stats/evidence.ts';
@@ -176,7 +178,7 @@ const LOSS_MESSAGES_AT_END = 60;
 const LOSSES_WAITING_MAX = 100_000;
 
 /** The queue of one agent's run. */
-export class LossQueue {
+class LossQueue {
   readonly #send: (losses: readonly Loss[]) => void;
   #waiting: Loss[] = [];
   /** how many of the first ones have been sent; they are let go of together */
@@ -233,4 +235,25 @@ export class LossQueue {
       this.#taken = 0;
     }
   }
+}
+
+/** Two of the largest messages. */
+const UNREAD_BYTES_MAX = 2 * CONTROL_MESSAGE_BYTES_MAX;
+
+/**
+ * Sends a message, or gives the channel up because the other side does not read.
+ * @param unreadBytesMax beyond so many bytes nothing more is sent
+ * @returns whether the channel is still there
+ */
+export function sendGuarded(
+  channel: Channel<AgentMessage>,
+  message: AgentMessage,
+  unreadBytesMax = UNREAD_BYTES_MAX,
+): boolean {
+  if (channel.bufferedBytes <= unreadBytesMax) {
+    channel.send(message);
+    return true;
+  }
+  channel.close('nothing of what this agent says is read');
+  return false;
 }

@@ -5,7 +5,7 @@
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runAgent } from '../../agent/agent.ts';
-import { hostSpecOfParent } from '../../agent/parent-pipe.ts';
+import { hostSpecOfParent } from '../../agent/process-pipe.ts';
 import { readSourceLimits } from '../../api/agents-request.ts';
 import { type FlagValues, flagValue, flagValues } from '../../api/flags/flags.ts';
 import { agentName, type HostPort } from '../../api/flags/value-types.ts';
