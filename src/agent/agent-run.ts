@@ -51,11 +51,10 @@ import {
   starting,
   statsOf,
 } from './agent-phase.ts';
-import { AgentQuota } from './agent-quota.ts';
+import { AgentQuota, brokenRule, noMemoryFor, notStarted, startedLate } from './agent-quota.ts';
 import { AgentReporter } from './agent-reporter.ts';
 import { HolderPool } from './holder-pool.ts';
 import { countBesideHolders, KernelWatch } from './kernel-watch.ts';
-import { brokenRule, noMemoryFor, notStarted, startedLate } from './refusal.ts';
 
 /** What counting and closing may take at the end of --max-duration. */
 const CLOSING_MS = 2_000;

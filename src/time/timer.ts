@@ -143,3 +143,40 @@ export async function waitUntil(
     await waiting.pause(Math.min(everyMs, restMs));
   }
 }
+
+/** A timer for one moment at a time. */
+export class DueTimer {
+  readonly #nowMs: () => number;
+  #timer: Timer | null = null;
+
+  /** @param nowMs monotonic, with fraction */
+  constructor(nowMs: () => number) {
+    this.#nowMs = nowMs;
+  }
+
+  /**
+   * Calls once, when the clock has reached the moment; instead of what it was armed for before.
+   * @param dueMs on the monotonic clock; may be Infinity, which never comes
+   */
+  arm(dueMs: number, onDue: () => void): void {
+    this.cancel();
+    const waitMs = Math.ceil(dueMs - this.#nowMs());
+    if (waitMs <= 0) {
+      // Never from within the call that arms it.
+      this.#timer = after(0, onDue);
+      return;
+    }
+    // Node's timers count whole milliseconds and may fire up to one early by a finer clock: then it waits again.
+    this.#timer = after(waitMs, () => this.#look(dueMs, onDue));
+  }
+
+  #look(dueMs: number, onDue: () => void): void {
+    if (this.#nowMs() >= dueMs) onDue();
+    else this.arm(dueMs, onDue);
+  }
+
+  cancel(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
+  }
+}
