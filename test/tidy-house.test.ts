@@ -50,7 +50,7 @@ const TESTED_ELSEWHERE: Readonly<Record<string, string>> = {
   'src/plan/host-plan.ts': 'puts capacity and preflight together; the tests of both call it',
   'src/run/run-event.ts': 'types; test/run/run-state.test.ts feeds the reducer with each event',
   'src/run/run-spec.ts': 'types and ranges; test/api/flags/value-types.test.ts goes to both ends of each',
-  'src/report/layout.ts': 'lines and columns; the tests of text, plan-text and path-text compare them',
+  'src/report/layout.ts': 'lines and columns; the tests of text and plan-text compare them',
   'src/serve/target-loop.ts': 'test/serve/serve.test.ts connects to it',
   'src/serve/worker-handle.ts': 'test/serve/serve.test.ts starts, loses and stops workers with it',
   'src/serve/worker.ts': 'the process of a worker; test/serve/serve.test.ts starts it',

@@ -7,7 +7,7 @@ import { type Clock, StandStill } from '../base/clock.ts';
 import type { Finding } from '../base/errors.ts';
 import type { AgentMessage, CoordinatorMessageOf } from '../control/message.ts';
 import { runProgram } from '../host/command.ts';
-import { gatherHostFacts } from '../host/facts-reader.ts';
+import { gatherHostFacts } from '../host/host-facts.ts';
 import { untilClosed } from '../host/kernel-count.ts';
 import { type KernelCount, synLadderSec } from '../host/kernel-evidence.ts';
 import { type Allowance, checkAllowance } from '../plan/allowance.ts';

@@ -12,11 +12,10 @@ import type { Clock } from '../base/clock.ts';
 import { Engine } from '../engine/engine.ts';
 import { descriptorsMax } from '../engine/libc.ts';
 import { bindToParent } from '../engine/parent-bond.ts';
-import { systemClock } from '../host/system-clock.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { LOSS_BATCH_MAX } from '../stats/loss.ts';
 import { type HolderHealth, NO_LOAD, type PhaseLoad } from '../stats/stats.ts';
-import { after, every, type Timer } from '../time/timer.ts';
+import { after, every, systemClock, type Timer } from '../time/timer.ts';
 import type { AgentToHolder, HolderToAgent } from './process-pipe.ts';
 
 const REPORT_EVERY_MS = 1_000;

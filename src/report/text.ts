@@ -21,7 +21,7 @@ import {
   table,
   wrapText,
 } from './layout.ts';
-import { seenLines } from './path-text.ts';
+import { seenLines } from './plan-text.ts';
 
 /** Sources or endpoints up to this number are listed one by one; above it only their spread is shown. */
 const LIST_MAX = 8;

@@ -14,9 +14,8 @@ import type { Clock } from '../base/clock.ts';
 import { formatCount } from '../base/units.ts';
 import type { RunProgram } from '../host/command.ts';
 import { readAddressesNow } from '../host/ip-command.ts';
-import { systemClock } from '../host/system-clock.ts';
 import { type Alias, aliasKey } from '../run/alias.ts';
-import { every, type Timer } from '../time/timer.ts';
+import { every, systemClock, type Timer } from '../time/timer.ts';
 import { type AliasRecords, withAddressLock } from './alias-records.ts';
 import { type AliasFailure, addAliases, removeAliases, removeLeftovers, renewAliases } from './aliases.ts';
 

@@ -28,9 +28,8 @@ import { basename, join } from 'node:path';
 import { ADDRESSES_MAX, isAddress, parseAddress } from '../base/address.ts';
 import { writeWholeFile } from '../host/output-file.ts';
 import { readText } from '../host/proc-file.ts';
-import { systemClock } from '../host/system-clock.ts';
 import { type Alias, DEVICE_NAME_PATTERN } from '../run/alias.ts';
-import { realWaiting, type Waiting, waitUntil } from '../time/timer.ts';
+import { realWaiting, systemClock, type Waiting, waitUntil } from '../time/timer.ts';
 
 /** A tmpfs on every Linux that systemd, OpenRC or a container runtime starts: empty after a boot. */
 const FOLDER_DEFAULT = '/run/c100k-bench';

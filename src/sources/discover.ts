@@ -10,7 +10,7 @@ import { type RunProgram, runProgram } from '../host/command.ts';
 import type { HostFacts } from '../host/host-facts.ts';
 import { readAddressesNow, readGateway, readSourceDevices } from '../host/ip-command.ts';
 import { type NetworkSettings, readNetworkSettings } from '../host/kernel-evidence.ts';
-import { hasCapability } from '../host/process-limits.ts';
+import { hasCapability } from '../host/proc-file.ts';
 import {
   ANY_SOURCE,
   allowsDevice,

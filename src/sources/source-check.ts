@@ -15,11 +15,10 @@ import { formatCount } from '../base/units.ts';
 import { Pacer } from '../engine/pacer.ts';
 import { type RunProgram, runProgram } from '../host/command.ts';
 import { readAddressesNow, readSourceDevices } from '../host/ip-command.ts';
-import { systemClock } from '../host/system-clock.ts';
 import { isOnThisHost } from '../plan/capacity.ts';
 import type { Alias } from '../run/alias.ts';
 import type { RunSpec } from '../run/run-spec.ts';
-import { after, pause } from '../time/timer.ts';
+import { after, pause, systemClock } from '../time/timer.ts';
 import type { AliasLease } from './alias-lease.ts';
 import { type Preparation, planSources } from './preparation.ts';
 

@@ -20,10 +20,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { systemClock } from '../../src/host/system-clock.ts';
 import { hostAlias } from '../../src/run/alias.ts';
 import { AliasRecords, withAddressLock } from '../../src/sources/alias-records.ts';
-import { realWaiting, type Waiting } from '../../src/time/timer.ts';
+import { realWaiting, systemClock, type Waiting } from '../../src/time/timer.ts';
 import { FakeTime } from '../support/fake-time.ts';
 
 const ALIASES = [hostAlias('10.9.0.101', 'eth0'), hostAlias('fd09::a1', 'eth0')];

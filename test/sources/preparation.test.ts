@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { addressRange } from '../../src/base/address.ts';
-import type { HostAddress } from '../../src/host/host-facts.ts';
+import type { HostAddress } from '../../src/host/ip-command.ts';
 import { hostAlias } from '../../src/run/alias.ts';
 import { sourceFindings } from '../../src/sources/preparation.ts';
 

@@ -6,7 +6,7 @@
 import { fileURLToPath } from 'node:url';
 import { ControlServer } from '../../src/control/server.ts';
 import { knownKeyOf, parseToken } from '../../src/control/token.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
+import { systemClock } from '../../src/time/timer.ts';
 
 /** Between two looks at the bytes of its buffers. */
 const LOOK_EVERY_MS = 10;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import type { PathReport } from '../../src/report/path-text.ts';
+import type { PathReport } from '../../src/report/plan-text.ts';
 import { SHORT } from '../lab/description.ts';
 import { NETWORKS } from '../lab/networks/all.ts';
 import { askPathOnly } from '../lab/runner.ts';

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import { type TestContext, test } from 'node:test';
-import { after, DueTimer, every, pause, waitUntil } from '../../src/time/timer.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { after, DueTimer, every, pause, systemClock, waitUntil } from '../../src/time/timer.ts';
 import { FakeTime } from '../support/fake-time.ts';
 
 const DAY_MS = 86_400_000;
@@ -226,4 +227,17 @@ test('what was called off, or armed anew, is not called', (t) => {
   timer.cancel();
   pass(5_000);
   assert.equal(calls.join(), '2');
+});
+
+test('the monotonic clock moves forward by about the time that passes, in milliseconds', async () => {
+  const outerNs = process.hrtime.bigint();
+  const before = systemClock.monotonicMs();
+  await sleep(50);
+  const passedMs = systemClock.monotonicMs() - before;
+  const outerMs = Number(process.hrtime.bigint() - outerNs) / 1e6;
+  assert.ok(passedMs >= 49 && passedMs <= outerMs + 1, `${passedMs} ms of ${outerMs} ms`);
+});
+
+test('the wall clock counts milliseconds since 1970', () => {
+  assert.ok(systemClock.wallMs() > Date.parse('2024-01-01'));
 });

@@ -13,7 +13,7 @@ import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import type { RunReport } from '../../judge/report.ts';
 import { findIdleTimeout } from '../../path/idle-finder.ts';
 import { judgePath } from '../../path/path-verdict.ts';
-import { PATH_SCHEMA_VERSION, type PathReport, renderPath } from '../../report/path-text.ts';
+import { PATH_SCHEMA_VERSION, type PathReport, renderPath } from '../../report/plan-text.ts';
 import type { CommandContext } from '../command-line.ts';
 import { paintFor, publish, resultPlaces, tell } from '../output.ts';
 

@@ -10,10 +10,7 @@ import { BenchError, ErrorCode, ExitCode } from '../../base/errors.ts';
 import { NeverRanError } from '../../coordinator/expected-agents.ts';
 import { appendToFile, followOutputPath, StreamFile } from '../../host/output-file.ts';
 import type { RunReport } from '../../judge/report.ts';
-import { annotations, stepSummary } from '../../report/github.ts';
-import { reportJson } from '../../report/json.ts';
-import { junitXml } from '../../report/junit.ts';
-import { prometheusText } from '../../report/prometheus.ts';
+import { annotations, junitXml, prometheusText, reportJson, stepSummary } from '../../report/formats.ts';
 import { renderReport } from '../../report/text.ts';
 import type { CommandContext } from '../command-line.ts';
 import {

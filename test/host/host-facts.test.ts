@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { afterEach, test } from 'node:test';
 import type { Endpoint } from '../../src/base/endpoint.ts';
 import { type RunProgram, runProgram } from '../../src/host/command.ts';
-import { gatherHostFacts } from '../../src/host/facts-reader.ts';
+import { gatherHostFacts } from '../../src/host/host-facts.ts';
 import { HANG_MS } from '../support/waiting.ts';
 import { type FakeKernel, fakeKernel } from './fake-kernel.ts';
 
@@ -296,7 +296,7 @@ test('an empty table tracks when our own datagram makes an entry, and does not w
 
 /** A network namespace of its own, in which a rule is or is not there; it ends with its process. */
 function trackedInNamespace(rules: string): string {
-  const module = new URL('../../src/host/facts-reader.js', import.meta.url).href;
+  const module = new URL('../../src/host/host-facts.js', import.meta.url).href;
   const script = `import(${JSON.stringify(module)}).then(async (m) => console.log((await m.gatherHostFacts([])).conntrack.active))`;
   const shell = `ip link set lo up && ${rules} && exec "$0" -e "$1"`;
   const result = spawnSync('unshare', ['-n', 'sh', '-c', shell, process.execPath, script], {
