@@ -22,14 +22,6 @@ const PENDING: readonly string[] = [
   'docs/decisions',
   'src/agent/agent-run.ts',
   'src/api/bench-plan.ts',
-  'src/host',
-  'src/path',
-  'src/place',
-  'src/sources',
-  'src/serve/serve.ts',
-  'test/host',
-  'test/path',
-  'test/sources',
   'test/system',
 ];
 

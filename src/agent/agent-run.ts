@@ -18,7 +18,8 @@ import type { HolderSpec, HostSpec, RunSpec } from '../run/run-spec.ts';
 import { AliasLease } from '../sources/alias-lease.ts';
 import { AliasRecords } from '../sources/alias-records.ts';
 import { type Preparation, prepareHost } from '../sources/preparation.ts';
-import { ConnectTurns, secureSources } from '../sources/source-check.ts';
+import { ConnectTurns } from '../sources/route-check.ts';
+import { secureSources } from '../sources/source-check.ts';
 import type { Loss } from '../stats/loss.ts';
 import { emptyStats, type Stats } from '../stats/stats.ts';
 import { after, every, type Timer } from '../time/timer.ts';
@@ -351,7 +352,7 @@ export class AgentRun {
 
   #start(phase: Ready): void {
     const startedMs = this.#options.clock.monotonicMs();
-    const { facts } = phase.prepared.sourcing;
+    const { facts } = phase.prepared.found;
     const watch = new KernelWatch({
       hasLocalEndpoint: facts.routes.some(({ local }) => local),
       synLadderSec: synLadderSec(facts.synLinearTimeouts),

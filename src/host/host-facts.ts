@@ -269,7 +269,7 @@ const PROBE_TIMEOUT_MS = 50;
  * UDP datagram is sent from a socket to itself on 127.0.0.1: where a hook is registered, that alone makes an
  * entry, and the count is no longer 0. (Rules cannot be asked instead: that needs root and knowledge of nft and
  * of both kinds of iptables.) Not seen this way: rules that track IPv6 only, or everything except loopback, on
- * a host that has talked to nobody.
+ * a host that has had no other traffic.
  * @param procRoot `/proc` or a test's folder
  * @param probe sends the datagram
  */

@@ -124,7 +124,7 @@ function readLinesWhile(path: string, take: (line: string) => boolean): void {
     }
     if (rest !== '') take(rest);
   } catch {
-    // A table that breaks off while it is read tells what it told so far.
+    // Of a table that breaks off while it is read, what was read so far counts.
   } finally {
     closeSync(file);
   }

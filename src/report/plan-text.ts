@@ -7,7 +7,7 @@ import { cleanDeep, withoutOrders } from '../base/clean-text.ts';
 import type { Finding } from '../base/errors.ts';
 import { tupleFactors } from '../base/tuple-space.ts';
 import { formatCount } from '../base/units.ts';
-import { formatInterval, type IdleInterval } from '../path/idle-finder.ts';
+import { formatInterval, type IdleInterval } from '../path/idle-search.ts';
 import type { PathPlan } from '../path/path-plan.ts';
 import type { PathVerdict } from '../path/path-verdict.ts';
 import { type SeenCounts, seenPair } from '../stats/observed-sources.ts';
@@ -193,7 +193,7 @@ export function seenLines(seen: SeenCounts): string[] {
  * @param path from path/path-plan.ts
  * @param connections that are wanted
  */
-export function pathPlanLines(path: PathPlan, connections: number): string[] {
+function pathPlanLines(path: PathPlan, connections: number): string[] {
   const lines = path.hops.flatMap((hop) => labelled(hop.hop.padEnd(12), hop.arithmetic));
   if (path.suffices) {
     const ceiling = path.ceiling === null ? 'no ceiling' : `a ceiling of ${formatCount(path.ceiling)}`;

@@ -446,7 +446,7 @@ export async function selfRefusals(spec: RunSpec): Promise<readonly Finding[]> {
     'plan' in prepared
       ? [
           ...prepared.plan.findings,
-          ...selfFindings(spec.connections, prepared.plan.holders, prepared.sourcing.facts),
+          ...selfFindings(spec.connections, prepared.plan.holders, prepared.found.facts),
         ]
       : prepared;
   return findings.filter((finding) => finding.severity === 'refuse');

@@ -9,7 +9,6 @@ import {
   type PathReport,
   PLAN_SCHEMA_VERSION,
   type Plan,
-  pathPlanLines,
   renderPath,
   renderPlan,
   seenLines,
@@ -167,7 +166,7 @@ describe('a path as text', () => {
   });
 });
 
-describe('a planned path as lines', () => {
+describe('a planned path in the text of a plan', () => {
   it('says which hop binds, and prints lines to copy as they are', () => {
     const plan = planPath({
       connections: 130_000,
@@ -177,7 +176,7 @@ describe('a planned path as lines', () => {
       firstAddress: '192.168.0.102/24',
       server: '192.168.0.101:8000',
     });
-    const text = pathPlanLines(plan, 130_000).join('\n');
+    const text = renderPlan(samplePlan({ path: plan }));
     assert.match(text, /28,232 of 130,000 connections: haproxy:1x1 binds/);
     assert.match(text, /^ {6}ip addr add FREE_2\/24 dev DEVICE$/m);
     assert.match(text, /^ {6}server s1 192\.168\.0\.101:8000 source 192\.168\.0\.102:1024-65535$/m);

@@ -120,7 +120,7 @@ test('what could become another command is no alias, and a torn file is no recor
   assert.deepEqual(records.read(), []);
 });
 
-test('a folder that cannot be written is told, not thrown', () => {
+test('a folder that cannot be written is reported, not thrown', () => {
   assert.equal(new AliasRecords({ folder: '/proc/nowhere' }).write(ALIASES), false);
   assert.deepEqual(new AliasRecords({ folder: '/proc/nowhere' }).read(), []);
 });
@@ -195,7 +195,7 @@ test(
   },
 );
 
-test('a pipe, a link, a folder, a huge file, garbage and deep JSON among the records hold up nobody', (t) => {
+test('a pipe, a link, a folder, a huge file, garbage and deep JSON among the records hold up no run', (t) => {
   const { folder, text } = honest(t);
   const at = (pid: number): string => join(folder, `${pid}-1.json`);
   execFileSync('mkfifo', [at(1)]);
