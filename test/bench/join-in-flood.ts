@@ -5,7 +5,7 @@
 import { connectChannel } from '../../src/control/client.ts';
 import { PROTOCOL_VERSION } from '../../src/control/message.ts';
 import { generateToken } from '../../src/control/token.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
+import { systemClock } from '../../src/time/timer.ts';
 import { ServerProcess } from '../support/control-peers.ts';
 import { firstBytes, startFlood } from '../support/flood-entry.ts';
 import { type Figure, figure } from './figure.ts';
