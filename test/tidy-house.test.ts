@@ -47,7 +47,6 @@ const TESTED_ELSEWHERE: Readonly<Record<string, string>> = {
   'src/base/errors.ts':
     'codes and shapes; test/docs.test.ts compares the codes with the manual and the sources',
   'src/judge/metric.ts': 'test/judge/requirement.test.ts goes through every metric',
-  'src/plan/host-plan.ts': 'puts capacity and preflight together; the tests of both call it',
   'src/run/run-event.ts': 'types; test/run/run-state.test.ts feeds the reducer with each event',
   'src/run/run-spec.ts': 'types and ranges; test/api/flags/value-types.test.ts goes to both ends of each',
   'src/report/layout.ts': 'lines and columns; the tests of text and plan-text compare them',

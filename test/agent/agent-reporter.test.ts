@@ -18,9 +18,9 @@ import { AgentReporter, sendGuarded, writePartialReport } from '../../src/agent/
 import { connectChannel } from '../../src/control/client.ts';
 import { type AgentMessage, type AgentMessageOf, PROTOCOL_VERSION } from '../../src/control/message.ts';
 import { parseToken } from '../../src/control/token.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
 import { LOSS_BATCH_MAX, type Loss } from '../../src/stats/loss.ts';
 import { emptyStats, type Stats } from '../../src/stats/stats.ts';
+import { systemClock } from '../../src/time/timer.ts';
 import { ControlProxy } from '../support/control-proxy.ts';
 import { startLyingCoordinator } from '../support/lying-coordinator.ts';
 import { until } from '../support/waiting.ts';
