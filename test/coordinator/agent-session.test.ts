@@ -11,7 +11,7 @@ import { type LedgerEntry, UNWATCHED } from '../../src/coordinator/run-watch.ts'
 import { renderReport } from '../../src/report/text.ts';
 import { emptyStats } from '../../src/stats/stats.ts';
 import { runSpec } from '../run/run-spec-fixture.ts';
-import { handshake } from '../support/strangers.ts';
+import { handshake } from '../support/refused-clients.ts';
 import { FAKE_AGENT_ENTRY } from './fake-agent.ts';
 import { begun, besideHonest, type Lied, start } from './lied-to-run.ts';
 import { holding, RawAgent } from './raw-agent.ts';

@@ -321,7 +321,7 @@ class Play {
       case 'cut':
         place.proxy.cut();
         await this.#pause(fault.forMs);
-        place.proxy.mend();
+        place.proxy.heal();
         return;
       case 'slow':
         place.proxy.slow(fault.delayMs);

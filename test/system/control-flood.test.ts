@@ -12,11 +12,11 @@ import { PROTOCOL_VERSION } from '../../src/control/message.ts';
 import { agentToken, generateToken, type Token } from '../../src/control/token.ts';
 import { ServerProcess, tryToJoin } from '../support/control-peers.ts';
 import { firstBytes, startFlood } from '../support/flood-entry.ts';
-import { handshake } from '../support/strangers.ts';
+import { handshake } from '../support/refused-clients.ts';
 import { HANG_MS } from '../support/waiting.ts';
 
 /**
- * What strangers may add to the coordinator, in bytes: 4,096 sockets at 10 KB each, and the heap's slack. Without the gate
+ * What refused clients may add to the coordinator, in bytes: 4,096 sockets at 10 KB each, and the heap's slack. Without the gate
  * 12,000 of them added 400 MB.
  */
 const GROWTH_MAX = 120e6;
@@ -29,7 +29,7 @@ const MESSAGES_GROWTH_MAX = 220e6;
 const MORE_MESSAGES_GROWTH_MAX = 64e6;
 /** CPU time that the server may use from an agent's first byte until it is in, milliseconds. */
 const JOIN_CPU_MS_MAX = 2_000;
-const STRANGERS_AT_ONCE = 3_000;
+const REFUSED_AT_ONCE = 3_000;
 const WAVES = 4;
 const MESSAGE_BYTES = 5_900_000;
 /** Rounds of 98 large messages: what grows with them is a leak. */
@@ -65,7 +65,7 @@ function cpuMs(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
-it(`${STRANGERS_AT_ONCE} strangers of each kind, again and again, fill no memory, and an agent comes in at its first try`, async (t) => {
+it(`${REFUSED_AT_ONCE} refused clients of each kind, again and again, fill no memory, and an agent comes in at its first try`, async (t) => {
   const token = generateToken();
   const { server, port } = await startServer(t, token);
   const kinds: Record<string, Buffer> = {
@@ -78,9 +78,9 @@ it(`${STRANGERS_AT_ONCE} strangers of each kind, again and again, fill no memory
   let joined = 0;
   let opened = 0;
   for (const [kind, says] of Object.entries(kinds)) {
-    const flood = startFlood(t, port, STRANGERS_AT_ONCE, says);
+    const flood = startFlood(t, port, REFUSED_AT_ONCE, says);
     for (let wave = 1; wave <= WAVES; wave++) {
-      await flood.opened(wave * STRANGERS_AT_ONCE);
+      await flood.opened(wave * REFUSED_AT_ONCE);
       const name = `agent-${joined++}`;
       const [beganCpuMs, beganRefused] = [cpuMs(server.pid), server.refused];
       const beganMs = performance.now();
@@ -96,12 +96,12 @@ it(`${STRANGERS_AT_ONCE} strangers of each kind, again and again, fill no memory
     }
     opened += await flood.stop();
   }
-  const expected = Object.keys(kinds).length * WAVES * STRANGERS_AT_ONCE;
-  assert(opened >= expected, `${opened} strangers`);
+  const expected = Object.keys(kinds).length * WAVES * REFUSED_AT_ONCE;
+  assert(opened >= expected, `${opened} refused clients`);
   // A socket that was closed before it was accepted is not counted.
   await until(
     () => server.refused >= 0.9 * expected,
-    () => `${server.refused} of ${expected} strangers`,
+    () => `${server.refused} of ${expected} refused clients`,
   );
   const grown = residentBytes(server.pid, 'VmHWM') - beforeBytes;
   t.diagnostic(`at most ${Math.round(grown / 1e6)} MB on top of ${Math.round(beforeBytes / 1e6)} MB`);

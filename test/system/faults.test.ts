@@ -126,7 +126,7 @@ async function takenPort(t: TestContext, address: string): Promise<string> {
   return port + 99 > 65_535 ? `${port - 99}-${port}` : `${port}-${port + 99}`;
 }
 
-test('a source port on which somebody listens is passed over, and 100 % is held', async (t) => {
+test('a source port on which a process listens is passed over, and 100 % is held', async (t) => {
   const target = await startNetTarget(t);
   const ports = await takenPort(t, '127.0.0.2');
   const sources = ['--source-ip', '127.0.0.2', '--source-ports', ports];
@@ -141,7 +141,7 @@ test('a source port on which somebody listens is passed over, and 100 % is held'
   assert.equal((await target.counts()).accepted, 90, 'what the target accepted');
 });
 
-test('a port that somebody has on all addresses is known beforehand: 99 of 100 ports give exactly 99', async (t) => {
+test('a port that a process has on all addresses is known beforehand: 99 of 100 ports give exactly 99', async (t) => {
   const target = await startNetTarget(t);
   const ports = await takenPort(t, '0.0.0.0');
   const sources = ['--source-ip', '127.0.0.2', '--source-ports', ports];

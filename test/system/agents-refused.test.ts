@@ -1,6 +1,6 @@
 /**
- * Owns the proof that nobody disturbs a run from outside: with a real run going on, everything that is no agent knocks,
- * is refused, is counted once, and leaves no memory behind.
+ * Owns the proof that a run is not disturbed from outside: with a real run going on, clients that are no agents connect,
+ * are refused, are counted once, and leave no memory behind.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { agentToken, generateToken, type Token } from '../../src/control/token.t
 import { says, startAgent, startCoordinator } from '../support/agents.ts';
 import { ControlProxy } from '../support/control-proxy.ts';
 import { startNetTarget } from '../support/net-target.ts';
-import { drip, handshake, knock, speak, stayMute } from '../support/strangers.ts';
+import { drip, handshake, sendOnly, speak, stayMute } from '../support/refused-clients.ts';
 
 const FUZZED = 2_000;
 const AT_ONCE = 20;
@@ -77,7 +77,7 @@ async function inTurns(count: number, work: (index: number) => Promise<void>): P
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
 }
 
-it('refuses every stranger, counts each once, keeps its memory flat, and the run is unharmed', async (t) => {
+it('refuses every client without a token, counts each once, keeps its memory flat, and the run is unharmed', async (t) => {
   const target = await startNetTarget(t);
   const run = startCoordinator(t, [
     ...[
@@ -100,7 +100,7 @@ it('refuses every stranger, counts each once, keeps its memory flat, and the run
   const { token } = run;
   const pid = run.child.pid ?? 0;
 
-  /** strangers so far, by the reason that the report gives */
+  /** refused so far, by the reason that the report gives */
   const expected = {
     tls: 0,
     http: 0,
@@ -128,10 +128,10 @@ it('refuses every stranger, counts each once, keeps its memory flat, and the run
       assert(replayed.length > 500, 'the real conversation was recorded');
       // Each is closed by the coordinator; one that is not fails the wait for it.
       const visits = await Promise.all([
-        knock(port),
-        knock(port, Buffer.from('GET / HTTP/1.1\r\nhost: x\r\n\r\n')),
-        knock(port, Buffer.alloc(100_000, 'A')),
-        knock(port, replayed),
+        sendOnly(port),
+        sendOnly(port, Buffer.from('GET / HTTP/1.1\r\nhost: x\r\n\r\n')),
+        sendOnly(port, Buffer.alloc(100_000, 'A')),
+        sendOnly(port, replayed),
       ]);
       expected.tls += visits.length;
     },
@@ -173,7 +173,7 @@ it('refuses every stranger, counts each once, keeps its memory flat, and the run
         [4001, 1008, 1008, 1008, 1008],
       );
       assert.match(others[0]?.reason ?? '', /speaks protocol 1\.\d+, the agent 99\.0/);
-      // A run that has begun takes nobody any more. That is no stranger, and what it goes on saying is not read.
+      // A run that has begun takes no agent any more. That is not counted as refused, and what it goes on saying is not read.
       const turnedAway = await speak(port, token, JSON.stringify(HELLO), JSON.stringify(HELLO));
       assert.match(turnedAway.reason, /the run has begun without it/);
       const sameName = await speak(port, token, JSON.stringify({ ...HELLO, name: 'ada' }));
@@ -193,7 +193,7 @@ it('refuses every stranger, counts each once, keeps its memory flat, and the run
         assert.equal(code, 1008);
         expected.malformed++;
       });
-    // The first half fills caches and lets the heap find its size. What a single stranger leaves is measured to the
+    // The first half fills caches and lets the heap find its size. What a single client leaves is measured to the
     // byte in test/control/channel.test.ts.
     await batch(FUZZED / 2);
     const before = residentBytes(pid);
@@ -205,7 +205,7 @@ it('refuses every stranger, counts each once, keeps its memory flat, and the run
     await sleep(500);
     const grownBytes = residentBytes(pid) - before;
     t.diagnostic(`resident ${Math.round(before / 1e6)} MB, then ${Math.round(grownBytes / 1e6)} MB more`);
-    assert(grownBytes < 60e6, `${grownBytes} bytes more after ${FUZZED / 2} strangers`);
+    assert(grownBytes < 60e6, `${grownBytes} bytes more after ${FUZZED / 2} refused clients`);
   });
 
   run.child.kill('SIGINT');

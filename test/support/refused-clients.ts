@@ -1,5 +1,5 @@
 /**
- * Owns everybody who knocks at a control channel and is no agent: without a key, with a wrong one, silent, dripping,
+ * Owns clients that connect to a control channel and are no agents: without a key, with a wrong one, silent, dripping,
  * shouting. Must never be let in.
  */
 import { once } from 'node:events';
@@ -28,11 +28,11 @@ async function ended(socket: Socket, beganMs: number): Promise<Visit> {
 
 async function failAfter(ms: number): Promise<never> {
   await sleep(ms, undefined, { ref: false });
-  throw new Error(`a stranger was still there after ${ms} ms`);
+  throw new Error(`a client was still there after ${ms} ms`);
 }
 
 /** A TCP connection that says nothing, or only these bytes. */
-export async function knock(port: number, bytes: Buffer | null = null): Promise<Visit> {
+export async function sendOnly(port: number, bytes: Buffer | null = null): Promise<Visit> {
   const beganMs = performance.now();
   const socket = connectTcp(port, '127.0.0.1');
   socket.on('error', () => {});
