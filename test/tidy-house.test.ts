@@ -28,7 +28,7 @@ const FILES_MAX = 150;
 const UNTESTED_LINES_MAX = 40;
 
 /** Folders of src/ that are being rebuilt and not yet clean. Each goes from the list when it is. */
-const PENDING: readonly string[] = ['api', 'cli'];
+const PENDING: readonly string[] = [];
 
 /** Where state lies in typed arrays, and `!` behind an index says that the index is below the length. */
 const TYPED_ARRAYS: readonly string[] = [
@@ -44,6 +44,12 @@ const TYPED_ARRAYS: readonly string[] = [
 /** Sources without a unit test of their own, and what tests them. */
 const TESTED_ELSEWHERE: Readonly<Record<string, string>> = {
   'src/main.ts': 'starts a process; every system test and test/bin.test.ts start it',
+  'src/api/bench-plan.ts':
+    'test/api/library.test.ts plans through it; test/cli/cli.test.ts what is refused and how',
+  'src/api/bench-run.ts': 'test/api/library.test.ts runs, aborts and fails through it',
+  'src/api/flags/command-flags.ts': 'rows; test/api/flags/flags.test.ts goes through every one',
+  'src/api/flags/flag.ts': 'how a row is made; test/api/flags/flags.test.ts reads all of them',
+  'src/api/flags/run-flags.ts': 'rows; test/api/flags/flags.test.ts goes through every one',
   'src/base/errors.ts':
     'codes and shapes; test/docs.test.ts compares the codes with the manual and the sources',
   'src/judge/metric.ts': 'test/judge/requirement.test.ts goes through every metric',

@@ -3,6 +3,7 @@
  * Must never judge it (path/path-verdict.ts) or open a connection itself.
  */
 
+import assert from 'node:assert/strict';
 import { executeRun, type RunJob, readRunJob } from '../../api/bench-run.ts';
 import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
 import { ownPackage } from '../../api/own-package.ts';
@@ -111,7 +112,8 @@ async function runOf(job: RunJob): Promise<RunReport> {
 
 async function idleReport(values: FlagValues, job: RunJob, quiet: boolean): Promise<PathReport> {
   const { endpoints } = await resolveTargets(job.request.targets);
-  const endpoint = endpoints[0]!;
+  const [endpoint] = endpoints;
+  assert(endpoint !== undefined, 'a target has an endpoint');
   const maxMs = flagValue(values, 'idle-max');
   const idle = await findIdleTimeout({
     endpoint,
