@@ -1,7 +1,7 @@
 /** Tests `path` from the command line, against a target that says whom it saw, and one that does not. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { PathReport } from '../../../src/report/path-text.ts';
+import type { PathReport } from '../../../src/report/plan-text.ts';
 import { startServe } from '../../support/faults.ts';
 import { runCli } from '../../support/run-cli.ts';
 
