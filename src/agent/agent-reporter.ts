@@ -1,16 +1,20 @@
 /**
  * Owns what an agent reports of its run: the message of each second, the final one, what a cut makes it say again, and how
- * numbers and tables fit into the messages of the control channel; losses that wait for a message; and the report of an agent
- * that has no coordinator any more. Must never count anything itself.
+ * numbers and tables fit into the messages of the control channel; losses that wait for a message; how much may lie unread in
+ * this process; and the report of an agent that has no coordinator any more. Must never count anything itself, or wait for a
+ * reader: the agent makes a new channel, on which it says again what matters.
  */
 
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Clock } from '../base/clock.ts';
-import type { AgentMessage } from '../control/message.ts';
+import type { Channel } from '../control/channel.ts';
+import { type AgentMessage, CONTROL_MESSAGE_BYTES_MAX } from '../control/message.ts';
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import { followOutputPath, writeWholeFile } from '../host/output-file.ts';
+import type { Evidence } from '../stats/evidence.ts';
 import { LOSS_BATCH_MAX, type Loss } from '../stats/loss.ts';
+import { asOnePlace } from '../stats/place-outcomes.ts';
 import { type HolderHealth, type Stats, type StatsDelta, statsDelta } from '../stats/stats.ts';
 
 /** More sources than this are named only in the final message, because stats go out every second. */
@@ -20,15 +24,26 @@ type StatsMessage = Extract<AgentMessage, { type: 'stats' }>;
 /** Stats as the schema types them: plain mutable records; the values are the same. */
 type WireStats = StatsMessage['stats'];
 
+/** Outcomes of more sources than this are given one by one only in the final message: each row is a long one. */
+const SOURCE_ROWS_EACH_SECOND_MAX = 64;
+
 /** Leaves out the long tables that only the final message carries. */
 function trimmed(stats: StatsDelta): WireStats {
   const isLong = (table: object): boolean => Object.keys(table).length > SOURCES_EACH_SECOND_MAX;
+  const { evidence } = stats;
   return {
     ...stats,
+    ...(evidence == null ? {} : { evidence: trimmedEvidence(evidence) }),
     openBySource: isLong(stats.openBySource) ? {} : stats.openBySource,
     openByEndpoint: isLong(stats.openByEndpoint) ? {} : stats.openByEndpoint,
     droppedBy: isLong(stats.droppedBy) ? {} : stats.droppedBy,
   };
+}
+
+function trimmedEvidence(evidence: Evidence): Evidence {
+  const { bySourceOutcome } = evidence;
+  if (Object.keys(bySourceOutcome).length <= SOURCE_ROWS_EACH_SECOND_MAX) return evidence;
+  return { ...evidence, bySourceOutcome: asOnePlace(bySourceOutcome) };
 }
 
 /** What one stats message says. */
@@ -163,7 +178,7 @@ const LOSS_MESSAGES_AT_END = 60;
 const LOSSES_WAITING_MAX = 100_000;
 
 /** The queue of one agent's run. */
-export class LossQueue {
+class LossQueue {
   readonly #send: (losses: readonly Loss[]) => void;
   #waiting: Loss[] = [];
   /** how many of the first ones have been sent; they are let go of together */
@@ -220,4 +235,25 @@ export class LossQueue {
       this.#taken = 0;
     }
   }
+}
+
+/** Two of the largest messages. */
+const UNREAD_BYTES_MAX = 2 * CONTROL_MESSAGE_BYTES_MAX;
+
+/**
+ * Sends a message, or gives the channel up because the other side does not read.
+ * @param unreadBytesMax beyond so many bytes nothing more is sent
+ * @returns whether the channel is still there
+ */
+export function sendGuarded(
+  channel: Channel<AgentMessage>,
+  message: AgentMessage,
+  unreadBytesMax = UNREAD_BYTES_MAX,
+): boolean {
+  if (channel.bufferedBytes <= unreadBytesMax) {
+    channel.send(message);
+    return true;
+  }
+  channel.close('nothing of what this agent says is read');
+  return false;
 }

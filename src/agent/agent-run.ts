@@ -7,7 +7,7 @@ import { type Clock, StandStill } from '../base/clock.ts';
 import type { Finding } from '../base/errors.ts';
 import type { AgentMessage, CoordinatorMessageOf } from '../control/message.ts';
 import { runProgram } from '../host/command.ts';
-import { gatherHostFacts } from '../host/facts-reader.ts';
+import { gatherHostFacts } from '../host/host-facts.ts';
 import { untilClosed } from '../host/kernel-count.ts';
 import { type KernelCount, synLadderSec } from '../host/kernel-evidence.ts';
 import { type Allowance, checkAllowance } from '../plan/allowance.ts';
@@ -18,7 +18,8 @@ import type { HolderSpec, HostSpec, RunSpec } from '../run/run-spec.ts';
 import { AliasLease } from '../sources/alias-lease.ts';
 import { AliasRecords } from '../sources/alias-records.ts';
 import { type Preparation, prepareHost } from '../sources/preparation.ts';
-import { ConnectTurns, secureSources } from '../sources/source-check.ts';
+import { ConnectTurns } from '../sources/route-check.ts';
+import { secureSources } from '../sources/source-check.ts';
 import type { Loss } from '../stats/loss.ts';
 import { emptyStats, type Stats } from '../stats/stats.ts';
 import { after, every, type Timer } from '../time/timer.ts';
@@ -51,11 +52,10 @@ import {
   starting,
   statsOf,
 } from './agent-phase.ts';
-import { AgentQuota } from './agent-quota.ts';
+import { AgentQuota, brokenRule, noMemoryFor, notStarted, startedLate } from './agent-quota.ts';
 import { AgentReporter } from './agent-reporter.ts';
 import { HolderPool } from './holder-pool.ts';
 import { countBesideHolders, KernelWatch } from './kernel-watch.ts';
-import { brokenRule, noMemoryFor, notStarted, startedLate } from './refusal.ts';
 
 /** What counting and closing may take at the end of --max-duration. */
 const CLOSING_MS = 2_000;
@@ -353,7 +353,7 @@ export class AgentRun {
 
   #start(phase: Ready): void {
     const startedMs = this.#options.clock.monotonicMs();
-    const { facts } = phase.prepared.sourcing;
+    const { facts } = phase.prepared.found;
     const watch = new KernelWatch({
       hasLocalEndpoint: facts.routes.some(({ local }) => local),
       synLadderSec: synLadderSec(facts.synLinearTimeouts),

@@ -24,11 +24,10 @@ import type { Allowance } from '../plan/allowance.ts';
 import type { Rhythm } from '../run/lease.ts';
 import type { HostSpec } from '../run/run-spec.ts';
 import { after, pause } from '../time/timer.ts';
-import { writePartialReport } from './agent-reporter.ts';
+import { brokenRule } from './agent-quota.ts';
+import { sendGuarded, writePartialReport } from './agent-reporter.ts';
 import { AgentRun } from './agent-run.ts';
-import { startShutdownHeartbeat } from './parent-pipe.ts';
-import { brokenRule } from './refusal.ts';
-import { sendGuarded } from './unread-guard.ts';
+import { startShutdownHeartbeat } from './process-pipe.ts';
 
 /** Too many to be guessed. */
 const SECRET_BYTES = 16;

@@ -9,12 +9,6 @@ import { type Clock, formatSeconds, StandStill } from '../base/clock.ts';
 import { DropReason } from '../base/outcome.ts';
 import { bindChild } from '../engine/parent-bond.ts';
 import type { LeaseEnds } from '../run/lease.ts';
-import {
-  type AgentToHolder,
-  HOLDER_ENTRY,
-  HOLDER_EXEC_ARGV,
-  type HolderToAgent,
-} from '../run/process-message.ts';
 import { splitRate } from '../run/quota.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import type { Loss } from '../stats/loss.ts';
@@ -27,6 +21,7 @@ import {
   withAllLost,
 } from '../stats/stats.ts';
 import { after, every, type Timer } from '../time/timer.ts';
+import { type AgentToHolder, HOLDER_ENTRY, HOLDER_EXEC_ARGV, type HolderToAgent } from './process-pipe.ts';
 
 /** How long a holder may take to fork, load and answer, counted from its own fork. */
 const READY_TIMEOUT_MS = 20_000;

@@ -3,7 +3,7 @@
  * it knows of its own load (CPU, waiting for a core, garbage collection) for the price of one small file a second.
  * Must never import what makes a holder big (ws, valibot, yargs), and never outlive its agent.
  *
- * The conversation is drawn in run/process-message.ts.
+ * The conversation is drawn in agent/process-pipe.ts.
  */
 import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -12,12 +12,11 @@ import type { Clock } from '../base/clock.ts';
 import { Engine } from '../engine/engine.ts';
 import { descriptorsMax } from '../engine/libc.ts';
 import { bindToParent } from '../engine/parent-bond.ts';
-import { systemClock } from '../host/system-clock.ts';
-import type { AgentToHolder, HolderToAgent } from '../run/process-message.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { LOSS_BATCH_MAX } from '../stats/loss.ts';
 import { type HolderHealth, NO_LOAD, type PhaseLoad } from '../stats/stats.ts';
-import { after, every, type Timer } from '../time/timer.ts';
+import { after, every, systemClock, type Timer } from '../time/timer.ts';
+import type { AgentToHolder, HolderToAgent } from './process-pipe.ts';
 
 const REPORT_EVERY_MS = 1_000;
 

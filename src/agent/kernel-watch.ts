@@ -14,8 +14,7 @@ import {
   tcpExtDelta,
   withReadings,
 } from '../host/kernel-evidence.ts';
-import { systemClock } from '../host/system-clock.ts';
-import { every, realWaiting, type Timer, type Waiting, waitUntil } from '../time/timer.ts';
+import { every, realWaiting, systemClock, type Timer, type Waiting, waitUntil } from '../time/timer.ts';
 
 const READ_EVERY_MS = 3_000;
 /**

@@ -60,7 +60,7 @@ export async function executePlan({ request, pathOf }: PlanJob): Promise<Plan> {
   const known = 'plan' in prepared;
   const ofSelf =
     known && request.targets.some((target) => target.self)
-      ? selfFindings(spec.connections, prepared.plan.holders, prepared.sourcing.facts)
+      ? selfFindings(spec.connections, prepared.plan.holders, prepared.found.facts)
       : [];
   const findings = known ? [...prepared.plan.findings, ...ofSelf] : prepared;
   const wouldStart = !findings.some((finding) => finding.severity === 'refuse');

@@ -4,7 +4,7 @@
  */
 import { BenchError, ErrorCode, usageError } from '../base/errors.ts';
 import { formatCount, RATE_PER_SEC_MAX } from '../base/units.ts';
-import { NeverRanError } from '../coordinator/missing-agents.ts';
+import { NeverRanError } from '../coordinator/expected-agents.ts';
 import type { Bounds, Flag } from './flags/flag.ts';
 import { type FlagValues, flagsOf } from './flags/flags.ts';
 import { nearestWord } from './flags/value-types.ts';

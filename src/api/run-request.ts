@@ -374,7 +374,7 @@ export function specOf(request: RunRequest, endpoints: readonly Endpoint[]): Run
  * @returns IP literals in the resolver's order, each once; a literal returns itself
  * @throws BenchError `name-not-resolved`, exit 2
  */
-export async function resolveHost(host: string): Promise<string[]> {
+async function resolveHost(host: string): Promise<string[]> {
   const bare = host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : host;
   if (isIP(bare) !== 0) return [bare];
   try {

@@ -14,7 +14,15 @@ import {
   writeSync,
 } from 'node:fs';
 import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
-import { claimsOf, formatToken, generateToken, isMaster, parseToken, type Token } from '../control/token.ts';
+import {
+  claimsOf,
+  formatToken,
+  generateToken,
+  isMaster,
+  parseToken,
+  type Token,
+  whyUnsafe,
+} from '../control/token.ts';
 
 const FIRST_LINE_CHARS_MAX = 4_096;
 
@@ -131,7 +139,7 @@ const RETRIES_MAX = 500;
  * @returns null when there is no such file
  * @throws BenchError (bad-token, exit 2) when it cannot be read, or others can
  */
-export function readTokenFile(path: string): string | null {
+function readTokenFile(path: string): string | null {
   let fd: number;
   try {
     fd = openSync(path, O_RDONLY | O_NONBLOCK);
@@ -189,7 +197,7 @@ function readSome(fd: number, bytes: Buffer, from: number): number | null {
  * @returns false when one is there already: another process was quicker
  * @throws BenchError (bad-token, exit 2) when it cannot be made; then nothing is left of it
  */
-export function makeTokenFile(path: string, text: string): boolean {
+function makeTokenFile(path: string, text: string): boolean {
   let fd: number;
   try {
     fd = openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
@@ -209,6 +217,9 @@ export function makeTokenFile(path: string, text: string): boolean {
   }
 }
 
+/** Bits of a mode (inode(7)): the group's and those of all others. */
+const NOT_OF_OWNER = 0o077;
+
 /**
  * Before a token is printed: a file of ours that stdout was sent to (`> host7.token`) is closed to others, because the shell
  * made it readable for all users, and no agent would take it.
@@ -217,7 +228,7 @@ export function makeTokenFile(path: string, text: string): boolean {
 export function closeToOthers(fd = 1): void {
   try {
     const stats = fstatSync(fd);
-    const isOpen = (stats.mode & (OF_GROUP | OF_OTHERS)) !== 0;
+    const isOpen = (stats.mode & NOT_OF_OWNER) !== 0;
     if (stats.isFile() && stats.uid === process.geteuid?.() && isOpen) fchmodSync(fd, stats.mode & 0o700);
   } catch {
     // A file system without modes: the process that reads the file reports it.
@@ -232,28 +243,4 @@ function fileError(what: string, error: unknown): BenchError {
     'give a file that this user can read and write, in a folder that exists',
     error,
   );
-}
-
-/** Bits of a mode (inode(7)). */
-const OF_GROUP = 0o070;
-const OF_OTHERS = 0o007;
-
-/**
- * Why a token file is not to be trusted. ssh's rule for keys (sshkey_perm_ok), and stricter: who is neither this process's
- * user nor root has not put it there for us, and what every user of the host can read is no secret, whoever owns it.
- *
- * Bits of the group count only where the file is ours. Where it is root's and we are not, its administrator has chosen who
- * reads it: Kubernetes gives a Secret to the pod's fsGroup (root, 0440), systemd a credential by an access list, whose mask
- * shows in these bits.
- * @param uid of this process
- * @returns null: it may be used
- */
-export function whyUnsafe(
-  { uid: owner, mode }: { readonly uid: number; readonly mode: number },
-  uid: number,
-): string | null {
-  if (owner !== uid && owner !== 0) return 'it belongs to another user';
-  const asText = (mode & 0o777).toString(8).padStart(4, '0');
-  if ((mode & OF_OTHERS) !== 0) return `every user of this host can use it (mode ${asText})`;
-  return owner === uid && (mode & OF_GROUP) !== 0 ? `its group can use it (mode ${asText})` : null;
 }

@@ -172,11 +172,7 @@ const RANK_MAX = 5;
  * @param progress the snapshot that they belong to
  * @param widthColumns the width of the terminal, in characters; every line is shorter
  */
-export function terminalLines(
-  rows: readonly AgentProgress[],
-  progress: Progress,
-  widthColumns: number,
-): string[] {
+function terminalLines(rows: readonly AgentProgress[], progress: Progress, widthColumns: number): string[] {
   const room = Math.max(1, widthColumns - 1);
   let columns = columnsOf(rows, progress);
   let texts = joined(rows, columns);
@@ -258,7 +254,7 @@ function fit(text: string, width: number): string {
  * One line for a log, such as `  5 s  ramping   65,000 of 130,000 open   26,100/s   512 pending   0 failed   0 dropped`.
  * @param progress the snapshot
  */
-export function logLine(progress: Progress): string {
+function logLine(progress: Progress): string {
   const { total, phase } = progress;
   const pieces = [
     `${(progress.elapsedMs / 1000).toFixed(0).padStart(4)} s  ${phase.padEnd(9)}`,

@@ -20,6 +20,7 @@ import {
 import { SEEN_PAIRS_MAX } from '../stats/observed-sources.ts';
 import { PROTOCOL_ERROR_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
 import type { StatsDelta } from '../stats/stats.ts';
+import { evidenceSchema } from './evidence-schema.ts';
 import {
   address,
   bytes,
@@ -195,6 +196,8 @@ const saidStats = v.object({
   seen: v.exactOptional(seen),
   troubles: v.exactOptional(countsByText(TableShapes.protocolErrors)),
   tls: v.exactOptional(tlsCounts),
+  /** null: not changed since the last stats on this channel; absent: from an agent that does not tell */
+  evidence: v.exactOptional(v.nullable(evidenceSchema)),
 });
 
 type SaidStats = v.InferOutput<typeof saidStats>;

@@ -77,73 +77,98 @@ export function wrapSocket<Out extends AgentMessage | CoordinatorMessage, In>(
   monotonicMs: () => number,
   intake: Intake | null = null,
 ): WrappedChannel<Out> {
-  let problem: string | null = null;
-  let isViolated = false;
-  let isClosing = false;
-  let ended = false;
-  const end = (code: number, reason: string): void => {
-    isClosing = true;
-    intake?.end();
-    socket.close(code, reason);
-    // A peer that does not answer the close is cut off. A socket that waits to be read would not see the answer.
-    socket.resume();
-    after(CLOSE_TIMEOUT_MS, () => socket.terminate(), { isUnref: true });
-  };
-  const violate = (what: string, kind: RefusalKind): void => {
-    if (ended || isClosing) return;
-    problem = what;
-    isViolated = true;
-    // Nothing that still comes is read; what the owner says now goes out before the close.
-    isClosing = true;
-    events.onViolation?.(cleanText(what));
-    end(CLOSE_CODES[kind], shortened(what));
-  };
-  const isFlood = floodGate(monotonicMs);
-  const isTooMany = (): boolean => {
-    intake?.message();
-    if (!isFlood()) return false;
-    violate(`more than ${MESSAGES_PER_SEC_MAX} messages a second`, 'unwanted');
-    return true;
-  };
-  socket.on('message', (data: RawData, isBinary: boolean) => {
-    if (ended || isClosing || isTooMany()) return;
-    const decoded: Decoded<In> = isBinary ? BINARY : decode(data.toString());
-    if (decoded.type === 'malformed') violate(decoded.problem, 'unwanted');
-    // A later version may have types that this one does not know; they cost it what any message costs.
-    else if (decoded.type === 'message') events.onMessage(decoded.message);
-  });
-  // Neither side pings, and an answer to each would pile up for a peer that does not read.
-  for (const frame of ['ping', 'pong'] as const) {
-    socket.on(frame, () => void (ended || isClosing || isTooMany()));
+  return new SocketChannel<Out, In>(socket, decode, events, monotonicMs, intake);
+}
+
+/** A channel over one WebSocket, which is open. */
+class SocketChannel<Out extends AgentMessage | CoordinatorMessage, In> implements WrappedChannel<Out> {
+  readonly #socket: WebSocket;
+  readonly #events: ChannelEvents<In>;
+  readonly #intake: Intake | null;
+  readonly #isFlood: () => boolean;
+  #problem: string | null = null;
+  #isViolated = false;
+  #isClosing = false;
+  #isEnded = false;
+
+  constructor(
+    socket: WebSocket,
+    decode: (text: string) => Decoded<In>,
+    events: ChannelEvents<In>,
+    monotonicMs: () => number,
+    intake: Intake | null,
+  ) {
+    this.#socket = socket;
+    this.#events = events;
+    this.#intake = intake;
+    this.#isFlood = floodGate(monotonicMs);
+    socket.on('message', (data: RawData, isBinary: boolean) => {
+      if (!this.#isTaken()) return;
+      const decoded: Decoded<In> = isBinary ? BINARY : decode(data.toString());
+      if (decoded.type === 'malformed') this.violate(decoded.problem, 'unwanted');
+      // A later version may have types that this one does not know; they cost it what any message costs.
+      else if (decoded.type === 'message') events.onMessage(decoded.message);
+    });
+    // Neither side pings, and an answer to each would pile up for a peer that does not read.
+    for (const frame of ['ping', 'pong'] as const) socket.on(frame, () => void this.#isTaken());
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      this.#problem ??= error.message;
+      // What `ws` itself finds wrong, such as a message that is too large; everything else is the network's doing.
+      if (error.code?.startsWith('WS_ERR_') === true) this.#isViolated = true;
+    });
+    socket.on('close', (code, reason) => this.#closed(code, reason.toString()));
   }
-  socket.on('error', (error: NodeJS.ErrnoException) => {
-    problem ??= error.message;
-    // What `ws` itself finds wrong, such as a message that is too large; everything else is the network's doing.
-    if (error.code?.startsWith('WS_ERR_') === true) isViolated = true;
-  });
-  socket.on('close', (code, reason) => {
-    if (ended) return;
-    ended = true;
-    intake?.end();
-    const isRefused = REFUSALS.has(code) && !isViolated;
-    if (isRefused) problem ??= reason.toString();
+
+  send(message: Out): void {
+    if (this.#socket.readyState === this.#socket.OPEN) this.#socket.send(encodeMessage(message));
+  }
+
+  get bufferedBytes(): number {
+    return this.#socket.bufferedAmount;
+  }
+
+  close(refusal?: string, kind: RefusalKind = 'unwanted'): void {
+    if (refusal === undefined) this.#end(CLOSE_NORMAL, '');
+    else this.#end(CLOSE_CODES[kind], shortened(refusal));
+  }
+
+  violate(what: string, kind: RefusalKind): void {
+    if (this.#isEnded || this.#isClosing) return;
+    this.#problem = what;
+    this.#isViolated = true;
+    // Nothing that still comes is read; what the owner says now goes out before the close.
+    this.#isClosing = true;
+    this.#events.onViolation?.(cleanText(what));
+    this.#end(CLOSE_CODES[kind], shortened(what));
+  }
+
+  #end(code: number, reason: string): void {
+    this.#isClosing = true;
+    this.#intake?.end();
+    this.#socket.close(code, reason);
+    // A peer that does not answer the close is cut off. A socket that waits to be read would not see the answer.
+    this.#socket.resume();
+    after(CLOSE_TIMEOUT_MS, () => this.#socket.terminate(), { isUnref: true });
+  }
+
+  /** Counts what has come, and says whether it is read. */
+  #isTaken(): boolean {
+    if (this.#isEnded || this.#isClosing) return false;
+    this.#intake?.message();
+    if (!this.#isFlood()) return true;
+    this.violate(`more than ${MESSAGES_PER_SEC_MAX} messages a second`, 'unwanted');
+    return false;
+  }
+
+  #closed(code: number, reason: string): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#intake?.end();
+    if (REFUSALS.has(code) && !this.#isViolated) this.#problem ??= reason;
     // It is shown to people, and the other side may have written it.
-    const shown = problem === null ? null : cleanText(problem);
-    events.onClose(shown, endOf(code, problem, isViolated));
-  });
-  return {
-    send: (message) => {
-      if (socket.readyState === socket.OPEN) socket.send(encodeMessage(message));
-    },
-    get bufferedBytes() {
-      return socket.bufferedAmount;
-    },
-    close: (refusal, kind = 'unwanted') => {
-      if (refusal === undefined) end(CLOSE_NORMAL, '');
-      else end(CLOSE_CODES[kind], shortened(refusal));
-    },
-    violate,
-  };
+    const shown = this.#problem === null ? null : cleanText(this.#problem);
+    this.#events.onClose(shown, endOf(code, this.#problem, this.#isViolated));
+  }
 }
 
 /** Close codes by which the other side refuses us. */

@@ -27,8 +27,8 @@ import { KEY, NAME_CHARACTERS_MAX, NumberBound } from './schema-part.ts';
  * of three bytes a character fit beside the longest list of sources into one message.
  */
 const SENT_LINE_CHARACTERS_MAX = AgentBound.lineCharacters / 2;
-/** All tables of one message together; histograms, holders and notes take up to 2.5 MB of the 8 MiB. */
-const TABLE_BYTES_MAX = 5.5 * 1024 * 1024;
+/** All tables of one message together; histograms, evidence, holders and notes take up to 3 MB of the 8 MiB. */
+const TABLE_BYTES_MAX = 5 * 1024 * 1024;
 /** Quotes, colon, the longest count and a comma. */
 const ENTRY_BYTES_MAX = 20;
 /** Kept free in a table for the keys that others are added up under. */

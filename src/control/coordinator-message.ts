@@ -1,7 +1,7 @@
 /**
  * Owns what the coordinator may say on the control channel: the shape of each message, a range for every number, a bound
  * for every size. What passes is safe to plan and to wait with; whether it is *allowed* is for the agent's owner
- * (plan/allowance.ts, agent/refusal.ts). Must never name what belongs to an agent's host.
+ * (plan/allowance.ts, agent/agent-quota.ts). Must never name what belongs to an agent's host.
  *
  * A later version within the major one may say more: unknown fields are left out. Unknown words of a closed list are not:
  * what this version cannot do must not be done differently.

@@ -9,7 +9,7 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import { CLIENT_HELLO_BYTES_MAX, isBoundBy, type OfferedKey, readClientHello } from './client-hello.ts';
-import { lateAfter } from './deadline.ts';
+import { lateAfter } from './intake.ts';
 import { Alert, alertRecord, type KnownKey, peerOf } from './token.ts';
 
 /** What is kept of those who have not said a good hello yet; each is a count of sockets but for the times. */

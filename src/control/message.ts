@@ -25,9 +25,8 @@ import { cleanText } from '../base/clean-text.ts';
 import { type AgentMessage, agentMessageSchema } from './agent-message.ts';
 import { type CoordinatorMessage, coordinatorMessageSchema } from './coordinator-message.ts';
 
-export { AgentBound, type AgentMessage, type AgentMessageOf } from './agent-message.ts';
+export type { AgentMessage, AgentMessageOf } from './agent-message.ts';
 export type { CoordinatorMessage, CoordinatorMessageOf } from './coordinator-message.ts';
-export { NAME_CHARACTERS_MAX } from './schema-part.ts';
 
 /** Major differences are refused; see docs/PROTOCOL.md. */
 export const PROTOCOL_VERSION = '1.1';

@@ -155,5 +155,12 @@ function isSparse(value: unknown, indexEnd: number, pairsMax: number): boolean {
 export const sparse = (indexEnd: number, pairsMax: number) =>
   v.custom<readonly number[]>((value) => isSparse(value, indexEnd, pairsMax), 'expected counts by index');
 
+/** Counts one after the other. */
+export const countsList = (most: number) =>
+  v.custom<readonly number[]>(
+    (value) => Array.isArray(value) && value.length <= most && value.every(isCount),
+    'expected a list of counts',
+  );
+
 /** A sparse histogram (stats/histogram.ts), on the scale that both sides have. */
 export const histogram = sparse(COUNTS_LENGTH, COUNTS_LENGTH);

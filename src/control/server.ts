@@ -11,9 +11,8 @@ import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import { after, type Timer } from '../time/timer.ts';
 import { type Channel, type ChannelEvents, type RefusalKind, wrapSocket } from './channel.ts';
-import { lateAfter } from './deadline.ts';
 import { GATE_LIMITS, Gate, type GateReason } from './gate.ts';
-import { Intake, LargeMessages } from './intake.ts';
+import { Intake, LargeMessages, lateAfter } from './intake.ts';
 import {
   type AgentMessage,
   type AgentMessageOf,

@@ -1,6 +1,7 @@
 /**
- * Owns the secret that lets an agent join: its making, its text, what a per-agent token says about itself, and the TLS by which
- * both ends prove that they have it (1.3 with a pre-shared key: no certificate, forward secrecy).
+ * Owns the secret that lets an agent join: its making, its text, what a per-agent token says about itself, who may be able to
+ * read its file, and the TLS by which both ends prove that they have it (1.3 with a pre-shared key: no certificate, forward
+ * secrecy).
  * Must never print one, put one into an argument list, or store one.
  *
  * The master token is 32 random bytes. A per-agent token carries its own claims as the TLS-PSK identity, and its key is
@@ -255,4 +256,28 @@ export type Alert = (typeof Alert)[keyof typeof Alert];
 /** A fatal alert as a plaintext record (RFC 8446, 5.1 and 6). */
 export function alertRecord(alert: Alert): Buffer {
   return Buffer.from([21, 3, 3, 0, 2, 2, alert]);
+}
+
+/** Bits of a mode (inode(7)). */
+const OF_GROUP = 0o070;
+const OF_OTHERS = 0o007;
+
+/**
+ * Why a token file is not to be trusted. ssh's rule for keys (sshkey_perm_ok), and stricter: who is neither this process's
+ * user nor root has not put it there for us, and what every user of the host can read is no secret, whoever owns it.
+ *
+ * Bits of the group count only where the file is ours. Where it is root's and we are not, its administrator has chosen who
+ * reads it: Kubernetes gives a Secret to the pod's fsGroup (root, 0440), systemd a credential by an access list, whose mask
+ * shows in these bits.
+ * @param uid of this process
+ * @returns null: it may be used
+ */
+export function whyUnsafe(
+  { uid: owner, mode }: { readonly uid: number; readonly mode: number },
+  uid: number,
+): string | null {
+  if (owner !== uid && owner !== 0) return 'it belongs to another user';
+  const asText = (mode & 0o777).toString(8).padStart(4, '0');
+  if ((mode & OF_OTHERS) !== 0) return `every user of this host can use it (mode ${asText})`;
+  return owner === uid && (mode & OF_GROUP) !== 0 ? `its group can use it (mode ${asText})` : null;
 }

@@ -4,10 +4,10 @@
  * or a variable.
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import { type HostSpecMessage, SHUTDOWN_HEARTBEAT } from '../agent/process-pipe.ts';
 import { formatToken, type Token } from '../control/token.ts';
 import { bindChild } from '../engine/parent-bond.ts';
 import { eachLine } from '../host/command.ts';
-import { type HostSpecMessage, SHUTDOWN_HEARTBEAT } from '../run/process-message.ts';
 import type { HostSpec } from '../run/run-spec.ts';
 import { after } from '../time/timer.ts';
 

@@ -10,7 +10,6 @@ import { LEASE_TIMES, type LeaseTimes } from '../run/lease.ts';
 import { FIRST_PROBE_WITHIN_MS, type LossPolicy, type RunSpec, type RunTerms } from '../run/run-spec.ts';
 import type { Progress } from '../stats/stats.ts';
 import type { RunWatchOptions } from './run-watch.ts';
-import type { SshAgentsOptions } from './ssh-agents.ts';
 
 const PREPARE_MS = 120_000;
 /** Holders load a few at a time: what each may add to the time that an agent takes to get ready. */
@@ -22,7 +21,21 @@ const STALL_MS_MIN = 10_000;
 /** What the agent that is forked on this host is called. */
 export const LOCAL_AGENT = 'local';
 
-/** One message of the run, for who checks its history. */
+/** How agents on other hosts are started through ssh. */
+export interface SshAgentsOptions {
+  /** `user@host` each */
+  readonly hosts: readonly string[];
+  /** the remote command, such as `npx c100k-bench` */
+  readonly command: string;
+  /** further arguments of ssh, such as `-p`, `2222` */
+  readonly sshArguments: readonly string[];
+  /** further arguments of each agent, such as `--holders`, `4` */
+  readonly agentArguments: readonly string[];
+  /** where agents reach us, `host:port`; null: the address that their ssh connection comes from */
+  readonly advertise: string | null;
+}
+
+/** One message of the run, for a check of its history. */
 export interface RecordedMessage {
   readonly atMs: number;
   readonly agent: string;

@@ -15,15 +15,13 @@ import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../run/lease.ts';
 import type { EndReason, RunChange, RunEvent } from '../run/run-event.ts';
 import { initialRunState, type RunState, step } from '../run/run-state.ts';
 import { mergeAllStats, type Phase } from '../stats/stats.ts';
-import { after, every, type Timer } from '../time/timer.ts';
+import { DueTimer, every } from '../time/timer.ts';
 import { AgentContact, CommandSender } from './agent-contact.ts';
 import { type AgentSession, AgentSessions } from './agent-session.ts';
-import { NeverRanError, neverRan, waitingNote } from './missing-agents.ts';
-import { RunProgress, runFacts, timelinePoint } from './run-facts.ts';
-import { RunLog } from './run-log.ts';
+import { NeverRanError, neverRan, StartedAgents, waitingNote } from './expected-agents.ts';
+import { RunLog, RunProgress, runFacts, timelinePoint } from './run-facts.ts';
 import { type RunOptions, termsOf } from './run-settings.ts';
 import { RunWatch, UNWATCHED } from './run-watch.ts';
-import { StartedAgents } from './started-agents.ts';
 
 /** One run, from the first agent to the report. */
 export class Run {
@@ -56,7 +54,7 @@ export class Run {
     this.#startedWallMs = clock.wallMs();
     this.#state = initialRunState(spec, termsOf(options), this.#startedMs);
     this.#still = new StandStill(rhythmOf(lease).reportEveryMs, this.#startedMs);
-    this.#holdEnd = new DueTimer(clock);
+    this.#holdEnd = new DueTimer(() => clock.monotonicMs());
     this.#log = new RunLog(spec);
     this.#watch = new RunWatch(options.watch ?? UNWATCHED);
     this.#progress = new RunProgress(this.#startedMs);
@@ -261,41 +259,5 @@ export class Run {
     if (this.#log.rampStartedMs === 0) return;
     const { seenByTarget } = this.#watch;
     this.#log.addPoint(atMs, timelinePoint(progress, this.#state.agents.values(), seenByTarget), isLandmark);
-  }
-}
-
-/** A timer for one moment at a time. */
-export class DueTimer {
-  readonly #clock: Clock;
-  #timer: Timer | null = null;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
-
-  /**
-   * Calls once, when the clock has reached the moment; instead of what it was armed for before.
-   * @param dueMs on the monotonic clock; may be Infinity, which never comes
-   */
-  arm(dueMs: number, onDue: () => void): void {
-    this.cancel();
-    const waitMs = Math.ceil(dueMs - this.#clock.monotonicMs());
-    if (waitMs <= 0) {
-      // Never from within the call that arms it.
-      this.#timer = after(0, onDue);
-      return;
-    }
-    // Node's timers count whole milliseconds and may fire up to one early by a finer clock: then it waits again.
-    this.#timer = after(waitMs, () => this.#look(dueMs, onDue));
-  }
-
-  #look(dueMs: number, onDue: () => void): void {
-    if (this.#clock.monotonicMs() >= dueMs) onDue();
-    else this.arm(dueMs, onDue);
-  }
-
-  cancel(): void {
-    this.#timer?.cancel();
-    this.#timer = null;
   }
 }

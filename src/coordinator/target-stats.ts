@@ -219,7 +219,7 @@ function addTargetCounts(counts: readonly TargetCounts[]): TargetCounts {
  * @param text JSON; further fields are left alone
  * @returns null when it is not what a target says
  */
-export function parseTargetCounts(text: string): TargetCounts | null {
+function parseTargetCounts(text: string): TargetCounts | null {
   let value: unknown;
   try {
     value = JSON.parse(text);

@@ -12,7 +12,8 @@ import type { HolderSpec } from '../run/run-spec.ts';
 import { ProtocolErrorTally } from '../stats/protocol-errors.ts';
 import type { Stats } from '../stats/stats.ts';
 import { ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
-import { type CloseHow, type Driver, DriverEvent, openOutcomeOf } from './drivers/driver.ts';
+import { type CloseHow, type Driver, DriverEvent, OpenStep, openOutcomeOf } from './drivers/driver.ts';
+import { EvidenceRecorder } from './evidence-recorder.ts';
 import { dropReasonOf, failReasonOf } from './libc.ts';
 import { type LossCircumstances, LossLedger } from './loss-ledger.ts';
 import { Opener } from './opener.ts';
@@ -21,12 +22,12 @@ import { EchoProtocol } from './protocols/echo.ts';
 import { HttpProtocol } from './protocols/http.ts';
 import { authorityOf } from './protocols/http-head.ts';
 import type { Protocol, ProtocolHost } from './protocols/protocol.ts';
-import { BannerProtocol, tcpProtocol } from './protocols/tcp.ts';
+import { BannerProtocol, SilentProtocol } from './protocols/tcp.ts';
 import { TlsLayer } from './protocols/tls-layer.ts';
 import { type BoundTuples, SeenTally, WhoamiProtocol } from './protocols/whoami.ts';
 import { type RequestTarget, WsProtocol } from './protocols/ws.ts';
 import { Tally } from './tally.ts';
-import { SynRetransmits, TcpInfo } from './tcp-info.ts';
+import { Delivery, SynRetransmits, TcpInfo } from './tcp-info.ts';
 import { TimerWheel } from './timer-wheel.ts';
 
 /** What connections are made from. */
@@ -48,6 +49,7 @@ export class Connections implements ProtocolHost {
   readonly tally: Tally;
   readonly opener: Opener;
   readonly losses: LossLedger;
+  readonly evidence: EvidenceRecorder;
   readonly probes: Probes;
   readonly protocol: Protocol;
   /** slots of the connection table */
@@ -57,6 +59,8 @@ export class Connections implements ProtocolHost {
   /** false: what is lost from now on stays lost, whatever the spec says */
   mayReopen = true;
   readonly #parts: ConnectionsOf;
+  /** timers are being looked at: what fails now was not answered */
+  #isOverdue = false;
   readonly #how: LossCircumstances = { ageMs: 0, isProbing: false, isAcked: false };
   readonly #protocolErrors = new ProtocolErrorTally();
   readonly #driver: Driver;
@@ -79,6 +83,7 @@ export class Connections implements ProtocolHost {
     this.opener = new Opener(spec, { clock, table, wheel, driver, tally, engine: this, onWarning });
     const { map } = this.opener;
     this.losses = new LossLedger(spec, map);
+    this.evidence = new EvidenceRecorder(spec, map, table);
     const bound = {
       sourceIndex: (slot: number) => map.addressIndexAt(table.tuple[slot]!),
       port: (slot: number) => map.portAt(table.tuple[slot]!),
@@ -98,6 +103,7 @@ export class Connections implements ProtocolHost {
       ...(this.protocol instanceof WhoamiProtocol ? { seen: this.protocol.seen.counts() } : {}),
       ...(this.#protocolErrors.isEmpty ? {} : { troubles: this.#protocolErrors.counts() }),
       ...(this.protocol instanceof TlsLayer ? { tls: this.protocol.counts() } : {}),
+      evidence: this.evidence.evidence(),
     };
   }
 
@@ -126,6 +132,7 @@ export class Connections implements ProtocolHost {
       this.tally.attempted--;
       if ((this.table.flags[slot]! & SlotFlag.reopening) === 0) this.tally.unattempted++;
       this.#retransmits.decided(slot, this.nowMs);
+      this.evidence.givenUp(slot);
       this.#release(slot, 'fin');
     }
   }
@@ -139,10 +146,11 @@ export class Connections implements ProtocolHost {
         break;
       case DriverEvent.failed:
         this.#retransmits.decided(slot, this.nowMs);
-        this.opener.failed(slot, openOutcomeOf(this.#driver.step, value), this.nowMs);
+        this.#openFailed(slot, this.#driver.step, value);
         break;
       case DriverEvent.bytes:
         this.tally.bytesIn += value;
+        this.evidence.moved(slot, this.nowMs);
         this.protocol.onBytes(slot, this.#driver.bytes, value);
         break;
       case DriverEvent.ended:
@@ -153,6 +161,14 @@ export class Connections implements ProtocolHost {
         this.protocol.onWritable(slot);
         break;
     }
+  }
+
+  #openFailed(slot: number, step: OpenStep, errno: number): void {
+    const outcome = openOutcomeOf(step, errno);
+    // Before the connect nothing has left this host: the opener counts what never was on its way.
+    if (outcome.kind === 'skipped') this.opener.skipped(slot, outcome.skip, this.nowMs);
+    else if (step !== OpenStep.connect) this.opener.failed(slot, outcome, this.nowMs);
+    else this.lost(slot, outcome.fail, DropReason.other);
   }
 
   #connected(slot: number): void {
@@ -168,6 +184,7 @@ export class Connections implements ProtocolHost {
   /** Every timer that is due. */
   fireTimers(): void {
     this.wheel.advanceTo(Math.floor(this.nowMs));
+    this.#isOverdue = true;
     for (let slot = this.wheel.nextExpired(); slot >= 0; slot = this.wheel.nextExpired()) {
       switch (this.table.state[slot]) {
         case SlotState.connecting:
@@ -182,11 +199,14 @@ export class Connections implements ProtocolHost {
           break;
       }
     }
+    this.#isOverdue = false;
   }
 
   #probeTimer(slot: number): void {
     if (this.probes.isWaiting(slot)) {
-      this.#how.isAcked = this.#info.isAcknowledged(slot);
+      const delivery = this.#info.delivery(slot);
+      this.evidence.probeTimedOut(delivery);
+      this.#how.isAcked = delivery === Delivery.acknowledged;
       this.lost(slot, FailReason.other, DropReason.probeTimeout);
       return;
     }
@@ -195,10 +215,17 @@ export class Connections implements ProtocolHost {
   }
 
   send(slot: number, buffer: Uint8Array, length: number): number {
-    return this.#driver.send(slot, buffer, length);
+    const taken = this.#driver.send(slot, buffer, length);
+    if (taken > 0) this.evidence.moved(slot, this.nowMs);
+    return taken;
+  }
+
+  said(slot: number, buffer: Uint8Array, from: number, to: number): void {
+    this.evidence.said.note(slot, buffer, from, to);
   }
 
   opened(slot: number): void {
+    this.evidence.opened(slot, this.nowMs);
     this.table.state[slot] = SlotState.open;
     this.table.openedAtMs[slot] = this.nowMs;
     const { map } = this.opener;
@@ -229,11 +256,14 @@ export class Connections implements ProtocolHost {
         this.probes.isVerified(slot),
       );
       this.probes.left(slot);
+      this.evidence.lost(slot, drop, this.nowMs);
       this.#noteLoss(slot, tuple, drop);
     } else {
+      const isReopening = (this.table.flags[slot]! & SlotFlag.reopening) !== 0;
+      this.evidence.failed(slot, fail, this.#isOverdue || fail === FailReason.timeout, isReopening);
       this.tally.pending--;
       this.opener.supply.freed(tuple, this.nowMs);
-      if ((this.table.flags[slot]! & SlotFlag.reopening) === 0) this.tally.failed(fail, 1);
+      if (!isReopening) this.tally.failed(fail, 1);
       else {
         this.tally.attempted--;
         this.opener.notReopened(1, this.nowMs);
@@ -253,7 +283,8 @@ export class Connections implements ProtocolHost {
     return this.nowMs;
   }
 
-  transferred(bytesIn: number, bytesOut: number): void {
+  transferred(slot: number, bytesIn: number, bytesOut: number): void {
+    this.evidence.moved(slot, this.nowMs);
     this.tally.bytesIn += bytesIn;
     this.tally.bytesOut += bytesOut;
   }
@@ -272,6 +303,7 @@ export class Connections implements ProtocolHost {
     // Before the protocol: one that has the descriptor closes it when it hears that the slot is gone.
     this.#driver.close(slot, how);
     this.protocol.onForgotten(slot);
+    this.evidence.said.forget(slot);
     this.wheel.cancel(slot);
     this.table.free(slot);
   }
@@ -331,6 +363,6 @@ function plainProtocol(
     case 'https':
       return new HttpProtocol(host, target);
     default:
-      return options.banner === null ? tcpProtocol : new BannerProtocol(host, options.banner);
+      return options.banner === null ? new SilentProtocol(host) : new BannerProtocol(host, options.banner);
   }
 }

@@ -105,7 +105,9 @@ export class Engine {
     assert(this.#phase === 'idle', 'start() is called once');
     this.#phase = 'running';
     this.#originMs = this.#clock.monotonicMs();
-    this.#connections.losses.startsLater(this.#originMs - (runStartedMs ?? this.#originMs));
+    const laterMs = this.#originMs - (runStartedMs ?? this.#originMs);
+    this.#connections.losses.startsLater(laterMs);
+    this.#connections.evidence.startsLater(laterMs);
     this.#connections.opener.begin(this.#originMs);
     this.#loop.begin();
   }

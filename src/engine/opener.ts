@@ -8,15 +8,16 @@
 
 import assert from 'node:assert/strict';
 import type { Clock } from '../base/clock.ts';
-import { DropReason, FailReason, SkipReason } from '../base/outcome.ts';
+import { FailReason, SkipReason } from '../base/outcome.ts';
 import { TupleMap, type TupleSpace } from '../base/tuple-space.ts';
+import { formatCount } from '../base/units.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { LatencyRecorder } from '../stats/histogram.ts';
 import { Backlog } from './backlog.ts';
 import { type ConnectionTable, SlotFlag } from './connection-table.ts';
 import type { Driver, OpenOutcome } from './drivers/driver.ts';
+import type { EvidenceRecorder } from './evidence-recorder.ts';
 import { Pacer } from './pacer.ts';
-import type { ProtocolHost } from './protocols/protocol.ts';
 import type { Tally } from './tally.ts';
 import type { TimerWheel } from './timer-wheel.ts';
 import { TupleSupply } from './tuple-supply.ts';
@@ -31,8 +32,7 @@ interface OpenerParts {
   readonly wheel: TimerWheel;
   readonly driver: Driver;
   readonly tally: Tally;
-  /** gets the slot of a connect that failed */
-  readonly engine: Pick<ProtocolHost, 'lost'>;
+  readonly engine: { readonly evidence: EvidenceRecorder };
   /** one line for a person; each kind of warning once */
   readonly onWarning: (message: string) => void;
 }
@@ -169,9 +169,10 @@ export class Opener {
   }
 
   #called(slot: number, intendedMs: number, calledAtMs: number): void {
-    const { table, wheel } = this.#parts;
+    const { table, wheel, engine } = this.#parts;
     table.intendedAtMs[slot] = intendedMs;
     table.calledLateMs[slot] = calledAtMs - intendedMs;
+    engine.evidence.called(slot);
     wheel.set(slot, Math.ceil(calledAtMs + this.#spec.connectTimeoutMs));
   }
 
@@ -203,34 +204,37 @@ export class Opener {
   }
 
   /**
-   * The connect of a slot has failed.
+   * A connect could not be begun.
    * @param outcome what that means for the quota
    */
-  failed(slot: number, outcome: OpenOutcome, nowMs: number): void {
-    const { table, tally, engine } = this.#parts;
-    if (outcome.kind === 'skipped') {
-      this.#skipped(slot, outcome.skip, nowMs);
-      return;
-    }
-    if (outcome.isFinal) {
+  failed(slot: number, { fail, isFinal }: Extract<OpenOutcome, { kind: 'failed' }>, nowMs: number): void {
+    const { driver, engine, table, tally } = this.#parts;
+    const tuple = table.tuple[slot]!;
+    engine.evidence.givenUp(slot);
+    driver.close(slot, 'fin');
+    this.supply.freed(tuple, nowMs);
+    this.#takeBack(slot);
+    if (isFinal) {
+      const held = formatCount(tally.open);
       this.#warnOnce(
-        `no descriptors left beside ${tally.open} open connections: raise the limit (ulimit -n) or use more holders`,
+        `no descriptors left beside ${held} open connections: raise the limit (ulimit -n) or use more holders`,
       );
-      this.#failUnopened(outcome.fail, this.#backlog.size, nowMs);
     }
-    if (outcome.fail === FailReason.sourceLost) {
-      const address = this.#spec.addresses[this.map.addressIndexAt(table.tuple[slot]!)];
+    if (fail === FailReason.sourceLost) {
+      const address = this.#spec.addresses[this.map.addressIndexAt(tuple)];
       this.#warnOnce(`the source address ${address} is not on this host (any more)`);
     }
-    engine.lost(slot, outcome.fail, DropReason.other);
+    if (isFinal) this.#failUnopened(fail, this.#backlog.size, -1, nowMs);
+    else this.#failUnopened(fail, 1, tuple, nowMs);
   }
 
   /** The slot's tuple is in use on this host: the next one stands in, with the same intended time. */
-  #skipped(slot: number, reason: SkipReason, nowMs: number): void {
-    const { clock, driver, table, tally } = this.#parts;
+  skipped(slot: number, reason: SkipReason, nowMs: number): void {
+    const { clock, driver, engine, table, tally } = this.#parts;
     const skips = this.#skips[slot]!;
     // A tuple that is tried again was counted when it was skipped first.
     if (skips === 0) tally.skipped(reason);
+    engine.evidence.givenUp(slot);
     driver.close(slot, 'fin');
     this.supply.skipped(table.tuple[slot]!, skips, nowMs);
     if (this.#isLeaseOver()) {
@@ -262,7 +266,7 @@ export class Opener {
   }
 
   #exhausted(nowMs: number): void {
-    this.#failUnopened(FailReason.sourceExhausted, this.#backlog.size, nowMs);
+    this.#failUnopened(FailReason.sourceExhausted, this.#backlog.size, -1, nowMs);
     this.#warnExhausted();
   }
 
@@ -277,14 +281,18 @@ export class Opener {
     }
   }
 
-  /** Counts connections of the quota that never got as far as a connect of their own. */
-  #failUnopened(reason: FailReason, count: number, nowMs: number): void {
+  /**
+   * Counts connections of the quota that never got as far as a connect of their own.
+   * @param tuple what the one was meant for; -1: not said
+   */
+  #failUnopened(reason: FailReason, count: number, tuple: number, nowMs: number): void {
     const reopenings = this.#backlog.drop(count);
     if (reopenings > 0) this.notReopened(reopenings, nowMs);
     if (reopenings === count) return;
     const { tally } = this.#parts;
     tally.attempted += count - reopenings;
     tally.failed(reason, count - reopenings);
+    this.#parts.engine.evidence.notCalled(tuple, reason, count - reopenings, nowMs);
   }
 
   #warnOnce(message: string): void {

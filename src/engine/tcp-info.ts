@@ -11,8 +11,17 @@ import type { Tally } from './tally.ts';
 const TCP_INFO_BYTES_MAX = 256;
 /** `tcpi_unacked` in struct tcp_info (linux/tcp.h): segments that the far kernel has not acknowledged. */
 const UNACKED_OFFSET = 24;
+/** `tcpi_notsent_bytes` (since Linux 4.6): bytes that have never left our own queue. */
+const NOTSENT_BYTES_OFFSET = 144;
 /** `tcpi_total_retrans` in struct tcp_info (linux/tcp.h). */
 const TOTAL_RETRANS_OFFSET = 100;
+
+/**
+ * How far what we sent has come. `tcpi_unacked` alone does not tell: it is 0 too where our own link, route, address or
+ * firewall keeps everything in our queue.
+ */
+export const Delivery = { notSent: 0, notAcknowledged: 1, acknowledged: 2 } as const;
+export type Delivery = (typeof Delivery)[keyof typeof Delivery];
 
 /** One buffer for all connections: each question overwrites the last answer. Only the constructor allocates. */
 export class TcpInfo {
@@ -30,10 +39,18 @@ export class TcpInfo {
     return this.#view.getUint32(TOTAL_RETRANS_OFFSET, true);
   }
 
-  /** Whether the far kernel has all that we sent: then it is there, and its application is silent. */
-  isAcknowledged(slot: number): boolean {
-    if (this.#driver.tcpInfo(slot, this.#info) < UNACKED_OFFSET + 4) return false;
-    return this.#view.getUint32(UNACKED_OFFSET, true) === 0;
+  /** How far what was sent has come: where it is acknowledged, the far kernel is there, and its application is silent. */
+  delivery(slot: number): Delivery {
+    const length = this.#driver.tcpInfo(slot, this.#info);
+    if (length < UNACKED_OFFSET + 4) return Delivery.notAcknowledged;
+    if (length >= NOTSENT_BYTES_OFFSET + 4 && this.#view.getUint32(NOTSENT_BYTES_OFFSET, true) > 0) {
+      // Behind what the far kernel has not acknowledged, our queue waits for its window and not for our own network.
+      const isBehind = this.#view.getUint32(UNACKED_OFFSET, true) > 0;
+      return isBehind ? Delivery.notAcknowledged : Delivery.notSent;
+    }
+    return this.#view.getUint32(UNACKED_OFFSET, true) === 0
+      ? Delivery.acknowledged
+      : Delivery.notAcknowledged;
   }
 }
 

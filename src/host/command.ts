@@ -157,7 +157,7 @@ function runStreaming(
     const child = spawn(file, args, { env: commandEnv(), stdio: 'pipe', shell: false });
     const killer = after(options.timeoutMs, () => {
       child.kill('SIGKILL');
-      // One that it has started may keep its output open: nobody waits for that.
+      // One that it has started may keep its output open: that is not waited for.
       child.stdout.destroy();
       child.stderr.destroy();
     });

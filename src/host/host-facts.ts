@@ -1,38 +1,34 @@
 /**
- * Owns what is known about one host, as plain data: limits, tables, addresses, routes. It can cross the control
- * channel as JSON. Must never gather (host/facts-reader.ts) and must never judge (plan/preflight.ts).
+ * Owns what is known about one host, as plain data that can cross the control channel as JSON (limits, tables, addresses,
+ * routes), and gathering it, in well under 150 ms and whatever the number of its sockets.
+ * Must never judge a fact (plan/preflight.ts), change a setting, load a module, or throw because something cannot be read.
  *
  * Every fact that could not be read is null. A null never refuses a run.
  */
-import type { Family } from '../base/address.ts';
+
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { availableParallelism, hostname } from 'node:os';
+import type { Endpoint } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
+import { after } from '../time/timer.ts';
+import { type RunProgram, runProgram } from './command.ts';
+import { type EndpointRoute, type HostAddress, readHostAddresses, readRoutes } from './ip-command.ts';
+import { countSockets } from './kernel-count.ts';
+import {
+  hasCapability,
+  type KernelRoots,
+  parsePortList,
+  readCgroupMemory,
+  readListenPortsAny,
+  readSysctl,
+  readSysctlNumbers,
+  readTaskRoom,
+  readText,
+  type TaskRoom,
+} from './proc-file.ts';
 
-/** One address that the host has on a device. */
-export interface HostAddress {
-  readonly address: string;
-  readonly family: Family;
-  /** prefix length */
-  readonly prefix: number;
-  readonly device: string;
-  /** `global`, `site`, `link` or `host` */
-  readonly scope: string;
-  /** a source may be bound to it: neither tentative, nor deprecated, nor failed its duplicate check */
-  readonly usable: boolean;
-}
-
-/** How this host reaches one address of the target. */
-export interface EndpointRoute {
-  /** the endpoint's address */
-  readonly address: string;
-  /** the device that packets leave by; `lo` for an address of this host; null: no route, or not known */
-  readonly device: string | null;
-  /** the source address that the kernel would choose; null: no route */
-  readonly source: string | null;
-  /** the address belongs to this host: both ends of each connection live here */
-  readonly local: boolean;
-}
-
-export interface ConntrackFacts {
+interface ConntrackFacts {
   /** whether connections of this host are being tracked; null: not known */
   readonly active: boolean | null;
   /** entries now */
@@ -41,22 +37,13 @@ export interface ConntrackFacts {
   readonly max: number | null;
 }
 
-export interface SockstatFacts {
+interface SockstatFacts {
   /** TCP sockets in use, IPv4 */
   readonly inuse: number | null;
   /** TCP sockets in TIME_WAIT */
   readonly timeWait: number | null;
   /** pages that TCP buffers hold now, counted against `tcp_mem` */
   readonly memPages: number | null;
-}
-
-/** Room for further tasks: processes and their threads. */
-export interface TaskRoom {
-  /** what sets the limit */
-  readonly by: 'ulimit -u' | 'pids.max';
-  readonly limit: number;
-  /** tasks that may still be started, at least 0 */
-  readonly free: number;
 }
 
 export interface HostFacts {
@@ -122,4 +109,199 @@ export interface HostFacts {
   readonly hostAddresses: readonly HostAddress[];
   /** one per address of the target */
   readonly routes: readonly EndpointRoute[];
+}
+
+interface FactsOptions {
+  /** default `/proc` */
+  readonly procRoot?: string;
+  /** default `/sys` */
+  readonly sysRoot?: string;
+  /** runs `ip`; default: really */
+  readonly run?: RunProgram;
+  /** sends one datagram, to see whether it is tracked; default: really, on loopback */
+  readonly probeConntrack?: () => Promise<void>;
+}
+
+/** 4 KiB on x64 and on most arm64; some arm64 kernels use 64 KiB. */
+const PAGE_SIZE_DEFAULT_BYTES = 4_096;
+
+/**
+ * Everything that preflight and planning want to know about this host.
+ * @param endpoints what the run connects to: their routes are read
+ * @param options other roots and another way to run programs, for tests
+ * @returns facts; what cannot be read is null
+ */
+export async function gatherHostFacts(
+  endpoints: readonly Endpoint[],
+  options: FactsOptions = {},
+): Promise<HostFacts> {
+  const roots: KernelRoots = { procRoot: options.procRoot ?? '/proc', sysRoot: options.sysRoot ?? '/sys' };
+  const run = options.run ?? runProgram;
+  const targets = [...new Set(endpoints.map((endpoint) => endpoint.address))];
+  const sockstat = readSockstat(roots.procRoot);
+  const tcpTimestamps = readSysctl(roots.procRoot, 'net/ipv4/tcp_timestamps');
+  const [hostAddresses, conntrack, timeWaitOnTuples] = await Promise.all([
+    readHostAddresses(run),
+    readConntrack(roots.procRoot, options.probeConntrack ?? sendToMyself),
+    readTimeWait(endpoints, tcpTimestamps, sockstat, roots.procRoot),
+  ]);
+  return {
+    platform: process.platform,
+    hostname: hostname(),
+    cpus: availableParallelism(),
+    ...readMemory(roots),
+    ...readDescriptors(roots.procRoot),
+    tasks: readTaskRoom(roots),
+    ...readPorts(roots.procRoot),
+    ...readTcpSettings(roots.procRoot),
+    tcpTimestamps,
+    sockstat,
+    pageSizeBytes: readPageSize(roots.procRoot),
+    conntrack,
+    timeWaitOnTuples,
+    hostAddresses,
+    routes: await readRoutes(targets, hostAddresses, run),
+  };
+}
+
+function readMemory(roots: KernelRoots) {
+  const text = readText(roots.procRoot, 'meminfo') ?? '';
+  const cgroup = readCgroupMemory(roots);
+  return {
+    memoryTotalBytes: kilobytes(text, 'MemTotal'),
+    memoryAvailableBytes: kilobytes(text, 'MemAvailable'),
+    cgroupMemoryLimitBytes: cgroup.limitBytes,
+    cgroupMemoryUsedBytes: cgroup.usedBytes,
+  };
+}
+
+function kilobytes(text: string, name: string): number | null {
+  const match = new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text);
+  return match === null ? null : Number(match[1]) * 1024;
+}
+
+function readDescriptors(procRoot: string) {
+  const limits = /^Max open files\s+(\S+)\s+(\S+)/m.exec(readText(procRoot, 'self/limits') ?? '');
+  const nrOpen = readSysctl(procRoot, 'fs/nr_open');
+  const fileNr = readSysctlNumbers(procRoot, 'fs/file-nr');
+  return {
+    nofileSoft: limitNumber(limits?.[1], nrOpen),
+    nofileHard: limitNumber(limits?.[2], nrOpen),
+    canRaiseNofile: hasCapability('CAP_SYS_RESOURCE', procRoot),
+    canBindPrivileged: hasCapability('CAP_NET_BIND_SERVICE', procRoot),
+    // The third number of file-nr is file-max, kept as a fallback: some containers hide the sysctl alone.
+    fileMax: readSysctl(procRoot, 'fs/file-max') ?? fileNr?.[2] ?? null,
+    fileUsed: fileNr?.[0] ?? null,
+    nrOpen,
+  };
+}
+
+/** A limit as /proc/self/limits writes it; `unlimited` is bounded by fs.nr_open. */
+function limitNumber(text: string | undefined, nrOpen: number | null): number | null {
+  if (text === 'unlimited') return nrOpen;
+  return text !== undefined && /^\d+$/.test(text) ? Number(text) : null;
+}
+
+function readPorts(procRoot: string) {
+  return {
+    localPortRange: asRange(readSysctlNumbers(procRoot, 'net/ipv4/ip_local_port_range')),
+    reservedPorts: parsePortList(readText(procRoot, 'sys/net/ipv4/ip_local_reserved_ports') ?? ''),
+    unprivilegedPortStart: readSysctl(procRoot, 'net/ipv4/ip_unprivileged_port_start'),
+    listenPortsAny: readListenPortsAny(procRoot),
+  };
+}
+
+function asRange(numbers: number[] | null): PortRange | null {
+  const [from, to] = numbers ?? [];
+  return from !== undefined && to !== undefined && from <= to ? { from, to } : null;
+}
+
+function readTcpSettings(procRoot: string) {
+  const [low, pressure, high] = readSysctlNumbers(procRoot, 'net/ipv4/tcp_mem') ?? [];
+  const hasTcpMem = low !== undefined && pressure !== undefined && high !== undefined;
+  return {
+    tcpMem: hasTcpMem ? ([low, pressure, high] as const) : null,
+    twBucketsMax: readSysctl(procRoot, 'net/ipv4/tcp_max_tw_buckets'),
+    tcpTwReuse: readSysctl(procRoot, 'net/ipv4/tcp_tw_reuse'),
+    somaxconn: readSysctl(procRoot, 'net/core/somaxconn'),
+    tcpMaxSynBacklog: readSysctl(procRoot, 'net/ipv4/tcp_max_syn_backlog'),
+    tcpSyncookies: readSysctl(procRoot, 'net/ipv4/tcp_syncookies'),
+    synLinearTimeouts: readSysctl(procRoot, 'net/ipv4/tcp_syn_linear_timeouts'),
+    synRetries: readSysctl(procRoot, 'net/ipv4/tcp_syn_retries'),
+  };
+}
+
+function readSockstat(procRoot: string): SockstatFacts {
+  const line = /^TCP: (.*)$/m.exec(readText(procRoot, 'net/sockstat') ?? '')?.[1] ?? '';
+  const fieldOf = (name: string): number | null => {
+    const match = new RegExp(`(?:^| )${name} (\\d+)`).exec(line);
+    return match === null ? null : Number(match[1]);
+  };
+  return { inuse: fieldOf('inuse'), timeWait: fieldOf('tw'), memPages: fieldOf('mem') };
+}
+
+/** The kernel tells programs its page size in their auxiliary vector (AT_PAGESZ, pairs of words). */
+function readPageSize(procRoot: string): number {
+  const AT_PAGESZ = 6n;
+  const bytes = Buffer.from(readText(procRoot, 'self/auxv') ?? '', 'latin1');
+  for (let at = 0; at + 16 <= bytes.length; at += 16) {
+    if (bytes.readBigUInt64LE(at) === AT_PAGESZ) return Number(bytes.readBigUInt64LE(at + 8));
+  }
+  return PAGE_SIZE_DEFAULT_BYTES;
+}
+
+/** See `HostFacts.timeWaitOnTuples`: the count costs time, so it is taken only where it matters. */
+async function readTimeWait(
+  endpoints: readonly Endpoint[],
+  tcpTimestamps: number | null,
+  sockstat: SockstatFacts,
+  procRoot: string,
+): Promise<number | null> {
+  if (tcpTimestamps !== 0 || endpoints.length === 0) return null;
+  if (sockstat.timeWait === 0) return 0;
+  const counted = await countSockets({ state: 'time-wait', endpoints, sources: null, ports: null, procRoot });
+  return counted.count;
+}
+
+const PROBE_TIMEOUT_MS = 50;
+
+/**
+ * How it is decided: the files exist in every network namespace once the code is loaded, also where nothing
+ * tracks, so their presence says nothing. Entries in the table (count > 0) prove tracking. With none, one
+ * UDP datagram is sent from a socket to itself on 127.0.0.1: where a hook is registered, that alone makes an
+ * entry, and the count is no longer 0. (Rules cannot be asked instead: that needs root and knowledge of nft and
+ * of both kinds of iptables.) Not seen this way: rules that track IPv6 only, or everything except loopback, on
+ * a host that has had no other traffic.
+ * @param procRoot `/proc` or a test's folder
+ * @param probe sends the datagram
+ */
+async function readConntrack(procRoot: string, probe: () => Promise<void>): Promise<ConntrackFacts> {
+  const max =
+    readSysctl(procRoot, 'net/netfilter/nf_conntrack_max') ?? readSysctl(procRoot, 'net/nf_conntrack_max');
+  let count = readSysctl(procRoot, 'net/netfilter/nf_conntrack_count');
+  if (count === null) return { active: max === null ? false : null, count, max };
+  if (count === 0) {
+    await probe();
+    count = readSysctl(procRoot, 'net/netfilter/nf_conntrack_count') ?? 0;
+  }
+  return { active: count > 0, count, max };
+}
+
+/** One datagram to our own socket on loopback; gives up after 50 ms. */
+async function sendToMyself(): Promise<void> {
+  const socket = createSocket('udp4');
+  const late = new AbortController();
+  const timer = after(PROBE_TIMEOUT_MS, () => late.abort());
+  try {
+    socket.bind(0, '127.0.0.1');
+    await once(socket, 'listening', { signal: late.signal });
+    const arrived = once(socket, 'message', { signal: late.signal });
+    socket.send('x', socket.address().port, '127.0.0.1');
+    await arrived;
+  } catch {
+    // No loopback, or a rule that drops it: the count then says what it says.
+  } finally {
+    timer.cancel();
+    socket.close();
+  }
 }

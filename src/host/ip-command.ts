@@ -7,15 +7,39 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
-import { isAddress, isLoopback, parseAddress, parseCidr } from '../base/address.ts';
+import { type Family, isAddress, isLoopback, parseAddress, parseCidr } from '../base/address.ts';
 import type { RunProgram } from './command.ts';
-import type { EndpointRoute, HostAddress } from './host-facts.ts';
 
 const READ_TIMEOUT_MS = 5_000;
 const BATCH_TIMEOUT_MS = 15_000;
 
 /** How the kernel writes "for ever" (INFINITY_LIFE_TIME in include/uapi/linux/if_addr.h and include/net/addrconf.h). */
 const FOREVER_SEC = 0xffff_ffff;
+
+/** One address that the host has on a device. */
+export interface HostAddress {
+  readonly address: string;
+  readonly family: Family;
+  /** prefix length */
+  readonly prefix: number;
+  readonly device: string;
+  /** `global`, `site`, `link` or `host` */
+  readonly scope: string;
+  /** a source may be bound to it: neither tentative, nor deprecated, nor failed its duplicate check */
+  readonly usable: boolean;
+}
+
+/** How this host reaches one address of the target. */
+export interface EndpointRoute {
+  /** the endpoint's address */
+  readonly address: string;
+  /** the device that packets leave by; `lo` for an address of this host; null: no route, or not known */
+  readonly device: string | null;
+  /** the source address that the kernel would choose; null: no route */
+  readonly source: string | null;
+  /** the address belongs to this host: both ends of each connection live here */
+  readonly local: boolean;
+}
 
 /** What `ip -j addr` says of one address; only what is read here. */
 interface AddressJson {

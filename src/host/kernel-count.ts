@@ -9,9 +9,8 @@ import { join } from 'node:path';
 import { addressToBigInt, parseAddress, unmapV4 } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
-import { realWaiting, type Waiting, waitUntil } from '../time/timer.ts';
+import { realWaiting, systemClock, type Waiting, waitUntil } from '../time/timer.ts';
 import { countLines, LineCounter } from './command.ts';
-import { systemClock } from './system-clock.ts';
 
 /** The states that are counted, as `ss` names them, and as /proc/net/tcp does (include/net/tcp_states.h). */
 const STATE_CODES = { established: '01', 'time-wait': '06' } as const;

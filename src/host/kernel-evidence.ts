@@ -129,7 +129,7 @@ export function keptCounters(delta: Readonly<Record<string, number>>): Record<st
   return Object.fromEntries(KERNEL_COUNTERS.flatMap((name) => (delta[name] ? [[name, delta[name]]] : [])));
 }
 
-/** The most steps that are told: further ones lie beyond any connect timeout in use. */
+/** The most steps that are given: further ones lie beyond any connect timeout in use. */
 const LADDER_STEPS = 8;
 
 /**

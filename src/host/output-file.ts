@@ -3,7 +3,7 @@
  * device), a file that is replaced as a whole or added to, and a stream that may take nothing for a while.
  * Must never follow a symbolic link that another user may have placed.
  *
- * A link is followed when its owner is this process's user or root and its folder cannot be written to by everybody. That is
+ * A link is followed when its owner is this process's user or root and its folder cannot be written to by all users. That is
  * the kernel's fs.protected_symlinks (Documentation/admin-guide/sysctl/fs.rst) and stricter: hosts have it off, and a link
  * of root can be linked again by others where fs.protected_hardlinks is off.
  */
@@ -61,7 +61,7 @@ type OutputPlace =
       readonly folder: string;
       readonly name: string;
       readonly isPresent: boolean;
-      /** null: nothing is there, or it is another user's in a folder that everybody may write to */
+      /** null: nothing is there, or it is another user's in a folder that all users may write to */
       readonly kept: KeptAttributes | null;
     }
   /** one of our own, such as `/dev/stdout` */
@@ -69,9 +69,9 @@ type OutputPlace =
   | { readonly kind: 'pipe' | 'device'; readonly path: string };
 
 /** A path that is not written to, whatever its permissions; the message says why. */
-export class OutputRefused extends Error {}
+class OutputRefused extends Error {}
 
-/** Whether an owner is nobody else: this process's user, or root, who may do anything already. */
+/** Whether an owner is this process's user, or root, who may do anything already. */
 function isOurs({ uid }: Pick<Stats, 'uid'>): boolean {
   return uid === 0 || uid === process.geteuid?.();
 }
@@ -136,7 +136,7 @@ function walk(text: string): OutputPlace | string {
 function checkLink(path: string, link: Stats, folder: Stats): void {
   if (!isOurs(link)) throw new OutputRefused(`${path} is a symbolic link of another user`);
   if ((folder.mode & WRITABLE_BY_ALL) !== 0)
-    throw new OutputRefused(`${path} is a symbolic link in a folder that everybody may write to`);
+    throw new OutputRefused(`${path} is a symbolic link in a folder that all users may write to`);
 }
 
 function placeOf(folder: string, name: string, stats: Stats): OutputPlace {
@@ -149,7 +149,7 @@ function placeOf(folder: string, name: string, stats: Stats): OutputPlace {
   }
   if (stats.isDirectory()) throw new OutputRefused('it is a directory');
   if (isForeign)
-    throw new OutputRefused('it belongs to another user, in a folder that everybody may write to');
+    throw new OutputRefused('it belongs to another user, in a folder that all users may write to');
   if (stats.isFIFO()) return { kind: 'pipe', path };
   if (stats.isCharacterDevice()) return { kind: 'device', path };
   throw new OutputRefused('it is not a file');
@@ -208,12 +208,12 @@ export class StreamFile {
 
   /**
    * Waits until all is taken, at most 5 s after the last byte that was; then closes.
-   * @throws the error of the system call, or OutputRefused when nobody reads
+   * @throws the error of the system call, or OutputRefused when no process reads
    */
   finish(): void {
     try {
       for (let retries = 0; this.#waitingBytes > 0; retries += 1) {
-        if (retries > RETRIES_MAX) throw new OutputRefused('nobody reads it');
+        if (retries > RETRIES_MAX) throw new OutputRefused('no process reads it');
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
         if (this.#flush()) retries = 0;
       }
@@ -240,7 +240,7 @@ export class StreamFile {
     return this.#waitingBytes < before;
   }
 
-  /** null: a pipe that nobody reads yet */
+  /** null: a pipe that no process reads yet */
   #open(): number | null {
     const place = this.#place;
     if (place.kind === 'descriptor' && !fstatSync(place.fd).isFIFO()) {
@@ -248,7 +248,7 @@ export class StreamFile {
       this.#fd = place.fd;
       return place.fd;
     }
-    // Opened anew, a pipe does not make us wait, and whoever else has it open is not changed.
+    // Opened anew, a pipe does not make us wait, and other processes that have it open are not affected.
     const path = place.kind === 'descriptor' ? `/proc/self/fd/${place.fd}` : place.path;
     try {
       const fd = openSync(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY);
@@ -340,7 +340,7 @@ export function tryWholeFile(place: FilePlace, isPresent: boolean): void {
 }
 
 /**
- * Adds to a file; one that is gone, because somebody moved it away, is made anew.
+ * Adds to a file; one that is gone, because it was moved away, is made anew.
  * @throws the error of the system call, or OutputRefused when what is there now is not the file that was written to before
  */
 export function appendToFile(place: FilePlace, text: string, kept: KeptAttributes | null): void {
@@ -371,7 +371,7 @@ function openToAppend(path: string, kept: KeptAttributes | null): number {
 }
 
 /**
- * Does something in a folder that is held open: whoever moves it meanwhile, or puts a link in its place, changes nothing.
+ * Does something in a folder that is held open: moving it meanwhile, or putting a link in its place, changes nothing.
  * @param action gets a function from a name to a path in that very folder
  */
 function inFolder(folder: string, action: (at: (name: string) => string) => void): void {
@@ -393,7 +393,7 @@ function keep(fd: number, { mode, uid, gid }: KeptAttributes): void {
   try {
     fchownSync(fd, uid, gid);
   } catch {
-    // Only root gives files away; everybody else's new file is their own.
+    // Only root gives files away; another user's new file is their own.
   }
   fchmodSync(fd, mode);
 }

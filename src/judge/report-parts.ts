@@ -11,6 +11,7 @@ import type { RunSpec } from '../run/run-spec.ts';
 import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
 import { lossCounts } from '../stats/loss.ts';
 import type { HolderHealth, Stats, TlsCounts } from '../stats/stats.ts';
+import { laterSeries } from '../stats/time-series.ts';
 import { judgeGenerator } from './generator-health.ts';
 import type { MetricFacts } from './metric.ts';
 import type { AgentReport, Latency, ProofName, RunReport, TimelinePoint, TlsReport } from './report.ts';
@@ -36,6 +37,22 @@ export function heldOf(spec: RunSpec, stats: Stats, hasHold: boolean): number {
 export function proofOf(spec: RunSpec, stats: Stats, held: number): ProofName {
   if (spec.probeEveryMs !== null && stats.verifiedInHold >= held) return 'probes';
   return stats.verified > 0 ? 'since-ramp' : 'kernel-only';
+}
+
+/** What the agents counted, each on the run's own time: one that came later has begun later. */
+export function statsOnRunTime(agents: readonly AgentRecord[]): Stats[] {
+  const starts = agents.flatMap(({ startedMs }) => (startedMs === null ? [] : [startedMs]));
+  const startMs = Math.min(...starts);
+  return agents.map(({ stats, startedMs }) => {
+    const { evidence } = stats;
+    const laterMs = startedMs === null ? 0 : startedMs - startMs;
+    if (evidence === undefined || laterMs === 0) return stats;
+    const connectsAt = laterSeries(evidence.connectsAt, laterMs);
+    return {
+      ...stats,
+      evidence: { ...evidence, connectsAt, lossesAt: laterSeries(evidence.lossesAt, laterMs) },
+    };
+  });
 }
 
 /** The metrics' facts of a run at some moment. */

@@ -8,13 +8,14 @@ import type { Counts, DropReason, FailReason, Party, SkipReason } from '../base/
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import type { AgentEngine } from '../run/agent-record.ts';
 import type { DropPolicy } from '../run/run-spec.ts';
+import type { Evidence } from '../stats/evidence.ts';
 import type { LossCount } from '../stats/loss.ts';
 import type { SeenCounts } from '../stats/observed-sources.ts';
 import type { ProtocolErrors } from '../stats/protocol-errors.ts';
 import type { HolderHealth } from '../stats/stats.ts';
 import type { RequirementResult } from './requirement.ts';
 
-export const REPORT_SCHEMA_VERSION = '1.1.0';
+export const REPORT_SCHEMA_VERSION = '1.2.0';
 
 export type VerdictName = 'pass' | 'fail' | 'incomplete' | 'refused';
 
@@ -191,6 +192,8 @@ export interface RunReport {
   readonly troubles: ProtocolErrors;
   /** null where no TLS is spoken */
   readonly tls: TlsReport | null;
+  /** when, where, what was said, what was sent: what diagnoses rest on; null: an agent of an earlier version does not tell */
+  readonly evidence: Evidence | null;
   readonly agents: readonly AgentReport[];
   readonly kernel: {
     /** summed over agents at the end of the hold; null when no kernel could be asked */

@@ -24,6 +24,7 @@ import {
   lossesOf,
   metricFactsOf,
   proofOf,
+  statsOnRunTime,
   type Timeline,
   tlsNotes,
   tlsReportOf,
@@ -103,7 +104,7 @@ export function makeReport(facts: RunFacts): RunReport {
   const { state } = facts;
   const { spec } = state;
   const records = [...state.agents.values()];
-  const stats = mergeAllStats(records.map((agent) => agent.stats));
+  const stats = mergeAllStats(statsOnRunTime(records));
   const held = heldOf(spec, stats, facts.holdStartedMs !== null);
   const kernel = kernelOf(records);
   const mismatches = kernelMismatches(kernel.counts);
@@ -157,6 +158,7 @@ export function makeReport(facts: RunFacts): RunReport {
     seen,
     troubles: stats.troubles ?? {},
     tls: stats.tls === undefined ? null : tlsReportOf(stats.tls, latencyOf),
+    evidence: stats.evidence ?? null,
     agents,
     kernel,
     generator,

@@ -1,6 +1,6 @@
 /**
  * Owns the port arithmetic of a path: how many connections each hop between us and the server lets through, which one
- * binds, and what to change, with the lines of HAProxy's configuration where one is HAProxy. Must never measure (path-verdict.ts judges what a target saw) or ask a host.
+ * binds, and what to change. Must never measure (path-verdict.ts judges what a target saw) or ask a host.
  *
  * A hop that rewrites the source needs one of its own 4-tuples for each connection, and it has
  * addresses x ports x destinations of them. One that leaves the source alone needs none.
@@ -12,6 +12,7 @@ import { type PortRange, portCount } from '../base/tuple-space.ts';
 import { counted, formatCount } from '../base/units.ts';
 import { freeName } from '../plan/alias-command.ts';
 import { NR_OPEN_DEFAULT } from '../plan/cost.ts';
+import { haproxyDescriptors, haproxyProcesses, haproxyServerLines } from './haproxy.ts';
 
 /** One hop of `--via`. */
 export type Hop =
@@ -29,6 +30,8 @@ export const KERNEL_PORTS: PortRange = { from: 32_768, to: 60_999 };
 const ADDRESSES_MAX = 65_536;
 /** The hop is another host: which device of it the addresses go on, only its owner knows. */
 const UNKNOWN_DEVICE = 'DEVICE';
+/** Of a segment whose prefix length is not named. */
+const LAN_PREFIX = 24;
 
 interface PathPlanRequest {
   /** connections that are wanted */
@@ -206,7 +209,7 @@ function natChanges(
     {
       what: `or a pool of ${counted(needed, 'SNAT address', 'SNAT addresses')} (now ${formatCount(addresses)})${forNames(needed)}`,
       lines: [
-        ...addressCommands(request.firstAddress, needed, UNKNOWN_DEVICE),
+        ...addressCommands(request.firstAddress, needed),
         `nft: snat to numgen inc mod ${needed} map { ${map} }`,
       ],
     },
@@ -289,60 +292,7 @@ function sourceLines(hop: Hop & { kind: 'haproxy' }, request: PathPlanRequest, s
     added > 0
       ? `${hop.sources} + ${added} source addresses on the HAProxy host, each with a server line of its own${forNames(sources)}`
       : `the lines of ${counted(sources, 'source address', 'source addresses')}${forNames(sources)}`;
-  return { what, lines: [...addressCommands(firstAddress, sources, UNKNOWN_DEVICE), ...lines] };
-}
-
-/** Descriptors of one forwarded connection: one towards the client, one towards the server. */
-const DESCRIPTORS_PER_PROXIED = 2;
-/** Of a segment whose prefix length is not named. */
-const LAN_PREFIX = 24;
-/** Listeners, logs, pipes, health checks of one process; with room to spare. */
-const DESCRIPTORS_OF_ITS_OWN = 200;
-
-/** What the `source` lines are made for. */
-interface HaproxySources {
-  /** source addresses, one server line each: a `source` setting takes one address (fact N4) */
-  readonly addresses: readonly string[];
-  /** ports of each address; null: the kernel chooses from ip_local_port_range */
-  readonly ports: PortRange | null;
-  /** `address:port` of the server */
-  readonly server: string;
-  /** processes that share the addresses */
-  readonly processes: number;
-}
-
-/**
- * The `server` lines of one process. With explicit ports each process gets a slice of its own of every address: two
- * processes with the same range would meet on the same ports.
- * @param process 0 to processes - 1
- */
-export function haproxyServerLines(sources: HaproxySources, process: number): string[] {
-  assert(process >= 0 && process < sources.processes, `process ${process} of ${sources.processes}`);
-  return sources.addresses.map((address, index) => {
-    const ports = sources.ports === null ? '' : `:${sliceText(sources.ports, sources.processes, process)}`;
-    return `server s${index + 1} ${sources.server} source ${address}${ports}`;
-  });
-}
-
-function sliceText(range: PortRange, parts: number, part: number): string {
-  const count = portCount([range]);
-  const from = range.from + Math.floor((count * part) / parts);
-  const to = range.from + Math.floor((count * (part + 1)) / parts) - 1;
-  return `${from}-${to}`;
-}
-
-/**
- * How many processes (or what limit of one) it takes.
- * @param descriptors of one process (`ulimit -n`)
- */
-export function haproxyProcesses(connections: number, descriptors: number): number {
-  const each = Math.max(1, Math.floor((descriptors - DESCRIPTORS_OF_ITS_OWN) / DESCRIPTORS_PER_PROXIED));
-  return Math.max(1, Math.ceil(connections / each));
-}
-
-/** `ulimit -n` with which one process carries them all. */
-export function haproxyDescriptors(connections: number): number {
-  return connections * DESCRIPTORS_PER_PROXIED + DESCRIPTORS_OF_ITS_OWN;
+  return { what, lines: [...addressCommands(firstAddress, sources), ...lines] };
 }
 
 /**
@@ -360,9 +310,9 @@ function firstAndFree(first: string, count: number): string[] {
  * @param first address with prefix length, such as `192.168.0.102/24`
  * @param count addresses in all, the first included
  */
-export function addressCommands(first: string, count: number, device: string): string[] {
+function addressCommands(first: string, count: number): string[] {
   const { prefix, hasPrefix } = parseCidr(first);
   return firstAndFree(first, count)
     .slice(1)
-    .map((address) => `ip addr add ${address}/${hasPrefix ? prefix : LAN_PREFIX} dev ${device}`);
+    .map((address) => `ip addr add ${address}/${hasPrefix ? prefix : LAN_PREFIX} dev ${UNKNOWN_DEVICE}`);
 }

@@ -15,12 +15,12 @@ type PathKind =
   | 'translated'
   /** some did, some did not */
   | 'mixed'
-  /** the target told nothing */
+  /** the target reported nothing */
   | 'unknown';
 
 export interface PathVerdict {
   readonly kind: PathKind;
-  /** connections that the target told about */
+  /** connections that the target reported on */
   readonly told: number;
   /** whether the path left our source ports alone */
   readonly portsKept: 'all' | 'some' | 'none';
@@ -36,7 +36,7 @@ export interface PathVerdict {
 
 interface PathEvidence {
   readonly seen: SeenCounts;
-  /** ports of each address of the hop, as the user says; null: told from what was seen */
+  /** ports of each address of the hop, as the user says; null: taken from what was seen */
   readonly ports: readonly PortRange[] | null;
 }
 
@@ -64,19 +64,19 @@ function named(addresses: readonly string[]): string {
 
 /**
  * Judges the path.
- * @param evidence what the target told of some connections, a hundred or more to be sure of a range of ports
+ * @param evidence what the target reported of some connections, a hundred or more to be sure of a range of ports
  */
 export function judgePath({ seen, ports }: PathEvidence): PathVerdict {
-  const told = seen.sourceKept + seen.sourceChanged;
+  const reported = seen.sourceKept + seen.sourceChanged;
   const portsKept = seen.portChanged === 0 ? 'all' : seen.portKept === 0 ? 'none' : 'some';
-  const common = { told, portsKept } as const;
-  if (told === 0) {
+  const common = { told: reported, portsKept } as const;
+  if (reported === 0) {
     return {
       ...common,
       kind: 'unknown',
       translatedTo: [],
       ceiling: null,
-      sentence: 'the target told nothing: start it with c100k-bench serve --mode whoami',
+      sentence: 'the target reported nothing: start it with c100k-bench serve --mode whoami',
       lift: [],
     };
   }
@@ -96,7 +96,7 @@ export function judgePath({ seen, ports }: PathEvidence): PathVerdict {
   const portsEach = portCount(ports ?? [isKernelRange ? KERNEL_PORTS : NAT_PORTS]);
   const ceiling = pairs * portsEach;
   const share =
-    seen.sourceKept === 0 ? 'everything' : `${formatCount(seen.sourceChanged)} of ${formatCount(told)}`;
+    seen.sourceKept === 0 ? 'everything' : `${formatCount(seen.sourceChanged)} of ${formatCount(reported)}`;
   return {
     ...common,
     kind: seen.sourceKept === 0 ? 'translated' : 'mixed',

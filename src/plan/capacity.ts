@@ -1,6 +1,6 @@
 /**
  * Owns how many connections one host can hold: its source ports, its tuples, and the bound that each resource sets.
- * Must never gather a fact (host/facts-reader.ts) or word a finding (preflight.ts).
+ * Must never gather a fact (host/host-facts.ts) or word a finding (preflight.ts).
  */
 import { isLoopback, parseAddress } from '../base/address.ts';
 import { type Endpoint, isTls } from '../base/endpoint.ts';

@@ -1,13 +1,13 @@
 /**
  * Owns what holding a number of connections costs one host: holders, descriptors, memory, buffer pages, tasks. Every
  * function grows with the number of connections, so that the largest number that fits can be found by halving.
- * Must never know how much a host has (capacity.ts, preflight.ts, host/process-limits.ts).
+ * Must never know how much a host has (capacity.ts, preflight.ts, host/proc-file.ts).
  */
 
 import { formatSeconds } from '../base/clock.ts';
 import type { Finding } from '../base/errors.ts';
 import { counted, formatCount } from '../base/units.ts';
-import type { TaskRoom } from '../host/host-facts.ts';
+import type { TaskRoom } from '../host/proc-file.ts';
 import { LEASE_TIMES } from '../run/lease.ts';
 import type { EngineName } from '../run/run-spec.ts';
 

@@ -8,6 +8,7 @@ import { type Counts, totalOf } from '../base/outcome.ts';
 import { counted, formatBytes, formatCount, formatDuration, formatMs } from '../base/units.ts';
 import { limitsPhrase } from '../judge/generator-health.ts';
 import type { AgentReport, Latency, RunReport } from '../judge/report.ts';
+import { evidenceLines } from './evidence-text.ts';
 import {
   attentionLines,
   bulleted,
@@ -20,7 +21,7 @@ import {
   table,
   wrapText,
 } from './layout.ts';
-import { seenLines } from './path-text.ts';
+import { seenLines } from './plan-text.ts';
 
 /** Sources or endpoints up to this number are listed one by one; above it only their spread is shown. */
 const LIST_MAX = 8;
@@ -88,6 +89,7 @@ function measuredLines(report: RunReport): string[] {
     ...rampLines(report),
     ...spreadLines('by source', report.bySource),
     ...spreadLines('by endpoint', report.byEndpoint),
+    ...evidenceLines(report.evidence),
     ...(report.seen === null ? [] : seenLines(report.seen)),
     ...kernelLines(report),
     ...generatorLines(report),

@@ -46,7 +46,7 @@ function levelOf(total: number, capacities: readonly number[]): { level: number;
  * @param capacities counts, at least 0; their sum must be a safe integer
  * @returns one share per capacity, in the same order; they sum to `min(total, sum of capacities)`
  */
-export function splitQuota(total: number, capacities: readonly number[]): number[] {
+function splitQuota(total: number, capacities: readonly number[]): number[] {
   assertCounts('total', [total]);
   assertCounts('capacities', capacities);
   const handedOut = Math.min(total, sumOf(capacities));
@@ -60,6 +60,13 @@ export function splitQuota(total: number, capacities: readonly number[]): number
   });
   assert(remainder === 0, 'the remainder was not handed out');
   return shares;
+}
+
+/** One part's share: a split has one for each part. */
+function shareAt<Share>(shares: readonly Share[], index: number): Share {
+  const share = shares[index];
+  assert(share !== undefined, 'a split has a share for each part');
+  return share;
 }
 
 /**
@@ -125,9 +132,10 @@ export function quotaCommands(
   const quotas = all.map((each) => each.quota);
   const rates = splitRate(spec.ratePerSec, quotas);
   const pendings = splitPending(spec.pendingMax, quotas);
-  return all.flatMap(({ id, quota }, index) => {
-    const share = { connections: quota, ratePerSec: rates[index]!, pendingMax: pendings[index]! };
-    return isPicked(all[index]!) ? [{ type: 'send-quota' as const, agent: id, ...share }] : [];
+  return all.flatMap((agent, index): AgentCommand[] => {
+    if (!isPicked(agent)) return [];
+    const [ratePerSec, pendingMax] = [shareAt(rates, index), shareAt(pendings, index)];
+    return [{ type: 'send-quota', agent: agent.id, connections: agent.quota, ratePerSec, pendingMax }];
   });
 }
 
@@ -196,7 +204,7 @@ export function firstQuotas(
     connections,
     'quotas must sum to the total',
   );
-  return new Map(agents.map(({ id }, index) => [id, quotas[index]!]));
+  return new Map(agents.map(({ id }, index) => [id, shareAt(quotas, index)]));
 }
 
 function spareOf({ stage, capacity, quota }: AgentRecord): number {
@@ -226,7 +234,7 @@ export function handedOver(
   const extras = splitQuota(due.quota, agents.map(spareOf));
   const given = extras.reduce((sum, extra) => sum + extra, 0);
   const grown = agents.flatMap((agent, index): AgentRecord[] => {
-    const extra = extras[index]!;
+    const extra = shareAt(extras, index);
     if (extra === 0) return [];
     const stage = agent.stage === 'offered' ? 'quoted' : agent.stage;
     return [{ ...agent, stage, quota: agent.quota + extra, settled: false }];

@@ -99,18 +99,15 @@ function update(state: RunState, id: string, change: Partial<AgentRecord>): RunS
   return agent === undefined ? state : put(state, { ...agent, ...change });
 }
 
-function seen(state: RunState, id: string, atMs: number): RunState {
-  return update(state, id, { lastSeenMs: atMs });
-}
-
 function enter(state: RunState, phase: Phase, atMs: number): Stepped {
   const changes: RunChange[] = [{ type: 'phase-changed', from: state.phase, to: phase }];
   return { state: { ...state, phase, phaseSinceMs: atMs }, changes, commands: [] };
 }
 
-/** Ends the run now. */
-function finish(state: RunState, reason: EndReason, atMs: number): Stepped {
+/** Ends the run now. @param reason null: it was decided when draining began */
+function finish(state: RunState, reason: EndReason | null, atMs: number): Stepped {
   const endReason = state.endReason ?? reason;
+  assert(endReason !== null, 'a run must not end without a reason');
   return andThen(enter({ ...state, endReason }, 'ended', atMs), (ended) => ({
     ...stay(ended),
     changes: [{ type: 'run-ended', reason: endReason }],
@@ -208,7 +205,7 @@ function turnAway(state: RunState, id: string, reason: string): Stepped {
 function refused(state: RunState, id: string, findings: readonly Finding[], atMs: number): Stepped {
   const sender = state.agents.get(id);
   if (sender === undefined || !isLive(sender)) return stay(state);
-  const next = seen(state, id, atMs);
+  const next = update(state, id, { lastSeenMs: atMs });
   if (state.phase === 'draining') return stay(next);
   if (!isRunPhase(state.phase)) {
     return drain(next, { type: 'refused', agent: id, findings: refusalFindings(id, findings) }, atMs);
@@ -248,7 +245,7 @@ function offered(state: RunState, event: Extract<RunEvent, { type: 'agent-offere
   const { capacity, boundBy, engine, sources, findings, notes, atMs } = event;
   const sender = state.agents.get(event.agent);
   // Once: what was agreed on does not change after it.
-  if (sender?.stage !== 'joined') return stay(seen(state, event.agent, atMs));
+  if (sender?.stage !== 'joined') return stay(update(state, event.agent, { lastSeenMs: atMs }));
   const known = { ...sender, lastSeenMs: atMs, capacity, boundBy, engine, sources, findings, notes };
   const next = put(state, { ...known, stage: 'offered' });
   // A spare gets a quota when one is free.
@@ -259,9 +256,7 @@ function offered(state: RunState, event: Extract<RunEvent, { type: 'agent-offere
 /** Quotas are handed out when all are here, and in contact. */
 function assignWhenComplete(state: RunState, atMs: number): Stepped {
   if (state.agents.size !== state.terms.agentsExpected) return stay(state);
-  for (const agent of state.agents.values()) {
-    if (agent.stage !== 'offered' || agent.isCut) return stay(state);
-  }
+  for (const { stage, isCut } of state.agents.values()) if (stage !== 'offered' || isCut) return stay(state);
   return assign(state, atMs);
 }
 
@@ -271,8 +266,8 @@ function assign(state: RunState, atMs: number): Stepped {
   const { spec } = state;
   const refusals = refusalsOf(spec.connections, agents);
   if (refusals.length > 0) {
-    const agent = agents.length === 1 ? agents[0]!.id : null;
-    return drain(state, { type: 'refused', agent, findings: refusals }, atMs);
+    const [only = null] = agents.length === 1 ? idsOf(agents) : [];
+    return drain(state, { type: 'refused', agent: only, findings: refusals }, atMs);
   }
   const quotas = firstQuotas(spec.connections, agents);
   const next = agents.map(
@@ -297,7 +292,7 @@ function withQuotas(state: RunState, changed: readonly AgentRecord[]): Stepped {
 function ready(state: RunState, event: Extract<RunEvent, { type: 'agent-ready' }>): Stepped {
   const { agent: id, sources, findings, notes, atMs } = event;
   const sender = state.agents.get(id);
-  if (sender?.stage !== 'quoted') return stay(seen(state, id, atMs));
+  if (sender?.stage !== 'quoted') return stay(update(state, id, { lastSeenMs: atMs }));
   const known = { ...sender, lastSeenMs: atMs, sources, findings, notes };
   if (isRunPhase(state.phase)) {
     // The barrier is behind us: a spare starts as soon as it is ready.
@@ -431,8 +426,7 @@ function handOver(state: RunState, atMs: number): Stepped {
 /** Ends the run when there is no agent left to wait for. */
 function settleDrain(state: RunState, atMs: number): Stepped {
   if (state.phase !== 'draining' || agentsWhere(state, isLive).length > 0) return stay(state);
-  assert(state.endReason !== null, 'draining without a reason');
-  return finish(state, state.endReason, atMs);
+  return finish(state, null, atMs);
 }
 
 /** All agents whose lease is over together: a rack that loses power must not be lost one by one. */
@@ -466,9 +460,7 @@ function ticked(state: RunState, atMs: number): Stepped {
     case 'holding':
       return runningTick(state, atMs);
     case 'draining':
-      if (elapsedMs < terms.drainMs) return stay(state);
-      assert(state.endReason !== null, 'draining without a reason');
-      return finish(state, state.endReason, atMs);
+      return elapsedMs < terms.drainMs ? stay(state) : finish(state, null, atMs);
     case 'ended':
       return stay(state);
   }

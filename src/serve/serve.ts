@@ -11,8 +11,7 @@ import { type Clock, formatSeconds } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode, type Finding, usageError } from '../base/errors.ts';
 import { counted, formatCount } from '../base/units.ts';
 import type { HostFacts } from '../host/host-facts.ts';
-import { readSysctl, readText } from '../host/proc-file.ts';
-import { readTaskRoom } from '../host/process-limits.ts';
+import { readSysctl, readTaskRoom, readText } from '../host/proc-file.ts';
 import { memoryFree } from '../plan/capacity.ts';
 import { processesFinding } from '../plan/cost.ts';
 import type { RunSpec } from '../run/run-spec.ts';
@@ -447,7 +446,7 @@ export async function selfRefusals(spec: RunSpec): Promise<readonly Finding[]> {
     'plan' in prepared
       ? [
           ...prepared.plan.findings,
-          ...selfFindings(spec.connections, prepared.plan.holders, prepared.sourcing.facts),
+          ...selfFindings(spec.connections, prepared.plan.holders, prepared.found.facts),
         ]
       : prepared;
   return findings.filter((finding) => finding.severity === 'refuse');

@@ -9,8 +9,7 @@ import { StandStill } from '../base/clock.ts';
 import * as libc from '../engine/libc.ts';
 import { AF_INET6, portOf, SOCKADDR_BYTES_MAX, type SockAddr, sockAddr } from '../engine/libc.ts';
 import { bindToParent } from '../engine/parent-bond.ts';
-import { systemClock } from '../host/system-clock.ts';
-import { after, every, type Timer } from '../time/timer.ts';
+import { after, every, systemClock, type Timer } from '../time/timer.ts';
 import type { FromWorker, ToWorker } from './serve-counts.ts';
 import { TargetLoop } from './target-loop.ts';
 

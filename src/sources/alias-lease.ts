@@ -3,7 +3,7 @@
  * Must never remove an address that is not ours or that another living run uses, and never before the sockets are closed.
  *
  * Deleting an address under live connections is silent: both ends stay ESTABLISHED. So every source is looked for each
- * second, and a lost one is told; it is not added again, because somebody took it away on purpose.
+ * second, and a lost one is reported; it is not added again, because it was taken away on purpose.
  *
  * `ip` may take seconds on a busy host. So a look judges only what was noted before it began and has not changed since,
  * and renewals go by the clock: a third of a lifetime after the last one began, whatever the looks take.
@@ -14,9 +14,8 @@ import type { Clock } from '../base/clock.ts';
 import { formatCount } from '../base/units.ts';
 import type { RunProgram } from '../host/command.ts';
 import { readAddressesNow } from '../host/ip-command.ts';
-import { systemClock } from '../host/system-clock.ts';
 import { type Alias, aliasKey } from '../run/alias.ts';
-import { every, type Timer } from '../time/timer.ts';
+import { every, systemClock, type Timer } from '../time/timer.ts';
 import { type AliasRecords, withAddressLock } from './alias-records.ts';
 import { type AliasFailure, addAliases, removeAliases, removeLeftovers, renewAliases } from './aliases.ts';
 
@@ -52,7 +51,7 @@ interface Acquired {
 /** The aliases of one run on one host. */
 export class AliasLease {
   readonly #options: AliasLeaseOptions;
-  /** added by us, or shared with another run of ours: renewed, and removed when nobody else needs them */
+  /** added by us, or shared with another run of ours: renewed, and removed when no other run needs them */
   readonly #held = new Map<string, Holding>();
   /** no longer held and not yet removed: still in the record */
   readonly #leaving = new Map<string, Alias>();
@@ -88,7 +87,7 @@ export class AliasLease {
 
   /**
    * Adds what is missing. What dead runs left is removed first; an address that another living run of ours added is
-   * shared: both renew it, and the last one removes it. An address of somebody else is used and stays.
+   * shared: both renew it, and the last one removes it. An address that is not ours is used and stays.
    */
   acquire(wanted: readonly Alias[]): Promise<Acquired> {
     if (wanted.length === 0) return Promise.resolve({ failed: [], notes: [] });
@@ -106,7 +105,7 @@ export class AliasLease {
       notes.push(`removed ${formatCount(removed.length)} aliases that a crashed run had left`);
     const now = await readAddressesNow(run);
     if (now === null) return refused('ip is missing');
-    // The run ended meanwhile: what is added now nobody would remove. From here to the notes nothing is waited for.
+    // The run ended meanwhile: what is added now would not be removed. From here to the notes nothing is waited for.
     if (this.#isReleased) return refused('the run has ended');
     const present = new Set(now.addresses.map(aliasKey));
     const ofOthers = this.#keysOfOthers();
@@ -116,7 +115,7 @@ export class AliasLease {
     for (const alias of toShare) this.#held.set(aliasKey(alias), { alias, isAdding: false });
     const adding = toAdd.map((alias): Holding => ({ alias, isAdding: true }));
     for (const holding of adding) this.#held.set(aliasKey(holding.alias), holding);
-    // The record comes first: a crash from here on leaves no address that nobody knows.
+    // The record comes first: a crash from here on leaves no address without a record.
     if (!this.#writeRecord()) {
       notes.push(
         'no record of the aliases can be written below /run: after a crash only their lifetime removes them',
@@ -231,7 +230,7 @@ export class AliasLease {
   }
 
   /**
-   * Removes everything that we hold and nobody else uses. Every socket bound to it must be closed by now. Who asks again
+   * Removes everything that we hold and no other run uses. Every socket bound to it must be closed by now. Who asks again
    * waits for the same removal: the end of a run must not overtake that of a refusal.
    * @returns lines for a person about what could not be removed
    */
@@ -258,7 +257,7 @@ export class AliasLease {
 
   /**
    * No look may renew what is being removed: renewing would add it again.
-   * @param pick called under the lock: what is being added until then may turn out to be somebody else's
+   * @param pick called under the lock: what is being added until then may turn out to be another run's
    */
   #removeSoon(pick: () => readonly Alias[]): Promise<AliasFailure[]> {
     return withAddressLock(async () => {

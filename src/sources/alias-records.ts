@@ -8,7 +8,7 @@
  * which the process started is compared too.
  *
  * What a record says is removed by root: so the folder is ours alone (owner, mode 0700, no link), or it is not used, and so
- * is each record in it; and so is the lock that all who change addresses take. What lies there otherwise - a pipe, a link, a huge file, garbage - is passed over, and holds up nobody.
+ * is each record in it; and so is the lock that all who change addresses take. What lies there otherwise - a pipe, a link, a huge file, garbage - is passed over, and holds up no run.
  */
 import {
   closeSync,
@@ -28,9 +28,8 @@ import { basename, join } from 'node:path';
 import { ADDRESSES_MAX, isAddress, parseAddress } from '../base/address.ts';
 import { writeWholeFile } from '../host/output-file.ts';
 import { readText } from '../host/proc-file.ts';
-import { systemClock } from '../host/system-clock.ts';
 import { type Alias, DEVICE_NAME_PATTERN } from '../run/alias.ts';
-import { realWaiting, type Waiting, waitUntil } from '../time/timer.ts';
+import { realWaiting, systemClock, type Waiting, waitUntil } from '../time/timer.ts';
 
 /** A tmpfs on every Linux that systemd, OpenRC or a container runtime starts: empty after a boot. */
 const FOLDER_DEFAULT = '/run/c100k-bench';
@@ -163,7 +162,7 @@ export class AliasRecords {
   }
 
   #lifeOf(owner: Owner): Pick<AliasRecord, 'isAlive' | 'isMine'> {
-    // Another process namespace numbers its processes differently: nobody there can be asked about.
+    // Another process namespace numbers its processes differently: none of them can be asked about.
     if (owner.pidns !== this.#me.pidns) return { isAlive: true, isMine: false };
     const isMine = owner.pid === this.#me.pid && owner.startTime === this.#me.startTime;
     return { isAlive: startTimeOf(this.#procRoot, owner.pid) === owner.startTime, isMine };
@@ -196,7 +195,7 @@ function isOurFolder(path: string): boolean {
   try {
     const { uid, mode } = fstatSync(fd);
     if (uid !== process.geteuid?.()) return false;
-    // A volume of Kubernetes comes open to everybody.
+    // A volume of Kubernetes comes open to all users.
     if ((mode & OF_OTHERS) !== 0) fchmodSync(fd, FOLDER_MODE);
     return true;
   } finally {

@@ -156,7 +156,7 @@ function keysOf(records: readonly Pick<AliasRecord, 'aliases'>[]): Set<string> {
 
 function whyKept(address: PresentAddress, isShared: boolean): string | null {
   if (isShared) return 'a run that is going on uses it';
-  if (address.validSec === null) return 'somebody has made it permanent';
+  if (address.validSec === null) return 'it was made permanent';
   const label = address.family === 4 ? aliasLabel(address.device) : null;
   if (label !== null && address.label !== label) return 'it does not carry our label any more';
   return null;

@@ -10,7 +10,7 @@ import { type RunProgram, runProgram } from '../host/command.ts';
 import type { HostFacts } from '../host/host-facts.ts';
 import { readAddressesNow, readGateway, readSourceDevices } from '../host/ip-command.ts';
 import { type NetworkSettings, readNetworkSettings } from '../host/kernel-evidence.ts';
-import { hasCapability } from '../host/process-limits.ts';
+import { hasCapability } from '../host/proc-file.ts';
 import {
   ANY_SOURCE,
   allowsDevice,
@@ -38,7 +38,7 @@ interface PrefixSource {
 }
 
 /** What this host has to offer as sources. */
-export interface Sourcing {
+export interface FoundSources {
   readonly facts: HostFacts;
   readonly settings: NetworkSettings;
   /** the device that packets of a source leave by, where that is in doubt: it is on another one than the route */
@@ -77,7 +77,7 @@ export async function findSources(
   wanted: number,
   run: RunProgram = runProgram,
   limits: SourceLimits = ANY_SOURCE,
-): Promise<Sourcing> {
+): Promise<FoundSources> {
   const mayChange = hasCapability('CAP_NET_ADMIN');
   // What runs of ours have added belongs to them: it is shared through its record, or not used at all.
   const recorded = new Map(
@@ -118,10 +118,10 @@ export async function findSources(
   };
 }
 
-type Found = Pick<Sourcing, 'present' | 'candidates' | 'prefixes' | 'notes'>;
+type Found = Pick<FoundSources, 'present' | 'candidates' | 'prefixes' | 'notes'>;
 
 /** Leaves out what the owner of this host does not allow, whatever the target, and so the route, of a run. */
-function withinLimits(found: Found, limits: SourceLimits): Found & Pick<Sourcing, 'forbidden'> {
+function withinLimits(found: Found, limits: SourceLimits): Found & Pick<FoundSources, 'forbidden'> {
   const leftOut: string[] = [];
   const isAllowed = (address: string): boolean => {
     if (allowsSource(limits, address)) return true;
@@ -316,28 +316,28 @@ async function swallowedBy(
  * @param excluded addresses that were found not to work
  */
 export function chooseFrom(
-  sourcing: Sourcing,
+  found: FoundSources,
   spec: RunSpec,
   wanted: number,
   excluded: ReadonlySet<string> = new Set(),
 ): SourceChoice {
   const usable = (address: string): boolean => !excluded.has(address);
   const isEndpoint = new Set(spec.endpoints.map((endpoint) => endpoint.address));
-  const ofPrefixes = sourcing.prefixes
+  const ofPrefixes = found.prefixes
     .flatMap(({ prefix }) => prefix.addresses)
     .filter((one) => !isEndpoint.has(one));
-  const present = [...new Set([...sourcing.present, ...ofPrefixes])].filter(usable);
+  const present = [...new Set([...found.present, ...ofPrefixes])].filter(usable);
   const taken = new Set(present);
-  const candidates = sourcing.candidates.filter(({ address }) => usable(address) && !taken.has(address));
+  const candidates = found.candidates.filter(({ address }) => usable(address) && !taken.has(address));
   const count = aliasesNeeded({
     present,
     candidates: candidates.map((alias) => alias.address),
     endpoints: spec.endpoints,
-    portsEach: sourcing.portsEach,
+    portsEach: found.portsEach,
     wanted,
   });
   const picked = candidates.slice(0, count);
-  const ofPrefix = sourcing.prefixes.flatMap((source) =>
+  const ofPrefix = found.prefixes.flatMap((source) =>
     source.prefix.family === 6 ? source.aliases.filter((alias) => usable(alias.address)) : source.aliases,
   );
   return {

@@ -1,27 +1,26 @@
 /**
  * Owns proving the sources of a plan before the ramp: aliases added, one connect per (source, endpoint), sources that do
  * not work named and left out, further ones taken in their place.
- * Must never open a connection that is held (holder.ts), and never refuse a target that answers nobody: that is counted.
+ * Must never open a connection that is held (holder.ts), and never refuse a target that answers no source: that is counted.
  */
 
-import { connect, type Socket } from 'node:net';
-import pLimit from 'p-limit';
 import { isLoopback } from '../base/address.ts';
-import type { Clock } from '../base/clock.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import type { Finding } from '../base/errors.ts';
-import type { PortRange } from '../base/tuple-space.ts';
 import { formatCount } from '../base/units.ts';
-import { Pacer } from '../engine/pacer.ts';
 import { type RunProgram, runProgram } from '../host/command.ts';
 import { readAddressesNow, readSourceDevices } from '../host/ip-command.ts';
-import { systemClock } from '../host/system-clock.ts';
 import { isOnThisHost } from '../plan/capacity.ts';
-import type { Alias } from '../run/alias.ts';
 import type { RunSpec } from '../run/run-spec.ts';
-import { after, pause } from '../time/timer.ts';
 import type { AliasLease } from './alias-lease.ts';
 import { type Preparation, planSources } from './preparation.ts';
+import {
+  ConnectTurns,
+  checkRoutes,
+  type DuplicateAddress,
+  findDuplicates,
+  type RoutePair,
+} from './route-check.ts';
 
 /** Connects of one check. With more sources than this, each still gets one, evenly spread over the endpoints. */
 const PAIRS_MAX = 2_048;
@@ -50,7 +49,7 @@ export async function secureSources(
   run: RunProgram = runProgram,
   turns = new ConnectTurns(Number.POSITIVE_INFINITY),
 ): Promise<Preparation | readonly Finding[]> {
-  const { wanted, sourcing } = prepared;
+  const { wanted, found } = prepared;
   const bad = new Map<string, BadSource>();
   const checked = new Set<string>();
   const findings: Finding[] = [];
@@ -62,17 +61,17 @@ export async function secureSources(
     for (const { alias, why } of acquired.failed) bad.set(alias.address, { address: alias.address, why });
     const fresh = current.choice.addresses.filter((address) => !bad.has(address) && !checked.has(address));
     const aliases = current.choice.aliases.filter((alias) => !checked.has(alias.address));
-    const [{ bad: found, silent }, duplicates] = await Promise.all([
+    const [{ bad: failing, silent }, duplicates] = await Promise.all([
       checkSources(spec, current, fresh, run, turns),
       findDuplicates(run, aliases),
     ]);
     if (duplicates.length > 0) findings.push(duplicateFinding(duplicates));
     if (silent !== null) findings.push(silent);
     for (const address of fresh) checked.add(address);
-    for (const one of found) bad.set(one.address, one);
-    if (found.length === 0 && acquired.failed.length === 0) break;
+    for (const one of failing) bad.set(one.address, one);
+    if (failing.length === 0 && acquired.failed.length === 0) break;
     await lease.give(lease.held.filter((alias) => bad.has(alias.address)));
-    current = planSources(spec, wanted, sourcing, new Set(bad.keys()));
+    current = planSources(spec, wanted, found, new Set(bad.keys()));
     if (current.choice.addresses.length === 0) break;
   }
   if (bad.size > 0) findings.unshift(leftOutFinding([...bad.values()], current));
@@ -98,29 +97,29 @@ async function checkSources(
   run: RunProgram,
   turns: ConnectTurns,
 ): Promise<SourceCheck> {
-  const { facts } = prepared.sourcing;
+  const { facts } = prepared.found;
   const sources = addresses.filter((address) => !isLoopback(address));
   const endpoints = spec.endpoints.filter((endpoint) => !isOnThisHost(endpoint.address, facts));
   const most = Math.max(1, Math.min(PAIRS_MAX, Math.floor(turns.ratePerSec * ROUND_SEC_MAX)));
   const pairs = pairsToCheck(sources, endpoints, most);
   if (pairs.length === 0) return { bad: [], silent: null };
-  const [troubles, astray] = await Promise.all([
+  const [problems, astray] = await Promise.all([
     checkRoutes(pairs, prepared.plan.ports, undefined, turns),
     leavingElsewhere(sources, endpoints, run),
   ]);
   const bad = new Map<string, BadSource>(astray.map((one) => [one.address, one]));
   const answering = new Set(
-    pairs.filter((_, index) => troubles[index] === null).map(({ endpoint }) => formatEndpoint(endpoint)),
+    pairs.filter((_, index) => problems[index] === null).map(({ endpoint }) => formatEndpoint(endpoint)),
   );
-  // Nobody got an answer: is it the sources, or is the target down? This host's own address tells.
-  const someoneWorks = answering.size > 0 || (await hostItselfReaches(spec, prepared, sources, turns));
-  if (!someoneWorks) return { bad: [...bad.values()], silent: silentFinding(pairs, troubles) };
+  // No source got an answer: is it the sources, or is the target down? This host's own address shows it.
+  const anyWorks = answering.size > 0 || (await hostItselfReaches(spec, prepared, sources, turns));
+  if (!anyWorks) return { bad: [...bad.values()], silent: silentFinding(pairs, problems) };
   for (const [index, { source, endpoint }] of pairs.entries()) {
-    const trouble = troubles[index] ?? null;
-    // An endpoint that answers no source is the target's matter: the run counts it.
+    const problem = problems[index] ?? null;
+    // An endpoint that answers no source is for the target to answer for: the run counts it.
     const isTargets = answering.size > 0 && !answering.has(formatEndpoint(endpoint));
-    if (trouble === null || isTargets || bad.has(source)) continue;
-    bad.set(source, { address: source, why: `${trouble} from ${formatEndpoint(endpoint)}` });
+    if (problem === null || isTargets || bad.has(source)) continue;
+    bad.set(source, { address: source, why: `${problem} from ${formatEndpoint(endpoint)}` });
   }
   return { bad: [...bad.values()], silent: null };
 }
@@ -177,12 +176,12 @@ async function leavingElsewhere(
 /** Whether another address of this host gets an answer: the kernel's own choice, or one on the device towards the target. */
 async function hostItselfReaches(
   spec: RunSpec,
-  { sourcing, plan }: Preparation,
+  { found, plan }: Preparation,
   sources: readonly string[],
   turns: ConnectTurns,
 ): Promise<boolean> {
   const tried = new Set(sources);
-  const { routes, hostAddresses } = sourcing.facts;
+  const { routes, hostAddresses } = found.facts;
   const pairs = routes.flatMap(({ address, source, device, local }) => {
     const endpoint = spec.endpoints.find((one) => one.address === address);
     if (local || endpoint === undefined) return [];
@@ -196,11 +195,11 @@ async function hostItselfReaches(
     const witnesses = new Set([...(source === null ? [] : [source]), ...onDevice.map((own) => own.address)]);
     return [...witnesses].filter((one) => !tried.has(one)).map((one) => ({ source: one, endpoint }));
   });
-  const troubles = await checkRoutes(pairs.slice(0, NAMES_MAX), plan.ports, undefined, turns);
-  return troubles.some((trouble) => trouble === null);
+  const problems = await checkRoutes(pairs.slice(0, NAMES_MAX), plan.ports, undefined, turns);
+  return problems.some((problem) => problem === null);
 }
 
-function silentFinding(pairs: readonly RoutePair[], troubles: readonly (string | null)[]): Finding {
+function silentFinding(pairs: readonly RoutePair[], problems: readonly (string | null)[]): Finding {
   const [first] = pairs;
   const sources = new Set(pairs.map(({ source }) => source)).size;
   return {
@@ -211,7 +210,7 @@ function silentFinding(pairs: readonly RoutePair[], troubles: readonly (string |
     unit: 'addresses',
     message:
       `${first === undefined ? 'the target' : formatEndpoint(first.endpoint)} gives no address of this host an answer ` +
-      `(${troubles[0] ?? 'no answer'}): the target or the path seems to be down, or drops what comes from here`,
+      `(${problems[0] ?? 'no answer'}): the target or the path seems to be down, or drops what comes from here`,
     fix: first === undefined ? null : `ip route get ${first.endpoint.address} from ${first.source}`,
   };
 }
@@ -254,186 +253,4 @@ function duplicateFinding(duplicates: readonly DuplicateAddress[]): Finding {
     message: `another host on the segment already has ${named}: answers may go there`,
     fix: `choose addresses that no other host has; this asks for one: arping -D -I ${first?.device ?? 'DEVICE'} ${first?.address ?? 'ADDRESS'}`,
   };
-}
-
-/** Connects in flight; each is one descriptor and one local port. */
-const CHECKS_AT_ONCE = 256;
-/** A lost SYN is sent again after 1 s and 2 or 3 s: both tries fit. */
-const CHECK_TIMEOUT_MS = 4_000;
-/** Ports that are tried when one is in use. */
-const PORTS_TRIED_MAX = 4;
-
-/** One connect to make. */
-interface RoutePair {
-  readonly source: string;
-  readonly endpoint: Endpoint;
-}
-
-/** null: it works; else why not, in a few words. */
-type RouteProblem = string | null;
-
-/** Turns of connects at a rate, one after the other; a process that stood still does not catch up (pacer.ts). */
-export class ConnectTurns {
-  readonly ratePerSec: number;
-  readonly #clock: Clock;
-  readonly #pacer: Pacer;
-  readonly #originMs: number;
-  #last: Promise<void> = Promise.resolve();
-
-  /** @param ratePerSec above 0; Infinity: no limit */
-  constructor(ratePerSec: number, clock: Clock = systemClock) {
-    this.ratePerSec = ratePerSec;
-    this.#clock = clock;
-    this.#originMs = clock.monotonicMs();
-    this.#pacer = new Pacer(Number.isFinite(ratePerSec) ? ratePerSec : null);
-  }
-
-  /** Resolves when the next connect may be called. */
-  next(): Promise<void> {
-    this.#last = this.#last.then(() => this.#wait());
-    return this.#last;
-  }
-
-  async #wait(): Promise<void> {
-    for (;;) {
-      const nowMs = this.#clock.monotonicMs() - this.#originMs;
-      if (this.#pacer.mayBegin(nowMs)) {
-        this.#pacer.begin(nowMs);
-        return;
-      }
-      await pause(Math.ceil(this.#pacer.nextAtMs - nowMs));
-    }
-  }
-}
-
-/**
- * Connects each source to its endpoint.
- * @param pairs of one family each
- * @param ports source ports of the run: the last ones are used, so that a firewall that knows them lets the check pass
- * @returns one answer per pair, in the same order
- */
-export function checkRoutes(
-  pairs: readonly RoutePair[],
-  ports: readonly PortRange[],
-  timeoutMs = CHECK_TIMEOUT_MS,
-  turns = new ConnectTurns(Number.POSITIVE_INFINITY),
-): Promise<RouteProblem[]> {
-  const tried = lastPorts(ports, PORTS_TRIED_MAX);
-  const limit = pLimit(CHECKS_AT_ONCE);
-  return Promise.all(pairs.map((pair) => limit(() => checkOne(pair, tried, timeoutMs, turns))));
-}
-
-function lastPorts(ranges: readonly PortRange[], count: number): number[] {
-  const ports: number[] = [];
-  for (const { from, to } of [...ranges].reverse()) {
-    for (let port = to; port >= from && ports.length < count; port -= 1) ports.push(port);
-  }
-  return ports;
-}
-
-async function checkOne(
-  pair: RoutePair,
-  ports: readonly number[],
-  timeoutMs: number,
-  turns: ConnectTurns,
-): Promise<RouteProblem> {
-  for (const port of ports) {
-    await turns.next();
-    const answer = await connectOnce(pair, port, timeoutMs);
-    if (answer !== 'busy') return answer;
-  }
-  // Every port that was tried is in use: this source evidently works. The ramp skips such ports.
-  return null;
-}
-
-function connectOnce(
-  { source, endpoint }: RoutePair,
-  localPort: number,
-  timeoutMs: number,
-): Promise<RouteProblem | 'busy'> {
-  return new Promise((resolve) => {
-    let socket: Socket;
-    try {
-      socket = connect({ host: endpoint.address, port: endpoint.port, localAddress: source, localPort });
-    } catch (error) {
-      resolve(problemOf(error as NodeJS.ErrnoException, timeoutMs));
-      return;
-    }
-    const timer = after(timeoutMs, () => {
-      socket.destroy();
-      resolve(`no answer within ${timeoutMs / 1000} s`);
-    });
-    const finish = (answer: RouteProblem | 'busy'): void => {
-      timer.cancel();
-      resolve(answer);
-    };
-    socket.once('connect', () => {
-      socket.resetAndDestroy();
-      finish(null);
-    });
-    // Stays: a reset that comes after our own is no event any more.
-    socket.on('error', (error) => finish(problemOf(error, timeoutMs)));
-  });
-}
-
-function problemOf(error: NodeJS.ErrnoException, timeoutMs: number): RouteProblem | 'busy' {
-  switch (error.code) {
-    case 'ECONNREFUSED':
-    case 'ECONNRESET':
-      return null;
-    case 'EADDRINUSE':
-      return 'busy';
-    case 'EADDRNOTAVAIL':
-      // At bind the address is not ours; at connect this very 4-tuple exists (fact P10).
-      return error.syscall === 'bind' ? 'not an address of this host' : 'busy';
-    case 'EHOSTUNREACH':
-    case 'ENETUNREACH':
-      return 'no route, or nobody answers for the target there';
-    case 'EACCES':
-    case 'EPERM':
-      return 'forbidden by a rule on this host';
-    case 'ETIMEDOUT':
-      return `no answer within ${timeoutMs / 1000} s`;
-    default:
-      return error.code ?? error.message;
-  }
-}
-
-/** `arping` waits a second for an answer: all are asked together. */
-const ARPINGS_AT_ONCE = 128;
-const ARPING_TIMEOUT_MS = 3_000;
-
-/** An address of ours that another host has too. */
-interface DuplicateAddress {
-  readonly address: string;
-  /** the device on whose segment that host is */
-  readonly device: string;
-  /** hardware address of the other host; null: not told */
-  readonly owner: string | null;
-}
-
-/**
- * Asks for each IPv4 alias who has it. Only on devices with neighbours; only the first 128.
- * @returns those that another host has; empty when `arping` is missing or may not be used
- */
-export async function findDuplicates(
-  run: RunProgram,
-  aliases: readonly Alias[],
-): Promise<DuplicateAddress[]> {
-  const asked = aliases
-    .filter((alias) => alias.family === 4 && alias.device !== 'lo')
-    .slice(0, ARPINGS_AT_ONCE);
-  const limit = pLimit(ARPINGS_AT_ONCE);
-  const found = await Promise.all(asked.map((alias) => limit(() => askOne(run, alias))));
-  return found.flat();
-}
-
-async function askOne(run: RunProgram, { address, device }: Alias): Promise<DuplicateAddress[]> {
-  // -D: duplicate address detection. Exit code 1 and a "reply" line: another host answered.
-  const result = await run('arping', ['-D', '-I', device, '-c', '1', '-w', '1', address], {
-    timeoutMs: ARPING_TIMEOUT_MS,
-  });
-  const reply = /reply from \S+ \[([0-9A-F:]+)\]/i.exec(result.stdout);
-  if (result.missing || result.code !== 1 || reply === null) return [];
-  return [{ address, device, owner: reply[1]?.toLowerCase() ?? null }];
 }

@@ -16,9 +16,11 @@ import {
   type FailReason,
   type SkipReason,
 } from '../base/outcome.ts';
+import { type Evidence, mergeEvidence } from './evidence.ts';
 import { emptyHistogram, histogramCount, mergeHistograms, type SparseHistogram } from './histogram.ts';
 import { lossKey, newestLosses, type RecentLosses } from './loss.ts';
 import { mergeSeen, type SeenCounts } from './observed-sources.ts';
+import { withDrops } from './place-outcomes.ts';
 import { addProtocolErrors, type ProtocolErrors } from './protocol-errors.ts';
 
 /** Cumulative since the start of the run; a lost snapshot costs nothing. */
@@ -90,6 +92,8 @@ export interface Stats {
   readonly troubles?: ProtocolErrors;
   /** absent where no TLS is spoken */
   readonly tls?: TlsCounts;
+  /** what a diagnosis rests on; absent: an agent of an earlier version does not tell, and then the sum is not known */
+  readonly evidence?: Evidence;
 }
 
 /** One holder process's own health; what a user needs to trust the other numbers. */
@@ -253,7 +257,16 @@ function mergeStats(a: Stats, b: Stats): Stats {
     rampMs: Math.max(a.rampMs, b.rampMs),
     ...seenOfBoth(a.seen, b.seen),
     ...protocolsOfBoth(a, b),
+    ...evidenceOfBoth(a, b),
   };
+}
+
+/** A part that has attempted something and has no evidence makes that of the whole unknown: it is not zero. */
+function evidenceOfBoth(a: Stats, b: Stats): Pick<Stats, 'evidence'> {
+  if (a.evidence !== undefined && b.evidence !== undefined)
+    return { evidence: mergeEvidence(a.evidence, b.evidence) };
+  const [known, unknown] = a.evidence === undefined ? [b, a] : [a, b];
+  return known.evidence === undefined || unknown.attempted > 0 ? {} : { evidence: known.evidence };
 }
 
 function protocolsOfBoth(a: Stats, b: Stats): Pick<Stats, 'troubles' | 'tls'> {
@@ -348,10 +361,10 @@ export interface Progress {
 
 type HistogramField = 'connectUs' | 'connectFromIntendedUs' | 'probeUs';
 
-/** Stats in which null stands for a histogram that has not changed since the last ones on the same channel. */
-export type StatsDelta = Omit<Stats, HistogramField> & {
+/** Stats in which null stands for a histogram, or evidence, that has not changed since the last ones on the same channel. */
+export type StatsDelta = Omit<Stats, HistogramField | 'evidence'> & {
   readonly [Field in HistogramField]: SparseHistogram | null;
-};
+} & { readonly evidence?: Evidence | null };
 
 /** A histogram only grows, so its total tells whether it changed. */
 function changed(now: SparseHistogram, sent: SparseHistogram | undefined): SparseHistogram | null {
@@ -368,13 +381,21 @@ export function statsDelta(stats: Stats, sent: Stats | null): StatsDelta {
     connectUs: changed(stats.connectUs, sent?.connectUs),
     connectFromIntendedUs: changed(stats.connectFromIntendedUs, sent?.connectFromIntendedUs),
     probeUs: changed(stats.probeUs, sent?.probeUs),
+    ...(stats.evidence === undefined ? {} : { evidence: changedEvidence(stats.evidence, sent?.evidence) }),
   };
 }
 
+/** In a silent hold nothing of it changes for hours, and it is the longest part of a message. */
+function changedEvidence(now: Evidence, sent: Evidence | undefined): Evidence | null {
+  return sent !== undefined && JSON.stringify(sent) === JSON.stringify(now) ? null : now;
+}
+
 /** The whole stats again, from what has changed and what was known before. */
-export function withDelta(known: Stats, said: StatsDelta): Stats {
+export function withDelta(known: Stats, { evidence, ...said }: StatsDelta): Stats {
+  const kept = evidence === null ? known.evidence : evidence;
   return {
     ...said,
+    ...(kept === undefined ? {} : { evidence: kept }),
     connectUs: said.connectUs ?? known.connectUs,
     connectFromIntendedUs: said.connectFromIntendedUs ?? known.connectFromIntendedUs,
     probeUs: said.probeUs ?? known.probeUs,
@@ -405,6 +426,9 @@ export function withAllLost(stats: Stats, reason: DropReason, quota: number): St
     verifiedInHold: 0,
     dropped,
     droppedBy: isOpen ? withSourcesLost(stats, reason) : stats.droppedBy,
+    ...(isOpen && stats.evidence !== undefined
+      ? { evidence: evidenceAllLost(stats, stats.evidence, reason) }
+      : {}),
     openBySource: {},
     openByEndpoint: {},
   };
@@ -427,4 +451,14 @@ function withSourcesLost(stats: Stats, reason: DropReason): Record<string, numbe
   // Agents with very many sources leave them out of what they say each second.
   if (rest > 0) add('*', rest);
   return droppedBy;
+}
+
+/** The places of what was open lose it; what has no place is lost at `*`. */
+function evidenceAllLost(stats: Stats, evidence: Evidence, reason: DropReason): Evidence {
+  const { open, openByEndpoint, openBySource } = stats;
+  return {
+    ...evidence,
+    byEndpoint: withDrops(evidence.byEndpoint, openByEndpoint, open, reason),
+    bySourceOutcome: withDrops(evidence.bySourceOutcome, openBySource, open, reason),
+  };
 }

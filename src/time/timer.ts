@@ -1,12 +1,13 @@
 /**
- * Owns every timer of Node that this program starts: one call after a delay, one call per period, a pause, and waiting
- * for what must be asked for again and again. Must never read a clock: who needs a moment and not a delay looks at its
- * clock when it is called.
+ * Owns time as Node gives it: every timer that this program starts (one call after a delay, one call per period, a pause,
+ * waiting for what must be asked for again and again), and reading the clock. Must never be imported by pure code: that
+ * takes a `Clock` as an argument (base/clock.ts).
  *
  * setTimeout and setInterval take a signed number of 32 bits and run a longer delay (24.8 days) after 1 ms, with a
  * warning; here such a delay is waited for in parts.
  */
 import assert from 'node:assert/strict';
+import { performance } from 'node:perf_hooks';
 
 /** The longest delay that setTimeout waits for (TIMEOUT_MAX in Node's lib/internal/timers.js). */
 const PART_MS_MAX = 2 ** 31 - 1;
@@ -143,3 +144,55 @@ export async function waitUntil(
     await waiting.pause(Math.min(everyMs, restMs));
   }
 }
+
+/** A timer for one moment at a time. */
+export class DueTimer {
+  readonly #nowMs: () => number;
+  #timer: Timer | null = null;
+
+  /** @param nowMs monotonic, with fraction */
+  constructor(nowMs: () => number) {
+    this.#nowMs = nowMs;
+  }
+
+  /**
+   * Calls once, when the clock has reached the moment; instead of what it was armed for before.
+   * @param dueMs on the monotonic clock; may be Infinity, which never comes
+   */
+  arm(dueMs: number, onDue: () => void): void {
+    this.cancel();
+    const waitMs = Math.ceil(dueMs - this.#nowMs());
+    if (waitMs <= 0) {
+      // Never from within the call that arms it.
+      this.#timer = after(0, onDue);
+      return;
+    }
+    // Node's timers count whole milliseconds and may fire up to one early by a finer clock: then it waits again.
+    this.#timer = after(waitMs, () => this.#look(dueMs, onDue));
+  }
+
+  #look(dueMs: number, onDue: () => void): void {
+    if (this.#nowMs() >= dueMs) onDue();
+    else this.arm(dueMs, onDue);
+  }
+
+  cancel(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
+  }
+}
+
+/**
+ * What `performance.now()` of this process is behind the host's CLOCK_MONOTONIC (clock_gettime(2)), which
+ * `process.hrtime` reads. Reading it once keeps the clock free of allocations.
+ */
+const ORIGIN_MS = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+
+/**
+ * This host's clock. `monotonicMs` ignores clock steps and counts from one moment for all processes of the host, so
+ * that a time which an agent names means the same to its holders.
+ */
+export const systemClock = {
+  monotonicMs: () => ORIGIN_MS + performance.now(),
+  wallMs: () => Date.now(),
+};

@@ -27,9 +27,9 @@ import {
 } from '../../src/agent/agent-phase.ts';
 import { HolderPool } from '../../src/agent/holder-pool.ts';
 import { KernelWatch } from '../../src/agent/kernel-watch.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
 import { planSources } from '../../src/sources/preparation.ts';
 import { emptyStats } from '../../src/stats/stats.ts';
+import { systemClock } from '../../src/time/timer.ts';
 import { FACTS, SPEC } from '../plan/plan-fixture.ts';
 
 const PREPARED = planSources(SPEC, 10, {

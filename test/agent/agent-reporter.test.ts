@@ -14,10 +14,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
-import { AgentReporter, LossQueue, writePartialReport } from '../../src/agent/agent-reporter.ts';
-import type { AgentMessage, AgentMessageOf } from '../../src/control/message.ts';
+import { AgentReporter, sendGuarded, writePartialReport } from '../../src/agent/agent-reporter.ts';
+import { connectChannel } from '../../src/control/client.ts';
+import { type AgentMessage, type AgentMessageOf, PROTOCOL_VERSION } from '../../src/control/message.ts';
+import { parseToken } from '../../src/control/token.ts';
 import { LOSS_BATCH_MAX, type Loss } from '../../src/stats/loss.ts';
 import { emptyStats, type Stats } from '../../src/stats/stats.ts';
+import { systemClock } from '../../src/time/timer.ts';
+import { ControlProxy } from '../support/control-proxy.ts';
+import { startLyingCoordinator } from '../support/lying-coordinator.ts';
+import { until } from '../support/waiting.ts';
 
 interface Made {
   readonly report: AgentReporter;
@@ -167,24 +173,43 @@ const lossAt = (atMs: number, count = 1): Loss => ({
 const range = (from: number, to: number): number[] =>
   Array.from({ length: to - from }, (_, index) => from + index);
 
-function queueOf(): { readonly queue: LossQueue; readonly messages: number[][]; told(): number[] } {
+/** A reporter and the details that it sends, message by message. */
+function queueOf() {
   const messages: number[][] = [];
-  const queue = new LossQueue((losses) => messages.push(losses.map(({ atMs }) => atMs)));
-  return { queue, messages, told: () => messages.flat() };
+  let cut: number | undefined;
+  const take = (message: AgentMessage): void => {
+    if (message.type === 'losses') messages.push(message.losses.map(({ atMs }) => atMs));
+    else if (message.type === 'stats' || message.type === 'done') cut = message.stats.lossDetailsCut;
+  };
+  const report = new AgentReporter(1, { monotonicMs: () => 0 }, take);
+  const nothing = { holders: [], kernel: [] };
+  const queue = {
+    add: (losses: readonly Loss[]) => report.addLosses(losses),
+    nextReport: () => report.sendStats({ ...nothing, stats: emptyStats(), quota: 1, isSettled: false }),
+    finish: () => {
+      const [atEnd, closed] = [emptyStats(), emptyStats()];
+      report.sendDone({ ...nothing, atEnd, closed, evidence: null, notes: [] });
+    },
+    /** as the last report says */
+    get cut(): number {
+      return cut ?? assert.fail('nothing was reported');
+    },
+  };
+  return { queue, messages, sent: () => messages.flat() };
 }
 
-test('what 50 holders tell within a second goes in one message, before the report, and all of it', () => {
-  const { queue, messages, told } = queueOf();
+test('what 50 holders report within a second goes in one message, before the report, and all of it', () => {
+  const { queue, messages, sent } = queueOf();
   for (const holder of range(0, 50)) queue.add(range(holder * 5, holder * 5 + 5).map((at) => lossAt(at)));
   assert.equal(messages.length, 0);
   queue.nextReport();
   assert.equal(messages.length, 1);
-  assert.deepEqual(told(), range(0, 250));
+  assert.deepEqual(sent(), range(0, 250));
   assert.equal(queue.cut, 0);
 });
 
-test('full messages go at once, 20 between two reports, and the rest with the next ones, in order', () => {
-  const { queue, messages, told } = queueOf();
+test('full messages go immediately, 20 between two reports, and the rest with the next ones, in order', () => {
+  const { queue, messages, sent } = queueOf();
   for (const holder of range(0, 50))
     queue.add(range(holder * 1_000, holder * 1_000 + 1_000).map((at) => lossAt(at)));
   assert.equal(messages.length, 20);
@@ -192,7 +217,7 @@ test('full messages go at once, 20 between two reports, and the rest with the ne
   assert.equal(messages.length, 40);
   queue.nextReport();
   assert.equal(messages.length, 50);
-  assert.deepEqual(told(), range(0, 50_000));
+  assert.deepEqual(sent(), range(0, 50_000));
   assert.equal(queue.cut, 0);
 });
 
@@ -207,6 +232,7 @@ test('before the final report more may go, and what is left then is counted by c
 test('more than 100,000 that wait are left out and counted', () => {
   const { queue } = queueOf();
   queue.add(range(0, 100_000 + 77).map((at) => lossAt(at)));
+  queue.nextReport();
   assert.equal(queue.cut, 77);
 });
 
@@ -214,7 +240,7 @@ test('whatever comes and whenever reports are due: in order, none twice, and non
   const step = fc.oneof(fc.constant('report' as const), fc.integer({ min: 1, max: 15_000 }));
   fc.assert(
     fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
-      const { queue, messages, told } = queueOf();
+      const { queue, messages, sent } = queueOf();
       let next = 0;
       let sinceReport = 0;
       for (const each of steps) {
@@ -228,11 +254,59 @@ test('whatever comes and whenever reports are due: in order, none twice, and non
         assert(messages.length - sinceReport <= 40);
       }
       queue.finish();
-      const all = told();
+      const all = sent();
       assert.equal(all.length + queue.cut, next);
       assert(all.every((at, index) => index === 0 || at > all[index - 1]!));
       assert(messages.every((message) => message.length >= 1 && message.length <= LOSS_BATCH_MAX));
     }),
     { numRuns: 60 },
   );
+});
+
+const MIB = 1_048_576;
+/** Lines of 4,000 characters: a quarter of a megabyte. */
+const LARGE: AgentMessageOf<'offer'> = {
+  type: 'offer',
+  connectionsMax: 1,
+  boundBy: 'tuples',
+  findings: [],
+  sources: Array.from({ length: 16_384 }, (_, index) => `10.0.${index >> 8}.${index & 255}`),
+  notes: [],
+};
+
+// PROTOCOL.md: unread
+test('what is not read is kept up to the bound; then the channel is given up, and its memory with it', async (t) => {
+  const liar = await startLyingCoordinator(
+    t,
+    () => {},
+    () => {},
+  );
+  const proxy = new ControlProxy(liar.port);
+  const port = await proxy.listen();
+  t.after(() => proxy.close());
+  let isClosed = false;
+  const close = (): void => {
+    isClosed = true;
+  };
+  const events = { onMessage: () => {}, onClose: close };
+  const token = parseToken(liar.tokenText);
+  const channel = await connectChannel('127.0.0.1', port, token, events, 60_000, systemClock);
+  const host = { hostname: 'h', cpus: 1, memoryBytes: 1, kernel: '6', node: 'v20' };
+  channel.send({ type: 'hello', protocol: PROTOCOL_VERSION, name: 'ada', host, resume: null });
+  await until('it is known', () => liar.links() === 1);
+  proxy.stall('up');
+  const largeBytes = JSON.stringify(LARGE).length;
+  let sent = 0;
+  let most = 0;
+  // The kernel takes some megabytes on the way before anything lies in this process.
+  await until('the channel is given up', () => {
+    const isThere = sendGuarded(channel, LARGE, 4 * MIB);
+    if (isThere) sent += 1;
+    most = Math.max(most, channel.bufferedBytes);
+    return !isThere;
+  });
+  assert(most > 4 * MIB && most <= 4 * MIB + 2 * largeBytes, `${most} bytes`);
+  assert(sent < 400, `${sent} messages of ${largeBytes} bytes went out before`);
+  await until('it is closed', () => isClosed);
+  assert.equal(channel.bufferedBytes, 0);
 });

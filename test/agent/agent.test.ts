@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { it, type TestContext } from 'node:test';
 import { ControlServer } from '../../src/control/server.ts';
 import { agentToken, formatToken, generateToken, knownKeyOf, type Token } from '../../src/control/token.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
+import { systemClock } from '../../src/time/timer.ts';
 import { temporaryFolder } from '../support/agents.ts';
 import { startTalker } from '../support/control-peers.ts';
 import { type CliResult, runCli, startCli } from '../support/run-cli.ts';

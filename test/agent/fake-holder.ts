@@ -7,7 +7,7 @@
  *   fails   says why it cannot, and ends
  */
 import { fileURLToPath } from 'node:url';
-import type { AgentToHolder, HolderToAgent } from '../../src/run/process-message.ts';
+import type { AgentToHolder, HolderToAgent } from '../../src/agent/process-pipe.ts';
 import { emptyStats, type HolderHealth } from '../../src/stats/stats.ts';
 
 /** The compiled path of this program, to fork. */

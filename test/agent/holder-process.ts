@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { type AgentToHolder, HOLDER_EXEC_ARGV, type HolderToAgent } from '../../src/run/process-message.ts';
+import { type AgentToHolder, HOLDER_EXEC_ARGV, type HolderToAgent } from '../../src/agent/process-pipe.ts';
 import type { HolderSpec } from '../../src/run/run-spec.ts';
 import type { HolderHealth, Stats } from '../../src/stats/stats.ts';
 import { HANG_MS, settled } from '../support/waiting.ts';

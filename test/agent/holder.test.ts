@@ -1,8 +1,8 @@
 /** Tests a holder as a process: the conversation, its limits, and that it never outlives its agent. */
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
-import { systemClock } from '../../src/host/system-clock.ts';
 import type { HolderSpec } from '../../src/run/run-spec.ts';
+import { systemClock } from '../../src/time/timer.ts';
 import { cleanUp, kernelCount, sourcePorts, specTo, Target } from '../engine/engine-run.ts';
 import { HANG_MS, pause, settled, until } from '../support/waiting.ts';
 import { HolderProcess } from './holder-process.ts';

@@ -123,7 +123,7 @@ describe('the report file', () => {
     const text = 'x'.repeat(300_000);
     const file = checkReportFile(path);
     assert.equal(file.isReplaceable, false);
-    assert.throws(() => file.write(text), isUnwritable(/nobody reads it/));
+    assert.throws(() => file.write(text), isUnwritable(/no process reads it/));
     const reader = spawn('cat', [path], { stdio: ['ignore', 'pipe', 'inherit'] });
     let bytes = 0;
     reader.stdout.on('data', (chunk: Buffer) => {
@@ -227,7 +227,7 @@ test('a pipe that no process reads stops no batch, and is reported at the end; i
   execFileSync('mkfifo', [path]);
   const idle = new EventsFile(path);
   idle.append(entries(1));
-  assert.throws(() => idle.check(), isEventsUnwritable(/nobody reads it/));
+  assert.throws(() => idle.check(), isEventsUnwritable(/no process reads it/));
   const full = new EventsFile(path);
   for (let batch = 0; batch < 40; batch += 1) full.append(entries(1_000, 'x'.repeat(1_000)));
   assert.throws(() => full.check(), isEventsUnwritable(/does not keep up/));

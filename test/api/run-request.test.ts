@@ -1,12 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it, test } from 'node:test';
-import {
-  type RunRequest,
-  readRunRequest,
-  resolveHost,
-  resolveTargets,
-  specOf,
-} from '../../src/api/run-request.ts';
+import { type RunRequest, readRunRequest, resolveTargets, specOf } from '../../src/api/run-request.ts';
 import { formatEndpoint } from '../../src/base/endpoint.ts';
 import { BenchError, ExitCode } from '../../src/base/errors.ts';
 import { parseCommandLine } from '../../src/cli/command-line.ts';
@@ -146,14 +140,22 @@ describe('the endpoints of a run', () => {
   });
 });
 
+/** What a host resolves to, as the endpoints of a target of this host. */
+async function addressesOf(host: string): Promise<string[]> {
+  const [target] = (await request('-t 127.0.0.1:80 -c 1')).targets;
+  assert(target !== undefined);
+  const { endpoints } = await resolveTargets([{ ...target, host }]);
+  return endpoints.map(({ address }) => address);
+}
+
 test('an IP literal returns itself, without brackets', async () => {
-  assert.deepEqual(await resolveHost('127.0.0.1'), ['127.0.0.1']);
-  assert.deepEqual(await resolveHost('[::1]'), ['::1']);
-  assert.deepEqual(await resolveHost('2001:db8::7'), ['2001:db8::7']);
+  assert.deepEqual(await addressesOf('127.0.0.1'), ['127.0.0.1']);
+  assert.deepEqual(await addressesOf('[::1]'), ['::1']);
+  assert.deepEqual(await addressesOf('2001:db8::7'), ['2001:db8::7']);
 });
 
 test('localhost resolves through the system to loopback addresses, each once', async () => {
-  const addresses = await resolveHost('localhost');
+  const addresses = await addressesOf('localhost');
   assert.ok(addresses.length >= 1);
   assert.equal(new Set(addresses).size, addresses.length);
   for (const address of addresses) assert.match(address, /^(127\.|::1$)/);
@@ -161,7 +163,7 @@ test('localhost resolves through the system to loopback addresses, each once', a
 
 test('a name that does not resolve is a usage error with a command to check it', async () => {
   // .invalid never exists (RFC 6761).
-  await assert.rejects(resolveHost('no-such-host.invalid'), (error: unknown) => {
+  await assert.rejects(addressesOf('no-such-host.invalid'), (error: unknown) => {
     assert.ok(error instanceof BenchError);
     assert.equal(error.code, 'name-not-resolved');
     assert.equal(error.exitCode, 2);

@@ -16,8 +16,9 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { closeToOthers, makeTokenFile, readTokenFile, whyUnsafe } from '../../src/api/token-source.ts';
+import { closeToOthers, joinToken, masterToken } from '../../src/api/token-source.ts';
 import { BenchError, ErrorCode, ExitCode } from '../../src/base/errors.ts';
+import { formatToken, generateToken } from '../../src/control/token.ts';
 import { runCli } from '../support/run-cli.ts';
 
 const OTHER_USER = 65_534;
@@ -38,60 +39,86 @@ function isBadToken(pattern: RegExp): (error: unknown) => boolean {
   };
 }
 
-test('a file is made for its owner alone, whatever the umask, and never in the place of another', (t) => {
+/** The text of the token that an agent takes from a file. */
+async function tokenIn(path: string): Promise<string> {
+  return formatToken(await joinToken(path, false, 0));
+}
+
+/** A file for its owner alone, with a token. */
+function fileWith(path: string, mode = 0o600): string {
+  const text = formatToken(generateToken());
+  writeFileSync(path, `${text}\n`, { mode });
+  return text;
+}
+
+test('a file is made for its owner alone, whatever the umask, and never in the place of another', async (t) => {
   const folder = folderOf(t);
   const path = join(folder, 'token');
   const umask = process.umask(0);
   t.after(() => process.umask(umask));
-  assert.equal(makeTokenFile(path, 'secret'), true);
+  const made = formatToken(masterToken(path, ''));
   assert.equal(statSync(path).mode & 0o777, 0o600);
-  assert.equal(readTokenFile(path), 'secret');
-  assert.equal(makeTokenFile(path, 'other'), false);
+  assert.equal(readFileSync(path, 'utf8'), `${made}\n`);
+  assert.equal(await tokenIn(path), made);
+  assert.equal(formatToken(masterToken(path, '')), made, 'what is there is taken');
   symlinkSync('nowhere', join(folder, 'link'));
-  assert.equal(makeTokenFile(join(folder, 'link'), 'other'), false);
+  assert.throws(() => masterToken(join(folder, 'link'), ''), isBadToken(/./));
   assert.deepEqual(readdirSync(folder).sort(), ['link', 'token']);
-  assert.equal(readFileSync(path, 'utf8'), 'secret\n');
-  assert.equal(readTokenFile(join(folder, 'none')), null);
-  assert.throws(() => makeTokenFile(join(folder, 'none', 'token'), 'x'), isBadToken(/cannot be written/));
+  assert.equal(readFileSync(path, 'utf8'), `${made}\n`);
+  await assert.rejects(joinToken(join(folder, 'none'), false, 0), isBadToken(/there is no such file/));
+  assert.throws(() => masterToken(join(folder, 'none', 'token'), ''), isBadToken(/cannot be written/));
 });
 
-test('a file that others can read is refused, with what to type', (t) => {
+test('a file that others can read is refused, with what to type', async (t) => {
   const path = join(folderOf(t), 'token');
-  makeTokenFile(path, 'secret');
+  masterToken(path, '');
   for (const mode of [0o644, 0o640, 0o604, 0o666]) {
     chmodSync(path, mode);
-    assert.throws(() => readTokenFile(path), isBadToken(/can use it/));
+    assert.throws(() => masterToken(path, ''), isBadToken(/can use it/));
+    await assert.rejects(joinToken(path, false, 0), isBadToken(/can use it/));
     assert.throws(
-      () => readTokenFile(path),
+      () => masterToken(path, ''),
       (error: BenchError) => error.hint.startsWith(`chmod 600 ${path}`),
     );
   }
 });
 
-test('a Secret as Kubernetes mounts it is read: links of root to a file of mode 0400', forRoot, (t) => {
+test('a Secret as Kubernetes mounts it is read: links of root to a file of mode 0400', forRoot, async (t) => {
   const folder = folderOf(t);
   mkdirSync(join(folder, '..2026_01_01'));
-  writeFileSync(join(folder, '..2026_01_01', 'token'), 'secret\n', { mode: 0o400 });
+  const text = fileWith(join(folder, '..2026_01_01', 'token'), 0o400);
   symlinkSync('..2026_01_01', join(folder, '..data'));
   symlinkSync('..data/token', join(folder, 'token'));
-  assert.equal(readTokenFile(join(folder, 'token')), 'secret');
+  assert.equal(await tokenIn(join(folder, 'token')), text);
   chownSync(join(folder, '..2026_01_01', 'token'), OTHER_USER, OTHER_USER);
-  assert.throws(() => readTokenFile(join(folder, 'token')), isBadToken(/another user/));
+  await assert.rejects(tokenIn(join(folder, 'token')), isBadToken(/another user/));
 });
+
+/** Bytes that this process has read so far, as the kernel counts them. */
+function bytesRead(): number {
+  return Number(/^rchar: (\d+)$/m.exec(readFileSync('/proc/self/io', 'utf8'))?.[1]);
+}
 
 test('a pipe is read when its writer comes; a device, a folder and a huge file hang nothing', async (t) => {
   const folder = folderOf(t);
   const pipe = join(folder, 'pipe');
   execFileSync('mkfifo', ['-m', '600', pipe]);
-  const writer = spawn('bash', ['-c', `sleep 0.3; exec 3> '${pipe}'; sleep 0.2; echo secret >&3; sleep 60`], {
-    stdio: 'ignore',
-  });
+  const text = formatToken(generateToken());
+  const writer = spawn(
+    'bash',
+    ['-c', `sleep 0.3; exec 3> '${pipe}'; sleep 0.2; echo ${text} >&3; sleep 60`],
+    {
+      stdio: 'ignore',
+    },
+  );
   t.after(() => writer.kill('SIGKILL'));
-  assert.equal(readTokenFile(pipe), 'secret');
-  assert.throws(() => readTokenFile('/dev/zero'), isBadToken(/it is a device/));
-  assert.throws(() => readTokenFile(folder), isBadToken(/./));
+  assert.equal(await tokenIn(pipe), text);
+  await assert.rejects(tokenIn('/dev/zero'), isBadToken(/it is a device/));
+  await assert.rejects(tokenIn(folder), isBadToken(/./));
   writeFileSync(join(folder, 'huge'), 'x'.repeat(50_000_000), { mode: 0o600 });
-  assert.ok((readTokenFile(join(folder, 'huge')) ?? '').length < 20_000);
+  const before = bytesRead();
+  await assert.rejects(tokenIn(join(folder, 'huge')), isBadToken(/./));
+  assert(bytesRead() - before < 1_000_000, 'its begin was read alone');
 });
 
 test('a file that a token is printed to is closed to others', (t) => {
@@ -124,32 +151,4 @@ test('token and k8s close the file that the shell made for them, and what they m
     refused.stderr,
     /run\.token is not used: every user of this host can use it \(mode 0644\)\n {2}hint: chmod 600/,
   );
-});
-
-const US = 1_000;
-
-test('who may read a token file decides whether it is used', () => {
-  const cases: readonly [owner: number, mode: number, why: RegExp | null][] = [
-    [US, 0o600, null],
-    [US, 0o400, null],
-    [US, 0o700, null],
-    [US, 0o640, /group can use it \(mode 0640\)/],
-    [US, 0o620, /group/],
-    [US, 0o604, /every user .*\(mode 0604\)/],
-    [US, 0o602, /every user/],
-    [US, 0o644, /every user/],
-    [0, 0o400, null],
-    // A Secret of Kubernetes with fsGroup; a credential of systemd with an access list.
-    [0, 0o440, null],
-    [0, 0o444, /every user/],
-    [0, 0o644, /every user/],
-    [OTHER_USER, 0o600, /belongs to another user/],
-    [OTHER_USER, 0o644, /belongs to another user/],
-  ];
-  for (const [uid, permissions, why] of cases) {
-    const said = whyUnsafe({ uid, mode: 0o100_000 | permissions }, US);
-    if (why === null) assert.equal(said, null, `${uid} ${permissions.toString(8)}`);
-    else assert.match(said ?? '', why, `${uid} ${permissions.toString(8)}`);
-  }
-  assert.match(whyUnsafe({ uid: 0, mode: 0o100_640 }, 0) ?? '', /group/, 'for root, root is the owner');
 });

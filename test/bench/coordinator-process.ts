@@ -12,9 +12,9 @@ import { parseCommandLine } from '../../src/cli/command-line.ts';
 import { createDisplay } from '../../src/cli/progress-display.ts';
 import { Run } from '../../src/coordinator/run.ts';
 import type { RunOptions } from '../../src/coordinator/run-settings.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
 import { LatencyRecorder, latencySummary } from '../../src/stats/histogram.ts';
 import type { Progress } from '../../src/stats/stats.ts';
+import { systemClock } from '../../src/time/timer.ts';
 import { hostMonotonicMs } from './host-time.ts';
 
 /** What the parent is told, in this order: `listening`, one `phase` each, `report`. */

@@ -11,6 +11,7 @@ import { measureConnectCost } from './connect-cost.ts';
 import { type Figure, formatFigure } from './figure.ts';
 import { measureFillRate } from './fill-rate.ts';
 import { measureHoldCost } from './hold-cost.ts';
+import { measureJoinInFlood } from './join-in-flood.ts';
 import { measureProbeCost } from './probe-cost.ts';
 import { Yardstick } from './yardstick.ts';
 
@@ -32,6 +33,7 @@ async function main(): Promise<void> {
     add(await measureConnectCost(yardstick, isQuick ? 3 : 5));
     add(await measureFillRate(yardstick));
     add(await measureHoldCost(yardstick, isQuick ? 10_000 : 60_000));
+    add(await measureJoinInFlood());
     add(await measureProbeCost(yardstick, join(process.cwd(), 'test', 'bench')));
   } finally {
     yardstick.remove();

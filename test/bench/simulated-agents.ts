@@ -8,7 +8,6 @@ import type { Channel } from '../../src/control/channel.ts';
 import { connectChannel } from '../../src/control/client.ts';
 import { type AgentMessage, type CoordinatorMessage, PROTOCOL_VERSION } from '../../src/control/message.ts';
 import { parseToken } from '../../src/control/token.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
 import { LatencyRecorder, type SparseHistogram } from '../../src/stats/histogram.ts';
 import {
   emptyStats,
@@ -17,6 +16,7 @@ import {
   type StatsDelta,
   statsDelta,
 } from '../../src/stats/stats.ts';
+import { systemClock } from '../../src/time/timer.ts';
 import { hostMonotonicMs } from './host-time.ts';
 
 /** What the parent asks for, as JSON in the first argument. */

@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { CliSeries } from '../support/cli-series.ts';
-import { startServe } from '../support/faults.ts';
 import { type CliOptions, type CliResult, runCli, startCli } from '../support/run-cli.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'c100k-cli-'));
@@ -171,15 +170,6 @@ describe('wrong input to the other commands', () => {
     { what: 'a port that is none', args: ['serve', '--port', '70000'], code: 2, says: /70000/ },
     { what: 'an address that is none', args: ['serve', '--host', 'nowhere'], code: 2, says: /nowhere/ },
     { what: 'no workers', args: ['serve', '--workers', '0'], code: 2, says: /--workers/ },
-    { what: 'no coordinator', args: ['agent'], code: 2, says: /--join is missing/ },
-    { what: 'no token', args: ['agent', '--join', '127.0.0.1:9'], code: 2, says: /token/ },
-    {
-      what: 'a token that is none',
-      args: ['agent', '--join', '127.0.0.1:9'],
-      code: 2,
-      says: /not one that c100k-bench made/,
-      options: { env: { C100K_TOKEN: 'letmein' } },
-    },
     { what: 'a holder by hand', args: ['holder'], code: 2, says: /not a command/ },
     { what: 'a serve worker by hand', args: ['serve-worker'], code: 2, says: /not a command/ },
     { what: 'an unknown shell', args: ['completion', 'tcsh'], code: 2, says: /bash or zsh/ },
@@ -192,13 +182,6 @@ describe('wrong input to the other commands', () => {
       assert.equal(result.code, code);
     });
   }
-
-  it('a token is never repeated', async () => {
-    const result = await runCli(['agent', '--join', '127.0.0.1:9'], {
-      env: { C100K_TOKEN: 'hunter2hunter2' },
-    });
-    assert.ok(!result.stderr.includes('hunter2'));
-  });
 });
 
 describe('variables that mean nothing', () => {
@@ -218,22 +201,6 @@ describe('variables that mean nothing', () => {
     assert.equal(code, 0);
     assert.doesNotMatch(stderr, /warning/);
   });
-});
-
-describe('a requirement that nothing can keep', () => {
-  const tried: readonly [what: string, args: readonly string[], says: RegExp][] = [
-    ['nothing verifies', ['--require', 'verified>=100%'], /nothing verifies a silent tcp:\/\/ connection/],
-    ['nothing probes', ['--require', 'probe_p99<1s'], /without probes nothing is measured/],
-    ['more than all', ['--require', 'held>=6'], /no run of 5 connections can keep it.*held is 0 to 5/s],
-    ['fewer than none', ['--require', 'failed<0'], /failed is 0 or more/],
-  ];
-  for (const [what, args, says] of tried) {
-    it(`is refused before the start: ${what}`, async () => {
-      const { stderr, code } = await runCli([...TARGET, '-c', '5', ...args]);
-      assert.equal(code, 2);
-      assert.match(stderr, says);
-    });
-  }
 });
 
 describe('the built-in target beyond what this host has', () => {
@@ -277,46 +244,6 @@ describe('the built-in target beyond what this host has', () => {
     assert.equal(code, 3);
     assert.match(stderr, /needs 903 workers .*\n {2}hint: ulimit -n \d+, or hold at most/);
     assert.equal(children, 0);
-  });
-});
-
-describe('--target-stats that brings no counts', () => {
-  it('is reported while the run goes on, and the run does not pass', async () => {
-    const stats = 'http://127.0.0.1:1/';
-    const { stdout, stderr, code } = await runCli(
-      ['-t', 'self', '-c', '10', '-d', '1500ms', '--target-stats', stats],
-      { timeoutMs: 120_000 },
-    );
-    assert.equal(code, 4, stdout);
-    assert.match(stdout, /^INCOMPLETE held 10 of 10/);
-    assert.match(stdout.replaceAll(/\s+/g, ' '), /the target was to report its own \(http:.*ECONNREFUSED/);
-    assert.match(stderr, /the target does not report what it holds: http:\/\/127\.0\.0\.1:1\/: ECONNREFUSED/);
-  });
-});
-
-describe('--target-stats of several targets', () => {
-  it('adds what they hold: one of two is no proof, and both are', async (t) => {
-    const [first, second] = [await startServe(t, []), await startServe(t, [])];
-    const run = [
-      ...[first, second].flatMap(({ port }) => ['-t', `127.0.0.1:${port}`]),
-      '-c',
-      '20',
-      '-d',
-      '5s',
-    ];
-    const one = await runCli([...run, '--target-stats', first.statsUrl], { timeoutMs: 120_000 });
-    assert.equal(one.code, 4, one.stdout);
-    assert.match(
-      one.stdout.replaceAll(/\s+/g, ' '),
-      /held by our own count, .* no more than 10 open connections/,
-    );
-    const both = await runCli([...run, '--target-stats', `${first.statsUrl},${second.statsUrl}`], {
-      timeoutMs: 120_000,
-    });
-    assert.equal(both.code, 0, both.stdout);
-    const twice = await runCli([...run, '--target-stats', `${first.statsUrl},${first.statsUrl}`]);
-    assert.equal(twice.code, 2);
-    assert.match(twice.stderr, /--target-stats: http:\/\/.* is given twice/);
   });
 });
 

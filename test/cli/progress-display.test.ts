@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { createDisplay, logLine, terminalLines } from '../../src/cli/progress-display.ts';
+import { createDisplay } from '../../src/cli/progress-display.ts';
 import type { AgentProgress, Phase, Progress } from '../../src/stats/stats.ts';
 
 type DisplayStream = Parameters<typeof createDisplay>[0];
@@ -154,32 +154,55 @@ function lineProgress(phase: Phase, change: Partial<Progress> = {}): Progress {
   };
 }
 
-describe('a line of lineProgress on a terminal', () => {
-  it('tells open of asked, rate, pending, failed and phase on 80 columns', () => {
-    const [line] = terminalLines([agent()], lineProgress('ramping'), 80);
+/** Where the terminal echoes `^C`, behind the last line. */
+const CTRL_C_COLUMNS = 2;
+const CONTROL = new RegExp(`${ESCAPE}\\[[0-9;]*[A-Za-z]`, 'g');
+
+/** The lines that a display draws: on a terminal that leaves the lines so many columns, of the total and of each agent. */
+function drawn(given: Progress, widthColumns: number): { total: string; agents: string[] } {
+  const stream = fakeStream(widthColumns + CTRL_C_COLUMNS);
+  const display = createDisplay(stream, LINES, {});
+  display.show(given);
+  display.stop();
+  const [total = '', ...agents] = stream.text.replaceAll(CONTROL, '').split('\n');
+  return { total, agents };
+}
+
+/** What a display without a terminal writes of it. */
+function logged(given: Progress): string {
+  const stream = fakeStream(null);
+  createDisplay(stream, LINES, {}).show(given);
+  return stream.text.trimEnd();
+}
+
+describe('a line of progress on a terminal', () => {
+  it('has open of asked, rate, pending, failed and phase on 80 columns', () => {
+    const [line] = drawn(lineProgress('ramping'), 80).agents;
     assert.match(line ?? '', /^local +\[=+ +\] 65,000\/130,000 26\.1k\/s 512 pend 12 fail ramping$/);
   });
 
-  it('tells the seconds that are left of the hold', () => {
-    const [line] = terminalLines([agent()], lineProgress('holding', { holdLeftMs: 12_300 }), 80);
+  it('has the seconds that are left of the hold', () => {
+    const [line] = drawn(lineProgress('holding', { holdLeftMs: 12_300 }), 80).agents;
     assert.match(line ?? '', /holding 13s$/);
   });
 
   it('gives up the least important numbers first, and the open of asked never', () => {
-    const at = (width: number): string => terminalLines([agent()], lineProgress('ramping'), width)[0] ?? '';
+    const at = (width: number): string => drawn(lineProgress('ramping'), width).agents[0] ?? '';
     assert.doesNotMatch(at(60), /pend/);
     assert.match(at(60), /26\.1k\/s/);
     assert.match(at(40), /65,000\/130,000/);
   });
 
   it('marks a lost agent', () => {
-    const rows = terminalLines([agent(), agent({ name: 'far', lost: true })], lineProgress('ramping'), 80);
-    assert.match(rows[1] ?? '', /LOST$/);
+    const agents = [agent(), agent({ name: 'far', lost: true })];
+    const [here, far] = drawn(lineProgress('ramping', { agents }), 80).agents;
+    assert.match(here ?? '', /ramping$/);
+    assert.match(far ?? '', /LOST$/);
   });
 
   it('fills its bar only when nothing is missing', () => {
     const bar = (open: number): string =>
-      terminalLines([agent({ open })], lineProgress('ramping'), 80)[0] ?? '';
+      drawn(lineProgress('ramping', { agents: [agent({ open })] }), 80).agents[0] ?? '';
     assert.match(bar(129_999), /= \]/);
     assert.match(bar(130_000), /=\]/);
   });
@@ -203,8 +226,9 @@ describe('a line of lineProgress on a terminal', () => {
       fc.integer({ min: 2, max: 300 }),
       fc.nat(400_000_000),
       (agents, phase, width, holdLeftMs) => {
-        const rows = terminalLines(agents, lineProgress(phase, { holdLeftMs }), width);
-        assert.equal(rows.length, agents.length);
+        const picture = drawn(lineProgress(phase, { holdLeftMs, agents }), width);
+        assert.equal(picture.agents.length, agents.length);
+        const rows = [picture.total, ...picture.agents];
         for (const row of rows) assert.ok(row.length < width, `${row.length} of ${width}: ${row}`);
         const bars = new Set(rows.map((row) => row.indexOf(']')));
         assert.equal(bars.size, 1);
@@ -214,14 +238,14 @@ describe('a line of lineProgress on a terminal', () => {
   });
 });
 
-describe('a line of lineProgress in a log', () => {
-  it('tells everything in words', () => {
+describe('a line of progress in a log', () => {
+  it('has everything in words', () => {
     assert.equal(
-      logLine(lineProgress('ramping')),
+      logged(lineProgress('ramping')),
       '   3 s  ramping    65,000 of 130,000 open  26,123/s  512 pending  12 failed  0 dropped',
     );
     assert.equal(
-      logLine(lineProgress('holding', { holdLeftMs: 5000, agents: [agent({ lost: true })] })),
+      logged(lineProgress('holding', { holdLeftMs: 5000, agents: [agent({ lost: true })] })),
       '   3 s  holding    65,000 of 130,000 open  12 failed  0 dropped  5s left  1 agent lost',
     );
   });

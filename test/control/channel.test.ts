@@ -13,7 +13,7 @@ import type { AgentMessage, AgentMessageOf, CoordinatorMessage } from '../../src
 import { PROTOCOL_VERSION } from '../../src/control/message.ts';
 import { ControlServer, type RefusalReason } from '../../src/control/server.ts';
 import { agentToken, generateToken, knownKeyOf, type Token } from '../../src/control/token.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
+import { systemClock } from '../../src/time/timer.ts';
 import * as waiting from '../support/waiting.ts';
 
 const HELLO: AgentMessageOf<'hello'> = {

@@ -11,8 +11,8 @@ import {
   type AgentMessageOf,
   CONTROL_MESSAGE_BYTES_MAX,
   encodeMessage,
-  NAME_CHARACTERS_MAX,
 } from '../../src/control/message.ts';
+import { NAME_CHARACTERS_MAX } from '../../src/control/schema-part.ts';
 import { lossKey } from '../../src/stats/loss.ts';
 import { emptyStats, newHolderHealth } from '../../src/stats/stats.ts';
 import { agentMessageIn } from '../support/decoded.ts';

@@ -4,7 +4,7 @@ import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { GATE_LIMITS, Gate, type GateReason } from '../../src/control/gate.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
+import { systemClock } from '../../src/time/timer.ts';
 
 /** A socket that says nothing, from some address. */
 class SilentSocket extends EventEmitter {

@@ -23,7 +23,7 @@ import {
   SERVER_TLS,
   type Token,
 } from '../../src/control/token.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
+import { systemClock } from '../../src/time/timer.ts';
 import { makeCertificates } from '../support/certificates.ts';
 
 const HELLO = {

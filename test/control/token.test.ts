@@ -13,6 +13,7 @@ import {
   peerOf,
   pskIdentityOf,
   type Token,
+  whyUnsafe,
 } from '../../src/control/token.ts';
 
 const CLAIMS = { name: 'host-7', expiresSec: 2_000, targets: ['10.0.0.0/8:8000'] };
@@ -144,4 +145,33 @@ it('the identity on the wire is no token: it does not say what its agent may do'
   const targets = Array.from({ length: 60 }, (_, index) => `10.${index}.0.0/16:8000`);
   const token = agentToken(generateToken(), { name: 'a', expiresSec: null, targets });
   assert.throws(() => parseToken(formatToken({ ...token, identity: pskIdentityOf(token.identity) })));
+});
+
+const OTHER_USER = 65_534;
+const US = 1_000;
+
+it('who may read a token file decides whether it is used', () => {
+  const cases: readonly [owner: number, mode: number, why: RegExp | null][] = [
+    [US, 0o600, null],
+    [US, 0o400, null],
+    [US, 0o700, null],
+    [US, 0o640, /group can use it \(mode 0640\)/],
+    [US, 0o620, /group/],
+    [US, 0o604, /every user .*\(mode 0604\)/],
+    [US, 0o602, /every user/],
+    [US, 0o644, /every user/],
+    [0, 0o400, null],
+    // A Secret of Kubernetes with fsGroup; a credential of systemd with an access list.
+    [0, 0o440, null],
+    [0, 0o444, /every user/],
+    [0, 0o644, /every user/],
+    [OTHER_USER, 0o600, /belongs to another user/],
+    [OTHER_USER, 0o644, /belongs to another user/],
+  ];
+  for (const [uid, permissions, why] of cases) {
+    const said = whyUnsafe({ uid, mode: 0o100_000 | permissions }, US);
+    if (why === null) assert.equal(said, null, `${uid} ${permissions.toString(8)}`);
+    else assert.match(said ?? '', why, `${uid} ${permissions.toString(8)}`);
+  }
+  assert.match(whyUnsafe({ uid: 0, mode: 0o100_640 }, 0) ?? '', /group/, 'for root, root is the owner');
 });

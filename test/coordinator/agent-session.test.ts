@@ -6,11 +6,12 @@ import { ExitCode } from '../../src/base/errors.ts';
 import type { Channel } from '../../src/control/channel.ts';
 import type { CoordinatorMessage } from '../../src/control/message.ts';
 import { agentToken } from '../../src/control/token.ts';
-import { AgentSessions } from '../../src/coordinator/agent-session.ts';
+import { AgentSessions, wrongClaim } from '../../src/coordinator/agent-session.ts';
 import { type LedgerEntry, UNWATCHED } from '../../src/coordinator/run-watch.ts';
 import { renderReport } from '../../src/report/text.ts';
+import { emptyStats } from '../../src/stats/stats.ts';
 import { runSpec } from '../run/run-spec-fixture.ts';
-import { handshake } from '../support/strangers.ts';
+import { handshake } from '../support/refused-clients.ts';
 import { FAKE_AGENT_ENTRY } from './fake-agent.ts';
 import { begun, besideHonest, type Lied, start } from './lied-to-run.ts';
 import { holding, RawAgent } from './raw-agent.ts';
@@ -509,4 +510,22 @@ test('whatever an agent says that passes the schema: there is a report, and no p
     ),
     { numRuns: 15, endOnFailure: true },
   );
+});
+
+// PROTOCOL.md: counts-held
+test('each count of connections is taken up to the quota, and refused by its name beyond it', () => {
+  const fields = [
+    ...(['open', 'openAtHold', 'openMin', 'verified', 'verifiedMin'] as const),
+    ...(['verifiedInHold', 'pending', 'unattempted'] as const),
+  ];
+  const claimant = { name: 'ada', quota: 10 };
+  for (const field of fields) {
+    const said = (count: number) => {
+      const message = { epoch: 1, sentAtMs: 1, quota: 10, holders: [], settled: true, kernel: [] };
+      const stats = { ...emptyStats(), established: 100, [field]: count };
+      return wrongClaim({ type: 'stats', ...message, stats }, claimant);
+    };
+    assert.equal(said(10), null, field);
+    assert.equal(said(11), `${field}: it speaks of 11, and was given 10`);
+  }
 });

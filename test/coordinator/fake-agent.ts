@@ -13,8 +13,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { startShutdownHeartbeat } from '../../src/agent/parent-pipe.ts';
-import { SHUTDOWN_HEARTBEAT } from '../../src/run/process-message.ts';
+import { SHUTDOWN_HEARTBEAT, startShutdownHeartbeat } from '../../src/agent/process-pipe.ts';
 import { HANG_MS } from '../support/waiting.ts';
 
 /** The compiled path of this program, to fork. */

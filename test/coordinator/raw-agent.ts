@@ -4,7 +4,7 @@
  */
 import { WebSocket } from 'ws';
 import type { Token } from '../../src/control/token.ts';
-import { handshake } from '../support/strangers.ts';
+import { handshake } from '../support/refused-clients.ts';
 
 /** How the coordinator ended it. */
 export interface RawEnd {

@@ -1,7 +1,7 @@
 /** Tests what is shown of a run in motion: rates are of the time between two looks, and the total is the sum. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { RunProgress, timelinePoint } from '../../src/coordinator/run-facts.ts';
+import { RunLog, RunProgress, timelinePoint } from '../../src/coordinator/run-facts.ts';
 import { type AgentRecord, AgentTable, newAgent, withLoss } from '../../src/run/agent-record.ts';
 import type { RunTerms } from '../../src/run/run-spec.ts';
 import { initialRunState, type RunState } from '../../src/run/run-state.ts';
@@ -82,4 +82,67 @@ test('what is left of the hold is shown while holding, and a point of the timeli
   assert.equal(progress.note, 'a note');
   const point = timelinePoint(progress, holding.agents.values(), 9);
   assert.deepEqual([point.phase, point.open, point.verified, point.seenByTarget], ['holding', 9, 7, 9]);
+});
+
+const SPEC = runSpec();
+
+test('phases begin when they are entered, and the hold ends when it is left', () => {
+  const log = new RunLog(SPEC);
+  assert.equal(log.rampStartedMs, 0);
+  log.phaseChanged('preparing', 'ramping', 1_000);
+  log.phaseChanged('ramping', 'holding', 3_500);
+  const facts = log.metricFacts(emptyStats(), 'holding', 4_500);
+  assert.deepEqual([facts.rampSeconds, facts.holdSeconds], [2.5, 1]);
+  log.phaseChanged('holding', 'draining', 9_000);
+  const { holdStartedMs, holdEndedMs } = log.facts();
+  assert.deepEqual([log.rampStartedMs, holdStartedMs, holdEndedMs], [1_000, 3_500, 9_000]);
+});
+
+test('a run that never held has no hold, and its ramp lasts until now', () => {
+  const log = new RunLog(SPEC);
+  log.phaseChanged('preparing', 'ramping', 1_000);
+  const facts = log.metricFacts(emptyStats(), 'ramping', 3_000);
+  assert.deepEqual([facts.rampSeconds, facts.holdSeconds], [2, 0]);
+  log.phaseChanged('ramping', 'draining', 4_000);
+  assert.deepEqual([log.facts().holdStartedMs, log.facts().holdEndedMs], [null, null]);
+});
+
+test('the CPU of the hold counts from its first report, and is asked at most twice a second', () => {
+  const log = new RunLog(SPEC);
+  assert.equal(log.facts().holdCpu, null);
+  let asked = 0;
+  const sample = (atMs: number, cpuMs: number) =>
+    log.sampleHoldCpu(atMs, () => {
+      asked++;
+      return cpuMs;
+    });
+  sample(1_000, 700);
+  sample(1_499, 9_999);
+  sample(1_500, 720);
+  sample(3_000, 800);
+  assert.equal(asked, 3);
+  assert.deepEqual(log.facts().holdCpu, { cpuMs: 100, elapsedMs: 2_000 });
+});
+
+test('the timeline counts from the ramp, and refused connections are one note with their reasons', () => {
+  const log = new RunLog(SPEC);
+  log.phaseChanged('preparing', 'ramping', 10_000);
+  const counts = {
+    open: 1,
+    established: 1,
+    pending: 0,
+    failed: 0,
+    dropped: 0,
+    verified: 0,
+    seenByTarget: null,
+  };
+  log.addPoint(12_345, { phase: 'ramping', ...counts }, true);
+  assert.equal(log.facts().timeline.points[0]?.atSec, 2.345);
+  log.note('a line');
+  log.connectionRefused('tls');
+  log.connectionRefused('tls');
+  log.connectionRefused('http');
+  const [line, refused] = log.facts().notes;
+  assert.equal(line, 'a line');
+  assert.match(refused ?? '', /^3 connections at the control port were refused \(tls 2, http 1\)$/);
 });

@@ -12,8 +12,8 @@ import {
   PROTOCOL_VERSION,
 } from '../../src/control/message.ts';
 import type { Token } from '../../src/control/token.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
 import { emptyStats, newHolderHealth, type Stats } from '../../src/stats/stats.ts';
+import { systemClock } from '../../src/time/timer.ts';
 
 type Done = AgentMessageOf<'done'>;
 

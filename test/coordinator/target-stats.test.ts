@@ -1,9 +1,9 @@
-/** Owns the proof that a target is believed only when it tells its counts, whatever else answers at its address. */
+/** Owns the proof that a target is believed only when it reports its counts, whatever else answers at its address. */
 import assert from 'node:assert/strict';
 import { createServer, type RequestListener } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
-import { httpWitness, parseTargetCounts, TargetCountLog } from '../../src/coordinator/target-stats.ts';
+import { httpWitness, TargetCountLog } from '../../src/coordinator/target-stats.ts';
 
 const COUNTS = {
   openNow: 5,
@@ -24,7 +24,7 @@ async function serverOf(t: TestContext, listener: RequestListener): Promise<URL>
   return new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
 }
 
-/** What else may answer where somebody thinks that the target tells its counts. */
+/** What else may answer where a target is thought to report its counts. */
 const OTHERS: readonly (readonly [what: string, listener: RequestListener, says: RegExp])[] = [
   ['another JSON', (_, response) => void response.end('{"status":"ok"}'), /no counts of a target$/],
   ['a page', (_, response) => void response.end('<html>'), /no counts of a target$/],
@@ -34,7 +34,7 @@ const OTHERS: readonly (readonly [what: string, listener: RequestListener, says:
     /no counts of a target$/,
   ],
   [
-    'a redirection, also to one that tells',
+    'a redirection, also to one that reports',
     (request, response) => {
       if (request.url === '/counts') response.end(JSON.stringify(COUNTS));
       else response.writeHead(302, { location: '/counts' }).end();
@@ -66,12 +66,12 @@ const OTHERS: readonly (readonly [what: string, listener: RequestListener, says:
 for (const [what, listener, says] of OTHERS) {
   test(`${what} proves nothing, and the reason is given`, async (t) => {
     const url = await serverOf(t, listener);
-    const books = new TargetCountLog(httpWitness([url]));
-    await books.holdBegins();
-    assert.equal(books.openNow, null);
-    assert.equal(books.report(), null);
-    assert.equal(books.proof()?.open, null);
-    assert.match(books.problem ?? '', says);
+    const log = new TargetCountLog(httpWitness([url]));
+    await log.holdBegins();
+    assert.equal(log.openNow, null);
+    assert.equal(log.report(), null);
+    assert.equal(log.proof()?.open, null);
+    assert.match(log.problem ?? '', says);
   });
 }
 
@@ -84,19 +84,19 @@ test('a port without a listener, and a listener that speaks no HTTP, prove nothi
   );
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
-  const books = new TargetCountLog(httpWitness([url]));
-  await books.holdBegins();
-  assert.match(books.problem ?? '', /HPE_/);
+  const log = new TargetCountLog(httpWitness([url]));
+  await log.holdBegins();
+  assert.match(log.problem ?? '', /HPE_/);
   await new Promise((resolve) => server.close(resolve));
   t.after(() => server.close());
-  await books.ask();
-  assert.match(books.proof()?.problem ?? '', /ECONNREFUSED/);
+  await log.ask();
+  assert.match(log.proof()?.problem ?? '', /ECONNREFUSED/);
 });
 
 test('only an answer to a question of the hold is a proof, and the highest one counts', async () => {
   const counts = { ...COUNTS };
   const waiting: (() => void)[] = [];
-  const books = new TargetCountLog({
+  const log = new TargetCountLog({
     source: 'test',
     targets: 1,
     isRequired: true,
@@ -106,22 +106,22 @@ test('only an answer to a question of the hold is a proof, and the highest one c
         waiting.push(() => resolve(answer));
       }),
   });
-  const early = books.ask();
-  const held = books.holdBegins();
+  const early = log.ask();
+  const held = log.holdBegins();
   counts.openNow = 4;
   waiting.shift()?.();
   await new Promise((resolve) => setImmediate(resolve));
-  assert.equal(books.proof()?.open, null, 'asked before the hold');
-  assert.equal(waiting.length, 1, 'asked again at once');
+  assert.equal(log.proof()?.open, null, 'asked before the hold');
+  assert.equal(waiting.length, 1, 'asked again immediately');
   waiting.shift()?.();
   await Promise.all([early, held]);
-  assert.equal(books.proof()?.open, 4);
-  const late = books.ask();
+  assert.equal(log.proof()?.open, 4);
+  const late = log.ask();
   counts.openNow = 6;
-  books.holdEnds();
+  log.holdEnds();
   waiting.shift()?.();
   await late;
-  assert.equal(books.proof()?.open, 4, 'what comes after the hold tells of closing');
+  assert.equal(log.proof()?.open, 4, 'what comes after the hold is about closing');
 });
 
 test('the built-in target is asked without being a proof that the user asked for', () => {
@@ -137,36 +137,54 @@ test('several targets prove what they hold together, and nothing while one of th
     if (isSilent) response.writeHead(503).end();
     else response.end(JSON.stringify({ ...COUNTS, openNow: 3, sourceAddresses: 4, descriptorsFull: 2 }));
   });
-  const books = new TargetCountLog(httpWitness([first, second]));
-  await books.holdBegins();
-  assert.deepEqual([books.openNow, books.proof()?.targets, books.proof()?.open], [8, 2, 8]);
-  const { openMax, acceptedTotal, sourceAddresses, descriptorsFull } = books.report()!;
-  // Each has had 6 open, and nobody knows whether at the same moment.
+  const log = new TargetCountLog(httpWitness([first, second]));
+  await log.holdBegins();
+  assert.deepEqual([log.openNow, log.proof()?.targets, log.proof()?.open], [8, 2, 8]);
+  const { openMax, acceptedTotal, sourceAddresses, descriptorsFull } = log.report()!;
+  // Each has had 6 open, and it is not known whether at the same moment.
   assert.deepEqual([openMax, acceptedTotal, sourceAddresses, descriptorsFull], [8, 14, 4, 2]);
   isSilent = true;
   told.openNow = 6;
   told.openMax = 6;
-  await books.ask();
-  assert.equal(books.openNow, null);
-  assert.equal(books.proof()?.open, 8, 'half an answer proves nothing more');
-  assert.equal(books.problem, `${first.href} + ${second.href}: ${second.href}: HTTP status 503`);
+  await log.ask();
+  assert.equal(log.openNow, null);
+  assert.equal(log.proof()?.open, 8, 'half an answer proves nothing more');
+  assert.equal(log.problem, `${first.href} + ${second.href}: ${second.href}: HTTP status 503`);
 });
 
-test('a whole answer is read, with whatever else it holds left out', () => {
-  assert.deepEqual(parseTargetCounts(JSON.stringify({ ...COUNTS, bySource: { '127.0.0.1': 5 } })), COUNTS);
-});
-
-test('anything else is no answer', () => {
-  const { openNow: _, ...without } = COUNTS;
-  for (const bad of ['', '<html>', 'null', '[]', '5', JSON.stringify(without)])
-    assert.equal(parseTargetCounts(bad), null);
-  for (const value of [-1, 1.5, '5', null, Number.MAX_VALUE]) {
-    assert.equal(parseTargetCounts(JSON.stringify({ ...COUNTS, openNow: value })), null, String(value));
+/** What comes of each of these answers of one target: its counts, or null when it is no answer. */
+async function readAs(t: TestContext, texts: readonly string[]): Promise<(object | null)[]> {
+  let text = '';
+  const witness = httpWitness([await serverOf(t, (_, response) => void response.end(text))]);
+  const read: (object | null)[] = [];
+  for (text of texts) {
+    const answer = await witness.ask();
+    if (!('counts' in answer)) assert.match(answer.problem, /no counts of a target$/);
+    read.push('counts' in answer ? answer.counts : null);
   }
+  return read;
+}
+
+test('a whole answer is read, with whatever else it holds left out', async (t) => {
+  const text = JSON.stringify({ ...COUNTS, bySource: { '127.0.0.1': 5 } });
+  assert.deepEqual(await readAs(t, [text]), [COUNTS]);
 });
 
-test('numbers that cannot be are no counts: more open than ever, or than were accepted', () => {
-  assert.equal(parseTargetCounts(JSON.stringify({ ...COUNTS, openNow: 7 })), null);
-  assert.equal(parseTargetCounts(JSON.stringify({ ...COUNTS, openMax: 8 })), null);
-  assert.equal(parseTargetCounts('{"openNow":1e999}'), null);
+test('anything else is no answer', async (t) => {
+  const { openNow: _, ...without } = COUNTS;
+  const bad = ['', '<html>', 'null', '[]', '5', JSON.stringify(without)];
+  for (const openNow of [-1, 1.5, '5', null, Number.MAX_VALUE])
+    bad.push(JSON.stringify({ ...COUNTS, openNow }));
+  assert.deepEqual(
+    await readAs(t, bad),
+    bad.map(() => null),
+  );
+});
+
+test('numbers that cannot be are no counts: more open than ever, or than were accepted', async (t) => {
+  const bad = [
+    { ...COUNTS, openNow: 7 },
+    { ...COUNTS, openMax: 8 },
+  ].map((counts) => JSON.stringify(counts));
+  assert.deepEqual(await readAs(t, [...bad, '{"openNow":1e999}']), [null, null, null]);
 });

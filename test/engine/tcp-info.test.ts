@@ -5,11 +5,13 @@ import { ConnectionTable, SlotState } from '../../src/engine/connection-table.ts
 import * as libc from '../../src/engine/libc.ts';
 import { sockAddr } from '../../src/engine/libc.ts';
 import { Tally } from '../../src/engine/tally.ts';
-import { SynRetransmits, TcpInfo } from '../../src/engine/tcp-info.ts';
+import { Delivery, SynRetransmits, TcpInfo } from '../../src/engine/tcp-info.ts';
 import { until } from '../support/waiting.ts';
 import { cleanUp, deafListener, EngineRun, kernelCount, specTo, Target } from './engine-run.ts';
 
 afterEach(cleanUp);
+
+const isAcknowledged = (info: TcpInfo, fd: number): boolean => info.delivery(fd) === Delivery.acknowledged;
 
 test('a full accept queue shows as timeouts, with the SYN retransmits counted', async () => {
   const deaf = deafListener(4);
@@ -44,7 +46,7 @@ test('what the far kernel has received is acknowledged, whether or not its appli
   const fd = connecting(target.port);
   await until('the target accepts', () => target.accepted === 1);
   assert.equal(libc.send(fd, new Uint8Array(10), 10), 10);
-  await until('all ten bytes are acknowledged', () => info.isAcknowledged(fd));
+  await until('all ten bytes are acknowledged', () => isAcknowledged(info, fd));
   assert.equal(info.retransmits(fd), 0);
   libc.close(fd);
 });
@@ -53,8 +55,8 @@ test('what the far kernel does not answer is not acknowledged: the SYN to a full
   const deaf = deafListener(0);
   const info = new TcpInfo(byDescriptor);
   const fds = Array.from({ length: 4 }, () => connecting(deaf.port));
-  await until('the queue is full', () => fds.some((fd) => info.isAcknowledged(fd)));
-  assert.equal(info.isAcknowledged(fds.at(-1) ?? -1), false);
+  await until('the queue is full', () => fds.some((fd) => isAcknowledged(info, fd)));
+  assert.equal(isAcknowledged(info, fds.at(-1) ?? -1), false);
   assert(kernelCount('syn-sent', deaf.port) > 0);
   for (const fd of fds) libc.close(fd);
   deaf.close();
@@ -63,7 +65,7 @@ test('what the far kernel does not answer is not acknowledged: the SYN to a full
 test('a descriptor that is no socket has no retransmits and no acknowledgement', () => {
   const info = new TcpInfo(byDescriptor);
   assert.equal(info.retransmits(-1), 0);
-  assert.equal(info.isAcknowledged(-1), false);
+  assert.equal(info.delivery(-1), Delivery.notAcknowledged);
 });
 
 test('the kernel is asked once per slow connect, and not for one that was fast or is no longer connecting', () => {

@@ -20,15 +20,9 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import {
-  appendToFile,
-  followOutputPath,
-  OutputRefused,
-  tryWholeFile,
-  writeWholeFile,
-} from '../../src/host/output-file.ts';
+import { appendToFile, followOutputPath, tryWholeFile, writeWholeFile } from '../../src/host/output-file.ts';
 
-const STRANGER = 65_534;
+const OTHER_USER = 65_534;
 const isRoot = process.geteuid?.() === 0;
 const forRoot = isRoot ? {} : { skip: 'only root can give files to another user' };
 
@@ -39,7 +33,8 @@ function folderOf(t: TestContext): string {
 }
 
 function isRefused(pattern: RegExp): (error: unknown) => boolean {
-  return (error) => error instanceof OutputRefused && pattern.test(error.message);
+  return (error) =>
+    error instanceof Error && error.constructor.name === 'OutputRefused' && pattern.test(error.message);
 }
 
 test('a file is found where it is, through links of our own, relative paths and dots', (t) => {
@@ -78,7 +73,7 @@ test('a file is found where it is, through links of our own, relative paths and 
   });
 });
 
-test('what is no file is told: folders, sockets, loops, folders that are missing or no folders', async (t) => {
+test('what is no file is refused by what it is: folders, sockets, loops, folders that are missing or no folders', async (t) => {
   const folder = folderOf(t);
   writeFileSync(join(folder, 'file'), '');
   symlinkSync('loop', join(folder, 'loop'));
@@ -121,7 +116,7 @@ test('a link of another user is never followed, in the last part of a path or be
     ['folder-link', 'etc'],
   ] as const) {
     symlinkSync(target, join(folder, link));
-    lchownSync(join(folder, link), STRANGER, STRANGER);
+    lchownSync(join(folder, link), OTHER_USER, OTHER_USER);
   }
   for (const path of ['file-link', 'folder-link/passwd']) {
     assert.throws(
@@ -138,14 +133,14 @@ test('a link of another user is never followed, in the last part of a path or be
   );
 });
 
-test('in a folder that everybody may write to no link is followed, not even ours', (t) => {
+test('in a folder that all users may write to no link is followed, not even ours', (t) => {
   const folder = folderOf(t);
   const shared = join(folder, 'shared');
   mkdirSync(shared);
   symlinkSync('../file', join(shared, 'link'));
   for (const mode of [0o1777, 0o777]) {
     chmodSync(shared, mode);
-    assert.throws(() => followOutputPath(join(shared, 'link')), isRefused(/that everybody may write to/));
+    assert.throws(() => followOutputPath(join(shared, 'link')), isRefused(/that all users may write to/));
   }
 });
 
@@ -157,17 +152,17 @@ test(
     const file = join(folder, 'file');
     writeFileSync(file, '');
     chmodSync(file, 0o664);
-    chownSync(file, STRANGER, STRANGER);
+    chownSync(file, OTHER_USER, OTHER_USER);
     const keptOf = () => {
       const place = followOutputPath(file);
       return place.kind === 'file' ? place.kept : undefined;
     };
-    assert.deepEqual(keptOf(), { mode: 0o664, uid: STRANGER, gid: STRANGER });
+    assert.deepEqual(keptOf(), { mode: 0o664, uid: OTHER_USER, gid: OTHER_USER });
     chmodSync(folder, 0o1777);
     assert.equal(keptOf(), null);
     rmSync(file);
     execFileSync('mkfifo', [file]);
-    chownSync(file, STRANGER, STRANGER);
+    chownSync(file, OTHER_USER, OTHER_USER);
     assert.throws(() => followOutputPath(file), isRefused(/belongs to another user/));
   },
 );
@@ -220,9 +215,9 @@ test('nothing is left behind when the rename fails', (t) => {
 
 test('owner and mode are kept', forRoot, (t) => {
   const folder = folderOf(t);
-  writeWholeFile({ folder, name: 'file' }, 'x', { kept: { mode: 0o640, uid: STRANGER, gid: STRANGER } });
+  writeWholeFile({ folder, name: 'file' }, 'x', { kept: { mode: 0o640, uid: OTHER_USER, gid: OTHER_USER } });
   const { mode, uid, gid } = statSync(join(folder, 'file'));
-  assert.deepEqual([mode & 0o777, uid, gid], [0o640, STRANGER, STRANGER]);
+  assert.deepEqual([mode & 0o777, uid, gid], [0o640, OTHER_USER, OTHER_USER]);
 });
 
 test('lines are added to the file that is there, and to a new one when it was moved away', (t) => {
@@ -251,7 +246,7 @@ test(
     rmSync(join(folder, 'file'));
     writeFileSync(join(folder, 'file'), '');
     chmodSync(join(folder, 'file'), 0o666);
-    chownSync(join(folder, 'file'), STRANGER, STRANGER);
+    chownSync(join(folder, 'file'), OTHER_USER, OTHER_USER);
     assert.throws(() => appendToFile(place, 'x', null), isOther);
     rmSync(join(folder, 'file'));
     execFileSync('mkfifo', [join(folder, 'file')]);

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { haproxyProcesses, haproxyServerLines } from '../../src/path/path-plan.ts';
+import { haproxyProcesses, haproxyServerLines } from '../../src/path/haproxy.ts';
 import { until } from '../support/bench-run.ts';
 import type { Host, Network } from '../support/network.ts';
 import { cliPath } from '../support/run-cli.ts';

@@ -56,7 +56,7 @@ npm run lab -- all --write      # needs root, haproxy, nginx, nftables, dnsmasq-
 on ${machine}. "On the server" is what \`ss\` counts in the server's namespace while the run holds;
 "tracked by the router" is its kernel's number of conntrack entries; "plan" is what \`c100k-bench plan --via\` said beforehand.
 The lab fails when plan and measurement differ by more than 1 %, when the client's report and the server differ at all, or when the
-verdict names somebody else.
+verdict names another party.
 
 **The rule behind all of it.** A connection is a 4-tuple: source address, source port, destination address, destination port. Whoever
 opens a connection, or rewrites its source, needs a free tuple of its own: *addresses x ports x destinations*. One address has the

@@ -1,15 +1,9 @@
+/** Tests hops, their ceilings, and what is advised: following it must be enough. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { BenchError } from '../../src/base/errors.ts';
-import {
-  addressCommands,
-  haproxyDescriptors,
-  haproxyProcesses,
-  haproxyServerLines,
-  parseHop,
-  planPath,
-} from '../../src/path/path-plan.ts';
+import { parseHop, planPath } from '../../src/path/path-plan.ts';
 
 type PathPlanRequest = Parameters<typeof planPath>[0];
 type Hop = ReturnType<typeof parseHop>;
@@ -143,6 +137,21 @@ describe('the plan of a path', () => {
     assert.ok(followed.suffices);
   });
 
+  it('has a command for every address but the one that is there, with the prefix length of that', () => {
+    const commands = (firstAddress: string): string[] =>
+      planPath(request(['haproxy:1x1'], { firstAddress }))
+        .changes.flatMap(({ lines }) => lines)
+        .filter((line) => line.startsWith('ip '));
+    assert.deepEqual(commands('192.168.0.255/16'), [
+      'ip addr add FREE_2/16 dev DEVICE',
+      'ip addr add FREE_3/16 dev DEVICE',
+    ]);
+    assert.deepEqual(commands('192.168.0.255'), [
+      'ip addr add FREE_2/24 dev DEVICE',
+      'ip addr add FREE_3/24 dev DEVICE',
+    ]);
+  });
+
   it('advises no descriptor limit for HAProxy above the highest one of a kernel', () => {
     const plan = planPath(request(['haproxy:1x1'], { connections: 1_000_000 }));
     const text = plan.changes.map(({ what }) => what).join('\n');
@@ -151,51 +160,5 @@ describe('the plan of a path', () => {
 
   it('changes nothing where nothing is missing', () => {
     assert.deepEqual(planPath(request(['dnat', 'snat:3'])).changes, []);
-  });
-});
-
-describe('the source lines of HAProxy', () => {
-  it('give each process a slice of its own, and together every port once', () => {
-    fc.assert(
-      fc.property(
-        fc.integer({ min: 1, max: 60 }),
-        fc.integer({ min: 100, max: 64_512 }),
-        (processes, count) => {
-          const ports = { from: 1_024, to: 1_023 + count };
-          let next = ports.from;
-          for (let process = 0; process < processes; process += 1) {
-            const [line = ''] = haproxyServerLines(
-              { addresses: ['10.0.0.1'], ports, server: '10.0.0.9:80', processes },
-              process,
-            );
-            const [, from, to] = /^server s1 10\.0\.0\.9:80 source 10\.0\.0\.1:(\d+)-(\d+)$/.exec(line) ?? [];
-            assert.equal(Number(from), next);
-            next = Number(to) + 1;
-          }
-          assert.equal(next, ports.to + 1);
-        },
-      ),
-    );
-  });
-
-  it('name no port when the kernel shall choose', () => {
-    const sources = { addresses: ['10.0.0.1', '10.0.0.2'], ports: null, server: '10.0.0.9:80', processes: 2 };
-    assert.deepEqual(haproxyServerLines(sources, 1), [
-      'server s1 10.0.0.9:80 source 10.0.0.1',
-      'server s2 10.0.0.9:80 source 10.0.0.2',
-    ]);
-  });
-
-  it('come with as many processes as two descriptors a connection ask for', () => {
-    assert.equal(haproxyProcesses(130_000, 20_000), 14);
-    assert.equal(haproxyProcesses(1, 20_000), 1);
-    assert.equal(haproxyProcesses(130_000, haproxyDescriptors(130_000)), 1);
-  });
-
-  it('come with commands for every address but the one that is there', () => {
-    assert.deepEqual(addressCommands('192.168.0.255/16', 3, 'eth1'), [
-      'ip addr add FREE_2/16 dev eth1',
-      'ip addr add FREE_3/16 dev eth1',
-    ]);
   });
 });

@@ -88,7 +88,7 @@ describe('the judgement of a path', () => {
     assert.match(verdict.sentence, /^200 of 300 arrives from 192\.168\.0\.1/);
   });
 
-  it('says so when the target told nothing', () => {
+  it('says so when the target reported nothing', () => {
     assert.equal(judge({}).kind, 'unknown');
     assert.match(judge({}).sentence, /serve --mode whoami/);
   });

@@ -1,7 +1,7 @@
 /** Owns the proof that processes are counted as the kernel counts them: thread by thread. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { TaskRoom } from '../../src/host/host-facts.ts';
+import type { TaskRoom } from '../../src/host/proc-file.ts';
 import { processesFinding, tasksNeeded } from '../../src/plan/cost.ts';
 import { planHost } from '../../src/plan/host-plan.ts';
 import { FACTS, SPEC } from './plan-fixture.ts';

@@ -2,6 +2,7 @@
  * Owns a RunReport with every field filled, for the tests of everything that reads one.
  */
 import { REPORT_SCHEMA_VERSION, type RunReport } from '../../src/judge/report.ts';
+import { evidenceOf } from '../support/sample-evidence.ts';
 
 /** A run that held everything; `change` replaces fields. */
 export function sampleReport(change: Partial<RunReport> = {}): RunReport {
@@ -28,6 +29,7 @@ export function sampleReport(change: Partial<RunReport> = {}): RunReport {
     diagnoses: [{ party: 'path', what: 'path-ports', count: 1, message: 'a sample', next: 'conntrack -S' }],
     latencyTrustworthy: true,
     troubles: { 'tls CERT_HAS_EXPIRED': 2 },
+    evidence: evidenceOf(1),
     tls: {
       sessions: 3,
       resumed: 0,

@@ -2,10 +2,26 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { splitEvenly, splitPending, splitQuota, splitRate } from '../../src/run/quota.ts';
+import { newAgent } from '../../src/run/agent-record.ts';
+import { firstQuotas, handedOver, splitEvenly, splitPending, splitRate } from '../../src/run/quota.ts';
 
 const sumOf = (numbers: readonly number[]): number => numbers.reduce((sum, number) => sum + number, 0);
 const counts = fc.array(fc.oneof(fc.nat(5), fc.nat(300_000)), { maxLength: 60 });
+/**
+ * One share for each capacity. What all together can take are first quotas; more than that is a lost quota, of which no
+ * more is handed over than agents can take.
+ */
+function splitQuota(total: number, capacities: readonly number[]): number[] {
+  const agents = capacities.map((capacity, index) => ({ ...newAgent(`a${index}`, 0), capacity }));
+  if (!(total > sumOf(capacities))) return [...firstQuotas(total, agents).values()];
+  const running = agents.map((agent) => ({ ...agent, stage: 'running' as const }));
+  const lost = { ...newAgent('lost', 0), stage: 'lost' as const, quota: total };
+  const changed = new Map(handedOver([...running, lost], 0, 0)?.map((agent) => [agent.id, agent.quota]));
+  const shares = agents.map(({ id }) => changed.get(id) ?? 0);
+  assert.equal(changed.get('lost'), total - sumOf(shares), 'the rest stays with the lost one');
+  return shares;
+}
+
 const totals = fc.oneof(fc.nat(20), fc.nat(10_000_000));
 
 test('quotas sum to the total, or to what all parts together can take, and never exceed a capacity', () => {
@@ -30,7 +46,7 @@ test('quotas are as even as capacities allow, and the remainder goes to the firs
       const roomy = shares.filter((share, index) => share < capacities[index]!);
       assert(
         roomy.every((share) => most - share <= 1),
-        'nobody with room has two less than another',
+        'no part with room has two less than another',
       );
       // Among parts that could take more than the even level, the larger shares stand in front.
       const level = Math.min(most, ...roomy);
@@ -98,7 +114,8 @@ test('every part with a quota may have a connect in flight, and together they ke
 test('a total or a capacity that is no count is a bug', () => {
   for (const bad of [-1, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
     assert.throws(() => splitQuota(bad, [1]), { name: 'AssertionError' });
-    assert.throws(() => splitQuota(1, [bad]), { name: 'AssertionError' });
+    const agents = [{ ...newAgent('a', 0), capacity: bad }];
+    assert.throws(() => firstQuotas(1, agents), { name: 'AssertionError' });
     assert.throws(() => splitEvenly(bad, 1), { name: 'AssertionError' });
     assert.throws(() => splitPending(bad, [1]), { name: 'AssertionError' });
   }

@@ -4,7 +4,7 @@ import type { RunChange } from '../../src/run/run-event.ts';
 import type { RunState } from '../../src/run/run-state.ts';
 
 /** Whatever is different between two states has been said, and nothing else. */
-export function assertChangesTold(before: RunState, after: RunState, changes: readonly RunChange[]): void {
+export function assertChangesSaid(before: RunState, after: RunState, changes: readonly RunChange[]): void {
   const quotaOf = (state: RunState, id: string): number => state.agents.get(id)?.quota ?? 0;
   const isLost = (state: RunState, id: string): boolean => state.agents.get(id)?.stage === 'lost';
   const said = <Type extends RunChange['type']>(type: Type) =>

@@ -1,104 +1,28 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import type { Finding } from '../../src/base/errors.ts';
-import type { AgentCommand, RunChange, RunEvent } from '../../src/run/run-event.ts';
-import type { RunSpec, RunTerms } from '../../src/run/run-spec.ts';
+import type { RunEvent } from '../../src/run/run-event.ts';
+import type { RunTerms } from '../../src/run/run-spec.ts';
 import { initialRunState, type RunState, step } from '../../src/run/run-state.ts';
-import { emptyStats } from '../../src/stats/stats.ts';
-import { assertChangesTold } from './run-changes.ts';
+import {
+  done,
+  type EventBody,
+  join,
+  offer,
+  play,
+  REFUSAL,
+  ready,
+  report,
+  SPEC,
+  snapshot,
+  TERMS,
+  types,
+  UP_TO_RAMP,
+} from './played-run.ts';
+import { assertChangesSaid } from './run-changes.ts';
 import { runSpec } from './run-spec-fixture.ts';
 
-const SPEC = runSpec({ connections: 1_001, ratePerSec: 500, pendingMax: 100, holdMs: 10_000 });
 const REOPENING = runSpec({ ...SPEC, onDrop: 'reopen' });
-
-const TERMS: RunTerms = {
-  agentsExpected: 2,
-  gatherMs: 60_000,
-  prepareMs: 30_000,
-  stallMs: 20_000,
-  drainMs: 20_000,
-  leaseMs: 20_000,
-  onAgentLoss: 'continue',
-};
-
-const REFUSAL: Finding = {
-  what: 'tuples',
-  severity: 'refuse',
-  needed: 2,
-  available: 1,
-  unit: 'tuples',
-  message: 'too few',
-  fix: null,
-};
-
-/** `Omit` over a union would lose its members: this keeps them. */
-type EventBody = RunEvent extends infer Event
-  ? Event extends RunEvent
-    ? Omit<Event, 'atMs'>
-    : never
-  : never;
-
-/** Feeds events at given times and collects every change and every command. */
-function play(terms: RunTerms, events: readonly (readonly [number, EventBody])[], spec: RunSpec = SPEC) {
-  let state = initialRunState(spec, terms, 0);
-  const changes: RunChange[] = [];
-  const commands: AgentCommand[] = [];
-  for (const [atMs, body] of events) {
-    const stepped = step(state, { ...body, atMs } as RunEvent);
-    state = stepped.state;
-    changes.push(...stepped.changes);
-    commands.push(...stepped.commands);
-  }
-  return { state, changes, commands };
-}
-
-const PREPARATION = { sources: [], findings: [], notes: [] };
-const join = (agent: string): EventBody => ({ type: 'agent-joined', agent });
-const offer = (agent: string, capacity: number): EventBody => ({
-  type: 'agent-offered',
-  agent,
-  capacity,
-  boundBy: 'tuples',
-  engine: null,
-  ...PREPARATION,
-});
-const ready = (agent: string): EventBody => ({ type: 'agent-ready', agent, ...PREPARATION });
-const snapshot = (open: number, established = open) => ({
-  stats: { ...emptyStats(), open, established },
-  holders: [],
-  kernel: [],
-});
-const done = (agent: string): EventBody => ({
-  type: 'agent-done',
-  agent,
-  snapshot: snapshot(0),
-  evidence: null,
-  notes: [],
-});
-/** By default a report of the quota that `UP_TO_RAMP` gives the agent. */
-const report = (
-  agent: string,
-  open: number,
-  settled: boolean,
-  quota = agent === 'a' ? 501 : 500,
-): EventBody => ({
-  type: 'agent-reported',
-  agent,
-  quota,
-  settled,
-  snapshot: snapshot(open),
-});
-const UP_TO_RAMP: readonly (readonly [number, EventBody])[] = [
-  [0, join('a')],
-  [1, join('b')],
-  [2, offer('a', 10_000)],
-  [3, offer('b', 10_000)],
-  [4, ready('a')],
-  [5, ready('b')],
-];
-const types = (commands: readonly (AgentCommand | RunChange)[]): string[] =>
-  commands.map((command) => command.type);
 
 describe('a run of two agents', () => {
   it('hands out the odd total exactly, and the rate and the pending cap with it', () => {
@@ -253,7 +177,7 @@ describe('a run of two agents', () => {
     assert.equal(state.agents.size, 2);
   });
 
-  it('tells an agent that is back after a cut everything that it may have missed', () => {
+  it('sends an agent that is back after a cut everything that it may have missed', () => {
     const { commands } = play(TERMS, [
       ...UP_TO_RAMP,
       [1_000, report('a', 501, true)],
@@ -456,7 +380,7 @@ describe('the loss of an agent', () => {
   });
 });
 
-describe('agents that fall silent together', () => {
+describe('agents that stop answering together', () => {
   it('are lost in one tick, and the run ends once', () => {
     const { state, changes } = play(TERMS, [...UP_TO_RAMP, [20_100, { type: 'ticked' }]]);
     assert.deepEqual(
@@ -492,7 +416,7 @@ describe('a ramp', () => {
     assert.ok(!types(commands).includes('send-hold'));
   });
 
-  it('that is interrupted drains, and a second interrupt ends at once', () => {
+  it('that is interrupted drains, and a second interrupt ends immediately', () => {
     const once = play(TERMS, [...UP_TO_RAMP, [100, { type: 'interrupted', signal: 'SIGINT' }]]);
     assert.equal(once.state.phase, 'draining');
     assert.equal(once.commands.filter((command) => command.type === 'send-stop').length, 2);
@@ -574,7 +498,7 @@ describe('any history of events', () => {
             for (const agent of stepped.state.agents.values())
               assert.ok(agent.quota <= Math.max(agent.capacity, 0));
             finished += stepped.changes.filter((change) => change.type === 'run-ended').length;
-            assertChangesTold(state, stepped.state, stepped.changes);
+            assertChangesSaid(state, stepped.state, stepped.changes);
             if (stepped.state.phase === 'ended') assert.notEqual(stepped.state.endReason, null);
             if (state.phase === 'ended') assert.deepEqual(stepped, { state, changes: [], commands: [] });
             state = stepped.state;

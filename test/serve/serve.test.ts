@@ -9,9 +9,9 @@ import { createInterface } from 'node:readline';
 import { afterEach, test as nodeTest } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BenchError } from '../../src/base/errors.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
 import { formatListening, type ServeHandle, serveTarget, startSelfTarget } from '../../src/serve/serve.ts';
 import type { ServeCounts } from '../../src/serve/serve-counts.ts';
+import { systemClock } from '../../src/time/timer.ts';
 import { SERVE_ENTRY } from '../support/serve-entry.ts';
 import { HANG_MS, settled, until } from '../support/waiting.ts';
 

@@ -58,7 +58,7 @@ test('two runs that share an alias: the first to end leaves it, the last one rem
   assert.deepEqual(addressesOf(ip), []);
 });
 
-test('an alias is renewed while it is there; one that somebody deletes is told once and not added again', async (t) => {
+test('an alias is renewed while it is there; one that is deleted is reported once and not added again', async (t) => {
   const ip = new FakeIp();
   const { lease, lost } = leaseOn(t, ip, folderOf(t));
   await lease.acquire([A, B]);
@@ -66,7 +66,7 @@ test('an alias is renewed while it is there; one that somebody deletes is told o
   for (const address of ip.addresses) address.validSec = 1;
   await until('renewed', () => ip.addresses.every(({ validSec }) => validSec === 5));
   ip.addresses.splice(0, 1);
-  await until('told', () => lost.length > 0);
+  await until('it is reported', () => lost.length > 0);
   await until('renewed again', () => ip.commands.filter((line) => line.startsWith('addr change')).length > 3);
   assert.deepEqual(lost, ['10.9.0.101']);
   assert.deepEqual(addressesOf(ip), ['10.9.0.102']);
@@ -78,7 +78,7 @@ test('when the alias of a network goes, all its sources are lost', async (t) => 
   await lease.acquire([{ address: '10.1.0.1', family: 4, prefix: 24, device: 'lo' }]);
   await lease.watch(['10.1.0.1', '10.1.0.2', '10.1.0.254', '127.0.0.2']);
   ip.addresses.length = 0;
-  await until('told', () => lost.length > 0);
+  await until('it is reported', () => lost.length > 0);
   assert.deepEqual(lost, ['10.1.0.1', '10.1.0.2', '10.1.0.254']);
 });
 
@@ -184,7 +184,7 @@ test('an alias that is added while a look is under way is not forgotten, and its
   assert.deepEqual(
     records.read()[0]?.aliases,
     [A, B],
-    'a crash from here on leaves no address that nobody knows',
+    'a crash from here on leaves no address without a record',
   );
   ip.addresses[1]!.validSec = 1;
   await until('the new one is renewed', () => ip.addresses[1]?.validSec === 5);

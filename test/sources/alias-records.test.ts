@@ -20,10 +20,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { systemClock } from '../../src/host/system-clock.ts';
 import { hostAlias } from '../../src/run/alias.ts';
 import { AliasRecords, withAddressLock } from '../../src/sources/alias-records.ts';
-import { realWaiting, type Waiting } from '../../src/time/timer.ts';
+import { realWaiting, systemClock, type Waiting } from '../../src/time/timer.ts';
 import { FakeTime } from '../support/fake-time.ts';
 
 const ALIASES = [hostAlias('10.9.0.101', 'eth0'), hostAlias('fd09::a1', 'eth0')];
@@ -121,7 +120,7 @@ test('what could become another command is no alias, and a torn file is no recor
   assert.deepEqual(records.read(), []);
 });
 
-test('a folder that cannot be written is told, not thrown', () => {
+test('a folder that cannot be written is reported, not thrown', () => {
   assert.equal(new AliasRecords({ folder: '/proc/nowhere' }).write(ALIASES), false);
   assert.deepEqual(new AliasRecords({ folder: '/proc/nowhere' }).read(), []);
 });
@@ -196,7 +195,7 @@ test(
   },
 );
 
-test('a pipe, a link, a folder, a huge file, garbage and deep JSON among the records hold up nobody', (t) => {
+test('a pipe, a link, a folder, a huge file, garbage and deep JSON among the records hold up no run', (t) => {
   const { folder, text } = honest(t);
   const at = (pid: number): string => join(folder, `${pid}-1.json`);
   execFileSync('mkfifo', [at(1)]);

@@ -12,7 +12,7 @@ const A = hostAlias('10.9.0.101', 'eth0');
 const B = hostAlias('10.9.0.102', 'eth0');
 const NOWHERE = hostAlias('10.9.0.103', 'nodev');
 
-test('what is added, what was there, and what failed are told apart in one batch', async () => {
+test('what is added, what was there, and what failed are distinguished in one batch', async () => {
   const ip = new FakeIp([{ local: B.address, prefixlen: 32, device: 'eth0', validSec: null }]);
   const { added, present, failed } = await addAliases(ip.run, [A, B, NOWHERE], 60);
   assert.deepEqual(added, [A]);
@@ -88,7 +88,7 @@ test('what a dead agent recorded is removed with its record; everything else sta
   assert.deepEqual(
     cleanup.kept.map(({ alias, why }) => [alias.address, why]),
     [
-      ['10.9.0.102', 'somebody has made it permanent'],
+      ['10.9.0.102', 'it was made permanent'],
       ['10.9.0.103', 'it does not carry our label any more'],
       ['10.9.0.104', 'a run that is going on uses it'],
     ],

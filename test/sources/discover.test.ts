@@ -4,11 +4,12 @@ import fc from 'fast-check';
 import { addressRange } from '../../src/base/address.ts';
 import type { Endpoint } from '../../src/base/endpoint.ts';
 import { BenchError } from '../../src/base/errors.ts';
-import type { HostAddress, HostFacts } from '../../src/host/host-facts.ts';
+import type { HostFacts } from '../../src/host/host-facts.ts';
+import type { HostAddress } from '../../src/host/ip-command.ts';
 import { slackOf } from '../../src/plan/capacity.ts';
 import { hostAlias, parseSourcePrefix } from '../../src/run/alias.ts';
 import type { RunSpec, SourceSpec } from '../../src/run/run-spec.ts';
-import { chooseFrom, findSources, type Sourcing } from '../../src/sources/discover.ts';
+import { chooseFrom, type FoundSources, findSources } from '../../src/sources/discover.ts';
 import { FakeIp } from '../host/fake-ip.ts';
 import { FACTS, SPEC } from '../plan/plan-fixture.ts';
 
@@ -27,7 +28,7 @@ const specWith = (sources: Partial<SourceSpec>): RunSpec => ({
   endpoints: [{ address: TARGET, port: 8_000, family: 4 }],
   sources: { ...SPEC.sources, ...sources },
 });
-const sourcesOf = (sources: Partial<SourceSpec>, ip = new FakeIp()): Promise<Sourcing> =>
+const sourcesOf = (sources: Partial<SourceSpec>, ip = new FakeIp()): Promise<FoundSources> =>
   findSources(specWith(sources), HOST, 1_000, ip.run);
 
 async function refusal(sources: Partial<SourceSpec>): Promise<string> {
@@ -92,7 +93,7 @@ test('the routing table is asked about sources on another device than the route,
   assert.deepEqual(ip.commands, [`route get ${TARGET} from 203.0.113.2`]);
 });
 
-const NO_SOURCES: Sourcing = {
+const NO_SOURCES: FoundSources = {
   facts: HOST,
   settings: { neighboursMax: null, rpFilter: {}, promoteSecondaries: {} },
   leavesBy: new Map(),
@@ -107,23 +108,23 @@ const NO_SOURCES: Sourcing = {
 
 test('a quota takes what is there first, then as few candidates as it needs, and none that was found bad', () => {
   const candidates = [101, 102, 103].map((last) => hostAlias(`198.51.100.${last}`, 'eth0'));
-  const sourcing: Sourcing = {
+  const found: FoundSources = {
     ...NO_SOURCES,
     present: ['198.51.100.2'],
     candidates,
   };
   const spec = specWith({ ports: [{ from: 20_000, to: 20_999 }] });
   const last = (wanted: number, ...bad: string[]): string[] =>
-    chooseFrom(sourcing, spec, wanted, new Set(bad)).addresses.map((one) => one.split('.').at(-1) ?? '');
+    chooseFrom(found, spec, wanted, new Set(bad)).addresses.map((one) => one.split('.').at(-1) ?? '');
   assert.deepEqual(last(500), ['2']);
   assert.deepEqual(last(1_500), ['2', '101']);
   assert.deepEqual(last(1_500, '198.51.100.101'), ['2', '102']);
   assert.deepEqual(last(1_500, '198.51.100.2'), ['101', '102']);
   assert.deepEqual(last(9_999), ['2', '101', '102', '103']);
-  assert.equal(chooseFrom(sourcing, spec, 1_500).spare, 2);
+  assert.equal(chooseFrom(found, spec, 1_500).spare, 2);
 
   const prefix = parseSourcePrefix('192.0.2.0/30');
-  const withNetwork = { ...sourcing, prefixes: [{ prefix, aliases: [hostAlias('192.0.2.0', 'lo')] }] };
+  const withNetwork = { ...found, prefixes: [{ prefix, aliases: [hostAlias('192.0.2.0', 'lo')] }] };
   const choice = chooseFrom(withNetwork, spec, 500);
   assert.deepEqual(choice.addresses, ['198.51.100.2', '192.0.2.1', '192.0.2.2']);
   assert.deepEqual(choice.aliases, [hostAlias('192.0.2.0', 'lo')]);
@@ -142,8 +143,8 @@ function aliasesNeeded(request: {
 }): number {
   const { present, candidates, endpoints, portsEach, wanted } = request;
   const aliases = candidates.map((address) => hostAlias(address, 'eth0'));
-  const sourcing = { ...NO_SOURCES, portsEach, present, candidates: aliases };
-  const choice = chooseFrom(sourcing, { ...SPEC, endpoints }, wanted);
+  const found = { ...NO_SOURCES, portsEach, present, candidates: aliases };
+  const choice = chooseFrom(found, { ...SPEC, endpoints }, wanted);
   assert.equal(choice.spare, candidates.length - choice.aliases.length);
   return choice.aliases.length;
 }

@@ -1,128 +1,120 @@
+/** Tests what an agent offers before anything is opened, and how a quota becomes the slices of its holders. */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { addressRange } from '../../src/base/address.ts';
-import type { HostAddress } from '../../src/host/host-facts.ts';
+import { describe, it, test } from 'node:test';
+import fc from 'fast-check';
 import { hostAlias } from '../../src/run/alias.ts';
-import { sourceFindings } from '../../src/sources/preparation.ts';
+import type { HolderSpec } from '../../src/run/run-spec.ts';
+import { holderSpecs, planSources, prepareHost } from '../../src/sources/preparation.ts';
+import { FACTS, SPEC } from '../plan/plan-fixture.ts';
 
-type SourceSituation = Parameters<typeof sourceFindings>[0];
+type FoundSources = Parameters<typeof planSources>[2];
 
-const own = (address: string, device: string, prefix = 24): HostAddress => ({
-  address,
-  family: 4,
-  prefix,
-  device,
-  scope: 'global',
-  usable: true,
-});
-
-const HERE: SourceSituation = {
-  facts: {
-    hostAddresses: [own('10.9.0.2', 'eth0')],
-    routes: [{ address: '10.9.0.1', device: 'eth0', source: '10.9.0.2', local: false }],
-  },
-  settings: { neighboursMax: 1_024, rpFilter: { eth0: 0, eth1: 0 }, promoteSecondaries: { eth0: 0 } },
+const FOUND: FoundSources = {
+  facts: FACTS,
+  settings: { neighboursMax: null, rpFilter: {}, promoteSecondaries: {} },
   leavesBy: new Map(),
-  addresses: ['10.9.0.2'],
-  aliases: [],
-  spare: 0,
-  leaseMs: 60_000,
   canChangeAddresses: true,
+  portsEach: 36_280,
+  present: ['127.0.0.2', '127.0.0.3'],
+  candidates: [hostAlias('192.168.0.201', 'eth0'), hostAlias('192.168.0.202', 'eth0')],
+  prefixes: [],
+  forbidden: null,
+  notes: ['a note of the search'],
 };
 
-const names = (situation: SourceSituation): string[] =>
-  sourceFindings(situation).map(({ what, severity }) => `${what} ${severity}`);
-
-test('one address of its own is nothing to talk about', () => {
-  assert.deepEqual(sourceFindings(HERE), []);
-});
-
-test('aliases name the commands that add them; without the right to, they refuse and say what to run', () => {
-  const aliases = ['10.9.0.101', '10.9.0.102'].map((address) => hostAlias(address, 'eth0'));
-  const [allowed] = sourceFindings({ ...HERE, aliases });
-  const commands = 'ip addr add 10.9.0.101/32 dev eth0 && ip addr add 10.9.0.102/32 dev eth0';
-  assert.equal(allowed?.severity, 'ok');
-  assert(allowed?.message.includes(commands));
-  const [refused] = sourceFindings({ ...HERE, aliases, canChangeAddresses: false });
-  assert.equal(refused?.severity, 'refuse');
-  assert.equal(refused?.fix, `${commands}; or run as root`);
-});
-
-test('five hundred commands still fit into one message of the control channel', () => {
-  const aliases = addressRange('fd09:1111:2222:3333:4444:5555:6666:1', 500).map((address) =>
-    hostAlias(address, 'wlxabcdefabcde'),
-  );
-  for (const canChangeAddresses of [true, false]) {
-    for (const finding of sourceFindings({ ...HERE, aliases, canChangeAddresses })) {
-      assert(finding.message.length <= 4_096 + 2_000 && (finding.fix ?? '').length <= 8_192);
-      assert.match(`${finding.message}${finding.fix}`, /more\)/);
-    }
-  }
-});
-
-test('hundreds of addresses on one segment press on the neighbour table; behind a route they do not', () => {
-  const facts = { ...HERE.facts, hostAddresses: [own('10.9.0.2', 'eth0', 22)] };
-  const many = (count: number) => ({ ...HERE, facts, addresses: addressRange('10.9.0.10', count) });
-  assert.deepEqual(names(many(500)), ['neighbour-table ok']);
-  assert.deepEqual(names(many(900)), ['neighbour-table warn']);
-  assert.match(sourceFindings(many(900))[0]?.fix ?? '', /gc_thresh3=3600/);
-  assert.deepEqual(names({ ...many(900), addresses: addressRange('10.77.0.10', 900) }), []);
-});
-
-test('strict rp_filter matters where answers come in by another device', () => {
-  const facts = { ...HERE.facts, hostAddresses: [own('10.9.0.2', 'eth0'), own('10.8.0.2', 'eth1')] };
-  const strict = { ...HERE.settings, rpFilter: { eth0: 1, eth1: 1 } };
-  assert.deepEqual(names({ ...HERE, facts, settings: strict }), []);
-  assert.deepEqual(names({ ...HERE, facts, settings: strict, addresses: ['10.9.0.2', '10.8.0.2'] }), [
-    'rp-filter warn',
-  ]);
-  assert.deepEqual(names({ ...HERE, facts, addresses: ['10.9.0.2', '10.8.0.2'] }), []);
-});
-
-test('a rule that sends a source out by its own device is the way back too: strict rp_filter is no matter', () => {
-  const facts = { ...HERE.facts, hostAddresses: [own('10.9.0.2', 'eth0'), own('10.8.0.2', 'eth1')] };
-  const settings = { ...HERE.settings, rpFilter: { eth0: 1, eth1: 1 } };
-  const by = (addresses: string[], ...pairs: [string, string][]): SourceSituation => ({
-    ...{ ...HERE, facts, settings, addresses },
-    leavesBy: new Map(pairs),
+describe('a plan with the sources of this host', () => {
+  it('takes what is there, and nothing is added for it', () => {
+    const { choice, plan, blocked, notes } = planSources(SPEC, 60_000, FOUND);
+    assert.deepEqual([choice.addresses, choice.aliases], [['127.0.0.2', '127.0.0.3'], []]);
+    assert.deepEqual(plan.addresses, choice.addresses);
+    assert.deepEqual(blocked, []);
+    assert.deepEqual(notes, ['a note of the search']);
   });
-  assert.deepEqual(names(by(['10.8.0.2'], ['10.8.0.2', 'eth1'])), []);
-  const [asked] = sourceFindings(by(['10.8.0.2'], ['10.8.0.2', 'tun0']));
-  assert.match(asked?.message ?? '', /10\.8\.0\.2 is on eth1, its packets leave by tun0/);
-  assert.deepEqual(names(by(['10.9.0.2'], ['10.9.0.2', 'eth1'])), ['rp-filter warn']);
+
+  it('takes as many candidates as are missing, and says among the findings that they are added', () => {
+    const { choice, plan, blocked } = planSources(SPEC, 100_000, FOUND);
+    assert.deepEqual(choice.addresses, ['127.0.0.2', '127.0.0.3', '192.168.0.201']);
+    const aliases = plan.findings.find(({ what }) => what === 'aliases');
+    assert.deepEqual([aliases?.severity, aliases?.needed], ['ok', 1]);
+    assert.deepEqual(blocked, []);
+  });
+
+  it('is blocked where the process may not add them, whatever the capacity', () => {
+    const { blocked, plan } = planSources(SPEC, 100_000, { ...FOUND, canChangeAddresses: false });
+    assert.deepEqual(
+      blocked.map(({ what, severity }) => [what, severity]),
+      [['aliases', 'refuse']],
+    );
+    assert(plan.capacityMax >= 100_000);
+    assert(plan.findings.includes(blocked[0] ?? assert.fail('nothing is blocked')));
+  });
+
+  it('leaves out what was found not to work', () => {
+    const excluded = new Set(['127.0.0.2', '192.168.0.201']);
+    const { choice } = planSources(SPEC, 60_000, FOUND, excluded);
+    assert.deepEqual(choice.addresses, ['127.0.0.3', '192.168.0.202']);
+  });
 });
 
-test('IPv6 has no rp_filter, and its route says nothing about IPv4 sources', () => {
-  const facts = {
-    hostAddresses: [own('10.9.0.2', 'eth0'), { ...own('fd08::2', 'eth1', 64), family: 6 as const }],
-    routes: [
-      { address: 'fd09::1', device: 'eth1', source: 'fd08::2', local: false },
-      { address: '10.9.0.1', device: 'eth0', source: '10.9.0.2', local: false },
-    ],
-  };
-  const settings = { ...HERE.settings, rpFilter: { eth0: 1, eth1: 1 } };
-  assert.deepEqual(names({ ...HERE, facts, settings, addresses: ['10.9.0.2', 'fd08::2'] }), []);
+test('this host, asked for a target on loopback, offers a plan; a source that it does not have is a finding', async () => {
+  const prepared = await prepareHost(SPEC, 10);
+  assert('plan' in prepared, JSON.stringify(prepared));
+  assert(prepared.choice.addresses.length > 0);
+  assert.equal(prepared.found.facts.platform, process.platform);
+  // 192.0.2.0/24 is for documentation (RFC 5737): no host has an address of it.
+  const sources = { ...SPEC.sources, addresses: ['192.0.2.9'] };
+  const endpoints = [{ address: '127.0.0.1', port: 8_000, family: 4 as const }];
+  const refused = await prepareHost({ ...SPEC, endpoints, sources }, 10);
+  assert(!('plan' in refused));
+  assert.deepEqual(
+    refused.map(({ what, severity }) => [what, severity]),
+    [['not-our-address', 'refuse']],
+  );
+  assert.match(refused[0]?.message ?? '', /192\.0\.2\.9/);
 });
 
-test("inside a container gc_thresh3 is not to be seen: the kernel's default is taken and called that", () => {
-  const facts = { ...HERE.facts, hostAddresses: [own('10.9.0.2', 'eth0', 22)] };
-  const addresses = addressRange('10.9.0.10', 900);
-  const said = (neighboursMax: number | null) =>
-    sourceFindings({ ...HERE, facts, addresses, settings: { ...HERE.settings, neighboursMax } })[0];
-  assert.match(said(null)?.message ?? '', /gc_thresh3, 1,024 by default$/);
-  assert.equal(said(null)?.severity, 'warn');
-  assert.match(said(8_192)?.message ?? '', /gc_thresh3, 8,192 here$/);
-  assert.equal(said(8_192)?.severity, 'ok');
-});
+describe('the holders of a quota', () => {
+  const { plan } = planSources(SPEC, 60_000, FOUND);
+  const sum = (specs: readonly HolderSpec[], of: (spec: HolderSpec) => number): number =>
+    specs.reduce((total, spec) => total + of(spec), 0);
 
-test('addresses that share a subnet fall together unless promote_secondaries is on', () => {
-  const facts = { ...HERE.facts, hostAddresses: [own('10.9.0.2', 'eth0'), own('10.9.0.3', 'eth0')] };
-  const both = { ...HERE, facts, addresses: ['10.9.0.2', '10.9.0.3'] };
-  assert.deepEqual(names(both), ['promote-secondaries warn']);
-  assert.deepEqual(names({ ...both, settings: { ...HERE.settings, promoteSecondaries: { eth0: 1 } } }), []);
-  const hosts = {
-    ...both,
-    facts: { ...facts, hostAddresses: [own('10.9.0.2', 'eth0', 32), own('10.9.0.3', 'eth0', 32)] },
-  };
-  assert.deepEqual(names(hosts), []);
+  it('have disjoint slices with room for their connections, and together the whole quota', () => {
+    const share = fc.record({
+      connections: fc.integer({ min: 1, max: 60_000 }),
+      ratePerSec: fc.option(fc.integer({ min: 1, max: 50_000 })),
+      pendingMax: fc.integer({ min: 1, max: 5_000 }),
+    });
+    fc.assert(
+      fc.property(share, fc.nat({ max: 12_000 }), (one, keepFree) => {
+        const specs = holderSpecs('local', SPEC, plan, one, keepFree);
+        assert.equal(
+          sum(specs, ({ connections }) => connections),
+          one.connections,
+        );
+        if (one.ratePerSec === null) assert(specs.every(({ ratePerSec }) => ratePerSec === null));
+        else {
+          const rate = sum(specs, ({ ratePerSec }) => ratePerSec ?? assert.fail('no rate'));
+          assert(Math.abs(rate - one.ratePerSec) < 1e-6, `${rate} of ${one.ratePerSec}`);
+        }
+        let from = 0;
+        for (const spec of specs) {
+          assert(spec.sliceFrom >= from && spec.sliceTo - spec.sliceFrom >= spec.connections);
+          from = spec.sliceTo;
+        }
+        assert(plan.tuples - from >= Math.min(keepFree, plan.tuples - one.connections), 'what is kept free');
+      }),
+    );
+  });
+
+  it('of a quota that has grown come behind those that are there, in tuples and in numbers', () => {
+    const share = { connections: 100, ratePerSec: null, pendingMax: 10 };
+    const [first] = holderSpecs('a', SPEC, plan, share, 1_000);
+    const [next] = holderSpecs('a', SPEC, plan, share, 0, {
+      tuplesFrom: first?.sliceTo ?? 0,
+      indexFrom: 1,
+    });
+    assert.deepEqual([first?.id, next?.id], ['a/1', 'a/2']);
+    assert(first !== undefined && next !== undefined && next.sliceFrom >= first.sliceTo);
+    assert(next.sliceTo <= plan.tuples);
+  });
 });

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Endpoint } from '../../src/base/endpoint.ts';
 import { BenchError } from '../../src/base/errors.ts';
-import { gatherHostFacts } from '../../src/host/facts-reader.ts';
-import type { EndpointRoute, HostAddress } from '../../src/host/host-facts.ts';
+import { gatherHostFacts } from '../../src/host/host-facts.ts';
+import type { EndpointRoute, HostAddress } from '../../src/host/ip-command.ts';
 import type { SourceSpec } from '../../src/run/run-spec.ts';
 import { chooseSources } from '../../src/sources/source-addresses.ts';
 

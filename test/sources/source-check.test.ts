@@ -1,24 +1,20 @@
+/** Tests which sources of a plan are left out, and by what: aliases of a fake `ip`, checks that bind answers. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { addressRange } from '../../src/base/address.ts';
 import type { Finding } from '../../src/base/errors.ts';
-import type { RunProgram } from '../../src/host/command.ts';
 import type { HostFacts } from '../../src/host/host-facts.ts';
 import { type Alias, hostAlias } from '../../src/run/alias.ts';
 import type { RunSpec } from '../../src/run/run-spec.ts';
 import { AliasLease } from '../../src/sources/alias-lease.ts';
 import { AliasRecords } from '../../src/sources/alias-records.ts';
-import type { Sourcing } from '../../src/sources/discover.ts';
+import type { FoundSources } from '../../src/sources/discover.ts';
 import { type Preparation, planSources } from '../../src/sources/preparation.ts';
-import { ConnectTurns, checkRoutes, findDuplicates, secureSources } from '../../src/sources/source-check.ts';
+import { secureSources } from '../../src/sources/source-check.ts';
 import { FakeIp } from '../host/fake-ip.ts';
 import { FACTS, SPEC } from '../plan/plan-fixture.ts';
-import { until } from '../support/waiting.ts';
 
 /**
  * Sources of a documentation network (RFC 5737), which this host cannot bind: a check of one is answered by bind, so that
@@ -42,7 +38,7 @@ const FACTS_TO: HostFacts = {
   ],
 };
 
-function sourcingOf(present: readonly string[], candidates: readonly Alias[] = []): Sourcing {
+function foundOf(present: readonly string[], candidates: readonly Alias[] = []): FoundSources {
   return {
     facts: FACTS_TO,
     settings: { neighboursMax: null, rpFilter: {}, promoteSecondaries: {} },
@@ -62,7 +58,7 @@ async function secure(
   ip: FakeIp,
   target: string,
   wanted: number,
-  sourcing: Sourcing,
+  found: FoundSources,
 ): Promise<{ result: Preparation | readonly Finding[]; lease: AliasLease; routeChecks: Finding[] }> {
   const folder = mkdtempSync(join(tmpdir(), 'c100k-check-'));
   const records = new AliasRecords({ folder, pid: process.pid });
@@ -72,14 +68,14 @@ async function secure(
     rmSync(folder, { recursive: true, force: true });
   });
   const spec = specTo(target);
-  const result = await secureSources(spec, planSources(spec, wanted, sourcing), lease, ip.run);
+  const result = await secureSources(spec, planSources(spec, wanted, found), lease, ip.run);
   const findings = 'plan' in result ? result.plan.findings : result;
   return { result, lease, routeChecks: findings.filter(({ what }) => what === 'route-check') };
 }
 
 test('sources towards this host have no route that could fail: nothing is asked, nothing is found', async (t) => {
   const ip = new FakeIp();
-  const { result, routeChecks } = await secure(t, ip, '127.0.0.1', 500, sourcingOf(['127.0.0.2']));
+  const { result, routeChecks } = await secure(t, ip, '127.0.0.1', 500, foundOf(['127.0.0.2']));
   assert('plan' in result);
   assert.deepEqual(routeChecks, []);
   assert.deepEqual(ip.commands, []);
@@ -88,7 +84,7 @@ test('sources towards this host have no route that could fail: nothing is asked,
 test('an alias that cannot be added is named, and the next candidate takes its place', async (t) => {
   const ip = new FakeIp();
   const candidates = [hostAlias('198.51.100.101', 'nodev'), hostAlias('198.51.100.102', 'eth0')];
-  const { result, lease, routeChecks } = await secure(t, ip, '127.0.0.1', 500, sourcingOf([], candidates));
+  const { result, lease, routeChecks } = await secure(t, ip, '127.0.0.1', 500, foundOf([], candidates));
   assert('plan' in result);
   assert.deepEqual(result.choice.addresses, ['198.51.100.102']);
   assert.deepEqual(lease.held, [candidates[1]]);
@@ -103,7 +99,7 @@ test('an alias that cannot be added is named, and the next candidate takes its p
 test('when nothing takes the place of a bad alias the run is refused with the arithmetic', async (t) => {
   const ip = new FakeIp();
   const candidates = [hostAlias('198.51.100.101', 'eth0'), hostAlias('198.51.100.102', 'nodev')];
-  const { result, routeChecks } = await secure(t, ip, '127.0.0.1', 1_500, sourcingOf([], candidates));
+  const { result, routeChecks } = await secure(t, ip, '127.0.0.1', 1_500, foundOf([], candidates));
   assert(!('plan' in result));
   assert.equal(routeChecks[0]?.severity, 'refuse');
   assert.deepEqual([routeChecks[0]?.needed, routeChecks[0]?.available], [1_500, 1_000]);
@@ -111,10 +107,10 @@ test('when nothing takes the place of a bad alias the run is refused with the ar
   assert.match(tuples?.message ?? '', /^needs 1,500 tuples, has 1,000 \(1 source address x 1,000 ports x 1/);
 });
 
-test('a source that leaves by another device is named even when the target answers nobody', async (t) => {
+test('a source that leaves by another device is named even when the target answers no source', async (t) => {
   const ip = new FakeIp([{ local: SOURCE, prefixlen: 24, device: 'eth0', validSec: null }]);
   ip.leavesBy.set(SOURCE, 'eth1');
-  const { result, routeChecks } = await secure(t, ip, TARGET, 500, sourcingOf([SOURCE]));
+  const { result, routeChecks } = await secure(t, ip, TARGET, 500, foundOf([SOURCE]));
   assert(!('plan' in result));
   const refused = routeChecks.find(({ severity }) => severity === 'refuse');
   assert.match(refused?.message ?? '', /198\.51\.100\.2 \(it is on eth0 and leaves by eth1\)/);
@@ -123,7 +119,7 @@ test('a source that leaves by another device is named even when the target answe
 test('when no address of this host gets an answer it is a warning: the run counts what the target does', async (t) => {
   const ip = new FakeIp([{ local: SOURCE, prefixlen: 24, device: 'eth0', validSec: null }]);
   ip.leavesBy.set(SOURCE, 'eth0');
-  const { result, routeChecks } = await secure(t, ip, TARGET, 500, sourcingOf([SOURCE]));
+  const { result, routeChecks } = await secure(t, ip, TARGET, 500, foundOf([SOURCE]));
   assert('plan' in result);
   assert.deepEqual(result.choice.addresses, [SOURCE]);
   assert.equal(routeChecks[0]?.severity, 'warn');
@@ -131,110 +127,4 @@ test('when no address of this host gets an answer it is a warning: the run count
     routeChecks[0]?.message ?? '',
     /gives no address of this host an answer \(not an address of this/,
   );
-});
-
-type CommandResult = Awaited<ReturnType<RunProgram>>;
-
-const ROUTE_PORTS = [{ from: 21_000, to: 21_099 }];
-
-test('an accepted and a refused connect are answers; an address that is not ours is named', async () => {
-  const server = createServer();
-  const accepted: Socket[] = [];
-  const errors: (string | undefined)[] = [];
-  server.on('connection', (socket) => {
-    accepted.push(socket);
-    socket.on('error', (error: NodeJS.ErrnoException) => errors.push(error.code));
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  const endpoint = { address: '127.0.0.1', port, family: 4 as const };
-  const nobody = { ...endpoint, port: 9 };
-  const troubles = await checkRoutes(
-    [
-      { source: '127.0.0.2', endpoint },
-      { source: '127.0.0.3', endpoint: nobody },
-      { source: '198.51.100.7', endpoint },
-    ],
-    ROUTE_PORTS,
-    1_000,
-  );
-  assert.deepEqual(troubles, [null, null, 'not an address of this host']);
-  assert.equal(accepted.length, 1);
-  // The far side sees a reset: no TIME_WAIT on either end.
-  await until('the far side is closed', () => accepted[0]?.closed === true);
-  assert.deepEqual(errors, ['ECONNRESET']);
-  server.close();
-});
-
-test('connects come in turns at a rate, and not faster after a stand-still', async () => {
-  // Time passes with each look, by 1 ms, and stands still for 5 s once.
-  let looks = 0;
-  const clock = { monotonicMs: () => ++looks + (looks > 300 ? 5_000 : 0), wallMs: () => 0 };
-  const turns = new ConnectTurns(100, clock);
-  const called: number[] = [];
-  await Promise.all(
-    Array.from({ length: 40 }, async () => {
-      await turns.next();
-      called.push(looks + (looks > 300 ? 5_000 : 0));
-    }),
-  );
-  assert.equal(called.length, 40);
-  for (const [index, at] of called.entries()) {
-    const before = called[index - 3];
-    if (before !== undefined) assert(at - before >= 20, `three within ${at - before} ms`);
-  }
-});
-
-test('a port in use is passed over: the next one tells', async () => {
-  const server = createServer();
-  server.listen(21_099, '127.0.0.4');
-  await once(server, 'listening');
-  const nobody = { address: '127.0.0.1', port: 9, family: 4 as const };
-  assert.deepEqual(await checkRoutes([{ source: '127.0.0.4', endpoint: nobody }], ROUTE_PORTS, 1_000), [
-    null,
-  ]);
-  server.close();
-});
-
-const QUIET: CommandResult = { code: 0, stdout: '', stderr: '', missing: false, truncated: false };
-/** What arping of iputils prints. */
-const REPLY = 'Unicast reply from 10.9.0.101 [0E:1F:00:AA:BB:CC] 0.6ms\nReceived 1 response(s)\n';
-
-function segment(answers: Readonly<Record<string, Partial<CommandResult>>>) {
-  const asked: string[] = [];
-  const run: RunProgram = (file, args) => {
-    asked.push([file, ...args].join(' '));
-    return Promise.resolve({ ...QUIET, ...answers[args.at(-1) ?? ''] });
-  };
-  return { asked, run };
-}
-
-test('an address that another host answers for is named with its hardware address; a silent one is free', async () => {
-  const { asked, run } = segment({ '10.9.0.101': { code: 1, stdout: REPLY } });
-  const aliases = ['10.9.0.101', '10.9.0.102'].map((address) => hostAlias(address, 'eth0'));
-  assert.deepEqual(await findDuplicates(run, aliases), [
-    { address: '10.9.0.101', device: 'eth0', owner: '0e:1f:00:aa:bb:cc' },
-  ]);
-  assert.deepEqual(asked, [
-    'arping -D -I eth0 -c 1 -w 1 10.9.0.101',
-    'arping -D -I eth0 -c 1 -w 1 10.9.0.102',
-  ]);
-});
-
-test('an arping that is missing, or that may not listen, accuses nobody', async () => {
-  const alias = [hostAlias('10.9.0.101', 'eth0')];
-  const missing = segment({ '10.9.0.101': { code: null, missing: true } });
-  assert.deepEqual(await findDuplicates(missing.run, alias), []);
-  const forbidden = segment({ '10.9.0.101': { code: 2, stderr: 'arping: socket: Operation not permitted' } });
-  assert.deepEqual(await findDuplicates(forbidden.run, alias), []);
-});
-
-test('only IPv4 addresses on devices with neighbours are asked for, and at most 128', async () => {
-  const { asked, run } = segment({});
-  const others = [hostAlias('fd09::5', 'eth0'), hostAlias('10.1.0.0', 'lo')];
-  const many = addressRange('10.9.0.10', 200).map((address) => hostAlias(address, 'eth0'));
-  await findDuplicates(run, [...others, ...many]);
-  assert.equal(asked.length, 128);
-  assert(asked.every((line) => / eth0 .* 10\.9\.0\.\d+$/.test(line)));
 });

@@ -17,7 +17,7 @@ export interface KeyPair {
 export interface Certificates {
   readonly folder: string;
   readonly ca: KeyPair;
-  readonly strangerCa: KeyPair;
+  readonly unknownCa: KeyPair;
   /** for server.test and 127.0.0.1 */
   readonly good: KeyPair;
   /** for other.test only */
@@ -77,7 +77,7 @@ subjectAltName = ${names}
   return {
     folder,
     ca,
-    strangerCa: authority('stranger'),
+    unknownCa: authority('unknown'),
     good: server('good', names, day(-2), day(30)),
     otherName: server('other', 'DNS:other.test', day(-2), day(30)),
     expired: server('expired', names, day(-30), day(-1)),

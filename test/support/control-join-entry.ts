@@ -7,7 +7,7 @@ import { BenchError } from '../../src/base/errors.ts';
 import { connectChannel } from '../../src/control/client.ts';
 import { PROTOCOL_VERSION } from '../../src/control/message.ts';
 import { parseToken } from '../../src/control/token.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
+import { systemClock } from '../../src/time/timer.ts';
 
 /** The compiled path of this program, to fork. */
 export const CONTROL_JOIN_ENTRY = fileURLToPath(import.meta.url);

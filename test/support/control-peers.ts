@@ -105,15 +105,15 @@ export async function tryToJoin(
 export class ServerProcess {
   readonly #child: ChildProcess;
   readonly news: ControlServerNews[] = [];
-  readonly strangers = new Map<string, number>();
+  readonly refusedBy = new Map<string, number>();
 
   constructor(t: Cleanup, token: Token, place: PeerPlace = {}) {
     this.#child = start(t, CONTROL_SERVER_ENTRY, [], token, place);
     this.#child.on('message', (message) => {
       if (message === 'set') return;
       const news = message as ControlServerNews;
-      if (news.type === 'stranger') {
-        this.strangers.set(news.reason, (this.strangers.get(news.reason) ?? 0) + 1);
+      if (news.type === 'refused') {
+        this.refusedBy.set(news.reason, (this.refusedBy.get(news.reason) ?? 0) + 1);
       } else this.news.push(news);
     });
   }
@@ -123,7 +123,7 @@ export class ServerProcess {
   }
 
   get refused(): number {
-    return [...this.strangers.values()].reduce((sum, each) => sum + each, 0);
+    return [...this.refusedBy.values()].reduce((sum, each) => sum + each, 0);
   }
 
   /** Waits for news; rejects when none of that kind comes in a minute. */

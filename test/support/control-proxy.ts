@@ -117,7 +117,7 @@ export class ControlProxy {
     }
   }
 
-  mend(): void {
+  heal(): void {
     this.#isCut = false;
   }
 

@@ -6,7 +6,7 @@
 import { fileURLToPath } from 'node:url';
 import { ControlServer } from '../../src/control/server.ts';
 import { knownKeyOf, parseToken } from '../../src/control/token.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
+import { systemClock } from '../../src/time/timer.ts';
 
 /** Between two looks at the bytes of its buffers. */
 const LOOK_EVERY_MS = 10;
@@ -17,7 +17,7 @@ export const CONTROL_SERVER_ENTRY = fileURLToPath(import.meta.url);
 /** What it tells. */
 export type ControlServerNews =
   | { readonly type: 'listening'; readonly port: number }
-  | { readonly type: 'stranger'; readonly reason: string }
+  | { readonly type: 'refused'; readonly reason: string }
   | { readonly type: 'agent'; readonly name: string; readonly identity: string }
   /** so many messages of an agent so far, `hello` not counted; and the most bytes of buffers that this process had at once */
   | {
@@ -51,7 +51,7 @@ async function main(): Promise<void> {
     host: '127.0.0.1',
     port: 0,
     keyFor: (identity) => knownKeyOf(master, identity, Date.now() + aheadMs),
-    onRefused: (reason) => tell({ type: 'stranger', reason }),
+    onRefused: (reason) => tell({ type: 'refused', reason }),
     onAgent: (_channel, { name }, identity) => {
       let count = 0;
       tell({ type: 'agent', name, identity });

@@ -8,10 +8,10 @@ import { fileURLToPath } from 'node:url';
 import { BenchError, ExitCode } from '../../src/base/errors.ts';
 import { parseToken } from '../../src/control/token.ts';
 import { Run } from '../../src/coordinator/run.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
 import type { LeaseTimes } from '../../src/run/lease.ts';
 import type { LossPolicy } from '../../src/run/run-spec.ts';
 import type { Phase } from '../../src/stats/stats.ts';
+import { systemClock } from '../../src/time/timer.ts';
 
 /** The compiled path of this program, to fork. */
 export const COORDINATOR_ENTRY = fileURLToPath(import.meta.url);

@@ -4,8 +4,11 @@
  * Must never connect to another host, and never wait between two connections.
  */
 import { type ChildProcess, fork } from 'node:child_process';
-import { connect, type Socket } from 'node:net';
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { fileURLToPath } from 'node:url';
+import type { Token } from '../../src/control/token.ts';
 
 /** The compiled path of this program, to fork. */
 const FLOOD_ENTRY = fileURLToPath(import.meta.url);
@@ -67,6 +70,23 @@ export function startFlood(t: Cleanup, port: number, atOnce: number, says: Buffe
       return opened;
     },
   };
+}
+
+/** What a client says first: with a key that is not the server's, or none. */
+export async function firstBytes(t: Cleanup, token: Token | null): Promise<Buffer> {
+  const listener = createServer();
+  t.after(() => listener.close());
+  listener.listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  const { port } = listener.address() as AddressInfo;
+  const psk = token === null ? {} : { pskCallback: () => ({ psk: token.key, identity: token.identity }) };
+  const client = connectTls({ host: '127.0.0.1', port, minVersion: 'TLSv1.3', ...psk });
+  client.on('error', () => {});
+  const [socket] = (await once(listener, 'connection')) as [Socket];
+  const [bytes] = (await once(socket, 'data')) as [Buffer];
+  socket.destroy();
+  client.destroy();
+  return bytes;
 }
 
 function flood(port: number, atOnce: number, says: Buffer): void {

@@ -12,10 +12,10 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatToken, generateToken } from '../../src/control/token.ts';
 import type { RecordedMessage } from '../../src/coordinator/run-settings.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
 import type { RunReport } from '../../src/judge/report.ts';
 import type { LeaseTimes } from '../../src/run/lease.ts';
 import type { LossPolicy } from '../../src/run/run-spec.ts';
+import { systemClock } from '../../src/time/timer.ts';
 import { ControlProxy, type Direction } from './control-proxy.ts';
 import { COORDINATOR_ENTRY, type CoordinatorOrder } from './coordinator-entry.ts';
 import type { History, SeenConnection } from './history.ts';
@@ -321,7 +321,7 @@ class Play {
       case 'cut':
         place.proxy.cut();
         await this.#pause(fault.forMs);
-        place.proxy.mend();
+        place.proxy.heal();
         return;
       case 'slow':
         place.proxy.slow(fault.delayMs);

@@ -6,7 +6,7 @@ import type { TestContext } from 'node:test';
 import type { AgentMessage, CoordinatorMessage, CoordinatorMessageOf } from '../../src/control/message.ts';
 import { ControlServer } from '../../src/control/server.ts';
 import { formatToken, generateToken, knownKeyOf } from '../../src/control/token.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
+import { systemClock } from '../../src/time/timer.ts';
 
 /** One channel of an agent. */
 export interface Victim {

@@ -15,7 +15,7 @@ import { formatToken, generateToken } from '../../src/control/token.ts';
 import { Run } from '../../src/coordinator/run.ts';
 import type { RecordedMessage } from '../../src/coordinator/run-settings.ts';
 import { UNWATCHED } from '../../src/coordinator/run-watch.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
+import { systemClock } from '../../src/time/timer.ts';
 import { cliPath } from './run-cli.ts';
 
 const CONNECTIONS = 60;

@@ -5,9 +5,9 @@
  */
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { systemClock } from '../../src/host/system-clock.ts';
 import { formatListening, serveTarget } from '../../src/serve/serve.ts';
 import { runServeWorker } from '../../src/serve/worker.ts';
+import { systemClock } from '../../src/time/timer.ts';
 
 /** The compiled path of this program, to fork. */
 export const SERVE_ENTRY = fileURLToPath(import.meta.url);

@@ -8,9 +8,9 @@ import { fileURLToPath } from 'node:url';
 import { generateToken } from '../../src/control/token.ts';
 import { Run } from '../../src/coordinator/run.ts';
 import { UNWATCHED } from '../../src/coordinator/run-watch.ts';
-import { systemClock } from '../../src/host/system-clock.ts';
 import type { RunReport } from '../../src/judge/report.ts';
-import { reportJson } from '../../src/report/json.ts';
+import { reportJson } from '../../src/report/formats.ts';
+import { systemClock } from '../../src/time/timer.ts';
 
 /** The compiled path of this program, to fork. */
 export const SOAK_ENTRY = fileURLToPath(import.meta.url);

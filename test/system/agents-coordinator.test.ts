@@ -122,7 +122,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
   });
 
   // PROTOCOL.md: duration, after-done
-  it('time: who never says start or stop holds nobody past --max-duration', async (t) => {
+  it('time: a coordinator that never says start or stop holds no agent past --max-duration', async (t) => {
     const target = await startNetTarget(t);
     const waiting = await startLyingCoordinator(
       t,
@@ -292,7 +292,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
   });
 
   // PROTOCOL.md: numbers, disk
-  it('numbers and disk: one in mid-run closes what is open, and nothing is written but the last stats', async (t) => {
+  it('numbers and disk: one during the run closes what is open, and nothing is written but the last stats', async (t) => {
     const target = await startNetTarget(t);
     const folder = temporaryFolder(t);
     const temporary = join(folder, 'tmp');
@@ -346,7 +346,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
     await until('it goes on', WITHIN_MS, () => cuts > 0 && stats() >= 3);
     assert.equal(offers(), 1, 'what nobody asked for brings nothing again');
     proxy.cut();
-    proxy.mend();
+    proxy.heal();
     await until('it is back', WITHIN_MS, () => liar.links() === 2 && offers() === 2);
     const before = stats();
     await until('it goes on', WITHIN_MS, () => stats() >= before + 3);

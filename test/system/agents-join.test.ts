@@ -122,7 +122,7 @@ describe('joining', { concurrency: 4 }, () => {
     assert.deepEqual(report.bySource, { '127.0.0.7': 30, '127.0.0.8': 30 });
   });
 
-  it('refuses flags that cannot work: agents without a token, agents that nobody expects', async () => {
+  it('refuses flags that cannot work: agents without a token, agents without --expect-agents', async () => {
     const target = ['--target', '127.0.0.1:9', ...SHORT];
     const withoutToken = await runCli([...target, '--expect-agents', '2']);
     assert.equal(withoutToken.code, 2);
@@ -249,8 +249,10 @@ describe('joining', { concurrency: 4 }, () => {
     const local = formatToken(agentToken(run.token, { name: 'local', expiresSec: null, targets: null }));
     const secrets = [run.tokenText, own, local];
     const join = `127.0.0.1:${await run.port()}`;
-    const stranger = formatToken(agentToken(parseToken(own), { name: 'x', expiresSec: null, targets: null }));
-    const wrong = await startAgent(t, join, 'x', stranger).result;
+    const foreignToken = formatToken(
+      agentToken(parseToken(own), { name: 'x', expiresSec: null, targets: null }),
+    );
+    const wrong = await startAgent(t, join, 'x', foreignToken).result;
     const partial = `${folder}/partial.json`;
     const agent = startAgent(t, join, 'ada', own, ['--partial-report', partial]);
     await says(run, / holding /);

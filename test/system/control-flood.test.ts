@@ -5,42 +5,48 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect as connectTls } from 'node:tls';
 import { WebSocket } from 'ws';
 import { PROTOCOL_VERSION } from '../../src/control/message.ts';
 import { agentToken, generateToken, type Token } from '../../src/control/token.ts';
 import { ServerProcess, tryToJoin } from '../support/control-peers.ts';
-import { startFlood } from '../support/flood-entry.ts';
-import { handshake } from '../support/strangers.ts';
+import { firstBytes, startFlood } from '../support/flood-entry.ts';
+import { handshake } from '../support/refused-clients.ts';
+import { HANG_MS } from '../support/waiting.ts';
 
 /**
- * What strangers may add to the coordinator, in bytes: 4,096 sockets at 10 KB each, and the heap's slack. Without the gate
+ * What refused clients may add to the coordinator, in bytes: 4,096 sockets at 10 KB each, and the heap's slack. Without the gate
  * 12,000 of them added 400 MB.
  */
 const GROWTH_MAX = 120e6;
-/** What large messages may add: 4 at a time, each as pieces, as a whole, as text and as values, until they are collected. */
-const MESSAGES_GROWTH_MAX = 185e6;
+/**
+ * What large messages may add: 4 at a time, each as pieces, as a whole, as text and as values, and those that V8 has not
+ * collected yet: it begins when buffers have grown by 64 MB (kExternalAllocationSoftLimit in its heap).
+ */
+const MESSAGES_GROWTH_MAX = 220e6;
+/** What three times as many more may add: nothing but the moment of the last collection. */
+const MORE_MESSAGES_GROWTH_MAX = 64e6;
 /** CPU time that the server may use from an agent's first byte until it is in, milliseconds. */
 const JOIN_CPU_MS_MAX = 2_000;
-const STRANGERS_AT_ONCE = 3_000;
+const REFUSED_AT_ONCE = 3_000;
 const WAVES = 4;
 const MESSAGE_BYTES = 5_900_000;
+/** Rounds of 98 large messages: what grows with them is a leak. */
+const LARGE_ROUNDS = 4;
 
 function residentBytes(pid: number, field: 'VmRSS' | 'VmHWM'): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
   return Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1] ?? Number.NaN) * 1_024;
 }
 
-/** Waits for something that happens elsewhere, for two minutes at most. */
+/** Waits for something that happens elsewhere; ten minutes end a test that hangs. */
 async function until(done: () => boolean, what: () => string): Promise<void> {
-  for (let tries = 0; tries < 6_000; tries++) {
-    if (done()) return;
+  const endMs = performance.now() + 10 * HANG_MS;
+  while (!done()) {
+    if (performance.now() > endMs) assert.fail(`still waiting for ${what()}`);
     await sleep(20);
   }
-  assert.fail(`timed out waiting for ${what()}`);
 }
 
 async function startServer(t: TestContext, token: Token): Promise<{ server: ServerProcess; port: number }> {
@@ -52,23 +58,6 @@ async function startServer(t: TestContext, token: Token): Promise<{ server: Serv
   return { server, port };
 }
 
-/** What a client says first: with a key that is not the server's, or none. */
-async function firstBytes(t: TestContext, token: Token | null): Promise<Buffer> {
-  const listener = createServer();
-  t.after(() => listener.close());
-  listener.listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const { port } = listener.address() as AddressInfo;
-  const psk = token === null ? {} : { pskCallback: () => ({ psk: token.key, identity: token.identity }) };
-  const client = connectTls({ host: '127.0.0.1', port, minVersion: 'TLSv1.3', ...psk });
-  client.on('error', () => {});
-  const [socket] = (await once(listener, 'connection')) as [Socket];
-  const [bytes] = (await once(socket, 'data')) as [Buffer];
-  socket.destroy();
-  client.destroy();
-  return bytes;
-}
-
 /** CPU time that a process has used, milliseconds. */
 function cpuMs(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]?.split(' ') ?? [];
@@ -76,7 +65,7 @@ function cpuMs(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
-it(`${STRANGERS_AT_ONCE} strangers of each kind, again and again, fill no memory, and an agent comes in at its first try`, async (t) => {
+it(`${REFUSED_AT_ONCE} refused clients of each kind, again and again, fill no memory, and an agent comes in at its first try`, async (t) => {
   const token = generateToken();
   const { server, port } = await startServer(t, token);
   const kinds: Record<string, Buffer> = {
@@ -89,9 +78,9 @@ it(`${STRANGERS_AT_ONCE} strangers of each kind, again and again, fill no memory
   let joined = 0;
   let opened = 0;
   for (const [kind, says] of Object.entries(kinds)) {
-    const flood = startFlood(t, port, STRANGERS_AT_ONCE, says);
+    const flood = startFlood(t, port, REFUSED_AT_ONCE, says);
     for (let wave = 1; wave <= WAVES; wave++) {
-      await flood.opened(wave * STRANGERS_AT_ONCE);
+      await flood.opened(wave * REFUSED_AT_ONCE);
       const name = `agent-${joined++}`;
       const [beganCpuMs, beganRefused] = [cpuMs(server.pid), server.refused];
       const beganMs = performance.now();
@@ -107,12 +96,12 @@ it(`${STRANGERS_AT_ONCE} strangers of each kind, again and again, fill no memory
     }
     opened += await flood.stop();
   }
-  const expected = Object.keys(kinds).length * WAVES * STRANGERS_AT_ONCE;
-  assert(opened >= expected, `${opened} strangers`);
+  const expected = Object.keys(kinds).length * WAVES * REFUSED_AT_ONCE;
+  assert(opened >= expected, `${opened} refused clients`);
   // A socket that was closed before it was accepted is not counted.
   await until(
     () => server.refused >= 0.9 * expected,
-    () => `${server.refused} of ${expected} strangers`,
+    () => `${server.refused} of ${expected} refused clients`,
   );
   const grown = residentBytes(server.pid, 'VmHWM') - beforeBytes;
   t.diagnostic(`at most ${Math.round(grown / 1e6)} MB on top of ${Math.round(beforeBytes / 1e6)} MB`);
@@ -171,22 +160,28 @@ it('takes 98 messages of 5.9 MB of one agent and of 20 at once one after the oth
   const text = largeMessage();
   const names = Array.from({ length: 20 }, (_, index) => `agent-${index}`);
   const agents = await Promise.all(names.map((name) => channel(t, port, token, name)));
-  for (let count = 0; count < 38; count++) agents[0]!.send(text, () => {});
-  for (const agent of agents) {
-    for (let count = 0; count < 3; count++) agent.send(text, () => {});
-  }
   const heard = (): number => server.news.filter(({ type }) => type === 'heard').length;
-  await until(
-    () => heard() === 98,
-    () => `98 messages, ${heard()} are there`,
-  );
+  const peaks: number[] = [];
+  for (let round = 1; round <= LARGE_ROUNDS; round++) {
+    for (let count = 0; count < 38; count++) agents[0]!.send(text, () => {});
+    for (const agent of agents) {
+      for (let count = 0; count < 3; count++) agent.send(text, () => {});
+    }
+    await until(
+      () => heard() === round * 98,
+      () => `${round * 98} messages, ${heard()} are there`,
+    );
+    peaks.push(residentBytes(server.pid, 'VmHWM') - beforeBytes);
+  }
   const closed = server.news.filter((news) => news.type === 'closed' && news.name !== 'warm');
   assert.deepEqual(closed, [], 'nobody was cut for it');
   const buffersMax = Math.max(...server.news.map((news) => (news.type === 'heard' ? news.buffersMax : 0)));
   t.diagnostic(`at most ${Math.round(buffersMax / 1e6)} MB in buffers`);
-  const grown = residentBytes(server.pid, 'VmHWM') - beforeBytes;
-  t.diagnostic(`at most ${Math.round(grown / 1e6)} MB on top of ${Math.round(beforeBytes / 1e6)} MB`);
-  assert.ok(grown < MESSAGES_GROWTH_MAX, `${grown} bytes`);
+  const inMb = peaks.map((bytes) => Math.round(bytes / 1e6));
+  t.diagnostic(`at most ${inMb.join(', ')} MB on top of ${Math.round(beforeBytes / 1e6)} MB`);
+  const [first = 0, last = 0] = [peaks[0], peaks.at(-1)];
+  assert(first < MESSAGES_GROWTH_MAX, `${first} bytes`);
+  assert(last - first < MORE_MESSAGES_GROWTH_MAX, `${first} bytes, then ${last}`);
 });
 
 it('reads nothing large of one that has not said hello, and cuts one that floods', async (t) => {

@@ -9,7 +9,7 @@ import { agentToken, generateToken } from '../../src/control/token.ts';
 import { makeCertificates } from '../support/certificates.ts';
 import { ServerProcess, startImpostor, tryToJoin } from '../support/control-peers.ts';
 import { nodeRuntime } from '../support/node-runtimes.ts';
-import { handshake } from '../support/strangers.ts';
+import { handshake } from '../support/refused-clients.ts';
 
 const MAJORS = [20, 22, 24, 26] as const;
 const certificates = makeCertificates();
@@ -59,20 +59,20 @@ async function ticketOf(socket: TLSSocket): Promise<Buffer> {
   });
 }
 
-/** Agents with the key, and strangers without; a ticket of a token that expires. */
+/** Agents with the key, and clients without; a ticket of a token that expires. */
 async function assertCoordinator(t: TestContext, runtime: string): Promise<void> {
   const master = generateToken();
   const server = new ServerProcess(t, master, { runtime });
   const { port } = await server.saw('listening');
   assert.equal((await tryToJoin(t, port, master, { runtime }, 'same')).code, null);
   await server.saw('agent', ({ name }) => name === 'same');
-  const strangers: ConnectionOptions[] = [
+  const refused: ConnectionOptions[] = [
     {},
     { key: good.key, cert: good.cert },
     { pskCallback: () => ({ psk: master.key, identity: '' }) },
     { pskCallback: () => ({ psk: Buffer.alloc(32), identity: 'master' }) },
   ];
-  for (const options of strangers) assert.notEqual(await errorOf(port, options), null);
+  for (const options of refused) assert.notEqual(await errorOf(port, options), null);
   const token = agentToken(master, {
     name: 'ada',
     expiresSec: Math.floor(Date.now() / 1_000) + 3_600,
@@ -100,7 +100,7 @@ async function assertCoordinator(t: TestContext, runtime: string): Promise<void>
 }
 
 for (const major of MAJORS) {
-  test(`nobody is spoken to or let in without the key on Node ${major}`, async (t) => {
+  test(`no client is spoken to or let in without the key on Node ${major}`, async (t) => {
     const runtime = nodeRuntime(major);
     if ('missing' in runtime) {
       t.skip(`not run on Node ${major}: ${runtime.missing}`);

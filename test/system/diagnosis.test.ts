@@ -84,15 +84,16 @@ test('30 % of the SYNs are lost: all are opened, and retransmits are counted as 
   });
   const server = network.host('server');
   await startServe(t, ['--mode', 'echo'], { host: server, address: '10.96.0.1', port: 8_000 });
-  const args = ['--target', 'echo://10.96.0.1:8000', '--conns', '2000', '--duration', '2s'];
-  const { report, result } = await run(t, [...args, '--connect-timeout', '20s'], {
+  // A SYN is sent ten times within 60 s: one connect in 170,000 has lost them all. Within 20 s it was one in 50,000.
+  const args = ['--target', 'echo://10.96.0.1:8000', '--conns', '1000', '--duration', '2s'];
+  const { report, result } = await run(t, [...args, '--connect-timeout', '60s'], {
     host: network.host('client'),
   });
-  assert.equal(report.connections.held, 2_000);
+  assert.equal(report.connections.held, 1_000);
   assert.equal(result.code, 0, report.reason);
   const counted = Number(/counter packets (\d+)/.exec(await server.must('nft', 'list', 'ruleset'))?.[1]);
   const { synRetransmits } = report.ramp;
-  assert.ok(counted > 500, `${counted} SYNs were dropped`);
+  assert.ok(counted > 250, `${counted} SYNs were dropped`);
   assert.ok(Math.abs(synRetransmits - counted) <= counted * 0.1, `${synRetransmits} of ${counted}`);
   assert.match(result.stdout, /this kernel sends a SYN again after 1, /);
 });

@@ -22,7 +22,7 @@ function onFullDisk(script: string): { stdout: string; stderr: string; status: n
 
 const options = isRoot ? {} : { skip: 'mounting needs root' };
 
-test('a disk that is full before the run is told before it, and nothing is left there', options, () => {
+test('a disk that is full before the run is reported before it, and nothing is left there', options, () => {
   const { stdout, stderr } = onFullDisk(
     'fill; for flag in --json --junit --prometheus; do run $flag r.out; done; ls -A',
   );

@@ -23,7 +23,7 @@ const needsNetwork = { skip: whyNoNetwork() ?? false };
 const needsHaproxy = { skip: whyNot('haproxy') || whyNot('nginx') };
 
 test(
-  '5,000 of 20,000 are reset with ss -K: ledger, books and kernel say so, one by one',
+  '5,000 of 20,000 are reset with ss -K: ledger, our count and the kernel say so, one by one',
   needsNetwork,
   async (t) => {
     const { report, losses, result } = await SCENARIOS['rst-storm']!.run(t);
@@ -48,7 +48,7 @@ test(
 );
 
 test(
-  'HAProxy is told to end at once (SIGTERM): all are dropped by FIN within a second',
+  'HAProxy is asked to end immediately (SIGTERM): all are dropped by FIN within a second',
   needsHaproxy,
   async (t) => {
     const haproxy = await startHaproxy({ maxconn: 4_000 });
@@ -73,7 +73,7 @@ test(
   },
 );
 
-test('HAProxy is told to end when it can (SIGUSR1): all are held', needsHaproxy, async (t) => {
+test('HAProxy is asked to end when it can (SIGUSR1): all are held', needsHaproxy, async (t) => {
   const haproxy = await startHaproxy({ maxconn: 4_000 });
   t.after(() => haproxy.stop());
   const started = startRun(t, [
@@ -173,7 +173,7 @@ test('an events file that cannot be written is found before the start', async (t
   }
 });
 
-test('an events file that fills up in mid-run does not stop the run, and is told at the end', async (t) => {
+test('an events file that fills up during the run does not stop it, and is reported at the end', async (t) => {
   const folder = temporaryFolder(t);
   const { port } = await startScript(t, lossyScript(100, 1_500));
   const events = join(folder, 'events.ndjson');

@@ -6,8 +6,7 @@ import { test } from 'node:test';
 import { startBench } from '../support/bench-run.ts';
 import { type ClientEnds, clientEnds, socketsOnPort } from '../support/kernel-view.ts';
 import { schemaErrors } from '../support/report-schema.ts';
-
-const LEFT_WITHIN_MS = 1_000;
+import { HANG_MS } from '../support/waiting.ts';
 
 test('130,000 connections are opened, held and counted by the kernel, and nothing is left afterwards', async (t) => {
   const run = startBench(t, ['--target', 'self', '--conns', '130000', '--duration', '12s'], {
@@ -26,7 +25,7 @@ test('130,000 connections are opened, held and counted by the kernel, and nothin
   const { code, stdout, stderr } = await run.result;
   assert.equal(code, 0, stderr);
   assert.match(stdout, /^PASS held 130,000 of 130,000 for 1[2-9]/);
-  await run.gone(LEFT_WITHIN_MS);
+  await run.gone(HANG_MS);
   assert.deepEqual(socketsOnPort(port), [], 'sockets left on the port of the target');
 
   const report = run.report();

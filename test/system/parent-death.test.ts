@@ -10,10 +10,10 @@ import { type BenchRun, type Role, startBench, until } from '../support/bench-ru
 import { clientEnds, socketsOnPort } from '../support/kernel-view.ts';
 import { startNetTarget } from '../support/net-target.ts';
 import { cliPath, startProcess } from '../support/run-cli.ts';
+import { HANG_MS } from '../support/waiting.ts';
 
 const CONNECTIONS = 2_000;
 /** The kernel's part takes no time; the rest is for a loaded machine. */
-const GONE_WITHIN_MS = 20_000;
 
 function stop(pid: number): void {
   process.kill(pid, 'SIGSTOP');
@@ -26,7 +26,7 @@ function isStopped(pid: number): boolean {
 async function holding(t: TestContext, target: string, ...args: string[]): Promise<BenchRun> {
   const run = startBench(
     t,
-    ['--target', target, '--conns', String(CONNECTIONS), '--duration', '120s', '--holders', '2', ...args],
+    ['--target', target, '--conns', String(CONNECTIONS), '--duration', '10m', '--holders', '2', ...args],
     { timeoutMs: 120_000 },
   );
   await run.saw(/holding/);
@@ -36,11 +36,11 @@ async function holding(t: TestContext, target: string, ...args: string[]): Promi
 /** Stops one process, kills another with SIGKILL, and looks until nothing of the run is left. */
 async function stopAndKill(run: BenchRun, stopped: number, killed: number, port: number): Promise<void> {
   stop(stopped);
-  await until('it is stopped', GONE_WITHIN_MS, () => isStopped(stopped));
+  await until('it is stopped', HANG_MS, () => isStopped(stopped));
   assert(clientEnds(port).count > 0, 'there are connections');
   process.kill(killed, 'SIGKILL');
-  await run.gone(GONE_WITHIN_MS);
-  await until('no client end is left', GONE_WITHIN_MS, () => clientEnds(port).count === 0);
+  await run.gone(HANG_MS);
+  await until('no client end is left', HANG_MS, () => clientEnds(port).count === 0);
 }
 
 test('a stopped holder goes with its agent, and the command line reports', async (t) => {
@@ -68,7 +68,7 @@ test('a stopped worker of the built-in target goes when the command line is kill
   const run = await holding(t, 'self');
   const port = await run.selfPort();
   await stopAndKill(run, run.pids('serve-worker')[0]!, run.pid, port);
-  await until('nobody listens', GONE_WITHIN_MS, () => socketsOnPort(port).length === 0);
+  await until('nobody listens', HANG_MS, () => socketsOnPort(port).length === 0);
 });
 
 test('everything of a run stopped at once goes when the command line is killed', async (t) => {
@@ -76,12 +76,15 @@ test('everything of a run stopped at once goes when the command line is killed',
   const port = await run.selfPort();
   for (const { pid } of run.processes()) stop(pid);
   process.kill(run.pid, 'SIGKILL');
-  await run.gone(GONE_WITHIN_MS);
-  await until('no socket is left', GONE_WITHIN_MS, () => socketsOnPort(port).length === 0);
+  await run.gone(HANG_MS);
+  await until('no socket is left', HANG_MS, () => socketsOnPort(port).length === 0);
 });
 
-/** The first moment at which there is a process of a role: it is stopped while Node still loads it. */
-async function stoppedWhileLoading(run: BenchRun, role: Role): Promise<void> {
+/**
+ * The first moment at which there is a process of a role: it is stopped while Node still loads it.
+ * @returns false: this host was slower than Node, and the process had loaded already
+ */
+async function stoppedWhileLoading(run: BenchRun, role: Role): Promise<boolean> {
   let pid: number | undefined;
   while (pid === undefined) {
     [pid] = run.pids(role);
@@ -89,19 +92,25 @@ async function stoppedWhileLoading(run: BenchRun, role: Role): Promise<void> {
     if (pid === undefined) await nextTurn();
   }
   stop(pid);
-  await until('it is stopped', GONE_WITHIN_MS, () => isStopped(pid));
-  assert(!hasLoaded(pid), `the ${role} has loaded already: stopped too late for what this test is for`);
+  await until('it is stopped', HANG_MS, () => isStopped(pid));
+  return !hasLoaded(pid);
 }
+
+/** On a busy host the look at its processes may come too late. */
+const TRIES = 20;
 
 for (const role of ['agent', 'holder', 'serve-worker'] as const) {
   const parent = role === 'holder' ? 'agent' : 'command line';
   test(`${role}: one that is stopped while it loads goes when its ${parent} is killed`, async (t) => {
-    const run = startBench(t, ['--target', 'self', '--conns', '100', '--holders', '2', '--duration', '60s'], {
-      timeoutMs: 120_000,
-    });
-    await stoppedWhileLoading(run, role);
-    process.kill(role === 'holder' ? run.pids('agent')[0]! : run.pid, 'SIGKILL');
-    await run.gone(GONE_WITHIN_MS);
+    for (let tries = 1; ; tries++) {
+      const args = ['--target', 'self', '--conns', '100', '--holders', '2', '--duration', '10m'];
+      const run = startBench(t, args, { timeoutMs: 120_000 });
+      const isInTime = await stoppedWhileLoading(run, role);
+      process.kill(role === 'holder' ? run.pids('agent')[0]! : run.pid, 'SIGKILL');
+      await run.gone(HANG_MS);
+      if (isInTime) return t.diagnostic(`stopped while it loaded at try ${tries}`);
+      assert(tries < TRIES, `the ${role} had loaded already in each of ${TRIES} tries`);
+    }
   });
 }
 
@@ -132,18 +141,18 @@ test('a stopped worker of serve goes with serve; serve itself, stopped, goes on 
     // A worker that is stopped would keep this test's own output open.
     for (const pid of [servePid, ...workers]) if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL');
   });
-  await until('two workers', GONE_WITHIN_MS, () => {
+  await until('two workers', HANG_MS, () => {
     workers = children(servePid);
     return workers.length === 2;
   });
   stop(servePid);
-  await until('serve is stopped', GONE_WITHIN_MS, () => isStopped(servePid));
+  await until('serve is stopped', HANG_MS, () => isStopped(servePid));
   process.kill(shell.child.pid!, 'SIGKILL');
-  await until('serve goes on', GONE_WITHIN_MS, () => !isStopped(servePid));
+  await until('serve goes on', HANG_MS, () => !isStopped(servePid));
   stop(workers[0]!);
-  await until('the worker is stopped', GONE_WITHIN_MS, () => isStopped(workers[0]!));
+  await until('the worker is stopped', HANG_MS, () => isStopped(workers[0]!));
   process.kill(servePid, 'SIGKILL');
-  await until('no worker is left', GONE_WITHIN_MS, () => workers.every((pid) => !existsSync(`/proc/${pid}`)));
+  await until('no worker is left', HANG_MS, () => workers.every((pid) => !existsSync(`/proc/${pid}`)));
 });
 
 /** koffi is loaded: the bond is made in the same turn of the process. */

@@ -63,11 +63,11 @@ test('a wrong CA, a wrong name and an expired certificate: counted by reason, wi
 }, async (t) => {
   const { tlsPorts } = await front(t);
   const [good, otherName, expired] = tlsPorts;
-  const { ca, strangerCa } = certificates;
+  const { ca, unknownCa } = certificates;
   const cases = [
     [
       good,
-      strangerCa,
+      unknownCa,
       /^500 tls: .*CA that is not trusted here \(UNABLE_TO_VERIFY_LEAF_SIGNATURE\); pass --tls-ca/,
     ],
     [

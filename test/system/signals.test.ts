@@ -8,10 +8,10 @@ import { type BenchRun, startBench, until } from '../support/bench-run.ts';
 import { clientEnds } from '../support/kernel-view.ts';
 import { type NetTarget, startNetTarget } from '../support/net-target.ts';
 import { schemaErrors } from '../support/report-schema.ts';
+import { HANG_MS } from '../support/waiting.ts';
 
-const LEFT_WITHIN_MS = 1_000;
-const IN_RAMP = ['--conns', '10000', '--rate', '1000/s', '--duration', '60s', '--holders', '2'];
-const IN_HOLD = ['--conns', '3000', '--duration', '60s', '--holders', '2'];
+const IN_RAMP = ['--conns', '10000', '--rate', '1000/s', '--duration', '10m', '--holders', '2'];
+const IN_HOLD = ['--conns', '3000', '--duration', '10m', '--holders', '2'];
 
 interface Started {
   readonly target: NetTarget;
@@ -22,7 +22,7 @@ interface Started {
 async function startAndWait(t: TestContext, args: readonly string[], open: number): Promise<Started> {
   const target = await startNetTarget(t);
   const run = startBench(t, ['--target', `127.0.0.1:${target.port}`, ...args], { ownGroup: true });
-  await until('the target has enough', 20_000, async () => {
+  await until('the target has enough', HANG_MS, async () => {
     assert.equal(run.child.exitCode, null, run.stderr());
     return (await target.counts()).open >= open;
   });
@@ -35,8 +35,8 @@ function signalGroup(run: BenchRun, signal: NodeJS.Signals): void {
 }
 
 async function assertNothingLeft({ target, run }: Started): Promise<void> {
-  await run.gone(LEFT_WITHIN_MS);
-  await until('the target sees all gone', LEFT_WITHIN_MS, async () => (await target.counts()).open === 0);
+  await run.gone(HANG_MS);
+  await until('the target sees all gone', HANG_MS, async () => (await target.counts()).open === 0);
   assert.equal(clientEnds(target.port).count, 0);
 }
 
@@ -113,7 +113,7 @@ test('Ctrl-C before anything is open ends in order', async (t) => {
   const { code, stdout, stderr, timedOut } = await run.result;
   assert.equal(code, 130, stderr);
   assert.equal(timedOut, false);
-  await run.gone(LEFT_WITHIN_MS);
+  await run.gone(HANG_MS);
   assert.match(stdout, /^INCOMPLETE/);
   assert.equal(run.report().connections.established, 0);
 });
@@ -128,19 +128,19 @@ for (const delayMs of [150, 400, 700, 1_000]) {
     assert.equal(code, 130, stdout + stderr);
     // An agent that is still loading hears nothing: it must not be waited for (test/coordinator/local-agent.test.ts).
     assert.equal(timedOut, false);
-    await run.gone(LEFT_WITHIN_MS);
+    await run.gone(HANG_MS);
     assert.deepEqual(schemaErrors(run.report()), []);
     assert.doesNotMatch(stderr, /bug|was lost|contact is cut/);
   });
 }
 
 test('Ctrl-C of a run against the built-in target drains before the target goes: nothing is dropped', async (t) => {
-  const run = startBench(t, ['--target', 'self', '--conns', '3000', '--duration', '60s'], { ownGroup: true });
+  const run = startBench(t, ['--target', 'self', '--conns', '3000', '--duration', '10m'], { ownGroup: true });
   await run.saw(/holding/);
   signalGroup(run, 'SIGINT');
   const { code, stderr } = await run.result;
   assert.equal(code, 130, stderr);
-  await run.gone(LEFT_WITHIN_MS);
+  await run.gone(HANG_MS);
   const { dropped, closed } = run.report().connections;
   assert.deepEqual({ dropped, closed }, { dropped: {}, closed: 3_000 });
 });
@@ -153,7 +153,7 @@ async function runInto(t: TestContext, wrap: string, args: readonly string[] = [
   const run = startBench(t, ['--target', `127.0.0.1:${target.port}`, ...SHORT, ...args], { wrap });
   const result = await run.result;
   assert.equal((await target.counts()).accepted, 500, `the run took place: ${result.stderr}`);
-  await run.gone(LEFT_WITHIN_MS);
+  await run.gone(HANG_MS);
   assert.equal(run.report().connections.held, 500, 'the report file is complete');
   return result;
 }

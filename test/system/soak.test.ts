@@ -13,8 +13,8 @@ import { residentBytes, SOAK_ENTRY, type SoakNews, type SoakOrder } from '../sup
 const HOLD_MS = 203_000;
 const FASTER = 10;
 const SAMPLE_EVERY_MS = 250;
-/** Programs that run warm up: buffers, compiled code. */
-const WARM_UP_MS = 20_000;
+/** Programs that run warm up: buffers, compiled code, a timeline of 600 points. Ten minutes of what happens here. */
+const WARM_UP_MS = 60_000;
 
 /** Collects garbage, and leaves V8 no choice how large its young generation is: it would grow to 32 MB in its time. */
 const SOAK_ENVIRONMENT = {

@@ -60,7 +60,11 @@ networkTest(
     const said = await cleanup(lab);
     for (const last of [101, 103, 104])
       assert.match(said, new RegExp(`^removed 10\\.9\\.0\\.${last}/32 dev eth0$`, 'm'));
-    assert.equal(await lab.addresses(), before, 'the address by hand and the stranger are as they were');
+    assert.equal(
+      await lab.addresses(),
+      before,
+      'the address by hand and the one of another program are as they were',
+    );
     assert.match(await cleanup(lab), /^left 10\.9\.0\.200/);
   },
 );

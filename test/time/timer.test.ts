@@ -1,8 +1,9 @@
 /** Tests that a timer calls when its delay is over and not before, however long that is: on mocked timers and on Node's. */
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
-import { test } from 'node:test';
-import { after, every, pause, waitUntil } from '../../src/time/timer.ts';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { after, DueTimer, every, pause, systemClock, waitUntil } from '../../src/time/timer.ts';
 import { FakeTime } from '../support/fake-time.ts';
 
 const DAY_MS = 86_400_000;
@@ -156,4 +157,87 @@ test('with a deadline that has passed it is still asked for once', async () => {
   assert.equal(await waitUntil(() => true, 9_000, 100, time), true);
   assert.equal(await waitUntil(() => false, 9_000, 100, time), false);
   assert.deepEqual(time.pauses, []);
+});
+
+/** A timer on a clock that the test moves, and the times at which it called. */
+function dueTimer(t: TestContext): {
+  timer: DueTimer;
+  calls: number[];
+  pass: (ms: number, lagMs?: number) => void;
+} {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  let nowMs = 5_000.25;
+  const calls: number[] = [];
+  const timer = new DueTimer(() => nowMs);
+  const pass = (ms: number, lagMs = 0): void => {
+    nowMs += ms - lagMs;
+    t.mock.timers.tick(ms);
+  };
+  return { timer, calls, pass };
+}
+
+test('a timer for one moment calls once, when it has come', (t) => {
+  const { timer, calls, pass } = dueTimer(t);
+  timer.arm(5_300.25, () => calls.push(1));
+  pass(299);
+  assert.equal(calls.join(), '');
+  pass(1);
+  assert.equal(calls.join(), '1');
+  pass(10_000);
+  assert.equal(calls.join(), '1');
+});
+
+test('a timer that fires early by the finer clock waits again', (t) => {
+  const { timer, calls, pass } = dueTimer(t);
+  timer.arm(5_300.25, () => calls.push(1));
+  pass(300, 0.5);
+  assert.equal(calls.join(), '', 'half a millisecond is missing');
+  pass(1);
+  assert.equal(calls.join(), '1');
+});
+
+test('what is due already is called soon, but not from within the call', (t) => {
+  const { timer, calls, pass } = dueTimer(t);
+  timer.arm(5_000.25, () => calls.push(1));
+  assert.equal(calls.join(), '');
+  pass(1);
+  assert.equal(calls.join(), '1');
+});
+
+test('a moment that is further away than a timer can count is waited for in parts', (t) => {
+  const { timer, calls, pass } = dueTimer(t);
+  const days60Ms = 60 * 86_400_000;
+  timer.arm(5_000.25 + days60Ms, () => calls.push(1));
+  pass(2 ** 31 - 1);
+  pass(2 ** 31 - 1);
+  assert.equal(calls.join(), '');
+  pass(days60Ms - 2 * (2 ** 31 - 1));
+  assert.equal(calls.join(), '1');
+});
+
+test('what was called off, or armed anew, is not called', (t) => {
+  const { timer, calls, pass } = dueTimer(t);
+  timer.arm(5_300, () => calls.push(1));
+  timer.arm(5_400, () => calls.push(2));
+  pass(350);
+  assert.equal(calls.join(), '');
+  pass(50);
+  assert.equal(calls.join(), '2');
+  timer.arm(6_000, () => calls.push(3));
+  timer.cancel();
+  pass(5_000);
+  assert.equal(calls.join(), '2');
+});
+
+test('the monotonic clock moves forward by about the time that passes, in milliseconds', async () => {
+  const outerNs = process.hrtime.bigint();
+  const before = systemClock.monotonicMs();
+  await sleep(50);
+  const passedMs = systemClock.monotonicMs() - before;
+  const outerMs = Number(process.hrtime.bigint() - outerNs) / 1e6;
+  assert.ok(passedMs >= 49 && passedMs <= outerMs + 1, `${passedMs} ms of ${outerMs} ms`);
+});
+
+test('the wall clock counts milliseconds since 1970', () => {
+  assert.ok(systemClock.wallMs() > Date.parse('2024-01-01'));
 });

@@ -61,8 +61,9 @@ type PodRule = 'argument' | 'manifest' | { readonly why: string } | null;
 /** `one` value, a `list` of values (repeatable), or a `switch` without a value. */
 type FlagKind = 'one' | 'list' | 'switch';
 
-/** One row; everything that knows flags reads it from here. */
-export interface Row<Kind extends FlagKind, Value, Default extends string | null> extends ValueType<Value> {
+/** One row with its name; everything that knows flags reads it from here. */
+export interface Flag<Kind = FlagKind, Value = unknown, Default = string | null> extends ValueType<Value> {
+  readonly name: string;
   /** single letter, or null */
   readonly letter: string | null;
   readonly kind: Kind;
@@ -80,10 +81,8 @@ export interface Row<Kind extends FlagKind, Value, Default extends string | null
   readonly isOutput: boolean;
 }
 
-/** A row with its name. */
-export interface Flag extends Row<FlagKind, unknown, string | null> {
-  readonly name: string;
-}
+/** A row of the table, where its name is its key. */
+type Row<Kind, Value, Default> = Omit<Flag<Kind, Value, Default>, 'name'>;
 
 /** What a row says beside its type; what is left out is null or false. */
 interface Words {

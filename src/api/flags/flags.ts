@@ -3,8 +3,7 @@
  * command line, the pods of `k8s`, the options of the library and the manual's tables come from it.
  * Must never say what becomes of a value.
  */
-import { AGENTS_FLAGS, JOIN_FLAGS } from './agent-flags.ts';
-import { KUBERNETES_FLAGS, OTHER_FLAGS, SERVE_FLAGS } from './command-flags.ts';
+import { AGENTS_FLAGS, JOIN_FLAGS, KUBERNETES_FLAGS, OTHER_FLAGS, SERVE_FLAGS } from './command-flags.ts';
 import type { CommandName, Flag } from './flag.ts';
 import { RUN_FLAGS } from './run-flags.ts';
 

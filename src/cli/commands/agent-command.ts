@@ -5,7 +5,7 @@
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runAgent } from '../../agent/agent.ts';
-import { hostSpecOfParent } from '../../agent/parent-pipe.ts';
+import { hostSpecOfParent } from '../../agent/process-pipe.ts';
 import { readSourceLimits } from '../../api/agents-request.ts';
 import { type FlagValues, flagValue, flagValues } from '../../api/flags/flags.ts';
 import { agentName, type HostPort } from '../../api/flags/value-types.ts';
@@ -16,8 +16,8 @@ import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { claimsOf, type Token } from '../../control/token.ts';
 import { LOCAL_VARIABLE } from '../../coordinator/local-agent.ts';
 import { bindToParent, parentPidOf } from '../../engine/parent-bond.ts';
-import { systemClock } from '../../host/system-clock.ts';
 import { type Allowance, OWNER_ALLOWANCE, parseAllowedTarget } from '../../plan/allowance.ts';
+import { systemClock } from '../../time/timer.ts';
 import type { CommandContext } from '../command-line.ts';
 import { tell } from '../output.ts';
 

@@ -5,7 +5,7 @@
 
 import { BenchError, ErrorCode, ExitCode } from '../../base/errors.ts';
 import { runProgram } from '../../host/command.ts';
-import { hasCapability } from '../../host/process-limits.ts';
+import { hasCapability } from '../../host/proc-file.ts';
 import { aliasKey, removeArguments } from '../../run/alias.ts';
 import { AliasRecords, withAddressLock } from '../../sources/alias-records.ts';
 import { type Cleanup, removeLeftovers } from '../../sources/aliases.ts';

@@ -3,6 +3,7 @@
  * Must never judge it (path/path-verdict.ts) or open a connection itself.
  */
 
+import assert from 'node:assert/strict';
 import { executeRun, type RunJob, readRunJob } from '../../api/bench-run.ts';
 import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
 import { ownPackage } from '../../api/own-package.ts';
@@ -13,7 +14,7 @@ import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import type { RunReport } from '../../judge/report.ts';
 import { findIdleTimeout } from '../../path/idle-finder.ts';
 import { judgePath } from '../../path/path-verdict.ts';
-import { PATH_SCHEMA_VERSION, type PathReport, renderPath } from '../../report/path-text.ts';
+import { PATH_SCHEMA_VERSION, type PathReport, renderPath } from '../../report/plan-text.ts';
 import type { CommandContext } from '../command-line.ts';
 import { paintFor, publish, resultPlaces, tell } from '../output.ts';
 
@@ -111,7 +112,8 @@ async function runOf(job: RunJob): Promise<RunReport> {
 
 async function idleReport(values: FlagValues, job: RunJob, quiet: boolean): Promise<PathReport> {
   const { endpoints } = await resolveTargets(job.request.targets);
-  const endpoint = endpoints[0]!;
+  const [endpoint] = endpoints;
+  assert(endpoint !== undefined, 'a target has an endpoint');
   const maxMs = flagValue(values, 'idle-max');
   const idle = await findIdleTimeout({
     endpoint,

@@ -3,7 +3,7 @@
  */
 import { executePlan, readPlanJob } from '../../api/bench-plan.ts';
 import type { ExitCode } from '../../base/errors.ts';
-import { planJson } from '../../report/json.ts';
+import { planJson } from '../../report/formats.ts';
 import { renderPlan } from '../../report/plan-text.ts';
 import type { CommandContext } from '../command-line.ts';
 import { echoCommand, paintFor, publish, resultPlaces } from '../output.ts';

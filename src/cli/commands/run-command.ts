@@ -7,13 +7,10 @@ import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
 import { checkReportFile, describe, type ReportFile } from '../../api/report-file.ts';
 import { environmentToken } from '../../api/token-source.ts';
 import { BenchError, ErrorCode, ExitCode } from '../../base/errors.ts';
-import { NeverRanError } from '../../coordinator/missing-agents.ts';
+import { NeverRanError } from '../../coordinator/expected-agents.ts';
 import { appendToFile, followOutputPath, StreamFile } from '../../host/output-file.ts';
 import type { RunReport } from '../../judge/report.ts';
-import { annotations, stepSummary } from '../../report/github.ts';
-import { reportJson } from '../../report/json.ts';
-import { junitXml } from '../../report/junit.ts';
-import { prometheusText } from '../../report/prometheus.ts';
+import { annotations, junitXml, prometheusText, reportJson, stepSummary } from '../../report/formats.ts';
 import { renderReport } from '../../report/text.ts';
 import type { CommandContext } from '../command-line.ts';
 import {

@@ -7,9 +7,9 @@ import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
 import { ownPackage } from '../../api/own-package.ts';
 import { ExitCode } from '../../base/errors.ts';
 import { bindToParent } from '../../engine/parent-bond.ts';
-import { systemClock } from '../../host/system-clock.ts';
 import { formatListening, type ServeHandle, serveTarget } from '../../serve/serve.ts';
 import { formatServeCounts, type StatsServer, serveStats } from '../../serve/serve-counts.ts';
+import { systemClock } from '../../time/timer.ts';
 import type { CommandContext } from '../command-line.ts';
 import { tell, writeResult } from '../output.ts';
 

@@ -7,7 +7,7 @@ import { flagValue, flagValues } from '../../api/flags/flags.ts';
 import { closeToOthers, environmentToken, masterToken } from '../../api/token-source.ts';
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { agentToken, formatToken } from '../../control/token.ts';
-import { systemClock } from '../../host/system-clock.ts';
+import { systemClock } from '../../time/timer.ts';
 import type { CommandContext } from '../command-line.ts';
 import { writeResult } from '../output.ts';
 

@@ -82,13 +82,13 @@ export class EchoProtocol implements Protocol {
     // Nothing was asked, or more came than was sent: that is no echo.
     const expectedMax = received === NOTHING_OUT ? 0 : this.#sent[slot]! - received;
     if (length > expectedMax) {
-      this.#mismatch(slot);
+      this.#mismatch(slot, buffer, length);
       return;
     }
     this.#writeProbe(slot);
     for (let at = 0; at < length; at++) {
       if (buffer[at] === this.#probe[received + at]) continue;
-      this.#mismatch(slot);
+      this.#mismatch(slot, buffer, length);
       return;
     }
     if (received + length < ECHO_PROBE_BYTES) {
@@ -99,7 +99,8 @@ export class EchoProtocol implements Protocol {
     this.#host.answered(slot);
   }
 
-  #mismatch(slot: number): void {
+  #mismatch(slot: number, buffer: Uint8Array, length: number): void {
+    this.#host.said(slot, buffer, 0, length);
     this.#host.lost(slot, FailReason.handshake, DropReason.probeMismatch);
   }
 

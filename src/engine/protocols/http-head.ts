@@ -8,6 +8,8 @@ const HEAD_BYTES_MAX = 16_384;
 
 export interface ResponseHead {
   readonly status: number;
+  /** the first line, with its reason */
+  readonly statusLine: string;
   /** 1.1 or later in the 1.x line: connections persist unless it says otherwise */
   readonly isHttp11: boolean;
   /** values by name in lower case; several of one name are joined by commas */
@@ -92,7 +94,7 @@ function parseHead(text: string): ResponseHead | string {
     const before = fields.get(name);
     fields.set(name, before === undefined ? field[2]! : `${before}, ${field[2]}`);
   }
-  return { status: Number(match[2]), isHttp11: match[1] !== '0', fields };
+  return { status: Number(match[2]), statusLine: first, isHttp11: match[1] !== '0', fields };
 }
 
 /** Whether a comma list has a word, in any case. */
@@ -105,4 +107,21 @@ export function hasToken(list: string | undefined, token: string): boolean {
 export function authorityOf(host: string, port: number, defaultPort: number): string {
   const literal = host.includes(':') && !host.startsWith('[') ? `[${host}]` : host;
   return port === defaultPort ? literal : `${literal}:${port}`;
+}
+
+/** What a head says of a refusal: its first line and when to come back, never another field (`Date` differs each second). */
+export function refusalText({ statusLine, fields }: ResponseHead): Buffer {
+  const retry = fields.get('retry-after');
+  return Buffer.from(retry === undefined ? statusLine : `${statusLine}\r\nRetry-After: ${retry}`, 'latin1');
+}
+
+const LINE_FEED = 10;
+const CARRIAGE_RETURN = 13;
+
+/** Where what was said ends that is no head: of HTTP only its first line counts. @returns exclusive */
+export function saidEnd(bytes: Uint8Array, from: number, to: number): number {
+  if (!looksLikeHttp(bytes, from, to)) return to;
+  let at = from;
+  while (at < to && bytes[at] !== LINE_FEED && bytes[at] !== CARRIAGE_RETURN) at++;
+  return at;
 }

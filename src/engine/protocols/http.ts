@@ -9,7 +9,7 @@
  * lost as `protocol`.
  */
 import { DropReason, FailReason } from '../../base/outcome.ts';
-import { HeadReader, hasToken, type ResponseHead } from './http-head.ts';
+import { HeadReader, hasToken, type ResponseHead, refusalText, saidEnd } from './http-head.ts';
 import { type Protocol, type ProtocolHost, SendBuffer } from './protocol.ts';
 import type { RequestTarget } from './ws.ts';
 
@@ -109,6 +109,7 @@ export class HttpProtocol implements Protocol {
     while (at < length && at >= 0) {
       switch (this.#part[slot]) {
         case Part.idle:
+          this.#host.said(slot, buffer, at, saidEnd(buffer, at, length));
           this.#lose(slot, 'an answer without a request');
           return;
         case Part.head:
@@ -128,12 +129,19 @@ export class HttpProtocol implements Protocol {
   #takeHead(slot: number, buffer: Uint8Array, at: number, length: number): number {
     const result = this.#heads.take(slot, buffer, at, length);
     if (result.type === 'more') return length;
-    if (result.type === 'bad') return this.#lose(slot, result.what);
+    if (result.type === 'bad') {
+      this.#host.said(slot, buffer, at, saidEnd(buffer, at, length));
+      return this.#lose(slot, result.what);
+    }
     const { head, next } = result;
     // Interim answers come before the real one (RFC 9110 section 15.2); 101 was not asked for.
     if (head.status < 200 && head.status !== 101) return next;
     const wrong = this.#wrong(head);
-    if (wrong !== null) return this.#lose(slot, wrong);
+    if (wrong !== null) {
+      const text = refusalText(head);
+      this.#host.said(slot, text, 0, text.length);
+      return this.#lose(slot, wrong);
+    }
     return this.#beginBody(slot, head, next);
   }
 

@@ -37,7 +37,9 @@ export interface ProtocolHost {
   /** Must be called first by a protocol that acts outside of the engine's own calls. @returns ms since the start */
   awake(): number;
   /** Bytes that went past `send`. */
-  transferred(bytesIn: number, bytesOut: number): void;
+  transferred(slot: number, bytesIn: number, bytesOut: number): void;
+  /** The target said something that is no valid answer of the protocol: kept in case the connection ends. @param to exclusive */
+  said(slot: number, buffer: Uint8Array, from: number, to: number): void;
 }
 
 /** One way to use a connection. */

@@ -7,17 +7,30 @@
 import { DropReason, FailReason } from '../../base/outcome.ts';
 import type { Protocol, ProtocolHost } from './protocol.ts';
 
-/** The silent hold. */
-export const tcpProtocol: Protocol = {
-  hasHandshake: false,
-  canProbe: false,
-  onConnected() {},
-  onBytes() {},
-  onWritable() {},
-  onProbeDue() {},
-  onClosing() {},
-  onForgotten() {},
-};
+/** The silent hold: whatever comes was not asked for. */
+export class SilentProtocol implements Protocol {
+  readonly hasHandshake = false;
+  readonly canProbe = false;
+  readonly #host: ProtocolHost;
+
+  constructor(host: ProtocolHost) {
+    this.#host = host;
+  }
+
+  onConnected(_slot: number): void {}
+
+  onBytes(slot: number, buffer: Uint8Array, length: number): void {
+    this.#host.said(slot, buffer, 0, length);
+  }
+
+  onWritable(_slot: number): void {}
+
+  onProbeDue(_slot: number, _sequence: number): void {}
+
+  onClosing(_slot: number): void {}
+
+  onForgotten(_slot: number): void {}
+}
 
 const COMPLETE = 255;
 
@@ -45,6 +58,8 @@ export class BannerProtocol implements Protocol {
   onConnected(_slot: number): void {}
 
   onBytes(slot: number, buffer: Uint8Array, length: number): void {
+    // The right banner too: a target that says no may do so behind it.
+    this.#host.said(slot, buffer, 0, length);
     let got = this.#got[slot]!;
     if (got === COMPLETE) return;
     for (let at = 0; at < length && got < this.#banner.length; at++, got++) {

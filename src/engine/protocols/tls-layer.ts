@@ -20,6 +20,8 @@ import type { Protocol, ProtocolHost } from './protocol.ts';
 /** Bytes that Node may keep for one socket before the inner protocol is asked to wait. */
 const WRITABLE_BYTES_MAX = 65_536;
 const CIPHERS_MAX = 32;
+/** OpenSSL's codes of the alerts that the far side sent, before the session and, in TLS 1.3, after it: RFC 8446 section 6 has the names. */
+const ALERT = /^ERR_SSL_(?:SSLV3|TLSV1|TLSV13|SSL\/TLS)_(?:ALERT_)?([A-Z_]+)$/;
 
 /** What a layer needs beside the protocol inside it. */
 interface TlsLayerOptions {
@@ -156,7 +158,7 @@ export class TlsLayer implements Protocol, ProtocolHost {
     function (this: TLSSocket, chunk: Buffer): void {
       const socket = this as SlotSocket;
       if (!layer.#isCurrent(socket)) return;
-      layer.#host.transferred(chunk.length, 0);
+      layer.#host.transferred(socket.slot, chunk.length, 0);
       layer.#inner.onBytes(socket.slot, chunk, chunk.length);
     })(this);
 
@@ -202,6 +204,11 @@ export class TlsLayer implements Protocol, ProtocolHost {
     const code = error.code ?? error.message;
     const errno = Errno[code as keyof typeof Errno];
     if (errno === undefined) {
+      const alert = ALERT.exec(code)?.[1];
+      if (alert !== undefined) {
+        const text = Buffer.from(`TLS alert ${alert.toLowerCase()}`);
+        this.#host.said(socket.slot, text, 0, text.length);
+      }
       this.#host.lost(socket.slot, FailReason.tls, DropReason.tls, `tls ${code}`);
       return;
     }
@@ -223,7 +230,7 @@ export class TlsLayer implements Protocol, ProtocolHost {
     if (socket === undefined || socket.destroyed || socket.writableLength > WRITABLE_BYTES_MAX) return 0;
     // A copy: Node keeps what it cannot send yet, and the buffer is shared by all connections.
     socket.write(Buffer.from(buffer.subarray(0, length)));
-    this.#host.transferred(0, length);
+    this.#host.transferred(slot, 0, length);
     return length;
   }
 
@@ -251,7 +258,11 @@ export class TlsLayer implements Protocol, ProtocolHost {
     return this.#host.awake();
   }
 
-  transferred(bytesIn: number, bytesOut: number): void {
-    this.#host.transferred(bytesIn, bytesOut);
+  transferred(slot: number, bytesIn: number, bytesOut: number): void {
+    this.#host.transferred(slot, bytesIn, bytesOut);
+  }
+
+  said(slot: number, buffer: Uint8Array, from: number, to: number): void {
+    this.#host.said(slot, buffer, from, to);
   }
 }

@@ -61,18 +61,24 @@ export class WhoamiProtocol implements Protocol {
   onConnected(_slot: number): void {}
 
   onBytes(slot: number, buffer: Uint8Array, length: number): void {
-    if (this.#hasLine[slot] === 1) return;
+    if (this.#hasLine[slot] === 1) {
+      this.#host.said(slot, buffer, 0, length);
+      return;
+    }
     const end = buffer.subarray(0, length).indexOf(LINE_FEED);
     const piece = String.fromCharCode(
       ...buffer.subarray(0, Math.min(end < 0 ? length : end, WHOAMI_LINE_BYTES_MAX)),
     );
     const line = (this.#partial.get(slot) ?? '') + piece;
     if (end < 0 && line.length < WHOAMI_LINE_BYTES_MAX) {
+      // A target may end the connection behind a text that has no line end.
+      this.#host.said(slot, buffer, 0, length);
       this.#partial.set(slot, line);
       return;
     }
     const seen = end < 0 ? null : parseWhoami(line);
     if (seen === null) {
+      this.#host.said(slot, buffer, 0, length);
       this.#host.lost(slot, FailReason.handshake, DropReason.protocol);
       return;
     }

@@ -16,7 +16,7 @@
 import { createCipheriv, createHash, randomBytes } from 'node:crypto';
 import type { ProtocolOptions } from '../../base/endpoint.ts';
 import { DropReason, FailReason } from '../../base/outcome.ts';
-import { HeadReader, hasToken, type ResponseHead } from './http-head.ts';
+import { HeadReader, hasToken, type ResponseHead, refusalText, saidEnd } from './http-head.ts';
 import { type Protocol, type ProtocolHost, SendBuffer } from './protocol.ts';
 import {
   CloseCode,
@@ -116,6 +116,8 @@ export class WsProtocol implements Protocol, FrameSink {
     if (result.type === 'more') return;
     const wrong = result.type === 'bad' ? result.what : wrongUpgrade(result.head, this.#key(slot));
     if (wrong !== null) {
+      const text = result.type === 'head' ? refusalText(result.head) : buffer;
+      this.#host.said(slot, text, 0, text === buffer ? saidEnd(buffer, 0, length) : text.length);
       this.#host.lost(slot, FailReason.handshake, DropReason.protocol, `ws ${wrong}`);
       return;
     }
@@ -186,6 +188,11 @@ export class WsProtocol implements Protocol, FrameSink {
     }
     this.#send(slot, Opcode.close, payload, Math.min(length, 2));
     const what = length >= 2 ? `ws close ${code}` : 'ws close without a code';
+    const text = Buffer.concat([
+      Buffer.from(length > 2 ? `${what} ` : what),
+      payload.subarray(2, Math.max(2, length)),
+    ]);
+    this.#host.said(slot, text, 0, text.length);
     this.#host.lost(slot, FailReason.handshake, DropReason.fin, what);
   }
 

@@ -31,6 +31,7 @@ function bufferOn(socket: Socket): SendBuffer {
     handOver: none,
     awake: none,
     transferred: none,
+    said: none,
   });
 }
 

@@ -103,7 +103,7 @@ const WRONG: readonly (readonly [
   [
     'a CA that signed something else',
     (c) => c.good,
-    (c) => ({ ca: c.strangerCa.cert }),
+    (c) => ({ ca: c.unknownCa.cert }),
     'tls UNABLE_TO_VERIFY_LEAF_SIGNATURE',
   ],
   [

@@ -12,6 +12,7 @@ const SPEC = {
 
 function setUp() {
   const said: string[] = [];
+  const texts: string[] = [];
   const host = {
     capacity: 4,
     send: () => assert.fail('whoami never sends'),
@@ -19,6 +20,8 @@ function setUp() {
     verified: (slot: number) => said.push(`verified ${slot}`),
     answered: () => assert.fail('whoami never probes'),
     lost: (slot: number, fail: FailReason, drop: DropReason) => said.push(`lost ${slot} ${fail} ${drop}`),
+    said: (slot: number, bytes: Uint8Array, from: number, to: number) =>
+      texts.push(`${slot} ${Buffer.from(bytes.subarray(from, to)).toString()}`),
   } as unknown as ProtocolHost;
   const tally = new SeenTally(SPEC);
   const protocol = new WhoamiProtocol(host, tally, {
@@ -31,7 +34,7 @@ function setUp() {
     bytes.set(Buffer.from(text));
     protocol.onBytes(slot, bytes, Buffer.byteLength(text));
   };
-  return { said, tally, protocol, hear };
+  return { said, texts, tally, protocol, hear };
 }
 
 describe('a whoami line', () => {
@@ -90,8 +93,9 @@ describe('a whoami line', () => {
   });
 
   it('that is none ends the connection as a failed handshake', () => {
-    const { said, hear } = setUp();
+    const { said, texts, hear } = setUp();
     hear(0, 'SSH-2.0-OpenSSH\n');
+    assert.deepEqual(texts, ['0 SSH-2.0-OpenSSH\n'], 'what was said instead is kept');
     hear(1, 'x'.repeat(64));
     hear(2, `${'1'.repeat(500)}\n`);
     assert.deepEqual(

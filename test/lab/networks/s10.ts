@@ -78,7 +78,7 @@ export const s10: LabNetwork = {
     question: 'Ephemeral ranges go from 49152-65535 to 1024-65535, depending on the system. What follows?',
     explanation:
       'The range of a *client* bounds programs that let the system choose. This tool names every source port itself, so the ' +
-      'system’s range does not bound it. The range of a *rewriting hop* bounds everybody behind it: 49152-65535 is 16,384 ports, ' +
+      'system’s range does not bound it. The range of a *rewriting hop* bounds every client behind it: 49152-65535 is 16,384 ports, ' +
       'and that is the ceiling for each address and destination. `plan --via-ports` takes the range as input.',
     lift: 'Widen the range of the hop to 1024-65535, or multiply it as in S4, S5 and S6.',
   },

@@ -69,7 +69,7 @@ export const s11: LabNetwork = {
     title: 'one masquerading router, two servers',
     question: 'Do two servers behind one masquerading router share its 64,512 ports?',
     explanation:
-      'No. One of the answers in the thread says so, but the ports are counted for each *destination*: towards the second server ' +
+      'It does not. An answer in the thread says so, but the ports are counted for each *destination*: towards the second server ' +
       'the router may use the same port again, because the 4-tuple differs. 1 address x 64,512 ports x 2 servers = 129,024, so ' +
       'both get all of theirs.',
     lift: 'Each further server behind the router brings 64,512 connections of its own.',

@@ -57,7 +57,7 @@ export const s8: LabNetwork = {
     title: 'HAProxy with addresses added',
     question: 'With `ip addr add 192.168.0.103/24 dev eth0` and one more: do 130,000 pass?',
     explanation:
-      'Yes: 3 addresses x 64,512 ports = 193,536. Adding the addresses is half of it: HAProxy uses them only when it is told to, ' +
+      'Yes: 3 addresses x 64,512 ports = 193,536. Adding the addresses is half of it: HAProxy uses them only when it is configured to, ' +
       'and a `source` setting takes one address, so there is one `server` line for each. Each connection takes two of ' +
       'HAProxy’s descriptors; where a process has 20,000, fourteen processes share the port, each with a slice of the ports of ' +
       'its own.',

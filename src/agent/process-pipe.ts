@@ -1,0 +1,134 @@
+/**
+ * Owns what processes of one host say to each other over the IPC pipe that fork(2) gave them, an agent and its holders, a run and
+ * its local agent; and an agent's end of the latter: what its parent says about this host, and the heartbeat that says that
+ * this process is still closing. Both ends are the same build, so the types are the check.
+ * Must never take a host's own things from elsewhere (whoever has the token may be the coordinator, but only the parent
+ * has the other end of this pipe), and never keep the process alive.
+ *
+ *   agent --> holder : open          the slice, the quota, the protocol
+ *   agent <-- holder : ready
+ *   agent --> holder : start         connect
+ *   agent <-- holder : stats         each second, at `report`, and immediately when `settled` changes
+ *   agent <-- holder : losses        details of lost connections, a batch at a time, before the stats that count them
+ *   agent --> holder : report        send stats now
+ *   agent --> holder : lease         until when it may open, and until when it may live, without a further lease
+ *   agent --> holder : pace          its share of the rate from now on: a quota that grew is shared with further holders
+ *   agent --> holder : stop-opening  give up what is not open yet
+ *   agent --> holder : hold          the ramp is over: count the lowest `open` from now
+ *   agent --> holder : lose-sources  these addresses are no longer on this host: drop what is bound to them
+ *   agent --> holder : stop          close everything
+ *   agent <-- holder : warning       one line for a person; each kind of problem once
+ *   agent <-- holder : failed        it could not do what was asked, and ends
+ *   agent <-- holder : done          final stats; then it ends
+ */
+
+import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
+import type { LeaseEnds } from '../run/lease.ts';
+import type { HolderSpec, HostSpec } from '../run/run-spec.ts';
+import type { Loss } from '../stats/loss.ts';
+import type { HolderHealth, Stats } from '../stats/stats.ts';
+import { after, every } from '../time/timer.ts';
+
+export type AgentToHolder =
+  | { readonly type: 'open'; readonly spec: HolderSpec }
+  /** `runStartedMs`: when its agent was started, on the host's clock; absent: now */
+  | { readonly type: 'start'; readonly runStartedMs?: number }
+  | { readonly type: 'report' }
+  | ({ readonly type: 'lease' } & LeaseEnds)
+  | { readonly type: 'pace'; readonly ratePerSec: number | null }
+  | { readonly type: 'stop-opening' }
+  | { readonly type: 'hold' }
+  | { readonly type: 'lose-sources'; readonly addresses: readonly string[] }
+  | { readonly type: 'stop' };
+
+export type HolderToAgent =
+  | { readonly type: 'ready' }
+  | {
+      readonly type: 'stats';
+      readonly stats: Stats;
+      readonly health: HolderHealth;
+      readonly settled: boolean;
+    }
+  | { readonly type: 'losses'; readonly losses: readonly Loss[] }
+  | { readonly type: 'done'; readonly stats: Stats; readonly health: HolderHealth }
+  | { readonly type: 'warning'; readonly message: string }
+  | { readonly type: 'failed'; readonly message: string };
+
+/** The hidden first argument that makes the program a holder; the agent's pid follows. */
+export const HOLDER_ENTRY = 'holder';
+
+/** Node flags that keep a holder small: it allocates nearly nothing, so a small young generation and one helper thread do. */
+export const HOLDER_EXEC_ARGV: readonly string[] = ['--max-semi-space-size=1', '--v8-pool-size=1'];
+
+/** The one message to the agent, sent right after the fork. */
+export interface HostSpecMessage {
+  readonly type: 'host-spec';
+  readonly hostSpec: HostSpec;
+}
+
+/** Whether a message on the pipe is that one. Both ends are the same build. */
+function isHostSpecMessage(message: unknown): message is HostSpecMessage {
+  return typeof message === 'object' && message !== null && 'type' in message && message.type === 'host-spec';
+}
+
+/** The message of an agent that is still closing; never of one that has nothing left to do, because the parent waits for as long as it comes. */
+export const SHUTDOWN_HEARTBEAT = 'closing';
+
+/** How often it comes, in milliseconds. */
+const SHUTDOWN_HEARTBEAT_EVERY_MS = 500;
+
+/** It is sent immediately after the fork; a machine that is busy may need a while. */
+const HOST_SPEC_TIMEOUT_MS = 20_000;
+
+/**
+ * Waits for what the parent says about this host.
+ * @returns what belongs to this host; null: the parent is gone, so there is nothing left to do
+ * @throws BenchError (control-channel, exit 4) when nothing comes
+ */
+export function hostSpecOfParent(timeoutMs = HOST_SPEC_TIMEOUT_MS): Promise<HostSpec | null> {
+  return new Promise((resolve, reject) => {
+    const end = (): void => {
+      timer.cancel();
+      process.off('message', onMessage);
+      process.off('disconnect', onGone);
+    };
+    const onMessage = (message: unknown): void => {
+      if (!isHostSpecMessage(message)) return;
+      end();
+      resolve(message.hostSpec);
+    };
+    const onGone = (): void => {
+      end();
+      resolve(null);
+    };
+    const timer = after(timeoutMs, () => {
+      end();
+      reject(
+        new BenchError(
+          ErrorCode.controlChannel,
+          ExitCode.incomplete,
+          `the process that started this agent did not say which sources are its own within ${timeoutMs / 1_000} s`,
+          'start the run again; an agent by hand needs no C100K_LOCAL_AGENT in its environment',
+        ),
+      );
+    });
+    process.on('message', onMessage);
+    process.on('disconnect', onGone);
+    // It may have gone while this process was loading: then `disconnect` came before there was a listener.
+    if (!process.connected) onGone();
+  });
+}
+
+/** From now on heartbeats go to the parent, where there is one, until this process ends by itself. */
+export function startShutdownHeartbeat(): void {
+  if (!process.connected) return;
+  // Its listeners keep the pipe, and so this process; from now on only work that is left may.
+  process.channel?.unref();
+  sendHeartbeat();
+  every(SHUTDOWN_HEARTBEAT_EVERY_MS, sendHeartbeat, { isUnref: true });
+}
+
+/** A parent that is gone needs no heartbeat. */
+function sendHeartbeat(): void {
+  if (process.connected) process.send?.(SHUTDOWN_HEARTBEAT, () => {});
+}
