@@ -118,7 +118,7 @@ export const Op = {
 } as const;
 
 /** IOSQE_*, moved to where they stand in the first word of an entry. */
-export const Flag = {
+export const SqeFlag = {
   FIXED_FILE: (1 << 0) << 8,
   /** the next request begins when this one has succeeded */
   LINK: (1 << 2) << 8,

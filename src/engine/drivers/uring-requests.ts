@@ -11,11 +11,11 @@ import { OpenStep } from './driver.ts';
 import type { RingSet } from './ring-set.ts';
 import {
   CMD_SETSOCKOPT,
-  Flag,
   type MappedMemory,
   Op,
   POLL_MULTISHOT,
   Sqe,
+  SqeFlag,
   type UringKernel,
 } from './uring-binding.ts';
 import { type Ring, RingError } from './uring-ring.ts';
@@ -87,8 +87,8 @@ const SEND_FLAGS = libc.MSG_DONTWAIT | libc.MSG_NOSIGNAL;
 /** POLLERR and POLLHUP come unasked (IO_POLL_UNMASK in io_uring/poll.c). */
 const WATCHED = libc.EPOLLIN | libc.EPOLLRDHUP;
 
-const LINKED = Flag.FIXED_FILE | Flag.LINK | Flag.SKIP_SUCCESS;
-const QUIET = Flag.FIXED_FILE | Flag.SKIP_SUCCESS;
+const LINKED = SqeFlag.FIXED_FILE | SqeFlag.LINK | SqeFlag.SKIP_SUCCESS;
+const QUIET = SqeFlag.FIXED_FILE | SqeFlag.SKIP_SUCCESS;
 
 function highOf(address: number): number {
   return Math.floor(address / 0x1_0000_0000) | 0;
@@ -159,7 +159,7 @@ export class UringRequests {
     const { entries } = ring;
     // Without SOCK_NONBLOCK: with it CONNECT would answer EINPROGRESS (REQ_F_NOWAIT in io_uring.c).
     let at = ring.begin(
-      Op.SOCKET | Flag.LINK | Flag.SKIP_SUCCESS,
+      Op.SOCKET | SqeFlag.LINK | SqeFlag.SKIP_SUCCESS,
       from.family,
       lowOf(Kind.socket, tag),
       index,
@@ -173,7 +173,7 @@ export class UringRequests {
     at = ring.begin(Op.BIND | LINKED, file, lowOf(Kind.bind, tag), index);
     entries[at + Sqe.OFF] = from.length;
     this.#pointTo(entries, at + Sqe.ADDR, this.#writeSource(index, at / Sqe.WORDS, source, port));
-    at = ring.begin(Op.CONNECT | Flag.FIXED_FILE, file, lowOf(Kind.connect, tag), index);
+    at = ring.begin(Op.CONNECT | SqeFlag.FIXED_FILE, file, lowOf(Kind.connect, tag), index);
     entries[at + Sqe.OFF] = to.length;
     this.#pointTo(entries, at + Sqe.ADDR, this.#memory.address + ADDRESSES_AT + endpoint * ADDRESS_BYTES);
   }
@@ -208,7 +208,7 @@ export class UringRequests {
   watch(index: number, tag: number): void {
     const ring = this.#reserve(index, 1);
     const at = ring.begin(
-      Op.POLL_ADD | Flag.FIXED_FILE,
+      Op.POLL_ADD | SqeFlag.FIXED_FILE,
       this.#set.fileOf(index),
       lowOf(Kind.poll, tag),
       index,
@@ -221,7 +221,7 @@ export class UringRequests {
   watchWritable(index: number, tag: number): void {
     const ring = this.#reserve(index, 1);
     const at = ring.begin(
-      Op.POLL_ADD | Flag.FIXED_FILE,
+      Op.POLL_ADD | SqeFlag.FIXED_FILE,
       this.#set.fileOf(index),
       lowOf(Kind.writePoll, tag),
       index,
@@ -232,7 +232,7 @@ export class UringRequests {
   receive(index: number, cell: number, address: number, bytes: number): void {
     const ring = this.#reserve(index, 1);
     const at = ring.begin(
-      Op.RECV | Flag.FIXED_FILE,
+      Op.RECV | SqeFlag.FIXED_FILE,
       this.#set.fileOf(index),
       lowOf(Kind.receive, cell),
       index,
@@ -244,7 +244,12 @@ export class UringRequests {
 
   send(index: number, chunk: number, address: number, bytes: number): void {
     const ring = this.#reserve(index, 1);
-    const at = ring.begin(Op.SEND | Flag.FIXED_FILE, this.#set.fileOf(index), lowOf(Kind.send, chunk), index);
+    const at = ring.begin(
+      Op.SEND | SqeFlag.FIXED_FILE,
+      this.#set.fileOf(index),
+      lowOf(Kind.send, chunk),
+      index,
+    );
     this.#pointTo(ring.entries, at + Sqe.ADDR, address);
     ring.entries[at + Sqe.LEN] = bytes;
     ring.entries[at + Sqe.OP_FLAGS] = SEND_FLAGS;
@@ -265,7 +270,7 @@ export class UringRequests {
       ring.entries[at + Sqe.FILE_INDEX] = 8;
       this.#pointTo(ring.entries, at + Sqe.ADDR3, this.#memory.address + LINGER_AT);
     }
-    const at = ring.begin(Op.CLOSE | Flag.SKIP_SUCCESS, 0, Kind.none, index);
+    const at = ring.begin(Op.CLOSE | SqeFlag.SKIP_SUCCESS, 0, Kind.none, index);
     ring.entries[at + Sqe.FILE_INDEX] = file + 1;
     if (isWatched) this.#unwatch(ring, Kind.poll, index, tag);
     if (isWatchedWritable) this.#unwatch(ring, Kind.writePoll, index, tag);
@@ -276,7 +281,7 @@ export class UringRequests {
    * socket that nothing else refers to (io_poll_disarm in io_uring/poll.c). A cancel ends it in any case (io_poll_cancel_req).
    */
   #unwatch(ring: Ring, kind: number, index: number, tag: number): void {
-    const at = ring.begin(Op.ASYNC_CANCEL | Flag.SKIP_SUCCESS, -1, Kind.none, index);
+    const at = ring.begin(Op.ASYNC_CANCEL | SqeFlag.SKIP_SUCCESS, -1, Kind.none, index);
     ring.entries[at + Sqe.ADDR] = lowOf(kind, tag);
     ring.entries[at + Sqe.ADDR_HIGH] = index;
   }
@@ -284,7 +289,7 @@ export class UringRequests {
   /** Ends a CONNECT that is on its way. One that is not found yet is reported (ENOENT). */
   cancelConnect(index: number, tag: number): void {
     const ring = this.#reserve(index, 1);
-    const at = ring.begin(Op.ASYNC_CANCEL | Flag.SKIP_SUCCESS, -1, lowOf(Kind.cancel, tag), index);
+    const at = ring.begin(Op.ASYNC_CANCEL | SqeFlag.SKIP_SUCCESS, -1, lowOf(Kind.cancel, tag), index);
     ring.entries[at + Sqe.ADDR] = lowOf(Kind.connect, tag);
     ring.entries[at + Sqe.ADDR_HIGH] = index;
   }
@@ -292,7 +297,7 @@ export class UringRequests {
   /** A common descriptor for the same socket, closed on exec. */
   install(index: number): void {
     const ring = this.#reserve(index, 1);
-    ring.begin(Op.FIXED_FD_INSTALL | Flag.FIXED_FILE, this.#set.fileOf(index), Kind.install, index);
+    ring.begin(Op.FIXED_FD_INSTALL | SqeFlag.FIXED_FILE, this.#set.fileOf(index), Kind.install, index);
   }
 
   #reserve(index: number, count: number): Ring {

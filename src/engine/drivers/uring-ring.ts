@@ -6,7 +6,6 @@ import { Errno } from '../libc.ts';
 import {
   Cqe,
   Feature,
-  Flag,
   type MappedMemory,
   OFF_RINGS,
   OFF_SQES,
@@ -16,6 +15,7 @@ import {
   SQ_CQ_OVERFLOW,
   SQ_TASKRUN,
   Sqe,
+  SqeFlag,
   type UringKernel,
 } from './uring-binding.ts';
 
@@ -224,8 +224,8 @@ export class Ring {
   #dropRestOfCutChain(): void {
     const words = this.entries;
     const taken = ((this.#submitted - 1) & this.#sqMask) * Sqe.WORDS;
-    if ((words[taken]! & Flag.LINK) === 0) return;
-    words[taken]! &= ~Flag.LINK;
+    if ((words[taken]! & SqeFlag.LINK) === 0) return;
+    words[taken]! &= ~SqeFlag.LINK;
     // What was taken comes to its end first: its requests name a place that is free when the rest has failed.
     for (let calls = 0; calls < SUBMITS_MAX; calls++) {
       Atomics.and(this.#words, this.#sqFlags, ~SQ_TASKRUN);
@@ -234,12 +234,12 @@ export class Ring {
     }
     for (let next = this.#submitted; ; next = (next + 1) | 0) {
       const at = (next & this.#sqMask) * Sqe.WORDS;
-      if ((words[at]! & Flag.LINK) === 0) {
+      if ((words[at]! & SqeFlag.LINK) === 0) {
         words[at + Sqe.FD] = -1;
         return;
       }
       words.fill(0, at, at + Sqe.WORDS);
-      words[at] = Op.NOP | Flag.SKIP_SUCCESS;
+      words[at] = Op.NOP | SqeFlag.SKIP_SUCCESS;
     }
   }
 

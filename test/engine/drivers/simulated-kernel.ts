@@ -12,7 +12,6 @@ import {
   CQE_MORE,
   Cqe,
   Feature,
-  Flag,
   type MappedMemory,
   OFF_RINGS,
   Op,
@@ -20,6 +19,7 @@ import {
   SQ_CQ_OVERFLOW,
   SQ_TASKRUN,
   Sqe,
+  SqeFlag,
   type UringKernel,
 } from '../../../src/engine/drivers/uring-binding.ts';
 import * as libc from '../../../src/engine/libc.ts';
@@ -203,7 +203,7 @@ export class SimulatedKernel implements UringKernel {
       // As in the kernel, the address is read when the request is taken.
       if (request.op === Op.BIND) assert.equal(this.#portOf(request), this.#opens.get(keyOf(request))!.port);
       chain.push(request);
-      if ((request.flags & Flag.LINK) !== 0 && done + 1 < count) continue;
+      if ((request.flags & SqeFlag.LINK) !== 0 && done + 1 < count) continue;
       this.#step(ring, chain, 0);
       chain = [];
     }
@@ -225,7 +225,7 @@ export class SimulatedKernel implements UringKernel {
   #step(ring: SimulatedRing, chain: Request[], at: number): void {
     const request = chain[at]!;
     const done = (result: number): void => {
-      const isQuiet = (request.flags & Flag.SKIP_SUCCESS) !== 0;
+      const isQuiet = (request.flags & SqeFlag.SKIP_SUCCESS) !== 0;
       if (result < 0 || !isQuiet) this.#post(ring, request, result, 0);
       if (at + 1 >= chain.length) return;
       if (result >= 0) ring.work.push(() => this.#step(ring, chain, at + 1));
