@@ -195,7 +195,7 @@ export class StreamFile {
   }
 
   /**
-   * Writes what the far side takes at once, and keeps the rest.
+   * Writes what the far side takes immediately, and keeps the rest.
    * @throws the error of the system call, or OutputRefused when too much waits
    */
   append(text: string): void {

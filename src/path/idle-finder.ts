@@ -41,7 +41,7 @@ interface IdleFinderOptions {
 /**
  * Finds after how long the path forgets an idle connection.
  * @returns the interval, as narrow as the bounds ask for; `forgottenMs` null when even the longest gap lived
- * @throws BenchError `usage` when the target does not echo at once, whatever the path
+ * @throws BenchError `usage` when the target does not echo immediately, whatever the path
  */
 export async function findIdleTimeout(options: IdleFinderOptions): Promise<IdleInterval> {
   await checkEcho(options);
@@ -51,7 +51,7 @@ export async function findIdleTimeout(options: IdleFinderOptions): Promise<IdleI
     if (gaps.length === 0) break;
     const longest = formatDuration(gaps[gaps.length - 1] ?? 0);
     options.onProgress(
-      `round ${round}: ${gaps.length} gaps from ${formatDuration(gaps[0] ?? 0)} to ${longest}, all at once`,
+      `round ${round}: ${gaps.length} gaps from ${formatDuration(gaps[0] ?? 0)} to ${longest}, all at the same time`,
     );
     known = withAnswers(known, await tryGaps(gaps, options));
     options.onProgress(formatInterval(known));
@@ -59,7 +59,7 @@ export async function findIdleTimeout(options: IdleFinderOptions): Promise<IdleI
   return known;
 }
 
-/** Without an idle time first: a target that does not echo would look like a path that forgets at once. */
+/** Without an idle time first: a target that does not echo would look like a path that forgets immediately. */
 async function checkEcho(options: IdleFinderOptions): Promise<void> {
   const cohort = new Cohort(options);
   const alive = (await cohort.open()) && (await cohort.ask());

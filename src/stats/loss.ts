@@ -16,7 +16,7 @@ export interface Loss {
   /** milliseconds since the holders were asked to start */
   readonly atMs: number;
   readonly holder: string;
-  /** address and port; `*` for many at once */
+  /** address and port; `*` for many together */
   readonly source: string;
   readonly endpoint: string;
   /** how long it had been open, milliseconds; null: not known */

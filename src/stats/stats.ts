@@ -52,7 +52,7 @@ export interface Stats {
   readonly localSkips: Counts<SkipReason>;
   /** losses by reason, source and endpoint; keys as `lossKey` (loss.ts) writes them */
   readonly droppedBy: Readonly<Record<string, number>>;
-  /** losses whose details were cut because too many came at once */
+  /** losses whose details were cut because too many came together */
   readonly lossDetailsCut: number;
   /** losses within a second after the connection was opened */
   readonly youngDrops: number;
@@ -117,7 +117,7 @@ export interface HolderHealth {
   readonly loopLagMsP99: number;
   /** connects were called no later than this after they were intended, for 99 % of them */
   readonly scheduleLagMsP99: number;
-  /** by how much connects were put off because the process was late for its rate: in all, and the longest at once */
+  /** by how much connects were put off because the process was late for its rate: in all, and the longest in one piece */
   readonly scheduleShiftMs: number;
   readonly scheduleShiftMsMax: number;
   /** time that garbage collection has stopped this process for */
