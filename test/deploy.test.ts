@@ -35,7 +35,7 @@ async function check(args: readonly string[]): Promise<FlagValues> {
   // A token file that is not there would be made.
   const withoutFile = { ...values, one: (name: string) => (name === 'token-file' ? null : values.one(name)) };
   if (command === 'run' || command === 'plan') readRunRequest(values);
-  if (command === 'k8s') readKubernetesRun(withoutFile);
+  if (command === 'k8s') await readKubernetesRun(withoutFile);
   return values;
 }
 

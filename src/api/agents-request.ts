@@ -29,7 +29,7 @@ export type AgentsOptions = Pick<
  * @param environmentToken what the environment brought; empty: none
  * @throws BenchError (exit 2) on flags that contradict each other
  */
-export function readAgents(values: FlagValues, environmentToken: string): AgentsOptions {
+export async function readAgents(values: FlagValues, environmentToken: string): Promise<AgentsOptions> {
   const ssh = readSsh(values);
   const joining = flagValue(values, 'expect-agents') ?? 0;
   const kinds = readKinds(values, joining + (ssh?.hosts.length ?? 0));
@@ -45,7 +45,7 @@ export function readAgents(values: FlagValues, environmentToken: string): Agents
   }
   return {
     listen: readListen(values, remoteAgents > 0 && ssh !== null),
-    token: masterToken(tokenFile, environmentToken),
+    token: await masterToken(tokenFile, environmentToken),
     hasLocalAgent: kinds.local,
     remoteAgents,
     waitAgentsMs: flagValue(values, 'wait-agents'),

@@ -52,9 +52,9 @@ export interface RunHooks {
  * @param environmentToken the token that the environment brought; empty: none
  * @throws BenchError exit 2 for what cannot be, 5 for a file that cannot be written
  */
-export function readRunJob(values: FlagValues, environmentToken: string): RunJob {
+export async function readRunJob(values: FlagValues, environmentToken: string): Promise<RunJob> {
   const request = readRunRequest(values);
-  const agents = readAgents(values, environmentToken);
+  const agents = await readAgents(values, environmentToken);
   return { request, agents, watch: readWatch(values, request), tokenFile: flagValue(values, 'token-file') };
 }
 

@@ -25,7 +25,7 @@ const INDEX_REFERENCE = `$(${INDEX_VARIABLE})`;
  * Reads and checks the flags. Everything that the pods would refuse is refused here.
  * @throws BenchError (exit 2)
  */
-export function readKubernetesRun(values: FlagValues): KubernetesRun {
+export async function readKubernetesRun(values: FlagValues): Promise<KubernetesRun> {
   const agents = flagValue(values, 'expect-agents');
   if (agents === null) {
     throw usageError(ErrorCode.usage, 'how many agents? --expect-agents is missing', 'add --expect-agents 5');
@@ -64,7 +64,7 @@ export function readKubernetesRun(values: FlagValues): KubernetesRun {
     cpu: flagValue(values, 'cpu'),
     memory: flagValue(values, 'memory'),
     ca: readAuthority(request),
-    token: formatToken(masterToken(flagValue(values, 'token-file'), environmentToken())),
+    token: formatToken(await masterToken(flagValue(values, 'token-file'), environmentToken())),
   };
 }
 

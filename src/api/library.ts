@@ -34,7 +34,7 @@ export interface BenchHooks {
  */
 export async function run(options: BenchOptions, hooks: BenchHooks = {}): Promise<RunReport> {
   const values = optionValues('run', options);
-  const job = checked('run', () => readRunJob(values, ''));
+  const job = await checked('run', () => readRunJob(values, ''));
   const { signal, onProgress, onNote } = checkedHooks(hooks);
   const abort = new AbortController();
   const onAbort = (): void => abort.abort(signal?.reason);
@@ -113,7 +113,7 @@ async function execute(
  */
 export async function plan(options: PlanOptions): Promise<Plan> {
   const values = optionValues('plan', options);
-  const job = checked('plan', () => readPlanJob(values));
+  const job = await checked('plan', () => readPlanJob(values));
   try {
     return await executePlan(job);
   } catch (error) {
@@ -122,9 +122,9 @@ export async function plan(options: PlanOptions): Promise<Plan> {
 }
 
 /** The checks speak of flags; a caller has options. */
-function checked<Job>(command: 'run' | 'plan', read: () => Job): Job {
+async function checked<Job>(command: 'run' | 'plan', read: () => Job | Promise<Job>): Promise<Job> {
   try {
-    return read();
+    return await read();
   } catch (error) {
     throw optionError(command, error);
   }

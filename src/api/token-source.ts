@@ -23,6 +23,7 @@ import {
   type Token,
   whyUnsafe,
 } from '../control/token.ts';
+import { realWaiting, systemClock, waitUntil } from '../time/timer.ts';
 
 const FIRST_LINE_CHARS_MAX = 4_096;
 
@@ -51,14 +52,16 @@ export function environmentToken(): string {
  * @param environmentToken what the environment brought; empty: none
  * @throws BenchError (bad-token, exit 2) when the file cannot be read or written, or holds an agent's token
  */
-export function masterToken(path: string | null, environmentToken: string): Token {
+export async function masterToken(path: string | null, environmentToken: string): Promise<Token> {
   if (path === null) {
     return environmentToken === '' ? generateToken() : asMaster(parseToken(environmentToken));
   }
-  const known = readTokenFile(path);
+  const known = await readTokenFile(path);
   if (known !== null) return asMaster(parseToken(known));
   const token = generateToken();
-  return makeTokenFile(path, formatToken(token)) ? token : asMaster(parseToken(readTokenFile(path) ?? ''));
+  return makeTokenFile(path, formatToken(token))
+    ? token
+    : asMaster(parseToken((await readTokenFile(path)) ?? ''));
 }
 
 function asMaster(token: Token): Token {
@@ -80,7 +83,7 @@ export async function joinToken(path: string | null, isFromStdin: boolean, wallM
     ? await readFirstLine()
     : path === null
       ? environmentToken()
-      : (readTokenFile(path) ?? missing(path));
+      : ((await readTokenFile(path)) ?? missing(path));
   if (text.trim() === '') {
     throw usageError(
       ErrorCode.badToken,
@@ -130,16 +133,18 @@ const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constant
 
 /** A token is one line; whatever is behind it is not looked at. */
 const BYTES_MAX = 16_384;
-/** Between two looks at a pipe, and how many looks bring nothing at most: 10 s. */
-const RETRY_MS = 20;
-const RETRIES_MAX = 500;
+/** Between two looks at a pipe. */
+const PIPE_LOOK_MS = 20;
+/** How long a pipe may take for its line. */
+const PIPE_WAIT_MS_MAX = 10_000;
 
 /**
- * The first line of a token file.
+ * The first line of a token file, which may be a pipe (`--token-file <(...)`): that is waited for without keeping this
+ * process from its other work.
  * @returns null when there is no such file
  * @throws BenchError (bad-token, exit 2) when it cannot be read, or others can
  */
-function readTokenFile(path: string): string | null {
+async function readTokenFile(path: string): Promise<string | null> {
   let fd: number;
   try {
     fd = openSync(path, O_RDONLY | O_NONBLOCK);
@@ -157,7 +162,7 @@ function readTokenFile(path: string): string | null {
         `chmod 600 ${path}, as its owner; a Secret of Kubernetes: defaultMode: 0400. Who has read it can join: make a new one`,
       );
     }
-    return firstLine(fd, stats.isFIFO());
+    return await firstLine(fd, stats.isFIFO());
   } catch (error) {
     if (error instanceof BenchError) throw error;
     throw fileError(`the token file ${path} cannot be read`, error);
@@ -166,19 +171,21 @@ function readTokenFile(path: string): string | null {
   }
 }
 
-function firstLine(fd: number, isPipe: boolean): string {
+async function firstLine(fd: number, isPipe: boolean): Promise<string> {
   const bytes = Buffer.alloc(BYTES_MAX);
   let length = 0;
-  for (let retries = 0; length < bytes.length && !bytes.subarray(0, length).includes('\n'); ) {
-    const count = readSome(fd, bytes, length);
-    length += count ?? 0;
-    if (count !== null && count > 0) continue;
-    // A pipe brings nothing before its writer has come, and ends when that has gone.
-    const isEnd = count === 0 && (!isPipe || length > 0);
-    if (isEnd || retries >= RETRIES_MAX) break;
-    retries += 1;
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
-  }
+  /** @returns whether there is no more to wait for */
+  const look = (): boolean => {
+    while (length < bytes.length && !bytes.subarray(0, length).includes('\n')) {
+      const count = readSome(fd, bytes, length);
+      // A pipe brings nothing before its writer has come, and ends when that has gone.
+      if (count === null || count === 0) return count === 0 && (!isPipe || length > 0);
+      length += count;
+    }
+    return true;
+  };
+  const { monotonicMs } = systemClock;
+  await waitUntil(look, monotonicMs() + PIPE_WAIT_MS_MAX, PIPE_LOOK_MS, realWaiting(monotonicMs));
   return bytes.toString('utf8', 0, length).split('\n')[0] ?? '';
 }
 

@@ -17,7 +17,7 @@ export interface KernelSample {
 /** One reading; a quantity that could not be read is absent. */
 type KernelReadings = Readonly<Record<string, { readonly value: number; readonly limit: number | null }>>;
 
-/** What one agent's kernel said; it speaks of the whole network namespace, not of this run alone. */
+/** What one agent's kernel said; it is of the whole network namespace, not of this run alone. */
 export interface KernelEvidence {
   /** changes since the ramp began, by the kernel's own names; those that did not change are absent */
   readonly counters: Readonly<Record<string, number>>;
@@ -85,7 +85,7 @@ export interface KernelCount {
   readonly method: 'ss' | 'proc-net-tcp' | 'none';
 }
 
-/** The counters that a report keeps: all that speak of retransmits, queues, memory and aborts. */
+/** The counters that a report keeps: those of retransmits, queues, memory and aborts. */
 const KERNEL_COUNTERS: readonly string[] = [
   'ActiveOpens',
   'AttemptFails',

@@ -349,7 +349,7 @@ export function appendToFile(place: FilePlace, text: string, kept: KeptAttribute
     try {
       const stats = fstatSync(fd);
       const isKnown = isOurs(stats) || stats.uid === kept?.uid;
-      // A second name of a file of ours would be written to under cover of the first.
+      // A file of ours may have a second name: writing to one would change the other.
       if (!stats.isFile() || stats.nlink !== 1 || !isKnown)
         throw new OutputRefused('another file has been put in its place');
       writeAll(fd, text);

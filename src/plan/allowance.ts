@@ -101,7 +101,7 @@ export function allowsEndpoint(allowance: Allowance, endpoint: Endpoint): boolea
 }
 
 /**
- * Metadata services that are not link-local but private by their address. They hand out a host's credentials to whoever
+ * Metadata services that are not link-local but private by their address. They give a host's credentials to any process that
  * asks from that host: Alibaba, Amazon (a network of services of the hypervisor), Google, Scaleway.
  */
 const METADATA_NETWORKS = ['100.100.100.200', 'fd00:ec2::/32', 'fd20:ce::254', 'fd00:42::42'] as const;

@@ -56,7 +56,7 @@ interface PortChoice {
   readonly usesEphemeral: boolean;
 }
 
-/** Tuples that a quota should have, so that ports which turn out to be busy do not eat it: 2 % and 64. */
+/** Tuples that a quota should have, so that ports which turn out to be busy do not use it up: 2 % and 64. */
 export function slackOf(wanted: number): number {
   return Math.ceil(wanted * 1.02) + 64;
 }

@@ -83,7 +83,7 @@ export class WorkerHandle {
       fork(entryPath, [SERVE_WORKER_ENTRY, String(process.pid)], {
         execArgv: WORKER_EXEC_ARGV,
         stdio: ['ignore', 'ignore', onLine === null ? 'inherit' : 'pipe', 'ipc', bond],
-        // A process group of its own: Ctrl-C in the terminal must not end it before whoever holds connections to it
+        // A process group of its own: Ctrl-C in the terminal must not end it before the process that holds connections to it
         // has drained. It ends with its parent, so it never outlives the parent.
         detached: true,
       }),
@@ -172,7 +172,7 @@ export class WorkerHandle {
 
   /**
    * The first message that `isIt` accepts; null at the process's end and after the deadline. That counts the time in which
-   * this process looked: one that was stopped itself blames no other for what it has not read.
+   * this process looked: one that was stopped itself takes no other for silent because of what it has not read.
    */
   #answer(isIt: (message: FromWorker) => boolean, deadlineMs: number): Promise<FromWorker | null> {
     if (!this.isAlive) return Promise.resolve(null);

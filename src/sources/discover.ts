@@ -258,7 +258,7 @@ async function findPrefix(
   const swallowed = await swallowedBy(prefix, spec, facts, run);
   if (swallowed !== null) {
     throw badSource(
-      `--source-prefix ${text} contains ${swallowed}: this host would talk to itself instead`,
+      `--source-prefix ${text} contains ${swallowed}: this host would connect to itself instead`,
       'choose a network that holds no other host, such as one that is routed to this host',
     );
   }

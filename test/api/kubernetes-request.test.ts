@@ -30,8 +30,8 @@ describe('a run in pods', () => {
     ];
     for (const [args, message] of wrong) {
       const values = await valuesOf(['k8s', ...args]);
-      assert.throws(
-        () => readKubernetesRun(values),
+      await assert.rejects(
+        readKubernetesRun(values),
         (error) =>
           error instanceof BenchError && error.exitCode === ExitCode.usage && message.test(error.message),
         args.join(' '),

@@ -43,7 +43,7 @@ export async function valuesOf(args: readonly string[]): Promise<FlagValues> {
 }
 
 export async function manifestsOf(args: readonly string[]): Promise<readonly Anything[]> {
-  return kubernetesManifests(readKubernetesRun(await valuesOf(['k8s', ...args])));
+  return kubernetesManifests(await readKubernetesRun(await valuesOf(['k8s', ...args])));
 }
 
 export function podOf(manifests: readonly Anything[], component: 'coordinator' | 'agent'): Pod {

@@ -56,29 +56,28 @@ test('a file is made for its owner alone, whatever the umask, and never in the p
   const path = join(folder, 'token');
   const umask = process.umask(0);
   t.after(() => process.umask(umask));
-  const made = formatToken(masterToken(path, ''));
+  const made = formatToken(await masterToken(path, ''));
   assert.equal(statSync(path).mode & 0o777, 0o600);
   assert.equal(readFileSync(path, 'utf8'), `${made}\n`);
   assert.equal(await tokenIn(path), made);
-  assert.equal(formatToken(masterToken(path, '')), made, 'what is there is taken');
+  assert.equal(formatToken(await masterToken(path, '')), made, 'what is there is taken');
   symlinkSync('nowhere', join(folder, 'link'));
-  assert.throws(() => masterToken(join(folder, 'link'), ''), isBadToken(/./));
+  await assert.rejects(masterToken(join(folder, 'link'), ''), isBadToken(/./));
   assert.deepEqual(readdirSync(folder).sort(), ['link', 'token']);
   assert.equal(readFileSync(path, 'utf8'), `${made}\n`);
   await assert.rejects(joinToken(join(folder, 'none'), false, 0), isBadToken(/there is no such file/));
-  assert.throws(() => masterToken(join(folder, 'none', 'token'), ''), isBadToken(/cannot be written/));
+  await assert.rejects(masterToken(join(folder, 'none', 'token'), ''), isBadToken(/cannot be written/));
 });
 
 test('a file that others can read is refused, with what to type', async (t) => {
   const path = join(folderOf(t), 'token');
-  masterToken(path, '');
+  await masterToken(path, '');
   for (const mode of [0o644, 0o640, 0o604, 0o666]) {
     chmodSync(path, mode);
-    assert.throws(() => masterToken(path, ''), isBadToken(/can use it/));
+    await assert.rejects(masterToken(path, ''), isBadToken(/can use it/));
     await assert.rejects(joinToken(path, false, 0), isBadToken(/can use it/));
-    assert.throws(
-      () => masterToken(path, ''),
-      (error: BenchError) => error.hint.startsWith(`chmod 600 ${path}`),
+    await assert.rejects(masterToken(path, ''), (error: BenchError) =>
+      error.hint.startsWith(`chmod 600 ${path}`),
     );
   }
 });
@@ -112,7 +111,11 @@ test('a pipe is read when its writer comes; a device, a folder and a huge file h
     },
   );
   t.after(() => writer.kill('SIGKILL'));
+  let turns = 0;
+  const turning = setInterval(() => turns++, 5);
   assert.equal(await tokenIn(pipe), text);
+  clearInterval(turning);
+  assert(turns > 1, 'this process goes on while it waits');
   await assert.rejects(tokenIn('/dev/zero'), isBadToken(/it is a device/));
   await assert.rejects(tokenIn(folder), isBadToken(/./));
   writeFileSync(join(folder, 'huge'), 'x'.repeat(50_000_000), { mode: 0o600 });

@@ -74,7 +74,7 @@ async function main(): Promise<void> {
     entryPath: '',
     toolVersion: '0.0.0',
     clock: systemClock,
-    ...readAgents(parsed.values, environmentToken()),
+    ...(await readAgents(parsed.values, environmentToken())),
     onProgress: (progress: Progress) => {
       display.show(progress);
       if (progress.phase === phase) return;

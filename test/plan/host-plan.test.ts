@@ -33,7 +33,7 @@ const HERE: SourceSituation = {
 const names = (situation: SourceSituation): string[] =>
   sourceFindings(situation).map(({ what, severity }) => `${what} ${severity}`);
 
-test('one address of its own is nothing to talk about', () => {
+test('one address of its own needs no finding', () => {
   assert.deepEqual(sourceFindings(HERE), []);
 });
 
@@ -60,7 +60,7 @@ test('five hundred commands still fit into one message of the control channel', 
   }
 });
 
-test('hundreds of addresses on one segment press on the neighbour table; behind a route they do not', () => {
+test('hundreds of addresses on one segment are a finding about the neighbour table; behind a route they do not', () => {
   const facts = { ...HERE.facts, hostAddresses: [own('10.9.0.2', 'eth0', 22)] };
   const many = (count: number) => ({ ...HERE, facts, addresses: addressRange('10.9.0.10', count) });
   assert.deepEqual(names(many(500)), ['neighbour-table ok']);
@@ -115,7 +115,7 @@ test("inside a container gc_thresh3 is not to be seen: the kernel's default is t
   assert.equal(said(8_192)?.severity, 'ok');
 });
 
-test('addresses that share a subnet fall together unless promote_secondaries is on', () => {
+test('addresses that share a subnet are removed together unless promote_secondaries is on', () => {
   const facts = { ...HERE.facts, hostAddresses: [own('10.9.0.2', 'eth0'), own('10.9.0.3', 'eth0')] };
   const both = { ...HERE, facts, addresses: ['10.9.0.2', '10.9.0.3'] };
   assert.deepEqual(names(both), ['promote-secondaries warn']);

@@ -151,7 +151,7 @@ describe('a path as text', () => {
     for (const line of renderPath(long).split('\n')) assert.ok(line.length <= 80, line);
   });
 
-  it('says what an idle search found and how often to speak', () => {
+  it('says what an idle search found and how often to send', () => {
     const text = renderPath(
       sample({ verdict: null, seen: null, idle: { aliveMs: 19_900, forgottenMs: 20_800 } }),
     );

@@ -75,7 +75,7 @@ test('it answers GET with its counts, and refuses to take anything', async (t) =
   assert.equal((await fetch(url, { method: 'DELETE' })).status, 405);
 });
 
-test('whoever connects and says nothing is let go, and is no reason not to end', async () => {
+test('a client that connects and says nothing is cut, and is no reason not to end', async () => {
   const server = await serveStats('127.0.0.1', 0, async () => COUNTS);
   const silent = connect(server.port, '127.0.0.1');
   const ended = new Promise((resolve) => silent.on('close', resolve));
@@ -97,7 +97,7 @@ test('a port that is taken is reported with what to type', async (t) => {
   );
 });
 
-test('the witness tells what the target says, and null when it is gone or talks nonsense', async (t) => {
+test('what the target says is what is read, and null when it is gone or answers nonsense', async (t) => {
   let body: unknown = COUNTS;
   const server = await serveStats('127.0.0.1', 0, async () => body as typeof COUNTS);
   t.after(() => server.close());

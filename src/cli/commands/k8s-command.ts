@@ -16,7 +16,7 @@ import { tell, writeResult } from '../output.ts';
  * @throws BenchError (exit 2) on flags that no run would take
  */
 export async function k8sCommand({ values }: CommandContext): Promise<ExitCode> {
-  const run = readKubernetesRun(values);
+  const run = await readKubernetesRun(values);
   closeToOthers();
   await writeResult(manifestYaml(kubernetesManifests(run), headingOf(run)));
   tell('the Secret in these manifests holds the token of the run: apply them, and do not keep them');

@@ -38,7 +38,7 @@ export async function pathCommand({ values }: CommandContext): Promise<ExitCode>
   // Before anything is opened, also where the other one counts.
   flagValue(values, 'samples');
   flagValue(values, 'idle-max');
-  const job = readRunJob(asRunValues(values), environmentToken());
+  const job = await readRunJob(asRunValues(values), environmentToken());
   const places = resultPlaces(values);
   if (job.request.targets.some((target) => target.self)) {
     throw usageError(

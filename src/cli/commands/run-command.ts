@@ -32,7 +32,7 @@ type StopSignal = 'SIGINT' | 'SIGTERM';
  * @throws BenchError on wrong input, when no run was started, or when a report could not be written
  */
 export async function benchCommand({ values }: CommandContext): Promise<ExitCode> {
-  const job = readRunJob(values, environmentToken());
+  const job = await readRunJob(values, environmentToken());
   const display = readDisplay(values);
   const places = resultPlaces(values);
   const files = new ReportFiles(values, process.env);

@@ -29,7 +29,7 @@ export async function tokenCommand({ values }: CommandContext): Promise<ExitCode
   flagValues(values, 'allow-target');
   const targets = values.list('allow-target');
   const lifeMs = flagValue(values, 'expires');
-  const token = agentToken(masterToken(path, environmentToken()), {
+  const token = agentToken(await masterToken(path, environmentToken()), {
     name,
     expiresSec: lifeMs === null ? null : Math.floor((systemClock.wallMs() + lifeMs) / 1_000),
     targets: targets.length === 0 ? null : targets,

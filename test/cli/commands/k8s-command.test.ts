@@ -87,7 +87,7 @@ describe('the manifests of k8s', () => {
       assert.deepEqual(spec, typedSpec);
       assert.deepEqual(sources.addresses, []);
       assert.equal(holders, null);
-      const agents = readAgents(coordinator, '');
+      const agents = await readAgents(coordinator, '');
       assert.deepEqual(agents.listen, { host: '0.0.0.0', port: 7_100 });
       assert.equal(agents.remoteAgents, 20);
       assert.equal(agents.hasLocalAgent, false);
