@@ -12,6 +12,7 @@ import { ProtocolErrorTally } from '../stats/protocol-errors.ts';
 import type { Stats } from '../stats/stats.ts';
 import { ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
 import { EvidenceRecorder } from './evidence-recorder.ts';
+import { FinalChecker } from './final-check.ts';
 import * as libc from './libc.ts';
 import { dropReasonOf, failReasonOf } from './libc.ts';
 import { type LossCircumstances, LossLedger } from './loss-ledger.ts';
@@ -58,6 +59,7 @@ export class Connections implements ProtocolHost {
   readonly losses: LossLedger;
   readonly evidence: EvidenceRecorder;
   readonly probes: Probes;
+  readonly finalCheck: FinalChecker;
   readonly protocol: Protocol;
   /** slots of the connection table */
   readonly capacity: number;
@@ -97,6 +99,13 @@ export class Connections implements ProtocolHost {
     this.protocol = makeProtocol(this, spec, bound, salt);
     const probeEveryMs = this.protocol.canProbe ? (spec.probeEveryMs ?? 0) : 0;
     this.probes = new Probes(probeEveryMs, { table, wheel, tally, timeoutMs: spec.probeTimeoutMs });
+    const sockets = {
+      probeSoon: (slot: number) => this.probes.soon(slot, this.nowMs),
+      keepalive: (slot: number, isOn: boolean) => libc.setKeepalive(this.table.fd[slot]!, isOn),
+      idleMs: (slot: number) => this.#info.idleMs(this.table.fd[slot]!),
+      silent: (slot: number) => this.lost(slot, FailReason.other, DropReason.timeout),
+    };
+    this.finalCheck = new FinalChecker(table, sockets, probeEveryMs > 0);
   }
 
   /** A snapshot of the counts. */
@@ -228,6 +237,7 @@ export class Connections implements ProtocolHost {
       this.lost(slot, FailReason.other, DropReason.probeTimeout);
       return;
     }
+    this.finalCheck.probed(slot);
     const sequence = this.probes.begin(slot, this.nowMs);
     this.protocol.onProbeDue(slot, sequence);
   }
@@ -271,6 +281,7 @@ export class Connections implements ProtocolHost {
 
   answered(slot: number): void {
     this.probes.answered(slot, this.nowMs);
+    this.finalCheck.answered(slot);
   }
 
   lost(slot: number, fail: FailReason, drop: DropReason, detail?: string): void {
@@ -286,6 +297,7 @@ export class Connections implements ProtocolHost {
       );
       this.probes.left(slot);
       this.evidence.lost(slot, drop, this.nowMs);
+      this.finalCheck.lost(slot, drop);
       this.#noteLoss(slot, tuple, drop);
     } else {
       const isReopening = (this.table.flags[slot]! & SlotFlag.reopening) !== 0;
