@@ -8,6 +8,7 @@
  * before counting, to counting; losing the coordinator from anywhere to over.
  */
 import type { CoordinatorMessage, CoordinatorMessageOf } from '../control/message.ts';
+import type { EndReason } from '../run/run-event.ts';
 import type { Preparation } from '../sources/preparation.ts';
 import { emptyStats, type Stats } from '../stats/stats.ts';
 import type { HolderPool } from './holder-pool.ts';
@@ -224,8 +225,12 @@ type Order =
   | { readonly do: 'start'; readonly phase: Ready }
   | { readonly do: 'stop-opening'; readonly holders: HolderPool }
   | { readonly do: 'hold'; readonly phase: Running }
-  | { readonly do: 'stop'; readonly phase: Active | Refused }
+  /** `isHeld`: the hold was over */
+  | { readonly do: 'stop'; readonly phase: Active | Refused; readonly isHeld: boolean }
   | { readonly do: 'nothing' };
+
+/** The reason of `stop` when the hold was over (run/run-event.ts). */
+const HELD: EndReason['type'] = 'held';
 
 const NOTHING: Order = { do: 'nothing' };
 
@@ -249,6 +254,8 @@ export function orderIn(phase: RunPhase, message: RunMessage): Order {
     case 'hold':
       return phase.name === 'running' ? { do: 'hold', phase } : NOTHING;
     case 'stop':
-      return isActive(phase) || phase.name === 'refused' ? { do: 'stop', phase } : NOTHING;
+      return isActive(phase) || phase.name === 'refused'
+        ? { do: 'stop', phase, isHeld: message.reason === HELD }
+        : NOTHING;
   }
 }

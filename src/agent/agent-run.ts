@@ -55,7 +55,8 @@ import {
 import { AgentQuota, brokenRule, noMemoryFor, notStarted, startedLate } from './agent-quota.ts';
 import { AgentReporter } from './agent-reporter.ts';
 import { HolderPool } from './holder-pool.ts';
-import { countBesideHolders, KernelWatch } from './kernel-watch.ts';
+import { KernelWatch } from './kernel-watch.ts';
+import { countHoldEnd, countRampEnd } from './phase-end.ts';
 
 /** What counting and closing may take at the end of --max-duration. */
 const CLOSING_MS = 2_000;
@@ -172,7 +173,7 @@ export class AgentRun {
         this.#hold(order.phase);
         break;
       case 'stop':
-        void this.#stop(order.phase);
+        void this.#stop(order.phase, order.isHeld);
         break;
     }
   }
@@ -379,7 +380,16 @@ export class AgentRun {
 
   #hold(phase: Running): void {
     phase.holders.hold();
-    this.#phase = holding(phase, this.#countKernel(phase, 'ramp-end'));
+    this.#phase = holding(phase, countRampEnd(phase, this.#counted));
+  }
+
+  get #counted(): Parameters<typeof countRampEnd>[1] {
+    return {
+      agent: this.#options.agent,
+      spec: this.#spec,
+      kernel: this.#kernel,
+      notes: this.#notes,
+    };
   }
 
   /** Details are sent as they come, if they are wanted; the counts are in every stats message. */
@@ -408,20 +418,11 @@ export class AgentRun {
     });
   }
 
-  /** Asks the kernel, between two looks at what the holders count. */
-  async #countKernel({ holders, prepared }: Running | Holding, when: KernelCount['when']): Promise<void> {
-    if (holders.size === 0) return;
-    const { addresses: sources, ports } = prepared.plan;
-    const query = { sources, ports, endpoints: this.#spec.endpoints };
-    const counted = await countBesideHolders(query, async () => {
-      await holders.freshReport();
-      return holders.stats().open;
-    });
-    this.#kernel.push({ agent: this.#options.agent, when, ...counted });
-  }
-
-  /** The orderly end: count, close, report. */
-  async #stop(phase: Parameters<typeof counting>[0]): Promise<void> {
+  /**
+   * The orderly end: count, close, report.
+   * @param isHeld the hold was over: nothing has ended it early
+   */
+  async #stop(phase: Parameters<typeof counting>[0], isHeld = false): Promise<void> {
     const ending = counting(phase);
     const { from } = ending;
     this.#phase = ending;
@@ -429,7 +430,7 @@ export class AgentRun {
     const holders = holdersOf(ending);
     holders?.stopOpening();
     if (from.name === 'holding') await from.counted;
-    if (isStarted(from)) await this.#countKernel(from, 'hold-end');
+    if (isStarted(from)) await countHoldEnd(from, isHeld, this.#counted);
     if (this.#now().name === 'over') return;
     // Read before closing: afterwards nothing is open by source, and every descriptor is spare.
     const atEnd = statsOf(ending);

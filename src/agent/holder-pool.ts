@@ -11,6 +11,7 @@ import { bindChild } from '../engine/parent-bond.ts';
 import type { LeaseEnds } from '../run/lease.ts';
 import { splitRate } from '../run/quota.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
+import type { FinalCheckName } from '../stats/evidence.ts';
 import type { Loss } from '../stats/loss.ts';
 import {
   emptyStats,
@@ -54,6 +55,8 @@ interface HolderEntry {
   isSettled: boolean;
   stats: Stats;
   health: HolderHealth;
+  /** the last phase at whose end it has asked each connection once more; null: none yet */
+  checked: FinalCheckName | null;
   /** how many stats messages have come; `freshReport` waits for it to grow */
   reports: number;
   /** when it said something last, in attended time */
@@ -134,6 +137,7 @@ export class HolderPool {
       isSettled: false,
       stats: emptyStats(),
       health: newHolderHealth(spec.id, 0, spec.sliceTo - spec.sliceFrom),
+      checked: null,
       reports: 0,
       heardMs: this.#attention.attendedMs,
     };
@@ -221,6 +225,9 @@ export class HolderPool {
         entry.health = message.health;
         entry.isSettled = message.settled;
         entry.reports++;
+        break;
+      case 'checked':
+        entry.checked = message.which;
         break;
       case 'losses':
         this.#options.onLosses(message.losses);
@@ -313,6 +320,17 @@ export class HolderPool {
   /** The ramp is over: `openMin` counts from now, in every holder that does not count it yet. */
   hold(): void {
     this.#sendAll({ type: 'hold' });
+  }
+
+  /**
+   * Each open connection is asked once more; those that do not answer are lost.
+   * @param timeoutMs at most so long: a holder that takes longer has not asked all of its own
+   * @returns whether all have been asked
+   */
+  async checkFinally(which: FinalCheckName, timeoutMs: number): Promise<boolean> {
+    this.#sendAll({ type: 'check', which });
+    const isChecked = (entry: HolderEntry): boolean => !isAtWork(entry) || entry.checked === which;
+    return await this.#until(() => this.#stopping || this.#holders.every(isChecked), timeoutMs);
   }
 
   /** The rate of all holders together from now on, shared by their quotas. */

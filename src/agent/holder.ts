@@ -76,6 +76,11 @@ class Holder {
         engine.markHold();
         this.#load.holdBegins();
         break;
+      case 'check': {
+        const { which } = message;
+        engine.checkFinally(which, () => this.#send({ type: 'checked', which }));
+        break;
+      }
       case 'lose-sources':
         engine.loseSources(message.addresses);
         this.#report();

@@ -15,6 +15,8 @@
  *   agent --> holder : pace          its share of the rate from now on: a quota that grew is shared with further holders
  *   agent --> holder : stop-opening  give up what is not open yet
  *   agent --> holder : hold          the ramp is over: count the lowest `open` from now
+ *   agent --> holder : check         the ramp or the hold is over: ask each open connection once more
+ *   agent <-- holder : checked       each has answered, or is lost
  *   agent --> holder : lose-sources  these addresses are no longer on this host: drop what is bound to them
  *   agent --> holder : stop          close everything
  *   agent <-- holder : warning       one line for a person; each kind of problem once
@@ -25,6 +27,7 @@
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import type { LeaseEnds } from '../run/lease.ts';
 import type { HolderSpec, HostSpec } from '../run/run-spec.ts';
+import type { FinalCheckName } from '../stats/evidence.ts';
 import type { Loss } from '../stats/loss.ts';
 import type { HolderHealth, Stats } from '../stats/stats.ts';
 import { after, every } from '../time/timer.ts';
@@ -38,6 +41,7 @@ export type AgentToHolder =
   | { readonly type: 'pace'; readonly ratePerSec: number | null }
   | { readonly type: 'stop-opening' }
   | { readonly type: 'hold' }
+  | { readonly type: 'check'; readonly which: FinalCheckName }
   | { readonly type: 'lose-sources'; readonly addresses: readonly string[] }
   | { readonly type: 'stop' };
 
@@ -49,6 +53,7 @@ export type HolderToAgent =
       readonly health: HolderHealth;
       readonly settled: boolean;
     }
+  | { readonly type: 'checked'; readonly which: FinalCheckName }
   | { readonly type: 'losses'; readonly losses: readonly Loss[] }
   | { readonly type: 'done'; readonly stats: Stats; readonly health: HolderHealth }
   | { readonly type: 'warning'; readonly message: string }

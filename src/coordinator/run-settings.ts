@@ -7,7 +7,13 @@ import type { AgentMessage, CoordinatorMessage } from '../control/message.ts';
 import type { Token } from '../control/token.ts';
 import { HOLDERS_MAX } from '../plan/cost.ts';
 import { LEASE_TIMES, type LeaseTimes } from '../run/lease.ts';
-import { FIRST_PROBE_WITHIN_MS, type LossPolicy, type RunSpec, type RunTerms } from '../run/run-spec.ts';
+import {
+  FIRST_PROBE_WITHIN_MS,
+  finalCheckMsMax,
+  type LossPolicy,
+  type RunSpec,
+  type RunTerms,
+} from '../run/run-spec.ts';
 import type { Progress } from '../stats/stats.ts';
 import type { RunWatchOptions } from './run-watch.ts';
 
@@ -104,7 +110,7 @@ export function termsOf(options: RunOptions): RunTerms {
     gatherMs: options.waitAgentsMs,
     prepareMs: prepareMsOf(spec),
     stallMs: stallMsOf(spec),
-    drainMs: options.drainMs ?? DRAIN_MS,
+    drainMs: options.drainMs ?? DRAIN_MS + finalCheckMsMax(spec),
     leaseMs: leaseMs + marginMs,
     onAgentLoss: options.onAgentLoss,
   };

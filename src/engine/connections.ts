@@ -14,6 +14,7 @@ import type { Stats } from '../stats/stats.ts';
 import { ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
 import { type CloseHow, type Driver, DriverEvent, OpenStep, openOutcomeOf } from './drivers/driver.ts';
 import { EvidenceRecorder } from './evidence-recorder.ts';
+import { FinalChecker } from './final-check.ts';
 import { dropReasonOf, failReasonOf } from './libc.ts';
 import { type LossCircumstances, LossLedger } from './loss-ledger.ts';
 import { Opener } from './opener.ts';
@@ -51,6 +52,7 @@ export class Connections implements ProtocolHost {
   readonly losses: LossLedger;
   readonly evidence: EvidenceRecorder;
   readonly probes: Probes;
+  readonly finalCheck: FinalChecker;
   readonly protocol: Protocol;
   /** slots of the connection table */
   readonly capacity: number;
@@ -92,6 +94,13 @@ export class Connections implements ProtocolHost {
     this.protocol = makeProtocol(this, spec, bound, salt);
     const probeEveryMs = this.protocol.canProbe ? (spec.probeEveryMs ?? 0) : 0;
     this.probes = new Probes(probeEveryMs, { table, wheel, tally, timeoutMs: spec.probeTimeoutMs });
+    const sockets = {
+      probeSoon: (slot: number) => this.probes.soon(slot, this.nowMs),
+      keepalive: (slot: number, isOn: boolean) => driver.setKeepalive(slot, isOn),
+      idleMs: (slot: number) => this.#info.idleMs(slot),
+      silent: (slot: number) => this.lost(slot, FailReason.other, DropReason.timeout),
+    };
+    this.finalCheck = new FinalChecker(table, sockets, probeEveryMs > 0);
   }
 
   /** A snapshot of the counts. */
@@ -210,6 +219,7 @@ export class Connections implements ProtocolHost {
       this.lost(slot, FailReason.other, DropReason.probeTimeout);
       return;
     }
+    this.finalCheck.probed(slot);
     const sequence = this.probes.begin(slot, this.nowMs);
     this.protocol.onProbeDue(slot, sequence);
   }
@@ -242,6 +252,7 @@ export class Connections implements ProtocolHost {
 
   answered(slot: number): void {
     this.probes.answered(slot, this.nowMs);
+    this.finalCheck.answered(slot);
   }
 
   lost(slot: number, fail: FailReason, drop: DropReason, detail?: string): void {
@@ -257,6 +268,7 @@ export class Connections implements ProtocolHost {
       );
       this.probes.left(slot);
       this.evidence.lost(slot, drop, this.nowMs);
+      this.finalCheck.lost(slot, drop);
       this.#noteLoss(slot, tuple, drop);
     } else {
       const isReopening = (this.table.flags[slot]! & SlotFlag.reopening) !== 0;

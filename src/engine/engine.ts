@@ -11,6 +11,7 @@
 import assert from 'node:assert/strict';
 import type { Clock } from '../base/clock.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
+import type { FinalCheckName } from '../stats/evidence.ts';
 import type { Loss } from '../stats/loss.ts';
 import type { HolderHealth, Stats } from '../stats/stats.ts';
 import { SlotState } from './connection-table.ts';
@@ -119,6 +120,18 @@ export class Engine {
   }
 
   /**
+   * Asks each open connection once more, and lets go of those that do not answer: by a probe, or where none are sent by a TCP keepalive.
+   * @param which the phase that is over; after the hold nothing is opened again
+   * @param done called once, unless everything is closed before
+   */
+  checkFinally(which: FinalCheckName, done: () => void): void {
+    const { evidence, finalCheck } = this.#connections;
+    if (which === 'holdEnd') this.#connections.mayReopen = false;
+    finalCheck.begin(evidence.finalCheck[which], this.#readClock(), done);
+    this.#loop.interrupt();
+  }
+
+  /**
    * Opens nothing from a moment on, until a later one is given; connects in flight go on, and what is open stays open.
    * The time between is lost to the pacer: it catches up no faster than the pending cap allows.
    * @param atMs on the engine's clock
@@ -207,6 +220,7 @@ export class Engine {
     this.#takeEvents();
     if (lagMs > LATE_MS) this.#takeWaiting();
     this.#connections.fireTimers();
+    this.#connections.finalCheck.turn(this.#connections.nowMs);
     if (this.#isGivingUp) {
       this.#isGivingUp = false;
       this.#connections.giveUp();
@@ -264,7 +278,9 @@ export class Engine {
   #idleMs(nowMs: number): number {
     const timerAtMs =
       Math.floor(this.#connections.nowMs) + this.#connections.wheel.ticksUntilDue(SLEEP_MS_MAX);
-    return Math.max(0, Math.ceil(Math.min(timerAtMs, this.#connections.opener.nextAtMs()) - nowMs));
+    const { opener, finalCheck } = this.#connections;
+    const nextAtMs = Math.min(timerAtMs, opener.nextAtMs(), finalCheck.nextAtMs(nowMs));
+    return Math.max(0, Math.ceil(nextAtMs - nowMs));
   }
 
   #closeBatch(): void {

@@ -20,10 +20,12 @@ const SOCK_CLOEXEC = 0o2000000;
 export const SOL_SOCKET = 1;
 export const SO_REUSEADDR = 2;
 const SO_ERROR = 4;
+const SO_KEEPALIVE = 9;
 export const SO_LINGER = 13;
 export const SO_REUSEPORT = 15;
 export const IPPROTO_TCP = 6;
 export const TCP_NODELAY = 1;
+const TCP_KEEPIDLE = 4;
 const TCP_INFO = 11;
 export const IPPROTO_IPV6 = 41;
 export const IPV6_V6ONLY = 26;
@@ -148,6 +150,16 @@ export function send(fd: number, buffer: Uint8Array, length: number): number {
 export function setIntOption(fd: number, level: number, option: number, value: number): number {
   intValue[0] = value;
   return result(calls.setsockopt(fd, level, option, intValue, 4));
+}
+
+/**
+ * Has the kernel send one TCP keepalive now, or once nothing has come for a second (TCP_KEEPIDLE, tcp(7)); or none any more.
+ * The next would follow after TCP_KEEPINTVL, 75 s by default. A socket that is gone is no error: its event says so.
+ */
+export function setKeepalive(fd: number, isOn: boolean): void {
+  // In this order: TCP_KEEPIDLE sets the timer of a socket that has keepalives on.
+  setIntOption(fd, SOL_SOCKET, SO_KEEPALIVE, isOn ? 1 : 0);
+  if (isOn) setIntOption(fd, IPPROTO_TCP, TCP_KEEPIDLE, 1);
 }
 
 /** Makes the next close send RST instead of FIN (SO_LINGER with 0 seconds, socket(7)): leaves no TIME_WAIT. */

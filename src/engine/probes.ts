@@ -61,6 +61,11 @@ export class Probes {
     return sequence;
   }
 
+  /** The next probe is due now, or as soon as the one on its way is answered. */
+  soon(slot: number, nowMs: number): void {
+    if (!this.isWaiting(slot)) this.#set(slot, nowMs);
+  }
+
   /** The probe on its way was answered: the connection is proven, and the next one is due at its own phase. */
   answered(slot: number, nowMs: number): void {
     this.#table.flags[slot]! &= ~SlotFlag.probing;

@@ -11,6 +11,8 @@ import type { Tally } from './tally.ts';
 const TCP_INFO_BYTES_MAX = 256;
 /** `tcpi_unacked` in struct tcp_info (linux/tcp.h): segments that the far kernel has not acknowledged. */
 const UNACKED_OFFSET = 24;
+/** `tcpi_last_ack_recv`: milliseconds since any segment came. */
+const LAST_ACK_RECV_OFFSET = 56;
 /** `tcpi_notsent_bytes` (since Linux 4.6): bytes that have never left our own queue. */
 const NOTSENT_BYTES_OFFSET = 144;
 /** `tcpi_total_retrans` in struct tcp_info (linux/tcp.h). */
@@ -37,6 +39,12 @@ export class TcpInfo {
   retransmits(slot: number): number {
     if (this.#driver.tcpInfo(slot, this.#info) < TOTAL_RETRANS_OFFSET + 4) return 0;
     return this.#view.getUint32(TOTAL_RETRANS_OFFSET, true);
+  }
+
+  /** Milliseconds since anything came from the far kernel; -1: not known. */
+  idleMs(slot: number): number {
+    if (this.#driver.tcpInfo(slot, this.#info) < LAST_ACK_RECV_OFFSET + 4) return -1;
+    return this.#view.getUint32(LAST_ACK_RECV_OFFSET, true);
   }
 
   /** How far what was sent has come: where it is acknowledged, the far kernel is there, and its application is silent. */

@@ -78,6 +78,8 @@ export function parseRequirement(
   text: string,
   nearest: (typed: string, known: readonly string[]) => string | null = () => null,
 ): Requirement {
+  // By itself it asks for more than kernels can prove.
+  if (/^\s*verified\s*$/i.test(text)) return parseRequirement('verified>=100%', nearest);
   // The value does not begin with a comparison: `held>==5` is a slip, and not five of something.
   const match = /^\s*([A-Za-z][A-Za-z0-9_.-]*)(%?)\s*(>=|<=|==|!=|=>|=<|=|>|<)\s*([^<>=!\s].*?)\s*$/.exec(
     text,

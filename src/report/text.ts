@@ -50,10 +50,16 @@ export function renderReport(given: RunReport, paint: Paint = noPaint): string {
 export function verdictLine(report: RunReport): string {
   const { held } = report.connections;
   const asked = report.asked.connections;
-  const word = report.verdict.toUpperCase();
+  const word = `${report.verdict.toUpperCase()}${isKernelOnly(report) ? ' (kernel only)' : ''}`;
   if (report.verdict === 'refused') return `${word} nothing was opened`;
   const time = report.hold.seconds > 0 ? ` for ${formatWholeSeconds(report.hold.seconds)}` : '';
   return `${word} held ${formatCount(held)} of ${formatCount(asked)}${time}`;
+}
+
+/** Whether a pass rests on nothing but kernels: no application has answered, and none has counted as many itself. */
+function isKernelOnly({ verdict, hold, target, connections }: RunReport): boolean {
+  const isCounted = target !== null && target.openNow >= connections.held;
+  return verdict === 'pass' && hold.proof === 'kernel-only' && !isCounted;
 }
 
 /** Why, and who ran out; nothing on a pass, where the verdict line says it all. */
@@ -108,10 +114,10 @@ function requirementLines(report: RunReport): string[] {
 }
 
 const PROOF_WORDS = {
-  probes: 'each connection answered a probe again and again, or was dropped',
+  probes: 'each connection answered a probe that was sent after the hold was over, or was dropped',
   'since-ramp': 'not proven since the ramp: each connection was answered once; --probe-every asks again',
   'kernel-only':
-    'not proven since the ramp: the connections stay silent, and only kernels have answered (see Proof in the manual)',
+    'no application has answered: the connections stay silent, and only kernels have (see Proof in the manual)',
 } as const;
 
 function shortHoldWords(probeEveryMs: number): string {

@@ -140,3 +140,22 @@ export const RunBound = {
   quietMsMin: 50,
   endpoints: 65_536,
 } as const;
+
+/** Connections that are asked per millisecond at the end of a phase, at least. */
+const CHECKED_PER_MS = 10;
+/** Two rounds of keepalives with their looks, and room for a busy machine. */
+const CHECK_SILENT_MS = 10 * SEC_MS;
+
+/**
+ * How long it may take at most to ask every connection once more when a phase is over: a probe that is out is waited for, then the one that
+ * counts.
+ * @returns milliseconds
+ */
+export function finalCheckMsMax({
+  connections,
+  probeEveryMs,
+  probeTimeoutMs,
+}: Pick<SharedSpec, 'connections' | 'probeEveryMs' | 'probeTimeoutMs'>): number {
+  const answersMs = probeEveryMs === null ? CHECK_SILENT_MS : CHECK_SILENT_MS + 2 * probeTimeoutMs;
+  return answersMs + connections / CHECKED_PER_MS;
+}

@@ -229,7 +229,7 @@ function missedCommands(state: RunState, agent: AgentRecord): readonly AgentComm
   if (state.phase === 'draining') {
     // Without `hold` it would not know that what it kept all the time counts.
     if (state.hasHeld && isRunning) commands.push({ type: 'send-hold', agent: id });
-    return [...commands, { type: 'send-stop', agent: id, reason: 'draining' }];
+    return [...commands, { type: 'send-stop', agent: id, reason: state.endReason?.type ?? 'draining' }];
   }
   if (stage === 'joined') commands.push({ type: 'send-spec', agent: id });
   if (isCarrying(agent))

@@ -40,6 +40,9 @@ export interface FinalCheck {
   readonly silent: number;
 }
 
+/** The phases at whose end every connection is asked once more. */
+export type FinalCheckName = 'rampEnd' | 'holdEnd';
+
 /** Gaps of 0 to this - 1, and one of this or more. */
 export const GAPS_MAX = 16;
 
@@ -62,7 +65,7 @@ export interface Evidence {
   readonly notAcknowledged: number;
   /** probes that timed out although the far kernel had acknowledged them: the application is silent */
   readonly acknowledged: number;
-  readonly finalCheck: { readonly rampEnd: FinalCheck; readonly holdEnd: FinalCheck };
+  readonly finalCheck: Readonly<Record<FinalCheckName, FinalCheck>>;
 }
 
 function mergeTimes(a: LossTimes, b: LossTimes): LossTimes {

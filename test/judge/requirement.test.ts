@@ -321,3 +321,10 @@ test('in a run that has ended a metric can become nothing else', () => {
     assert.deepEqual(metricRange(metric, FACTS), { low: value, high: value });
   }
 });
+
+test('verified by itself asks for all of them, in every case and with blanks around it', () => {
+  for (const text of ['verified', ' Verified ']) {
+    assert.deepEqual(parseRequirement(text), parseRequirement('verified>=100%'));
+  }
+  assert.throws(() => parseRequirement('held'), /a metric, a comparison and a value/);
+});

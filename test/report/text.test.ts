@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it, test } from 'node:test';
 import fc from 'fast-check';
+import type { RunReport } from '../../src/judge/report.ts';
 import { renderReport, verdictLine } from '../../src/report/text.ts';
 import { hasOrder, hostileReport, INVISIBLE } from '../support/hostile-text.ts';
 import { sampleReport } from './sample-report.ts';
@@ -30,6 +31,21 @@ describe('the report as text', () => {
   it('begins with the verdict', () => {
     assert.equal(linesOf(renderReport(sampleReport()))[0], 'PASS held 130,000 of 130,000 for 30 s');
     assert.equal(linesOf(renderReport(failedReport()))[0], 'FAIL held 64,512 of 130,000 for 30 s');
+  });
+
+  it('says in its first line when a pass rests on kernels alone: no application has answered or counted', () => {
+    const { hold, target, connections } = sampleReport();
+    const first = (change: Partial<RunReport>): string | undefined =>
+      linesOf(renderReport(sampleReport(change)))[0];
+    const kernelOnly = { hold: { ...hold, proof: 'kernel-only' as const } };
+    const openNow = connections.held;
+    assert.match(first({ ...kernelOnly, target: null }) ?? '', /^PASS \(kernel only\) held 130,000 of/);
+    assert(target !== null);
+    assert.match(first({ ...kernelOnly, target: { ...target, openNow } }) ?? '', /^PASS held/);
+    const fewer = { ...target, openNow: openNow - 1 };
+    assert.match(first({ ...kernelOnly, target: fewer }) ?? '', /^PASS \(kernel only\)/);
+    assert.match(first({ target: null, hold: { ...hold, proof: 'probes' } }) ?? '', /^PASS held/);
+    assert.match(first({ ...kernelOnly, target: null, verdict: 'fail' }) ?? '', /^FAIL held/);
   });
 
   it('claims no hold time when there was no hold', () => {

@@ -85,6 +85,8 @@ export interface Driver {
    * @returns bytes written, or -errno
    */
   tcpInfo(slot: number, info: Uint8Array): number;
+  /** One TCP keepalive of the slot's socket, or none any more, as libc.ts says; it costs as much as TCP_INFO. */
+  setKeepalive(slot: number, isOn: boolean): void;
   /**
    * The slot's socket becomes a common, non-blocking descriptor that belongs to the caller; the driver says nothing of
    * it any more, and `close` does no more than set that its last close resets (`rst`): call it before yours. For a connected slot whose `send`s are done.

@@ -149,6 +149,10 @@ export class EpollDriver implements Driver {
     return libc.tcpInfo(this.#fd[slot]!, info);
   }
 
+  setKeepalive(slot: number, isOn: boolean): void {
+    libc.setKeepalive(this.#fd[slot]!, isOn);
+  }
+
   detach(slot: number): number {
     const fd = this.#fd[slot]!;
     const removed = this.#poller.remove(fd);

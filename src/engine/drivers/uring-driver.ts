@@ -187,6 +187,13 @@ export class UringDriver implements Driver {
     return bytes;
   }
 
+  setKeepalive(slot: number, isOn: boolean): void {
+    const fd = this.#install(this.#table.indexOf[slot]!);
+    if (fd < 0) return;
+    libc.setKeepalive(fd, isOn);
+    libc.close(fd);
+  }
+
   detach(slot: number): number {
     const index = this.#table.indexOf[slot]!;
     const fd = this.#install(index);

@@ -12,6 +12,7 @@ if (URING_SKIP === false) {
   await import('../connections.test.ts');
   await import('../tally.test.ts');
   await import('../tcp-info.test.ts');
+  await import('../final-check.test.ts');
   await import('../opener.test.ts');
   await import('../loss-ledger.test.ts');
   await import('../protocols/echo.test.ts');

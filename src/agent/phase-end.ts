@@ -1,0 +1,62 @@
+/**
+ * Owns what an agent does when the ramp or the hold is over: each connection is asked once more, and the kernel's count is taken beside that
+ * of the holders. Must never end a phase itself (agent-run.ts).
+ */
+import { formatSeconds } from '../base/clock.ts';
+import type { KernelCount } from '../host/kernel-evidence.ts';
+import { finalCheckMsMax, type RunSpec } from '../run/run-spec.ts';
+import type { Holding, Running } from './agent-phase.ts';
+import { countBesideHolders } from './kernel-watch.ts';
+
+/** What there is to count of one agent. */
+interface Counted {
+  readonly agent: string;
+  readonly spec: RunSpec;
+  /** get what is counted and what is to be said */
+  readonly kernel: KernelCount[];
+  readonly notes: string[];
+}
+
+/** Where no probe asks, a keepalive does: a far kernel that has dropped the connection resets it now, and not only at the end. */
+export async function countRampEnd(phase: Running, counted: Counted): Promise<void> {
+  const { spec } = counted;
+  if (spec.probeEveryMs === null) void phase.holders.checkFinally('rampEnd', finalCheckMsMax(spec));
+  await countKernel(phase, 'ramp-end', counted);
+}
+
+/**
+ * What counts as held has answered after the hold was due to end.
+ * @param isHeld the hold was over: nothing has ended it early
+ */
+export async function countHoldEnd(
+  phase: Running | Holding,
+  isHeld: boolean,
+  counted: Counted,
+): Promise<void> {
+  const { agent, spec, notes } = counted;
+  if (phase.name === 'holding' && isHeld) {
+    const limitMs = finalCheckMsMax(spec);
+    const areAllAsked = await phase.holders.checkFinally('holdEnd', limitMs);
+    if (!areAllAsked)
+      notes.push(
+        `agent ${agent} could not ask each of its connections once more within ${formatSeconds(limitMs)}`,
+      );
+  }
+  await countKernel(phase, 'hold-end', counted);
+}
+
+/** Asks the kernel, between two looks at what the holders count. */
+async function countKernel(
+  { holders, prepared }: Running | Holding,
+  when: KernelCount['when'],
+  { agent, spec, kernel }: Counted,
+): Promise<void> {
+  if (holders.size === 0) return;
+  const { addresses: sources, ports } = prepared.plan;
+  const query = { sources, ports, endpoints: spec.endpoints };
+  const counted = await countBesideHolders(query, async () => {
+    await holders.freshReport();
+    return holders.stats().open;
+  });
+  kernel.push({ agent, when, ...counted });
+}

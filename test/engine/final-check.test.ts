@@ -1,0 +1,189 @@
+/** Tests that each connection is asked once more at the end of a phase: by a probe that was sent after it, or by a keepalive. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { afterEach, test } from 'node:test';
+import { DropReason } from '../../src/base/outcome.ts';
+import { ConnectionTable, SlotState } from '../../src/engine/connection-table.ts';
+import { FinalChecker } from '../../src/engine/final-check.ts';
+import type { Evidence } from '../../src/stats/evidence.ts';
+import { settled } from '../support/waiting.ts';
+import { cleanUp, deafListener, EngineRun, specTo, Target } from './engine-run.ts';
+
+afterEach(cleanUp);
+
+type Counts = { -readonly [Field in keyof Evidence['finalCheck']['holdEnd']]: number };
+
+/** A check over sockets of which the test says how long nothing has come. */
+function checkOf(slots: number, byProbe: boolean) {
+  const table = new ConnectionTable(slots);
+  for (let tuple = 0; tuple < slots; tuple++) table.state[table.take(tuple)] = SlotState.open;
+  const idleMs = new Float64Array(slots).fill(10_000);
+  const isOn = new Uint8Array(slots);
+  const log: string[] = [];
+  const check: FinalChecker = new FinalChecker(
+    table,
+    {
+      probeSoon: (slot) => log.push(`probe ${slot}`),
+      keepalive: (slot, on) => {
+        isOn[slot] = on ? 1 : 0;
+        log.push(`${on ? 'on' : 'off'} ${slot}`);
+      },
+      idleMs: (slot) => idleMs[slot] ?? -1,
+      silent: (slot) => {
+        log.push(`silent ${slot}`);
+        check.lost(slot, DropReason.timeout);
+      },
+    },
+    byProbe,
+  );
+  const counts: Counts = { asked: 0, answered: 0, reset: 0, silent: 0 };
+  let isDone = false;
+  check.begin(counts, 0, () => {
+    isDone = true;
+  });
+  /** Time goes on until the check has nothing to do, or to a moment. */
+  const runTo = (toMs: number): void => {
+    for (let nowMs = 0; nowMs <= toMs; nowMs++) check.turn(nowMs);
+  };
+  return { check, counts, idleMs, isOn, log, runTo, isDone: () => isDone };
+}
+
+test('a keepalive that the far kernel answers proves its connection, and none is sent any more', () => {
+  const { counts, idleMs, isOn, runTo, isDone } = checkOf(3, false);
+  runTo(0);
+  assert.deepEqual([...isOn], [1, 1, 1]);
+  idleMs.fill(20);
+  runTo(60);
+  assert.deepEqual(counts, { asked: 3, answered: 3, reset: 0, silent: 0 });
+  assert.deepEqual([...isOn, isDone()], [0, 0, 0, true]);
+});
+
+test('a clock tick of the kernel is no answer: a silent one is asked twice, and then lost', () => {
+  const { check, counts, idleMs, log, isDone } = checkOf(2, false);
+  for (let nowMs = 0; nowMs <= 10_000 && !isDone(); nowMs++) {
+    // Nothing comes for the first; its time since then is known to ten milliseconds.
+    idleMs[0] = 2_000 + nowMs - (nowMs % 10);
+    idleMs[1] = nowMs < 2_500 ? 5_000 + nowMs : 10;
+    check.turn(nowMs);
+  }
+  assert(isDone());
+  assert.equal(log.filter((line) => line === 'on 0').length, 2);
+  assert.deepEqual(counts, { asked: 2, answered: 1, reset: 0, silent: 1 });
+  assert(log.includes('silent 0') && !log.includes('silent 1'), 'one lost packet is no lost connection');
+});
+
+test('a reset is the answer of a kernel that has no such connection; an end in order is neither', () => {
+  const { check, counts, idleMs, runTo, isDone } = checkOf(3, false);
+  runTo(0);
+  check.lost(0, DropReason.rst);
+  check.lost(1, DropReason.fin);
+  idleMs[2] = 1;
+  runTo(60);
+  assert.deepEqual(counts, { asked: 3, answered: 1, reset: 1, silent: 0 });
+  assert(isDone());
+});
+
+test('a probe that was out before the check does not count: the one after it does', () => {
+  const { check, counts, log, runTo, isDone } = checkOf(1, true);
+  runTo(5);
+  check.answered(0);
+  assert.deepEqual([counts.answered, isDone()], [0, false]);
+  assert.deepEqual(log, ['probe 0', 'probe 0']);
+  check.probed(0);
+  check.answered(0);
+  assert.deepEqual(counts, { asked: 1, answered: 1, reset: 0, silent: 0 });
+  assert(isDone());
+});
+
+test('a check that begins while another runs ends that one, and asks anew', () => {
+  const { check, counts, idleMs, isDone, runTo } = checkOf(2, false);
+  runTo(0);
+  const next: Counts = { asked: 0, answered: 0, reset: 0, silent: 0 };
+  check.begin(next, 0, () => {});
+  assert(isDone());
+  check.turn(1);
+  idleMs.fill(1);
+  check.turn(60);
+  assert.deepEqual([counts.asked, next.asked, next.answered], [2, 2, 2]);
+});
+
+test('many connections are asked evenly, not in one moment', () => {
+  const { counts, runTo } = checkOf(5_000, false);
+  runTo(10);
+  assert(counts.asked <= 11 * 50, `${counts.asked}`);
+  runTo(200);
+  assert.equal(counts.asked, 5_000);
+});
+
+async function checked(
+  run: EngineRun,
+  which: 'rampEnd' | 'holdEnd',
+): Promise<Evidence['finalCheck']['holdEnd']> {
+  await settled('the check ends', new Promise<void>((done) => run.engine.checkFinally(which, done)));
+  const { evidence } = run.stats();
+  assert(evidence !== undefined);
+  return evidence.finalCheck[which];
+}
+
+test('with probes each connection answers one that the far side got after the check began', async () => {
+  const bytes = new Map<unknown, number>();
+  const target = await Target.listen((socket) =>
+    socket.on('data', (data) => {
+      bytes.set(socket, (bytes.get(socket) ?? 0) + data.length);
+      socket.write(data);
+    }),
+  );
+  const run = new EngineRun(specTo(target.port, 40, { protocol: 'echo', probeEveryMs: 600_000 }));
+  run.engine.start();
+  await settled('each has answered its first probe', run.settled);
+  run.engine.markHold();
+  const before = [...bytes.values()];
+  assert.deepEqual(await checked(run, 'holdEnd'), { asked: 40, answered: 40, reset: 0, silent: 0 });
+  assert.deepEqual(
+    [...bytes.values()],
+    before.map((each) => each + 16),
+  );
+  assert.equal(run.stats().verifiedInHold, 40);
+  await run.stop();
+});
+
+test('a target that answers no more before its hold is over holds nothing', async () => {
+  let isAnswering = true;
+  const target = await Target.listen((socket) =>
+    socket.on('data', (data) => {
+      if (isAnswering) socket.write(data);
+    }),
+  );
+  const run = new EngineRun(
+    specTo(target.port, 20, { protocol: 'echo', probeEveryMs: 600_000, probeTimeoutMs: 1_000 }),
+  );
+  run.engine.start();
+  await settled('each has answered its first probe', run.settled);
+  run.engine.markHold();
+  isAnswering = false;
+  assert.deepEqual(await checked(run, 'holdEnd'), { asked: 20, answered: 0, reset: 0, silent: 20 });
+  const { openMin, dropped, evidence } = run.stats();
+  assert.deepEqual([openMin, dropped], [0, { 'probe-timeout': 20 }]);
+  assert.equal(evidence?.acknowledged, 20, 'its kernel has what we sent');
+  await run.stop();
+});
+
+/** Keepalives that this network namespace has sent. */
+function keepalivesSent(): number {
+  const [names = '', values = ''] = readFileSync('/proc/net/netstat', 'latin1')
+    .split('\n')
+    .filter((line) => line.startsWith('TcpExt:'));
+  return Number(values.split(' ')[names.split(' ').indexOf('TCPKeepAlive')]);
+}
+
+test('the kernel of a target that accepts no connection answers a keepalive, without a byte of payload', async () => {
+  const deaf = deafListener(64);
+  const run = new EngineRun(specTo(deaf.port, 30));
+  await run.open();
+  const before = keepalivesSent();
+  assert.deepEqual(await checked(run, 'rampEnd'), { asked: 30, answered: 30, reset: 0, silent: 0 });
+  assert(keepalivesSent() - before >= 30);
+  assert.deepEqual([run.stats().open, run.stats().bytesOut], [30, 0]);
+  await run.stop();
+  deaf.close();
+});
