@@ -12,6 +12,7 @@ import type { Clock } from '../base/clock.ts';
 import { Engine } from '../engine/engine.ts';
 import { descriptorsMax } from '../engine/libc.ts';
 import { bindToParent } from '../engine/parent-bond.ts';
+import { lowerPriority } from '../host/command.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { LOSS_BATCH_MAX } from '../stats/loss.ts';
 import { type HolderHealth, NO_LOAD, type PhaseLoad } from '../stats/stats.ts';
@@ -216,6 +217,7 @@ export function runHolder(
   parentPid: number | null = null,
   dependencies: { readonly clock: Clock } = { clock: systemClock },
 ): void {
+  lowerPriority();
   const holder = new Holder(dependencies.clock);
   if (!bindToParent('kill', parentPid)) {
     holder.leave();

@@ -1,11 +1,21 @@
 /**
- * Owns running another program (`ip`, `ss`): no shell, bounded time, bounded output; and the lines that a child process writes.
+ * Owns running another program (`ip`, `ss`): no shell, bounded time, bounded output; the lines that a child process writes; and the
+ * priority of processes that do the heavy work.
  * Must never decide what the output means, and must never throw because a program failed or is missing.
  */
 import { spawn } from 'node:child_process';
+import { getPriority, setPriority } from 'node:os';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { after } from '../time/timer.ts';
+
+/** Processes that take whole cores let the agent and the coordinator go first, which must answer in time. */
+const HEAVY_NICE = 5;
+
+/** Gives this process, and the threads that it starts later, the priority of heavy work; never a better one than it has. */
+export function lowerPriority(): void {
+  setPriority(Math.max(HEAVY_NICE, getPriority()));
+}
 
 interface CommandOptions {
   /** the program is killed after this many milliseconds */

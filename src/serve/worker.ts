@@ -9,6 +9,7 @@ import { StandStill } from '../base/clock.ts';
 import * as libc from '../engine/libc.ts';
 import { AF_INET6, portOf, SOCKADDR_BYTES_MAX, type SockAddr, sockAddr } from '../engine/libc.ts';
 import { bindToParent } from '../engine/parent-bond.ts';
+import { lowerPriority } from '../host/command.ts';
 import { after, every, systemClock, type Timer } from '../time/timer.ts';
 import type { FromWorker, ToWorker } from './serve-counts.ts';
 import { TargetLoop } from './target-loop.ts';
@@ -28,6 +29,7 @@ const LOOK_EVERY_MS = 1_000;
 export function runServeWorker(parentPid: number | null = null): void {
   // The parent decides: Ctrl-C in a terminal and `kill -- -group` reach the workers too.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR2'] as const) process.on(signal, () => {});
+  lowerPriority();
   const worker = new Worker();
   process.on('message', (message: ToWorker) => worker.take(message));
   process.on('disconnect', () => worker.end());

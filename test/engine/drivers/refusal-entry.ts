@@ -1,7 +1,9 @@
 /**
- * Owns a process that io_uring is refused to: it refuses it to itself as told, asks the probe, and prints what that says.
+ * Owns a process that io_uring is refused to: it refuses it to itself as told, asks the probe, and prints what that says; or it
+ * is the command line from then on, and its children are refused too.
  *
  *   node refusal-entry.js seccomp-eperm | seccomp-enosys | none
+ *   node refusal-entry.js seccomp-eperm -- --target self ...
  */
 import koffi from 'koffi';
 import { uringKernel } from '../../../src/engine/drivers/uring-binding.ts';
@@ -49,4 +51,9 @@ function filterSetup(errno: number): void {
 const how = process.argv[2];
 if (how === 'seccomp-eperm') filterSetup(EPERM);
 if (how === 'seccomp-enosys') filterSetup(ENOSYS);
-console.log(JSON.stringify(probeUring()));
+if (process.argv[3] === '--') {
+  const { main } = await import('../../../src/main.ts');
+  process.exitCode = await main([process.execPath, 'c100k-bench', ...process.argv.slice(4)]);
+} else {
+  console.log(JSON.stringify(probeUring()));
+}
