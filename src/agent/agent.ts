@@ -176,7 +176,7 @@ class Agent {
   /** @param silentMs how long the new link may bring nothing before another one is tried */
   async #connect(timeoutMs: number, silentMs: number): Promise<void> {
     const { host, port, token } = this.#options;
-    const id = this.#nextLink();
+    const id = this.#link.id + 1;
     this.#link = { name: 'connecting', id };
     const channel = await connectChannel(
       host,
@@ -211,10 +211,6 @@ class Agent {
   /** Whether this link is still to come: asked after a wait, because it may have been closed meanwhile. */
   #isConnecting(id: number): boolean {
     return this.#link.name === 'connecting' && this.#link.id === id;
-  }
-
-  #nextLink(): number {
-    return this.#link.id + 1;
   }
 
   #sayHello(channel: Channel<AgentMessage>): void {
@@ -299,7 +295,7 @@ class Agent {
     if (message.type === 'stats') this.#link = { ...link, askedMs: message.sentAtMs };
     if (sendGuarded(link.channel, message)) return;
     // The next link says again what matters.
-    this.#link = { name: 'down', id: this.#nextLink(), nextTryMs: link.nextTryMs };
+    this.#link = { name: 'down', id: this.#link.id + 1, nextTryMs: link.nextTryMs };
     this.#options.onNote(`agent ${this.#options.name}: the coordinator reads nothing of what it says`);
   }
 
@@ -438,7 +434,7 @@ class Agent {
 
   async #relink(nowMs: number, { retryEveryMs, relinkTimeoutMs }: Rhythm): Promise<void> {
     this.#channel?.close();
-    const id = this.#nextLink();
+    const id = this.#link.id + 1;
     try {
       // A link that brings nothing is tried for as long as a new one would take.
       await this.#connect(relinkTimeoutMs, relinkTimeoutMs);
