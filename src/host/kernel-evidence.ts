@@ -67,6 +67,8 @@ interface FarSide {
 interface Aftermath {
   /** of one new connect with a port of the kernel's choice */
   readonly connect: 'taken' | 'refused' | 'unreachable' | 'silent';
+  /** the same from the first source and port of the plan; null: not tried */
+  readonly planConnect: 'taken' | 'refused' | 'unreachable' | 'silent' | null;
   /** whether a router is between; null: not known */
   readonly isRouted: boolean | null;
   /** an ARP or neighbour request to the endpoint's own address, where no router is between; null: not asked */
