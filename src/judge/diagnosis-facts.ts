@@ -62,7 +62,7 @@ export interface DiagnosisEvidence {
   readonly lostUnanswered?: number;
   /** connects by `ADDRESS TYPE/CODE` of the ICMP error that ended them */
   readonly rejections?: Readonly<Record<string, number>>;
-  readonly lastWord?: { readonly rampEnd: Words; readonly holdEnd: Words };
+  readonly finalCheck?: { readonly rampEnd: Words; readonly holdEnd: Words };
 }
 
 /** What a diagnosis rests on; a report has it all. */

@@ -4,10 +4,9 @@
  */
 import { totalOf } from '../base/outcome.ts';
 import { histogramCount, valueUsAtRank } from '../stats/histogram.ts';
+import { SERIES_BUCKET_MS } from '../stats/time-series.ts';
 import type { DiagnosisFacts, Durations, PlaceCounts } from './diagnosis-facts.ts';
 
-/** Milliseconds of a bucket that was never folded. */
-const SERIES_BUCKET_MS = 1;
 /** The share of failures from which they have begun, and of successes after it that is none. */
 const BEGUN = 0.1;
 const NONE_AFTER = 0.02;

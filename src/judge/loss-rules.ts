@@ -112,6 +112,8 @@ const targetEnded: Rule = (facts, missing) => {
   const count = sumOf(kinds);
   const { established } = facts.connections;
   if (burstMax === null || burstMax < count * MOST || count < established * MOST) return null;
+  // What was closed young was never held, so that nothing has ended.
+  if (missing.of('young') > count * MOST) return null;
   const kind = (kinds['dropped fin'] ?? 0) >= count / 2 ? 'fin' : 'rst';
   const refused = newConnects(facts) === 'refused';
   if (endShape(facts, kind) !== 'moment' && !refused) return null;
@@ -265,12 +267,6 @@ const silentOnProbe: Rule = (facts, missing) => {
 };
 
 /** How connections ended, by a shape that has one cause. */
-export const SHAPE_RULES: readonly Rule[] = [targetResetsMessage, targetEvicts, targetTimeout];
+export const SHAPE_RULES: readonly Rule[] = [targetResetsMessage, targetEvicts, targetTimeout, targetEnded];
 /** What is left of losses. */
-export const LOSS_RULES: readonly Rule[] = [
-  targetSilent,
-  deadOnProbe,
-  silentOnProbe,
-  targetEnded,
-  targetClosed,
-];
+export const LOSS_RULES: readonly Rule[] = [targetSilent, deadOnProbe, silentOnProbe, targetClosed];

@@ -78,8 +78,8 @@ function kindsOf(facts: DiagnosisFacts): Map<Kind, number> {
   const sides = farSidesOf(facts);
   addUnheld('waiting', sum(sides.map(({ waitingLast }) => waitingLast)));
   addUnheld('half-open', sum(sides.map(({ halfOpenMax }) => halfOpenMax)));
-  addUnheld('last-reset', facts.evidence?.lastWord?.holdEnd.reset ?? 0);
-  addUnheld('last-silent', facts.evidence?.lastWord?.holdEnd.silent ?? 0);
+  addUnheld('last-reset', facts.evidence?.finalCheck?.holdEnd.reset ?? 0);
+  addUnheld('last-silent', facts.evidence?.finalCheck?.holdEnd.silent ?? 0);
   add('unattempted', unattempted);
   return kinds;
 }

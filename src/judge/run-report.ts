@@ -114,7 +114,18 @@ export function makeReport(facts: RunFacts): RunReport {
   const agents = records.map(agentReportOf);
   const requirements = requirementsOf(facts, stats);
   const seen = stats.seen ?? null;
-  const diagnoses = diagnose({ ...numbers, agents, kernel, generator, seen });
+  const latencies = { connectMs: latencyOf(stats.connectUs), echoMs: latencyOf(stats.probeUs) };
+  const diagnoses = diagnose({
+    ...numbers,
+    ...latencies,
+    agents,
+    kernel,
+    generator,
+    seen,
+    evidence: stats.evidence ?? null,
+    timeline: facts.timeline.points,
+    troubles: stats.troubles ?? {},
+  });
   const judged =
     judgedWithoutRun(facts) ??
     judgeRun({
@@ -149,9 +160,8 @@ export function makeReport(facts: RunFacts): RunReport {
     diagnoses: judged.verdict === 'pass' ? [] : diagnoses,
     latencyTrustworthy: generator.limits.length === 0,
     ...numbers,
-    connectMs: latencyOf(stats.connectUs),
+    ...latencies,
     connectFromIntendedMs: latencyOf(stats.connectFromIntendedUs),
-    echoMs: latencyOf(stats.probeUs),
     ramp: rampOf(stats),
     bySource: stats.openBySource,
     byEndpoint: stats.openByEndpoint,
