@@ -68,6 +68,12 @@ const TESTED_ELSEWHERE: Readonly<Record<string, string>> = {
       'driver.test.ts and uring-driver.test.ts speak to it through the driver',
     ]),
   ),
+  ...Object.fromEntries(
+    ['loss', 'path', 'target'].map((name) => [
+      `src/judge/${name}-rules.ts`,
+      'diagnosis.test.ts beside it and test/cases with a recorded run of each fault',
+    ]),
+  ),
   'src/judge/metric.ts': 'test/judge/requirement.test.ts goes through every metric',
   'src/run/run-event.ts': 'types; test/run/run-state.test.ts feeds the reducer with each event',
   'src/run/run-spec.ts': 'types and ranges; test/api/flags/value-types.test.ts goes to both ends of each',

@@ -3,8 +3,8 @@
  * connections that no rule before it explained; what none explains is `unknown` with its number. Must never guess.
  */
 import { formatCount } from '../base/units.ts';
-import type { DiagnosisFacts } from './diagnosis-facts.ts';
-import { GENERATOR_RULES, generatorFirewall, type Rule } from './generator-rules.ts';
+import type { DiagnosisFacts } from './evidence-shape.ts';
+import { GENERATOR_RULES, generatorFirewall, type Rule } from './generator-health.ts';
 import { LOSS_RULES, SHAPE_RULES } from './loss-rules.ts';
 import { Missing } from './missing.ts';
 import { PATH_CONNECT_RULES, PATH_FACT_RULES } from './path-rules.ts';

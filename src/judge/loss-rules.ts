@@ -4,9 +4,19 @@
  */
 import type { Party } from '../base/outcome.ts';
 import { formatCount, formatMs } from '../base/units.ts';
-import { aftermathsOf, type DiagnosisFacts, farSidesOf, isRouted, newConnects } from './diagnosis-facts.ts';
-import { alikeLength, endShape, equalLength, isEviction, medianMs } from './evidence-shape.ts';
-import type { Rule } from './generator-rules.ts';
+import {
+  aftermathsOf,
+  alikeLength,
+  type DiagnosisFacts,
+  endShape,
+  equalLength,
+  farSidesOf,
+  isEviction,
+  isRouted,
+  medianMs,
+  newConnects,
+} from './evidence-shape.ts';
+import type { Rule } from './generator-health.ts';
 import type { Kinds, Missing } from './missing.ts';
 import { saidWords } from './target-rules.ts';
 
@@ -155,7 +165,7 @@ const targetSilent: Rule = (facts, missing) => {
     party: 'target',
     what: 'target-silent',
     kinds: {
-      ...missing.some(acknowledged, 'dropped probe-timeout', 'dropped timeout', 'last-silent'),
+      ...missing.some(acknowledged, 'dropped probe-timeout', 'dropped timeout', 'final-silent'),
       ...missing.all('unanswered'),
     },
     message: (count) =>
@@ -196,7 +206,7 @@ function causeOfResets(facts: DiagnosisFacts): Cause {
   };
 }
 
-/** Who is named by probes that nobody acknowledged. */
+/** Who is named by probes that no kernel acknowledged. */
 function causeOfSilence(facts: DiagnosisFacts): Cause {
   const connect = newConnects(facts);
   const routed = isRouted(facts);
@@ -218,7 +228,7 @@ function causeOfSilence(facts: DiagnosisFacts): Cause {
     return {
       party: 'target',
       what: 'target-gone',
-      words: 'nobody on our own segment answers for its address any more: the target is down or has lost it',
+      words: 'no host on our own segment answers for its address any more: the target is down or has lost it',
     };
   const isFiltered = routed === false && neighbours.length > 0 && neighbours.every((one) => one === true);
   return {
@@ -259,7 +269,7 @@ const silentOnProbe: Rule = (facts, missing) => {
   return {
     party,
     what,
-    kinds: missing.some(unacknowledged, 'dropped probe-timeout', 'dropped timeout', 'last-silent'),
+    kinds: missing.some(unacknowledged, 'dropped probe-timeout', 'dropped timeout', 'final-silent'),
     message: (count) =>
       `${n(count)} connections had answered, and their next probe was not even acknowledged, ${words}`,
     next: NEXT,

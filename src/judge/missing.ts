@@ -4,14 +4,13 @@
  */
 import type { DropReason, FailReason, Party } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
-import { type DiagnosisFacts, farSidesOf } from './diagnosis-facts.ts';
-import { endedYoung } from './evidence-shape.ts';
+import { type DiagnosisFacts, endedYoung, farSidesOf } from './evidence-shape.ts';
 import type { Diagnosis } from './report.ts';
 
 /**
  * `young`: closed or reset before it was ever held; `reset-on-probe`: later, by a RST in answer to a probe; neither is in
  * `dropped fin` and `dropped rst`. `unanswered`: open, and its application never answered; `waiting` and `half-open`: not taken by the application of an endpoint
- * of this host; `last-*`: what became of the last word.
+ * of this host; `final-*`: what became of the final check.
  */
 export type Kind =
   | `failed ${FailReason}`
@@ -22,8 +21,8 @@ export type Kind =
   | 'unanswered'
   | 'waiting'
   | 'half-open'
-  | 'last-reset'
-  | 'last-silent';
+  | 'final-reset'
+  | 'final-silent';
 
 export type Kinds = Partial<Record<Kind, number>>;
 
@@ -52,8 +51,8 @@ const WORDS: Readonly<Record<string, string>> = {
   'dropped probe-timeout': 'probes got no answer',
   'dropped unreachable': 'connections became unreachable',
   unanswered: 'connections are open and never answered',
-  'last-silent': 'connections gave no sign of life at the end',
-  'last-reset': 'connections were reset at the end',
+  'final-silent': 'connections gave no sign of life at the end',
+  'final-reset': 'connections were reset at the end',
   waiting: 'connections wait for their application',
   'half-open': 'connections are half open at the target',
 };
@@ -78,8 +77,8 @@ function kindsOf(facts: DiagnosisFacts): Map<Kind, number> {
   const sides = farSidesOf(facts);
   addUnheld('waiting', sum(sides.map(({ waitingLast }) => waitingLast)));
   addUnheld('half-open', sum(sides.map(({ halfOpenMax }) => halfOpenMax)));
-  addUnheld('last-reset', facts.evidence?.finalCheck?.holdEnd.reset ?? 0);
-  addUnheld('last-silent', facts.evidence?.finalCheck?.holdEnd.silent ?? 0);
+  addUnheld('final-reset', facts.evidence?.finalCheck?.holdEnd.reset ?? 0);
+  addUnheld('final-silent', facts.evidence?.finalCheck?.holdEnd.silent ?? 0);
   add('unattempted', unattempted);
   return kinds;
 }

@@ -5,9 +5,15 @@
 import type { Party } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
 import { translatedAddresses, translatedPairs } from '../stats/observed-sources.ts';
-import { aftermathsOf, type DiagnosisFacts, isRouted } from './diagnosis-facts.ts';
-import { equalShareOf, orderOf, outlierOf } from './evidence-shape.ts';
-import type { Rule } from './generator-rules.ts';
+import {
+  aftermathsOf,
+  type DiagnosisFacts,
+  equalShareOf,
+  isRouted,
+  orderOf,
+  outlierOf,
+} from './evidence-shape.ts';
+import type { Rule } from './generator-health.ts';
 import type { Claim, Kinds, Missing } from './missing.ts';
 
 const n = formatCount;
@@ -89,7 +95,7 @@ const pathTranslated: Rule = (facts, missing) => {
   };
 };
 
-/** Codes of ICMP and ICMPv6 that say that there is no way, and not that somebody forbids it. */
+/** Codes of ICMP and ICMPv6 that say that there is no way, and not that a rule forbids it. */
 const NO_WAY: ReadonlySet<string> = new Set(['3/0', '3/1', '3/6', '3/7', '1/0', '1/3']);
 
 /** Endpoints to which no connect succeeded: what they did not answer is of one piece with what was rejected. */
@@ -131,19 +137,19 @@ const pathRejected: Rule = (facts, missing) => {
   };
 };
 
-/** What our own kernel said without any ICMP message: nobody answers for the next hop. */
+/** What our own kernel said without any ICMP message: no host answers for the next hop. */
 const pathUnreachable: Rule = (facts, missing) => {
   const own = aftermathsOf(facts);
-  const isNobodyThere = own.length > 0 && own.every(({ isNeighbourThere }) => isNeighbourThere === false);
+  const isNoneThere = own.length > 0 && own.every(({ isNeighbourThere }) => isNeighbourThere === false);
   const routed = isRouted(facts);
-  const party: Party = routed === false && isNobodyThere ? 'target' : 'unknown';
+  const party: Party = routed === false && isNoneThere ? 'target' : 'unknown';
   return {
     party,
     what: party === 'target' ? 'target-gone' : 'path-unreachable',
     kinds: missing.all('failed unreachable', 'dropped unreachable'),
     message: (count) =>
       party === 'target'
-        ? `nobody answers for the target's address on our own segment: ${n(count)} connects found it unreachable`
+        ? `no host answers for the target's address on our own segment: ${n(count)} connects found it unreachable`
         : `${n(count)} connections found the target unreachable, as a router or our own kernel says`,
     next: 'see the route and who rejects: ip route get ADDRESS, ip neigh, traceroute -T -p PORT ADDRESS',
   };
@@ -262,7 +268,7 @@ const pathRateLimit: Rule = (facts, missing) => {
   };
 };
 
-/** Nobody answered from the ports of the plan, and a new connect with a port of the kernel's choice was taken. */
+/** No answer came to the ports of the plan, and a new connect with a port of the kernel's choice was taken. */
 const pathSourcePorts: Rule = (facts, missing) => {
   const silent = missing.of('failed timeout');
   const blocks = facts.evidence?.byPortBlock;
@@ -316,7 +322,7 @@ const pathEndpoint: Rule = (facts, missing) => {
 
 /** Before anything that looks at the target alone. */
 export const PATH_FACT_RULES: readonly Rule[] = [pathConntrack, pathTranslated];
-/** Connects that somebody or something on the way did not let through. */
+/** Connects that did not get through. */
 export const PATH_CONNECT_RULES: readonly Rule[] = [
   pathRejected,
   pathEndpoint,

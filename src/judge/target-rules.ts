@@ -4,9 +4,15 @@
  */
 import { formatCount } from '../base/units.ts';
 import { protocolErrorNotes } from '../stats/protocol-errors.ts';
-import { counterOf, type DiagnosisFacts, farSidesOf } from './diagnosis-facts.ts';
-import { endedYoung, equalShareOf, outlierOf } from './evidence-shape.ts';
-import type { Rule } from './generator-rules.ts';
+import {
+  counterOf,
+  type DiagnosisFacts,
+  endedYoung,
+  equalShareOf,
+  farSidesOf,
+  outlierOf,
+} from './evidence-shape.ts';
+import type { Rule } from './generator-health.ts';
 import type { Kinds, Missing } from './missing.ts';
 import { limitNear } from './path-rules.ts';
 
@@ -68,7 +74,7 @@ const targetSaysDescriptors: Rule = (facts, missing) => {
         'dropped fin',
         'dropped rst',
         'reset-on-probe',
-        'last-silent',
+        'final-silent',
       ),
     },
     message: `the target itself says that it had no descriptor left, with ${n(target.openMax)} connections at most`,
@@ -99,12 +105,12 @@ const targetAcceptQueue: Rule = (facts, missing) => {
   if (waiting === 0 && !isFull) return null;
   const silent = Math.min(waiting, silentHandshakes(facts, missing));
   const stuck: Kinds = {
-    ...missing.some(waiting, 'waiting', 'dropped probe-timeout', 'unanswered', 'last-silent'),
+    ...missing.some(waiting, 'waiting', 'dropped probe-timeout', 'unanswered', 'final-silent'),
     ...missing.some(silent, 'failed handshake', 'failed tls'),
   };
   const overflowed: Kinds = isFull
     ? {
-        ...missing.all('failed timeout', 'failed reset', 'unattempted', 'last-reset'),
+        ...missing.all('failed timeout', 'failed reset', 'unattempted', 'final-reset'),
         ...missing.some(endedYoung(facts).rst, 'young'),
       }
     : {};
@@ -126,7 +132,7 @@ const targetDeferred: Rule = (_, missing) => ({
   what: 'target-deferred',
   kinds: missing.all('half-open'),
   message: (count) =>
-    `${n(count)} connections are open here and half open there: the target defers its accept until a byte comes (TCP_DEFER_ACCEPT), so nobody has them`,
+    `${n(count)} connections are open here and half open there: the target defers its accept until a byte comes (TCP_DEFER_ACCEPT), so no process has them`,
   next: 'let connections speak (http://, echo://), or switch the deferring off: AcceptFilter http none in Apache, deferred in nginx',
 });
 
@@ -136,14 +142,14 @@ function takenBy(facts: DiagnosisFacts): number {
   return facts.hold.proof === 'kernel-only' ? connections.open : connections.verified;
 }
 
-/** Its kernel goes on completing handshakes and nobody answers them, or it closes the young ones without a word. */
+/** Its kernel goes on completing handshakes and no application answers them, or it closes the young ones without a word. */
 const targetDescriptors: Rule = (facts, missing) => {
   const taken = takenBy(facts);
   const limit = limitNear(taken);
   const acknowledged = facts.evidence?.acknowledged ?? 0;
   const kinds: Kinds = {
     ...missing.all('unanswered'),
-    ...missing.some(acknowledged, 'dropped probe-timeout', 'last-silent'),
+    ...missing.some(acknowledged, 'dropped probe-timeout', 'final-silent'),
     ...missing.some(silentHandshakes(facts, missing), 'failed handshake'),
     ...(saidBy(facts) === null ? young(missing) : {}),
   };
@@ -195,13 +201,13 @@ const targetEndpoint: Rule = (facts, missing) => {
 const targetHandshake: Rule = (facts, missing) => {
   const silent = silentHandshakes(facts, missing);
   const all = missing.of('failed handshake', 'failed tls');
-  const troubles = facts.troubles ?? {};
-  const [first] = protocolErrorNotes(troubles);
+  const errors = facts.troubles ?? {};
+  const [first] = protocolErrorNotes(errors);
   const kinds: Kinds = {
     ...missing.some(all - silent, 'failed tls', 'failed handshake'),
     ...missing.all('dropped protocol', 'dropped tls', 'dropped probe-mismatch'),
   };
-  const most = Object.entries(troubles).sort(([, a], [, b]) => b - a)[0]?.[0] ?? '';
+  const most = Object.entries(errors).sort(([, a], [, b]) => b - a)[0]?.[0] ?? '';
   if (most.startsWith('http keep-alive'))
     return {
       party: 'target',
@@ -263,7 +269,7 @@ const targetCloses: Rule = (facts, missing) => {
   const isNoneHeld = open === 0 && sumOf(kinds) >= established * NEARLY_ALL;
   const hint =
     isNoneHeld && isWordless && facts.evidence != null
-      ? ', from the first to the last and without a word: a proxy does so that has no server behind it, and so does a server that admits nobody'
+      ? ', from the first to the last and without a word: a proxy does so that has no server behind it, and so does a server that admits no client'
       : '';
   const why = protocolErrorNotes(facts.troubles ?? {})[0];
   return {

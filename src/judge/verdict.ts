@@ -284,7 +284,7 @@ function judgeShortfall(input: VerdictInput): Verdict {
 /** Metrics that say how fast or how late, and not how many: a slow generator spoils them. */
 const TIMING_METRICS = /^(?:connect|intended|probe)_|^(?:rate|ramp_seconds|retransmits)$/;
 
-const NOBODY = { party: 'unknown' } as const;
+const NO_PARTY = { party: 'unknown' } as const;
 
 /** Judges a run that held what was asked and broke another requirement. */
 function judgeRequirements(input: VerdictInput, broken: readonly RequirementResult[]): Verdict {
@@ -295,8 +295,8 @@ function judgeRequirements(input: VerdictInput, broken: readonly RequirementResu
   const isTiming = broken.every(({ metric }) => TIMING_METRICS.test(metric));
   const isSlow = isTiming && input.generatorLimits.length > 0;
   const list = shortfallsOf(input);
-  // Nothing is missing where a figure alone was not kept: then nobody is named by a count.
-  const { party } = sumOf(list) === 0 ? NOBODY : namedParty(input.diagnoses, list);
+  // Nothing is missing where a figure alone was not kept: then no count names a party.
+  const { party } = sumOf(list) === 0 ? NO_PARTY : namedParty(input.diagnoses, list);
   if (isSlow || party === 'generator') {
     const why = isSlow ? `; generator limited: ${limitsPhrase(input.generatorLimits)}` : '';
     return {
