@@ -16,14 +16,14 @@ interface Series<Kind extends string> {
 }
 
 /** Lengths of time in milliseconds, with their exact least and most. */
-export interface Durations {
+interface Durations {
   readonly histogram: SparseHistogram;
   readonly leastMs: number;
   readonly mostMs: number;
 }
 
 /** What became of the connects to one endpoint, or of one source. */
-export interface PlaceCounts {
+interface PlaceCounts {
   readonly asked: number;
   readonly established: number;
   readonly failed: Counts<FailReason>;

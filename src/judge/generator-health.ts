@@ -7,7 +7,7 @@ import { formatSeconds, STAND_STILL_MS_MIN } from '../base/clock.ts';
 import { formatCount, formatMs } from '../base/units.ts';
 import type { HolderHealth, PhaseLoad } from '../stats/stats.ts';
 import { counterOf, type DiagnosisFacts, outlierOf } from './evidence-shape.ts';
-import type { Claim, Kind, Kinds, Missing } from './missing.ts';
+import type { Claim, Missing, MissingKind, MissingKinds } from './missing.ts';
 
 /** Above this share of a core a holder has no time left: what it measures is its own queue. */
 const CPU_SHARE_MAX = 0.9;
@@ -127,7 +127,12 @@ const LAG_OF_TIMEOUT_MIN = 0.5;
 const NEARLY_ALL = 0.9;
 
 /** A rule that rests on what our own kernel said to each connect. */
-function ours(what: string, kinds: readonly Kind[], message: (count: string) => string, next: string): Rule {
+function ours(
+  what: string,
+  kinds: readonly MissingKind[],
+  message: (count: string) => string,
+  next: string,
+): Rule {
   return (_, missing) => ({
     party: 'generator',
     what,
@@ -256,10 +261,10 @@ export const generatorFirewall: Rule = (facts, missing) => {
   const six = droppedHere(facts, 'Ip6');
   const out = Math.max(four.out, six.out);
   const inward = Math.max(four.in, six.in);
-  const answered: readonly Kind[] = ['failed refused', 'failed unreachable', 'failed prohibited'];
+  const answered: readonly MissingKind[] = ['failed refused', 'failed unreachable', 'failed prohibited'];
   const isLocal = facts.kernel.hosts.some(({ hasLocalEndpoint }) => hasLocalEndpoint);
   // What our own rules answer never came from elsewhere, so it is a matter of the way out alone.
-  const kinds: Kinds = { 'failed prohibited': missing.of('failed prohibited') };
+  const kinds: MissingKinds = { 'failed prohibited': missing.of('failed prohibited') };
   if (out > 0 && out >= missing.of(...answered)) Object.assign(kinds, missing.all(...answered));
   // Every SYN and every one sent again was dropped, or its answer was.
   const syns = missing.of('failed timeout') + counterOf(facts, 'TCPSynRetrans');

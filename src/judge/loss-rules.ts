@@ -17,7 +17,7 @@ import {
   newConnects,
 } from './evidence-shape.ts';
 import type { Rule } from './generator-health.ts';
-import type { Kinds, Missing } from './missing.ts';
+import type { Missing, MissingKinds } from './missing.ts';
 import { saidWords } from './target-rules.ts';
 
 const n = formatCount;
@@ -34,11 +34,11 @@ function seconds(ms: number): string {
 }
 
 /** Ended by the far side when they had been held, and not in answer to a probe. */
-function ended(missing: Missing): Kinds {
+function ended(missing: Missing): MissingKinds {
   return missing.all('dropped fin', 'dropped rst');
 }
 
-function sumOf(kinds: Kinds): number {
+function sumOf(kinds: MissingKinds): number {
   return Object.values(kinds).reduce((sum, count) => sum + (count ?? 0), 0);
 }
 
@@ -98,7 +98,7 @@ function timeoutOf(facts: DiagnosisFacts, kind: 'fin' | 'rst'): CommonLength | n
 }
 
 const targetTimeout: Rule = (facts, missing) => {
-  const kinds: Kinds = { ...ended(missing), ...missing.all('young') };
+  const kinds: MissingKinds = { ...ended(missing), ...missing.all('young') };
   const kind = (facts.connections.dropped.fin ?? 0) >= (kinds['dropped rst'] ?? 0) ? 'fin' : 'rst';
   const said = saidWords(facts);
   const found = timeoutOf(facts, kind);
@@ -118,7 +118,7 @@ const targetTimeout: Rule = (facts, missing) => {
 /** Nearly all ended in one moment, whatever their age, or a new connect is refused. */
 const targetEnded: Rule = (facts, missing) => {
   const { burstMax } = facts.losses;
-  const kinds: Kinds = { ...ended(missing), ...missing.all('young') };
+  const kinds: MissingKinds = { ...ended(missing), ...missing.all('young') };
   const count = sumOf(kinds);
   const { established } = facts.connections;
   if (burstMax === null || burstMax < count * MOST || count < established * MOST) return null;

@@ -12,7 +12,7 @@ import type { Diagnosis } from './report.ts';
  * `dropped fin` and `dropped rst`. `unanswered`: open, and its application never answered; `waiting` and `half-open`: not taken by the application of an endpoint
  * of this host; `final-*`: what became of the final check.
  */
-export type Kind =
+export type MissingKind =
   | `failed ${FailReason}`
   | `dropped ${DropReason}`
   | 'young'
@@ -24,13 +24,13 @@ export type Kind =
   | 'final-reset'
   | 'final-silent';
 
-export type Kinds = Partial<Record<Kind, number>>;
+export type MissingKinds = Partial<Record<MissingKind, number>>;
 
 /** What a rule says: the connections that it explains, and the words for as many of them as nothing else had explained. */
 export interface Claim {
   readonly party: Party;
   readonly what: string;
-  readonly kinds: Kinds;
+  readonly kinds: MissingKinds;
   readonly message: string | ((count: number) => string);
   readonly next: string;
 }
@@ -57,11 +57,11 @@ const WORDS: Readonly<Record<string, string>> = {
   'half-open': 'connections are half open at the target',
 };
 
-function kindsOf(facts: DiagnosisFacts): Map<Kind, number> {
+function kindsOf(facts: DiagnosisFacts): Map<MissingKind, number> {
   const { asked, connections, hold } = facts;
   const { failed, dropped, unattempted, open, verified, held } = connections;
-  const kinds = new Map<Kind, number>();
-  const add = (kind: Kind, count: number): void => void (count > 0 && kinds.set(kind, count));
+  const kinds = new Map<MissingKind, number>();
+  const add = (kind: MissingKind, count: number): void => void (count > 0 && kinds.set(kind, count));
   for (const [reason, count] of Object.entries(failed)) add(`failed ${reason as FailReason}`, count);
   for (const [reason, count] of Object.entries(dropped)) add(`dropped ${reason as DropReason}`, count);
   addEnded(facts, kinds);
@@ -69,7 +69,7 @@ function kindsOf(facts: DiagnosisFacts): Map<Kind, number> {
   // What is open and does not count as held, because the far side does not have it or did not answer at the end.
   let unheld =
     hold.seconds > 0 ? Math.min(open, asked.connections) - held - (kinds.get('unanswered') ?? 0) : 0;
-  const addUnheld = (kind: Kind, count: number): void => {
+  const addUnheld = (kind: MissingKind, count: number): void => {
     const own = Math.min(count, Math.max(0, unheld));
     unheld -= own;
     add(kind, own);
@@ -84,7 +84,7 @@ function kindsOf(facts: DiagnosisFacts): Map<Kind, number> {
 }
 
 /** What the far side ended, by how young it was and by what it answered. */
-function addEnded(facts: DiagnosisFacts, kinds: Map<Kind, number>): void {
+function addEnded(facts: DiagnosisFacts, kinds: Map<MissingKind, number>): void {
   const young = endedYoung(facts);
   const { fin = 0, rst = 0 } = facts.connections.dropped;
   const youngFin = Math.min(fin, young.fin);
@@ -101,26 +101,26 @@ function sum(numbers: readonly number[]): number {
 }
 
 export class Missing {
-  readonly #left: Map<Kind, number>;
+  readonly #left: Map<MissingKind, number>;
 
   constructor(facts: DiagnosisFacts) {
     this.#left = kindsOf(facts);
   }
 
   /** Connections of these kinds that nothing has explained yet. */
-  of(...kinds: readonly Kind[]): number {
+  of(...kinds: readonly MissingKind[]): number {
     return sum(kinds.map((kind) => this.#left.get(kind) ?? 0));
   }
 
   /** The same, each by itself: a claim on all of them. */
-  all(...kinds: readonly Kind[]): Kinds {
+  all(...kinds: readonly MissingKind[]): MissingKinds {
     return Object.fromEntries(kinds.map((kind) => [kind, this.of(kind)]));
   }
 
   /** So many of these kinds, the first ones first: a claim on a number. */
-  some(count: number, ...kinds: readonly Kind[]): Kinds {
+  some(count: number, ...kinds: readonly MissingKind[]): MissingKinds {
     let rest = count;
-    const claim: Kinds = {};
+    const claim: MissingKinds = {};
     for (const kind of kinds) {
       const own = Math.min(Math.max(0, rest), this.of(kind));
       rest -= own;
@@ -146,7 +146,7 @@ export class Missing {
   /** Takes what a claim explains out of what is missing. @returns null: all of it was explained already */
   take({ party, what, kinds, message, next }: Claim): Diagnosis | null {
     let count = 0;
-    for (const [kind, claimed] of Object.entries(kinds) as [Kind, number][]) {
+    for (const [kind, claimed] of Object.entries(kinds) as [MissingKind, number][]) {
       const own = Math.min(claimed, this.of(kind));
       if (own <= 0) continue;
       this.#left.set(kind, this.of(kind) - own);

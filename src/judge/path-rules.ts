@@ -14,7 +14,7 @@ import {
   outlierOf,
 } from './evidence-shape.ts';
 import type { Rule } from './generator-health.ts';
-import type { Claim, Kinds, Missing } from './missing.ts';
+import type { Claim, Missing, MissingKinds } from './missing.ts';
 
 const n = formatCount;
 
@@ -116,7 +116,7 @@ const pathRejected: Rule = (facts, missing) => {
   const [who = '', code = ''] = most[0].split(' ');
   const count = entries.reduce((sum, [, one]) => sum + one, 0);
   const isOwn = facts.agents.some(({ sources }) => sources.includes(who));
-  const kinds: Kinds = {
+  const kinds: MissingKinds = {
     ...missing.all('failed unreachable'),
     ...missing.some(count, 'failed refused'),
     ...missing.some(silentBeside(facts, missing, count), 'failed timeout', 'unattempted'),
@@ -206,7 +206,7 @@ const pathLimit: Rule = (facts, missing) => {
   return limitClaim(facts, kinds, open);
 };
 
-function limitClaim(facts: DiagnosisFacts, kinds: Kinds, open: number): Claim {
+function limitClaim(facts: DiagnosisFacts, kinds: MissingKinds, open: number): Claim {
   const equal = equalShareOf(facts);
   if (equal?.isProven === true)
     return {

@@ -13,7 +13,7 @@ import {
   outlierOf,
 } from './evidence-shape.ts';
 import type { Rule } from './generator-health.ts';
-import type { Kinds, Missing } from './missing.ts';
+import type { Missing, MissingKinds } from './missing.ts';
 import { limitNear } from './path-rules.ts';
 
 const n = formatCount;
@@ -38,11 +38,11 @@ export function saidWords(facts: DiagnosisFacts): string {
   return said === null ? '' : `; it said "${said.text}"`;
 }
 
-function young(missing: Missing): Kinds {
+function young(missing: Missing): MissingKinds {
   return missing.all('young', 'failed reset');
 }
 
-function sumOf(kinds: Kinds): number {
+function sumOf(kinds: MissingKinds): number {
   return Object.values(kinds).reduce((sum, count) => sum + (count ?? 0), 0);
 }
 
@@ -104,11 +104,11 @@ const targetAcceptQueue: Rule = (facts, missing) => {
   const isFull = sides.some(({ isQueueFull }) => isQueueFull);
   if (waiting === 0 && !isFull) return null;
   const silent = Math.min(waiting, silentHandshakes(facts, missing));
-  const stuck: Kinds = {
+  const stuck: MissingKinds = {
     ...missing.some(waiting, 'waiting', 'dropped probe-timeout', 'unanswered', 'final-silent'),
     ...missing.some(silent, 'failed handshake', 'failed tls'),
   };
-  const overflowed: Kinds = isFull
+  const overflowed: MissingKinds = isFull
     ? {
         ...missing.all('failed timeout', 'failed reset', 'unattempted', 'final-reset'),
         ...missing.some(endedYoung(facts).rst, 'young'),
@@ -147,7 +147,7 @@ const targetDescriptors: Rule = (facts, missing) => {
   const taken = takenBy(facts);
   const limit = limitNear(taken);
   const acknowledged = facts.evidence?.acknowledged ?? 0;
-  const kinds: Kinds = {
+  const kinds: MissingKinds = {
     ...missing.all('unanswered'),
     ...missing.some(acknowledged, 'dropped probe-timeout', 'final-silent'),
     ...missing.some(silentHandshakes(facts, missing), 'failed handshake'),
@@ -203,7 +203,7 @@ const targetHandshake: Rule = (facts, missing) => {
   const all = missing.of('failed handshake', 'failed tls');
   const errors = facts.troubles ?? {};
   const [first] = protocolErrorNotes(errors);
-  const kinds: Kinds = {
+  const kinds: MissingKinds = {
     ...missing.some(all - silent, 'failed tls', 'failed handshake'),
     ...missing.all('dropped protocol', 'dropped tls', 'dropped probe-mismatch'),
   };

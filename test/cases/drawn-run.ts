@@ -437,6 +437,7 @@ export function factsOf(draw: Draw, sends: boolean): Facts {
         boundBy: 'tuples',
         sources: [...new Set(list.map(({ source }) => source))],
         lost: false,
+        engine: null,
         holders: [],
       },
     ],

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { type Kind, Missing } from '../../src/judge/missing.ts';
+import { Missing, type MissingKind } from '../../src/judge/missing.ts';
 import { DRAWN_CAUSES } from '../cases/drawn-causes.ts';
 import { drawRun, factsOf, randomFrom } from '../cases/drawn-run.ts';
 
-const KINDS: readonly Kind[] = [
+const KINDS: readonly MissingKind[] = [
   'failed timeout',
   'failed refused',
   'young',
