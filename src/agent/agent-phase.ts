@@ -1,12 +1,18 @@
 /**
- * Owns the phases of an agent's run as values: what exists in each, which one follows from which, and what a message of
- * the coordinator means in each. Must never do what a message asks for (agent-run.ts).
+ * Owns the phases of an agent's run, and the stages of the agent around it, as values: what exists in each, which one
+ * follows from which, and what a message of the coordinator means in a phase. Must never do what a message asks for
+ * (agent-run.ts, agent.ts).
  *
  *   offering -> offered -> securing -> starting -> ready -> running -> holding -> counting -> closing -> over
  *
  * A refusal leads from offering, offered, securing, starting or ready to refused; `stop` from there, or from any phase
- * before counting, to counting; losing the coordinator from anywhere to over.
+ * before counting, to counting; losing the coordinator from anywhere to over. The agent around it:
+ *
+ *   joining -> serving -> done -> over
+ *
+ * A refusal leads from joining or serving to refused, and from there to done, where it had a run, or to over.
  */
+import type { ExitCode } from '../base/errors.ts';
 import type { CoordinatorMessage, CoordinatorMessageOf } from '../control/message.ts';
 import type { EndReason } from '../run/run-event.ts';
 import type { Preparation } from '../sources/preparation.ts';
@@ -258,4 +264,75 @@ export function orderIn(phase: RunPhase, message: RunMessage): Order {
         ? { do: 'stop', phase, isHeld: message.reason === HELD }
         : NOTHING;
   }
+}
+
+/** The coordinator has not sent the spec of a run yet. */
+interface Joining {
+  readonly name: 'joining';
+}
+
+/** This host takes part in a run. */
+interface Serving<Run> {
+  readonly name: 'serving';
+  readonly run: Run;
+}
+
+/** It does not do what it was asked for, and waits until the coordinator ends the run, or its part of it. */
+interface Refusing<From> {
+  readonly name: 'refused';
+  readonly from: From;
+  /** with which it ends */
+  readonly code: ExitCode;
+  /** monotonic, as every moment here */
+  readonly atMs: number;
+}
+
+/** Everything is closed and reported; what is missing is the coordinator's orderly close. */
+interface Done<Run> {
+  readonly name: 'done';
+  readonly from: Serving<Run> | Refusing<Serving<Run>>;
+  readonly atMs: number;
+}
+
+/** Nothing is left of it. */
+interface Ended {
+  readonly name: 'over';
+  /** one of the two did not want the other: asking again immediately would bring the same answer */
+  readonly wasTurnedAway: boolean;
+}
+
+/** Where an agent stands around its run (agent.ts), with what exists then. */
+export type AgentStage<Run> = Joining | Serving<Run> | Refusing<Joining | Serving<Run>> | Done<Run> | Ended;
+
+/** The part of a run that a stage has; null: none yet, or none any more. */
+export function runIn<Run>(stage: AgentStage<Run>): Run | null {
+  switch (stage.name) {
+    case 'serving':
+      return stage.run;
+    case 'refused':
+    case 'done':
+      return runIn<Run>(stage.from);
+    case 'joining':
+    case 'over':
+      return null;
+  }
+}
+
+/** The refusal that has led to a stage; null: none has. */
+export function refusalIn<Run>(stage: AgentStage<Run>): Refusing<Joining | Serving<Run>> | null {
+  if (stage.name === 'done') return refusalIn<Run>(stage.from);
+  return stage.name === 'refused' ? stage : null;
+}
+
+/** Refused; a refusal that comes later changes nothing. @param code with which the agent ends */
+export function withRefusal<Run>(stage: AgentStage<Run>, code: ExitCode, atMs: number): AgentStage<Run> {
+  if (stage.name !== 'joining' && stage.name !== 'serving') return stage;
+  return { name: 'refused', from: stage, code, atMs };
+}
+
+/** Everything of the run is closed and reported. */
+export function withDone<Run>(stage: AgentStage<Run>, atMs: number): AgentStage<Run> {
+  if (stage.name === 'serving') return { name: 'done', from: stage, atMs };
+  if (stage.name !== 'refused' || stage.from.name !== 'serving') return stage;
+  return { name: 'done', from: { ...stage, from: stage.from }, atMs };
 }

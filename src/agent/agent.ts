@@ -12,7 +12,7 @@ import { cpus, hostname, release, totalmem } from 'node:os';
 import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode, type Finding } from '../base/errors.ts';
 import type { Channel, ChannelEnd } from '../control/channel.ts';
-import { connectChannel } from '../control/client.ts';
+import { connectChannel, isUnreachable, refusalError } from '../control/client.ts';
 import {
   type AgentMessage,
   type CoordinatorMessage,
@@ -24,6 +24,7 @@ import type { Allowance } from '../plan/allowance.ts';
 import type { Rhythm } from '../run/lease.ts';
 import type { HostSpec } from '../run/run-spec.ts';
 import { after, pause } from '../time/timer.ts';
+import { type AgentStage, refusalIn, runIn, withDone, withRefusal } from './agent-phase.ts';
 import { brokenRule } from './agent-quota.ts';
 import { sendGuarded, writePartialReport } from './agent-reporter.ts';
 import { AgentRun } from './agent-run.ts';
@@ -65,6 +66,26 @@ interface AgentOptions {
   readonly onNote: (line: string) => void;
 }
 
+/**
+ * The channel to the coordinator; while it is down, a new one may be tried from `nextTryMs` on. `id` grows with each, so that a late
+ * event of an old one is known as such.
+ */
+type Link = { readonly id: number } & (
+  | { readonly name: 'down'; readonly nextTryMs: number }
+  | { readonly name: 'connecting' }
+  | {
+      readonly name: 'up';
+      readonly channel: Channel<AgentMessage>;
+      /** one that brings nothing is tried until then */
+      readonly nextTryMs: number;
+      readonly helloAtMs: number;
+      /** a hello with `resume` waits for its `resumed` */
+      readonly isResuming: boolean;
+      /** when the last message was sent that the coordinator may answer */
+      readonly askedMs: number;
+    }
+);
+
 /** One agent serving one run. */
 class Agent {
   readonly #options: AgentOptions;
@@ -74,26 +95,10 @@ class Agent {
   readonly #over: Promise<ExitCode>;
   #finish: (code: ExitCode) => void = () => {};
   #fail: (error: BenchError) => void = () => {};
-  #channel: Channel<AgentMessage> | null = null;
-  /** grows with each link, so that a late event of an old one is known as such */
-  #link = 0;
-  #isLinking = false;
-  #nextTryMs = 0;
-  #helloAtMs = 0;
-  /** when the last message was sent that the coordinator may answer */
-  #askedMs = 0;
-  /** a hello with `resume` waits for its `resumed` */
-  #isResuming = false;
-  /** what this agent refused to do: with which code it ends, and since when it waits for the end */
-  #refusal: { readonly code: ExitCode; readonly atMs: number } | null = null;
-  #share: AgentRun | null = null;
+  #stage: AgentStage<AgentRun> = { name: 'joining' };
+  #link: Link = { name: 'down', id: 0, nextTryMs: 0 };
   /** when the last message that was answered was sent; before the first answer, when we began */
   #contactMs: number;
-  #isOver = false;
-  /** everything is closed and reported; what is missing is the coordinator's orderly close */
-  #wasDone = false;
-  #doneAtMs = 0;
-  #wasTurnedAway = false;
   /** aborted when this process is to end */
   readonly #stopping: AbortSignal;
 
@@ -110,12 +115,26 @@ class Agent {
 
   /** Whether one of the two did not want the other: asking again immediately would bring the same answer. */
   get wasTurnedAway(): boolean {
-    return this.#wasTurnedAway || this.#refusal !== null;
+    return this.#stage.name === 'over' && this.#stage.wasTurnedAway;
+  }
+
+  /** The stage now: asked after each wait. */
+  get #isOver(): boolean {
+    return this.#stage.name === 'over';
+  }
+
+  get #run(): AgentRun | null {
+    return runIn(this.#stage);
   }
 
   /** With what it ends when everything is over. */
   get #lastCode(): ExitCode {
-    return this.#refusal?.code ?? ExitCode.held;
+    return refusalIn(this.#stage)?.code ?? ExitCode.held;
+  }
+
+  /** null: there is none */
+  get #channel(): Channel<AgentMessage> | null {
+    return this.#link.name === 'up' ? this.#link.channel : null;
   }
 
   /**
@@ -127,7 +146,7 @@ class Agent {
     let timer = after(0, () => {});
     const look = (): void => {
       this.#check();
-      const everyMs = this.#share?.rhythm.checkEveryMs ?? JOIN_RETRY_MS;
+      const everyMs = this.#run?.rhythm.checkEveryMs ?? JOIN_RETRY_MS;
       if (!this.#isOver) timer = after(everyMs, look);
     };
     look();
@@ -144,7 +163,7 @@ class Agent {
     const startedMs = this.#clock.monotonicMs();
     for (;;) {
       try {
-        await this.#connect(this.#options.joinTimeoutMs);
+        await this.#connect(this.#options.joinTimeoutMs, 0);
         return;
       } catch (error) {
         const isLate = this.#clock.monotonicMs() - startedMs + JOIN_RETRY_MS > this.#options.joinTimeoutMs;
@@ -154,41 +173,51 @@ class Agent {
     }
   }
 
-  async #connect(timeoutMs: number): Promise<void> {
-    const { host, port, token, name } = this.#options;
-    const link = ++this.#link;
-    this.#channel = null;
+  /** @param silentMs how long the new link may bring nothing before another one is tried */
+  async #connect(timeoutMs: number, silentMs: number): Promise<void> {
+    const { host, port, token } = this.#options;
+    const id = this.#link.id + 1;
+    this.#link = { name: 'connecting', id };
     const channel = await connectChannel(
       host,
       port,
       token,
       {
         onMessage: (message) => {
-          if (link === this.#link) this.#take(message);
+          if (id === this.#link.id) this.#take(message);
         },
         onViolation: (problem) => {
-          if (link === this.#link) this.#violated(problem);
+          if (id === this.#link.id) this.#violated(problem);
         },
         onClose: (problem, end) => {
-          if (link === this.#link) this.#cut(problem, end);
+          if (id === this.#link.id) this.#cut(problem, end);
         },
       },
       timeoutMs,
       this.#clock,
       this.#stopping,
     );
-    if (link !== this.#link || this.#isOver) {
+    if (!this.#isConnecting(id) || this.#isOver) {
       channel.close();
       return;
     }
-    this.#channel = channel;
-    this.#helloAtMs = this.#clock.monotonicMs();
-    this.#askedMs = this.#helloAtMs;
-    this.#isResuming = this.#share !== null;
+    const nowMs = this.#clock.monotonicMs();
+    const isResuming = this.#run !== null;
+    const nextTryMs = nowMs + silentMs;
+    this.#link = { name: 'up', id, channel, nextTryMs, helloAtMs: nowMs, askedMs: nowMs, isResuming };
+    this.#sayHello(channel);
+  }
+
+  /** Whether this link is still to come: asked after a wait, because it may have been closed meanwhile. */
+  #isConnecting(id: number): boolean {
+    return this.#link.name === 'connecting' && this.#link.id === id;
+  }
+
+  #sayHello(channel: Channel<AgentMessage>): void {
     channel.send({
       type: 'hello',
       protocol: PROTOCOL_VERSION,
-      name,
+      name: this.#options.name,
       host: {
         hostname: hostname(),
         cpus: cpus().length,
@@ -196,25 +225,32 @@ class Agent {
         kernel: release(),
         node: process.version,
       },
-      resume: this.#share?.identity ?? null,
+      resume: this.#run?.identity ?? null,
       secret: this.#secret,
     });
   }
 
   /** Ends everything now: the parent or the user asks for it, or the lease is over. */
   abandon(why: string): void {
-    if (this.#isOver) return;
-    if (this.#wasDone) {
+    const stage = this.#stage;
+    if (stage.name === 'over') return;
+    if (stage.name === 'done') {
       // Nothing is left to close, and no message is waited for.
       this.#end(this.#lastCode);
       return;
     }
     this.#options.onNote(`agent ${this.#options.name}: ${why}; closing everything`);
-    if (this.#share !== null) {
-      this.#savePartial(why);
-      this.#share.abandon();
-    }
-    this.#end(this.#refusal?.code ?? ExitCode.incomplete);
+    const code = refusalIn(stage)?.code ?? ExitCode.incomplete;
+    this.#giveUp(why);
+    this.#end(code);
+  }
+
+  /** Closes everything, with a file about it instead of a report. */
+  #giveUp(why: string): void {
+    const run = this.#run;
+    if (run === null) return;
+    this.#savePartial(run, why);
+    run.abandon();
   }
 
   /**
@@ -223,8 +259,9 @@ class Agent {
    */
   #violated(problem: string): void {
     if (this.#isOver) return;
-    if (this.#share !== null) {
-      this.#share.violated(problem);
+    const run = this.#run;
+    if (run !== null) {
+      run.violated(problem);
       return;
     }
     const finding = brokenRule(problem);
@@ -235,7 +272,7 @@ class Agent {
   #refused(findings: readonly Finding[], wasRunning: boolean): void {
     const { allowance, name, onNote } = this.#options;
     const code = wasRunning ? ExitCode.incomplete : ExitCode.refused;
-    this.#refusal ??= { code, atMs: this.#clock.monotonicMs() };
+    this.#stage = withRefusal(this.#stage, code, this.#clock.monotonicMs());
     // The person who typed the run reads it in the report.
     if (allowance.isOwner) return;
     for (const { message, fix } of findings.slice(0, REFUSALS_SHOWN_MAX)) {
@@ -245,34 +282,32 @@ class Agent {
 
   /** It has refused, or is done, and the run goes on as if it had not: this agent is not held by that. */
   #leave(): void {
-    if (this.#share !== null && !this.#wasDone) {
-      this.#savePartial('it refused what the coordinator asked for');
-      this.#share.abandon();
-    }
-    if (this.#refusal !== null) this.#channel?.close('it asked for what this agent does not do');
-    this.#end(this.#lastCode);
+    const code = this.#lastCode;
+    const hasRefused = refusalIn(this.#stage) !== null;
+    if (this.#stage.name !== 'done') this.#giveUp('it refused what the coordinator asked for');
+    if (hasRefused) this.#channel?.close('it asked for what this agent does not do');
+    this.#end(code);
   }
 
   #send(message: AgentMessage): void {
-    const channel = this.#channel;
-    if (channel === null) return;
-    if (message.type === 'stats') this.#askedMs = message.sentAtMs;
-    if (sendGuarded(channel, message)) return;
+    const link = this.#link;
+    if (link.name !== 'up') return;
+    if (message.type === 'stats') this.#link = { ...link, askedMs: message.sentAtMs };
+    if (sendGuarded(link.channel, message)) return;
     // The next link says again what matters.
-    this.#link += 1;
-    this.#channel = null;
+    this.#link = { name: 'down', id: this.#link.id + 1, nextTryMs: link.nextTryMs };
     this.#options.onNote(`agent ${this.#options.name}: the coordinator reads nothing of what it says`);
   }
 
-  #savePartial(why: string): void {
+  #savePartial(run: AgentRun, why: string): void {
     const { partialReportPath, name, clock, onNote } = this.#options;
-    if (partialReportPath === null || this.#share === null) return;
+    if (partialReportPath === null) return;
     const path = writePartialReport(partialReportPath, {
       agent: name,
       why,
-      ...this.#share.identity,
+      ...run.identity,
       writtenAt: new Date(clock.wallMs()).toISOString(),
-      ...this.#share.partial(),
+      ...run.partial(),
     });
     if (path !== null) onNote(`agent ${name}: its last stats are in ${path}`);
   }
@@ -284,25 +319,30 @@ class Agent {
         this.#begin(message);
         return;
       case 'resumed':
-        // Each of them costs the largest messages: one that was not asked for is not heard.
-        if (!this.#isResuming) return;
-        this.#isResuming = false;
-        this.#answered(this.#helloAtMs);
-        this.#share?.resend();
+        this.#resumed();
         return;
       case 'renew':
         this.#answered(message.sentAtMs);
         return;
       default:
-        this.#share?.take(message);
+        this.#run?.take(message);
     }
   }
 
-  /** What comes to a share that has begun already was sent again after a cut, and changes nothing. */
+  #resumed(): void {
+    const link = this.#link;
+    // Each of them costs the largest messages: one that was not asked for is not heard.
+    if (link.name !== 'up' || !link.isResuming) return;
+    this.#link = { ...link, isResuming: false };
+    this.#answered(link.helloAtMs);
+    this.#run?.resend();
+  }
+
+  /** What comes when a run has begun already was sent again after a cut, and changes nothing. */
   #begin(message: CoordinatorMessageOf<'spec'>): void {
-    if (this.#share !== null) return;
+    if (this.#stage.name !== 'joining') return;
     const { hostSpec, name, entryPath, allowance, clock } = this.#options;
-    this.#share = new AgentRun(message, {
+    const run = new AgentRun(message, {
       hostSpec,
       agent: name,
       entryPath,
@@ -311,124 +351,98 @@ class Agent {
       send: (reply) => this.#send(reply),
       onRefused: (findings, wasRunning) => this.#refused(findings, wasRunning),
       onOver: () => {
-        this.#wasDone = true;
-        this.#doneAtMs = this.#clock.monotonicMs();
+        this.#stage = withDone(this.#stage, this.#clock.monotonicMs());
       },
     });
-    this.#answered(this.#helloAtMs);
-    void this.#share.offer();
+    this.#stage = { name: 'serving', run };
+    this.#answered(this.#link.name === 'up' ? this.#link.helloAtMs : this.#contactMs);
+    void run.offer();
   }
 
   /** The coordinator has answered what we sent at `sentAtMs`: the lease counts from then, never from the answer. */
   #answered(sentAtMs: number): void {
     // After `done`, or a refusal, nothing keeps this agent.
-    if (this.#wasDone || this.#refusal !== null) return;
-    const atMs = Math.min(sentAtMs, this.#askedMs);
-    if (atMs > this.#contactMs) this.#contactMs = atMs;
-    this.#share?.extendLease(this.#contactMs);
+    if (this.#stage.name !== 'serving' && this.#stage.name !== 'joining') return;
+    const askedMs = this.#link.name === 'up' ? this.#link.askedMs : this.#contactMs;
+    this.#contactMs = Math.max(this.#contactMs, Math.min(sentAtMs, askedMs));
+    this.#run?.extendLease(this.#contactMs);
   }
 
   /** The channel is gone: the end after a run, otherwise a cut that may heal within the lease. */
   #cut(problem: string | null, end: ChannelEnd): void {
-    this.#channel = null;
-    if (this.#wasDone && end === 'orderly') {
+    this.#link = { name: 'down', id: this.#link.id, nextTryMs: 0 };
+    if (this.#stage.name === 'done' && end === 'orderly') {
       this.#end(this.#lastCode);
       return;
     }
     // What `ws` itself finds wrong was not reported before.
-    if (end === 'violated' && this.#refusal === null) this.#violated(problem ?? 'what cannot be read');
-    if (this.#refusal !== null && end !== 'cut') {
+    if (end === 'violated' && refusalIn(this.#stage) === null)
+      this.#violated(problem ?? 'what cannot be read');
+    if (refusalIn(this.#stage) !== null && end !== 'cut') {
       this.#leave();
       return;
     }
-    if (this.#share === null || this.#stopping.aborted) {
-      this.#wasTurnedAway = end === 'refused' || end === 'version';
-      if (this.#wasTurnedAway && !this.#options.stay && !this.#stopping.aborted) {
-        this.#isOver = true;
-        this.#fail(refusalError(problem ?? '', end));
-        return;
-      }
-      if (problem !== null)
-        this.#options.onNote(`agent ${this.#options.name}: the coordinator said: ${problem}`);
-      this.#end(ExitCode.incomplete);
+    if (this.#run !== null && !this.#stopping.aborted) return;
+    const isUnwanted = end === 'refused' || end === 'version';
+    if (isUnwanted && !this.#options.stay && !this.#stopping.aborted) {
+      this.#stage = { name: 'over', wasTurnedAway: true };
+      this.#fail(refusalError(problem ?? '', end));
       return;
     }
-    this.#nextTryMs = 0;
+    if (problem !== null)
+      this.#options.onNote(`agent ${this.#options.name}: the coordinator said: ${problem}`);
+    this.#end(ExitCode.incomplete, isUnwanted);
   }
 
-  #end(code: ExitCode): void {
+  #end(code: ExitCode, isUnwanted = false): void {
     if (this.#isOver) return;
-    this.#isOver = true;
+    const wasTurnedAway = isUnwanted || refusalIn(this.#stage) !== null;
+    this.#stage = { name: 'over', wasTurnedAway };
     this.#finish(code);
+  }
+
+  /** Whether it has waited for the coordinator's end, after a refusal or `done`, for as long as it does. */
+  get #waitedTooLong(): boolean {
+    const nowMs = this.#clock.monotonicMs();
+    const stage = this.#stage;
+    const refusal = refusalIn(stage);
+    if (refusal !== null && nowMs - refusal.atMs > REFUSED_WAIT_MS) return true;
+    return stage.name === 'done' && nowMs - stage.atMs > DONE_WAIT_MS;
   }
 
   /** Some times a second: the lease, and a new link when the old one is silent. */
   #check(): void {
-    const nowMs = this.#clock.monotonicMs();
-    const silentMs = nowMs - this.#contactMs;
-    const share = this.#share;
-    const isRefusedLong = this.#refusal !== null && nowMs - this.#refusal.atMs > REFUSED_WAIT_MS;
-    if (isRefusedLong || (this.#wasDone && nowMs - this.#doneAtMs > DONE_WAIT_MS)) {
+    if (this.#waitedTooLong) {
       this.#leave();
       return;
     }
-    if (share === null) {
+    const nowMs = this.#clock.monotonicMs();
+    const silentMs = nowMs - this.#contactMs;
+    const run = this.#run;
+    if (run === null) {
       if (silentMs > this.#options.joinTimeoutMs) this.abandon('the coordinator said nothing after hello');
       return;
     }
-    if (nowMs >= share.liveUntilMs) {
+    if (nowMs >= run.liveUntilMs) {
       this.abandon(`no contact with the coordinator for ${Math.round(silentMs / 1000)} s`);
       return;
     }
-    const isSilent = this.#channel === null || silentMs > share.rhythm.relinkAfterMs;
-    if (isSilent && !this.#isLinking && nowMs >= this.#nextTryMs) void this.#relink(nowMs, share.rhythm);
+    const link = this.#link;
+    if (link.name === 'connecting' || nowMs < link.nextTryMs) return;
+    if (link.name === 'down' || silentMs > run.rhythm.relinkAfterMs) void this.#relink(nowMs, run.rhythm);
   }
 
   async #relink(nowMs: number, { retryEveryMs, relinkTimeoutMs }: Rhythm): Promise<void> {
-    this.#isLinking = true;
-    this.#nextTryMs = nowMs + retryEveryMs;
     this.#channel?.close();
+    const id = this.#link.id + 1;
     try {
-      await this.#connect(relinkTimeoutMs);
       // A link that brings nothing is tried for as long as a new one would take.
-      this.#nextTryMs = this.#clock.monotonicMs() + relinkTimeoutMs;
+      await this.#connect(relinkTimeoutMs, relinkTimeoutMs);
     } catch {
       // Not there yet: the lease decides how long we try.
-    } finally {
-      this.#isLinking = false;
+      if (this.#link.id === id) this.#link = { name: 'down', id, nextTryMs: nowMs + retryEveryMs };
     }
   }
-}
-
-/** What an agent ends with that the coordinator does not want: it said why, in words. */
-function refusalError(problem: string, end: ChannelEnd): BenchError {
-  const isVersion = end === 'version';
-  return new BenchError(
-    isVersion ? ErrorCode.protocolVersion : ErrorCode.agentRefused,
-    ExitCode.incomplete,
-    `the coordinator does not take this agent: ${problem}`,
-    isVersion
-      ? 'install the same version of c100k-bench on both hosts: npx c100k-bench --version'
-      : 'start it before the run begins, under the name that its token is for, and each name once',
-  );
-}
-
-/** A reset is what a forwarded port without a coordinator, and one that is too busy for a handshake, answer with. */
-const UNREACHABLE: ReadonlySet<string> = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'EPIPE',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ETIMEDOUT',
-  'EAI_AGAIN',
-  'ENOTFOUND',
-]);
-
-/** Whether an error of joining says that no coordinator is there yet, so that trying again makes sense. */
-function isUnreachable(error: unknown): boolean {
-  const cause = error instanceof BenchError ? (error.cause as NodeJS.ErrnoException | undefined) : undefined;
-  return UNREACHABLE.has(cause?.code ?? '');
 }
 
 /**

@@ -1,5 +1,5 @@
 /**
- * Owns the agent's end of the control channel: connecting with the token, once.
+ * Owns the agent's end of the control channel: connecting with the token, once, and what a failure of that means.
  * Must never retry (the agent decides) and never know what a run is.
  */
 import { isIP } from 'node:net';
@@ -8,7 +8,7 @@ import { WebSocket } from 'ws';
 import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import { after } from '../time/timer.ts';
-import { type Channel, type ChannelEvents, wrapSocket } from './channel.ts';
+import { type Channel, type ChannelEnd, type ChannelEvents, wrapSocket } from './channel.ts';
 import { clampMessage } from './clamp-message.ts';
 import {
   type AgentMessage,
@@ -168,4 +168,35 @@ export function connectChannel(
       });
     });
   });
+}
+
+/** What an agent ends with that the coordinator does not want. @param problem why, as it said */
+export function refusalError(problem: string, end: ChannelEnd): BenchError {
+  const isVersion = end === 'version';
+  return new BenchError(
+    isVersion ? ErrorCode.protocolVersion : ErrorCode.agentRefused,
+    ExitCode.incomplete,
+    `the coordinator does not take this agent: ${problem}`,
+    isVersion
+      ? 'install the same version of c100k-bench on both hosts: npx c100k-bench --version'
+      : 'start it before the run begins, under the name that its token is for, and each name once',
+  );
+}
+
+/** A reset is what a forwarded port without a coordinator, and one that is too busy for a handshake, answer with. */
+const UNREACHABLE: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ETIMEDOUT',
+  'EAI_AGAIN',
+  'ENOTFOUND',
+]);
+
+/** Whether an error of joining says that no coordinator is there yet, so that trying again makes sense. */
+export function isUnreachable(error: unknown): boolean {
+  const cause = error instanceof BenchError ? (error.cause as NodeJS.ErrnoException | undefined) : undefined;
+  return UNREACHABLE.has(cause?.code ?? '');
 }

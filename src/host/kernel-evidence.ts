@@ -67,6 +67,8 @@ interface FarSide {
 interface Aftermath {
   /** of one new connect with a port of the kernel's choice */
   readonly connect: 'taken' | 'refused' | 'unreachable' | 'silent';
+  /** the same from the first source and port of the plan; null: not tried */
+  readonly planConnect: 'taken' | 'refused' | 'unreachable' | 'silent' | null;
   /** whether a router is between; null: not known */
   readonly isRouted: boolean | null;
   /** an ARP or neighbour request to the endpoint's own address, where no router is between; null: not asked */
@@ -103,6 +105,19 @@ const KERNEL_COUNTERS: readonly string[] = [
   'TCPTimeouts',
   'TCPSynRetrans',
   'PruneCalled',
+  'TCPRetransFail',
+  'IpInReceives',
+  'IpInDelivers',
+  'IpForwDatagrams',
+  'IpOutRequests',
+  'IpOutTransmits',
+  'IpOutNoRoutes',
+  'Ip6InReceives',
+  'Ip6InDelivers',
+  'Ip6OutForwDatagrams',
+  'Ip6OutRequests',
+  'Ip6OutTransmits',
+  'Ip6OutNoRoutes',
   'oom_kill',
 ];
 
@@ -208,10 +223,16 @@ function numberAfter(text: string, name: string): number | null {
 /** Counters by the kernel's names; `Tcp` and `TcpExt` share no name. */
 type TcpCounters = Readonly<Record<string, number>>;
 
-const GROUPS: ReadonlySet<string> = new Set(['Tcp', 'TcpExt']);
+/** What stands before the kernel's own name of a counter, by group: those of Ip and Tcp have names in common. */
+const GROUPS: ReadonlyMap<string, string> = new Map([
+  ['Tcp', ''],
+  ['TcpExt', ''],
+  ['Ip', 'Ip'],
+]);
 
 /**
- * The Tcp counters of /proc/net/snmp and the TcpExt counters of /proc/net/netstat.
+ * The Tcp and Ip counters of /proc/net/snmp, the TcpExt counters of /proc/net/netstat, and those of /proc/net/snmp6, whose names
+ * begin with `Ip6`.
  * @param procRoot default `/proc`
  * @returns counters by name; empty when neither file can be read
  */
@@ -223,12 +244,15 @@ function readTcpExt(procRoot = '/proc'): TcpCounters {
     for (const line of (readText(procRoot, path) ?? '').split('\n')) {
       const [group = '', ...fields] = line.trim().split(/\s+/);
       const name = group.slice(0, -1);
-      if (!GROUPS.has(name)) continue;
+      const prefix = GROUPS.get(name);
+      if (prefix === undefined) continue;
       const heads = names.get(name);
       if (heads === undefined) names.set(name, fields);
-      else for (const [index, head] of heads.entries()) counters[head] = Number(fields[index] ?? 0);
+      else for (const [index, head] of heads.entries()) counters[prefix + head] = Number(fields[index] ?? 0);
     }
   }
+  for (const [, name = '', value] of (readText(procRoot, 'net/snmp6') ?? '').matchAll(/^(Ip6\w+)\s+(\d+)$/gm))
+    counters[name] = Number(value);
   return counters;
 }
 

@@ -121,7 +121,7 @@ export interface RunReport {
   /** the run still went on when this was written */
   readonly isPartial: boolean;
   readonly requirements: readonly RequirementResult[];
-  /** what ran out, with the evidence; the most certain first */
+  /** what ran out, with the evidence; what explains most first */
   readonly diagnoses: readonly Diagnosis[];
   /** whether the latencies measure the target rather than the generator */
   readonly latencyTrustworthy: boolean;

@@ -99,6 +99,17 @@ function uniqueFindings(findings: readonly Finding[]): Finding[] {
   return [...byText.values()];
 }
 
+/** What connections showed beside their counts. */
+function shownBy(stats: Stats): Pick<RunReport, 'connectMs' | 'echoMs' | 'seen' | 'troubles' | 'evidence'> {
+  return {
+    connectMs: latencyOf(stats.connectUs),
+    echoMs: latencyOf(stats.probeUs),
+    seen: stats.seen ?? null,
+    troubles: stats.troubles ?? {},
+    evidence: stats.evidence ?? null,
+  };
+}
+
 /** The report of a run that has ended, or so far. */
 export function makeReport(facts: RunFacts): RunReport {
   const { state } = facts;
@@ -113,8 +124,9 @@ export function makeReport(facts: RunFacts): RunReport {
   const numbers = numbersOf(facts, stats, held);
   const agents = records.map(agentReportOf);
   const requirements = requirementsOf(facts, stats);
-  const seen = stats.seen ?? null;
-  const diagnoses = diagnose({ ...numbers, agents, kernel, generator, seen });
+  const shown = shownBy(stats);
+  const { points } = facts.timeline;
+  const diagnoses = diagnose({ ...numbers, ...shown, agents, kernel, generator, timeline: points });
   const judged =
     judgedWithoutRun(facts) ??
     judgeRun({
@@ -149,16 +161,12 @@ export function makeReport(facts: RunFacts): RunReport {
     diagnoses: judged.verdict === 'pass' ? [] : diagnoses,
     latencyTrustworthy: generator.limits.length === 0,
     ...numbers,
-    connectMs: latencyOf(stats.connectUs),
+    ...shown,
     connectFromIntendedMs: latencyOf(stats.connectFromIntendedUs),
-    echoMs: latencyOf(stats.probeUs),
     ramp: rampOf(stats),
     bySource: stats.openBySource,
     byEndpoint: stats.openByEndpoint,
-    seen,
-    troubles: stats.troubles ?? {},
     tls: stats.tls === undefined ? null : tlsReportOf(stats.tls, latencyOf),
-    evidence: stats.evidence ?? null,
     agents,
     kernel,
     generator,

@@ -60,7 +60,7 @@ interface VerdictInput {
   readonly abortedFor: string | null;
   /** what is beyond its bound in the generator */
   readonly generatorLimits: readonly string[];
-  /** who ran out, by evidence, the most certain first */
+  /** who ran out, by evidence, what explains most first */
   readonly diagnoses: readonly Diagnosis[];
 }
 
@@ -238,43 +238,53 @@ function wordsOf(list: readonly Shortfall[]): string {
   return named.join(', ');
 }
 
-/** The party that the evidence names, where counts alone do not; `generator` is decided by the counts alone. */
-function namedParty(input: VerdictInput, byCounts: Party): { party: Party; words: string } {
-  const named = input.diagnoses.filter(({ party }) => party === 'target' || party === 'path');
-  const best = named.reduce<Diagnosis | null>(
-    (most, one) => (most !== null && most.count >= one.count ? most : one),
-    null,
-  );
-  if (best !== null) return { party: best.party, words: `; ${best.message}` };
-  return { party: byCounts, words: byCounts === 'unknown' ? '; nothing tells target from path' : '' };
+/** What is missing and in no diagnosis, because nothing was counted of it: it went with an agent, or our own count is wrong. */
+function uncountedOf(list: readonly Shortfall[], diagnosed: readonly Diagnosis[]): number {
+  const explained = diagnosed.reduce((sum, { count }) => sum + count, 0);
+  return sumOf(list.filter(({ party }) => party === 'generator')) > explained
+    ? sumOf(list.filter(({ party }) => party === 'generator')) - explained
+    : 0;
+}
+
+/**
+ * Who ran out: the party of the diagnosis that explains most, which is the first; where there is none, the party that the counts
+ * speak against.
+ */
+function namedParty(
+  diagnoses: readonly Diagnosis[],
+  list: readonly Shortfall[],
+): { party: Party; words: string } {
+  const [main] = diagnoses;
+  if (main !== undefined && uncountedOf(list, diagnoses) <= main.count)
+    return { party: main.party, words: `; ${main.message}` };
+  const { generator, others } = sidesOf(list);
+  if (sumOf(generator) >= sumOf(others)) return { party: 'generator', words: '' };
+  const party = partyOf(others);
+  return { party, words: party === 'unknown' ? '; nothing tells target from path' : '' };
 }
 
 /** Judges a run that was neither refused nor interrupted and did not hold what was asked. */
 function judgeShortfall(input: VerdictInput): Verdict {
   const list = shortfallsOf(input);
   const { generator, others } = sidesOf(list);
-  const isTooLate = input.diagnoses[0]?.what === 'generator-cpu';
-  const isOurs = isTooLate || sumOf(generator) >= sumOf(others);
-  const [main, second] = isOurs && !isTooLate ? [generator, others] : [others, generator];
-  const named = namedParty(input, isOurs ? 'generator' : partyOf(others));
+  const named = namedParty(input.diagnoses, list);
+  const [first, second] = sumOf(generator) >= sumOf(others) ? [generator, others] : [others, generator];
   let reason = `${formatCount(input.held)} of ${formatCount(input.connections)} held: `;
   if (input.abortedFor !== null) reason += `ended early because ${input.abortedFor} could no longer hold`;
   else if (input.endedBeforeHold) reason += 'the run ended before the hold began';
-  if ((input.endedBeforeHold || input.abortedFor !== null) && main.length > 0) reason += ', ';
-  reason += wordsOf(main);
+  if ((input.endedBeforeHold || input.abortedFor !== null) && first.length > 0) reason += ', ';
+  reason += wordsOf(first);
   if (second.length > 0) reason += `; besides, ${wordsOf(second)}`;
-  if (isTooLate) reason += `; ${input.diagnoses[0]!.message}`;
-  if (isOurs) return { verdict: 'incomplete', exitCode: ExitCode.incomplete, reason, whoRanOut: 'generator' };
-  return {
-    verdict: 'fail',
-    exitCode: ExitCode.notHeld,
-    reason: reason + named.words,
-    whoRanOut: named.party,
-  };
+  reason += named.words;
+  if (named.party === 'generator')
+    return { verdict: 'incomplete', exitCode: ExitCode.incomplete, reason, whoRanOut: 'generator' };
+  return { verdict: 'fail', exitCode: ExitCode.notHeld, reason, whoRanOut: named.party };
 }
 
 /** Metrics that say how fast or how late, and not how many: a slow generator spoils them. */
 const TIMING_METRICS = /^(?:connect|intended|probe)_|^(?:rate|ramp_seconds|retransmits)$/;
+
+const NO_PARTY = { party: 'unknown' } as const;
 
 /** Judges a run that held what was asked and broke another requirement. */
 function judgeRequirements(input: VerdictInput, broken: readonly RequirementResult[]): Verdict {
@@ -282,11 +292,12 @@ function judgeRequirements(input: VerdictInput, broken: readonly RequirementResu
   const early =
     input.abortedFor === null ? '' : `ended early because ${input.abortedFor} could no longer hold: `;
   const reason = `${early}required and not kept: ${words}`;
-  const { generator, others } = sidesOf(shortfallsOf(input));
   const isTiming = broken.every(({ metric }) => TIMING_METRICS.test(metric));
   const isSlow = isTiming && input.generatorLimits.length > 0;
-  const isOurs = isSlow || (sumOf(generator) > 0 && sumOf(generator) >= sumOf(others));
-  if (isOurs) {
+  const list = shortfallsOf(input);
+  // Nothing is missing where a figure alone was not kept: then no count names a party.
+  const { party } = sumOf(list) === 0 ? NO_PARTY : namedParty(input.diagnoses, list);
+  if (isSlow || party === 'generator') {
     const why = isSlow ? `; generator limited: ${limitsPhrase(input.generatorLimits)}` : '';
     return {
       verdict: 'incomplete',
@@ -295,8 +306,7 @@ function judgeRequirements(input: VerdictInput, broken: readonly RequirementResu
       whoRanOut: 'generator',
     };
   }
-  const named = namedParty(input, others.length > 0 ? partyOf(others) : 'unknown');
-  return { verdict: 'fail', exitCode: ExitCode.notHeld, reason, whoRanOut: named.party };
+  return { verdict: 'fail', exitCode: ExitCode.notHeld, reason, whoRanOut: party };
 }
 
 function judgeInterrupted(input: VerdictInput, signal: 'SIGINT' | 'SIGTERM'): Verdict {

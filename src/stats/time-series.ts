@@ -6,10 +6,10 @@
 
 /** Buckets of one series. */
 export const SERIES_BUCKETS = 240;
-/** The width of a bucket that was never folded, milliseconds. */
-const SERIES_BUCKET_MS = 250;
+/** The width of a bucket that was never folded, milliseconds: a ramp at full speed is over in a fifth of a second. */
+export const SERIES_BUCKET_MS = 1;
 /** A series folded so often spans 500 years. */
-export const SERIES_FOLDS_MAX = 38;
+export const SERIES_FOLDS_MAX = 46;
 
 /** Counts by kind, each bucket `SERIES_BUCKET_MS` x 2^`folds` long, from the run's start; buckets behind the last count are left out. */
 export interface TimeSeries<Kind extends string> {

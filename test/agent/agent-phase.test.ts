@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  type AgentStage,
   activeOf,
   closing,
   connectionsOf,
@@ -19,14 +20,19 @@ import {
   type RunMessage,
   type RunPhase,
   ready,
+  refusalIn,
   refused,
+  runIn,
   running,
   securing,
   starting,
   statsOf,
+  withDone,
+  withRefusal,
 } from '../../src/agent/agent-phase.ts';
 import { HolderPool } from '../../src/agent/holder-pool.ts';
 import { KernelWatch } from '../../src/agent/kernel-watch.ts';
+import { ExitCode } from '../../src/base/errors.ts';
 import { planSources } from '../../src/sources/preparation.ts';
 import { emptyStats } from '../../src/stats/stats.ts';
 import { systemClock } from '../../src/time/timer.ts';
@@ -162,4 +168,38 @@ test('a message that comes a second time means nothing in the phase that the fir
     [{ type: 'stop', reason: 'done' }, COUNTING],
   ];
   for (const [message, after] of twice) assert.deepEqual(orderIn(after, message), { do: 'nothing' });
+});
+
+const JOINING: AgentStage<string> = { name: 'joining' };
+const SERVING: AgentStage<string> = { name: 'serving', run: 'the run' };
+
+test('an agent has a run from the spec until it is over, also after it has refused and after it is done', () => {
+  const refused = withRefusal(SERVING, ExitCode.incomplete, 5);
+  const stages = [
+    JOINING,
+    withRefusal(JOINING, ExitCode.refused, 5),
+    { name: 'over', wasTurnedAway: true } as const,
+  ];
+  assert.deepEqual(stages.map(runIn), [null, null, null]);
+  const serving = [SERVING, refused, withDone(SERVING, 6), withDone(refused, 6)];
+  assert.deepEqual(
+    serving.map(runIn),
+    serving.map(() => 'the run'),
+  );
+});
+
+test('the first refusal counts: with its code it ends, also after it is done', () => {
+  const refused = withRefusal(SERVING, ExitCode.incomplete, 5);
+  assert.equal(withRefusal(refused, ExitCode.refused, 9), refused);
+  const done = withDone(refused, 6);
+  assert.deepEqual([refusalIn(done)?.code, refusalIn(done)?.atMs], [ExitCode.incomplete, 5]);
+  for (const stage of [JOINING, SERVING, withDone(SERVING, 6)]) assert.equal(refusalIn(stage), null);
+});
+
+test('nothing follows from the end, and without a run there is nothing to be done with', () => {
+  const over: AgentStage<string> = { name: 'over', wasTurnedAway: false };
+  const unserved = withRefusal(JOINING, ExitCode.refused, 5);
+  const done = withDone(SERVING, 6);
+  for (const stage of [over, JOINING, unserved, done]) assert.equal(withDone(stage, 9), stage);
+  for (const stage of [over, done]) assert.equal(withRefusal(stage, ExitCode.refused, 9), stage);
 });

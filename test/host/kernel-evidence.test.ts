@@ -93,6 +93,7 @@ test('counters of Tcp and TcpExt are read by name; other groups are not', () => 
     'proc/net/netstat': 'TcpExt: ListenOverflows ListenDrops\nTcpExt: 3 4\nIpExt: InOctets\nIpExt: 1\n',
   });
   assert.deepEqual(readCounters(kernel.procRoot), {
+    IpForwarding: 2,
     MaxConn: -1,
     RetransSegs: 12,
     ListenOverflows: 3,

@@ -1,0 +1,282 @@
+/**
+ * Owns the rules about connections that were held and then lost: timeouts, evictions, an end or a restart, silence, and what a
+ * device on the way forgot. Must never name the one for the other where a new connect, which tells them apart, was not made.
+ */
+import type { Party } from '../base/outcome.ts';
+import { formatCount, formatMs } from '../base/units.ts';
+import {
+  aftermathsOf,
+  alikeLength,
+  type DiagnosisFacts,
+  endShape,
+  equalLength,
+  farSidesOf,
+  isEviction,
+  isRouted,
+  medianMs,
+  newConnects,
+} from './evidence-shape.ts';
+import type { Rule } from './generator-health.ts';
+import type { Missing, MissingKinds } from './missing.ts';
+import { saidWords } from './target-rules.ts';
+
+const n = formatCount;
+
+const MOST = 0.5;
+const NEARLY_ALL = 0.9;
+/** A shorter age is no timeout. */
+const LENGTH_MS_MIN = 300;
+/** A kernel may keep an acknowledgement back for 200 ms (TCP_DELACK_MAX), hoping for bytes to send it with. */
+const DELAYED_ACK_MS_MAX = 200;
+
+function seconds(ms: number): string {
+  return ms >= 1_000 ? `${(ms / 1_000).toFixed(ms < 10_000 ? 2 : 1)} s` : formatMs(ms);
+}
+
+/** Ended by the far side when they had been held, and not in answer to a probe. */
+function ended(missing: Missing): MissingKinds {
+  return missing.all('dropped fin', 'dropped rst');
+}
+
+function sumOf(kinds: MissingKinds): number {
+  return Object.values(kinds).reduce((sum, count) => sum + (count ?? 0), 0);
+}
+
+/** Reset in answer to the same message of each connection, such as its second. */
+const targetResetsMessage: Rule = (facts, missing) => {
+  const { established, dropped } = facts.connections;
+  const { sent, answered } = facts.probes;
+  const lost = (dropped.rst ?? 0) + (dropped.fin ?? 0);
+  const each = established === 0 ? 0 : sent / established;
+  const isSame = Number.isInteger(each) && each >= 1 && answered === (each - 1) * established;
+  // A NAT that forgets in the right moment gives the same numbers, so there must be none.
+  if (!isSame || isRouted(facts) !== false) return null;
+  if (lost < established * NEARLY_ALL || facts.losses.resetsOnProbe === 0) return null;
+  return {
+    party: 'target',
+    what: 'target-closed',
+    kinds: missing.all('young', 'dropped rst', 'dropped fin', 'reset-on-probe'),
+    message: (count) =>
+      `${n(count)} connections were reset, each in answer to its message number ${n(each)}, whenever that came: the application resets them`,
+    next: 'see its log and what it expects in the place of that message',
+  };
+};
+
+const targetEvicts: Rule = (facts, missing) => {
+  if (!isEviction(facts)) return null;
+  return {
+    party: 'target',
+    what: 'target-evicts',
+    kinds: { ...ended(missing), ...missing.all('young') },
+    message: (count) =>
+      `the target keeps ${n(facts.connections.open)} connections and closed ${n(count)} others as new ones came, one for one, and none after the last one came: it evicts the oldest`,
+    next: "see the target's limit of connections: what it closes to make room",
+  };
+};
+
+/** How long, and whether it is the silence or the age that is equal. */
+interface CommonLength {
+  readonly ms: number;
+  readonly since: string;
+}
+
+/** The age or silence at which each was ended, whenever it was opened; null: it may as well have been one moment. */
+function timeoutOf(facts: DiagnosisFacts, kind: 'fin' | 'rst'): CommonLength | null {
+  const { open, established } = facts.connections;
+  const { lossAgeMs, lossSilenceMs } = facts.evidence ?? {};
+  // What is still open is older than that: then it is no limit for all.
+  if (open > established * (1 - NEARLY_ALL)) return null;
+  const shape = endShape(facts, kind);
+  const livesOn = newConnects(facts) === 'taken';
+  if (shape === 'moment' || (shape === null && !livesOn)) return null;
+  const silence = equalLength(lossSilenceMs?.[kind]);
+  const age = equalLength(lossAgeMs?.[kind]);
+  if (silence !== null && age !== null) return { ms: age.medianMs, since: 'after it was opened and silent' };
+  if (silence !== null) return { ms: silence.medianMs, since: 'after its last byte' };
+  const alike = age ?? (livesOn ? alikeLength(lossAgeMs?.[kind]) : null);
+  return alike === null ? null : { ms: alike.medianMs, since: 'after it was opened' };
+}
+
+const targetTimeout: Rule = (facts, missing) => {
+  const kinds: MissingKinds = { ...ended(missing), ...missing.all('young') };
+  const kind = (facts.connections.dropped.fin ?? 0) >= (kinds['dropped rst'] ?? 0) ? 'fin' : 'rst';
+  const said = saidWords(facts);
+  const found = timeoutOf(facts, kind);
+  const isSaid = /time(?:d[ _]?)?[ _]?out/i.test(said);
+  const ms = found?.ms ?? (isSaid ? medianMs(facts.evidence?.lossAgeMs?.[kind]) : null);
+  if (ms === null || ms < LENGTH_MS_MIN) return null;
+  return {
+    party: 'target',
+    what: 'target-timeout',
+    kinds,
+    message: (count) =>
+      `${n(count)} connections were closed by the far side, each ${seconds(ms)} ${found?.since ?? 'after it was opened'}, whenever that was: a timeout of about ${seconds(ms)} at the target or its proxy${said}`,
+    next: `an idle timeout: stay below it with --probe-every (less than ${seconds(ms)}), or raise it there; a timeout for login, header or handshake: send what the target expects first`,
+  };
+};
+
+/** Nearly all ended in one moment, whatever their age, or a new connect is refused. */
+const targetEnded: Rule = (facts, missing) => {
+  const { burstMax } = facts.losses;
+  const kinds: MissingKinds = { ...ended(missing), ...missing.all('young') };
+  const count = sumOf(kinds);
+  const { established } = facts.connections;
+  if (burstMax === null || burstMax < count * MOST || count < established * MOST) return null;
+  // What was closed young was never held, so that nothing has ended.
+  if (missing.of('young') > count * MOST) return null;
+  const kind = (kinds['dropped fin'] ?? 0) >= count / 2 ? 'fin' : 'rst';
+  const refused = newConnects(facts) === 'refused';
+  if (endShape(facts, kind) !== 'moment' && !refused) return null;
+  return {
+    party: 'target',
+    what: 'target-ended',
+    kinds,
+    message: `${n(burstMax)} connections were closed by the far side within one second, whatever their age${refused ? ', and a new connect is refused' : ''}: the target or its proxy ended or restarted`,
+    next: 'see whether its processes are as old as the run: ps -o pid,etime,args',
+  };
+};
+
+/** What no better rule explains: the far side said so, at different times or to some only. */
+const targetClosed: Rule = (facts, missing) => {
+  const { burstMax } = facts.losses;
+  const kinds = ended(missing);
+  const count = sumOf(kinds);
+  const how = (kinds['dropped rst'] ?? 0) > count / 2 ? 'reset' : 'closed';
+  const burst = burstMax === null ? '' : `, up to ${n(Math.min(burstMax, count))} of them within one second`;
+  const median = medianMs(facts.evidence?.lossAgeMs?.fin) ?? medianMs(facts.evidence?.lossAgeMs?.rst);
+  const age = median === null ? '' : `, half of them after ${seconds(median)} or less`;
+  return {
+    party: 'target',
+    what: 'target-closed',
+    kinds,
+    message: (all) => `${n(all)} connections were ${how} by the far side${burst}${age}${saidWords(facts)}`,
+    next: 'see its log, its idle timeout and its limits, and whether it ended: ps -o pid,etime; a proxy or firewall on the way may send this for it',
+  };
+};
+
+/** The far kernel acknowledged our bytes (or is this host's own), and its application did not answer. */
+const targetSilent: Rule = (facts, missing) => {
+  const acknowledged = facts.evidence?.acknowledged ?? 0;
+  // On this host there is no way on which an answer could have been lost.
+  const isHere = farSidesOf(facts).length >= facts.asked.endpoints.length;
+  if (acknowledged === 0 && !isHere) return null;
+  const never = facts.probes.answered === 0 ? 'never answered' : 'stopped answering';
+  return {
+    party: 'target',
+    what: 'target-silent',
+    kinds: {
+      ...missing.some(acknowledged, 'dropped probe-timeout', 'dropped timeout', 'final-silent'),
+      ...missing.all('unanswered'),
+    },
+    message: (count) =>
+      `the application ${never}: ${n(count)} connections are established, and only the target's kernel speaks`,
+    next: 'see what the target does: is it stopped, stuck or overloaded? ss -ltn shows its accept queue',
+  };
+};
+
+/** Whether the target itself says that it still has what we have lost. */
+function stillThere({ target, connections }: DiagnosisFacts): string | null {
+  if (target === null || target.openNow <= connections.open) return null;
+  return `; the target still holds ${n(target.openNow)}`;
+}
+
+interface Cause {
+  readonly party: Party;
+  readonly what: string;
+  readonly words: string;
+}
+
+/** Who is named by resets in answer to probes, all from one moment on. */
+function causeOfResets(facts: DiagnosisFacts): Cause {
+  const connect = newConnects(facts);
+  const routed = isRouted(facts);
+  const open = stillThere(facts);
+  if (open !== null)
+    return { party: 'path', what: 'path-forgot', words: `something on the way has forgotten them${open}` };
+  if (routed === false && (connect === 'taken' || connect === 'refused'))
+    return {
+      party: 'target',
+      what: 'target-rebooted',
+      words: `a new connect is ${connect}, and no router is between: the target's kernel does not know them any more, as after a reboot`,
+    };
+  return {
+    party: 'unknown',
+    what: connect === 'taken' && routed === true ? 'path-forgot' : 'unknown',
+    words: `${connect === 'taken' ? 'new connects are taken: ' : ''}either a NAT or firewall on the way has lost its table and resets what it does not know, or the target was rebooted, or its application resets them`,
+  };
+}
+
+/** Who is named by probes that no kernel acknowledged. */
+function causeOfSilence(facts: DiagnosisFacts): Cause {
+  const connect = newConnects(facts);
+  const routed = isRouted(facts);
+  const neighbours = aftermathsOf(facts).map(({ isNeighbourThere }) => isNeighbourThere);
+  const open = stillThere(facts) ?? '';
+  if (connect === 'taken')
+    return {
+      party: 'path',
+      what: 'path-forgot',
+      words: `and a new connect is taken: something on the way has forgotten them${open}`,
+    };
+  if (connect === null)
+    return {
+      party: 'unknown',
+      what: 'unknown',
+      words: `the way was cut, the target is gone, or something on the way has lost its table${open}`,
+    };
+  if (routed === false && neighbours.length > 0 && neighbours.every((one) => one === false))
+    return {
+      party: 'target',
+      what: 'target-gone',
+      words: 'no host on our own segment answers for its address any more: the target is down or has lost it',
+    };
+  const isFiltered = routed === false && neighbours.length > 0 && neighbours.every((one) => one === true);
+  return {
+    party: isFiltered ? 'path' : 'unknown',
+    what: isFiltered || routed === true ? 'path-cut' : 'unknown',
+    words: isFiltered
+      ? 'and a new connect is not answered either, though its host answers for its address: a filter drops everything from one moment on'
+      : `and a new connect is not answered either: the way was cut from one moment on, or the target's host is down${open}`,
+  };
+}
+
+const deadOnProbe: Rule = (facts, missing) => {
+  if (facts.probes.answered === 0) return null;
+  const resets = missing.all('reset-on-probe');
+  if (sumOf(resets) > 0) {
+    const { party, what, words } = causeOfResets(facts);
+    return {
+      party,
+      what,
+      kinds: resets,
+      message: (count) =>
+        `${n(count)} connections had answered, and a RST came as the answer to their next probe: ${words}`,
+      next: NEXT,
+    };
+  }
+  return null;
+};
+
+const NEXT =
+  'see the idle timeout and the uptime of NAT and firewall on the way, and of the target (uptime); keep below the timeout with --probe-every';
+
+const silentOnProbe: Rule = (facts, missing) => {
+  const unacknowledged = facts.evidence?.notAcknowledged ?? 0;
+  // Too short a timeout proves nothing: the acknowledgement may still have been on its way.
+  if (unacknowledged === 0 || facts.asked.probeTimeoutMs < DELAYED_ACK_MS_MAX * 2) return null;
+  if (facts.probes.answered === 0) return null;
+  const { party, what, words } = causeOfSilence(facts);
+  return {
+    party,
+    what,
+    kinds: missing.some(unacknowledged, 'dropped probe-timeout', 'dropped timeout', 'final-silent'),
+    message: (count) =>
+      `${n(count)} connections had answered, and their next probe was not even acknowledged, ${words}`,
+    next: NEXT,
+  };
+};
+
+/** How connections ended, by a shape that has one cause. */
+export const SHAPE_RULES: readonly Rule[] = [targetResetsMessage, targetEvicts, targetTimeout, targetEnded];
+/** What is left of losses. */
+export const LOSS_RULES: readonly Rule[] = [targetSilent, deadOnProbe, silentOnProbe, targetClosed];

@@ -1,0 +1,333 @@
+/**
+ * Owns the rules that name the way to the target: its tables, its ports, its limits, who rejects, and connects without an
+ * answer. Must never name the path where the target's own host gives the same picture and nothing tells them apart.
+ */
+import type { Party } from '../base/outcome.ts';
+import { formatCount } from '../base/units.ts';
+import { translatedAddresses, translatedPairs } from '../stats/observed-sources.ts';
+import {
+  aftermathsOf,
+  type DiagnosisFacts,
+  equalShareOf,
+  isRouted,
+  orderOf,
+  outlierOf,
+} from './evidence-shape.ts';
+import type { Rule } from './generator-health.ts';
+import type { Claim, Missing, MissingKinds } from './missing.ts';
+
+const n = formatCount;
+
+/** Ports of one address behind a NAT, as path and proxy use them, and how many of them may be in use otherwise. */
+const PORTS_OF_ONE_ADDRESS = [
+  { ports: 64_512, slack: 512, words: 'all ports from 1024 upward' },
+  { ports: 28_232, slack: 282, words: 'the default ephemeral range 32768-60999' },
+] as const;
+/** A plateau at more addresses than this is a coincidence. */
+const PLATEAU_ADDRESSES_MAX = 64;
+
+const NEARLY_ALL = 0.9;
+const TABLE_FULL_RATIO = 0.98;
+/** A share of a port range from which it counts as used up: a few ports may rest after a try. */
+const NEARLY_FULL = 0.99;
+/** A shorter run of ports that are all in use may be a coincidence. */
+const SPAN_TELLING_MIN = 100;
+/** Fewer connects than this, or a smaller share of what was asked, are a handful and no plateau. */
+const PLATEAU_COUNT_MIN = 10;
+const PLATEAU_SHARE_MIN = 0.01;
+/** A connect that took so long was sent again: the first SYN was dropped, and a later one was not. */
+const SENT_AGAIN_MS = 900;
+/** Successes of each second differ by no more than this from their mean where they are even. */
+const EVEN_SHARE = 0.35;
+const EVEN_SECONDS_MIN = 3;
+/** Of the time from one success to the next; who waits in a queue waits for one at least. */
+const WAIT_SHARE = 0.3;
+
+/** Usual descriptor limits of a process. What it holds besides connections takes up to 64 of them. */
+const DESCRIPTOR_LIMITS = [1_024, 2_048, 4_096, 8_192, 10_240, 16_384, 32_768, 65_535, 65_536] as const;
+const DESCRIPTORS_BESIDES_MAX = 64;
+
+/** The descriptor limit that a number is just below; null: none. */
+export function limitNear(connections: number): number | null {
+  const isNear = (one: number): boolean => connections <= one && connections >= one - DESCRIPTORS_BESIDES_MAX;
+  return DESCRIPTOR_LIMITS.find(isNear) ?? null;
+}
+
+const pathConntrack: Rule = (facts, missing) => {
+  for (const host of facts.kernel.hosts) {
+    const sample = host.samples.conntrack;
+    if (sample?.limit == null || sample.limit === 0) continue;
+    if (sample.max < sample.limit * TABLE_FULL_RATIO) continue;
+    return {
+      party: 'path',
+      what: 'path-conntrack',
+      kinds: missing.all('failed timeout', 'unattempted', 'failed unreachable', 'failed prohibited'),
+      message: `the connection tracking table of ${host.agent} was full: ${n(sample.max)} of ${n(sample.limit)} entries`,
+      next: 'raise it: sysctl -w net.netfilter.nf_conntrack_max=1048576, or do not track: nft ... notrack',
+    };
+  }
+  return null;
+};
+
+/** A whoami target saw every port of the range that a rewriting hop has: there is no further one. */
+const pathTranslated: Rule = (facts, missing) => {
+  const { seen = null } = facts;
+  if (seen === null || seen.sourceChanged === 0 || seen.portMin === null || seen.portMax === null)
+    return null;
+  const pairs = translatedPairs(seen).length;
+  const each = seen.portMax - seen.portMin + 1;
+  if (each < SPAN_TELLING_MIN || seen.sourceChanged < pairs * each * NEARLY_FULL) return null;
+  const addresses = translatedAddresses(seen);
+  const from = addresses.length === 1 ? addresses[0] : `${n(addresses.length)} addresses`;
+  return {
+    party: 'path',
+    what: 'path-translated',
+    kinds: missing.all(
+      'failed timeout',
+      'unattempted',
+      'failed handshake',
+      'young',
+      'dropped fin',
+      'dropped rst',
+    ),
+    message: `the target sees ${n(seen.sourceChanged)} connections from ${from}, and every port from ${seen.portMin} to ${seen.portMax} is in use: the hop that rewrites our source has no further one`,
+    next: 'c100k-bench path says what would lift it, and plan --via how far',
+  };
+};
+
+/** Codes of ICMP and ICMPv6 that say that there is no way, and not that a rule forbids it. */
+const NO_WAY: ReadonlySet<string> = new Set(['3/0', '3/1', '3/6', '3/7', '1/0', '1/3']);
+
+/** Endpoints to which no connect succeeded: what they did not answer is of one piece with what was rejected. */
+function silentBeside(facts: DiagnosisFacts, missing: Missing, rejected: number): number {
+  const places = facts.evidence?.byEndpoint;
+  if (facts.connections.established === 0) return missing.of('failed timeout', 'unattempted');
+  if (places === undefined) return 0;
+  const dead = Object.values(places).filter(({ established }) => established === 0);
+  const silent = dead.reduce((sum, { failed }) => sum + (failed.timeout ?? 0), 0);
+  return rejected > 0 ? silent : 0;
+}
+
+/** One who rejects by ICMP. A kernel sends six to one destination and then one a second, so most connects get none. */
+const pathRejected: Rule = (facts, missing) => {
+  const entries = Object.entries(facts.evidence?.rejections ?? {}).filter(([key]) => key.includes(' '));
+  const [most] = entries.sort(([, a], [, b]) => b - a);
+  if (most === undefined) return null;
+  const [who = '', code = ''] = most[0].split(' ');
+  const count = entries.reduce((sum, [, one]) => sum + one, 0);
+  const isOwn = facts.agents.some(({ sources }) => sources.includes(who));
+  const kinds: MissingKinds = {
+    ...missing.all('failed unreachable'),
+    ...missing.some(count, 'failed refused'),
+    ...missing.some(silentBeside(facts, missing, count), 'failed timeout', 'unattempted'),
+  };
+  const what = isOwn ? 'generator-firewall' : NO_WAY.has(code) ? 'path-unreachable' : 'path-rejected';
+  const how = NO_WAY.has(code) ? 'says that it has no way to the target' : 'rejects them';
+  return {
+    party: isOwn ? 'generator' : 'path',
+    what,
+    kinds,
+    message: (all) =>
+      isOwn
+        ? `our own firewall rejects ${n(all)} connects by ICMP (${code})`
+        : `${who} ${how} by ICMP (type/code ${code}, ${n(count)} times): ${n(all)} connects; a kernel sends few of these (icmp_ratelimit), so most got no answer`,
+    next: isOwn
+      ? 'see its rules on the agent: nft list ruleset; iptables-save -c'
+      : `see the rules and routes of ${who}: nft list ruleset; ip route`,
+  };
+};
+
+/** What our own kernel said without any ICMP message: no host answers for the next hop. */
+const pathUnreachable: Rule = (facts, missing) => {
+  const own = aftermathsOf(facts);
+  const isNoneThere = own.length > 0 && own.every(({ isNeighbourThere }) => isNeighbourThere === false);
+  const routed = isRouted(facts);
+  const party: Party = routed === false && isNoneThere ? 'target' : 'unknown';
+  return {
+    party,
+    what: party === 'target' ? 'target-gone' : 'path-unreachable',
+    kinds: missing.all('failed unreachable', 'dropped unreachable'),
+    message: (count) =>
+      party === 'target'
+        ? `no host answers for the target's address on our own segment: ${n(count)} connects found it unreachable`
+        : `${n(count)} connections found the target unreachable, as a router or our own kernel says`,
+    next: 'see the route and who rejects: ip route get ADDRESS, ip neigh, traceroute -T -p PORT ADDRESS',
+  };
+};
+
+/** k addresses' worth of ports; null: no such plateau. */
+function portPlateau(established: number): { addresses: number; ports: number; words: string } | null {
+  for (const { ports, slack, words } of PORTS_OF_ONE_ADDRESS) {
+    const addresses = Math.ceil(established / ports);
+    if (addresses < 1 || addresses > PLATEAU_ADDRESSES_MAX) continue;
+    if (addresses * ports - established <= slack) return { addresses, ports, words };
+  }
+  return null;
+}
+
+/** What a number may mean beside the path: a remark, and the command that tells. */
+function remarkOn(established: number): string {
+  const limit = limitNear(established);
+  return limit === null
+    ? ''
+    : `; ${n(established)} is also just below a descriptor limit of ${n(limit)}, but a target without descriptors would leave connections open that it never answers (grep files /proc/PID/limits there tells)`;
+}
+
+/** Whether all that were established have proven themselves, so that no application has stopped taking them. */
+function areAllProven({ connections, hold, evidence }: DiagnosisFacts): boolean {
+  const isAnyUnanswered = (connections.dropped['probe-timeout'] ?? 0) + (evidence?.acknowledged ?? 0) > 0;
+  return hold.proof !== 'kernel-only' && connections.verified >= connections.open && !isAnyUnanswered;
+}
+
+/** Successes stop for good before connects without an answer begin, and all that are open are answered. */
+const pathLimit: Rule = (facts, missing) => {
+  const { established, open } = facts.connections;
+  const silent = missing.of('failed timeout');
+  const isHandful = silent < Math.max(PLATEAU_COUNT_MIN, facts.asked.connections * PLATEAU_SHARE_MIN);
+  const isAlone = silent >= missing.rest * NEARLY_ALL && established > 0;
+  if (isHandful || !isAlone || outlierOf(facts.evidence?.byEndpoint) !== null) return null;
+  const order = orderOf(facts, 'silent');
+  const wasSentAgain = (facts.connectMs?.max ?? 0) >= SENT_AGAIN_MS;
+  const kinds = missing.all('failed timeout', 'unattempted');
+  const isPlateau = order === 'stops' && !wasSentAgain && areAllProven(facts);
+  const plateau = portPlateau(established);
+  if (!isPlateau) return null;
+  if (plateau !== null) {
+    const { addresses, ports, words } = plateau;
+    return {
+      party: 'path',
+      what: 'path-ports',
+      kinds,
+      message: (count) =>
+        `the path ends at ${n(established)} connections: ${addresses === 1 ? 'one address' : `${addresses} addresses`} x ${n(ports)} ports (${words}); ${n(count)} further connects got no answer at all`,
+      next: 'on the router or proxy: conntrack -S (insert_failed), the port range of its masquerade, its source addresses',
+    };
+  }
+  return limitClaim(facts, kinds, open);
+};
+
+function limitClaim(facts: DiagnosisFacts, kinds: MissingKinds, open: number): Claim {
+  const equal = equalShareOf(facts);
+  if (equal?.isProven === true)
+    return {
+      party: 'path',
+      what: 'path-source-limit',
+      kinds,
+      message: (count) =>
+        `each of our ${n(equal.sources)} source addresses keeps ${n(equal.each)} connections, though they asked for different numbers: a limit of ${n(equal.each)} for each source; ${n(count)} further connects got no answer`,
+      next: 'on the way and in the firewall of the target: nft list ruleset (ct count), iptables -m connlimit; or use more --source-ip',
+    };
+  const both =
+    equal === null
+      ? ''
+      : `; ${n(equal.each)} at each of ${n(equal.sources)} source addresses, which took turns: a limit of ${n(equal.each)} a source, or of ${n(open)} in all (the same run with one --source-ip tells)`;
+  return {
+    party: equal === null ? 'path' : 'unknown',
+    what: equal === null ? 'path-limit' : 'unknown',
+    kinds,
+    message: (count) =>
+      `${n(open)} connections are held and answered, and from then on nothing got through: ${n(count)} further connects got no answer at all. A limit of connections on the way (a NAT's ports, a firewall), or the same in the firewall of the target's host, which looks alike from here${both}${remarkOn(open)}`,
+    next: 'on the router and on the target: conntrack -S, nft list ruleset (ct count), the port range of a masquerade',
+  };
+}
+
+/** Connections established in each full second of the ramp; the first one left out. */
+function perSecond(facts: DiagnosisFacts): number[] {
+  const points = (facts.timeline ?? []).filter(({ phase }) => phase === 'ramping');
+  const rates: number[] = [];
+  for (const [at, point] of points.entries()) {
+    const before = points[at - 1];
+    if (before === undefined) continue;
+    const sec = point.atSec - before.atSec;
+    if (sec >= 0.5) rates.push((point.established - before.established) / sec);
+  }
+  return rates;
+}
+
+/** Successes go on evenly while other connects get no answer: so many a second are let through. */
+const pathRateLimit: Rule = (facts, missing) => {
+  const silent = missing.of('failed timeout');
+  if (silent < PLATEAU_COUNT_MIN || silent < missing.rest * NEARLY_ALL) return null;
+  if ((facts.connectMs?.max ?? 0) < SENT_AGAIN_MS) return null;
+  const rates = perSecond(facts).filter((rate) => rate > 0);
+  const mean = rates.reduce((sum, rate) => sum + rate, 0) / rates.length;
+  if (rates.length < EVEN_SECONDS_MIN || rates.some((rate) => Math.abs(rate - mean) > mean * EVEN_SHARE))
+    return null;
+  // A full accept queue is emptied as evenly; what waits in it is answered late where it is asked.
+  const waitMs = (1_000 / mean) * WAIT_SHARE;
+  const isQueueRuledOut = areAllProven(facts) && (facts.echoMs?.p90 ?? Number.POSITIVE_INFINITY) < waitMs;
+  const { ratePerSec } = facts.asked;
+  if (ratePerSec !== null && Math.abs(mean - ratePerSec) <= ratePerSec * EVEN_SHARE) return null;
+  return {
+    party: isQueueRuledOut ? 'path' : 'unknown',
+    what: isQueueRuledOut ? 'path-rate-limit' : 'unknown',
+    kinds: missing.all('failed timeout', 'unattempted'),
+    message: (count) =>
+      `about ${n(Math.round(mean))} connections a second get through, evenly to the end, and ${n(count)} connects beside them got no answer: a rate limit${isQueueRuledOut ? '' : ', or an application that accepts so many a second from a full queue'}`,
+    next: `on the way and at the target: nft list ruleset (limit rate), ss -ltn (Recv-Q); or ask for less: --rate ${n(Math.max(1, Math.floor(mean * 0.9)))}/s`,
+  };
+};
+
+/** No answer came to the ports of the plan, and a new connect with a port of the kernel's choice was taken. */
+const pathSourcePorts: Rule = (facts, missing) => {
+  const silent = missing.of('failed timeout');
+  const blocks = facts.evidence?.byPortBlock;
+  if (silent === 0 || blocks === undefined) return null;
+  const asked = [...blocks.asked.keys()].filter((at) => (blocks.asked[at] ?? 0) > 0);
+  const dead = asked.filter((at) => (blocks.silent[at] ?? 0) >= (blocks.asked[at] ?? 0) * 0.98);
+  const alive = asked.filter((at) => (blocks.established[at] ?? 0) >= (blocks.asked[at] ?? 0) * 0.98);
+  const tries = aftermathsOf(facts);
+  const isKernelsTaken =
+    tries.length > 0 &&
+    tries.every(({ connect, planConnect }) => connect === 'taken' && planConnect === 'silent');
+  // Ports are used in turn, so a limit that is reached leaves the later ones without an answer as well.
+  const isByBlock =
+    dead.length > 0 &&
+    alive.length > 0 &&
+    dead.length + alive.length >= asked.length - 1 &&
+    orderOf(facts, 'silent') === 'goes-on';
+  if (!isByBlock && !(isKernelsTaken && dead.length === asked.length)) return null;
+  const ports = (list: readonly number[]): string =>
+    list.length === 0 ? '' : `${(list[0] ?? 0) * 1_024} to ${((list.at(-1) ?? 0) + 1) * 1_024 - 1}`;
+  const others = isByBlock ? ports(alive) : "the kernel's own choice (32768 to 60999 by default)";
+  return {
+    party: 'path',
+    what: 'path-source-ports',
+    kinds: missing.all('failed timeout', 'unattempted'),
+    message: (count) =>
+      `${n(count)} connects from source ports ${ports(dead)} got no answer at all, and those from ${others} are taken: a filter on the way (a stateless one, such as a network ACL) lets other source ports through only`,
+    next: 'let the filter pass the ports of the plan, or give ports that it passes: --source-ports 32768-60999',
+  };
+};
+
+/** One endpoint of several that gives no answer at all while the others give one. */
+const pathEndpoint: Rule = (facts, missing) => {
+  const outlier = outlierOf(facts.evidence?.byEndpoint);
+  if (outlier === null) return null;
+  const silent = outlier.bad.reduce((sum, [, { failed }]) => sum + (failed.timeout ?? 0), 0);
+  const addressOf = (endpoint: string): string => endpoint.slice(0, endpoint.lastIndexOf(':'));
+  const alive = new Set(outlier.good.map(([name]) => addressOf(name)));
+  // Where another port of the same address answers, its kernel is there and would refuse what it does not serve.
+  const isFiltered = outlier.bad.every(([name]) => alive.has(addressOf(name)));
+  const names = outlier.bad.map(([name]) => name).join(', ');
+  return {
+    party: isFiltered ? 'path' : 'unknown',
+    what: 'path-endpoint',
+    kinds: missing.some(silent, 'failed timeout'),
+    message: (count) =>
+      `of ${n(outlier.bad.length + outlier.good.length)} endpoints only ${names} gives no answer: ${n(count)} connects; ${isFiltered ? 'other ports of that address answer, so a filter drops this one' : 'its host is down, or something on the way drops it'}`,
+    next: `see the firewall on the way and at ${names}: nft list ruleset; traceroute -T`,
+  };
+};
+
+/** Before anything that looks at the target alone. */
+export const PATH_FACT_RULES: readonly Rule[] = [pathConntrack, pathTranslated];
+/** Connects that did not get through. */
+export const PATH_CONNECT_RULES: readonly Rule[] = [
+  pathRejected,
+  pathEndpoint,
+  pathSourcePorts,
+  pathLimit,
+  pathRateLimit,
+  pathUnreachable,
+];

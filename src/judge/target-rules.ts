@@ -1,0 +1,334 @@
+/**
+ * Owns the rules that name the target by what it or its kernel did when connections came: did not take them, refused them,
+ * answered with a no, closed them young. Must never name it for a counter of its host alone.
+ */
+import { formatCount } from '../base/units.ts';
+import { protocolErrorNotes } from '../stats/protocol-errors.ts';
+import {
+  counterOf,
+  type DiagnosisFacts,
+  endedYoung,
+  equalShareOf,
+  farSidesOf,
+  outlierOf,
+} from './evidence-shape.ts';
+import type { Rule } from './generator-health.ts';
+import type { Missing, MissingKinds } from './missing.ts';
+import { limitNear } from './path-rules.ts';
+
+const n = formatCount;
+
+const MOST = 0.5;
+const NEARLY_ALL = 0.9;
+/** Refusals whose distance says that one of several back ends is not there. */
+const REFUSALS_MIN = 20;
+
+/** What the target said on connections that failed or ended, the most frequent text; null: nothing. */
+function saidBy(facts: DiagnosisFacts): { text: string; count: number } | null {
+  const texts = facts.evidence?.said?.texts ?? [];
+  let best: { text: string; count: number } | null = null;
+  for (const { text, first, last } of texts)
+    if (best === null || first + last > best.count) best = { text, count: first + last };
+  return best;
+}
+
+/** The same as the end of a sentence. */
+export function saidWords(facts: DiagnosisFacts): string {
+  const said = saidBy(facts);
+  return said === null ? '' : `; it said "${said.text}"`;
+}
+
+function young(missing: Missing): MissingKinds {
+  return missing.all('young', 'failed reset');
+}
+
+function sumOf(kinds: MissingKinds): number {
+  return Object.values(kinds).reduce((sum, count) => sum + (count ?? 0), 0);
+}
+
+/** Handshakes of the protocol that were met by silence: no answer is among what protocols said of them. */
+function silentHandshakes(facts: DiagnosisFacts, missing: Missing): number {
+  const said = Object.entries(facts.troubles ?? {}).reduce((sum, [, count]) => sum + count, 0);
+  const answered = said - (facts.connections.dropped.protocol ?? 0) - (facts.connections.dropped.tls ?? 0);
+  return Math.max(0, missing.of('failed handshake', 'failed tls') - Math.max(0, answered));
+}
+
+const targetSaysDescriptors: Rule = (facts, missing) => {
+  const { target } = facts;
+  if (target === null || target.descriptorsFull === 0) return null;
+  return {
+    party: 'target',
+    what: 'target-descriptors',
+    kinds: {
+      ...missing.all(
+        'failed timeout',
+        'failed handshake',
+        'failed reset',
+        'unattempted',
+        'unanswered',
+        'waiting',
+      ),
+      ...missing.all(
+        'dropped probe-timeout',
+        'young',
+        'dropped fin',
+        'dropped rst',
+        'reset-on-probe',
+        'final-silent',
+      ),
+    },
+    message: `the target itself says that it had no descriptor left, with ${n(target.openMax)} connections at most`,
+    next: "raise the target's limit: ulimit -n (LimitNOFILE= in systemd), or give it more processes",
+  };
+};
+
+/** The kernel killed a process, and it was the one that listened. */
+const targetMemory: Rule = (facts, missing) => {
+  const isOwnerGone = farSidesOf(facts).some((side) => side.isOwnerGone === true);
+  const oom = counterOf(facts, 'oom_kill');
+  if (!isOwnerGone || oom === 0) return null;
+  return {
+    party: 'target',
+    what: 'target-memory',
+    kinds: missing.all('young', 'dropped fin', 'dropped rst', 'reset-on-probe'),
+    message: (count) =>
+      `the kernel killed ${n(oom)} processes of this host for lack of memory, and the process that listened there is gone: ${n(count)} connections closed`,
+    next: 'see dmesg and the memory limit of the target',
+  };
+};
+
+/** Established by the kernel of an endpoint of this host, and taken by no process. */
+const targetAcceptQueue: Rule = (facts, missing) => {
+  const sides = farSidesOf(facts);
+  const waiting = sides.reduce((sum, { waitingMax }) => sum + waitingMax, 0);
+  const isFull = sides.some(({ isQueueFull }) => isQueueFull);
+  if (waiting === 0 && !isFull) return null;
+  const silent = Math.min(waiting, silentHandshakes(facts, missing));
+  const stuck: MissingKinds = {
+    ...missing.some(waiting, 'waiting', 'dropped probe-timeout', 'unanswered', 'final-silent'),
+    ...missing.some(silent, 'failed handshake', 'failed tls'),
+  };
+  const overflowed: MissingKinds = isFull
+    ? {
+        ...missing.all('failed timeout', 'failed reset', 'unattempted', 'final-reset'),
+        ...missing.some(endedYoung(facts).rst, 'young'),
+      }
+    : {};
+  const how = isFull
+    ? `the accept queue of the target's own listener overflowed`
+    : `up to ${n(waiting)} connections waited in the accept queue of the target`;
+  return {
+    party: 'target',
+    what: 'target-accept-queue',
+    kinds: { ...stuck, ...overflowed },
+    message: (count) =>
+      `${how}: its application does not accept fast enough, has a limit, or has stopped; it never took ${n(count)} connections`,
+    next: 'see Recv-Q against Send-Q of its listener: ss -ltn; its limit of connections, its backlog and net.core.somaxconn',
+  };
+};
+
+const targetDeferred: Rule = (_, missing) => ({
+  party: 'target',
+  what: 'target-deferred',
+  kinds: missing.all('half-open'),
+  message: (count) =>
+    `${n(count)} connections are open here and half open there: the target defers its accept until a byte comes (TCP_DEFER_ACCEPT), so no process has them`,
+  next: 'let connections speak (http://, echo://), or switch the deferring off: AcceptFilter http none in Apache, deferred in nginx',
+});
+
+/** The number that the application holds, where it is distinguished from its kernel. */
+function takenBy(facts: DiagnosisFacts): number {
+  const { connections } = facts;
+  return facts.hold.proof === 'kernel-only' ? connections.open : connections.verified;
+}
+
+/** Its kernel goes on completing handshakes and no application answers them, or it closes the young ones without a word. */
+const targetDescriptors: Rule = (facts, missing) => {
+  const taken = takenBy(facts);
+  const limit = limitNear(taken);
+  const acknowledged = facts.evidence?.acknowledged ?? 0;
+  const kinds: MissingKinds = {
+    ...missing.all('unanswered'),
+    ...missing.some(acknowledged, 'dropped probe-timeout', 'final-silent'),
+    ...missing.some(silentHandshakes(facts, missing), 'failed handshake'),
+    ...(saidBy(facts) === null ? young(missing) : {}),
+  };
+  const known = farSidesOf(facts).find(({ descriptorsMax }) => descriptorsMax !== null);
+  const used = known?.descriptorsUsed ?? 0;
+  const most = known?.descriptorsMax ?? limit;
+  const isFull = known === undefined ? limit !== null : used >= (known.descriptorsMax ?? 0) * 0.98;
+  if (!isFull || most === null || taken === 0) return null;
+  const how =
+    known === undefined
+      ? `just below a descriptor limit of ${n(most)} (or a limit of clients of its own)`
+      : `its process had ${n(used)} of ${n(most)} descriptors in use`;
+  return {
+    party: 'target',
+    what: 'target-descriptors',
+    kinds,
+    message: (count) =>
+      `the target took ${n(taken)} connections, and ${n(count)} further ones were established and then closed or never answered: ${how}`,
+    next: `see the target's limit: grep files /proc/PID/limits, and raise it (ulimit -n, LimitNOFILE=)`,
+  };
+};
+
+/** One endpoint of several that says no while the others say yes. */
+const targetEndpoint: Rule = (facts, missing) => {
+  const outlier = outlierOf(facts.evidence?.byEndpoint);
+  if (outlier === null) return null;
+  const names = outlier.bad.map(([name]) => name).join(', ');
+  const of = (reason: 'refused' | 'reset' | 'handshake' | 'tls'): number =>
+    outlier.bad.reduce((sum, [, { failed }]) => sum + (failed[reason] ?? 0), 0);
+  const lost = (reason: 'fin' | 'rst'): number =>
+    outlier.bad.reduce((sum, [, { dropped }]) => sum + (dropped[reason] ?? 0), 0);
+  return {
+    party: 'target',
+    what: 'target-endpoint',
+    kinds: {
+      ...missing.some(of('refused'), 'failed refused'),
+      ...missing.some(of('reset'), 'failed reset'),
+      ...missing.some(of('handshake'), 'failed handshake'),
+      ...missing.some(of('tls'), 'failed tls'),
+      ...missing.some(lost('fin') + lost('rst'), 'young', 'dropped fin', 'dropped rst', 'reset-on-probe'),
+    },
+    message: (count) =>
+      `of ${n(outlier.bad.length + outlier.good.length)} endpoints only ${names} fails: ${n(count)} connections were refused or ended there, and next to none elsewhere`,
+    next: `see who listens at ${names}: ss -ltn`,
+  };
+};
+
+/** Answered by the protocol, with a no: a status, an alert, a banner, another protocol. */
+const targetHandshake: Rule = (facts, missing) => {
+  const silent = silentHandshakes(facts, missing);
+  const all = missing.of('failed handshake', 'failed tls');
+  const errors = facts.troubles ?? {};
+  const [first] = protocolErrorNotes(errors);
+  const kinds: MissingKinds = {
+    ...missing.some(all - silent, 'failed tls', 'failed handshake'),
+    ...missing.all('dropped protocol', 'dropped tls', 'dropped probe-mismatch'),
+  };
+  const most = Object.entries(errors).sort(([, a], [, b]) => b - a)[0]?.[0] ?? '';
+  if (most.startsWith('http keep-alive'))
+    return {
+      party: 'target',
+      what: 'target-keep-alive',
+      kinds,
+      message: (count) =>
+        `the target ends connections after so many requests: ${n(count)} ended with an answer that says so${saidWords(facts)}`,
+      next: 'raise its number of requests per connection (keepalive_requests), let it speak HTTP/1.1 with keep-alive, or probe less often',
+    };
+  const how = first === undefined ? '' : `: ${first}`;
+  return {
+    party: 'target',
+    what: 'target-handshake',
+    kinds,
+    message: (count) =>
+      `the target took ${n(count)} connections and answered with a no${how}${saidWords(facts)}`,
+    next: 'see what it expects: its protocol, path, host name, certificate and credentials; its log says why',
+  };
+};
+
+/** Taken by its kernel, and silent when the protocol asked. */
+const targetSilentHandshake: Rule = (facts, missing) => {
+  const isTls = /^(?:https|wss|tls)\b/.test(facts.asked.target[0] ?? '');
+  const asked = isTls ? 'our TLS hello (does it speak TLS on this port?)' : 'our first message';
+  return {
+    party: 'target',
+    what: 'target-silent',
+    kinds: missing.some(silentHandshakes(facts, missing), 'failed handshake', 'failed tls'),
+    message: (count) =>
+      `the target's kernel established ${n(count)} connections, and its application never answered ${asked}`,
+    next: 'see whether the scheme of --target is the right one, and whether it accepts: ss -ltn (Recv-Q)',
+  };
+};
+
+/** The same number kept of each source, and the further ones closed young. */
+const targetSourceLimit: Rule = (facts, missing) => {
+  const equal = equalShareOf(facts);
+  const kinds = young(missing);
+  if (equal === null || sumOf(kinds) < missing.rest * MOST) return null;
+  const both = equal.isProven
+    ? ''
+    : `, or of ${n(equal.each * equal.sources)} in all, which took turns (the same run with one --source-ip tells)`;
+  return {
+    party: 'target',
+    what: 'target-source-limit',
+    kinds,
+    message: (count) =>
+      `${n(equal.each)} connections of each of ${n(equal.sources)} source addresses are kept, and ${n(count)} further ones were closed within a second: a limit of ${n(equal.each)} for each source${both}`,
+    next: "see the target's limit of connections per client, or use more --source-ip",
+  };
+};
+
+/** Taken and closed again within a second. */
+const targetCloses: Rule = (facts, missing) => {
+  const kinds = young(missing);
+  const { established, open } = facts.connections;
+  const said = saidBy(facts);
+  const isWordless = said === null && Object.keys(facts.troubles ?? {}).length === 0;
+  const isNoneHeld = open === 0 && sumOf(kinds) >= established * NEARLY_ALL;
+  const hint =
+    isNoneHeld && isWordless && facts.evidence != null
+      ? ', from the first to the last and without a word: a proxy does so that has no server behind it, and so does a server that admits no client'
+      : '';
+  const why = protocolErrorNotes(facts.troubles ?? {})[0];
+  return {
+    party: 'target',
+    what: hint === '' ? 'target-closes' : 'target-proxy',
+    kinds,
+    message: (count) =>
+      `${n(count)} connections were closed within a second after they were opened${hint}${why === undefined ? '' : ` (${why})`}${saidWords(facts)}`,
+    next: "see the target's limit of clients, its log, and what it expects to be sent first",
+  };
+};
+
+/** How many successes lie between two refusals, where it is nearly always the same number. */
+function backEndsOf(gaps: readonly number[]): number | null {
+  const all = gaps.reduce((sum, count) => sum + count, 0);
+  const most = gaps.indexOf(Math.max(...gaps));
+  const isTelling = all >= REFUSALS_MIN && most >= 1 && most < gaps.length - 1;
+  return isTelling && (gaps[most] ?? 0) >= all * NEARLY_ALL ? most + 1 : null;
+}
+
+const targetRefused: Rule = (facts, missing) => {
+  const { established } = facts.connections;
+  const backEnds = backEndsOf(facts.evidence?.gapsBetweenFailures ?? []);
+  const kinds = missing.all('failed refused');
+  if (backEnds !== null && established > 0)
+    return {
+      party: 'target',
+      what: 'target-backend',
+      kinds,
+      message: (count) =>
+        `every ${n(backEnds)}. connect is refused, from the first to the last (${n(count)} in all): one back end of ${n(backEnds)} behind a load balancer is not there`,
+      next: 'see the health of each back end, and whether the load balancer checks it',
+    };
+  return {
+    party: 'target',
+    what: 'target-refused',
+    kinds,
+    message: (count) =>
+      established === 0
+        ? 'no process listens there: every connect that was answered was refused'
+        : `${n(count)} connects were refused beside ${n(established)} that were accepted`,
+    next: 'see who listens on the target: ss -ltn; a firewall that rejects looks the same',
+  };
+};
+
+/** What the target or its kernel says of itself. */
+export const TARGET_FACT_RULES: readonly Rule[] = [
+  targetSaysDescriptors,
+  targetMemory,
+  targetAcceptQueue,
+  targetDeferred,
+];
+/** What it did with new connections. */
+export const TARGET_CONNECT_RULES: readonly Rule[] = [
+  targetEndpoint,
+  targetSourceLimit,
+  targetDescriptors,
+  targetHandshake,
+  targetSilentHandshake,
+  targetCloses,
+  targetRefused,
+];
