@@ -85,7 +85,7 @@ export interface Driver {
    * @returns bytes written, or -errno
    */
   tcpInfo(slot: number, info: Uint8Array): number;
-  /** One TCP keepalive of the slot's socket, or none any more, as libc.ts says; it costs as much as TCP_INFO. */
+  /** One TCP keepalive of the slot's socket, or none any more, as libc.ts says. */
   setKeepalive(slot: number, isOn: boolean): void;
   /**
    * The slot's socket becomes a common, non-blocking descriptor that belongs to the caller; the driver says nothing of

@@ -188,10 +188,8 @@ export class UringDriver implements Driver {
   }
 
   setKeepalive(slot: number, isOn: boolean): void {
-    const fd = this.#install(this.#table.indexOf[slot]!);
-    if (fd < 0) return;
-    libc.setKeepalive(fd, isOn);
-    libc.close(fd);
+    const index = this.#table.indexOf[slot]!;
+    if (index >= 0 && !this.#isEnded) this.#requests.setKeepalive(index, isOn);
   }
 
   detach(slot: number): number {

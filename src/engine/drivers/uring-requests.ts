@@ -72,6 +72,7 @@ export const OPS: Readonly<Record<string, number>> = Op;
 /** Requests of one open, and the most of one close, which are submitted in one call. */
 const OPEN_REQUESTS = 4;
 const CLOSE_REQUESTS = 4;
+const KEEPALIVE_REQUESTS = 2;
 
 const SOCK_STREAM = 1;
 /** struct sockaddr_in6 has 28 bytes */
@@ -80,6 +81,7 @@ const ADDRESS_BYTES = ADDRESS_WORDS * 4;
 /** Memory that requests point at: the int 1 for SO_REUSEADDR, struct linger { 1, 0 }, endpoints, sources. */
 const ONE_AT = 0;
 const LINGER_AT = 8;
+const ZERO_AT = 16;
 const ADDRESSES_AT = 64;
 
 const RECEIVE_FLAGS = libc.MSG_DONTWAIT;
@@ -292,6 +294,21 @@ export class UringRequests {
     const at = ring.begin(Op.ASYNC_CANCEL | SqeFlag.SKIP_SUCCESS, -1, lowOf(Kind.cancel, tag), index);
     ring.entries[at + Sqe.ADDR] = lowOf(Kind.connect, tag);
     ring.entries[at + Sqe.ADDR_HIGH] = index;
+  }
+
+  /** As setKeepalive() in libc.ts, and in its order; what the kernel answers is ignored. */
+  setKeepalive(index: number, isOn: boolean): void {
+    const ring = this.#reserve(index, KEEPALIVE_REQUESTS);
+    this.#setInt(ring, index, libc.SOL_SOCKET, libc.SO_KEEPALIVE, isOn ? ONE_AT : ZERO_AT);
+    if (isOn) this.#setInt(ring, index, libc.IPPROTO_TCP, libc.TCP_KEEPIDLE, ONE_AT);
+  }
+
+  #setInt(ring: Ring, index: number, level: number, name: number, valueAt: number): void {
+    const at = this.#setOption(ring, QUIET, this.#set.fileOf(index), Kind.none, index);
+    ring.entries[at + Sqe.ADDR] = level;
+    ring.entries[at + Sqe.ADDR_HIGH] = name;
+    ring.entries[at + Sqe.FILE_INDEX] = 4;
+    this.#pointTo(ring.entries, at + Sqe.ADDR3, this.#memory.address + valueAt);
   }
 
   /** A common descriptor for the same socket, closed on exec. */
