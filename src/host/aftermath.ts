@@ -28,7 +28,7 @@ const ANSWERS: Readonly<Record<string, Aftermath['connect']>> = {
 };
 
 /** Where a connect begins. */
-export interface From {
+interface From {
   readonly address: string;
   /** 0: the kernel's choice */
   readonly port: number;
