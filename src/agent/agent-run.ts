@@ -56,7 +56,7 @@ import { AgentQuota, brokenRule, noMemoryFor, notStarted, startedLate } from './
 import { AgentReporter } from './agent-reporter.ts';
 import { HolderPool } from './holder-pool.ts';
 import { KernelWatch } from './kernel-watch.ts';
-import { countHoldEnd, countRampEnd } from './phase-end.ts';
+import { countHoldEnd, countRampEnd, evidenceAtEnd } from './phase-end.ts';
 
 /** What counting and closing may take at the end of --max-duration. */
 const CLOSING_MS = 2_000;
@@ -436,7 +436,7 @@ export class AgentRun {
     const atEnd = statsOf(ending);
     const healthAtEnd = holders?.health() ?? [];
     this.#phase = closing(ending, atEnd);
-    const evidence = isStarted(from) ? from.watch.evidence() : null;
+    const evidence = isStarted(from) ? await evidenceAtEnd(from, this.#spec, atEnd) : null;
     if (isStarted(from)) from.watch.stop();
     await holders?.stop(CLOSE_TIMEOUT_MS);
     const closed = holders?.stats() ?? emptyStats();

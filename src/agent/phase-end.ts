@@ -2,9 +2,14 @@
  * Owns what an agent does when the ramp or the hold is over: each connection is asked once more, and the kernel's count is taken beside that
  * of the holders. Must never end a phase itself (agent-run.ts).
  */
+import { parseAddress } from '../base/address.ts';
 import { formatSeconds } from '../base/clock.ts';
-import type { KernelCount } from '../host/kernel-evidence.ts';
+import { totalOf } from '../base/outcome.ts';
+import { lookAfter } from '../host/aftermath.ts';
+import { runProgram } from '../host/command.ts';
+import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import { finalCheckMsMax, type RunSpec } from '../run/run-spec.ts';
+import type { Stats } from '../stats/stats.ts';
 import type { Holding, Running } from './agent-phase.ts';
 import { countBesideHolders } from './kernel-watch.ts';
 
@@ -59,4 +64,24 @@ async function countKernel(
     return holders.stats().open;
   });
   kernel.push({ agent, when, ...counted });
+}
+
+/**
+ * What the kernel said, with one more look at the endpoints where something is missing: it tells a target that ended from a
+ * timeout, and a way that was cut from one that forgot.
+ */
+export async function evidenceAtEnd(
+  { prepared, watch }: Running | Holding,
+  spec: RunSpec,
+  stats: Stats,
+): Promise<KernelEvidence> {
+  const holdEnd = stats.evidence?.finalCheck.holdEnd;
+  const missing = totalOf(stats.failed) + totalOf(stats.dropped);
+  if (missing + (holdEnd?.reset ?? 0) + (holdEnd?.silent ?? 0) === 0) return watch.evidence();
+  const { addresses, ports } = prepared.plan;
+  const aftermath = await lookAfter(runProgram, spec.endpoints, ({ family }) => {
+    const address = addresses.find((each) => parseAddress(each).family === family);
+    return address === undefined ? null : { address, port: ports[0]?.from ?? 0 };
+  });
+  return { ...watch.evidence(), aftermath };
 }

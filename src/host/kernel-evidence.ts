@@ -64,7 +64,7 @@ interface FarSide {
 }
 
 /** One further try after losses. */
-interface Aftermath {
+export interface Aftermath {
   /** of one new connect with a port of the kernel's choice */
   readonly connect: 'taken' | 'refused' | 'unreachable' | 'silent';
   /** the same from the first source and port of the plan; null: not tried */

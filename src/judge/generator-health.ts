@@ -204,7 +204,7 @@ const generatorCpu: Rule = (facts, missing) => {
 /** Probes that never left our own queue, with the state of link, route and address as it was seen. */
 const generatorNetwork: Rule = (facts, missing) => {
   const notSent = facts.evidence?.notSent ?? 0;
-  const kinds = missing.some(notSent, 'dropped probe-timeout', 'dropped timeout', 'final-silent');
+  const kinds = missing.some(notSent, 'dropped probe-timeout', 'dropped timeout');
   if (notSent === 0) return null;
   const own = facts.kernel.hosts.flatMap(({ ownNetwork }) => (ownNetwork === undefined ? [] : [ownNetwork]));
   const links = own.flatMap(({ linksDown }) => Object.entries(linksDown));

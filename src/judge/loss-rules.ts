@@ -165,7 +165,7 @@ const targetSilent: Rule = (facts, missing) => {
     party: 'target',
     what: 'target-silent',
     kinds: {
-      ...missing.some(acknowledged, 'dropped probe-timeout', 'dropped timeout', 'final-silent'),
+      ...missing.some(acknowledged, 'dropped probe-timeout', 'dropped timeout'),
       ...missing.all('unanswered'),
     },
     message: (count) =>
@@ -269,7 +269,7 @@ const silentOnProbe: Rule = (facts, missing) => {
   return {
     party,
     what,
-    kinds: missing.some(unacknowledged, 'dropped probe-timeout', 'dropped timeout', 'final-silent'),
+    kinds: missing.some(unacknowledged, 'dropped probe-timeout', 'dropped timeout'),
     message: (count) =>
       `${n(count)} connections had answered, and their next probe was not even acknowledged, ${words}`,
     next: NEXT,

@@ -10,7 +10,7 @@ import type { Diagnosis } from './report.ts';
 /**
  * `young`: closed or reset before it was ever held; `reset-on-probe`: later, by a RST in answer to a probe; neither is in
  * `dropped fin` and `dropped rst`. `unanswered`: open, and its application never answered; `waiting` and `half-open`: not taken by the application of an endpoint
- * of this host; `final-*`: what became of the final check.
+ * of this host; `final-reset`: reset in answer to a keepalive.
  */
 export type MissingKind =
   | `failed ${FailReason}`
@@ -21,8 +21,7 @@ export type MissingKind =
   | 'unanswered'
   | 'waiting'
   | 'half-open'
-  | 'final-reset'
-  | 'final-silent';
+  | 'final-reset';
 
 export type MissingKinds = Partial<Record<MissingKind, number>>;
 
@@ -51,7 +50,6 @@ const WORDS: Readonly<Record<string, string>> = {
   'dropped probe-timeout': 'probes got no answer',
   'dropped unreachable': 'connections became unreachable',
   unanswered: 'connections are open and never answered',
-  'final-silent': 'connections gave no sign of life at the end',
   'final-reset': 'connections were reset at the end',
   waiting: 'connections wait for their application',
   'half-open': 'connections are half open at the target',
@@ -77,8 +75,6 @@ function kindsOf(facts: DiagnosisFacts): Map<MissingKind, number> {
   const sides = farSidesOf(facts);
   addUnheld('waiting', sum(sides.map(({ waitingLast }) => waitingLast)));
   addUnheld('half-open', sum(sides.map(({ halfOpenMax }) => halfOpenMax)));
-  addUnheld('final-reset', facts.evidence?.finalCheck?.holdEnd.reset ?? 0);
-  addUnheld('final-silent', facts.evidence?.finalCheck?.holdEnd.silent ?? 0);
   add('unattempted', unattempted);
   return kinds;
 }
@@ -87,13 +83,18 @@ function kindsOf(facts: DiagnosisFacts): Map<MissingKind, number> {
 function addEnded(facts: DiagnosisFacts, kinds: Map<MissingKind, number>): void {
   const young = endedYoung(facts);
   const { fin = 0, rst = 0 } = facts.connections.dropped;
+  // A keepalive that is answered by RST: the far kernel does not have the connection, or something on the way does not.
+  const { rampEnd, holdEnd } = facts.evidence?.finalCheck ?? {};
+  const byKeepalive = facts.asked.probeEveryMs === null ? (rampEnd?.reset ?? 0) + (holdEnd?.reset ?? 0) : 0;
+  const atEnd = Math.min(rst, byKeepalive);
   const youngFin = Math.min(fin, young.fin);
-  const youngRst = Math.min(rst, young.rst);
-  const onProbe = Math.min(facts.losses.resetsOnProbe, rst - youngRst);
+  const youngRst = Math.min(rst - atEnd, young.rst);
+  const onProbe = Math.min(facts.losses.resetsOnProbe, rst - atEnd - youngRst);
+  kinds.set('final-reset', atEnd);
   kinds.set('young', youngFin + youngRst);
   kinds.set('reset-on-probe', onProbe);
   kinds.set('dropped fin', fin - youngFin);
-  kinds.set('dropped rst', rst - youngRst - onProbe);
+  kinds.set('dropped rst', rst - atEnd - youngRst - onProbe);
 }
 
 function sum(numbers: readonly number[]): number {

@@ -68,14 +68,7 @@ const targetSaysDescriptors: Rule = (facts, missing) => {
         'unanswered',
         'waiting',
       ),
-      ...missing.all(
-        'dropped probe-timeout',
-        'young',
-        'dropped fin',
-        'dropped rst',
-        'reset-on-probe',
-        'final-silent',
-      ),
+      ...missing.all('dropped probe-timeout', 'young', 'dropped fin', 'dropped rst', 'reset-on-probe'),
     },
     message: `the target itself says that it had no descriptor left, with ${n(target.openMax)} connections at most`,
     next: "raise the target's limit: ulimit -n (LimitNOFILE= in systemd), or give it more processes",
@@ -105,7 +98,7 @@ const targetAcceptQueue: Rule = (facts, missing) => {
   if (waiting === 0 && !isFull) return null;
   const silent = Math.min(waiting, silentHandshakes(facts, missing));
   const stuck: MissingKinds = {
-    ...missing.some(waiting, 'waiting', 'dropped probe-timeout', 'unanswered', 'final-silent'),
+    ...missing.some(waiting, 'waiting', 'dropped probe-timeout', 'unanswered'),
     ...missing.some(silent, 'failed handshake', 'failed tls'),
   };
   const overflowed: MissingKinds = isFull
@@ -149,7 +142,7 @@ const targetDescriptors: Rule = (facts, missing) => {
   const acknowledged = facts.evidence?.acknowledged ?? 0;
   const kinds: MissingKinds = {
     ...missing.all('unanswered'),
-    ...missing.some(acknowledged, 'dropped probe-timeout', 'final-silent'),
+    ...missing.some(acknowledged, 'dropped probe-timeout'),
     ...missing.some(silentHandshakes(facts, missing), 'failed handshake'),
     ...(saidBy(facts) === null ? young(missing) : {}),
   };

@@ -10,7 +10,6 @@ export const KNOWN_WRONG: ReadonlySet<string> = new Set([
   'backlog-behind-cookies',
   'cut-in-the-last-period',
   'dnsmasq-twenty-at-a-time',
-  'every-third-refused',
   'foreign-pool',
   'frozen-in-the-last-period',
   'haproxy-has-room',

@@ -1,6 +1,6 @@
 /**
- * Owns `npm run cases [-- part-of-a-name | =name ... --record | --list | --table]`: plays each case on its own stage, one at a time, and says
- * what came out beside what must; the table is made of the recordings. Must never call a case passed that was not played: a missing peer fails the suite by name.
+ * Owns `npm run cases [-- part-of-a-name | =name ... --record | --list | --page]`: plays each case on its own stage, one at a time, and says
+ * what came out beside what must; the page docs/DIAGNOSIS.md is made of the recordings. Must never call a case passed that was not played: a missing peer fails the suite by name.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
@@ -10,7 +10,7 @@ import { whyNoNetwork } from '../support/network.ts';
 import { repositoryRoot } from '../support/run-cli.ts';
 import type { CaseSpec } from './case.ts';
 import { CASES } from './catalogue.ts';
-import { confusionTable } from './confusion.ts';
+import { diagnosisPage } from './confusion.ts';
 import { gradeRun } from './expectation.ts';
 import { KNOWN_WRONG } from './known-wrong.ts';
 import { missingPackages } from './peers.ts';
@@ -97,8 +97,8 @@ async function main(args: readonly string[]): Promise<number> {
     for (const { name, fault } of cases) console.log(`${name}: ${fault}`);
     return 0;
   }
-  if (args.includes('--table')) {
-    console.log(confusionTable(cases.map(recorded)));
+  if (args.includes('--page')) {
+    writeFileSync(join(repositoryRoot, 'docs', 'DIAGNOSIS.md'), diagnosisPage(CASES.map(recorded)));
     return 0;
   }
   const failures: string[] = [];

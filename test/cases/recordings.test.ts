@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { repositoryRoot } from '../support/run-cli.ts';
 import { CASES } from './catalogue.ts';
+import { diagnosisPage } from './confusion.ts';
 import { gradeRun } from './expectation.ts';
 import { KNOWN_WRONG, NAMED_WRONG } from './known-wrong.ts';
 import type { Recording } from './recording.ts';
@@ -37,6 +38,12 @@ for (const { name, expected } of CASES)
     if (NAMED_WRONG.has(name)) assert.equal(gradeRun(run, expected).party, 'wrong');
     else assert.notEqual(gradeRun(run, expected).party, 'wrong');
   });
+
+test('docs/DIAGNOSIS.md says what comes out', () => {
+  const page = diagnosisPage(CASES.map((spec) => [spec, recordingNamed(spec.name)] as const));
+  const written = readFileSync(join(repositoryRoot, 'docs', 'DIAGNOSIS.md'), 'utf8');
+  assert.equal(written, page, 'write it anew: npm run cases -- --page');
+});
 
 test('recordings are small', () => {
   for (const file of readdirSync(FOLDER)) {

@@ -48,7 +48,7 @@ export const FIREWALL_CASES: readonly CaseSpec[] = [
   },
   {
     name: 'own-output-reset',
-    fault: 'our own firewall rejects with a reset: it looks as if nobody listened',
+    fault: 'our own firewall rejects with a reset: it looks as if no process listened',
     play: (stage) =>
       filtered(
         stage,
@@ -91,8 +91,8 @@ export const FIREWALL_CASES: readonly CaseSpec[] = [
     },
   },
   {
-    name: 'nobody-listens',
-    fault: 'the target is up, and nobody listens on the port',
+    name: 'no-listener',
+    fault: 'the target is up, and no process listens on the port',
     looksLike: 'own-output-reset',
     play: async (stage) => {
       const { client, server } = await stage.pair();

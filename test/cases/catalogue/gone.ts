@@ -196,7 +196,7 @@ export const GONE_CASES: readonly CaseSpec[] = [
   },
   {
     name: 'target-frozen',
-    fault: 'the target is stopped (SIGSTOP): its kernel acknowledges, nobody answers',
+    fault: 'the target is stopped (SIGSTOP): its kernel acknowledges, its application does not answer',
     looksLike: 'path-cut',
     play: async (stage) => {
       const { client, server } = await stage.pair();

@@ -242,7 +242,7 @@ net.createServer((s) => { s.on('error', () => {}); s.on('data', (d) => s.write(d
   {
     name: 'serve-descriptors-1024',
     fault:
-      'a target with ulimit -n 1024 stops accepting: its kernel completes handshakes, nobody answers them',
+      'a target with ulimit -n 1024 stops accepting: its kernel completes handshakes that are never answered',
     looksLike: 'nat-of-1012-ports-echo',
     play: async (stage) => {
       const { client, server } = await stage.pair();
