@@ -161,7 +161,7 @@ describe('a path as text', () => {
     assert.match(closed, /loopback/);
     const silent = text('silence', '192.0.2.1:80');
     assert.match(silent, /^the path forgets idle connections/);
-    assert.match(silent, /TCP keepalive/);
+    assert.match(silent, /TCP\s+keepalive/);
     assert.doesNotMatch(silent, /loopback/);
   });
 
