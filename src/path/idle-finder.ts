@@ -12,6 +12,7 @@ import {
   formatInterval,
   type IdleAnswer,
   type IdleBounds,
+  type IdleEnd,
   type IdleInterval,
   isRoundOver,
   NOTHING_KNOWN,
@@ -41,10 +42,10 @@ interface IdleFinderOptions {
 /**
  * Finds after how long the path forgets an idle connection.
  * @returns the interval, as narrow as the bounds ask for; `forgottenMs` null when even the longest gap lived
- * @throws BenchError `usage` when the target does not echo immediately, whatever the path
+ * @throws BenchError `usage` when the target does not echo immediately, whatever the path, or no longer when the search is over
  */
 export async function findIdleTimeout(options: IdleFinderOptions): Promise<IdleInterval> {
-  await checkEcho(options);
+  if (!(await isEchoing(options))) throw deaf(options, 'does not send back what it gets');
   let known = NOTHING_KNOWN;
   for (let round = 1; round <= ROUNDS_MAX; round += 1) {
     const gaps = nextGaps(known, options.bounds);
@@ -56,19 +57,28 @@ export async function findIdleTimeout(options: IdleFinderOptions): Promise<IdleI
     known = withAnswers(known, await tryGaps(gaps, options));
     options.onProgress(formatInterval(known));
   }
+  // A target that has ended closes or silences every connection, and no gap was found.
+  if (known.forgottenMs !== null && !(await isEchoing(options)))
+    throw deaf(
+      options,
+      'no longer answers a new connection: it ended during the search, and no idle timeout was found',
+    );
   return known;
 }
 
 /** Without an idle time first: a target that does not echo would look like a path that forgets immediately. */
-async function checkEcho(options: IdleFinderOptions): Promise<void> {
+async function isEchoing(options: IdleFinderOptions): Promise<boolean> {
   const cohort = new Cohort(options);
-  const alive = (await cohort.open()) && (await cohort.ask());
+  const isAlive = (await cohort.open()) && (await cohort.ask());
   cohort.close();
-  if (alive) return;
-  throw new BenchError(
+  return isAlive;
+}
+
+function deaf({ endpoint }: IdleFinderOptions, what: string): BenchError {
+  return new BenchError(
     ErrorCode.usage,
     ExitCode.usage,
-    `${options.endpoint.address}:${options.endpoint.port} does not send back what it gets`,
+    `${endpoint.address}:${endpoint.port} ${what}`,
     'start an echo target there: c100k-bench serve --mode echo',
   );
 }
@@ -83,8 +93,9 @@ async function tryGaps(gaps: readonly number[], options: IdleFinderOptions): Pro
         const cohort = new Cohort(options);
         cohorts.push(cohort);
         const answered = (alive: boolean): void => {
-          answers.push({ gapMs, alive });
-          options.onProgress(`idle for ${formatDuration(gapMs)}: ${alive ? 'still known' : 'forgotten'}`);
+          const ended = cohort.ended;
+          answers.push(alive ? { gapMs, alive } : { gapMs, alive, ended });
+          options.onProgress(`idle for ${formatDuration(gapMs)}: ${alive ? 'still known' : WORDS[ended]}`);
           if (isRoundOver(gaps, answers)) resolve();
         };
         void cohort.open().then((isOpen) => {
@@ -100,10 +111,17 @@ async function tryGaps(gaps: readonly number[], options: IdleFinderOptions): Pro
   return [...answers];
 }
 
+const WORDS: Readonly<Record<IdleEnd, string>> = {
+  fin: 'closed by the far side',
+  rst: 'forgotten (reset)',
+  silence: 'forgotten (no answer)',
+};
+
 /** The connections of one gap. */
 class Cohort {
   readonly #options: IdleFinderOptions;
   #sockets: net.Socket[] = [];
+  #ended: IdleEnd = 'silence';
 
   constructor(options: IdleFinderOptions) {
     this.#options = options;
@@ -129,11 +147,20 @@ class Cohort {
         timer.cancel();
         resolve(true);
       });
+      socket.on('end', () => {
+        this.#ended = 'fin';
+      });
       socket.on('error', () => {
+        if (this.#ended === 'silence') this.#ended = 'rst';
         timer.cancel();
         resolve(false);
       });
     });
+  }
+
+  /** How those that did not answer ended. */
+  get ended(): IdleEnd {
+    return this.#ended;
   }
 
   /** @returns whether at least one connection answered in time */

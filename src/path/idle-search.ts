@@ -23,12 +23,19 @@ export interface IdleInterval {
   readonly aliveMs: number;
   /** null: none was forgotten so far */
   readonly forgottenMs: number | null;
+  /** how the shortest gap that did not live ended: closed or reset by the far side, or without an answer; absent: none did */
+  readonly ended?: IdleEnd;
 }
+
+/** How idle connections end. */
+export type IdleEnd = 'fin' | 'rst' | 'silence';
 
 /** What became of the connections of one gap. */
 export interface IdleAnswer {
   readonly gapMs: number;
   readonly alive: boolean;
+  /** absent: it lived */
+  readonly ended?: IdleEnd;
 }
 
 /** Before anything was tried. */
@@ -82,16 +89,24 @@ export function withAnswers(known: IdleInterval, answers: readonly IdleAnswer[])
   const alive = answers
     .filter((answer) => answer.alive && (forgottenMs === null || answer.gapMs < forgottenMs))
     .map((answer) => answer.gapMs);
-  return { aliveMs: Math.max(known.aliveMs, ...alive), forgottenMs };
+  const ended = answers.find((answer) => answer.gapMs === forgottenMs)?.ended ?? known.ended;
+  return {
+    aliveMs: Math.max(known.aliveMs, ...alive),
+    forgottenMs,
+    ...(ended === undefined ? {} : { ended }),
+  };
 }
 
 /** One line: what the search has found so far, or in the end. */
-export function formatInterval({ aliveMs, forgottenMs }: IdleInterval): string {
+export function formatInterval({ aliveMs, forgottenMs, ended }: IdleInterval): string {
   if (forgottenMs === null) {
     return aliveMs === 0
       ? 'nothing is known yet'
       : `the path still knew connections that were idle for ${formatDuration(aliveMs)}`;
   }
-  if (aliveMs === 0) return `the path forgets idle connections within ${formatDuration(forgottenMs)}`;
-  return `the path forgets idle connections after ${formatDuration(aliveMs)} to ${formatDuration(forgottenMs)}`;
+  // A FIN comes from an end of the connection: a device on the way that forgets sends none.
+  const who =
+    ended === 'fin' ? 'the target or a proxy closes idle connections' : 'the path forgets idle connections';
+  if (aliveMs === 0) return `${who} within ${formatDuration(forgottenMs)}`;
+  return `${who} after ${formatDuration(aliveMs)} to ${formatDuration(forgottenMs)}`;
 }

@@ -3,6 +3,7 @@
  * what a whoami target saw of the path, its idle timeout, or what is planned for it.
  * Must never open a connection, gather a fact (host/) or judge (path/path-verdict.ts, path/path-plan.ts).
  */
+import { isLoopback } from '../base/address.ts';
 import { cleanDeep, withoutOrders } from '../base/clean-text.ts';
 import type { Finding } from '../base/errors.ts';
 import { tupleFactors } from '../base/tuple-space.ts';
@@ -151,15 +152,19 @@ export function renderPath(given: PathReport, paint: Paint = noPaint): string {
 }
 
 function renderIdle(report: PathReport, idle: IdleInterval, paint: Paint): string {
+  const isLocal = report.endpoints.every((endpoint) => isLoopback(endpoint.replace(/^\[|\]?:\d+$/g, '')));
   const lines = [
     paint(idle.forgottenMs === null ? 'good' : 'bad', formatInterval(idle)),
     '',
     ...labelled('target', report.target.join(', ')),
+    ...(isLocal ? labelled('path', 'loopback: nothing is between, so this is the target alone') : []),
   ];
   if (idle.forgottenMs !== null) {
     const everySec = Math.max(1, Math.floor(idle.aliveMs / 2_000));
+    // Who closes by itself counts bytes of the application; a keepalive has none.
+    const other = idle.ended === 'fin' ? 'raise the timeout of the target or its proxy' : 'TCP keepalive';
     lines.push(
-      ...labelled('fix', `send something more often, such as --probe-every ${everySec}s or TCP keepalive`),
+      ...labelled('fix', `send something more often, such as --probe-every ${everySec}s, or ${other}`),
     );
   }
   return `${withoutOrders(lines.join('\n'))}\n`;

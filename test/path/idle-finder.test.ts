@@ -6,11 +6,15 @@ import { type TestContext, test } from 'node:test';
 import { BenchError } from '../../src/base/errors.ts';
 import { findIdleTimeout } from '../../src/path/idle-finder.ts';
 
-/** An echo server that resets connections that were silent for longer than `forgetMs`, as a path that answers with RST. */
-async function forgetful(forgetMs: number, echoes = true) {
+/**
+ * An echo server that resets connections that were silent for longer than `forgetMs`, as a path that answers with RST, or closes
+ * them, as a proxy does.
+ */
+async function forgetful(forgetMs: number, echoes = true, how: 'rst' | 'fin' = 'rst') {
   const server = net.createServer((socket) => {
     const forget = (): void => {
-      socket.resetAndDestroy();
+      if (how === 'rst') socket.resetAndDestroy();
+      else socket.end();
     };
     let timer = setTimeout(forget, forgetMs);
     socket.on('error', () => {});
@@ -62,6 +66,34 @@ test('the interval holds the time after which connections are forgotten', async 
     lines.join('\n'),
   );
   assert.ok(lines.some((line) => /forgotten/.test(line)));
+});
+
+test('a FIN and a RST are distinguished', { plan: 2 }, async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  for (const how of ['fin', 'rst'] as const) {
+    const { server, endpoint } = await forgetful(900, true, how);
+    const bounds = { minMs: 100, maxMs: 5_000, precisionMs: 400, gapsMax: 8 };
+    const search = findIdleTimeout({ endpoint, bounds, sourceAddress: null, onProgress: () => {} });
+    const { ended } = await passUntil(t, search);
+    server.close();
+    t.assert.equal(ended, how);
+  }
+});
+
+test('a target that ends during the search has no idle timeout', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const { server, endpoint } = await forgetful(900);
+  const bounds = { minMs: 100, maxMs: 5_000, precisionMs: 200, gapsMax: 8 };
+  let rounds = 0;
+  const onProgress = (line: string): void => {
+    if (line.startsWith('round') && ++rounds === 2) server.close();
+  };
+  const search = findIdleTimeout({ endpoint, bounds, sourceAddress: null, onProgress });
+  await assert.rejects(passUntil(t, search), (error) => {
+    assert(error instanceof BenchError);
+    assert.match(error.message, /no longer answers a new connection/);
+    return true;
+  });
 });
 
 test('a target that does not echo is not taken for a path that forgets', async (t) => {

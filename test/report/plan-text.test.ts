@@ -151,6 +151,20 @@ describe('a path as text', () => {
     for (const line of renderPath(long).split('\n')) assert.ok(line.length <= 80, line);
   });
 
+  it('gives the advice that helps for what ended idle connections, and says where there is no path', () => {
+    const idle = { aliveMs: 4_000, forgottenMs: 5_000 };
+    const text = (ended: 'fin' | 'silence', endpoint: string): string =>
+      renderPath(sample({ verdict: null, seen: null, endpoints: [endpoint], idle: { ...idle, ended } }));
+    const closed = text('fin', '[::1]:80');
+    assert.match(closed, /^the target or a proxy closes idle connections after 4s to 5s\n/);
+    assert.match(closed, /raise the\s+timeout of the target or its proxy/);
+    assert.match(closed, /loopback/);
+    const silent = text('silence', '192.0.2.1:80');
+    assert.match(silent, /^the path forgets idle connections/);
+    assert.match(silent, /TCP\s+keepalive/);
+    assert.doesNotMatch(silent, /loopback/);
+  });
+
   it('says what an idle search found and how often to send', () => {
     const text = renderPath(
       sample({ verdict: null, seen: null, idle: { aliveMs: 19_900, forgottenMs: 20_800 } }),
