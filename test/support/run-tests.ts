@@ -62,12 +62,12 @@ function compiled(name: string): string {
   return name.replace(/\.ts$/, '.js');
 }
 
-/** The suite's compiled test files, sorted, as absolute paths. */
-function filesOf(testRoot: string, suite: Suite, filter: string): string[] {
+/** The suite's compiled test files whose path has one of the filters, sorted, as absolute paths. */
+function filesOf(testRoot: string, suite: Suite, filters: readonly string[]): string[] {
   return readdirSync(testRoot, { recursive: true, encoding: 'utf8' })
     .filter((path) => path.endsWith('.test.js'))
     .filter((path) => suite.takes(path.includes(sep) ? (path.split(sep)[0] ?? '') : ''))
-    .filter((path) => path.includes(filter))
+    .filter((path) => filters.length === 0 || filters.some((filter) => path.includes(filter)))
     .sort()
     .map((path) => join(testRoot, path));
 }
@@ -150,18 +150,20 @@ async function runEach(files: readonly string[]): Promise<number> {
   return failed.length === 0 ? 0 : 1;
 }
 
-async function main(suiteName: string, filter: string): Promise<number> {
+async function main(suiteName: string, filters: readonly string[]): Promise<number> {
   const suite = SUITES[suiteName];
   if (suite === undefined) {
     console.error(`no suite "${suiteName}"; type one of: ${Object.keys(SUITES).join(', ')}`);
     return 1;
   }
   const testRoot = dirname(dirname(fileURLToPath(import.meta.url)));
-  const files = filesOf(testRoot, suite, filter);
+  const files = filesOf(testRoot, suite, filters);
   const unknown = Object.keys(ALONE).find((name) => !existsSync(join(testRoot, 'system', compiled(name))));
   if (unknown !== undefined) throw new Error(`ALONE names ${unknown}, which is not there`);
   if (files.length === 0) {
-    console.error(`no ${suiteName} test matches "${filter}" below ${relative('', testRoot) || '.'}`);
+    console.error(
+      `no ${suiteName} test matches ${JSON.stringify(filters)} below ${relative('', testRoot) || '.'}`,
+    );
     return 1;
   }
   console.log(
@@ -170,4 +172,7 @@ async function main(suiteName: string, filter: string): Promise<number> {
   return suite.isPerFile ? await runEach(files) : (await run(files, 'shown')).code;
 }
 
-process.exitCode = await main(process.argv[2] ?? '', process.argv[3] ?? '');
+process.exitCode = await main(
+  process.argv[2] ?? '',
+  process.argv.slice(3).filter((filter) => filter !== ''),
+);
