@@ -91,8 +91,8 @@ async function countBySs(query: SocketQuery): Promise<number | null> {
   return result.code === 0 ? result.count : null;
 }
 
-/** `[::1]:80` gives `::1:80`; `[::ffff:1.2.3.4]:80` and `1.2.3.4%eth0:80` give `1.2.3.4:80`. */
-function plainSocketName(name: string): string {
+/** An end of a socket as `ss` writes it, in one form: `[::1]:80` gives `::1:80`; `[::ffff:1.2.3.4]:80` and `1.2.3.4%eth0:80` give `1.2.3.4:80`. */
+export function plainSocketName(name: string): string {
   const colon = name.lastIndexOf(':');
   let address = name.slice(0, colon);
   if (address.startsWith('[')) address = address.slice(1, -1);

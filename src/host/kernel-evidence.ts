@@ -36,7 +36,7 @@ export interface KernelEvidence {
 }
 
 /** Faults of this host's own network, seen at a look each few seconds in ramp and hold. */
-interface OwnNetwork {
+export interface OwnNetwork {
   /** devices towards the endpoints by name, that were down at the last look with losses after it, or at the end */
   readonly linksDown: Readonly<Record<string, 'administrative' | 'carrier'>>;
   /** endpoints (`address:port`) without a route */
@@ -46,14 +46,15 @@ interface OwnNetwork {
 }
 
 /** The target's side of its sockets, where this host's kernel is also the target's. */
-interface FarSide {
+export interface FarSide {
   /** established, and accepted by no process (inode 0): the most at one look, and the last look of the hold */
   readonly waitingMax: number;
   readonly waitingLast: number;
   /** established and accepted, at the last look of the hold */
   readonly takenLast: number;
-  /** half open there (SYN-RECV) while they are established here, the most at one look */
+  /** half open there (SYN-RECV) while they are established here: the most at one look, and the last look of the hold */
   readonly halfOpenMax: number;
+  readonly halfOpenLast: number;
   /** at a look its listener's queue was full (Recv-Q above Send-Q) */
   readonly isQueueFull: boolean;
   /** the process that listened when the ramp began is gone; null: its process could not be found */
