@@ -110,7 +110,7 @@ const farSide = v.object({
   waitingLast: count,
   takenLast: count,
   halfOpenMax: count,
-  halfOpenLast: count,
+  halfOpenLast: v.exactOptional(count),
   isQueueFull: v.boolean(),
   isOwnerGone: v.nullable(v.boolean()),
   descriptorsUsed: v.nullable(count),
@@ -120,6 +120,7 @@ const farSide = v.object({
 const ANSWERS = ['taken', 'refused', 'unreachable', 'silent'] as const;
 const aftermath = v.object({
   connect: wordOf(ANSWERS, 'silent'),
+  planConnect: v.nullable(wordOf(ANSWERS, 'silent')),
   isRouted: v.nullable(v.boolean()),
   isNeighbourThere: v.nullable(v.boolean()),
 });

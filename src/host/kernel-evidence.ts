@@ -52,9 +52,9 @@ export interface FarSide {
   readonly waitingLast: number;
   /** established and accepted, at the last look of the hold */
   readonly takenLast: number;
-  /** half open there (SYN-RECV) while they are established here: the most at one look, and the last look of the hold */
+  /** half open there (SYN-RECV) while they are established here: the most at one look, and the last look of the hold (absent: not known) */
   readonly halfOpenMax: number;
-  readonly halfOpenLast: number;
+  readonly halfOpenLast?: number;
   /** at a look its listener's queue was full (Recv-Q above Send-Q) */
   readonly isQueueFull: boolean;
   /** the process that listened when the ramp began is gone; null: its process could not be found */

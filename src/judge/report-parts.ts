@@ -63,7 +63,7 @@ export function notTakenOf(spec: RunSpec, agents: readonly AgentRecord[]): numbe
   if (spec.probeEveryMs !== null) return 0;
   let waiting = 0;
   for (const { evidence } of agents) {
-    for (const { waitingLast, halfOpenLast } of Object.values(evidence?.farSide ?? {}))
+    for (const { waitingLast, halfOpenLast = 0 } of Object.values(evidence?.farSide ?? {}))
       waiting += waitingLast + halfOpenLast;
   }
   return waiting;

@@ -105,6 +105,6 @@ test('what a kernel says further has its bounds too, and a later word is taken a
     assert(!v.is(schema, beyond));
   }
   assert.equal(v.parse(schema, own(0, 'asleep')).ownNetwork?.linksDown.eth0, 'carrier');
-  const after = { connect: 'puzzled', isRouted: null, isNeighbourThere: null };
+  const after = { connect: 'puzzled', planConnect: null, isRouted: null, isNeighbourThere: null };
   assert.equal(v.parse(schema, { aftermath: { a: after } }).aftermath?.a?.connect, 'silent');
 });

@@ -175,7 +175,9 @@ export function sampleReport(change: Partial<RunReport> = {}): RunReport {
               ...{ isOwnerGone: false, descriptorsUsed: 130_010, descriptorsMax: 200_000 },
             },
           },
-          aftermath: { '10.0.0.1:80': { connect: 'taken', isRouted: false, isNeighbourThere: true } },
+          aftermath: {
+            '10.0.0.1:80': { connect: 'taken', planConnect: null, isRouted: false, isNeighbourThere: true },
+          },
         },
       ],
     },
