@@ -4,21 +4,20 @@
  */
 
 import type { Endpoint } from '../base/endpoint.ts';
-import { FarSideWatch } from '../host/far-side.ts';
 import type { HostFacts } from '../host/host-facts.ts';
-import { countEstablished, type SocketQuery } from '../host/kernel-count.ts';
+import { countEstablished, FarSideWatch, type SocketQuery } from '../host/kernel-count.ts';
 import {
   type KernelCount,
   type KernelEvidence,
   type KernelSample,
   keptCounters,
+  OwnNetworkWatch,
   readCounters,
   readKernel,
   synLadderSec,
   tcpExtDelta,
   withReadings,
 } from '../host/kernel-evidence.ts';
-import { OwnNetworkWatch } from '../host/own-network.ts';
 import { every, realWaiting, systemClock, type Timer, type Waiting, waitUntil } from '../time/timer.ts';
 
 const READ_EVERY_MS = 3_000;
