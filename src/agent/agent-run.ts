@@ -9,7 +9,7 @@ import type { AgentMessage, CoordinatorMessageOf } from '../control/message.ts';
 import { runProgram } from '../host/command.ts';
 import { gatherHostFacts } from '../host/host-facts.ts';
 import { untilClosed } from '../host/kernel-count.ts';
-import { type KernelCount, synLadderSec } from '../host/kernel-evidence.ts';
+import type { KernelCount } from '../host/kernel-evidence.ts';
 import { type Allowance, checkAllowance } from '../plan/allowance.ts';
 import { memoryFree } from '../plan/capacity.ts';
 import { HOLDER_BYTES, holdersFor } from '../plan/cost.ts';
@@ -55,7 +55,7 @@ import {
 import { AgentQuota, brokenRule, noMemoryFor, notStarted, startedLate } from './agent-quota.ts';
 import { AgentReporter } from './agent-reporter.ts';
 import { HolderPool } from './holder-pool.ts';
-import { KernelWatch } from './kernel-watch.ts';
+import { KernelWatch, watchedHost } from './kernel-watch.ts';
 import { countHoldEnd, countRampEnd, evidenceAtEnd } from './phase-end.ts';
 
 /** What counting and closing may take at the end of --max-duration. */
@@ -355,10 +355,8 @@ export class AgentRun {
   #start(phase: Ready): void {
     const startedMs = this.#options.clock.monotonicMs();
     const { facts } = phase.prepared.found;
-    const watch = new KernelWatch({
-      hasLocalEndpoint: facts.routes.some(({ local }) => local),
-      synLadderSec: synLadderSec(facts.synLinearTimeouts),
-    });
+    const { addresses } = phase.prepared.plan;
+    const watch = new KernelWatch(watchedHost(facts, this.#spec.endpoints, addresses));
     watch.start();
     this.#phase = running(phase, startedMs, watch);
     this.#report.expectOpening();

@@ -3,14 +3,18 @@
  * count of our sockets against what the holders count. Must never read often enough to cost anything.
  */
 
-import { countEstablished, type SocketQuery } from '../host/kernel-count.ts';
+import type { Endpoint } from '../base/endpoint.ts';
+import type { HostFacts } from '../host/host-facts.ts';
+import { countEstablished, FarSideWatch, type SocketQuery } from '../host/kernel-count.ts';
 import {
   type KernelCount,
   type KernelEvidence,
   type KernelSample,
   keptCounters,
+  OwnNetworkWatch,
   readCounters,
   readKernel,
+  synLadderSec,
   tcpExtDelta,
   withReadings,
 } from '../host/kernel-evidence.ts';
@@ -27,28 +31,67 @@ const AGAIN_AFTER_MS = 300;
 /** What one count of the kernel and two of our holders say. */
 type Counted = Pick<KernelCount, 'established' | 'method' | 'openBefore' | 'open'>;
 
+/** What there is to watch. */
+interface WatchedHost {
+  readonly synLadderSec: readonly number[];
+  readonly endpoints: readonly Endpoint[];
+  /** endpoints that are addresses of this host */
+  readonly localEndpoints: readonly Endpoint[];
+  readonly sources: readonly string[];
+  /** devices towards the endpoints */
+  readonly devices: readonly string[];
+}
+
+/** What there is to watch of this host. @param sources of the run */
+export function watchedHost(
+  { routes, synLinearTimeouts }: Pick<HostFacts, 'routes' | 'synLinearTimeouts'>,
+  endpoints: readonly Endpoint[],
+  sources: readonly string[],
+): WatchedHost {
+  const local = new Set(routes.flatMap((route) => (route.local ? [route.address] : [])));
+  return {
+    synLadderSec: synLadderSec(synLinearTimeouts),
+    endpoints,
+    localEndpoints: endpoints.filter(({ address }) => local.has(address)),
+    sources,
+    devices: routes.flatMap((route) => (route.device === null ? [] : [route.device])),
+  };
+}
+
 /** Watches one host's kernel from `start` to `stop`. */
 export class KernelWatch {
-  readonly #hasLocalEndpoint: boolean;
-  readonly #synLadderSec: readonly number[];
+  readonly #about: WatchedHost;
+  readonly #farSide: FarSideWatch;
+  /** null: not started yet */
+  #ownNetwork: OwnNetworkWatch | null = null;
   #before: Readonly<Record<string, number>> = {};
   #samples: Readonly<Record<string, KernelSample>> = {};
   #timer: Timer | null = null;
 
-  constructor(about: { readonly hasLocalEndpoint: boolean; readonly synLadderSec: readonly number[] }) {
-    this.#hasLocalEndpoint = about.hasLocalEndpoint;
-    this.#synLadderSec = about.synLadderSec;
+  constructor(about: WatchedHost) {
+    this.#about = about;
+    this.#farSide = new FarSideWatch(about.localEndpoints, about.sources);
   }
 
   start(): void {
     this.#before = readCounters();
+    this.#ownNetwork = new OwnNetworkWatch(this.#about);
     this.#read();
-    this.#timer = every(READ_EVERY_MS, () => this.#read());
+    void this.#farSide.lookAtListeners();
+    this.#timer = every(READ_EVERY_MS, () => {
+      this.#read();
+      void this.#farSide.lookAtListeners();
+    });
   }
 
   stop(): void {
     this.#timer?.cancel();
     this.#timer = null;
+  }
+
+  /** A phase is over: looks at the far side of each connection, where that is on this host. */
+  async phaseEnds(): Promise<void> {
+    await this.#farSide.lookAtConnections();
   }
 
   /** Also takes a reading, so that the moment of the question is among them. */
@@ -57,8 +100,10 @@ export class KernelWatch {
     return {
       counters: keptCounters(tcpExtDelta(this.#before, readCounters())),
       samples: this.#samples,
-      synLadderSec: this.#synLadderSec,
-      hasLocalEndpoint: this.#hasLocalEndpoint,
+      synLadderSec: this.#about.synLadderSec,
+      hasLocalEndpoint: this.#about.localEndpoints.length > 0,
+      ...(this.#ownNetwork === null ? {} : { ownNetwork: this.#ownNetwork.look() }),
+      farSide: this.#farSide.facts(),
     };
   }
 

@@ -27,6 +27,7 @@ export async function countRampEnd(phase: Running, counted: Counted): Promise<vo
   const { spec } = counted;
   if (spec.probeEveryMs === null) void phase.holders.checkFinally('rampEnd', finalCheckMsMax(spec));
   await countKernel(phase, 'ramp-end', counted);
+  await phase.watch.phaseEnds();
 }
 
 /**
@@ -48,6 +49,7 @@ export async function countHoldEnd(
       );
   }
   await countKernel(phase, 'hold-end', counted);
+  await phase.watch.phaseEnds();
 }
 
 /** Asks the kernel, between two looks at what the holders count. */

@@ -20,7 +20,7 @@ import {
 import { SEEN_PAIRS_MAX } from '../stats/observed-sources.ts';
 import { PROTOCOL_ERROR_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
 import type { StatsDelta } from '../stats/stats.ts';
-import { evidenceSchema } from './evidence-schema.ts';
+import { evidenceSchema, kernelFurther } from './evidence-schema.ts';
 import {
   address,
   bytes,
@@ -343,6 +343,7 @@ const evidence = v.object({
     v.maxLength(AgentBound.synLadder),
   ),
   hasLocalEndpoint: v.boolean(),
+  ...kernelFurther,
 });
 
 /** Stats as an agent may say them. */

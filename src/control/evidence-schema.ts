@@ -17,6 +17,7 @@ import {
   milliseconds,
   REASON,
   sparse,
+  wordOf,
   wordsOf,
 } from './schema-part.ts';
 
@@ -92,3 +93,47 @@ export const evidenceSchema = v.object({
   acknowledged: count,
   finalCheck: v.object({ rampEnd: finalCheck, holdEnd: finalCheck }),
 }) satisfies v.GenericSchema<unknown, Evidence>;
+
+const socketName = v.pipe(v.string(), v.minLength(1), v.maxLength(PLACE_CHARACTERS_MAX), v.regex(KEY));
+const names = v.pipe(v.array(socketName), v.maxLength(PLACES_MAX));
+const byName = <Value extends v.GenericSchema>(value: Value) =>
+  v.pipe(
+    v.record(socketName, value),
+    v.check((table) => Object.keys(table).length <= PLACES_MAX, 'too many names'),
+    v.transform(
+      (table): Readonly<Record<string, v.InferOutput<Value>>> => Object.assign(Object.create(null), table),
+    ),
+  );
+
+const farSide = v.object({
+  waitingMax: count,
+  waitingLast: count,
+  takenLast: count,
+  halfOpenMax: count,
+  halfOpenLast: v.exactOptional(count),
+  isQueueFull: v.boolean(),
+  isOwnerGone: v.nullable(v.boolean()),
+  descriptorsUsed: v.nullable(count),
+  descriptorsMax: v.nullable(count),
+});
+
+const ANSWERS = ['taken', 'refused', 'unreachable', 'silent'] as const;
+const aftermath = v.object({
+  connect: wordOf(ANSWERS, 'silent'),
+  planConnect: v.nullable(wordOf(ANSWERS, 'silent')),
+  isRouted: v.nullable(v.boolean()),
+  isNeighbourThere: v.nullable(v.boolean()),
+});
+
+/** What an agent's kernel may say further (host/kernel-evidence.ts); each absent from an agent that did not look. */
+export const kernelFurther = {
+  ownNetwork: v.exactOptional(
+    v.object({
+      linksDown: byName(wordOf(['administrative', 'carrier'], 'carrier')),
+      routesLost: names,
+      addressesLost: names,
+    }),
+  ),
+  farSide: v.exactOptional(byName(farSide)),
+  aftermath: v.exactOptional(byName(aftermath)),
+};

@@ -3,6 +3,9 @@
  * changed, readings with their least and most, and how many sockets of ours it counts. Must never judge it (diagnosis.ts).
  */
 
+import { networkInterfaces } from 'node:os';
+import { addressToBigInt } from '../base/address.ts';
+import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { readSysctl, readSysctlNumbers, readText } from './proc-file.ts';
 
 /** Some quantity that was read every few seconds. */
@@ -46,14 +49,15 @@ interface OwnNetwork {
 }
 
 /** The target's side of its sockets, where this host's kernel is also the target's. */
-interface FarSide {
+export interface FarSide {
   /** established, and accepted by no process (inode 0): the most at one look, and the last look of the hold */
   readonly waitingMax: number;
   readonly waitingLast: number;
   /** established and accepted, at the last look of the hold */
   readonly takenLast: number;
-  /** half open there (SYN-RECV) while they are established here, the most at one look */
+  /** half open there (SYN-RECV) while they are established here: the most at one look, and the last look of the hold (absent: not known) */
   readonly halfOpenMax: number;
+  readonly halfOpenLast?: number;
   /** at a look its listener's queue was full (Recv-Q above Send-Q) */
   readonly isQueueFull: boolean;
   /** the process that listened when the ramp began is gone; null: its process could not be found */
@@ -292,4 +296,101 @@ export function readNetworkSettings(devices: readonly string[], procRoot = '/pro
     rpFilter: byDevice('rp_filter'),
     promoteSecondaries: byDevice('promote_secondaries'),
   };
+}
+
+/** Sources and endpoints that are looked at: the first ones. */
+const LOOKED_AT_MAX = 256;
+/** In `flags` of a device: it is administratively up (IFF_UP, linux/if.h). */
+const IFF_UP = 1;
+const IPV4_BITS = 32;
+
+/** What is looked at. */
+interface Looked {
+  readonly devices: readonly string[];
+  readonly endpoints: readonly Endpoint[];
+  readonly sources: readonly string[];
+  /** default `/proc`, `/sys`, and the addresses that this process sees */
+  readonly procRoot?: string;
+  readonly sysRoot?: string;
+  readonly addresses?: () => ReadonlySet<string>;
+}
+
+/** Looks at one host's network. */
+export class OwnNetworkWatch {
+  readonly #looked: Looked;
+  readonly #devices: readonly string[];
+  readonly #endpoints: readonly Endpoint[];
+  readonly #sources: readonly string[];
+
+  constructor(looked: Looked) {
+    this.#looked = looked;
+    const devices = [...new Set(looked.devices)];
+    this.#devices = devices.filter((device) => this.#downHow(device) === null);
+    const routes = this.#routes();
+    this.#endpoints = looked.endpoints.slice(0, LOOKED_AT_MAX).filter((each) => isRouted(each, routes));
+    const here = this.#addresses();
+    this.#sources = looked.sources.filter((source) => here.has(source)).slice(0, LOOKED_AT_MAX);
+  }
+
+  /** What is missing now of what was there at the start. */
+  look(): OwnNetwork {
+    const linksDown: Record<string, 'administrative' | 'carrier'> = {};
+    for (const device of this.#devices) {
+      const how = this.#downHow(device);
+      if (how !== null) linksDown[device] = how;
+    }
+    const routes = this.#routes();
+    const here = this.#addresses();
+    return {
+      linksDown,
+      routesLost: this.#endpoints.filter((each) => !isRouted(each, routes)).map(formatEndpoint),
+      addressesLost: this.#sources.filter((source) => !here.has(source)),
+    };
+  }
+
+  /** null: it is up, or its state cannot be read. */
+  #downHow(device: string): 'administrative' | 'carrier' | null {
+    const root = this.#looked.sysRoot ?? '/sys';
+    const flags = Number(readText(root, `class/net/${device}/flags`) ?? Number.NaN);
+    if (Number.isNaN(flags)) return null;
+    if ((flags & IFF_UP) === 0) return 'administrative';
+    return readText(root, `class/net/${device}/carrier`)?.trim() === '0' ? 'carrier' : null;
+  }
+
+  /** IPv4 routes of the main table: destination and mask as they stand in memory of a little-endian host. */
+  #routes(): readonly Route[] {
+    const text = readText(this.#looked.procRoot ?? '/proc', 'net/route') ?? '';
+    return text.split('\n').flatMap((line, index) => {
+      const fields = line.split('\t');
+      if (index === 0 || fields.length < 8) return [];
+      return [{ to: hostOrder(fields[1] ?? ''), mask: hostOrder(fields[7] ?? '') }];
+    });
+  }
+
+  #addresses(): ReadonlySet<string> {
+    return this.#looked.addresses?.() ?? addressesHere();
+  }
+}
+
+interface Route {
+  readonly to: number;
+  readonly mask: number;
+}
+
+function addressesHere(): ReadonlySet<string> {
+  const all = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
+  return new Set(all.map(({ address }) => address));
+}
+
+/** Eight hexadecimal digits, the first byte last. */
+function hostOrder(hex: string): number {
+  const bytes = hex.match(/../g) ?? [];
+  return Number.parseInt(bytes.toReversed().join(''), 16);
+}
+
+/** Of IPv6 nothing is said: it is taken as not looked at. */
+function isRouted({ address, family }: Endpoint, routes: readonly Route[]): boolean {
+  if (family !== 4) return false;
+  const bits = BigInt.asUintN(IPV4_BITS, addressToBigInt(address));
+  return routes.some(({ to, mask }) => (bits & BigInt(mask)) === BigInt(to));
 }

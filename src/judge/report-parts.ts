@@ -55,6 +55,20 @@ export function statsOnRunTime(agents: readonly AgentRecord[]): Stats[] {
   });
 }
 
+/**
+ * Connections that are open here and that the target's application has not taken, where its kernel is an agent's too: they wait in the
+ * accept queue, or its accept is deferred. Where probes run, each that is held has been answered.
+ */
+export function notTakenOf(spec: RunSpec, agents: readonly AgentRecord[]): number {
+  if (spec.probeEveryMs !== null) return 0;
+  let waiting = 0;
+  for (const { evidence } of agents) {
+    for (const { waitingLast, halfOpenLast = 0 } of Object.values(evidence?.farSide ?? {}))
+      waiting += waitingLast + halfOpenLast;
+  }
+  return waiting;
+}
+
 /** The metrics' facts of a run at some moment. */
 export function metricFactsOf(
   spec: RunSpec,
@@ -64,14 +78,16 @@ export function metricFactsOf(
     readonly hasHold: boolean;
     readonly rampSeconds: number;
     readonly holdSeconds: number;
+    /** connections that no application has taken; absent: none is known of */
+    readonly notTaken?: number;
   },
 ): MetricFacts {
-  const { phase, hasHold, rampSeconds, holdSeconds } = at;
+  const { phase, hasHold, rampSeconds, holdSeconds, notTaken = 0 } = at;
   return {
     asked: spec.connections,
     phase,
     stats,
-    held: heldOf(spec, stats, hasHold),
+    held: Math.max(0, heldOf(spec, stats, hasHold) - notTaken),
     rampSeconds,
     holdSeconds,
     canReopen: spec.onDrop === 'reopen',
@@ -136,13 +152,13 @@ export function generatorOf(agents: readonly AgentRecord[], holdCpu: HoldCpu | n
   };
 }
 
-/** Whether a kernel's count is explained by our own count before and after it was asked. */
+/** Whether a kernel has as many as our own count before or after it was asked. */
 function isMatch({ established, openBefore, open }: KernelCount): boolean {
-  if (established === null) return true;
-  return established >= Math.min(openBefore, open) && established <= Math.max(openBefore, open);
+  // More of them are not of this run: another run, or another program's pool, may use the same addresses.
+  return established === null || established >= Math.min(openBefore, open);
 }
 
-/** Where a kernel's count differs from our own count, in words. */
+/** Where a kernel has fewer than our own count, in words. */
 export function kernelMismatches(counts: readonly KernelCount[]): string[] {
   return counts
     .filter((count) => !isMatch(count))

@@ -23,6 +23,7 @@ import {
   kernelOf,
   lossesOf,
   metricFactsOf,
+  notTakenOf,
   proofOf,
   statsOnRunTime,
   type Timeline,
@@ -116,14 +117,15 @@ export function makeReport(facts: RunFacts): RunReport {
   const { spec } = state;
   const records = [...state.agents.values()];
   const stats = mergeAllStats(statsOnRunTime(records));
-  const held = heldOf(spec, stats, facts.holdStartedMs !== null);
+  const notTaken = notTakenOf(spec, records);
+  const held = Math.max(0, heldOf(spec, stats, facts.holdStartedMs !== null) - notTaken);
   const kernel = kernelOf(records);
   const mismatches = kernelMismatches(kernel.counts);
   const refusals = refusalsOf(state);
   const generator = generatorOf(records, facts.holdCpu);
   const numbers = numbersOf(facts, stats, held);
   const agents = records.map(agentReportOf);
-  const requirements = requirementsOf(facts, stats);
+  const requirements = requirementsOf(facts, stats, notTaken);
   const shown = shownBy(stats);
   const { points } = facts.timeline;
   const diagnoses = diagnose({ ...numbers, ...shown, agents, kernel, generator, timeline: points });
@@ -226,13 +228,14 @@ function holdSecondsOf({ holdStartedMs, holdEndedMs }: RunFacts): number {
   return holdStartedMs === null || holdEndedMs === null ? 0 : (holdEndedMs - holdStartedMs) / 1000;
 }
 
-function requirementsOf(facts: RunFacts, stats: Stats): RunReport['requirements'] {
+function requirementsOf(facts: RunFacts, stats: Stats, notTaken: number): RunReport['requirements'] {
   if (facts.state.endReason?.type === 'refused') return [];
   const metrics = metricFactsOf(facts.state.spec, stats, {
     phase: 'ended',
     hasHold: facts.holdStartedMs !== null,
     rampSeconds: stats.rampMs / 1000,
     holdSeconds: holdSecondsOf(facts),
+    notTaken,
   });
   return facts.requirements.map((requirement) => judgeRequirement(requirement, metrics));
 }
@@ -271,6 +274,12 @@ function notesOf(
   mismatches: readonly string[],
 ): string[] {
   const notes = [...mismatches, ...facts.notes];
+  const waiting = notTakenOf(facts.state.spec, agents);
+  if (waiting > 0) {
+    notes.push(
+      `${formatCount(waiting)} connections are open here and not taken by the target's application: they wait in its accept queue`,
+    );
+  }
   const silent = facts.isPartial ? [] : withoutFinalReport(agents);
   if (silent.length > 0) {
     const shown = silent.slice(0, NAMES_SHOWN_MAX).join(', ');

@@ -58,7 +58,13 @@ const POOL = new HolderPool({
   onNote: () => {},
   onLosses: () => {},
 });
-const WATCH = new KernelWatch({ hasLocalEndpoint: true, synLadderSec: [] });
+const WATCH = new KernelWatch({
+  endpoints: [],
+  localEndpoints: [],
+  sources: [],
+  devices: [],
+  synLadderSec: [],
+});
 
 const OFFERED = offered(OFFERING, PREPARED, 20);
 const SECURING = securing(OFFERED, 10, Promise.resolve());

@@ -70,12 +70,15 @@ test('a difference that goes away by itself is none', async (t) => {
 });
 
 test('the watch tells what this kernel counted since it began', async (t) => {
-  const watch = new KernelWatch({ hasLocalEndpoint: true, synLadderSec: [1, 3] });
+  const watch = new KernelWatch({
+    ...{ endpoints: [], localEndpoints: [], sources: [], devices: [] },
+    synLadderSec: [1],
+  });
   watch.start();
   t.after(() => watch.stop());
   await threeConnections(t);
   const { counters, samples, synLadderSec } = watch.evidence();
   assert.ok((counters.ActiveOpens ?? 0) >= 3);
   assert.ok((samples['tcp-sockets']?.max ?? 0) > 0);
-  assert.deepEqual(synLadderSec, [1, 3]);
+  assert.deepEqual(synLadderSec, [1]);
 });

@@ -21,9 +21,14 @@ function agentWith(probeEveryMs: number | null, areAllAsked = true) {
     },
     stats: emptyStats,
   };
+  const watch = { phaseEnds: async () => void log.push('far side') };
   const phase = (name: 'running' | 'holding') =>
-    ({ name, holders, prepared: { plan: { addresses: ['127.0.0.2'], ports: [] } } }) as object as Running &
-      Holding;
+    ({
+      name,
+      holders,
+      watch,
+      prepared: { plan: { addresses: ['127.0.0.2'], ports: [] } },
+    }) as object as Running & Holding;
   const kernel: KernelCount[] = [];
   const notes: string[] = [];
   const endpoints = [{ address: '127.0.0.1', port: 1, family: 4 as const }];
@@ -34,7 +39,7 @@ function agentWith(probeEveryMs: number | null, areAllAsked = true) {
 test('after a hold each connection is asked, and then the kernel', async () => {
   const { log, phase, kernel, notes, counted } = agentWith(10_000);
   await countHoldEnd(phase('holding'), true, counted);
-  assert.deepEqual([log[0], log[1]], ['asked at holdEnd', 'counted']);
+  assert.deepEqual([log[0], log[1], log.at(-1)], ['asked at holdEnd', 'counted', 'far side']);
   assert.deepEqual(
     kernel.map(({ agent, when, established }) => [agent, when, established]),
     [['a', 'hold-end', 0]],

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as v from 'valibot';
-import { evidenceSchema } from '../../src/control/evidence-schema.ts';
+import { evidenceSchema, kernelFurther } from '../../src/control/evidence-schema.ts';
 import { evidenceOf } from '../support/sample-evidence.ts';
 
 const plain = structuredClone;
@@ -76,4 +76,35 @@ test('a place is a visible name, and none that objects have', () => {
   }
   const parsed = v.parse(evidenceSchema, said({ byEndpoint: JSON.parse('{"__proto__":{"asked":1}}') }));
   assert.deepEqual(Object.keys(parsed.byEndpoint), []);
+});
+
+test('what a kernel says further has its bounds too, and a later word is taken as the one that says least', () => {
+  const schema = v.object(kernelFurther);
+  const far = {
+    ...{ waitingMax: 1, waitingLast: 1, takenLast: 1, halfOpenMax: 1, halfOpenLast: 0, isQueueFull: true },
+    ...{ isOwnerGone: null, descriptorsUsed: 5, descriptorsMax: null },
+  };
+  const own = (lost: number, how = 'carrier'): Said => ({
+    ownNetwork: {
+      linksDown: { eth0: how },
+      routesLost: many(lost).map((_, at) => `r${at}`),
+      addressesLost: [],
+    },
+  });
+  const sides = (count: number): Said => ({
+    farSide: Object.fromEntries(many(count).map((_, at) => [`e${at}`, far])),
+  });
+  assert(v.is(schema, {}));
+  for (const [at, beyond] of [
+    [own(256), own(257)],
+    [sides(256), sides(257)],
+    [{ farSide: { a: far } }, { farSide: { a: { ...far, waitingLast: -1 } } }],
+    [{ farSide: { a: far } }, { farSide: { 'a b': far } }],
+  ]) {
+    assert(v.is(schema, at));
+    assert(!v.is(schema, beyond));
+  }
+  assert.equal(v.parse(schema, own(0, 'asleep')).ownNetwork?.linksDown.eth0, 'carrier');
+  const after = { connect: 'puzzled', planConnect: null, isRouted: null, isNeighbourThere: null };
+  assert.equal(v.parse(schema, { aftermath: { a: after } }).aftermath?.a?.connect, 'silent');
 });

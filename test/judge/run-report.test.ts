@@ -273,3 +273,37 @@ test('a report of a run that goes on passes nothing and fails nothing', () => {
   assert.deepEqual([verdict, exitCode, isPartial], ['incomplete', ExitCode.incomplete, true]);
   assert.match(reason, /still goes on \(holding\)/);
 });
+
+test('sockets of others towards the endpoints are no difference: the kernel has at least ours', () => {
+  const more = agentOf({}, { kernel: [{ ...COUNT, established: 5_000 }] });
+  assert.equal(reportOf({ agents: [more] }).verdict, 'pass');
+});
+
+const FAR = {
+  ...{ waitingMax: 0, waitingLast: 0, takenLast: 1_000, halfOpenMax: 0, halfOpenLast: 0 },
+  ...{ isQueueFull: false, isOwnerGone: false, descriptorsUsed: null, descriptorsMax: null },
+};
+
+function agentBeside(far: typeof FAR): AgentRecord {
+  const kernel = { counters: {}, samples: {}, synLadderSec: [], hasLocalEndpoint: true };
+  return agentOf({}, { evidence: { ...kernel, farSide: { '127.0.0.1:80': far } } });
+}
+
+test('what the application of a target on this host has not taken is not held, where nothing else was asked', () => {
+  const silent = runSpec({ connections: 1_000, probeEveryMs: null });
+  for (const [far, held] of [
+    [FAR, 1_000],
+    [{ ...FAR, waitingMax: 400, waitingLast: 0 }, 1_000],
+    [{ ...FAR, waitingMax: 400, waitingLast: 300, takenLast: 700 }, 700],
+    [{ ...FAR, halfOpenMax: 1_000 }, 1_000],
+    [{ ...FAR, halfOpenMax: 1_000, halfOpenLast: 1_000, takenLast: 0 }, 0],
+  ] as const) {
+    const report = reportOf({ agents: [agentBeside(far)], state: { ...endState(), spec: silent } });
+    assert.deepEqual([report.connections.held, report.verdict], [held, held === 1_000 ? 'pass' : 'fail']);
+    assert.equal(report.requirements[0]?.actual, held);
+    assert.equal(
+      report.notes.some((note) => note.includes('not taken')),
+      held < 1_000,
+    );
+  }
+});

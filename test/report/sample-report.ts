@@ -157,6 +157,27 @@ export function sampleReport(change: Partial<RunReport> = {}): RunReport {
           samples: { conntrack: { min: 3, max: 9, last: 5, limit: 262_144 } },
           synLadderSec: [1, 2, 3, 4, 5, 7, 11, 19],
           hasLocalEndpoint: true,
+          ownNetwork: {
+            linksDown: { eth0: 'carrier' },
+            routesLost: ['10.0.0.1:80'],
+            addressesLost: ['10.0.0.2'],
+          },
+          farSide: {
+            '10.0.0.1:80': {
+              ...{
+                waitingMax: 3,
+                waitingLast: 0,
+                takenLast: 130_000,
+                halfOpenMax: 0,
+                halfOpenLast: 0,
+                isQueueFull: false,
+              },
+              ...{ isOwnerGone: false, descriptorsUsed: 130_010, descriptorsMax: 200_000 },
+            },
+          },
+          aftermath: {
+            '10.0.0.1:80': { connect: 'taken', planConnect: null, isRouted: false, isNeighbourThere: true },
+          },
         },
       ],
     },
