@@ -54,7 +54,8 @@ export class Opener {
   readonly #lateUs = new LatencyRecorder();
   readonly #warned = new Set<string>();
   /** on the clock itself */
-  #originMs = 0;
+  /** null: not begun */
+  #beganMs: number | null = null;
   /** on the clock itself */
   #openUntilMs = Number.POSITIVE_INFINITY;
 
@@ -92,7 +93,7 @@ export class Opener {
 
   /** The engine starts. @param originMs its 0 on the clock */
   begin(originMs: number): void {
-    this.#originMs = originMs;
+    this.#beganMs = originMs;
   }
 
   /**
@@ -108,7 +109,13 @@ export class Opener {
 
   /** @param ratePerSec at least 0; null: no limit */
   setRate(ratePerSec: number | null): void {
-    this.#pacer.setRate(ratePerSec, this.#parts.clock.monotonicMs() - this.#originMs);
+    // A quota that grows again gives a holder another rate before it was started: its time has not begun.
+    this.#pacer.setRate(ratePerSec, this.#nowMs());
+  }
+
+  /** Since the engine's start, from the clock itself; 0 before. */
+  #nowMs(): number {
+    return this.#beganMs === null ? 0 : this.#parts.clock.monotonicMs() - this.#beganMs;
   }
 
   /** Asks the clock itself: a process that was stopped wakes up with an old idea of now. */
@@ -132,10 +139,10 @@ export class Opener {
     if (this.isDone || isLeaseOver) this.#pacer.idle(nowMs);
     this.#backlog.retryDue(nowMs);
     if (this.isDone || isLeaseOver) return;
-    const { clock, tally } = this.#parts;
+    const { tally } = this.#parts;
     for (let tries = 0; tries < DIALS_PER_TURN_MAX && !this.isDone; tries++) {
       // The clock itself, each time: a process may be stopped in the middle of a batch.
-      const calledAtMs = clock.monotonicMs() - this.#originMs;
+      const calledAtMs = this.#nowMs();
       if (!this.#pacer.mayBegin(calledAtMs)) return;
       if (tally.pending >= this.#spec.pendingMax) {
         this.#pacer.heldUp(calledAtMs);
@@ -230,7 +237,7 @@ export class Opener {
 
   /** The slot's tuple is in use on this host: the next one stands in, with the same intended time. */
   skipped(slot: number, reason: SkipReason, nowMs: number): void {
-    const { clock, driver, engine, table, tally } = this.#parts;
+    const { driver, engine, table, tally } = this.#parts;
     const skips = this.#skips[slot]!;
     // A tuple that is tried again was counted when it was skipped first.
     if (skips === 0) tally.skipped(reason);
@@ -251,7 +258,7 @@ export class Opener {
       this.#takeBack(slot);
       return;
     }
-    this.#called(slot, table.intendedAtMs[slot]!, clock.monotonicMs() - this.#originMs);
+    this.#called(slot, table.intendedAtMs[slot]!, this.#nowMs());
   }
 
   /** A connect that was begun, and whose driver has closed it, goes back into the backlog. */

@@ -44,7 +44,7 @@ export function renderReport(given: RunReport, paint: Paint = noPaint): string {
 }
 
 /**
- * One line, such as `PASS held 130,000 of 130,000 for 30 s`.
+ * One line, such as `PASS (kernel only) held 130,000 of 130,000 for 30 s`.
  * @param report the final numbers
  */
 export function verdictLine(report: RunReport): string {

@@ -82,6 +82,20 @@ describe('an engine at 100/s', () => {
     assert(run.stats().attempted <= 3, `${run.stats().attempted} after 100 ms at 10/s`);
     await run.stop();
   });
+
+  // The quota of an agent grows twice before its new holders are started: the second growth paces those of the first.
+  test('follows a rate that was given before the start', async () => {
+    const target = await Target.listen();
+    const clock = new ManualClock();
+    const run = new EngineRun(specTo(target.port, 20, { ratePerSec: 1_000 }), clock);
+    // As on any host: the clock did not begin with this engine.
+    run.advance(clock, 3_600_000);
+    run.engine.setRate(100);
+    run.engine.start();
+    await stepUntil(run, clock, () => run.stats().established === 20);
+    await until('the target has them', () => target.accepted === 20);
+    await run.stop();
+  });
 });
 
 test('tuples that another process takes while they are free rest, and are used when it has gone', async () => {

@@ -20,7 +20,8 @@ fault('target-never-answers', ({ report, result }) => {
 fault('target-descriptors-accept-stops', (ran) => {
   assert.deepEqual(names(ran), ['target-descriptors']);
   assert.equal(ran.report.whoRanOut, 'target');
-  assert.match(ran.report.reason, /descriptor limit of 1,024/);
+  // Its limits can be read where the target is on this host: the evidence is named, not a number that happens to be near.
+  assert.match(ran.report.reason, /its process had 1,02\d of 1,024 descriptors in use/);
   assert.equal(ran.result.code, 1);
 });
 
