@@ -220,7 +220,8 @@ export class Connections implements ProtocolHost {
       return;
     }
     this.finalCheck.probed(slot);
-    const sequence = this.probes.begin(slot, this.nowMs);
+    // The clock itself: a process that is stopped in the middle of a turn sends the rest of it afterwards.
+    const sequence = this.probes.begin(slot, this.opener.clockMs());
     this.protocol.onProbeDue(slot, sequence);
   }
 

@@ -110,11 +110,11 @@ export class Opener {
   /** @param ratePerSec at least 0; null: no limit */
   setRate(ratePerSec: number | null): void {
     // A quota that grows again gives a holder another rate before it was started: its time has not begun.
-    this.#pacer.setRate(ratePerSec, this.#nowMs());
+    this.#pacer.setRate(ratePerSec, this.clockMs());
   }
 
   /** Since the engine's start, from the clock itself; 0 before. */
-  #nowMs(): number {
+  clockMs(): number {
     return this.#beganMs === null ? 0 : this.#parts.clock.monotonicMs() - this.#beganMs;
   }
 
@@ -142,7 +142,7 @@ export class Opener {
     const { tally } = this.#parts;
     for (let tries = 0; tries < DIALS_PER_TURN_MAX && !this.isDone; tries++) {
       // The clock itself, each time: a process may be stopped in the middle of a batch.
-      const calledAtMs = this.#nowMs();
+      const calledAtMs = this.clockMs();
       if (!this.#pacer.mayBegin(calledAtMs)) return;
       if (tally.pending >= this.#spec.pendingMax) {
         this.#pacer.heldUp(calledAtMs);
@@ -258,7 +258,7 @@ export class Opener {
       this.#takeBack(slot);
       return;
     }
-    this.#called(slot, table.intendedAtMs[slot]!, this.#nowMs());
+    this.#called(slot, table.intendedAtMs[slot]!, this.clockMs());
   }
 
   /** A connect that was begun, and whose driver has closed it, goes back into the backlog. */

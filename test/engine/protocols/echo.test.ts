@@ -271,3 +271,24 @@ test('a slow answer is late from the moment that the probe was due', async () =>
   await run.stop();
   await target.close();
 });
+
+test('a process that is stopped in the middle of a turn gives the probes that it sends afterwards their whole time', async () => {
+  const { port } = await Target.listen((socket) => {
+    socket.on('data', (chunk) => socket.write(chunk));
+  });
+  const clock = new ManualClock();
+  let sentBefore = Number.POSITIVE_INFINITY;
+  // From the next probe on it is ten seconds later, as after a SIGSTOP between that probe and the one behind it.
+  const laterMs = (): number => (run.engine.stats().probesSent > sentBefore ? 10_000 : 0);
+  const run: EngineRun = new EngineRun(echoSpec(port, 50, { probeEveryMs: 60_000, probeTimeoutMs: 2_000 }), {
+    monotonicMs: () => clock.monotonicMs() + (sentBefore < Number.POSITIVE_INFINITY ? laterMs() : 0),
+    wallMs: () => clock.wallMs(),
+  });
+  await run.open();
+  sentBefore = run.stats().probesSent;
+  run.advance(clock, 2_000);
+  const lost = (): number => run.stats().dropped['probe-timeout'] ?? 0;
+  await until('each has answered or is lost', () => run.stats().verified + lost() === 50);
+  assert(lost() <= 1, `${lost()} are lost, and one probe was out meanwhile`);
+  await run.stop();
+});
