@@ -4,7 +4,7 @@
  * the target with sockets in LAST_ACK whose answers go nowhere.
  * Must never look at our own count, and never close a socket.
  */
-import { createReadStream, readdirSync } from 'node:fs';
+import { createReadStream, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { addressToBigInt, parseAddress, unmapV4 } from '../base/address.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
@@ -304,6 +304,7 @@ export class FarSideWatch {
   readonly #endpoints: readonly Endpoint[];
   readonly #sources: ReadonlySet<string>;
   readonly #run: RunProgram;
+  #hasLooked = false;
 
   /**
    * @param endpoints those that are addresses of this host
@@ -319,7 +320,10 @@ export class FarSideWatch {
   async lookAtListeners(): Promise<void> {
     if (this.#endpoints.length === 0) return;
     const ports = [...new Set(this.#endpoints.map(({ port }) => `sport = :${port}`))].join(' or ');
-    const { code, stdout } = await this.#run('ss', ['-Htnlp', `( ${ports} )`], { timeoutMs: SS_TIMEOUT_MS });
+    // Whose a socket is `ss` finds by reading every descriptor of every process of this host: once, while there are few.
+    const columns = this.#hasLooked ? '-Htnl' : '-Htnlp';
+    this.#hasLooked = true;
+    const { code, stdout } = await this.#run('ss', [columns, `( ${ports} )`], { timeoutMs: SS_TIMEOUT_MS });
     if (code !== 0) return;
     for (const line of stdout.split('\n')) this.#takeListener(line.trim());
   }
@@ -411,7 +415,9 @@ export class FarSideWatch {
 /** Descriptors that a process has open; null: it is gone, or belongs to another user. */
 function descriptorsOf(pid: number): number | null {
   try {
-    return readdirSync(`/proc/${pid}/fd`).length;
+    const path = `/proc/${pid}/fd`;
+    // Since Linux 6.2 the size of the folder is the number of its entries (fs/proc/fd.c); before, it is 0.
+    return statSync(path).size || readdirSync(path).length;
   } catch {
     return null;
   }
