@@ -1,7 +1,6 @@
 /**
  * Owns what happens to each connection of one holder: what an event, a timer or its protocol means for it, and which protocol
- * that is. Must never
- * allocate per connection, wait, or read a clock: `nowMs` is the moment of the turn, which all events of one batch share.
+ * that is. Must never allocate per connection or wait: `nowMs` is the moment of the turn, which all events of one batch share.
  */
 
 import assert from 'node:assert/strict';

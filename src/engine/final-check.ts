@@ -165,7 +165,8 @@ export class FinalChecker {
       return;
     }
     for (let slot = 0; slot < this.#table.capacity; slot++) {
-      if (this.#asked[slot] === Asked.yes) this.#sockets.silent(slot);
+      // What cannot be looked at (no descriptor is left for it) has not answered to our knowledge, and is not lost for that.
+      if (this.#asked[slot] === Asked.yes && this.#sockets.idleMs(slot) >= 0) this.#sockets.silent(slot);
     }
     this.#end();
   }

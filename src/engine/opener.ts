@@ -1,6 +1,6 @@
 /**
  * Owns how an engine's connections are begun: when the next connect is due, the socket with its explicit source, what
- * becomes of a connect that cannot be, and how many of the quota and of the lost are still to come. Must never decide what happens to a connection that is on its way (connections.ts).
+ * becomes of a connect that cannot be. Must never decide what happens to a connection that is on its way (connections.ts).
  *
  * Never bind(ip, 0) and never the kernel's own search: both slow down as ports fill. All times are milliseconds since the
  * engine's start, where nothing else is said.

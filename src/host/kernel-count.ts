@@ -322,9 +322,9 @@ export class FarSideWatch {
     const ports = [...new Set(this.#endpoints.map(({ port }) => `sport = :${port}`))].join(' or ');
     // Whose a socket is `ss` finds by reading every descriptor of every process of this host: once, while there are few.
     const columns = this.#hasLooked ? '-Htnl' : '-Htnlp';
-    this.#hasLooked = true;
     const { code, stdout } = await this.#run('ss', [columns, `( ${ports} )`], { timeoutMs: SS_TIMEOUT_MS });
     if (code !== 0) return;
+    this.#hasLooked = true;
     for (const line of stdout.split('\n')) this.#takeListener(line.trim());
   }
 

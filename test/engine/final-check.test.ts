@@ -135,6 +135,19 @@ test('a few that are silent among many are asked six times and slowly, because a
   assert.deepEqual(counts, { asked: 1_000, answered: 999, reset: 0, silent: 1 });
 });
 
+test('a connection that cannot be looked at is neither answered nor lost, and the check ends', () => {
+  const { counts, idleMs, log, isDone, runTo } = checkOf(3, false);
+  runTo(0);
+  idleMs.set([1, -1, 1]);
+  runTo(20_000);
+  assert(isDone());
+  assert.deepEqual(counts, { asked: 3, answered: 2, reset: 0, silent: 0 });
+  assert.deepEqual(
+    log.filter((line) => line.startsWith('silent')),
+    [],
+  );
+});
+
 async function checked(
   run: EngineRun,
   which: 'rampEnd' | 'holdEnd',

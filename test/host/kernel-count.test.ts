@@ -305,3 +305,21 @@ test('without ss nothing is known, and a listener of every address is found', as
   server.close();
   assert.deepEqual(Object.keys(watch.facts()), [`127.0.0.1:${port}`]);
 });
+
+test('the processes of listeners are asked for until they are known, and then no more: each such look reads every descriptor', async () => {
+  const asked: string[] = [];
+  const results = [1, 0, 0];
+  const watch = new FarSideWatch(
+    [{ address: '127.0.0.1', port: 8_000, family: 4 }],
+    ['127.0.0.1'],
+    async (_program, [columns = '']) => {
+      asked.push(columns);
+      const stdout = `LISTEN 0 511 127.0.0.1:8000 0.0.0.0:* users:(("node",pid=${process.pid},fd=19))\n`;
+      return { code: results[asked.length - 1] ?? 0, stdout, stderr: '', missing: false, truncated: false };
+    },
+  );
+  for (let look = 0; look < 3; look++) await watch.lookAtListeners();
+  assert.deepEqual(asked, ['-Htnlp', '-Htnlp', '-Htnl']);
+  const { descriptorsUsed } = watch.facts()['127.0.0.1:8000'] ?? {};
+  assert((descriptorsUsed ?? 0) > 3, `${descriptorsUsed} descriptors of this process`);
+});
