@@ -59,7 +59,7 @@ interface CommonOptions {
   readonly insecure?: boolean;
   /** holder processes on this host, 1 to 256; default: as many as descriptors and cores ask for */
   readonly holders?: number;
-  /** how sockets are driven on this host; default: epoll */
+  /** how sockets are driven on this host; default: io_uring where it works, otherwise epoll */
   readonly engine?: 'auto' | 'uring' | 'epoll';
 }
 

@@ -9,9 +9,6 @@ import type { HostFacts } from '../host/host-facts.ts';
 import type { EngineChoice, RunSpec } from '../run/run-spec.ts';
 import { holdersFor, type Shape } from './cost.ts';
 
-/** Whether `auto` takes io_uring where it works: only when every system test was shown to pass with it. */
-const AUTO_TAKES_URING = false;
-
 type Asked = Pick<RunSpec, 'engine' | 'protocol'>;
 
 /** Whether it matters if io_uring works on this host. */
@@ -27,9 +24,7 @@ export function chooseEngine(asked: Asked, { uringRefusal }: Pick<HostFacts, 'ur
   if (engine === 'uring') return { name: 'uring', why: 'as --engine says' };
   if (uringRefusal === undefined) return { name: 'epoll', why: 'io_uring was not tried' };
   if (uringRefusal !== null) return { name: 'epoll', why: `io_uring: ${uringRefusal}` };
-  return AUTO_TAKES_URING
-    ? { name: 'uring', why: 'io_uring works here' }
-    : { name: 'epoll', why: 'io_uring works here, and is used where --engine uring asks for it' };
+  return { name: 'uring', why: 'io_uring works here' };
 }
 
 interface UringRoom {

@@ -6,12 +6,9 @@ import { chooseEngine, mayUseUring, uringFinding } from '../../src/plan/engine-c
 const REFUSAL = 'not permitted (seccomp: the container runtime or the service manager filters it)';
 const SHAPE = { engine: 'uring', endsHere: 2, holdersAsked: null, cpus: 4, pendingMax: 1_000 } as const;
 
-test('auto says why it does not take io_uring', () => {
+test('auto takes io_uring where it was tried and works, and says why it does not take it', () => {
   const auto = { protocol: 'tcp' } as const;
-  assert.deepEqual(chooseEngine(auto, { uringRefusal: null }), {
-    name: 'epoll',
-    why: 'io_uring works here, and is used where --engine uring asks for it',
-  });
+  assert.deepEqual(chooseEngine(auto, { uringRefusal: null }), { name: 'uring', why: 'io_uring works here' });
   assert.deepEqual(chooseEngine(auto, { uringRefusal: REFUSAL }), {
     name: 'epoll',
     why: `io_uring: ${REFUSAL}`,

@@ -61,7 +61,7 @@ fault('path-forgot-drop', (ran) => {
 
 test('ulimit -n 1024 on the generator: refused before the start, and nothing is opened', async (t) => {
   const { port } = await startScript(t, echoScript());
-  const args = ['--target', `127.0.0.1:${port}`, '--conns', '300k', '--duration', '1s'];
+  const args = ['--target', `127.0.0.1:${port}`, '--conns', '300k', '--duration', '1s', '--engine', 'epoll'];
   const { report, result } = await run(t, args, { options: { descriptorsMax: 1_024 } });
   assert.equal(result.code, 3);
   assert.equal(report.verdict, 'refused');

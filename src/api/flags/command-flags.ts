@@ -275,8 +275,7 @@ export const AGENTS_FLAGS = {
     ...choice('auto', 'uring', 'epoll'),
     group: 'Agents:',
     commands: HOSTS,
-    describe:
-      'how sockets are driven on this host; auto is epoll for now, and says whether uring (io_uring) works',
+    describe: 'how sockets are driven on this host; auto: io_uring where it works, otherwise epoll',
     defaultNote: 'auto',
     pods: 'argument',
   }),
