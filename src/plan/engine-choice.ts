@@ -46,7 +46,12 @@ export function uringFinding({ wanted, available, shape, facts }: UringRoom): Fi
   }
   const limit = `at most ${formatCount(shape.perHolder)} connections each`;
   return available >= wanted
-    ? { ...common, severity: 'ok', fix: null, message: `none for connections with io_uring: ${holders}` }
+    ? {
+        ...common,
+        severity: 'ok',
+        fix: null,
+        message: `connections take no descriptors with io_uring: ${holders}`,
+      }
     : {
         ...common,
         severity: 'refuse',

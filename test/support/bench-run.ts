@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunReport } from '../../src/judge/report.ts';
 import { listeningPort, type ProcessView, processesWith } from './kernel-view.ts';
 import { type CliOptions, type RunningCli, startCli } from './run-cli.ts';
+import { checkEngine } from './test-engine.ts';
 
 const MARK_VARIABLE = 'TEST_RUN_MARK';
 const POLL_MS = 20;
@@ -81,7 +82,11 @@ export function startBench(t: TestContext, args: readonly string[], options: Cli
         await sleep(POLL_MS);
       }
     },
-    report: () => JSON.parse(readFileSync(reportPath, 'utf8')) as RunReport,
+    report: () => {
+      const report = JSON.parse(readFileSync(reportPath, 'utf8')) as RunReport;
+      checkEngine(report, args);
+      return report;
+    },
   };
 }
 

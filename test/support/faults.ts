@@ -20,6 +20,7 @@ import {
   startCli,
   startProcess,
 } from './run-cli.ts';
+import { checkEngine } from './test-engine.ts';
 
 export type After = Pick<TestContext, 'after'>;
 
@@ -67,6 +68,7 @@ export function startRun(
       const result = await cli.result;
       assert.equal(result.timedOut, false, result.stderr);
       const report = JSON.parse(readReport(json, result)) as RunReport;
+      checkEngine(report, args);
       const losses = readFileSync(events, 'utf8')
         .split('\n')
         .filter(Boolean)

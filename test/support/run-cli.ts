@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { engineVariable } from './test-engine.ts';
 import { HANG_MS } from './waiting.ts';
 
 /** The repository: the nearest folder above this file whose package.json is ours. */
@@ -77,10 +78,10 @@ export function runShell(script: string, options: CliOptions = {}): Promise<CliR
   return startProcess(['bash', '-c', script.replaceAll('$CLI', cli)], options).result;
 }
 
-/** Our environment without what the command line or its colours would take from it. */
+/** Our environment without what the command line or its colours would take from it, and with the engine of the test. */
 export function inheritedEnvironment(): Record<string, string | undefined> {
   const kept = Object.entries(process.env).filter(([name]) => !/^(C100K_|FORCE_COLOR|NODE_TEST)/.test(name));
-  return Object.fromEntries(kept);
+  return { ...Object.fromEntries(kept), ...engineVariable() };
 }
 
 /** Starts any program the way the command line is started. */

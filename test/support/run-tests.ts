@@ -6,6 +6,9 @@
  * System test files run three at a time, each in a runner of its own with a time limit; those that need the machine for
  * themselves run alone, after the others. One that fails is run once more at the end, alone, because such a test shares
  * the machine with whatever else runs there; that it needed a second try is printed by name.
+ *
+ * The files of the matrix run once with each engine. `TEST_ENGINE=uring` or `TEST_ENGINE=epoll` runs every file, and only
+ * with that one.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
@@ -13,6 +16,8 @@ import { basename, dirname, join, relative, sep } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import pLimit from 'p-limit';
+import { URING_SKIP } from '../engine/drivers/driver-harness.ts';
+import { ENGINES, environmentFor, type TestEngine, testEngine } from './test-engine.ts';
 
 /** Below test/: folders whose tests need root, namespaces or minutes, and so are no unit tests. */
 const FOLDERS_BEYOND_UNIT: readonly string[] = ['system', 'lab', 'bench'];
@@ -38,6 +43,17 @@ const ALONE: Readonly<Record<string, string>> = {
   'targets.test.ts': '130,000 connections',
 };
 
+/** System tests of what an engine does: holding, losing, faults, ledger and protocols. Each runs with each engine. */
+const MATRIX: readonly string[] = [
+  'faults.test.ts',
+  'ledger.test.ts',
+  'main-run.test.ts',
+  'protocols.test.ts',
+  'reopen.test.ts',
+  'short-hold.test.ts',
+  'target-start.test.ts',
+];
+
 /** Unit test files that run at the same time: many of them wait, and beside others each gets a share of its own. */
 const UNIT_FILES_AT_ONCE = 6;
 
@@ -56,6 +72,12 @@ const SUITES: Readonly<Record<string, Suite>> = {
   unit: { takes: (folder) => !FOLDERS_BEYOND_UNIT.includes(folder), isPerFile: false },
   system: { takes: (folder) => folder === 'system', isPerFile: true },
 };
+
+/** A file, and the engine that it is run with; null: what `auto` takes. */
+interface Job {
+  readonly file: string;
+  readonly engine: TestEngine | null;
+}
 
 /** The file's name after compiling. */
 function compiled(name: string): string {
@@ -80,11 +102,14 @@ interface Ran {
 }
 
 /** Runs the files in one runner. */
-function run(files: readonly string[], output: 'shown' | 'kept'): Promise<Ran> {
+function run(files: readonly string[], engine: TestEngine | null, output: 'shown' | 'kept'): Promise<Ran> {
   const args = ['--test', '--test-reporter=spec', `--test-concurrency=${UNIT_FILES_AT_ONCE}`, ...files];
   return new Promise((resolve, reject) => {
     const pipe = output === 'kept' ? 'pipe' : 'inherit';
-    const child = spawn(process.execPath, args, { stdio: ['ignore', pipe, pipe] });
+    const child = spawn(process.execPath, args, {
+      stdio: ['ignore', pipe, pipe],
+      env: environmentFor(engine),
+    });
     const kept: Buffer[] = [];
     const keep = (data: Buffer): number => kept.push(data);
     child.stdout?.on('data', keep);
@@ -112,41 +137,56 @@ function run(files: readonly string[], output: 'shown' | 'kept'): Promise<Ran> {
   });
 }
 
+/** The jobs of these files: those of the matrix once with each engine that this machine has. */
+function jobsOf(files: readonly string[]): Job[] {
+  const asked = testEngine();
+  const matrix = MATRIX.map(compiled);
+  return files.flatMap((file): Job[] => {
+    if (asked !== null || !matrix.includes(basename(file))) return [{ file, engine: asked }];
+    return ENGINES.filter((engine) => engine !== 'uring' || URING_SKIP === false).map((engine) => ({
+      file,
+      engine,
+    }));
+  });
+}
+
+function titleOf({ file, engine }: Job): string {
+  return engine === null ? basename(file) : `${basename(file)} with --engine ${engine}`;
+}
+
 /** Runs one file and prints what it said, in one piece; resolves to whether it passed. */
-async function runOne(file: string, title: string): Promise<boolean> {
+async function runOne({ file, engine }: Job, title: string): Promise<boolean> {
   const began = performance.now();
-  const { code, output } = await run([file], 'kept');
+  const { code, output } = await run([file], engine, 'kept');
   const seconds = ((performance.now() - began) / 1_000).toFixed(0);
   console.log(`\n-- ${title}: ${code === 0 ? 'passed' : 'FAILED'} (${seconds} s)\n${output.trimEnd()}`);
   return code === 0;
 }
 
-/** Runs each file by itself; resolves to 0 when each has passed, at the latest at its second try. */
-async function runEach(files: readonly string[]): Promise<number> {
-  const again: string[] = [];
-  const runAll = async (some: readonly string[], atOnce: number): Promise<void> => {
-    await pLimit(atOnce).map(some, async (file) => {
-      if (!(await runOne(file, basename(file)))) again.push(file);
+/** Runs each job by itself; resolves to 0 when each has passed, at the latest at its second try. */
+async function runEach(jobs: readonly Job[]): Promise<number> {
+  const again: Job[] = [];
+  const runAll = async (some: readonly Job[], atOnce: number): Promise<void> => {
+    await pLimit(atOnce).map(some, async (job) => {
+      if (!(await runOne(job, titleOf(job)))) again.push(job);
     });
   };
   const alone = Object.keys(ALONE).map(compiled);
-  const isAlone = (file: string): boolean => alone.includes(basename(file));
-  const together = files.filter((file) => !isAlone(file));
-  const isLongest = (file: string): boolean => basename(file) === compiled(LONGEST);
-  await runAll(
-    [...together.filter(isLongest), ...together.filter((file) => !isLongest(file))],
-    FILES_AT_ONCE,
-  );
-  await runAll(files.filter(isAlone), 1);
-  const failed: string[] = [];
-  for (const file of again) {
-    if (!(await runOne(file, `${basename(file)}, second try`))) failed.push(file);
+  const isAlone = ({ file }: Job): boolean => alone.includes(basename(file));
+  const together = jobs.filter((job) => !isAlone(job));
+  const isLongest = ({ file }: Job): boolean => basename(file) === compiled(LONGEST);
+  await runAll([...together.filter(isLongest), ...together.filter((job) => !isLongest(job))], FILES_AT_ONCE);
+  await runAll(jobs.filter(isAlone), 1);
+  const failed: Job[] = [];
+  for (const job of again) {
+    if (!(await runOne(job, `${titleOf(job)}, second try`))) failed.push(job);
   }
-  const names = (some: readonly string[]): string => some.map((file) => basename(file)).join(', ');
-  const flaky = again.filter((file) => !failed.includes(file));
+  const names = (some: readonly Job[]): string => some.map(titleOf).join(', ');
+  const flaky = again.filter((job) => !failed.includes(job));
+  if (URING_SKIP !== false) console.log(`\nnothing was run with --engine uring: ${URING_SKIP}`);
   if (flaky.length > 0) console.log(`\npassed only at the second try: ${names(flaky)}`);
   if (failed.length > 0) console.log(`\nfailed twice: ${names(failed)}`);
-  console.log(`\nfiles: ${files.length - failed.length} passed, ${failed.length} failed`);
+  console.log(`\nfiles: ${jobs.length - failed.length} passed, ${failed.length} failed`);
   return failed.length === 0 ? 0 : 1;
 }
 
@@ -158,8 +198,9 @@ async function main(suiteName: string, filters: readonly string[]): Promise<numb
   }
   const testRoot = dirname(dirname(fileURLToPath(import.meta.url)));
   const files = filesOf(testRoot, suite, filters);
-  const unknown = Object.keys(ALONE).find((name) => !existsSync(join(testRoot, 'system', compiled(name))));
-  if (unknown !== undefined) throw new Error(`ALONE names ${unknown}, which is not there`);
+  const named = [...Object.keys(ALONE), ...MATRIX];
+  const unknown = named.find((name) => !existsSync(join(testRoot, 'system', compiled(name))));
+  if (unknown !== undefined) throw new Error(`ALONE or MATRIX names ${unknown}, which is not there`);
   if (files.length === 0) {
     console.error(
       `no ${suiteName} test matches ${JSON.stringify(filters)} below ${relative('', testRoot) || '.'}`,
@@ -169,7 +210,7 @@ async function main(suiteName: string, filters: readonly string[]): Promise<numb
   console.log(
     `${suiteName} tests: ${files.length} files on Node ${process.version} (${process.platform} ${process.arch})`,
   );
-  return suite.isPerFile ? await runEach(files) : (await run(files, 'shown')).code;
+  return suite.isPerFile ? await runEach(jobsOf(files)) : (await run(files, null, 'shown')).code;
 }
 
 process.exitCode = await main(
