@@ -10,6 +10,7 @@ import { runProgram } from '../host/command.ts';
 import { gatherHostFacts } from '../host/host-facts.ts';
 import { untilClosed } from '../host/kernel-count.ts';
 import type { KernelCount } from '../host/kernel-evidence.ts';
+import { ownTasks } from '../host/proc-file.ts';
 import { type Allowance, checkAllowance } from '../plan/allowance.ts';
 import { memoryFree } from '../plan/capacity.ts';
 import { HOLDER_BYTES, holdersFor } from '../plan/cost.ts';
@@ -200,7 +201,7 @@ export class AgentRun {
       this.#refuse(forbidden);
       return;
     }
-    const prepared = await prepareHost(this.#spec, this.#spec.connections, allowance);
+    const prepared = await prepareHost(this.#spec, this.#spec.connections, allowance, ownTasks());
     const phase = this.#now();
     if (phase.name !== 'offering') return;
     if (!('plan' in prepared) || prepared.blocked.length > 0) {
@@ -273,7 +274,9 @@ export class AgentRun {
     const { allowance } = this.#options;
     const wanted = this.#quota.plannedFor(connections, prepared.plan.capacityMax);
     const planned =
-      wanted === this.#spec.connections ? prepared : await prepareHost(this.#spec, wanted, allowance);
+      wanted === this.#spec.connections
+        ? prepared
+        : await prepareHost(this.#spec, wanted, allowance, ownTasks());
     if (!('plan' in planned)) return planned;
     const turns = new ConnectTurns(allowance.ratePerSecMax);
     return await secureSources(this.#spec, planned, this.#aliases, undefined, turns);

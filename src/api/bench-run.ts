@@ -9,7 +9,9 @@ import { Run } from '../coordinator/run.ts';
 import { type NotStarted, unstartedReport } from '../coordinator/run-facts.ts';
 import type { RunOptions } from '../coordinator/run-settings.ts';
 import type { TargetWitness } from '../coordinator/target-stats.ts';
+import { readTaskRoom } from '../host/proc-file.ts';
 import type { RunReport } from '../judge/report.ts';
+import { processesFinding } from '../plan/cost.ts';
 import type { ServeHandle } from '../serve/serve.ts';
 import { selfRefusals, startSelfTarget } from '../serve/serve.ts';
 import type { Progress } from '../stats/stats.ts';
@@ -203,6 +205,10 @@ async function runOn(
   selfWitness: TargetWitness | null,
 ): Promise<RunReport> {
   const { signal } = hooks;
+  const tasks = processesFinding(1, '1 holder', readTaskRoom({ procRoot: '/proc', sysRoot: '/sys' }));
+  // Node aborts where it may not start its threads: an agent that has no room for them could say nothing.
+  if (job.agents.hasLocalAgent && tasks.severity === 'refuse')
+    return unstarted(job, hooks, endpoints, { type: 'refused', findings: [tasks] });
   const run = new Run(optionsOf(job, hooks, endpoints, selfWitness));
   const onAbort = (): void => run.interrupt(interruption(signal).signal);
   const report = run.start();

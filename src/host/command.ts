@@ -4,7 +4,9 @@
  * Must never decide what the output means, and must never throw because a program failed or is missing.
  */
 import { spawn } from 'node:child_process';
+import { accessSync, constants, statSync } from 'node:fs';
 import { getPriority, setPriority } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { after } from '../time/timer.ts';
@@ -185,10 +187,32 @@ function runStreaming(
   });
 }
 
-/** English messages and plain numbers whatever the user's locale, and the sbin folders for a plain user. */
+/** English messages and plain numbers whatever the user's locale. */
 function commandEnv(): NodeJS.ProcessEnv {
-  const path = process.env.PATH ?? '/usr/bin:/bin';
-  return { ...process.env, PATH: `${path}:/usr/local/sbin:/usr/sbin:/sbin`, LC_ALL: 'C' };
+  return { ...process.env, PATH: searchPath(), LC_ALL: 'C' };
+}
+
+/** With the sbin folders, which a plain user's PATH often lacks. */
+function searchPath(): string {
+  return `${process.env.PATH ?? '/usr/bin:/bin'}:/usr/local/sbin:/usr/sbin:/sbin`;
+}
+
+/**
+ * Which of these programs are not installed, or may not be run by us.
+ * @param names without a path
+ */
+export function missingPrograms(names: readonly string[]): string[] {
+  const folders = searchPath().split(':');
+  return names.filter((name) => !folders.some((folder) => isProgram(join(folder, name))));
+}
+
+function isProgram(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
 }
 
 /**

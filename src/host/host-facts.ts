@@ -12,7 +12,7 @@ import { availableParallelism, hostname } from 'node:os';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 import { after } from '../time/timer.ts';
-import { type RunProgram, runProgram } from './command.ts';
+import { missingPrograms, type RunProgram, runProgram } from './command.ts';
 import { type EndpointRoute, type HostAddress, readHostAddresses, readRoutes } from './ip-command.ts';
 import { countSockets } from './kernel-count.ts';
 import {
@@ -106,10 +106,16 @@ export interface HostFacts {
    * with timestamps on a connect from an explicit port takes such a tuple over; null: not counted.
    */
   readonly timeWaitOnTuples: number | null;
+  /** programs that are asked about this host, and are not there; absent: not looked for */
+  readonly toolsMissing?: readonly ToolName[];
   readonly hostAddresses: readonly HostAddress[];
   /** one per address of the target */
   readonly routes: readonly EndpointRoute[];
 }
+
+/** Programs that this host is asked with. */
+const TOOLS = ['ip', 'ss', 'arping'] as const;
+export type ToolName = (typeof TOOLS)[number];
 
 interface FactsOptions {
   /** default `/proc` */
@@ -145,6 +151,7 @@ export async function gatherHostFacts(
     readConntrack(roots.procRoot, options.probeConntrack ?? sendToMyself),
     readTimeWait(endpoints, tcpTimestamps, sockstat, roots.procRoot),
   ]);
+  const missing = new Set(missingPrograms(TOOLS));
   return {
     platform: process.platform,
     hostname: hostname(),
@@ -159,6 +166,7 @@ export async function gatherHostFacts(
     pageSizeBytes: readPageSize(roots.procRoot),
     conntrack,
     timeWaitOnTuples,
+    toolsMissing: TOOLS.filter((tool) => missing.has(tool)),
     hostAddresses,
     routes: await readRoutes(targets, hostAddresses, run),
   };

@@ -177,9 +177,10 @@ const DEPTH_MAX = 32;
  * Reads the limits of our group and of every group above it, because the tightest one binds. In a container the
  * path of /proc/self/cgroup may not exist below its own mount: then the mount's root is our group, and it is
  * always among those that are read.
- * @param roots where /proc and /sys are
+ * @param ours where /proc and /sys are
  */
-export function readCgroupMemory(roots: KernelRoots): CgroupMemory {
+export function readCgroupMemory(ours: KernelRoots): CgroupMemory {
+  const roots = rootsWithGroups(ours);
   let tightest: CgroupMemory = { limitBytes: null, usedBytes: null };
   for (const [hierarchy, path] of groupsOf(readText(roots.procRoot, 'self/cgroup') ?? '', 'memory', [
     V1,
@@ -195,11 +196,45 @@ export function readCgroupMemory(roots: KernelRoots): CgroupMemory {
   return tightest;
 }
 
+/** Processes above this one that are asked for their /sys. */
+const ANCESTORS_MAX = 16;
+
+/**
+ * `ip netns exec` mounts /sys anew, without control groups, and they bind all the same: then a process above this one, which was there
+ * before, may show them.
+ */
+function rootsWithGroups(roots: KernelRoots): KernelRoots {
+  if (hasGroups(roots.sysRoot)) return roots;
+  let pid = parentOf(roots.procRoot, 'self');
+  for (let tries = 0; pid !== null && tries < ANCESTORS_MAX; tries++) {
+    // Another user's process cannot be looked into; its parent may be ours again.
+    const sysRoot = join(roots.procRoot, pid, 'root/sys');
+    if (hasGroups(sysRoot)) return { ...roots, sysRoot };
+    pid = parentOf(roots.procRoot, pid);
+  }
+  return roots;
+}
+
+function hasGroups(sysRoot: string): boolean {
+  try {
+    return readdirSync(join(sysRoot, 'fs/cgroup')).length > 0;
+  } catch {
+    return false;
+  }
+}
+
+/** The second word behind the name in /proc/PID/stat (proc(5)); null: there is none that we see. */
+function parentOf(procRoot: string, pid: string): string | null {
+  const parent = /\) \S (\d+) [^)]*$/.exec(readText(procRoot, `${pid}/stat`) ?? '')?.[1];
+  return parent === undefined || parent === '0' ? null : parent;
+}
+
 /**
  * Reads how many tasks our group and every group above it allow: the one with the least room binds.
- * @param roots where /proc and /sys are
+ * @param ours where /proc and /sys are
  */
-function readCgroupTasks(roots: KernelRoots): CgroupTasks {
+function readCgroupTasks(ours: KernelRoots): CgroupTasks {
+  const roots = rootsWithGroups(ours);
   let tightest: CgroupTasks = { limit: null, used: null };
   let room = Number.POSITIVE_INFINITY;
   const groups = groupsOf(readText(roots.procRoot, 'self/cgroup') ?? '', 'pids', [PIDS_V1, PIDS_V2]);
@@ -264,6 +299,15 @@ export function readTaskRoom(roots: KernelRoots): TaskRoom | null {
     rooms.push({ by: 'ulimit -u', limit, free: Math.max(0, limit - tasksOfUser(roots.procRoot)) });
   }
   return rooms.toSorted((one, other) => one.free - other.free)[0] ?? null;
+}
+
+/** Tasks of this process now. @returns 1 where they cannot be counted */
+export function ownTasks(procRoot = '/proc'): number {
+  try {
+    return Math.max(1, readdirSync(join(procRoot, 'self/task')).length);
+  } catch {
+    return 1;
+  }
 }
 
 /** Whether RLIMIT_NPROC does not bind: root, CAP_SYS_RESOURCE or CAP_SYS_ADMIN (copy_process() in kernel/fork.c). */

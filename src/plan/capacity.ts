@@ -11,6 +11,7 @@ import {
   bufferPagesSure,
   DESCRIPTORS_RESERVED,
   descriptorsBound,
+  holdersRoom,
   largestThatFits,
   memoryBytes,
   NR_OPEN_DEFAULT,
@@ -149,7 +150,9 @@ export function planBasis(request: PlanRequest): PlanBasis {
   // With timestamps on, a connect from an explicit port takes a TIME_WAIT tuple over (fact P9).
   const tuplesInTimeWait = facts.tcpTimestamps === 0 ? Math.min(tuples, facts.timeWaitOnTuples ?? 0) : 0;
   const engine = chooseEngine(spec, facts);
+  const room = holdersRoom(facts.tasks);
   const shape: Shape = {
+    ...(room === null ? {} : { holdersRoom: room }),
     endsHere: spec.endpoints.some((endpoint) => isOnThisHost(endpoint.address, facts)) ? 2 : 1,
     engine: engine.name,
     // A hard limit that cannot be read is taken to be the highest one that the kernel's defaults allow.

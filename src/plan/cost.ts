@@ -52,6 +52,8 @@ export interface Shape {
   /** `--holders`; null: as many as needed */
   readonly holdersAsked: number | null;
   readonly cpus: number;
+  /** holders that the limit on tasks leaves room for; absent: no limit is known */
+  readonly holdersRoom?: number;
   /** connects in flight at most */
   readonly pendingMax: number;
   /** memory of the holders for each connection beyond what HOLDER_BYTES has room for; absent: none */
@@ -61,19 +63,20 @@ export interface Shape {
 /**
  * How many holder processes a quota takes: as many as descriptors need, at least one for each core from 20,000
  * connections on, never more than connections. With io_uring the cores alone decide, and where the target is on this host
- * one of several is left to it.
+ * one of several is left to it. Where tasks are few, there are no more than descriptors need.
  * @param connections the quota, at least 0
  * @param shape how many one holder can have, cores, and `--holders`
  * @returns 0 for an empty quota, else 1 to `HOLDERS_MAX`; may be too few, see `descriptorsBound`
  */
 export function holdersFor(
   connections: number,
-  shape: Pick<Shape, 'perHolder' | 'holdersAsked' | 'cpus'> & Partial<Pick<Shape, 'engine' | 'endsHere'>>,
+  shape: Pick<Shape, 'perHolder' | 'holdersAsked' | 'cpus'> &
+    Partial<Pick<Shape, 'engine' | 'endsHere' | 'holdersRoom'>>,
 ): number {
   if (connections <= 0) return 0;
   const needed = shape.perHolder > 0 ? Math.ceil(connections / shape.perHolder) : HOLDERS_MAX;
   const cores = shape.engine === 'uring' && shape.endsHere === 2 ? Math.max(1, shape.cpus - 1) : shape.cpus;
-  const forCores = connections >= HOLDER_PER_CORE_FROM ? cores : 1;
+  const forCores = connections >= HOLDER_PER_CORE_FROM ? Math.min(cores, shape.holdersRoom ?? cores) : 1;
   return Math.min(shape.holdersAsked ?? Math.max(needed, forCores), connections, HOLDERS_MAX);
 }
 
@@ -133,6 +136,11 @@ const TASKS_PER_PROCESS = 11;
 /** The agent, and `ip` or `ss` that it runs. */
 const TASKS_RESERVED = 16;
 
+/** Holders that the limit on tasks leaves room for, at least 0; null: no limit is known. */
+export function holdersRoom(room: TaskRoom | null): number | null {
+  return room === null ? null : Math.max(0, Math.floor((room.free - TASKS_RESERVED) / TASKS_PER_PROCESS));
+}
+
 /** Tasks that holding so many connections takes. */
 export function tasksNeeded(connections: number, shape: Shape): number {
   return connections <= 0 ? 0 : TASKS_RESERVED + holdersFor(connections, shape) * TASKS_PER_PROCESS;
@@ -163,7 +171,17 @@ export function processesFinding(processes: number, words: string, room: TaskRoo
 /** Whether there is room for the holders of a plan. */
 export function holdersFinding(connections: number, shape: Shape, room: TaskRoom | null): Finding {
   const holders = holdersFor(connections, shape);
-  return processesFinding(holders, counted(holders, 'holder'), room);
+  const finding = processesFinding(holders, counted(holders, 'holder'), room);
+  const { holdersRoom: fits, ...unlimited } = shape;
+  if (fits === undefined || room === null) return finding;
+  const forCores = holdersFor(connections, unlimited);
+  if (holders < forCores && finding.severity === 'ok')
+    return {
+      ...finding,
+      message: `${finding.message}: ${holders} instead of ${counted(forCores, 'holder')}`,
+    };
+  const suffices = fits > 0 && connections <= fits * shape.perHolder;
+  return finding.severity === 'refuse' && suffices ? { ...finding, fix: `--holders ${fits}` } : finding;
 }
 
 /**

@@ -7,11 +7,11 @@ import { cidrContains } from '../base/address.ts';
 import type { Finding } from '../base/errors.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 import { formatCount, formatDuration } from '../base/units.ts';
-import type { HostFacts } from '../host/host-facts.ts';
+import type { HostFacts, ToolName } from '../host/host-facts.ts';
 import type { NetworkSettings } from '../host/kernel-evidence.ts';
 import { type Alias, addArguments } from '../run/alias.ts';
 import type { EngineChoice } from '../run/run-spec.ts';
-import { type BoundName, type PlanBasis, type PlanRequest, planBasis } from './capacity.ts';
+import { type BoundName, isOnThisHost, type PlanBasis, type PlanRequest, planBasis } from './capacity.ts';
 import { HOLDERS_MAX, holdersFor, type Shape } from './cost.ts';
 import { preflight } from './preflight.ts';
 
@@ -52,7 +52,7 @@ export function planHost(request: PlanRequest): HostPlan {
     engine: basis.engine,
     holders: holdersFor(Math.min(request.wanted, capacityMax), basis.shape),
     shape: basis.shape,
-    findings: preflight(basis),
+    findings: [...preflight(basis), ...missingTools(basis)],
     notes: notesOf(basis),
   };
 }
@@ -63,6 +63,38 @@ function smallestOf({ bounds }: PlanBasis): BoundName {
     if (bounds[name] < bounds[smallest]) smallest = name;
   }
   return smallest;
+}
+
+/** What stays unknown without a program. */
+const UNKNOWN_WITHOUT: Readonly<Record<ToolName, string>> = {
+  ip: "this host's addresses, routes and next hops are not known, and no address can be added",
+  ss: 'the processes of listeners on this host are not known, nor their descriptors',
+  arping:
+    'whether another host has an address that is added, and whether the host of a silent target is still there, is not known',
+};
+const PACKAGE_OF: Readonly<Record<ToolName, string>> = {
+  ip: 'iproute2',
+  ss: 'iproute2',
+  arping: 'iputils-arping',
+};
+
+/** Programs that are not installed, and matter to this run; nothing is said where none was looked for. */
+function missingTools({ facts, spec }: PlanBasis): Finding[] {
+  const isLocal = spec.endpoints.every((endpoint) => isOnThisHost(endpoint.address, facts));
+  const missing = (facts.toolsMissing ?? []).filter((tool) => tool !== 'arping' || !isLocal);
+  if (missing.length === 0) return [];
+  const packages = [...new Set(missing.map((tool) => PACKAGE_OF[tool]))].join(' ');
+  return [
+    {
+      what: 'tools',
+      unit: 'programs',
+      severity: 'warn',
+      needed: missing.length,
+      available: 0,
+      message: `not installed: ${missing.map((tool) => `${tool} (${UNKNOWN_WITHOUT[tool]})`).join('; ')}`,
+      fix: `apt-get install ${packages}`,
+    },
+  ];
 }
 
 function notesOf({ spec }: PlanBasis): string[] {

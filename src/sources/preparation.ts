@@ -68,16 +68,21 @@ function uringRefusal(connections: number): string | null {
  * Gathers facts and plans.
  * @param wanted connections that this host is to hold
  * @param limits what the owner of this host says about sources
+ * @param agentTasks tasks that the agent has already: they are part of what it needs
  * @returns the plan, or the findings that make one impossible
  */
 export async function prepareHost(
   spec: RunSpec,
   wanted: number,
   limits: SourceLimits = ANY_SOURCE,
+  agentTasks = 0,
 ): Promise<Preparation | readonly Finding[]> {
   try {
-    const gathered = await gatherHostFacts(spec.endpoints);
-    checkSystem(gathered.platform);
+    const measured = await gatherHostFacts(spec.endpoints);
+    checkSystem(measured.platform);
+    const { tasks } = measured;
+    const gathered =
+      tasks === null ? measured : { ...measured, tasks: { ...tasks, free: tasks.free + agentTasks } };
     const facts = mayUseUring(spec) ? { ...gathered, uringRefusal: uringRefusal(wanted) } : gathered;
     const found = await findSources(spec, facts, wanted, undefined, limits);
     if (found.forbidden !== null) return [found.forbidden];

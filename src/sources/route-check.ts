@@ -26,8 +26,13 @@ export interface RoutePair {
   readonly endpoint: Endpoint;
 }
 
+/** One connect, and the source ports that are tried for it, one after the other where one is in use; 0: the kernel's choice. */
+interface RouteTry extends RoutePair {
+  readonly ports: readonly number[];
+}
+
 /** null: it works; else why not, in a few words. */
-type RouteProblem = string | null;
+export type RouteProblem = string | null;
 
 /** Turns of connects at a rate, one after the other; a process that stood still does not catch up (pacer.ts). */
 export class ConnectTurns {
@@ -65,25 +70,28 @@ export class ConnectTurns {
 
 /**
  * Connects each source to its endpoint.
- * @param pairs of one family each
- * @param ports source ports of the run: the last ones are used, so that a firewall that knows them lets the check pass
- * @returns one answer per pair, in the same order
+ * @param tries of one family each
+ * @returns one answer per try, in the same order
  */
 export function checkRoutes(
-  pairs: readonly RoutePair[],
-  ports: readonly PortRange[],
+  tries: readonly RouteTry[],
   timeoutMs = CHECK_TIMEOUT_MS,
   turns = new ConnectTurns(Number.POSITIVE_INFINITY),
 ): Promise<RouteProblem[]> {
-  const tried = lastPorts(ports, PORTS_TRIED_MAX);
   const limit = pLimit(CHECKS_AT_ONCE);
-  return Promise.all(pairs.map((pair) => limit(() => checkOne(pair, tried, timeoutMs, turns))));
+  return Promise.all(tries.map((one) => limit(() => checkOne(one, one.ports, timeoutMs, turns))));
 }
 
-function lastPorts(ranges: readonly PortRange[], count: number): number[] {
+/**
+ * Ports to try at one end of the source ports of a run: those that a filter on the way sees first, or last.
+ * @returns at most 4, the outermost first
+ */
+export function portsAtEnd(ranges: readonly PortRange[], end: 'first' | 'last'): number[] {
   const ports: number[] = [];
-  for (const { from, to } of [...ranges].reverse()) {
-    for (let port = to; port >= from && ports.length < count; port -= 1) ports.push(port);
+  const inTurn = end === 'first' ? ranges : ranges.toReversed();
+  for (const { from, to } of inTurn) {
+    const room = Math.min(PORTS_TRIED_MAX - ports.length, to - from + 1);
+    for (let step = 0; step < room; step += 1) ports.push(end === 'first' ? from + step : to - step);
   }
   return ports;
 }

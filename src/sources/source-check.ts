@@ -7,6 +7,7 @@
 import { isLoopback } from '../base/address.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import type { Finding } from '../base/errors.ts';
+import type { PortRange } from '../base/tuple-space.ts';
 import { formatCount } from '../base/units.ts';
 import { type RunProgram, runProgram } from '../host/command.ts';
 import { readAddressesNow, readSourceDevices } from '../host/ip-command.ts';
@@ -19,11 +20,13 @@ import {
   checkRoutes,
   type DuplicateAddress,
   findDuplicates,
+  portsAtEnd,
   type RoutePair,
+  type RouteProblem,
 } from './route-check.ts';
 
-/** Connects of one check. With more sources than this, each still gets one, evenly spread over the endpoints. */
-const PAIRS_MAX = 2_048;
+/** Pairs of one check, each asked from both ends of the plan's ports. Of more sources an even sample is asked. */
+const PAIRS_MAX = 1_024;
 const ROUNDS_MAX = 4;
 /** Where the owner of the host limits the rate, a round of checks is a sample that takes no longer. */
 const ROUND_SEC_MAX = 20;
@@ -61,12 +64,13 @@ export async function secureSources(
     for (const { alias, why } of acquired.failed) bad.set(alias.address, { address: alias.address, why });
     const fresh = current.choice.addresses.filter((address) => !bad.has(address) && !checked.has(address));
     const aliases = current.choice.aliases.filter((alias) => !checked.has(alias.address));
-    const [{ bad: failing, silent }, duplicates] = await Promise.all([
+    const [{ bad: failing, silent, filtered }, duplicates] = await Promise.all([
       checkSources(spec, current, fresh, run, turns),
       findDuplicates(run, aliases),
     ]);
     if (duplicates.length > 0) findings.push(duplicateFinding(duplicates));
     if (silent !== null) findings.push(silent);
+    if (filtered !== null) findings.push(filtered);
     for (const address of fresh) checked.add(address);
     for (const one of failing) bad.set(one.address, one);
     if (failing.length === 0 && acquired.failed.length === 0) break;
@@ -87,6 +91,8 @@ interface SourceCheck {
   readonly bad: readonly BadSource[];
   /** the target answers no source of this host at all */
   readonly silent: Finding | null;
+  /** the same source is answered from one port, and not from another */
+  readonly filtered: Finding | null;
 }
 
 /** Sources on loopback, and endpoints on this host, have no route that could fail. */
@@ -100,20 +106,21 @@ async function checkSources(
   const { facts } = prepared.found;
   const sources = addresses.filter((address) => !isLoopback(address));
   const endpoints = spec.endpoints.filter((endpoint) => !isOnThisHost(endpoint.address, facts));
-  const most = Math.max(1, Math.min(PAIRS_MAX, Math.floor(turns.ratePerSec * ROUND_SEC_MAX)));
+  const most = Math.max(1, Math.min(PAIRS_MAX, Math.floor((turns.ratePerSec * ROUND_SEC_MAX) / 2)));
   const pairs = pairsToCheck(sources, endpoints, most);
-  if (pairs.length === 0) return { bad: [], silent: null };
-  const [problems, astray] = await Promise.all([
-    checkRoutes(pairs, prepared.plan.ports, undefined, turns),
+  if (pairs.length === 0) return { bad: [], silent: null, filtered: null };
+  const [asked, astray] = await Promise.all([
+    askFromBothEnds(pairs, prepared, turns),
     leavingElsewhere(sources, endpoints, run),
   ]);
+  const { problems, filtered } = asked;
   const bad = new Map<string, BadSource>(astray.map((one) => [one.address, one]));
   const answering = new Set(
     pairs.filter((_, index) => problems[index] === null).map(({ endpoint }) => formatEndpoint(endpoint)),
   );
   // No source got an answer: is it the sources, or is the target down? This host's own address shows it.
   const anyWorks = answering.size > 0 || (await hostItselfReaches(spec, prepared, sources, turns));
-  if (!anyWorks) return { bad: [...bad.values()], silent: silentFinding(pairs, problems) };
+  if (!anyWorks) return { bad: [...bad.values()], silent: silentFinding(pairs, problems), filtered };
   for (const [index, { source, endpoint }] of pairs.entries()) {
     const problem = problems[index] ?? null;
     // An endpoint that answers no source is for the target to answer for: the run counts it.
@@ -121,7 +128,106 @@ async function checkSources(
     if (problem === null || isTargets || bad.has(source)) continue;
     bad.set(source, { address: source, why: `${problem} from ${formatEndpoint(endpoint)}` });
   }
-  return { bad: [...bad.values()], silent: null };
+  return { bad: [...bad.values()], silent: null, filtered };
+}
+
+interface AskedPairs {
+  /** null: answered from some port */
+  readonly problems: readonly RouteProblem[];
+  readonly filtered: Finding | null;
+}
+
+/** How one pair is answered by the source port. */
+interface ByPort {
+  readonly pair: RoutePair;
+  /** first and last port of the plan */
+  readonly answered: readonly number[];
+  readonly silent: readonly number[];
+  /** from a port of the kernel's choice */
+  readonly isFreeAnswered: boolean;
+}
+
+/** Asks pairs from the first and from the last port of the plan, and the first few from one of the kernel's choice. */
+async function askByPort(
+  pairs: readonly RoutePair[],
+  { plan }: Preparation,
+  turns: ConnectTurns,
+): Promise<{ readonly problems: readonly RouteProblem[]; readonly byPort: readonly ByPort[] }> {
+  const ends = [portsAtEnd(plan.ports, 'first'), portsAtEnd(plan.ports, 'last')];
+  const ask = (some: readonly RoutePair[], ports: readonly number[]): Promise<RouteProblem[]> =>
+    checkRoutes(
+      some.map((pair) => ({ ...pair, ports })),
+      undefined,
+      turns,
+    );
+  const [free, ...answers] = await Promise.all([
+    ask(pairs.slice(0, NAMES_MAX), [0]),
+    ...ends.map((ports) => ask(pairs, ports)),
+  ]);
+  const endsThat = (isAnswered: boolean, index: number): number[] =>
+    ends.flatMap(([port = 0], end) => ((answers[end]?.[index] === null) === isAnswered ? [port] : []));
+  const byPort = pairs.map((pair, index) => ({
+    pair,
+    answered: endsThat(true, index),
+    silent: endsThat(false, index),
+    isFreeAnswered: free?.[index] === null,
+  }));
+  // The last ports say why: a firewall that knows the ports of the run lets these pass.
+  const problems = byPort.map(({ answered }, index) =>
+    answered.length > 0 ? null : (answers[1]?.[index] ?? null),
+  );
+  return { problems, byPort };
+}
+
+/** A source of which some ports are filtered is good. */
+async function askFromBothEnds(
+  pairs: readonly RoutePair[],
+  prepared: Preparation,
+  turns: ConnectTurns,
+): Promise<AskedPairs> {
+  const { problems, byPort } = await askByPort(pairs, prepared, turns);
+  const isFiltered = ({ answered, silent, isFreeAnswered }: ByPort): boolean =>
+    silent.length > 0 && (answered.length > 0 || isFreeAnswered);
+  const doubted = byPort.filter(isFiltered).map(({ pair }) => pair);
+  if (doubted.length === 0) return { problems, filtered: null };
+  // Asked once more: what was lost by chance comes through now.
+  const again = await askByPort(doubted.slice(0, NAMES_MAX), prepared, turns);
+  const one = again.byPort.find(isFiltered);
+  const isGood = new Set(doubted);
+  return {
+    // The source is good: it is some ports that are not.
+    problems: problems.map((problem, index) => {
+      const pair = pairs[index];
+      return pair !== undefined && isGood.has(pair) ? null : problem;
+    }),
+    filtered: one === undefined ? null : filterFinding(one, prepared.found.facts.localPortRange),
+  };
+}
+
+/** What a filter on the way lets through of the source ports. */
+function filterFinding(
+  { pair, answered, silent, isFreeAnswered }: ByPort,
+  localPortRange: PortRange | null,
+): Finding {
+  const range = localPortRange === null ? null : `${localPortRange.from}-${localPortRange.to}`;
+  const through = [
+    ...answered.map((port) => `port ${port}`),
+    ...(isFreeAnswered ? [`one of the kernel's choice${range === null ? '' : ` (${range})`}`] : []),
+  ];
+  return {
+    what: 'source-ports',
+    severity: 'warn',
+    needed: null,
+    available: null,
+    unit: 'ports',
+    message:
+      `source ports: connects from ${pair.source} to ${formatEndpoint(pair.endpoint)} are answered from ` +
+      `${through.join(' and from ')}, and not from port ${silent.join(' or ')}: a filter on the way lets only some source ports through`,
+    fix:
+      isFreeAnswered && range !== null
+        ? `--source-ports ${range}`
+        : 'let the filter pass all source ports, or name those that it passes: --source-ports FROM-TO',
+  };
 }
 
 /** Every pair of one family where that is not too many; else each source with one endpoint. */
@@ -195,7 +301,11 @@ async function hostItselfReaches(
     const witnesses = new Set([...(source === null ? [] : [source]), ...onDevice.map((own) => own.address)]);
     return [...witnesses].filter((one) => !tried.has(one)).map((one) => ({ source: one, endpoint }));
   });
-  const problems = await checkRoutes(pairs.slice(0, NAMES_MAX), plan.ports, undefined, turns);
+  // A filter may know the ports of the run alone, or those of the kernel's choice.
+  const tries = pairs
+    .slice(0, NAMES_MAX)
+    .flatMap((pair) => [portsAtEnd(plan.ports, 'last'), [0]].map((ports) => ({ ...pair, ports })));
+  const problems = await checkRoutes(tries, undefined, turns);
   return problems.some((problem) => problem === null);
 }
 

@@ -22,8 +22,6 @@ export const KNOWN_WRONG: ReadonlySet<string> = new Set([
   'https-unrecognized-name',
   'nacl-source-ports',
   'node-descriptors-1024',
-  'pids-max-20',
-  'pids-max-60',
   'postgres-silent-clients',
   'proxy-without-server-http',
   'slow-accept-behind-cookies',
@@ -32,7 +30,6 @@ export const KNOWN_WRONG: ReadonlySet<string> = new Set([
   'tls-client-certificate',
   'tls-closed-on-hello',
   'two-runs-at-once',
-  'ulimit-u-20',
 ]);
 
 /** Of these, those in which another party is named, or what was not held passes. */
@@ -44,9 +41,6 @@ export const NAMED_WRONG: ReadonlySet<string> = new Set([
   'foreign-pool',
   'frozen-in-the-last-period',
   'haproxy-maxconn-silent',
-  'pids-max-20',
-  'pids-max-60',
   'slow-accept-behind-cookies',
   'two-runs-at-once',
-  'ulimit-u-20',
 ]);

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { countLines, LineCounter, runProgram } from '../../src/host/command.ts';
+import { countLines, LineCounter, missingPrograms, runProgram } from '../../src/host/command.ts';
 import { HANG_MS, settled } from '../support/waiting.ts';
 
 const NODE = process.execPath;
@@ -89,4 +92,19 @@ test('a line counts once wherever the pieces are cut', () => {
       },
     ),
   );
+});
+
+test('a program is missing where no folder has a file of its name that may be run', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'c100k-path-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  writeFileSync(join(folder, 'c100k-there'), '#!/bin/sh\n', { mode: 0o755 });
+  writeFileSync(join(folder, 'c100k-plain'), 'text');
+  mkdirSync(join(folder, 'c100k-folder'));
+  const path = process.env.PATH;
+  process.env.PATH = `${folder}:/usr/bin:/bin`;
+  t.after(() => {
+    process.env.PATH = path;
+  });
+  const names = ['c100k-there', 'c100k-plain', 'c100k-folder', 'c100k-none', 'sh'];
+  assert.deepEqual(missingPrograms(names), ['c100k-plain', 'c100k-folder', 'c100k-none']);
 });

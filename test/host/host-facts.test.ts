@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { afterEach, test } from 'node:test';
 import type { Endpoint } from '../../src/base/endpoint.ts';
-import { type RunProgram, runProgram } from '../../src/host/command.ts';
+import { missingPrograms, type RunProgram, runProgram } from '../../src/host/command.ts';
 import { gatherHostFacts } from '../../src/host/host-facts.ts';
 import { HANG_MS } from '../support/waiting.ts';
 import { type FakeKernel, fakeKernel } from './fake-kernel.ts';
@@ -79,7 +79,8 @@ const FULL = {
 test('every fact is read from its file', async () => {
   kernel = fakeKernel(FULL);
   const facts = await gatherHostFacts([FAR, LOCAL, { ...FAR, port: 8_001 }], { ...kernel, run: fakeIp });
-  const { hostname, cpus, platform, ...rest } = facts;
+  const { hostname, cpus, platform, toolsMissing = null, ...rest } = facts;
+  assert.deepEqual(toolsMissing, missingPrograms(['ip', 'ss', 'arping']));
   assert.equal(platform, 'linux');
   assert.ok(hostname.length > 0);
   assert.ok(cpus >= 1);

@@ -146,6 +146,22 @@ test('the control group with the least room binds, in both versions', (t) => {
   assert.deepEqual(readTaskRoom(kernelFor(t, v1)), { by: 'pids.max', limit: 5, free: 0 });
 });
 
+test('where /sys has no control groups, the next process above that still sees them shows the limit', (t) => {
+  const stat = (name: string, parent: number): string => `7 (${name}) S ${parent} 7 7 0 -1 4194560 1 0\n`;
+  const tree = {
+    'proc/self/cgroup': '8:pids:/box\n0::/\n',
+    'proc/self/stat': stat('node', 41),
+    'proc/41/stat': stat('a) S 9 (b', 40),
+    'proc/40/stat': stat('bash', 1),
+    'proc/40/root/sys/fs/cgroup/pids/box/pids.max': '60\n',
+    'proc/40/root/sys/fs/cgroup/pids/box/pids.current': '25\n',
+  };
+  assert.deepEqual(readTaskRoom(kernelFor(t, tree)), { by: 'pids.max', limit: 60, free: 35 });
+  const own = { 'sys/fs/cgroup/pids/box/pids.max': '30\n', 'sys/fs/cgroup/pids/box/pids.current': '25\n' };
+  assert.deepEqual(readTaskRoom(kernelFor(t, { ...tree, ...own })), { by: 'pids.max', limit: 30, free: 5 });
+  assert.equal(readTaskRoom(kernelFor(t, { ...tree, 'proc/41/stat': stat('init', 0) })), null);
+});
+
 test('the kernel agrees: a user of this host with a limit of its own', {
   skip: process.getuid?.() !== 0,
 }, () => {

@@ -64,3 +64,26 @@ test('holders that begin together leave their agent a core, or are refused with 
   assert.deepEqual(findingsOf(256, 100, 2), [], 'no more of them than connections');
   assert.deepEqual(findingsOf(null, 2_560, 2), []);
 });
+
+test('where tasks are few there are fewer holders than cores, if their descriptors suffice', () => {
+  const planOf = (holders: number | null, free: number, nofileHard = 20_064) =>
+    planHost({
+      spec: { ...SPEC, connections: 40_000, holders },
+      wanted: 40_000,
+      addresses: ['127.0.0.2', '127.0.0.3'],
+      facts: { ...FACTS, cpus: 8, nofileHard, tasks: { by: 'pids.max', limit: 500, free } },
+    });
+  const processesOf = (plan: ReturnType<typeof planHost>) =>
+    plan.findings.find(({ what }) => what === 'processes');
+  assert.equal(planOf(null, 16 + 8 * 11).holders, 8);
+  const fewer = planOf(null, 16 + 3 * 11);
+  assert.deepEqual([fewer.holders, fewer.capacityMax >= 40_000], [3, true]);
+  assert.equal(processesOf(fewer)?.severity, 'ok');
+  assert.match(processesOf(fewer)?.message ?? '', /3 instead of 8 holders$/);
+  assert.equal(processesOf(planOf(null, 16 + 11))?.severity, 'refuse', 'descriptors need two');
+  // What was typed is not changed: the fix says what fits.
+  const asked = processesOf(planOf(6, 16 + 3 * 11));
+  assert.deepEqual([asked?.severity, asked?.fix], ['refuse', '--holders 3']);
+  const none = processesOf(planOf(6, 16 + 11));
+  assert.match(none?.fix ?? '', /--pids-limit/, 'one holder has not enough descriptors');
+});

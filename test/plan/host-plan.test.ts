@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { addressRange } from '../../src/base/address.ts';
+import type { Finding } from '../../src/base/errors.ts';
+import type { HostFacts } from '../../src/host/host-facts.ts';
 import type { HostAddress } from '../../src/host/ip-command.ts';
-import { sourceFindings } from '../../src/plan/host-plan.ts';
+import { planHost, sourceFindings } from '../../src/plan/host-plan.ts';
 import { hostAlias } from '../../src/run/alias.ts';
+import { FACTS, SPEC, SPEC_FAR } from './plan-fixture.ts';
 
 type SourceSituation = Parameters<typeof sourceFindings>[0];
 
@@ -125,4 +128,24 @@ test('addresses that share a subnet are removed together unless promote_secondar
     facts: { ...facts, hostAddresses: [own('10.9.0.2', 'eth0', 32), own('10.9.0.3', 'eth0', 32)] },
   };
   assert.deepEqual(names(hosts), []);
+});
+
+test('programs that are not installed are named, with what stays unknown, where they matter', () => {
+  const toolsOf = (toolsMissing: HostFacts['toolsMissing'], spec = SPEC_FAR): Finding | undefined =>
+    planHost({
+      spec: { ...spec, connections: 10 },
+      wanted: 10,
+      addresses: ['192.168.0.101'],
+      facts: { ...FACTS, ...(toolsMissing === undefined ? {} : { toolsMissing }) },
+    }).findings.find(({ what }) => what === 'tools');
+  assert.equal(toolsOf(undefined), undefined);
+  assert.equal(toolsOf([]), undefined);
+  const both = toolsOf(['ss', 'arping']);
+  assert.equal(both?.severity, 'warn');
+  assert.match(
+    both?.message ?? '',
+    /^not installed: ss \(the processes of listeners .*; arping \(whether another host/,
+  );
+  assert.equal(both?.fix, 'apt-get install iproute2 iputils-arping');
+  assert.equal(toolsOf(['arping'], SPEC), undefined, 'no other host is asked on loopback');
 });

@@ -6,12 +6,23 @@ import { test } from 'node:test';
 import { addressRange } from '../../src/base/address.ts';
 import type { RunProgram } from '../../src/host/command.ts';
 import { hostAlias } from '../../src/run/alias.ts';
-import { ConnectTurns, checkRoutes, findDuplicates } from '../../src/sources/route-check.ts';
+import { ConnectTurns, checkRoutes, findDuplicates, portsAtEnd } from '../../src/sources/route-check.ts';
 import { until } from '../support/waiting.ts';
 
 type CommandResult = Awaited<ReturnType<RunProgram>>;
 
-const ROUTE_PORTS = [{ from: 21_000, to: 21_099 }];
+const LAST = portsAtEnd([{ from: 21_000, to: 21_099 }], 'last');
+
+test('the ports that are tried are the outermost of the plan, over its ranges', () => {
+  const ranges = [
+    { from: 1_024, to: 1_025 },
+    { from: 61_000, to: 61_009 },
+    { from: 40_000, to: 40_000 },
+  ];
+  assert.deepEqual(portsAtEnd(ranges, 'first'), [1_024, 1_025, 61_000, 61_001]);
+  assert.deepEqual(portsAtEnd(ranges, 'last'), [40_000, 61_009, 61_008, 61_007]);
+  assert.deepEqual(portsAtEnd([], 'last'), []);
+});
 
 test('an accepted and a refused connect are answers; an address that is not ours is named', async () => {
   const server = createServer();
@@ -28,11 +39,10 @@ test('an accepted and a refused connect are answers; an address that is not ours
   const closed = { ...endpoint, port: 9 };
   const problems = await checkRoutes(
     [
-      { source: '127.0.0.2', endpoint },
-      { source: '127.0.0.3', endpoint: closed },
-      { source: '198.51.100.7', endpoint },
+      { source: '127.0.0.2', endpoint, ports: LAST },
+      { source: '127.0.0.3', endpoint: closed, ports: LAST },
+      { source: '198.51.100.7', endpoint, ports: LAST },
     ],
-    ROUTE_PORTS,
     1_000,
   );
   assert.deepEqual(problems, [null, null, 'not an address of this host']);
@@ -67,7 +77,7 @@ test('a port in use is passed over: the next one is tried', async () => {
   server.listen(21_099, '127.0.0.4');
   await once(server, 'listening');
   const closed = { address: '127.0.0.1', port: 9, family: 4 as const };
-  assert.deepEqual(await checkRoutes([{ source: '127.0.0.4', endpoint: closed }], ROUTE_PORTS, 1_000), [
+  assert.deepEqual(await checkRoutes([{ source: '127.0.0.4', endpoint: closed, ports: LAST }], 1_000), [
     null,
   ]);
   server.close();

@@ -93,6 +93,34 @@ networkTest(
 );
 
 networkTest(
+  'a filter that knows source ports is named before the ramp, with what it lets through; sources stay',
+  async (t) => {
+    const lab = await sourceLab(t, { server: { nft: dropping('tcp sport 1024-32767') } });
+    await serveOn(lab, { workers: 1 });
+    const common = ['--target', `${SERVER}:${PORT}`, '--duration', '1s', '--conns', '50'];
+    const found = async (...flags: string[]) => {
+      const run = lab.bench([...common, '--connect-timeout', '2s', ...flags]);
+      await run.result;
+      return run.report().findings.filter(({ severity }) => severity !== 'ok');
+    };
+    const [first, ...others] = await found();
+    assert.deepEqual([first?.what, first?.severity, others], ['source-ports', 'warn', []]);
+    assert.match(
+      first?.message ?? '',
+      /^source ports: connects from \S+ to 10\.9\.0\.1:8000 are answered from port 65535 and from one of the kernel's choice \(\d+-\d+\), and not from port 1024: /,
+    );
+    // Where no port of the plan comes through, the kernel's own choice still tells the filter from a dead target.
+    const [none] = await found('--source-ports', '20000-20999');
+    assert.match(
+      none?.message ?? '',
+      /answered from one of the kernel's choice .*and not from port 20000 or 20999/,
+    );
+    assert.match(none?.fix ?? '', /^--source-ports \d+-\d+$/);
+    assert.deepEqual(await found(...(none?.fix ?? '').split(' ')), []);
+  },
+);
+
+networkTest(
   'a second run straight after the first works with --close fin and with --close rst',
   async (t) => {
     const lab = await sourceLab(t);
