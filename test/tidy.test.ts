@@ -53,8 +53,8 @@ const PURE_FOLDERS: readonly string[] = ['base', 'stats', 'run', 'plan', 'judge'
 
 /** The one home of each package: a file, or a folder with its slash. */
 const HOME_OF_PACKAGE: Readonly<Record<string, string | readonly string[]>> = {
-  // Two bindings: calls that every kernel has, and io_uring's.
-  koffi: ['src/engine/libc.ts', 'src/engine/drivers/uring-binding.ts'],
+  // Three bindings: calls that every kernel has, io_uring's, and those to netlink, of which src/host may not ask a folder above it.
+  koffi: ['src/engine/libc.ts', 'src/engine/drivers/uring-binding.ts', 'src/host/netlink.ts'],
   ws: 'src/control/',
   valibot: 'src/control/',
   yargs: 'src/cli/',

@@ -4,8 +4,9 @@
  */
 
 import type { Endpoint } from '../base/endpoint.ts';
+import { FarSideWatch } from '../host/far-side.ts';
 import type { HostFacts } from '../host/host-facts.ts';
-import { countEstablished, FarSideWatch, type SocketQuery } from '../host/kernel-count.ts';
+import { countEstablished, type SocketQuery } from '../host/kernel-count.ts';
 import {
   type KernelCount,
   type KernelEvidence,

@@ -297,7 +297,7 @@ const kernelCount = v.object({
   established: v.nullable(connections),
   openBefore: connections,
   open: connections,
-  method: wordOf(['ss', 'proc-net-tcp', 'none', UNKNOWN], UNKNOWN),
+  method: wordOf(['sock-diag', 'ss', 'proc-net-tcp', 'none', UNKNOWN], UNKNOWN),
 });
 type SaidKernelCount = v.InferOutput<typeof kernelCount>;
 type KnownKernelCount = SaidKernelCount & {

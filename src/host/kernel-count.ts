@@ -2,21 +2,24 @@
  * Owns asking the kernel how many sockets it has between our sources and the endpoints: the count that our own is
  * checked against, and those that still wait for the far end to answer our FIN: an address that goes away earlier leaves
  * the target with sockets in LAST_ACK whose answers go nowhere.
- * Must never look at our own count, and never close a socket.
+ * Must never look at our own count, or the far side's (far-side.ts), and never close a socket.
  */
-import { createReadStream, readdirSync, statSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
 import { addressToBigInt, parseAddress, unmapV4 } from '../base/address.ts';
-import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import type { Endpoint } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 import { realWaiting, systemClock, type Waiting, waitUntil } from '../time/timer.ts';
-import { countLines, LineCounter, type RunProgram, runProgram } from './command.ts';
-import type { FarSide } from './kernel-evidence.ts';
-import { readText } from './proc-file.ts';
+import { countLines, LineCounter } from './command.ts';
+import type { KernelCount } from './kernel-evidence.ts';
+import { addressKey, type DumpSockets, dumpSockets, TcpState } from './sock-diag.ts';
 
-/** The states that are counted, as `ss` names them, and as /proc/net/tcp does (include/net/tcp_states.h). */
-const STATE_CODES = { established: '01', 'time-wait': '06' } as const;
-type SocketState = keyof typeof STATE_CODES;
+/** The states that are counted, as `ss` names them, as sock_diag does, and as /proc/net/tcp does (include/net/tcp_states.h). */
+const STATES = {
+  established: { state: TcpState.established, code: '01' },
+  'time-wait': { state: TcpState.timeWait, code: '06' },
+} as const;
+type SocketState = keyof typeof STATES;
 
 export interface SocketQuery {
   readonly state: SocketState;
@@ -26,6 +29,8 @@ export interface SocketQuery {
   readonly ports: readonly PortRange[] | null;
   /** remote ends that count */
   readonly endpoints: readonly Endpoint[];
+  /** how the kernel is asked first; a test gives one that is refused */
+  readonly dump?: DumpSockets;
   /** the `ss` program; default from PATH */
   readonly ss?: string;
   /** default `/proc` */
@@ -35,7 +40,7 @@ export interface SocketQuery {
 interface SocketCount {
   /** null: the kernel could not be asked */
   readonly count: number | null;
-  readonly method: 'ss' | 'proc-net-tcp' | 'none';
+  readonly method: KernelCount['method'];
 }
 
 interface EstablishedCount {
@@ -45,7 +50,7 @@ interface EstablishedCount {
 }
 
 /** 130,000 sockets take `ss` under a second; a host with ten times as many must not hang the run. */
-const SS_TIMEOUT_MS = 15_000;
+export const SS_TIMEOUT_MS = 15_000;
 
 /** A longer filter is left out: then every line is read and judged here. */
 const FILTER_CLAUSES_MAX = 256;
@@ -64,19 +69,47 @@ export async function countEstablished(query: Omit<SocketQuery, 'state'>): Promi
 }
 
 /**
- * Sockets in one state from our sources to the endpoints: through `ss` (netlink, filtered in the kernel), else by
- * reading /proc/net/tcp and tcp6.
+ * Sockets in one state from our sources to the endpoints: asked of sock_diag, where that is refused through `ss`, else by reading
+ * /proc/net/tcp and tcp6.
  * @param query what counts
  */
 export async function countSockets(query: SocketQuery): Promise<SocketCount> {
   if (query.endpoints.length === 0) return { count: 0, method: 'none' };
   if (query.procRoot === undefined) {
+    const byDiag = await countByDiag(query);
+    if (byDiag !== null) return { count: byDiag, method: 'sock-diag' };
     const bySs = await countBySs(query);
     if (bySs !== null) return { count: bySs, method: 'ss' };
   }
   const byProc = await countByProc(query);
   return byProc === null ? { count: null, method: 'none' } : { count: byProc, method: 'proc-net-tcp' };
 }
+
+async function countByDiag(query: SocketQuery): Promise<number | null> {
+  const remotes = new Map<string, Set<number>>();
+  for (const { address, port } of query.endpoints) {
+    const key = addressKey(address);
+    remotes.set(key, (remotes.get(key) ?? new Set()).add(port));
+  }
+  const sources = query.sources === null ? null : new Set(query.sources.map(addressKey));
+  let count = 0;
+  const isAnswered = await (query.dump ?? dumpSockets)(
+    {
+      states: [STATES[query.state].state],
+      localPorts: query.ports,
+      remotePorts: contiguousPorts(query.endpoints.map(({ port }) => port)),
+    },
+    (socket) => {
+      if (remotes.get(socket.remoteAddress)?.has(socket.remotePort) !== true) return;
+      if (sources !== null && !sources.has(socket.localAddress)) return;
+      if (query.ports === null || isWithin(socket.localPort, query.ports)) count++;
+    },
+  );
+  return isAnswered ? count : null;
+}
+
+const isWithin = (port: number, ranges: readonly PortRange[]): boolean =>
+  ranges.some(({ from, to }) => port >= from && port <= to);
 
 async function countBySs(query: SocketQuery): Promise<number | null> {
   const isOurs = socketMatcher(query, (address) => address, String);
@@ -94,7 +127,7 @@ async function countBySs(query: SocketQuery): Promise<number | null> {
 }
 
 /** An end of a socket as `ss` writes it, in one form: `[::1]:80` gives `::1:80`; `[::ffff:1.2.3.4]:80` and `1.2.3.4%eth0:80` give `1.2.3.4:80`. */
-function plainSocketName(name: string): string {
+export function plainSocketName(name: string): string {
   const colon = name.lastIndexOf(':');
   let address = name.slice(0, colon);
   if (address.startsWith('[')) address = address.slice(1, -1);
@@ -115,7 +148,7 @@ function ssFilter(endpoints: readonly Endpoint[]): string | null {
   const clauses: string[] = [];
   for (const [address, ports] of portsOf) {
     const literal = address.includes(':') ? `[${address}]` : address;
-    for (const { from, to } of contiguous(ports)) {
+    for (const { from, to } of contiguousPorts(ports)) {
       clauses.push(
         from === to
           ? `dst ${literal}:${from}`
@@ -127,7 +160,8 @@ function ssFilter(endpoints: readonly Endpoint[]): string | null {
   return `( ${clauses.join(' or ')} )`;
 }
 
-function contiguous(ports: readonly number[]): PortRange[] {
+/** Ports as ranges, in order. */
+export function contiguousPorts(ports: readonly number[]): PortRange[] {
   const ranges: { from: number; to: number }[] = [];
   for (const port of [...ports].sort((left, right) => left - right)) {
     const last = ranges.at(-1);
@@ -175,7 +209,7 @@ const PROC_TABLES = [
 /** Reads both tables in pieces; null when neither is there. */
 async function countByProc(query: SocketQuery): Promise<number | null> {
   const isOurs = socketMatcher(query, hexOfAddress, hexOfPort);
-  const stateCode = STATE_CODES[query.state];
+  const stateCode = STATES[query.state].code;
   let total: number | null = null;
   for (const [table, digits] of PROC_TABLES) {
     // `   0: 0100007F:1F40 0200007F:0400 01 ...`: fixed columns after the first colon, because splitting every line
@@ -236,7 +270,12 @@ const CLOSING_SS_TIMEOUT_MS = 5_000;
 const LOOK_EVERY_MS = 100;
 
 /** States in which a segment is still on its way; TIME_WAIT needs no answer any more. */
-const CLOSING_STATES = ['fin-wait-1', 'fin-wait-2', 'closing', 'last-ack'];
+const CLOSING_STATES = {
+  'fin-wait-1': TcpState.finWait1,
+  'fin-wait-2': TcpState.finWait2,
+  closing: TcpState.closing,
+  'last-ack': TcpState.lastAck,
+} as const;
 
 /** What it asks and waits with; a test gives its own. */
 interface ClosingCheck {
@@ -264,9 +303,16 @@ export async function untilClosed(
   await waitUntil(isClosed, waiting.nowMs() + timeoutMs, LOOK_EVERY_MS, waiting);
 }
 
-/** Sockets bound to one of these addresses that are still closing; null: `ss` could not say. */
+/** Sockets bound to one of these addresses that are still closing; null: neither sock_diag nor `ss` could say. */
 async function countClosing(ours: ReadonlySet<string>, timeoutMs: number): Promise<number | null> {
-  const args = ['-Htn', ...CLOSING_STATES.flatMap((state) => ['state', state])];
+  const keys = new Set([...ours].map(addressKey));
+  const filter = { states: Object.values(CLOSING_STATES), localPorts: null, remotePorts: null };
+  let closing = 0;
+  const isAnswered = await dumpSockets(filter, ({ localAddress }) => {
+    if (keys.has(localAddress)) closing++;
+  });
+  if (isAnswered) return closing;
+  const args = ['-Htn', ...Object.keys(CLOSING_STATES).flatMap((state) => ['state', state])];
   const { code, count } = await countLines('ss', args, {
     timeoutMs,
     // Columns with several states: State Recv-Q Send-Q Local:Port Peer:Port.
@@ -278,147 +324,4 @@ async function countClosing(ours: ReadonlySet<string>, timeoutMs: number): Promi
 function addressOf(name: string): string {
   const address = name.slice(0, name.lastIndexOf(':'));
   return address.startsWith('[') ? address.slice(1, -1) : address;
-}
-
-/** Endpoints that are looked at: the first ones. */
-const ENDPOINTS_MAX = 64;
-
-/** What is seen of one endpoint. */
-interface Seen {
-  waitingMax: number;
-  waitingLast: number;
-  takenLast: number;
-  halfOpenMax: number;
-  halfOpenLast: number;
-  isQueueFull: boolean;
-  descriptorsUsed: number | null;
-  descriptorsMax: number | null;
-  /** processes that listened at the first look */
-  pids: readonly number[];
-  hasListener: boolean;
-}
-
-/** Looks at the far side of one agent's connections. */
-export class FarSideWatch {
-  readonly #seen = new Map<string, Seen>();
-  readonly #endpoints: readonly Endpoint[];
-  readonly #sources: ReadonlySet<string>;
-  readonly #run: RunProgram;
-  #hasLooked = false;
-
-  /**
-   * @param endpoints those that are addresses of this host
-   * @param sources ours: connections of others do not count
-   */
-  constructor(endpoints: readonly Endpoint[], sources: readonly string[], run: RunProgram = runProgram) {
-    this.#endpoints = endpoints.slice(0, ENDPOINTS_MAX);
-    this.#sources = new Set(sources);
-    this.#run = run;
-  }
-
-  /** Looks at the listeners: their queues, and the descriptors of their processes. */
-  async lookAtListeners(): Promise<void> {
-    if (this.#endpoints.length === 0) return;
-    const ports = [...new Set(this.#endpoints.map(({ port }) => `sport = :${port}`))].join(' or ');
-    // Whose a socket is `ss` finds by reading every descriptor of every process of this host: once, while there are few.
-    const columns = this.#hasLooked ? '-Htnl' : '-Htnlp';
-    const { code, stdout } = await this.#run('ss', [columns, `( ${ports} )`], { timeoutMs: SS_TIMEOUT_MS });
-    if (code !== 0) return;
-    this.#hasLooked = true;
-    for (const line of stdout.split('\n')) this.#takeListener(line.trim());
-  }
-
-  /** Columns: State Recv-Q Send-Q Local:Port Peer:Port Process. */
-  #takeListener(line: string): void {
-    const [, waiting = '', room = '', local = ''] = line.split(/\s+/, 4);
-    if (local === '') return;
-    const pids = [...line.matchAll(/pid=(\d+)/g)].map((match) => Number(match[1]));
-    const name = plainSocketName(local);
-    const port = name.slice(name.lastIndexOf(':') + 1);
-    const isAny = /^(?:0\.0\.0\.0|\*|::):\d+$/.test(name);
-    for (const endpoint of this.#endpoints) {
-      if (String(endpoint.port) !== port) continue;
-      if (!isAny && name !== `${unmapV4(endpoint.address)}:${port}`) continue;
-      const seen = this.#of(endpoint);
-      seen.hasListener = true;
-      seen.isQueueFull ||= Number(waiting) > Number(room);
-      if (seen.pids.length === 0) seen.pids = pids;
-      this.#takeDescriptors(seen);
-    }
-  }
-
-  #takeDescriptors(seen: Seen): void {
-    for (const pid of seen.pids) {
-      const used = descriptorsOf(pid);
-      if (used === null || used < (seen.descriptorsUsed ?? 0)) continue;
-      const limit = /^Max open files\s+(\d+)/m.exec(readText('/proc', `${pid}/limits`) ?? '')?.[1];
-      seen.descriptorsUsed = used;
-      seen.descriptorsMax = limit === undefined ? null : Number(limit);
-    }
-  }
-
-  /** Looks at each connection of ours from its other side; costs a second for 130,000. */
-  async lookAtConnections(): Promise<void> {
-    await this.lookAtListeners();
-    for (const endpoint of this.#endpoints) await this.#lookAt(endpoint);
-  }
-
-  async #lookAt(endpoint: Endpoint): Promise<void> {
-    const literal = endpoint.family === 6 ? `[${endpoint.address}]` : endpoint.address;
-    const counts = { waiting: 0, taken: 0, halfOpen: 0 };
-    const args = ['-Htne', 'state', 'established', 'state', 'syn-recv', `src ${literal}:${endpoint.port}`];
-    const { code } = await countLines('ss', args, {
-      timeoutMs: SS_TIMEOUT_MS,
-      matches: (line) => {
-        const [state = '', , , , peer = ''] = line.split(/\s+/, 5);
-        const name = plainSocketName(peer);
-        if (!this.#sources.has(name.slice(0, name.lastIndexOf(':')))) return false;
-        if (state === 'SYN-RECV') counts.halfOpen++;
-        else if (/ ino:0(?: |$)/.test(line)) counts.waiting++;
-        else counts.taken++;
-        return true;
-      },
-    });
-    if (code !== 0) return;
-    const seen = this.#of(endpoint);
-    seen.waitingLast = counts.waiting;
-    seen.takenLast = counts.taken;
-    seen.halfOpenLast = counts.halfOpen;
-    seen.waitingMax = Math.max(seen.waitingMax, counts.waiting);
-    seen.halfOpenMax = Math.max(seen.halfOpenMax, counts.halfOpen);
-  }
-
-  #of(endpoint: Endpoint): Seen {
-    const name = formatEndpoint(endpoint);
-    const known = this.#seen.get(name);
-    if (known !== undefined) return known;
-    const seen: Seen = {
-      ...{ waitingMax: 0, waitingLast: 0, takenLast: 0, halfOpenMax: 0, halfOpenLast: 0 },
-      ...{ isQueueFull: false, descriptorsUsed: null, descriptorsMax: null, pids: [], hasListener: false },
-    };
-    this.#seen.set(name, seen);
-    return seen;
-  }
-
-  /** What was seen of endpoints that listen, or have connections of ours, in this network namespace. */
-  facts(): Readonly<Record<string, FarSide>> {
-    const facts: Record<string, FarSide> = {};
-    for (const [name, { pids, hasListener, ...seen }] of this.#seen) {
-      if (!hasListener && seen.takenLast + seen.waitingMax + seen.halfOpenMax === 0) continue;
-      const isOwnerGone = pids.length === 0 ? null : pids.every((pid) => descriptorsOf(pid) === null);
-      facts[name] = { ...seen, isOwnerGone };
-    }
-    return facts;
-  }
-}
-
-/** Descriptors that a process has open; null: it is gone, or belongs to another user. */
-function descriptorsOf(pid: number): number | null {
-  try {
-    const path = `/proc/${pid}/fd`;
-    // Since Linux 6.2 the size of the folder is the number of its entries (fs/proc/fd.c); before, it is 0.
-    return statSync(path).size || readdirSync(path).length;
-  } catch {
-    return null;
-  }
 }

@@ -88,7 +88,7 @@ export interface KernelCount {
   /** our own count right before and right after; one between them is no difference */
   readonly openBefore: number;
   readonly open: number;
-  readonly method: 'ss' | 'proc-net-tcp' | 'none';
+  readonly method: 'sock-diag' | 'ss' | 'proc-net-tcp' | 'none';
 }
 
 /** The counters that a report keeps: those of retransmits, queues, memory and aborts. */

@@ -1,28 +1,29 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { after, before, test } from 'node:test';
 import type { Endpoint } from '../../src/base/endpoint.ts';
-import * as libc from '../../src/engine/libc.ts';
-import { portOf, sockAddr } from '../../src/engine/libc.ts';
 import {
   countEstablished,
   countSockets,
-  FarSideWatch,
   type SocketQuery,
   untilClosed,
 } from '../../src/host/kernel-count.ts';
 import { FakeTime } from '../support/fake-time.ts';
 import { HANG_MS, pause, settled } from '../support/waiting.ts';
 
-/** Both ways of asking must agree on real sockets. */
+/** A kernel, or a filter on system calls, that refuses netlink. */
+const refused = async (): Promise<boolean> => false;
+
+/** All ways of asking must agree on real sockets. */
 const METHODS = [
-  ['ss', {}],
-  ['proc-net-tcp', { ss: 'c100k-no-such-program' }],
+  ['sock-diag', {}],
+  ['ss', { dump: refused }],
+  ['proc-net-tcp', { dump: refused, ss: 'c100k-no-such-program' }],
 ] as const;
+
+const SOURCES_OF_CLOSED = { 'sock-diag': '127.0.0.7', ss: '127.0.0.5', 'proc-net-tcp': '127.0.0.6' } as const;
 
 const servers: Server[] = [];
 const sockets: Socket[] = [];
@@ -131,7 +132,7 @@ for (const [method, options] of METHODS) {
 
   test(`${method}: a connection that is closed no longer counts, and one that we closed first waits`, async () => {
     const endpoint = await listen('127.0.0.1');
-    const source = method === 'ss' ? '127.0.0.5' : '127.0.0.6';
+    const source = SOURCES_OF_CLOSED[method];
     await open(endpoint, source, 6);
     const query = { sources: [source], ports: null, endpoints: [endpoint] };
     assert.equal(await count(query), 6);
@@ -218,108 +219,3 @@ async function timed(body: () => Promise<void>): Promise<number> {
   await body();
   return performance.now() - beganMs;
 }
-
-const endpointOf = (port: number) => ({ address: '127.0.0.1', port, family: 4 as const });
-
-async function connected(port: number, localAddress: string, count: number): Promise<Socket[]> {
-  const sockets = Array.from({ length: count }, () => connect({ port, host: '127.0.0.1', localAddress }));
-  await Promise.all(sockets.map((socket) => once(socket, 'connect')));
-  return sockets;
-}
-
-test('connections that no process has accepted wait; those of other sources are not ours', async (t) => {
-  const fd = libc.tcpSocket(libc.AF_INET);
-  const any = sockAddr('127.0.0.1', 0);
-  assert.equal(libc.bind(fd, any.bytes, any.length), 0);
-  assert.equal(libc.listen(fd, 64), 0);
-  const named = new Uint8Array(28);
-  assert.equal(libc.getsockname(fd, named, new Int32Array([28])), 0);
-  const endpoint = endpointOf(portOf(named));
-  const sockets = [
-    ...(await connected(endpoint.port, '127.0.0.91', 5)),
-    ...(await connected(endpoint.port, '127.0.0.92', 3)),
-  ];
-  const accepted = [0, 1].map(() => libc.accept(fd, new Uint8Array(28), new Int32Array([28])));
-  t.after(() => {
-    for (const socket of sockets) socket.destroy();
-    for (const each of [fd, ...accepted]) libc.close(each);
-  });
-  const watch = new FarSideWatch([endpoint], ['127.0.0.91', '127.0.0.92']);
-  await watch.lookAtConnections();
-  const seen = watch.facts()[`127.0.0.1:${endpoint.port}`];
-  assert.deepEqual([seen?.waitingLast, seen?.takenLast, seen?.halfOpenMax], [6, 2, 0]);
-  assert.deepEqual([seen?.isQueueFull, seen?.isOwnerGone], [false, false]);
-  assert.equal(seen?.descriptorsMax, libc.descriptorsMax());
-  assert(Math.abs((seen?.descriptorsUsed ?? 0) - readdirSync('/proc/self/fd').length) < 20);
-  const ofOne = new FarSideWatch([endpoint], ['127.0.0.92']);
-  await ofOne.lookAtConnections();
-  const own = ofOne.facts()[`127.0.0.1:${endpoint.port}`];
-  assert.equal((own?.waitingLast ?? 0) + (own?.takenLast ?? 0), 3);
-});
-
-test('a queue with more than its backlog is full', async (t) => {
-  const fd = libc.tcpSocket(libc.AF_INET);
-  const any = sockAddr('127.0.0.1', 0);
-  assert.equal(libc.bind(fd, any.bytes, any.length), 0);
-  assert.equal(libc.listen(fd, 1), 0);
-  const named = new Uint8Array(28);
-  assert.equal(libc.getsockname(fd, named, new Int32Array([28])), 0);
-  const endpoint = endpointOf(portOf(named));
-  const sockets = await connected(endpoint.port, '127.0.0.93', 2);
-  t.after(() => {
-    for (const socket of sockets) socket.destroy();
-    libc.close(fd);
-  });
-  const watch = new FarSideWatch([endpoint], ['127.0.0.93']);
-  await watch.lookAtListeners();
-  assert.equal(watch.facts()[`127.0.0.1:${endpoint.port}`]?.isQueueFull, true);
-});
-
-test('a listener whose process has ended is gone, and what never listened here is not spoken of', async (t) => {
-  const script = `require('net').createServer(() => {}).listen(0, '127.0.0.1', function () { console.log(this.address().port) })`;
-  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
-  t.after(() => child.kill('SIGKILL'));
-  const [line] = (await once(child.stdout, 'data')) as [Buffer];
-  const endpoint = endpointOf(Number(line.toString()));
-  const watch = new FarSideWatch([endpoint, endpointOf(1)], ['127.0.0.94']);
-  await watch.lookAtListeners();
-  const name = `127.0.0.1:${endpoint.port}`;
-  assert.equal(watch.facts()[name]?.isOwnerGone, false);
-  child.kill('SIGKILL');
-  await once(child, 'exit');
-  assert.equal(watch.facts()[name]?.isOwnerGone, true);
-  assert.deepEqual(Object.keys(watch.facts()), [name]);
-});
-
-test('without ss nothing is known, and a listener of every address is found', async () => {
-  const missing = new FarSideWatch([endpointOf(7)], [], async () => ({
-    ...{ code: null, stdout: '', stderr: '', missing: true, truncated: false },
-  }));
-  await missing.lookAtListeners();
-  assert.deepEqual(missing.facts(), {});
-  const server = createServer(() => {}).listen(0, '::');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  const watch = new FarSideWatch([endpointOf(port)], []);
-  await watch.lookAtListeners();
-  server.close();
-  assert.deepEqual(Object.keys(watch.facts()), [`127.0.0.1:${port}`]);
-});
-
-test('the processes of listeners are asked for until they are known, and then no more: each such look reads every descriptor', async () => {
-  const asked: string[] = [];
-  const results = [1, 0, 0];
-  const watch = new FarSideWatch(
-    [{ address: '127.0.0.1', port: 8_000, family: 4 }],
-    ['127.0.0.1'],
-    async (_program, [columns = '']) => {
-      asked.push(columns);
-      const stdout = `LISTEN 0 511 127.0.0.1:8000 0.0.0.0:* users:(("node",pid=${process.pid},fd=19))\n`;
-      return { code: results[asked.length - 1] ?? 0, stdout, stderr: '', missing: false, truncated: false };
-    },
-  );
-  for (let look = 0; look < 3; look++) await watch.lookAtListeners();
-  assert.deepEqual(asked, ['-Htnlp', '-Htnlp', '-Htnl']);
-  const { descriptorsUsed } = watch.facts()['127.0.0.1:8000'] ?? {};
-  assert((descriptorsUsed ?? 0) > 3, `${descriptorsUsed} descriptors of this process`);
-});
