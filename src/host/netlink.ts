@@ -1,7 +1,6 @@
 /**
  * Owns the system calls of a netlink socket of the family sock_diag(7): the only ones that this folder makes itself. Like libc.ts each
- * function returns what the kernel returned, or a negative errno.
- * Must never know what a message means (sock-diag.ts), decide or throw for a failed call.
+ * function returns what the kernel returned, or a negative errno. Must never know what a message means (sock-diag.ts), or decide.
  */
 import koffi from 'koffi';
 
@@ -13,12 +12,9 @@ const NETLINK_SOCK_DIAG = 4;
 const MSG_DONTWAIT = 0x40;
 
 const library = koffi.load(null);
-const calls = {
-  socket: library.func('int socket(int, int, int)'),
-  close: library.func('int close(int)'),
-  recv: library.func('intptr_t recv(int, void *, size_t, int)'),
-  send: library.func('intptr_t send(int, void *, size_t, int)'),
-};
+const socket = library.func('int socket(int, int, int)');
+const recv = library.func('intptr_t recv(int, void *, size_t, int)');
+const send = library.func('intptr_t send(int, void *, size_t, int)');
 
 /** koffi keeps errno of the last call of this thread; it must be read before anything else runs. */
 function result(returned: number): number {
@@ -27,20 +23,18 @@ function result(returned: number): number {
 
 /** A socket to the kernel's sock_diag: its descriptor, or -errno. */
 export function openSockDiag(): number {
-  return result(calls.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+  return result(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
 }
 
 /** send(2) of one request: bytes, or -errno. The kernel has begun to answer when it returns. */
 export function sendRequest(fd: number, request: Uint8Array): number {
-  return result(calls.send(fd, request, request.byteLength, 0));
+  return result(send(fd, request, request.byteLength, 0));
 }
 
 /** recv(2) of what is there, without waiting: bytes, or -errno. */
 export function receiveAnswers(fd: number, answers: Uint8Array): number {
-  return result(calls.recv(fd, answers, answers.byteLength, MSG_DONTWAIT));
+  return result(recv(fd, answers, answers.byteLength, MSG_DONTWAIT));
 }
 
-/** close(2). */
-export function closeSockDiag(fd: number): void {
-  calls.close(fd);
-}
+/** close(2): 0, or -1. */
+export const closeSockDiag: (fd: number) => number = library.func('int close(int)');

@@ -23,7 +23,7 @@ export const TcpState = {
 } as const;
 
 /** Which sockets are asked for. */
-export interface SocketFilter {
+interface SocketFilter {
   /** values of `TcpState` */
   readonly states: readonly number[];
   /** null: any */
@@ -32,7 +32,7 @@ export interface SocketFilter {
 }
 
 /** One socket of an answer; the same object for each, true until the callback returns. */
-export interface SeenSocket {
+interface SeenSocket {
   readonly state: number;
   readonly localPort: number;
   readonly remotePort: number;
@@ -116,10 +116,7 @@ const MAPPED = `${addressKey('::fffe:0:0').slice(0, 10)}\xff\xff`;
  * condition is met and `no` where not; at the end exactly the socket is let through, 4 bytes behind it not (inet_diag_bc_run() in
  * net/ipv4/inet_diag.c).
  */
-export function portProgram({
-  localPorts,
-  remotePorts,
-}: Pick<SocketFilter, 'localPorts' | 'remotePorts'>): Buffer {
+function portProgram({ localPorts, remotePorts }: Pick<SocketFilter, 'localPorts' | 'remotePorts'>): Buffer {
   const sides = [
     { ranges: localPorts, atLeast: Op.LOCAL_AT_LEAST, atMost: Op.LOCAL_AT_MOST },
     { ranges: remotePorts, atLeast: Op.REMOTE_AT_LEAST, atMost: Op.REMOTE_AT_MOST },

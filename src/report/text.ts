@@ -274,7 +274,12 @@ function kernelLines(report: RunReport): string[] {
   const { counts } = report.kernel;
   if (counts.length === 0) return [];
   const counters = counterPieces(report.kernel.counters);
-  const methods = { 'sock-diag': 'sock_diag', ss: 'ss', 'proc-net-tcp': '/proc/net/tcp', none: 'no way to ask' };
+  const methods = {
+    'sock-diag': 'sock_diag',
+    ss: 'ss',
+    'proc-net-tcp': '/proc/net/tcp',
+    none: 'no way to ask',
+  };
   const lines: string[] = [];
   for (const when of ['ramp-end', 'hold-end'] as const) {
     const here = counts.filter((count) => count.when === when);
