@@ -15,8 +15,15 @@ export const WATCHED = libc.EPOLLIN | libc.EPOLLOUT | libc.EPOLLRDHUP | libc.EPO
 /** The slot under which the wake-up eventfd reports; never a connection. */
 const WAKE_SLOT = -1;
 
+/** The calls that one epoll instance makes. */
+export type PollerCalls = Pick<
+  typeof libc,
+  'epollCreate' | 'epollCtl' | 'epollWait' | 'epollWaitAsync' | 'eventfd' | 'read' | 'write' | 'close'
+>;
+
 /** One epoll instance. All methods but the constructor and `close` allocate nothing. */
 export class Poller {
+  readonly #calls: PollerCalls;
   readonly #fd: number;
   readonly #wakeFd: number;
   readonly #control = new Uint8Array(libc.EPOLL_EVENT_BYTES);
@@ -29,11 +36,15 @@ export class Poller {
   #waiting = false;
   #closed = false;
 
-  /** @throws AssertionError when the process has no descriptor left for epoll itself */
-  constructor() {
-    this.#fd = libc.epollCreate();
+  /**
+   * @param calls others than those of libc.ts: for tests
+   * @throws AssertionError when the process has no descriptor left for epoll itself
+   */
+  constructor(calls: PollerCalls = libc) {
+    this.#calls = calls;
+    this.#fd = calls.epollCreate();
     assert(this.#fd >= 0, `epoll_create1 failed with errno ${-this.#fd}`);
-    this.#wakeFd = libc.eventfd();
+    this.#wakeFd = calls.eventfd();
     assert(this.#wakeFd >= 0, `eventfd failed with errno ${-this.#wakeFd}`);
     assert(this.add(this.#wakeFd, libc.EPOLLIN, WAKE_SLOT) === 0, 'the wake-up descriptor must be watchable');
   }
@@ -50,19 +61,19 @@ export class Poller {
 
   /** Stops watching `fd`. Not needed before close(2): the kernel drops a closed descriptor by itself. */
   remove(fd: number): number {
-    return libc.epollCtl(this.#fd, libc.EPOLL_CTL_DEL, fd, null);
+    return this.#calls.epollCtl(this.#fd, libc.EPOLL_CTL_DEL, fd, null);
   }
 
   #ctl(operation: number, fd: number, events: number, slot: number): number {
     this.#controlView.setInt32(0, events, true);
     this.#controlView.setInt32(libc.EPOLL_DATA_OFFSET, slot, true);
-    return libc.epollCtl(this.#fd, operation, fd, this.#control);
+    return this.#calls.epollCtl(this.#fd, operation, fd, this.#control);
   }
 
   /** Waits in this thread for at most `timeoutMs` (0: only looks). The number of events. */
   wait(timeoutMs: number): number {
     assert(!this.#waiting, 'wait() while waitAsync() owns the event buffer');
-    const count = libc.epollWait(this.#fd, this.#events, EVENTS_MAX, timeoutMs);
+    const count = this.#calls.epollWait(this.#fd, this.#events, EVENTS_MAX, timeoutMs);
     return this.#drainWake(Math.max(0, count));
   }
 
@@ -73,7 +84,7 @@ export class Poller {
   waitAsync(timeoutMs: number, done: (count: number) => void): void {
     assert(!this.#waiting, 'only one wait at a time');
     this.#waiting = true;
-    libc.epollWaitAsync(this.#fd, this.#events, EVENTS_MAX, timeoutMs, (count) => {
+    this.#calls.epollWaitAsync(this.#fd, this.#events, EVENTS_MAX, timeoutMs, (count) => {
       this.#waiting = false;
       if (this.#closed) this.#release();
       else done(this.#drainWake(count));
@@ -83,7 +94,7 @@ export class Poller {
   /** Ends a running waitAsync soon. */
   wake(): void {
     this.#eight[0] = 1;
-    libc.write(this.#wakeFd, this.#eight, 8);
+    this.#calls.write(this.#wakeFd, this.#eight, 8);
   }
 
   /** The slot of event `index` of the last batch. */
@@ -100,7 +111,7 @@ export class Poller {
   #drainWake(count: number): number {
     for (let index = 0; index < count; index++) {
       if (this.slotAt(index) !== WAKE_SLOT) continue;
-      libc.read(this.#wakeFd, this.#eight, 8);
+      this.#calls.read(this.#wakeFd, this.#eight, 8);
       const last = count - 1;
       this.#words.copyWithin(index * this.#stride, last * this.#stride, (last + 1) * this.#stride);
       return last;
@@ -117,7 +128,7 @@ export class Poller {
   }
 
   #release(): void {
-    libc.close(this.#wakeFd);
-    libc.close(this.#fd);
+    this.#calls.close(this.#wakeFd);
+    this.#calls.close(this.#fd);
   }
 }

@@ -9,7 +9,7 @@
 import assert from 'node:assert/strict';
 import * as libc from '../libc.ts';
 import { type SockAddr, setPort } from '../libc.ts';
-import { Poller, WATCHED } from '../poller.ts';
+import { Poller, type PollerCalls, WATCHED } from '../poller.ts';
 import { type CloseHow, type Driver, DriverEvent, type DriverOptions, OpenStep } from './driver.ts';
 import { IndexQueue } from './index-queue.ts';
 
@@ -30,6 +30,22 @@ const GENERATION_MASK = 0x7f;
 /** Where a slot is in its life. */
 const State = { free: 0, connecting: 1, open: 2, ended: 3, failed: 4, detached: 5 } as const;
 
+/** The calls that the driver makes. */
+type SocketCalls = PollerCalls &
+  Pick<
+    typeof libc,
+    | 'tcpSocket'
+    | 'setIntOption'
+    | 'bind'
+    | 'connect'
+    | 'socketError'
+    | 'recv'
+    | 'send'
+    | 'setResetOnClose'
+    | 'setKeepalive'
+    | 'tcpInfo'
+  >;
+
 /** The driver. Only its constructor allocates, and `park`. */
 export class EpollDriver implements Driver {
   readonly name = 'epoll';
@@ -42,7 +58,8 @@ export class EpollDriver implements Driver {
 
   readonly #sources: readonly SockAddr[];
   readonly #endpoints: readonly SockAddr[];
-  readonly #poller = new Poller();
+  readonly #calls: SocketCalls;
+  readonly #poller: Poller;
   readonly #fd: Int32Array;
   readonly #state: Uint8Array;
   readonly #generation: Uint8Array;
@@ -62,10 +79,15 @@ export class EpollDriver implements Driver {
   #rounds = 0;
   #isParkedBatch = false;
 
-  /** @throws AssertionError when the process has no descriptor left for epoll itself */
-  constructor({ capacity, sources, endpoints }: DriverOptions) {
+  /**
+   * @param calls others than those of libc.ts: for tests
+   * @throws AssertionError when the process has no descriptor left for epoll itself
+   */
+  constructor({ capacity, sources, endpoints }: DriverOptions, calls: SocketCalls = libc) {
     assert(capacity >= 1 && capacity <= 1 << SLOT_BITS, `capacity ${capacity}`);
     this.capacity = capacity;
+    this.#calls = calls;
+    this.#poller = new Poller(calls);
     this.#sources = sources;
     this.#endpoints = endpoints;
     this.#fd = new Int32Array(capacity).fill(-1);
@@ -86,17 +108,17 @@ export class EpollDriver implements Driver {
     this.#wantsWritable[slot] = 0;
     this.#errno[slot] = 0;
     const from = this.#sources[source]!;
-    const fd = libc.tcpSocket(from.family);
+    const fd = this.#calls.tcpSocket(from.family);
     if (fd < 0) return this.#openFailed(slot, OpenStep.socket, fd);
     this.#fd[slot] = fd;
     // With SO_REUSEADDR one (address, port) serves several endpoints, and one in TIME_WAIT can be bound.
-    const set = libc.setIntOption(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
+    const set = this.#calls.setIntOption(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
     if (set < 0) return this.#openFailed(slot, OpenStep.option, set);
     setPort(from, port);
-    const bound = libc.bind(fd, from.bytes, from.length);
+    const bound = this.#calls.bind(fd, from.bytes, from.length);
     if (bound < 0) return this.#openFailed(slot, OpenStep.bind, bound);
     const to = this.#endpoints[endpoint]!;
-    const connected = libc.connect(fd, to.bytes, to.length);
+    const connected = this.#calls.connect(fd, to.bytes, to.length);
     if (connected < 0 && connected !== -libc.Errno.EINPROGRESS)
       return this.#openFailed(slot, OpenStep.connect, connected);
     const added = this.#poller.add(fd, WATCHED, this.#tokenOf(slot));
@@ -113,12 +135,12 @@ export class EpollDriver implements Driver {
 
   send(slot: number, buffer: Uint8Array, length: number): number {
     if (this.#state[slot] !== State.open || this.#errno[slot] !== 0) return 0;
-    const sent = libc.send(this.#fd[slot]!, buffer, length);
+    const sent = this.#calls.send(this.#fd[slot]!, buffer, length);
     if (sent >= 0) this.bytesSent += sent;
-    else if (sent !== -libc.Errno.EAGAIN && sent !== -libc.Errno.EINTR) {
+    else if (sent === -libc.Errno.EINTR) this.#watchAgain(slot);
+    else if (sent !== -libc.Errno.EAGAIN) {
       // The error is gone from the socket with the send that reported it; what came before it is still to be read.
-      this.#errno[slot] = -sent;
-      this.#unreported.push(slot);
+      this.#broken(slot, sent);
       return 0;
     }
     const taken = Math.max(0, sent);
@@ -126,14 +148,26 @@ export class EpollDriver implements Driver {
     return taken;
   }
 
+  /** Setting the watch again makes the kernel report what is so now. */
+  #watchAgain(slot: number): void {
+    const code = this.#poller.modify(this.#fd[slot]!, WATCHED, this.#tokenOf(slot));
+    if (code < 0) this.#broken(slot, code);
+  }
+
+  /** The connection is no good; its end is reported once what came before is read. */
+  #broken(slot: number, code: number): void {
+    if (this.#errno[slot] === 0) this.#errno[slot] = -code;
+    this.#unreported.push(slot);
+  }
+
   close(slot: number, how: CloseHow): void {
     const state = this.#state[slot];
     assert(state !== State.free, 'a slot is closed once');
     const fd = this.#fd[slot]!;
     if (fd >= 0) {
-      if (how === 'rst') libc.setResetOnClose(fd);
+      if (how === 'rst') this.#calls.setResetOnClose(fd);
       // The kernel takes a closed descriptor out of epoll by itself: nothing else refers to the file (epoll(7)).
-      if (state !== State.detached) libc.close(fd);
+      if (state !== State.detached) this.#calls.close(fd);
     }
     this.#fd[slot] = -1;
     this.#state[slot] = State.free;
@@ -146,11 +180,11 @@ export class EpollDriver implements Driver {
   }
 
   tcpInfo(slot: number, info: Uint8Array): number {
-    return libc.tcpInfo(this.#fd[slot]!, info);
+    return this.#calls.tcpInfo(this.#fd[slot]!, info);
   }
 
   setKeepalive(slot: number, isOn: boolean): void {
-    libc.setKeepalive(this.#fd[slot]!, isOn);
+    this.#calls.setKeepalive(this.#fd[slot]!, isOn);
   }
 
   detach(slot: number): number {
@@ -232,7 +266,7 @@ export class EpollDriver implements Driver {
     if (slot < 0) return DriverEvent.none;
     if (this.#state[slot] === State.connecting) {
       // Without EPOLLERR or EPOLLHUP there is no error to ask for: one system call less per connect (tcp_poll()).
-      const errno = (events & BROKEN) === 0 ? 0 : Math.abs(libc.socketError(this.#fd[slot]!));
+      const errno = (events & BROKEN) === 0 ? 0 : Math.abs(this.#calls.socketError(this.#fd[slot]!));
       if (errno !== 0) {
         this.#state[slot] = State.failed;
         this.step = OpenStep.connect;
@@ -264,16 +298,18 @@ export class EpollDriver implements Driver {
     if (slot < 0) return this.#doneReceiving();
     const fd = this.#fd[slot]!;
     if (this.#rounds === RECEIVES_PER_EVENT_MAX) {
-      // Setting the watch again makes the kernel report what is left, after the others had their turn.
-      this.#poller.modify(fd, WATCHED, this.#token);
+      // What is left comes after the others had their turn.
+      this.#watchAgain(slot);
       return this.#doneReceiving();
     }
     this.#rounds++;
-    const got = libc.recv(fd, this.bytes, RECEIVE_BUFFER_BYTES);
+    const got = this.#calls.recv(fd, this.bytes, RECEIVE_BUFFER_BYTES);
     if (got > 0) {
       if (got < RECEIVE_BUFFER_BYTES && (this.#tokenEvents & ENDING) === 0) this.#token = -1;
       return this.#say(DriverEvent.bytes, slot, got);
     }
+    // Once more, as one of the receives that this event has.
+    if (got === -libc.Errno.EINTR) return DriverEvent.none;
     const errno = this.#errno[slot]!;
     if (got === 0 || errno !== 0) return this.#ended(slot, errno);
     if (got === -libc.Errno.EAGAIN) return this.#doneReceiving();

@@ -32,6 +32,7 @@ import {
   POLLOUT,
   POLLRDHUP,
   type Request,
+  type SimulatedHost,
   SimulatedSocket,
   type Watch,
 } from './simulated-socket.ts';
@@ -67,14 +68,11 @@ interface SimulatedRing {
 /** Memory that is handed out again and again: making some for each of 10,000 kernels would be most of the time. */
 const pool = new Map<number, ArrayBuffer[]>();
 
-export class SimulatedKernel implements UringKernel {
+export class SimulatedKernel implements UringKernel, SimulatedHost {
   readonly accounts = new Map<number, Account>();
   readonly sockets: SimulatedSocket[] = [];
-  /** errno with which a request is to fail, or 0 */
   fault: (point: FaultPoint) => number = () => 0;
-  /** what enter() is to answer before it has done all: -errno, with so many requests taken; null: nothing */
   enterFault: () => { errno: number; taken: number } | null = () => null;
-  /** what a connect is to become: 0 connected, an errno, or -1: it hangs */
   connectResult: () => number = () => 0;
   /** by what all requests of an open carry */
   readonly #opens = new Map<string, Account>();
@@ -169,12 +167,10 @@ export class SimulatedKernel implements UringKernel {
     return fault === null || (taken > 0 && fault.errno !== Errno.EINTR) ? taken : -fault.errno;
   }
 
-  /** Whether nothing is on the way in any ring. */
   get isIdle(): boolean {
     return [...this.#rings.values()].every((ring) => ring.work.length === 0 && ring.aside.length === 0);
   }
 
-  /** What is left in the tables, watched or connecting, over all rings: 0 at the end. */
   get leftovers(): number {
     let left = 0;
     for (const ring of this.#rings.values())
@@ -186,6 +182,13 @@ export class SimulatedKernel implements UringKernel {
     ring.words[AT.sqFlags / 4] =
       (ring.work.length > 0 ? SQ_TASKRUN : 0) | (ring.aside.length > 0 ? SQ_CQ_OVERFLOW : 0);
   }
+
+  get ownFiles(): number {
+    return this.#rings.size;
+  }
+
+  /** The port of an open stands in its requests. */
+  willOpen(): void {}
 
   // ---- requests ----
 
@@ -384,14 +387,12 @@ export class SimulatedKernel implements UringKernel {
 
   readonly #finishes = new Map<SimulatedSocket, (code: number) => void>();
 
-  /** Ends a connect that hangs. @param errno 0: it is connected */
   resolve(socket: SimulatedSocket, errno: number): void {
     const finish = this.#finishes.get(socket);
     this.#finishes.delete(socket);
     finish?.(errno);
   }
 
-  /** Sockets whose connect hangs. */
   get hanging(): SimulatedSocket[] {
     return [...this.#finishes.keys()];
   }
@@ -488,7 +489,7 @@ export class SimulatedKernel implements UringKernel {
     this.#wake(socket, POLLIN | POLLOUT | POLLERR | POLLHUP);
   }
 
-  read(socket: SimulatedSocket, bytes: number): void {
+  readSome(socket: SimulatedSocket, bytes: number): void {
     socket.room += bytes;
     this.#wake(socket, POLLOUT);
   }

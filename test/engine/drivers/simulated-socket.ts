@@ -25,7 +25,39 @@ export type FaultPoint =
   | 'linger'
   | 'close'
   | 'cancel'
-  | 'install';
+  | 'install'
+  /** of epoll alone: the watch is set again, so that the rest of a flood is reported */
+  | 'watchAgain';
+
+/** What a test moves sockets with, and looks at, whichever driver is above. */
+export interface SimulatedHost {
+  /** by source port */
+  readonly accounts: ReadonlyMap<number, Account>;
+  readonly sockets: readonly SimulatedSocket[];
+  /** errno with which a request is to fail, or 0 */
+  fault: (point: FaultPoint) => number;
+  /** what the call that brings events is to answer before it has done all: -errno, with so many requests taken; null: nothing */
+  enterFault: () => { errno: number; taken: number } | null;
+  /** what a connect is to become: 0 connected, an errno, or -1: it hangs */
+  connectResult: () => number;
+  /** The next open is from this port. */
+  willOpen(port: number): void;
+  /** Whether nothing is on the way. */
+  readonly isIdle: boolean;
+  /** sockets that something still refers to, and what refers to them: 0 at the end */
+  readonly leftovers: number;
+  /** descriptors of the driver itself */
+  readonly ownFiles: number;
+  /** sockets whose connect hangs */
+  readonly hanging: SimulatedSocket[];
+  /** Ends a connect that hangs. @param errno 0: it is connected */
+  resolve(socket: SimulatedSocket, errno: number): void;
+  arrive(socket: SimulatedSocket, bytes: Uint8Array): void;
+  fin(socket: SimulatedSocket): void;
+  reset(socket: SimulatedSocket, errno: number): void;
+  /** The far side reads, which makes room. */
+  readSome(socket: SimulatedSocket, bytes: number): void;
+}
 
 /** A connection as the kernel sees it. */
 export class SimulatedSocket {
