@@ -2,11 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
+import { arch } from 'node:os';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { addressFromBigInt } from '../../src/base/address.ts';
 import * as libc from '../../src/engine/libc.ts';
 import { addressOf, portOf, setPort, sockAddr } from '../../src/engine/libc.ts';
+import { HEADERS_SKIP, headerValues, numbersIn } from '../support/kernel-headers.ts';
 
 test('the limit of descriptors is the one in /proc', () => {
   const line = /Max open files +(\S+)/.exec(readFileSync('/proc/self/limits', 'utf8'))![1]!;
@@ -85,3 +87,51 @@ test('the port is written in place, in network byte order', () => {
   assert.deepEqual([...address.bytes.subarray(2, 4)], [0x1f, 0x90]);
   assert.equal(portOf(address.bytes), 8_080);
 });
+
+/** Numbers of libc.ts and tcp-info.ts that have another name in C, or are ours. */
+const EXPRESSIONS: Readonly<Record<string, string | null>> = {
+  SOCKADDR_BYTES_MAX: 'sizeof(struct sockaddr_in6)',
+  SOCKADDR_IN_BYTES: 'sizeof(struct sockaddr_in)',
+  UNACKED_OFFSET: 'offsetof(struct tcp_info, tcpi_unacked)',
+  LAST_ACK_RECV_OFFSET: 'offsetof(struct tcp_info, tcpi_last_ack_recv)',
+  NOTSENT_BYTES_OFFSET: 'offsetof(struct tcp_info, tcpi_notsent_bytes)',
+  TOTAL_RETRANS_OFFSET: 'offsetof(struct tcp_info, tcpi_total_retrans)',
+  TCP_INFO_BYTES_MAX: null,
+  RETRANSMIT_POSSIBLE_MS: null,
+};
+/** Not in the kernel's headers for programs: names of the C library, which has the same values for x64 and arm64. */
+const OF_THE_LIBRARY = /^(?:AF_|SOCK_|MSG_|EFD_|EPOLL_CLOEXEC|F_DUPFD_CLOEXEC|O_ASYNC$|ENOTSUP$)/;
+/** glibc's struct tcp_info of <netinet/tcp.h> ends there. */
+const BEYOND_THE_LIBRARY = /tcpi_notsent_bytes/;
+
+for (const machine of ['own', 'other'] as const) {
+  test(`numbers of system calls are those of the headers: ${machine} architecture`, {
+    skip: HEADERS_SKIP,
+  }, (t) => {
+    const ours = new Map<string, number>();
+    for (const path of ['src/engine/libc.ts', 'src/engine/tcp-info.ts'])
+      for (const [name, value] of numbersIn(path)) {
+        const expression = EXPRESSIONS[name] === undefined ? name : EXPRESSIONS[name];
+        if (expression !== null) ours.set(expression, value);
+      }
+    assert(ours.size > 40, 'the numbers of the sources are found');
+    for (const [name, value] of Object.entries(libc.Errno)) ours.set(name, value);
+    // Packed on x64 alone: include/uapi/linux/eventpoll.h, EPOLL_PACKED.
+    const isX64 = (arch() === 'x64') === (machine === 'own');
+    ours.set('sizeof(struct epoll_event)', isX64 ? 12 : 16);
+    ours.set('offsetof(struct epoll_event, data)', isX64 ? 4 : 8);
+    if (machine === 'own') {
+      assert.equal(libc.EPOLL_EVENT_BYTES, ours.get('sizeof(struct epoll_event)'));
+      assert.equal(libc.EPOLL_DATA_OFFSET, ours.get('offsetof(struct epoll_event, data)'));
+    }
+    const { values, missing, version } = headerValues(machine, [...ours.keys()]);
+    // EPOLLET is an unsigned bit 31 in C, and a signed one here.
+    for (const [expression, value] of values)
+      assert.equal(ours.get(expression)! | 0, value | 0, `${expression}, in the headers of Linux ${version}`);
+    const unexplained = missing.filter((name) =>
+      machine === 'own' ? !BEYOND_THE_LIBRARY.test(name) : !OF_THE_LIBRARY.test(name),
+    );
+    assert.deepEqual(unexplained, [], 'all others are in the headers');
+    t.diagnostic(`headers of Linux ${version}: ${values.size} agree; not in them: ${missing.join(', ')}`);
+  });
+}
