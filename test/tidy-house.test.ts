@@ -56,12 +56,10 @@ const TESTED_ELSEWHERE: Readonly<Record<string, string>> = {
     'codes and shapes; test/docs.test.ts compares the codes with the manual and the sources',
   ...Object.fromEntries(
     [
-      'epoll-driver',
       'index-queue',
       'index-table',
       'ring-set',
       'send-chunks',
-      'uring-binding',
       'uring-requests',
       'uring-ring',
     ].map((name) => [

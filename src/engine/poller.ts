@@ -16,10 +16,17 @@ export const WATCHED = libc.EPOLLIN | libc.EPOLLOUT | libc.EPOLLRDHUP | libc.EPO
 const WAKE_SLOT = -1;
 
 /** The calls that one epoll instance makes. */
-export type PollerCalls = Pick<
-  typeof libc,
-  'epollCreate' | 'epollCtl' | 'epollWait' | 'epollWaitAsync' | 'eventfd' | 'read' | 'write' | 'close'
->;
+export const POLLER_CALLS = {
+  epollCreate: libc.epollCreate,
+  epollCtl: libc.epollCtl,
+  epollWait: libc.epollWait,
+  epollWaitAsync: libc.epollWaitAsync,
+  eventfd: libc.eventfd,
+  read: libc.read,
+  write: libc.write,
+  close: libc.close,
+} as const;
+type PollerCalls = typeof POLLER_CALLS;
 
 /** One epoll instance. All methods but the constructor and `close` allocate nothing. */
 export class Poller {
@@ -40,7 +47,7 @@ export class Poller {
    * @param calls others than those of libc.ts: for tests
    * @throws AssertionError when the process has no descriptor left for epoll itself
    */
-  constructor(calls: PollerCalls = libc) {
+  constructor(calls: PollerCalls = POLLER_CALLS) {
     this.#calls = calls;
     this.#fd = calls.epollCreate();
     assert(this.#fd >= 0, `epoll_create1 failed with errno ${-this.#fd}`);

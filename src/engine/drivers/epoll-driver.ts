@@ -9,7 +9,7 @@
 import assert from 'node:assert/strict';
 import * as libc from '../libc.ts';
 import { type SockAddr, setPort } from '../libc.ts';
-import { Poller, type PollerCalls, WATCHED } from '../poller.ts';
+import { POLLER_CALLS, Poller, WATCHED } from '../poller.ts';
 import { type CloseHow, type Driver, DriverEvent, type DriverOptions, OpenStep } from './driver.ts';
 import { IndexQueue } from './index-queue.ts';
 
@@ -31,20 +31,20 @@ const GENERATION_MASK = 0x7f;
 const State = { free: 0, connecting: 1, open: 2, ended: 3, failed: 4, detached: 5 } as const;
 
 /** The calls that the driver makes. */
-type SocketCalls = PollerCalls &
-  Pick<
-    typeof libc,
-    | 'tcpSocket'
-    | 'setIntOption'
-    | 'bind'
-    | 'connect'
-    | 'socketError'
-    | 'recv'
-    | 'send'
-    | 'setResetOnClose'
-    | 'setKeepalive'
-    | 'tcpInfo'
-  >;
+const SOCKET_CALLS = {
+  ...POLLER_CALLS,
+  tcpSocket: libc.tcpSocket,
+  setIntOption: libc.setIntOption,
+  bind: libc.bind,
+  connect: libc.connect,
+  socketError: libc.socketError,
+  recv: libc.recv,
+  send: libc.send,
+  setResetOnClose: libc.setResetOnClose,
+  setKeepalive: libc.setKeepalive,
+  tcpInfo: libc.tcpInfo,
+} as const;
+type SocketCalls = typeof SOCKET_CALLS;
 
 /** The driver. Only its constructor allocates, and `park`. */
 export class EpollDriver implements Driver {
@@ -83,7 +83,7 @@ export class EpollDriver implements Driver {
    * @param calls others than those of libc.ts: for tests
    * @throws AssertionError when the process has no descriptor left for epoll itself
    */
-  constructor({ capacity, sources, endpoints }: DriverOptions, calls: SocketCalls = libc) {
+  constructor({ capacity, sources, endpoints }: DriverOptions, calls: SocketCalls = SOCKET_CALLS) {
     assert(capacity >= 1 && capacity <= 1 << SLOT_BITS, `capacity ${capacity}`);
     this.capacity = capacity;
     this.#calls = calls;

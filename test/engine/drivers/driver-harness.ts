@@ -92,7 +92,10 @@ export class Watched {
   async until(what: string, isSo: () => boolean): Promise<void> {
     const beganMs = performance.now();
     while (!isSo()) {
-      if (performance.now() - beganMs > HANG_MS) throw new Error(`still not so: ${what}`);
+      if (performance.now() - beganMs > HANG_MS) {
+        const failed = this.told.filter((told) => told.failed !== null).map((told) => told.failed);
+        throw new Error(`still not so: ${what}; opens that failed: ${JSON.stringify(failed)}`);
+      }
       this.turn(1);
       await new Promise((resolve) => void setImmediate(resolve));
     }

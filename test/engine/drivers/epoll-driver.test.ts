@@ -37,7 +37,7 @@ test('sequences by chance: no event is lost, no descriptor is left, each reason 
   t.diagnostic(playSequences(CAST));
 });
 
-test('an open that fails is told alike by both drivers, whichever step fails, and with which errno', () => {
+test('an open that fails is reported alike by both drivers, whichever step fails, and with which errno', () => {
   const opens = { socket, reuse, bind, connect };
   const uring: Cast = {
     ...CAST,
