@@ -27,9 +27,9 @@ const FILES_PER_FOLDER_MAX = 25;
 /**
  * The house itself has 154, where about 150 were planned; driving sockets with io_uring added 14 (src/engine/drivers),
  * and evidence with the rules that read it another 15. Asking sock_diag for sockets took 3: its system calls, its messages, and the far
- * side apart from our own count. Who raises this says here by how many and for what.
+ * side apart from our own count. Lines at both ends of the control channel took 2. Who raises this says here by how many and for what.
  */
-const FILES_MAX = 187;
+const FILES_MAX = 189;
 const UNTESTED_LINES_MAX = 40;
 
 /** Where state lies in typed arrays, and `!` behind an index says that the index is below the length. */

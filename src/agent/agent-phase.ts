@@ -13,7 +13,8 @@
  * A refusal leads from joining or serving to refused, and from there to done, where it had a run, or to over.
  */
 import type { ExitCode } from '../base/errors.ts';
-import type { CoordinatorMessage, CoordinatorMessageOf } from '../control/message.ts';
+import type { Channel } from '../control/channel.ts';
+import type { AgentMessage, CoordinatorMessage, CoordinatorMessageOf } from '../control/message.ts';
 import type { EndReason } from '../run/run-event.ts';
 import type { Preparation } from '../sources/preparation.ts';
 import { emptyStats, type Stats } from '../stats/stats.ts';
@@ -218,7 +219,10 @@ export function statsOf(phase: RunPhase): Stats {
 }
 
 /** What a coordinator says about the run itself; the link's own messages are the agent's. */
-export type RunMessage = Exclude<CoordinatorMessage, { type: 'spec' | 'renew' | 'resumed' }>;
+export type RunMessage = Exclude<
+  CoordinatorMessage,
+  { type: 'spec' | 'renew' | 'resumed' | 'counted' | 'verdict' }
+>;
 
 /** What is to be done, with the phase in which it is. */
 type Order =
@@ -292,6 +296,8 @@ interface Done<Run> {
   readonly name: 'done';
   readonly from: Serving<Run> | Refusing<Serving<Run>>;
   readonly atMs: number;
+  /** the coordinator has read `done`; what is missing is the end of the run for all */
+  readonly isCounted: boolean;
 }
 
 /** Nothing is left of it. */
@@ -332,7 +338,27 @@ export function withRefusal<Run>(stage: AgentStage<Run>, code: ExitCode, atMs: n
 
 /** Everything of the run is closed and reported. */
 export function withDone<Run>(stage: AgentStage<Run>, atMs: number): AgentStage<Run> {
-  if (stage.name === 'serving') return { name: 'done', from: stage, atMs };
+  if (stage.name === 'serving') return { name: 'done', from: stage, atMs, isCounted: false };
   if (stage.name !== 'refused' || stage.from.name !== 'serving') return stage;
-  return { name: 'done', from: { ...stage, from: stage.from }, atMs };
+  return { name: 'done', from: { ...stage, from: stage.from }, atMs, isCounted: false };
 }
+
+/**
+ * The channel to the coordinator; while it is down, a new one may be tried from `nextTryMs` on. `id` grows with each, so that a late
+ * event of an old one is known as such.
+ */
+export type Link = { readonly id: number } & (
+  | { readonly name: 'down'; readonly nextTryMs: number }
+  | { readonly name: 'connecting' }
+  | {
+      readonly name: 'up';
+      readonly channel: Channel<AgentMessage>;
+      /** one that brings nothing is tried until then */
+      readonly nextTryMs: number;
+      readonly helloAtMs: number;
+      /** a hello with `resume` waits for its `resumed` */
+      readonly isResuming: boolean;
+      /** when the last message was sent that the coordinator may answer */
+      readonly askedMs: number;
+    }
+);

@@ -24,7 +24,8 @@ import type { Allowance } from '../plan/allowance.ts';
 import type { Rhythm } from '../run/lease.ts';
 import type { HostSpec } from '../run/run-spec.ts';
 import { after, pause } from '../time/timer.ts';
-import { type AgentStage, refusalIn, runIn, withDone, withRefusal } from './agent-phase.ts';
+import { AgentLog } from './agent-log.ts';
+import { type AgentStage, type Link, refusalIn, runIn, withDone, withRefusal } from './agent-phase.ts';
 import { brokenRule } from './agent-quota.ts';
 import { sendGuarded, writePartialReport } from './agent-reporter.ts';
 import { AgentRun } from './agent-run.ts';
@@ -60,35 +61,16 @@ interface AgentOptions {
   readonly stay: boolean;
   /** how long to try to reach the coordinator before the first contact */
   readonly joinTimeoutMs: number;
-  /** where the last stats go when the coordinator is lost; null: nowhere */
-  readonly partialReportPath: string | null;
+  /** where the last stats go when the coordinator is lost, by the name of the agent in its run; null: nowhere */
+  readonly partialReportPath: ((name: string) => string) | null;
   /** one line for a person, to stderr */
   readonly onNote: (line: string) => void;
 }
 
-/**
- * The channel to the coordinator; while it is down, a new one may be tried from `nextTryMs` on. `id` grows with each, so that a late
- * event of an old one is known as such.
- */
-type Link = { readonly id: number } & (
-  | { readonly name: 'down'; readonly nextTryMs: number }
-  | { readonly name: 'connecting' }
-  | {
-      readonly name: 'up';
-      readonly channel: Channel<AgentMessage>;
-      /** one that brings nothing is tried until then */
-      readonly nextTryMs: number;
-      readonly helloAtMs: number;
-      /** a hello with `resume` waits for its `resumed` */
-      readonly isResuming: boolean;
-      /** when the last message was sent that the coordinator may answer */
-      readonly askedMs: number;
-    }
-);
-
 /** One agent serving one run. */
 class Agent {
   readonly #options: AgentOptions;
+  readonly #log: AgentLog;
   readonly #clock: Clock;
   /** others may have the same token: this shows that a hello with `resume` comes from here */
   readonly #secret = randomBytes(SECRET_BYTES).toString('base64url');
@@ -102,8 +84,9 @@ class Agent {
   /** aborted when this process is to end */
   readonly #stopping: AbortSignal;
 
-  constructor(options: AgentOptions, stopping: AbortSignal) {
+  constructor(options: AgentOptions, log: AgentLog, stopping: AbortSignal) {
     this.#options = options;
+    this.#log = log;
     this.#clock = options.clock;
     this.#stopping = stopping;
     this.#contactMs = this.#clock.monotonicMs();
@@ -161,6 +144,7 @@ class Agent {
   /** The first link: tried until it holds or the time is up. A wrong key or version is not tried again. */
   async #join(): Promise<void> {
     const startedMs = this.#clock.monotonicMs();
+    this.#log.connecting();
     for (;;) {
       try {
         await this.#connect(this.#options.joinTimeoutMs, 0);
@@ -168,6 +152,7 @@ class Agent {
       } catch (error) {
         const isLate = this.#clock.monotonicMs() - startedMs + JOIN_RETRY_MS > this.#options.joinTimeoutMs;
         if (isLate || this.#stopping.aborted || !isUnreachable(error)) throw error;
+        this.#log.waiting(error);
         await pause(JOIN_RETRY_MS, { signal: this.#stopping });
       }
     }
@@ -292,6 +277,7 @@ class Agent {
   #send(message: AgentMessage): void {
     const link = this.#link;
     if (link.name !== 'up') return;
+    this.#log.sent(message);
     if (message.type === 'stats') this.#link = { ...link, askedMs: message.sentAtMs };
     if (sendGuarded(link.channel, message)) return;
     // The next link says again what matters.
@@ -302,7 +288,7 @@ class Agent {
   #savePartial(run: AgentRun, why: string): void {
     const { partialReportPath, name, clock, onNote } = this.#options;
     if (partialReportPath === null) return;
-    const path = writePartialReport(partialReportPath, {
+    const path = writePartialReport(partialReportPath(this.#log.name), {
       agent: name,
       why,
       ...run.identity,
@@ -314,7 +300,14 @@ class Agent {
 
   #take(message: CoordinatorMessage): void {
     if (this.#isOver) return;
+    // A verdict belongs to a run that is done here.
+    if (message.type !== 'verdict' || this.#stage.name === 'done') this.#log.heard(message);
     switch (message.type) {
+      case 'counted':
+        if (this.#stage.name === 'done') this.#stage = { ...this.#stage, isCounted: true };
+        return;
+      case 'verdict':
+        return;
       case 'spec':
         this.#begin(message);
         return;
@@ -371,7 +364,8 @@ class Agent {
   /** The channel is gone: the end after a run, otherwise a cut that may heal within the lease. */
   #cut(problem: string | null, end: ChannelEnd): void {
     this.#link = { name: 'down', id: this.#link.id, nextTryMs: 0 };
-    if (this.#stage.name === 'done' && end === 'orderly') {
+    // What was counted need not be said again, however the channel ends.
+    if (this.#stage.name === 'done' && (end === 'orderly' || this.#stage.isCounted)) {
       this.#end(this.#lastCode);
       return;
     }
@@ -382,20 +376,23 @@ class Agent {
       this.#leave();
       return;
     }
-    if (this.#run !== null && !this.#stopping.aborted) return;
+    if (this.#run !== null && !this.#stopping.aborted) {
+      if (this.#stage.name === 'serving') this.#log.cut(problem);
+      return;
+    }
     const isUnwanted = end === 'refused' || end === 'version';
     if (isUnwanted && !this.#options.stay && !this.#stopping.aborted) {
       this.#stage = { name: 'over', wasTurnedAway: true };
       this.#fail(refusalError(problem ?? '', end));
       return;
     }
-    if (problem !== null)
-      this.#options.onNote(`agent ${this.#options.name}: the coordinator said: ${problem}`);
+    if (problem !== null) this.#log.refusedBy(problem);
     this.#end(ExitCode.incomplete, isUnwanted);
   }
 
   #end(code: ExitCode, isUnwanted = false): void {
     if (this.#isOver) return;
+    if (this.#stage.name === 'done' && refusalIn(this.#stage) === null) this.#log.doneAlone();
     const wasTurnedAway = isUnwanted || refusalIn(this.#stage) !== null;
     this.#stage = { name: 'over', wasTurnedAway };
     this.#finish(code);
@@ -416,6 +413,7 @@ class Agent {
       this.#leave();
       return;
     }
+    if (this.#stage.name === 'done' && this.#stage.isCounted) return;
     const nowMs = this.#clock.monotonicMs();
     const silentMs = nowMs - this.#contactMs;
     const run = this.#run;
@@ -476,8 +474,10 @@ export async function runAgent(
   stopWhen(stop);
   // The parent may have gone while this process was loading: then `disconnect` came before there was a listener.
   if (process.send !== undefined && !process.connected) return ExitCode.incomplete;
+  const log = new AgentLog(options);
   for (;;) {
-    const agent = new Agent(options, stopping.signal);
+    const agent = new Agent(options, log, stopping.signal);
+    log.runBegins();
     current = agent;
     let waitMs = JOIN_RETRY_MS;
     try {

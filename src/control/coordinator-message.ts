@@ -20,8 +20,19 @@ import {
   WS_MESSAGE_BYTES_MAX,
 } from '../base/endpoint.ts';
 import { RunBound, type SharedSpec } from '../run/run-spec.ts';
-import { epoch, milliseconds, NAME_CHARACTERS_MAX, name, port, cleanedText as text } from './schema-part.ts';
+import {
+  epoch,
+  milliseconds,
+  NAME_CHARACTERS_MAX,
+  name,
+  port,
+  RUN_NAME_CHARACTERS_MAX,
+  cleanedText as text,
+  visible,
+} from './schema-part.ts';
 
+/** One line, for a person. */
+const VERDICT_CHARACTERS_MAX = 256;
 /** IPv6 with everything that may stand in it. */
 const ADDRESS_CHARACTERS_MAX = 64;
 
@@ -109,6 +120,8 @@ const spec = v.pipe(
     spec: sharedSpec,
     /** a lost agent's quota may come on top later: leave tuples free for it */
     mayGrow: v.boolean(),
+    /** what the run calls this agent: another one may have its name; absent: as it calls itself */
+    agent: v.exactOptional(visible(RUN_NAME_CHARACTERS_MAX)),
     leaseMs: duration(RunBound.quietMsMin, RunBound.leaseMs),
     quietMs: duration(RunBound.quietMsMin, RunBound.leaseMs),
   }),
@@ -138,6 +151,7 @@ export type CoordinatorMessage =
       readonly epoch: number;
       readonly spec: SharedSpec;
       readonly mayGrow: boolean;
+      readonly agent?: string;
       readonly leaseMs: number;
       readonly quietMs: number;
     }
@@ -152,7 +166,9 @@ export type CoordinatorMessage =
   | { readonly type: 'resumed' }
   | { readonly type: 'stop-opening' }
   | { readonly type: 'hold' }
-  | { readonly type: 'stop'; readonly reason: string };
+  | { readonly type: 'stop'; readonly reason: string }
+  | { readonly type: 'counted' }
+  | { readonly type: 'verdict'; readonly text: string };
 export type CoordinatorMessageOf<Type extends CoordinatorMessage['type']> = Extract<
   CoordinatorMessage,
   { readonly type: Type }
@@ -169,4 +185,8 @@ export const coordinatorMessageSchema = v.variant('type', [
   v.object({ type: v.literal('stop-opening') }),
   v.object({ type: v.literal('hold') }),
   v.object({ type: v.literal('stop'), reason: text(NAME_CHARACTERS_MAX) }),
+  /** `done` is read: nothing of it needs to be said again */
+  v.object({ type: v.literal('counted') }),
+  /** the run is over for all: its verdict, for a person */
+  v.object({ type: v.literal('verdict'), text: text(VERDICT_CHARACTERS_MAX) }),
 ]) satisfies v.GenericSchema<unknown, CoordinatorMessage>;

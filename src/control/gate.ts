@@ -37,11 +37,28 @@ export const GATE_LIMITS = {
 /** Why the gate let a socket go. */
 export type GateReason = 'tls' | 'http' | 'crowded';
 
+/** A client that was not let in and had a token, or said hello: worth a line, where a port scanner is only counted. */
+export interface TurnedAway {
+  /** the address that it came from */
+  readonly from: string;
+  /** the name that its token proves or that it gives itself; null: not known */
+  readonly name: string | null;
+  /** in words, such as `its token has expired` */
+  readonly why: string;
+}
+
+/** An address as people write it: of one that IPv6 maps, the IPv4 address. */
+export function shownAddress(address: string | undefined): string {
+  const text = address ?? 'an unknown address';
+  return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(text)?.[1] ?? text;
+}
+
 interface GateOptions {
   readonly clock: Clock;
   /** the key that an identity must prove, expired or not; null: there is none */
   readonly knownKeyFor: (pskIdentity: string) => KnownKey | null;
-  readonly onRefused: (reason: GateReason) => void;
+  /** @param who null: it showed no token, so it is no agent */
+  readonly onRefused: (reason: GateReason, who: TurnedAway | null) => void;
   /** begins TLS on a socket that has proved its key; what it sent is to be read from it again */
   readonly onProven: (socket: Socket) => void;
 }
@@ -136,7 +153,7 @@ export class Gate {
     if (isCrowded && oldest !== undefined) this.#turnAway(oldest, 'crowded');
     socket.on('error', () => {});
     socket.once('close', () => {
-      if (visitor.stage === 'unproven') this.#options.onRefused('tls');
+      if (visitor.stage === 'unproven') this.#options.onRefused('tls', null);
       this.#forget(visitor);
     });
     const hear = (chunk: Buffer): void => {
@@ -163,12 +180,16 @@ export class Gate {
 
   #check(visitor: Visitor, offered: OfferedKey): void {
     const known = this.#options.knownKeyFor(offered.identity);
-    if (known === null) this.#turnAway(visitor, 'tls', Alert.unknownPskIdentity);
-    else if (!isBoundBy(offered, known.key)) this.#turnAway(visitor, 'tls', Alert.decryptError);
-    else if (this.#isReplayed(offered.binder)) this.#turnAway(visitor, 'tls', Alert.decryptError);
+    const refuse = (alert: Alert, why: string, name: string | null = null): void =>
+      this.#turnAway(visitor, 'tls', alert, why, name);
+    if (known === null) refuse(Alert.unknownPskIdentity, 'its token is not of this run');
+    else if (!isBoundBy(offered, known.key)) refuse(Alert.decryptError, 'its token is not of this run');
+    else if (this.#isReplayed(offered.binder)) refuse(Alert.decryptError, 'it repeats what another sent');
     // Only who has the key hears that it was good once.
-    else if (known.isExpired) this.#turnAway(visitor, 'tls', Alert.certificateExpired);
-    else this.#believe(visitor, offered.identity);
+    else if (known.isExpired) {
+      const name = peerOf(offered.identity)?.name ?? null;
+      refuse(Alert.certificateExpired, "its token has expired by this host's clock", name);
+    } else this.#believe(visitor, offered.identity);
   }
 
   /** A client's first message has 32 random bytes, so an honest one never proves the same twice. */
@@ -194,7 +215,8 @@ export class Gate {
     visitor.stage = 'waiting';
     visitor.identity = identity;
     if (this.#proven.size >= GATE_LIMITS.proven) {
-      this.#turnAway(visitor, 'crowded');
+      const why = `too many connections with a token: at most ${GATE_LIMITS.proven}`;
+      this.#turnAway(visitor, 'crowded', undefined, why);
       return;
     }
     this.#proven.set(visitor.key, visitor);
@@ -207,7 +229,9 @@ export class Gate {
   #limitToken(links: Set<Visitor>, newest: Visitor): void {
     if (links.size <= GATE_LIMITS.perToken) return;
     const idle = [...links].find((each) => each.stage !== 'greeted');
-    this.#turnAway(idle ?? newest, 'crowded');
+    const why = `too many connections with its token: at most ${GATE_LIMITS.perToken}`;
+    const name = peerOf(newest.identity)?.name ?? null;
+    this.#turnAway(idle ?? newest, 'crowded', undefined, why, name);
   }
 
   readonly #nowMs = (): number => this.#options.clock.monotonicMs();
@@ -250,11 +274,22 @@ export class Gate {
     this.#letIn();
   }
 
-  #turnAway(visitor: Visitor, reason: GateReason, alert?: Alert): void {
+  /**
+   * @param why in words, of one that showed a token; absent: it is only counted
+   * @param name that its token proves
+   */
+  #turnAway(
+    visitor: Visitor,
+    reason: GateReason,
+    alert?: Alert,
+    why: string | null = null,
+    name: string | null = null,
+  ): void {
     if (visitor.stage === 'gone') return;
     const { socket, stage } = visitor;
+    const from = shownAddress(socket.remoteAddress);
     this.#forget(visitor);
-    this.#options.onRefused(reason);
+    this.#options.onRefused(reason, why === null ? null : { from, name, why });
     if (alert === undefined || stage !== 'unproven') {
       socket.destroy();
       return;

@@ -18,6 +18,8 @@
  *   agent <-- coordinator : hold          the ramp is over everywhere: `held` counts from now
  *   agent <-- coordinator : stop          reason
  *   agent --> coordinator : done          final stats
+ *   agent <-- coordinator : counted       `done` is read; the verdict comes when all are done
+ *   agent <-- coordinator : verdict       of the whole run, for a person
  */
 
 import * as v from 'valibot';

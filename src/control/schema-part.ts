@@ -8,6 +8,8 @@ import { COUNTS_LENGTH } from '../stats/histogram.ts';
 
 /** The longest name of an agent; the ids of its holders are `<agent>/<index>`. */
 export const NAME_CHARACTERS_MAX = 128;
+/** What a run calls one of several agents that have the same name: a number comes behind it. */
+export const RUN_NAME_CHARACTERS_MAX = NAME_CHARACTERS_MAX + 16;
 
 /**
  * The largest numbers that are taken, so that sums over a thousand agents stay whole and every moment is a date: events

@@ -11,7 +11,7 @@ import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import { after, type Timer } from '../time/timer.ts';
 import { type Channel, type ChannelEvents, type RefusalKind, wrapSocket } from './channel.ts';
-import { GATE_LIMITS, Gate, type GateReason } from './gate.ts';
+import { GATE_LIMITS, Gate, type GateReason, shownAddress, type TurnedAway } from './gate.ts';
 import { Intake, LargeMessages, lateAfter } from './intake.ts';
 import {
   type AgentMessage,
@@ -34,7 +34,7 @@ const CLOSE_TIMEOUT_MS = 500;
 /** Sockets at the same time: some more than the gate's limits add up to, for the case that they did not hold. */
 const SOCKETS_MAX = 2 * Math.max(GATE_LIMITS.unproven, GATE_LIMITS.proven);
 
-/** Why a connection was not let in; counted, never logged one by one. */
+/** Why a connection was not let in; each is counted. */
 export type RefusalReason = GateReason | 'hello-late' | 'malformed' | 'version' | 'first-not-hello' | 'name';
 
 interface ControlServerOptions {
@@ -47,14 +47,17 @@ interface ControlServerOptions {
   /**
    * An agent that proved its key and said hello.
    * @param identity what it proved to be: the identity of its token
+   * @param from the address that it came from
    * @returns what to tell about this channel from now on
    */
   readonly onAgent: (
     channel: Channel<CoordinatorMessage>,
     hello: AgentMessageOf<'hello'>,
     identity: string,
+    from: string,
   ) => ChannelEvents<AgentMessage>;
-  readonly onRefused: (reason: RefusalReason) => void;
+  /** @param who null: it is no agent, as far as it showed */
+  readonly onRefused: (reason: RefusalReason, who: TurnedAway | null) => void;
 }
 
 /** The listening side of the control channel. */
@@ -93,15 +96,15 @@ export class ControlServer {
       // One that the gate has turned away is counted there.
       if (this.#isOneOfUs(error, socket)) return;
       const isHttp = error.code?.startsWith('HPE_') === true || error.code?.startsWith('ERR_HTTP') === true;
-      options.onRefused(isHttp ? 'http' : 'tls');
+      options.onRefused(isHttp ? 'http' : 'tls', null);
       socket.destroy();
     });
     this.#https.on('request', (_request, response) => {
-      options.onRefused('http');
+      options.onRefused('http', null);
       response.writeHead(404, { connection: 'close' }).end();
     });
     this.#sockets.on('wsClientError', (_error, socket) => {
-      options.onRefused('http');
+      options.onRefused('http', null);
       socket.destroy();
     });
     this.#https.on('secureConnection', (socket: TLSSocket) => this.#gate.secured(socket));
@@ -147,7 +150,8 @@ export class ControlServer {
   #upgrade(request: IncomingMessage, socket: TLSSocket, head: Buffer): void {
     const identity = this.#identityOf(socket);
     if (identity === null) {
-      this.#options.onRefused('tls');
+      const from = shownAddress(socket.remoteAddress);
+      this.#options.onRefused('tls', { from, name: null, why: 'its token is not good any more' });
       socket.destroy();
       return;
     }
@@ -194,12 +198,13 @@ export class ControlServer {
     const { onAgent, onRefused, clock } = this.#options;
     let inner: ChannelEvents<AgentMessage> | null = null;
     let isRefused = false;
+    const from = shownAddress(tls.remoteAddress);
+    const { name } = peerOf(identity) ?? { name: '' };
     const refuse = (reason: RefusalReason, text: string, kind?: RefusalKind): void => {
       isRefused = true;
-      onRefused(reason);
+      onRefused(reason, { from, name, why: text });
       channel.close(text, kind);
     };
-    const { name } = peerOf(identity) ?? { name: '' };
     const monotonicMs = (): number => clock.monotonicMs();
     const intake = new Intake(
       this.#large,
@@ -231,11 +236,11 @@ export class ControlServer {
           }
           intake.greeted();
           this.#gate.greeted(tls);
-          inner = onAgent(channel, hello, identity);
+          inner = onAgent(channel, hello, identity, from);
         },
         onClose: (problem, end) => {
           giveUp();
-          if (end === 'violated' && !isRefused) onRefused('malformed');
+          if (end === 'violated' && !isRefused) onRefused('malformed', { from, name, why: `${problem}` });
           inner?.onClose(problem, end);
         },
       },

@@ -5,6 +5,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { Finding } from '../base/errors.ts';
 import type { Channel, ChannelEvents } from '../control/channel.ts';
+import type { TurnedAway } from '../control/gate.ts';
 import type { AgentMessage, AgentMessageOf, CoordinatorMessage } from '../control/message.ts';
 import { type AgentRecord, type AgentSnapshot, isLive } from '../run/agent-record.ts';
 import type { LeaseTimes } from '../run/lease.ts';
@@ -19,6 +20,7 @@ import {
   resumeRefusal,
   wrongClaim,
 } from './agent-session.ts';
+import { joinedLine } from './arrivals.ts';
 import type { RecordedMessage, RunOptions } from './run-settings.ts';
 
 /** Lines about cuts and returns of one agent. */
@@ -34,6 +36,7 @@ interface ContactShell {
   /** one line for a person that the report keeps; `onNote` for one that it does not */
   readonly note: (line: string) => void;
   readonly onNote: (line: string) => void;
+  readonly onTurnedAway: (who: TurnedAway) => void;
   /** whether an agent may not have this name */
   readonly isImpostor: (name: string, identity: string) => boolean;
   /** something came from an agent, whatever it is */
@@ -49,6 +52,8 @@ interface ContactOptions {
   readonly lease: LeaseTimes;
   /** what several agents may say must say which one said it */
   readonly namesFindings: boolean;
+  /** agents that are expected to join from elsewhere; 0: the only one is no change */
+  readonly remoteAgents: number;
 }
 
 /** The contact of one run with all of its agents. */
@@ -70,19 +75,41 @@ export class AgentContact {
     channel: Channel<CoordinatorMessage>,
     hello: AgentMessageOf<'hello'>,
     identity: string,
+    from: string,
   ): ChannelEvents<AgentMessage> {
     const { resume, name, secret } = hello;
     const credentials = { identity, secret };
-    if (resume !== null) return this.#takeBack(channel, hello, resume, credentials);
-    if (this.#sessions.isPresent(name) || this.#shell.isImpostor(name, identity)) {
-      channel.close(`an agent named ${name} is already here; choose another --name`);
+    if (resume !== null) return this.#takeBack(channel, hello, resume, credentials, from);
+    const refusal = this.#nameRefusal(name, identity);
+    if (refusal !== null) {
+      this.#shell.onTurnedAway({ from, name, why: refusal });
+      channel.close(refusal);
       return UNHEARD;
     }
-    this.#forgetCut(name);
-    const session = this.#sessions.add(name, credentials, channel);
+    this.#forgetCut(name, from);
+    const session = this.#sessions.add(name, credentials, channel, from);
     this.#sender.record(session, hello);
     this.#dispatch({ type: 'agent-joined', agent: session.id, atMs: this.#nowMs() });
+    if (this.#isLive(session)) this.#sayJoined(session);
     return this.#eventsOf(session, channel);
+  }
+
+  /**
+   * Why one that is new may not have its name; null: it may. Two hosts may be called the same, and get a number each; the local
+   * agent has sources that were typed for it, and a token with a name is good for one agent.
+   */
+  #nameRefusal(name: string, identity: string): string | null {
+    if (this.#shell.isImpostor(name, identity))
+      return `an agent named ${name} is already here; choose another --name`;
+    return this.#sessions.isTokenInUse(identity)
+      ? `an agent named ${name} is already here with this token; each agent needs its own`
+      : null;
+  }
+
+  #sayJoined(session: AgentSession): void {
+    const { agents, terms } = this.#shell.state();
+    if (this.#options.remoteAgents === 0) return;
+    this.#contactNote(session, joinedLine(session, agents.size, terms.agentsExpected));
   }
 
   #takeBack(
@@ -90,11 +117,13 @@ export class AgentContact {
     hello: AgentMessageOf<'hello'>,
     resume: { readonly runId: string; readonly epoch: number },
     credentials: Credentials,
+    from: string,
   ): ChannelEvents<AgentMessage> {
     const { runId } = this.#options;
     const session = resume.runId === runId ? this.#sessions.resumable(hello.name, resume.epoch) : undefined;
     const refusal = session === undefined ? null : resumeRefusal(session, credentials);
     if (refusal !== null) {
+      this.#shell.onTurnedAway({ from, name: hello.name, why: refusal });
       channel.close(refusal);
       return UNHEARD;
     }
@@ -121,10 +150,14 @@ export class AgentContact {
     return { onMessage: (message) => void (message.type === 'done' && channel.close()), onClose: () => {} };
   }
 
-  /** Before the quotas an agent that was started anew takes the place of the one that is cut off. */
-  #forgetCut(name: string): void {
+  /**
+   * Before the quotas an agent that was started anew takes the place of the one that is cut off. One of the same name from elsewhere
+   * is another host.
+   */
+  #forgetCut(name: string, from: string): void {
     const old = this.#sessions.get(name);
-    if (old === undefined || this.#shell.state().phase !== 'gathering') return;
+    if (old === undefined || old.channel !== null || old.from !== from) return;
+    if (this.#shell.state().phase !== 'gathering') return;
     this.#dispatch({ type: 'agent-left', agent: old.id, atMs: this.#nowMs() });
   }
 
@@ -212,10 +245,18 @@ export class AgentContact {
     if (message.type === 'losses') this.#shell.onLosses(known, session, message);
     const event = this.#eventOf(session.id, message, atMs);
     if (event !== null) this.#dispatch(event);
-    if (message.type !== 'done') return;
     // The agent waits for this: without it `done` would be said again after a new link.
-    session.channel?.close();
-    session.channel = null;
+    if (message.type === 'done') this.#sender.send(session.id, { type: 'counted' });
+  }
+
+  /** The run is over for all: whoever is done hears how it ended, and its channel is closed in order. @param verdict one line */
+  end(verdict: string): void {
+    for (const session of this.#sessions.all()) {
+      if (session.channel === null || this.#recordOf(session)?.stage !== 'done') continue;
+      this.#sender.send(session.id, { type: 'verdict', text: verdict });
+      session.channel.close();
+      session.channel = null;
+    }
   }
 
   /** A message as an event; null for one that changes nothing of the run's state. */
@@ -236,13 +277,42 @@ export class AgentContact {
       }
       case 'stats': {
         const { settled, quota } = message;
-        return { type: 'agent-reported', atMs, agent, quota, settled, snapshot: snapshotOf(agent, message) };
+        return {
+          type: 'agent-reported',
+          atMs,
+          agent,
+          quota,
+          settled,
+          snapshot: this.#snapshotOf(agent, message),
+        };
       }
       case 'done': {
         const { evidence, notes } = message;
-        return { type: 'agent-done', atMs, agent, evidence, notes, snapshot: snapshotOf(agent, message) };
+        return {
+          type: 'agent-done',
+          atMs,
+          agent,
+          evidence,
+          notes,
+          snapshot: this.#snapshotOf(agent, message),
+        };
       }
     }
+  }
+
+  /** @param agent its kernel's counts are under its own name, whatever it says */
+  #snapshotOf(
+    agent: string,
+    { stats, holders, kernel }: AgentMessageOf<'stats'> | AgentMessageOf<'done'>,
+  ): AgentSnapshot {
+    const { name = agent } = this.#sessions.get(agent) ?? {};
+    return {
+      stats: { ...stats, recentLosses: stats.recentLosses ?? [] },
+      // Of two agents of one name each has a holder `name/0`.
+      holders:
+        name === agent ? holders : holders.map((one) => ({ ...one, id: holderOf(agent, name, one.id) })),
+      kernel: kernel.map((count) => ({ ...count, agent })),
+    };
   }
 
   #named(findings: readonly Finding[], agent: string): readonly Finding[] {
@@ -251,16 +321,9 @@ export class AgentContact {
   }
 }
 
-/** @param agent its kernel's counts are under its own name, whatever it says */
-function snapshotOf(
-  agent: string,
-  { stats, holders, kernel }: AgentMessageOf<'stats'> | AgentMessageOf<'done'>,
-): AgentSnapshot {
-  return {
-    stats: { ...stats, recentLosses: stats.recentLosses ?? [] },
-    holders,
-    kernel: kernel.map((count) => ({ ...count, agent })),
-  };
+/** A holder's id under what the run calls its agent. @param name as the agent calls itself */
+export function holderOf(agent: string, name: string, holder: string): string {
+  return holder.startsWith(`${name}/`) ? `${agent}${holder.slice(name.length)}` : holder;
 }
 
 /** What one run sends to its agents. */
@@ -317,6 +380,8 @@ export class CommandSender {
       epoch: session.epoch,
       spec: toWire(spec),
       mayGrow: onAgentLoss === 'replace',
+      // An agent of before this field would not mind it.
+      ...(session.id === session.name ? {} : { agent: session.id }),
       leaseMs: this.#lease.leaseMs,
       quietMs: this.#lease.quietMs,
     });

@@ -19,6 +19,8 @@ export interface AgentSession {
   readonly secret: string | undefined;
   /** grows with each agent that joins; an agent that comes back after its lease gets a new one */
   readonly epoch: number;
+  /** the address that it joined from */
+  readonly from: string;
   readonly lossAllowance: LossAllowance;
   /** lines about cuts and returns that were shown */
   contactNotes: number;
@@ -57,25 +59,45 @@ function isSame(one: string, other: string): boolean {
 /** All agents that were ever part of the run, by id. */
 export class AgentSessions {
   readonly #byId = new Map<string, AgentSession>();
+  /** by name: the number that the last of several agents of this name got */
+  readonly #numbers = new Map<string, number>();
   #epoch = 0;
 
-  add(name: string, { identity, secret }: Credentials, channel: Channel<CoordinatorMessage>): AgentSession {
+  /** @param from the address that it joined from */
+  add(
+    name: string,
+    { identity, secret }: Credentials,
+    channel: Channel<CoordinatorMessage>,
+    from = '',
+  ): AgentSession {
     this.#epoch++;
-    let id = name;
-    // An agent may be called what another one's id would be.
-    while (this.#byId.has(id)) id = `${id}#${this.#epoch}`;
     const session: AgentSession = {
-      id,
+      id: this.#freeId(name),
       name,
       identity,
       secret,
       epoch: this.#epoch,
+      from,
       lossAllowance: new LossAllowance(),
       contactNotes: 0,
       channel,
     };
-    this.#byId.set(id, session);
+    this.#byId.set(session.id, session);
     return session;
+  }
+
+  /** `vm` is `vm-2` beside another `vm`, and `vm#7` where that one is gone: it may be the same host once more. */
+  #freeId(name: string): string {
+    if (!this.#byId.has(name)) return name;
+    let id = name;
+    if (this.isPresent(name)) {
+      let number = this.#numbers.get(name) ?? 1;
+      while (this.#byId.has(id)) id = `${name}-${++number}`;
+      this.#numbers.set(name, number);
+    }
+    // An agent may be called what another one's id would be.
+    while (this.#byId.has(id)) id = `${id}#${this.#epoch}`;
+    return id;
   }
 
   /** Forgets one that left before it got a quota. */
@@ -96,9 +118,16 @@ export class AgentSessions {
     return this.all().find((session) => session.name === name && session.epoch === epoch);
   }
 
-  /** Whether an agent of this name is in contact now. */
+  /** Whether an agent that is called so, by itself or by the run, is in contact now. */
   isPresent(name: string): boolean {
+    if (this.#byId.get(name)?.channel) return true;
     return this.all().some((session) => session.name === name && session.channel !== null);
+  }
+
+  /** Whether the agent that a token was made for is in contact now. @param identity of a token that has a name */
+  isTokenInUse(identity: string): boolean {
+    if (peerOf(identity)?.name === null) return false;
+    return this.all().some((session) => session.identity === identity && session.channel !== null);
   }
 }
 

@@ -10,14 +10,16 @@ import { ControlServer } from '../control/server.ts';
 import type { RunReport } from '../judge/report.ts';
 import { holdersCpuMs } from '../judge/report-parts.ts';
 import { makeReport, type RunFacts } from '../judge/run-report.ts';
+import { verdictLine } from '../report/text.ts';
 import type { AgentRecord } from '../run/agent-record.ts';
 import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../run/lease.ts';
 import type { EndReason, RunChange, RunEvent } from '../run/run-event.ts';
 import { initialRunState, type RunState, step } from '../run/run-state.ts';
 import { mergeAllStats, type Phase } from '../stats/stats.ts';
 import { DueTimer, every } from '../time/timer.ts';
-import { AgentContact, CommandSender } from './agent-contact.ts';
+import { AgentContact, CommandSender, holderOf } from './agent-contact.ts';
 import { type AgentSession, AgentSessions } from './agent-session.ts';
+import { Arrivals } from './arrivals.ts';
 import { NeverRanError, neverRan, StartedAgents, waitingNote } from './expected-agents.ts';
 import { RunLog, RunProgress, runFacts, timelinePoint } from './run-facts.ts';
 import { type RunOptions, termsOf } from './run-settings.ts';
@@ -35,6 +37,7 @@ export class Run {
   readonly #contact: AgentContact;
   readonly #startedAgents: StartedAgents;
   readonly #log: RunLog;
+  readonly #arrivals: Arrivals;
   readonly #watch: RunWatch;
   readonly #progress: RunProgress;
   /** the hold ends when it is due, not at the next tick */
@@ -56,6 +59,7 @@ export class Run {
     this.#still = new StandStill(rhythmOf(lease).reportEveryMs, this.#startedMs);
     this.#holdEnd = new DueTimer(() => clock.monotonicMs());
     this.#log = new RunLog(spec);
+    this.#arrivals = new Arrivals(options.onNote);
     this.#watch = new RunWatch(options.watch ?? UNWATCHED);
     this.#progress = new RunProgress(this.#startedMs);
     this.#sender = new CommandSender(options, runId, lease, this.#sessions);
@@ -65,10 +69,12 @@ export class Run {
       note: (line: string) => this.#note(line),
     };
     this.#startedAgents = new StartedAgents(options, this.#still, shell);
-    const contact = { clock, runId, lease, namesFindings: options.remoteAgents > 0 };
+    const { remoteAgents } = options;
+    const contact = { clock, runId, lease, namesFindings: remoteAgents > 0, remoteAgents };
     this.#contact = new AgentContact(contact, this.#sessions, this.#sender, {
       ...shell,
       onNote: options.onNote,
+      onTurnedAway: (who) => this.#arrivals.turnedAway(who),
       isImpostor: (name, identity) => this.#startedAgents.isImpostor(name, identity),
       onHeard: (id) => this.#startedAgents.heard(id),
       onStats: (agent, stats, atMs) => this.#noteLosses(agent, stats, atMs),
@@ -91,8 +97,11 @@ export class Run {
       host: listen.host,
       port: listen.port,
       keyFor: (identity) => this.#startedAgents.keyFor(identity),
-      onAgent: (channel, hello, identity) => this.#contact.welcome(channel, hello, identity),
-      onRefused: (reason) => this.#log.connectionRefused(reason),
+      onAgent: (channel, hello, identity, from) => this.#contact.welcome(channel, hello, identity, from),
+      onRefused: (reason, who) => {
+        this.#log.connectionRefused(reason);
+        this.#arrivals.turnedAway(who);
+      },
     });
     const bound = await server.listen();
     onListening(bound);
@@ -121,8 +130,10 @@ export class Run {
     // Closing may take a moment after the waiting is over.
     const waitedMs = Math.min(this.#options.waitAgentsMs, this.#state.phaseSinceMs - this.#startedMs);
     const error = neverRan(reason, waitedMs, this.#startedAgents.bySsh);
-    if (error === null) return makeReport(this.#facts());
-    throw new NeverRanError(error, makeReport(this.#facts({ neverRan: error.message })));
+    const report = makeReport(this.#facts(error === null ? {} : { neverRan: error.message }));
+    this.#contact.end(verdictLine(report));
+    if (error === null) return report;
+    throw new NeverRanError(error, report);
   }
 
   #facts(change: Partial<Pick<RunFacts, 'isPartial' | 'neverRan'>> = {}): RunFacts {
@@ -158,8 +169,7 @@ export class Run {
       case 'agent-joined':
         break;
       case 'agent-turned-away':
-        this.#sessions.get(change.agent)?.channel?.close(change.reason);
-        this.#sessions.remove(change.agent);
+        this.#turnAway(change);
         break;
       case 'agent-lost':
         this.#agentLost(change.agent, change.open, atMs);
@@ -176,6 +186,13 @@ export class Run {
         this.#finish(change.reason);
         break;
     }
+  }
+
+  #turnAway({ agent, reason }: Extract<RunChange, { type: 'agent-turned-away' }>): void {
+    const session = this.#sessions.get(agent);
+    session?.channel?.close(reason);
+    this.#sessions.remove(agent);
+    this.#arrivals.turnedAway({ from: session?.from ?? '', name: agent, why: reason });
   }
 
   #agentLost(agent: string, open: number, atMs: number): void {
@@ -207,7 +224,7 @@ export class Run {
 
   #takeLosses(
     { id, quota, startedMs }: AgentRecord,
-    { lossAllowance }: AgentSession,
+    { lossAllowance, name }: AgentSession,
     { losses }: AgentMessageOf<'losses'>,
   ): void {
     const { rampStartedMs } = this.#log;
@@ -219,7 +236,11 @@ export class Run {
     const laterMs = Math.max(0, (startedMs ?? rampStartedMs) - rampStartedMs);
     this.#watch.takeLosses(
       id,
-      taken.map((loss) => ({ ...loss, atMs: loss.atMs + laterMs })),
+      taken.map((loss) => ({
+        ...loss,
+        holder: holderOf(id, name, loss.holder),
+        atMs: loss.atMs + laterMs,
+      })),
     );
   }
 

@@ -5,7 +5,6 @@
 export const KNOWN_WRONG: ReadonlySet<string> = new Set([
   'abort-on-overflow',
   'agent-with-a-wrong-clock',
-  'agents-of-one-name',
   'apache-deferred-accept',
   'backlog-behind-cookies',
   'cut-in-the-last-period',

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { ExitCode } from '../../src/base/errors.ts';
 import type { Channel } from '../../src/control/channel.ts';
 import type { CoordinatorMessage } from '../../src/control/message.ts';
-import { agentToken } from '../../src/control/token.ts';
+import { agentToken, generateToken } from '../../src/control/token.ts';
 import { AgentSessions, wrongClaim } from '../../src/coordinator/agent-session.ts';
 import { type LedgerEntry, UNWATCHED } from '../../src/coordinator/run-watch.ts';
 import { renderReport } from '../../src/report/text.ts';
@@ -79,6 +79,30 @@ test('an agent that is called what the id of another would be does not take its 
   assert.equal(again.epoch, 3);
   assert.equal(new Set([first.id, named.id, again.id]).size, 3);
   assert.equal(sessions.get('a#3'), named);
+});
+
+test('agents of one name that are here together get numbers, and whoever has such a name gets another', () => {
+  const sessions = new AgentSessions();
+  assert.deepEqual(
+    [1, 2, 3].map(() => add(sessions, 'vm').id),
+    ['vm', 'vm-2', 'vm-3'],
+  );
+  const named = add(sessions, 'vm-2');
+  assert.equal(named.id, 'vm-2-2');
+  assert.equal(add(sessions, 'vm').id, 'vm-4');
+  sessions.remove('vm-3');
+  assert.equal(add(sessions, 'vm').id, 'vm-5', 'a number is not given twice in a run');
+});
+
+test('a token with a name is in use while its agent is here, the master token never', () => {
+  const sessions = new AgentSessions();
+  const { identity } = agentToken(generateToken(), { name: 'vm', expiresSec: null, targets: null });
+  const session = sessions.add('vm', { identity, secret: undefined }, channel);
+  add(sessions, 'other');
+  assert.equal(sessions.isTokenInUse(identity), true);
+  assert.equal(sessions.isTokenInUse('master'), false);
+  session.channel = null;
+  assert.equal(sessions.isTokenInUse(identity), false);
 });
 
 const HOLDER = {

@@ -85,9 +85,9 @@ test('a run with two agents: both ready, then start, hold, stop, and all that wa
   const { verdict, exitCode, connections, agents: told, kernel } = await report;
   assert.deepEqual([verdict, exitCode], ['pass', ExitCode.held]);
   for (const agent of agents) {
-    assert.deepEqual(agent.heard, ['spec', 'quota', 'start', 'hold', 'stop']);
-    assert.equal(agent.stopReason, 'held');
     await until('its channel is closed in order', () => agent.end === 'orderly');
+    assert.deepEqual(agent.heard, ['spec', 'quota', 'start', 'hold', 'stop', 'counted', 'verdict']);
+    assert.equal(agent.stopReason, 'held');
   }
   assert.deepEqual(
     agents.map(({ quota }) => quota),
@@ -115,7 +115,7 @@ test('a hold of 300 ms ends after 300 ms, although the next tick comes much late
     `${hold.seconds} s`,
   );
   assert.deepEqual([verdict, connections.held], ['pass', 10]);
-  assert.deepEqual(agents[0]!.heard.slice(-2), ['hold', 'stop']);
+  assert.deepEqual(agents[0]!.heard.slice(-4, -2), ['hold', 'stop']);
 });
 
 test('a refusal ends the run before anything starts, and names the agent', async (t) => {

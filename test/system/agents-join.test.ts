@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { isCleanText } from '../../src/base/clean-text.ts';
 import { agentToken, formatToken, generateToken, parseToken } from '../../src/control/token.ts';
 import {
   type Coordinator,
@@ -195,6 +196,7 @@ describe('joining', { concurrency: 4 }, () => {
     const wrongName = await startAgent(t, at, 'bob', made.stdout.trim()).result;
     assert.equal(wrongName.code, 4);
     assert.match(wrongName.stderr, /the token is for an agent named ada/);
+    await says(run, / holding /);
     const late = await startAgent(t, at, 'cyd', formatToken(expired)).result;
     assert.equal(late.code, 2);
     assert.match(late.stderr, /the token expired at 1970/);
@@ -212,6 +214,91 @@ describe('joining', { concurrency: 4 }, () => {
       (await runCli(['token', '--token-file', ofAgent, '--name', 'bob'])).code,
       2,
       'no token makes another',
+    );
+  });
+
+  it('gives two hosts of one name a number each, and both ends say each change', async (t) => {
+    const target = await startNetTarget(t);
+    const load = ['--conns', '60', '--duration', '10m', '--expect-agents', '2'];
+    const run = startCoordinator(t, ['--target', `127.0.0.1:${target.port}`, ...load]);
+    const at = `127.0.0.1:${await run.port()}`;
+    const first = startAgent(t, at, 'vm', run.tokenText, ['--source-ip', '127.0.0.7']);
+    await says(run, /agent vm joined from 127\.0\.0\.1: 1 of 2/);
+    const stranger = await startAgent(t, at, 'vm', formatToken(generateToken())).result;
+    assert.equal(stranger.code, 4);
+    await says(run, /turned away a client from 127\.0\.0\.1: its token is not of this run/);
+    const second = startAgent(t, at, 'vm', run.tokenText, ['--source-ip', '127.0.0.8']);
+    await says(run, /agent vm-2 joined from 127\.0\.0\.1 \(it calls itself vm, .*\): 2 of 2/);
+    const late = await startAgent(t, at, 'late', run.tokenText).result;
+    assert.equal(late.code, 4);
+    await says(run, /turned away agent late from 127\.0\.0\.1: the run has begun without it/);
+    run.child.kill('SIGINT');
+    const { code, stdout, stderr } = await run.result;
+    assert.equal(code, 130, `${stdout}${stderr}`);
+    const { agents } = run.report();
+    assert.deepEqual(
+      agents.map(({ name, holders }) => [name, holders.map(({ id }) => id)]),
+      [
+        ['vm', ['vm/1']],
+        ['vm-2', ['vm-2/1']],
+      ],
+    );
+    const verdict = /^INCOMPLETE held 60 of 60.*$/m.exec(stdout)?.[0] ?? 'no verdict';
+    for (const [agent, name] of [
+      [first, 'vm'],
+      [second, 'vm-2'],
+    ] as const) {
+      const ended = await agent.result;
+      assert.equal(ended.code, 0, ended.stderr);
+      const said = ended.stderr.trim().split('\n');
+      const course = [
+        'joined the run',
+        'this host can hold',
+        'quota: 30 connections',
+        'ready with',
+        'opening 30',
+      ]
+        .concat(['every agent has opened', 'the run was interrupted'])
+        .map((what) => said.findIndex((line) => line.startsWith(`agent ${name}: ${what}`)));
+      assert(!course.includes(-1), ended.stderr);
+      assert.deepEqual(
+        course.toSorted((a, b) => a - b),
+        course,
+        ended.stderr,
+      );
+      assert.equal(said.at(-1), `agent ${name}: done: ${verdict}`);
+      // Plain lines, as a journal keeps them.
+      assert(said.every(isCleanText), JSON.stringify(ended.stderr));
+    }
+  });
+
+  it('takes a token with a name for one agent at a time', async (t) => {
+    const target = await startNetTarget(t);
+    const run = startCoordinator(t, [
+      '--target',
+      `127.0.0.1:${target.port}`,
+      ...SHORT,
+      '--expect-agents',
+      '2',
+    ]);
+    const at = `127.0.0.1:${await run.port()}`;
+    const own = formatToken(agentToken(run.token, { name: 'ada', expiresSec: null, targets: null }));
+    startAgent(t, at, 'ada', own, ['--source-ip', '127.0.0.7']);
+    await says(run, /agent ada joined/);
+    const second = await startAgent(t, at, 'ada', own).result;
+    assert.equal(second.code, 4);
+    assert.match(second.stderr, /an agent named ada is already here with this token/);
+    await says(
+      run,
+      /turned away agent ada from 127\.0\.0\.1: an agent named ada is already here with this token/,
+    );
+    // Who only calls itself so takes nothing from it.
+    startAgent(t, at, 'ada', run.tokenText, ['--source-ip', '127.0.0.8']);
+    const { code, stdout, stderr } = await run.result;
+    assert.equal(code, 0, `${stdout}${stderr}`);
+    assert.deepEqual(
+      run.report().agents.map(({ name }) => name),
+      ['ada', 'ada-2'],
     );
   });
 

@@ -63,7 +63,7 @@ export async function agentCommand({ values }: CommandContext): Promise<ExitCode
       joinTimeoutMs: flagValue(values, 'wait-coordinator'),
       partialReportPath: isForked
         ? null
-        : (flagValue(values, 'partial-report') ?? defaultPartialReport(name)),
+        : (named) => flagValue(values, 'partial-report') ?? defaultPartialReport(named),
       onNote: tell,
     },
     (stop) => {
