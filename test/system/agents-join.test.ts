@@ -219,7 +219,7 @@ describe('joining', { concurrency: 4 }, () => {
 
   it('gives two hosts of one name a number each, and both ends say each change', async (t) => {
     const target = await startNetTarget(t);
-    const load = ['--conns', '60', '--duration', '10m', '--expect-agents', '2'];
+    const load = [...['--conns', '60', '--duration', '10m', '--expect-agents', '2'], '--wait-agents', '10m'];
     const run = startCoordinator(t, ['--target', `127.0.0.1:${target.port}`, ...load]);
     const at = `127.0.0.1:${await run.port()}`;
     const first = startAgent(t, at, 'vm', run.tokenText, ['--source-ip', '127.0.0.7']);
