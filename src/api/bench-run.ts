@@ -113,6 +113,7 @@ async function runAgainstSelf(job: RunJob, hooks: RunHooks): Promise<RunReport> 
     self = await startSelfTarget({
       connections: spec.connections,
       mode: selfModeOf(spec.protocol),
+      ...(spec.engine === undefined ? {} : { engine: spec.engine }),
       entryPath: ownPackage().entryPath,
       clock: systemClock,
       onNotice: (line) => notices.push(`the built-in target: ${line}`),

@@ -11,7 +11,7 @@ import { DURATION_MS_MAX, RATE_PER_SEC_MAX } from '../base/units.ts';
 export type EngineName = 'uring' | 'epoll';
 
 /** What a host was asked to use; `auto` decides there (plan/engine-choice.ts). */
-type EngineAsked = 'auto' | EngineName;
+export type EngineAsked = 'auto' | EngineName;
 
 /** What a host uses, and why, for a person. */
 export interface EngineChoice {

@@ -2,7 +2,7 @@
  * Owns what the built-in target counts, the addition over its workers, the line that prints it, and the messages between
  * the target's parent and its workers over Node's IPC; and the server that tells it to others. Must never ask a worker (serve.ts) or print (cli/).
  *
- *   parent --> worker : listen      address, port, mode, backlog (first message, once)
+ *   parent --> worker : listen      address, port, mode, backlog, engine (first message, once)
  *   parent <-- worker : listening   the port that it got          | failed: the call and its errno (then it ends)
  *   parent <-- worker : totals      when counts changed, at most every 200 ms
  *   parent <-- worker : stood-still for how long it did nothing, when that was seconds
@@ -17,7 +17,8 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
-import { counted, formatCount } from '../base/units.ts';
+import { counted, formatBytes, formatCount } from '../base/units.ts';
+import type { EngineName } from '../run/run-spec.ts';
 
 /** Every mode, in the order in which help lists them. */
 const SERVE_MODES = ['hold', 'echo', 'whoami'] as const;
@@ -64,6 +65,8 @@ export interface ServeCounts extends WorkerTotals {
   readonly workersLost: number;
   /** milliseconds since every worker listened */
   readonly servedMs: number;
+  /** how the workers drive their sockets */
+  readonly engine: EngineName;
 }
 
 export const ZERO_TOTALS: WorkerTotals = {
@@ -127,6 +130,51 @@ export function formatServeCounts(counts: ServeCounts): string {
   return parts.join('; ');
 }
 
+/**
+ * What a target has seen by its end, one line a count, to be compared with the report of a run against it.
+ * @param counts as `stop` returns them: what is open now was closed by the target itself
+ */
+export function formatServeTotals(counts: ServeCounts): string {
+  const { acceptedTotal, openMax, closedByPeer, reset, openNow, bytesIn, bytesOut } = counts;
+  const lost = acceptedTotal - closedByPeer - reset - openNow;
+  const closed = [
+    `${formatCount(closedByPeer)} by FIN of the client`,
+    `${formatCount(reset)} by RST or an error`,
+    `${formatCount(openNow)} by serve at its end`,
+    ...(lost > 0 ? [`${formatCount(lost)} with a lost worker`] : []),
+  ];
+  return [
+    `accepted   ${formatCount(acceptedTotal)}`,
+    `peak held  ${formatCount(openMax)}`,
+    `closed     ${closed.join(', ')}`,
+    `bytes      ${formatCount(bytesIn)} received, ${formatCount(bytesOut)} sent`,
+  ].join('\n');
+}
+
+/** What the workers said last: at most 200 ms old for one that is not stopped. */
+export interface LatestCounts {
+  readonly total: WorkerTotals;
+  readonly workers: readonly WorkerTotals[];
+}
+
+/**
+ * The line that a terminal shows while it serves, such as
+ * `holds 2,000  accepted 2,100  closed 100  in 32 KiB  out 32 KiB  workers 990 + 1,010`.
+ * @param columns what is longer is cut: a line that wrapped would stay behind
+ */
+export function formatLiveLine({ total, workers }: LatestCounts, columns: number): string {
+  const parts = [
+    `holds ${formatCount(total.openNow)}`,
+    `accepted ${formatCount(total.acceptedTotal)}`,
+    `closed ${formatCount(total.acceptedTotal - total.openNow)}`,
+    `in ${formatBytes(total.bytesIn)}`,
+    `out ${formatBytes(total.bytesOut)}`,
+  ];
+  if (workers.length > 1)
+    parts.push(`workers ${workers.map(({ openNow }) => formatCount(openNow)).join(' + ')}`);
+  return parts.join('  ').slice(0, Math.max(0, columns));
+}
+
 export type ToWorker =
   | {
       readonly type: 'listen';
@@ -134,6 +182,7 @@ export type ToWorker =
       readonly port: number;
       readonly mode: ServeMode;
       readonly backlog: number;
+      readonly engine: EngineName;
       /** refuse a port on which another process listens with SO_REUSEPORT; only the first worker asks for it */
       readonly alone: boolean;
     }

@@ -1,7 +1,7 @@
 /**
  * Owns the built-in target as a whole: its workers from fork to end, the sum of what they count, and whether this host has room
  * for it beside a run. Must never
- * print (cli/) and never own a socket (target-loop.ts does).
+ * print (cli/) and never own a socket (a worker's target does).
  */
 import assert from 'node:assert/strict';
 import { isIP } from 'node:net';
@@ -14,9 +14,17 @@ import type { HostFacts } from '../host/host-facts.ts';
 import { readSysctl, readTaskRoom, readText } from '../host/proc-file.ts';
 import { memoryFree } from '../plan/capacity.ts';
 import { processesFinding } from '../plan/cost.ts';
-import type { RunSpec } from '../run/run-spec.ts';
+import type { EngineAsked, EngineChoice, RunSpec } from '../run/run-spec.ts';
 import { prepareHost } from '../sources/preparation.ts';
-import { addTotals, mergeSources, type ServeCounts, type ServeMode, ZERO_TOTALS } from './serve-counts.ts';
+import {
+  addTotals,
+  type LatestCounts,
+  mergeSources,
+  type ServeCounts,
+  type ServeMode,
+  ZERO_TOTALS,
+} from './serve-counts.ts';
+import { chooseServeEngine } from './serve-engine.ts';
 import { WORKERS_MAX, workersFor, workersRefusal } from './worker-count.ts';
 import { type Listening, type WorkerEvents, WorkerHandle } from './worker-handle.ts';
 
@@ -29,6 +37,8 @@ interface ServeOptions {
   readonly mode?: ServeMode;
   /** 1 to 256; null (default): as many as `connectionsMax` needs */
   readonly workers?: number | null;
+  /** how sockets are driven; default `auto`: io_uring where it works */
+  readonly engine?: EngineAsked;
   /** how many connections it must be able to hold; default 130,000 */
   readonly connectionsMax?: number;
   /** default 65,535; the kernel cuts it to net.core.somaxconn */
@@ -49,8 +59,11 @@ export interface ServeHandle {
   readonly address: string;
   readonly port: number;
   readonly mode: ServeMode;
+  readonly engine: EngineChoice;
   /** process ids of the workers that live now */
   pids(): number[];
+  /** what they said last, asking none */
+  latest(): LatestCounts;
   /** asks every worker */
   counts(): Promise<ServeCounts>;
   /** closes everything and ends every worker; `openNow` is what was open at that moment. Once or more often. */
@@ -71,7 +84,8 @@ const DESCRIPTORS_UNKNOWN = 1_024;
 type NotListening = Exclude<Listening, { type: 'listening' }>;
 
 /** Settled options. */
-type Plan = Required<Omit<ServeOptions, 'workers' | 'onNotice' | 'signal'>> & {
+type Plan = Required<Omit<ServeOptions, 'workers' | 'onNotice' | 'signal' | 'engine'>> & {
+  readonly engine: EngineChoice;
   readonly workers: number;
   readonly signal: AbortSignal | null;
   readonly onNotice: (line: string) => void;
@@ -130,14 +144,16 @@ function planOf(options: ServeOptions): Plan {
     Number.isInteger(connectionsMax) && connectionsMax >= 1,
     'connectionsMax must be a positive integer',
   );
+  const engine = chooseServeEngine(options.engine ?? 'auto');
   const room = {
     descriptorsPerProcess: descriptorsPerProcess(),
     cores: availableParallelism(),
+    engine: engine.name,
     memoryFreeBytes: freemem(),
     nrOpen: readSysctl('/proc', 'fs/nr_open'),
     isOfRun: false,
   };
-  const workers = asked ?? workersFor(connectionsMax, room.descriptorsPerProcess, room.cores);
+  const workers = asked ?? workersFor(connectionsMax, room.descriptorsPerProcess, room.cores, engine.name);
   const tasks = processesFinding(workers, counted(workers, 'worker'), readTaskRoom(ROOTS));
   const refusal = workersRefusal(connectionsMax, asked, room) ?? (tasks.severity === 'refuse' ? tasks : null);
   if (refusal !== null) {
@@ -153,6 +169,7 @@ function planOf(options: ServeOptions): Plan {
     port,
     mode: options.mode ?? 'hold',
     workers,
+    engine,
     signal: options.signal ?? null,
     connectionsMax,
     backlog: options.backlog ?? BACKLOG_DEFAULT,
@@ -214,6 +231,15 @@ class Target implements ServeHandle {
     return this.#plan.mode;
   }
 
+  get engine(): EngineChoice {
+    return this.#plan.engine;
+  }
+
+  latest(): LatestCounts {
+    const workers = this.#workers.map(({ totals }) => totals);
+    return { total: workers.reduce(addTotals, ZERO_TOTALS), workers };
+  }
+
   pids(): number[] {
     return this.#workers.filter((worker) => worker.isAlive).map((worker) => worker.pid);
   }
@@ -263,8 +289,8 @@ class Target implements ServeHandle {
   }
 
   #listen(worker: WorkerHandle, port: number, alone: boolean): Promise<Listening> {
-    const { host, mode, backlog } = this.#plan;
-    return worker.listen({ type: 'listen', host, port, mode, backlog, alone });
+    const { host, mode, backlog, engine } = this.#plan;
+    return worker.listen({ type: 'listen', host, port, mode, backlog, engine: engine.name, alone });
   }
 
   #counted(worker: WorkerHandle): void {
@@ -331,6 +357,7 @@ class Target implements ServeHandle {
       ...mergeSources(this.#workers.map((worker) => worker.sources)),
       workers,
       workersLost: this.#workersLost,
+      engine: this.#plan.engine.name,
       servedMs: Math.round(this.#plan.clock.monotonicMs() - this.#servingSinceMs),
     };
   }
@@ -392,6 +419,8 @@ interface SelfTargetOptions {
   readonly connections: number;
   /** `echo` when the run's protocol needs answers */
   readonly mode: ServeMode;
+  /** what the run was asked to use; default `auto` */
+  readonly engine?: EngineAsked;
   /** the script to fork; with the argument `serve-worker` it must call `runServeWorker` (worker.ts) */
   readonly entryPath: string;
   readonly clock: Clock;
@@ -418,15 +447,18 @@ export function startSelfTarget(options: SelfTargetOptions): Promise<ServeHandle
  * @param holders processes that hold the other ends
  */
 export function selfFindings(connections: number, holders: number, facts: HostFacts): readonly Finding[] {
+  // It was tried unless the run may not use it.
+  const engine = facts.uringRefusal === null ? 'uring' : 'epoll';
   const refusal = workersRefusal(connections, null, {
     descriptorsPerProcess: facts.nofileHard ?? DESCRIPTORS_UNKNOWN,
     cores: facts.cpus,
     memoryFreeBytes: memoryFree(facts),
     nrOpen: facts.nrOpen,
+    engine,
     isOfRun: true,
   });
   if (refusal !== null) return [refusal];
-  const workers = workersFor(connections, facts.nofileHard ?? DESCRIPTORS_UNKNOWN, facts.cpus);
+  const workers = workersFor(connections, facts.nofileHard ?? DESCRIPTORS_UNKNOWN, facts.cpus, engine);
   const tasks = processesFinding(
     workers + holders,
     `${counted(workers, 'worker')} of the target and ${counted(holders, 'holder')}, each`,

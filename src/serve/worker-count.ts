@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import type { Finding } from '../base/errors.ts';
 import { counted, formatBytes, formatCount } from '../base/units.ts';
+import type { EngineName } from '../run/run-spec.ts';
 
 /** What a Node process needs for itself, with room: libraries, epoll, eventfd, IPC, the listener. */
 const DESCRIPTORS_OF_ITS_OWN = 64;
@@ -23,6 +24,8 @@ interface WorkerRoom {
   readonly descriptorsPerProcess: number;
   /** at least 1 */
   readonly cores: number;
+  /** with io_uring a connection takes no descriptor; absent: epoll */
+  readonly engine?: EngineName;
   /** null: not known */
   readonly memoryFreeBytes: number | null;
   /** `fs.nr_open`, the highest that a descriptor limit can be set; null: not known */
@@ -34,11 +37,13 @@ interface WorkerRoom {
 /**
  * How many connections one worker should be given. SO_REUSEPORT spreads them by a hash, so worker shares differ
  * like binomial counts: mean plus four standard deviations (about the root of the mean) must fit, and 90 % at most.
+ * With io_uring each descriptor can be a ring with as many places as the limit says.
  * @param descriptorsPerProcess RLIMIT_NOFILE of a worker
  * @returns at least 1
  */
-function connectionsPerWorker(descriptorsPerProcess: number): number {
+function connectionsPerWorker(descriptorsPerProcess: number, engine: EngineName): number {
   const room = Math.max(1, descriptorsPerProcess - DESCRIPTORS_OF_ITS_OWN);
+  if (engine === 'uring') return Math.floor(room * descriptorsPerProcess * FILL_RATIO_MAX);
   // mean + 4 * sqrt(mean) = room, solved for the mean
   const meanWithMargin = (Math.sqrt(room + 4) - 2) ** 2;
   return Math.max(1, Math.floor(Math.min(room * FILL_RATIO_MAX, meanWithMargin)));
@@ -49,11 +54,17 @@ function connectionsPerWorker(descriptorsPerProcess: number): number {
  * @param connectionsMax at least 1
  * @param descriptorsPerProcess RLIMIT_NOFILE of a worker
  * @param cores at least 1
+ * @param engine with `uring` descriptors hardly ever ask for a further worker
  * @returns at least 1; `workersRefusal` says whether a host can have so many
  */
-export function workersFor(connectionsMax: number, descriptorsPerProcess: number, cores: number): number {
+export function workersFor(
+  connectionsMax: number,
+  descriptorsPerProcess: number,
+  cores: number,
+  engine: EngineName = 'epoll',
+): number {
   assert(connectionsMax >= 1 && cores >= 1, 'a target needs something to hold and a core to do so');
-  const forDescriptors = Math.ceil(connectionsMax / connectionsPerWorker(descriptorsPerProcess));
+  const forDescriptors = Math.ceil(connectionsMax / connectionsPerWorker(descriptorsPerProcess, engine));
   const forCores = Math.min(cores, Math.ceil(connectionsMax / CONNECTIONS_PER_CORE_MIN));
   return Math.max(forDescriptors, forCores);
 }
@@ -69,8 +80,8 @@ export function workersRefusal(
   asked: number | null,
   room: WorkerRoom,
 ): Finding | null {
-  const { descriptorsPerProcess, cores, memoryFreeBytes, isOfRun } = room;
-  const workers = asked ?? workersFor(connectionsMax, descriptorsPerProcess, cores);
+  const { descriptorsPerProcess, cores, memoryFreeBytes, isOfRun, engine = 'epoll' } = room;
+  const workers = asked ?? workersFor(connectionsMax, descriptorsPerProcess, cores, engine);
   const most = Math.min(WORKERS_MAX, cores * WORKERS_PER_CORE_MAX);
   if (asked === null && workers > most) return tooManyWorkers(connectionsMax, workers, most, room);
   if (memoryFreeBytes === null || workers * WORKER_BYTES <= memoryFreeBytes) return null;
@@ -92,9 +103,9 @@ function tooManyWorkers(
   connectionsMax: number,
   workers: number,
   most: number,
-  { descriptorsPerProcess, cores, nrOpen, isOfRun }: WorkerRoom,
+  { descriptorsPerProcess, cores, nrOpen, isOfRun, engine = 'epoll' }: WorkerRoom,
 ): Finding {
-  const each = connectionsPerWorker(descriptorsPerProcess);
+  const each = connectionsPerWorker(descriptorsPerProcess, engine);
   // Eight workers, or one for each core, with room for the uneven spread.
   const mean = Math.ceil(connectionsMax / Math.max(8, cores));
   const limit = Math.ceil(mean / FILL_RATIO_MAX + 4 * Math.sqrt(mean)) + DESCRIPTORS_OF_ITS_OWN + 1;

@@ -6,13 +6,17 @@
 
 import assert from 'node:assert/strict';
 import { StandStill } from '../base/clock.ts';
+import { uringKernel } from '../engine/drivers/uring-binding.ts';
+import { RingError } from '../engine/drivers/uring-ring.ts';
 import * as libc from '../engine/libc.ts';
 import { AF_INET6, portOf, SOCKADDR_BYTES_MAX, type SockAddr, sockAddr } from '../engine/libc.ts';
 import { bindToParent } from '../engine/parent-bond.ts';
 import { lowerPriority } from '../host/command.ts';
 import { after, every, systemClock, type Timer } from '../time/timer.ts';
+import { EpollTarget } from './epoll-target.ts';
 import type { FromWorker, ToWorker } from './serve-counts.ts';
-import { TargetLoop } from './target-loop.ts';
+import type { Target } from './target.ts';
+import { UringTarget } from './uring-target.ts';
 
 /** The longest that a changed count stays untold. */
 const TELL_EVERY_MS = 200;
@@ -37,7 +41,7 @@ export function runServeWorker(parentPid: number | null = null): void {
 }
 
 class Worker {
-  #loop: TargetLoop | undefined;
+  #loop: Target | undefined;
   #lookTimer: Timer | undefined;
   #tellTimer: Timer | undefined;
   /** a message of totals that the pipe has not taken yet: a stopped parent must not make us grow */
@@ -75,8 +79,14 @@ class Worker {
       this.#say(listener, () => this.end());
       return;
     }
-    this.#loop = new TargetLoop(listener.fd, message.mode, this.#changed);
-    this.#loop.start();
+    const loop = this.#begin(listener, message);
+    if ('type' in loop) {
+      libc.close(listener.fd);
+      this.#say(loop, () => this.end());
+      return;
+    }
+    this.#loop = loop;
+    loop.start();
     const still = new StandStill(LOOK_EVERY_MS, systemClock.monotonicMs());
     const look = (): void => {
       const forMs = still.look(systemClock.monotonicMs());
@@ -84,6 +94,21 @@ class Worker {
     };
     this.#lookTimer = every(LOOK_EVERY_MS, look, { isUnref: true });
     this.#say({ type: 'listening', port: listener.port });
+  }
+
+  /** The connections with the engine that the parent chose, or why there can be none. */
+  #begin(
+    { fd, isIpv6 }: { readonly fd: number; readonly isIpv6: boolean },
+    { engine, mode }: ToWorker & { type: 'listen' },
+  ): Target | (FromWorker & { type: 'failed' }) {
+    const changed = this.#changed;
+    if (engine === 'epoll') return new EpollTarget(fd, mode, changed);
+    try {
+      return new UringTarget({ listenerFd: fd, isIpv6, mode, kernel: uringKernel, changed });
+    } catch (error) {
+      if (!(error instanceof RingError)) throw error;
+      return { type: 'failed', call: `io_uring ${error.step}`, errno: error.errno };
+    }
   }
 
   #counts() {
@@ -128,7 +153,7 @@ class Worker {
 
 /** A listener, or the call that failed with its positive errno. */
 type ListenResult =
-  | { readonly type: 'listening'; readonly fd: number; readonly port: number }
+  | { readonly type: 'listening'; readonly fd: number; readonly port: number; readonly isIpv6: boolean }
   | { readonly type: 'failed'; readonly call: string; readonly errno: number };
 
 interface ListenOptions {
@@ -189,5 +214,5 @@ function attempt(address: SockAddr, shared: boolean, backlog: number): ListenRes
   const bound = new Uint8Array(SOCKADDR_BYTES_MAX);
   code = libc.getsockname(fd, bound, new Int32Array([SOCKADDR_BYTES_MAX]));
   if (code < 0) return failed('getsockname', code);
-  return { type: 'listening', fd, port: portOf(bound) };
+  return { type: 'listening', fd, port: portOf(bound), isIpv6: address.family === AF_INET6 };
 }

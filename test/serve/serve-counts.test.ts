@@ -4,7 +4,9 @@ import { test } from 'node:test';
 import { BenchError } from '../../src/base/errors.ts';
 import { httpWitness, TargetCountLog } from '../../src/coordinator/target-stats.ts';
 import {
+  formatLiveLine,
   formatServeCounts,
+  formatServeTotals,
   mergeSources,
   type ServeCounts,
   serveStats,
@@ -21,6 +23,7 @@ const QUIET: ServeCounts = {
   workers: 8,
   workersLost: 0,
   servedMs: 1,
+  engine: 'epoll',
 };
 
 test('the line says what is held now, at most and in all, and from how many addresses', () => {
@@ -44,6 +47,42 @@ test('the line names what went wrong, and one is not several', () => {
   );
 });
 
+test('the totals say who closed what was accepted, and nothing is closed twice', () => {
+  const counts = {
+    ...QUIET,
+    openNow: 20,
+    acceptedTotal: 1_100,
+    closedByPeer: 1_000,
+    reset: 80,
+    bytesIn: 4_000,
+    bytesOut: 3_999,
+  };
+  assert.equal(
+    formatServeTotals(counts),
+    [
+      'accepted   1,100',
+      'peak held  130,000',
+      'closed     1,000 by FIN of the client, 80 by RST or an error, 20 by serve at its end',
+      'bytes      4,000 received, 3,999 sent',
+    ].join('\n'),
+  );
+  assert.match(
+    formatServeTotals({ ...counts, openNow: 5 }),
+    /5 by serve at its end, 15 with a lost worker$/m,
+  );
+});
+
+test('the live line has each worker where there are several, and is never wider than the terminal', () => {
+  const one = { ...ZERO_TOTALS, openNow: 990, acceptedTotal: 1_000, bytesIn: 2_048 };
+  assert.equal(
+    formatLiveLine({ total: one, workers: [one] }, 80),
+    'holds 990  accepted 1,000  closed 10  in 2 KiB  out 0 B',
+  );
+  const latest = { total: { ...one, openNow: 1_991 }, workers: [one, { ...one, openNow: 1_001 }] };
+  assert.match(formatLiveLine(latest, 80), / {2}workers 990 \+ 1,001$/);
+  for (const columns of [0, 1, 20, 60]) assert(formatLiveLine(latest, columns).length <= columns);
+});
+
 test('a source that several workers hold is one source, and only the busiest 1,000 are named', () => {
   const many = Array.from({ length: 1_500 }, (_, index) => [`10.0.${index >> 8}.${index & 255}`, 1] as const);
   const merged = mergeSources([many, [['10.0.0.7', 4]], [['127.0.0.2', 2]]]);
@@ -63,6 +102,7 @@ const COUNTS = {
   workers: 1,
   workersLost: 0,
   servedMs: 5,
+  engine: 'epoll' as const,
 };
 
 test('it answers GET with its counts, and refuses to take anything', async (t) => {

@@ -7,6 +7,15 @@ test('130,000 connections at 20,000 descriptors a process need 8 workers', () =>
   assert.equal(workersFor(130_000, 20_000, 2), 8);
 });
 
+test('with io_uring workers follow cores: descriptors ask for more only where they are very few', () => {
+  assert.equal(workersFor(130_000, 20_000, 2, 'uring'), 2);
+  assert.equal(workersFor(1_000_000, 20_000, 2, 'uring'), 2);
+  assert.equal(workersFor(10, 20_000, 64, 'uring'), 1);
+  assert.equal(workersFor(130_000, 100, 2, 'uring'), 41);
+  assert.equal(workersRefusal(1_000_000, null, { ...ROOM, engine: 'uring' }), null);
+  assert.match(workersRefusal(10_000_000, null, ROOM)?.message ?? '', /needs \d+ workers/);
+});
+
 test('a small target has one worker, a large one at least one per core', () => {
   assert.equal(workersFor(10, 20_000, 64), 1);
   assert.equal(workersFor(130_000, 1_048_576, 64), 64);

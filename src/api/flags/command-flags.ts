@@ -79,7 +79,7 @@ export const SERVE_FLAGS = {
     ...count(1, WORKERS_MAX),
     group: 'Serve:',
     commands: ['serve'],
-    describe: 'worker processes; each holds as many connections as one process has descriptors',
+    describe: 'worker processes; with epoll each holds as many connections as one process has descriptors',
     defaultNote: 'as many as 130,000 connections need',
   }),
 };
@@ -274,7 +274,7 @@ export const AGENTS_FLAGS = {
   engine: one({
     ...choice('auto', 'uring', 'epoll'),
     group: 'Agents:',
-    commands: HOSTS,
+    commands: [...HOSTS, 'serve'],
     describe: 'how sockets are driven on this host; auto: io_uring where it works, otherwise epoll',
     defaultNote: 'auto',
     pods: 'argument',

@@ -8,8 +8,14 @@ import { ownPackage } from '../../api/own-package.ts';
 import { ExitCode } from '../../base/errors.ts';
 import { bindToParent } from '../../engine/parent-bond.ts';
 import { formatListening, type ServeHandle, serveTarget } from '../../serve/serve.ts';
-import { formatServeCounts, type StatsServer, serveStats } from '../../serve/serve-counts.ts';
-import { systemClock } from '../../time/timer.ts';
+import {
+  formatLiveLine,
+  formatServeCounts,
+  formatServeTotals,
+  type StatsServer,
+  serveStats,
+} from '../../serve/serve-counts.ts';
+import { every, systemClock, type Timer } from '../../time/timer.ts';
 import type { CommandContext } from '../command-line.ts';
 import { tell, writeResult } from '../output.ts';
 
@@ -22,22 +28,30 @@ export async function serveCommand({ values }: CommandContext): Promise<ExitCode
   // It outlives the shell it was typed in, but not as a stopped process that no shell continues.
   bindToParent('wake', null);
   const quiet = values.on('quiet');
+  const live = quiet ? null : liveLine();
   const handle = await serveTarget({
     host: flagValue(values, 'host'),
     port: flagValue(values, 'port'),
     mode: flagValue(values, 'mode'),
     workers: flagValue(values, 'workers'),
+    engine: flagValue(values, 'engine') ?? 'auto',
     entryPath: ownPackage().entryPath,
     clock: systemClock,
-    onNotice: tell,
+    onNotice: (line) => {
+      live?.clear();
+      tell(line);
+    },
   });
   const stats = await startStats(values, handle);
   if (!quiet) await writeResult(`${formatListening(handle)}\n`);
   if (stats !== null && !quiet) tell(`counts at http://${hostText(stats.address)}:${stats.port}/`);
-  const signalled = await untilEnd(handle);
+  if (!quiet) tell(`engine ${handle.engine.name}: ${handle.engine.why}`);
+  live?.begin(handle);
+  const signalled = await untilEnd(handle, live);
+  live?.end();
   const counts = await handle.stop();
   await stats?.close();
-  await writeResult(`${formatServeCounts(counts)}\n`);
+  await writeResult(`${formatServeCounts(counts)}\n${formatServeTotals(counts)}\n`);
   return signalled ? ExitCode.held : ExitCode.incomplete;
 }
 
@@ -58,7 +72,7 @@ function hostText(address: string): string {
 }
 
 /** Resolves true on SIGINT or SIGTERM, false when no worker is left. A second signal ends the process. */
-async function untilEnd(handle: ServeHandle): Promise<boolean> {
+async function untilEnd(handle: ServeHandle, live: LiveLine | null): Promise<boolean> {
   return await new Promise((resolve) => {
     let signals = 0;
     const onStop = (signal: NodeJS.Signals): void => {
@@ -68,11 +82,55 @@ async function untilEnd(handle: ServeHandle): Promise<boolean> {
     };
     process.on('SIGINT', onStop);
     process.on('SIGTERM', onStop);
-    process.on('SIGUSR2', () => void printCounts(handle));
+    process.on('SIGUSR2', () => {
+      live?.clear();
+      void printCounts(handle);
+    });
     void handle.ended.then(() => resolve(false));
   });
 }
 
 async function printCounts(handle: ServeHandle): Promise<void> {
   await writeResult(`${formatServeCounts(await handle.counts())}\n`);
+}
+
+/** How often a terminal sees what is held. */
+const LIVE_EVERY_MS = 200;
+/** The terminal echoes `^C` behind the line: if that wrapped, the line would stay behind. */
+const CTRL_C_COLUMNS = 2;
+/** From the beginning of the line on, what was there goes. */
+const ERASE_LINE = '\r\u001b[K';
+
+/** A line that is written again and again. */
+interface LiveLine {
+  begin(handle: ServeHandle): void;
+  /** takes it away; it comes back by itself */
+  clear(): void;
+  end(): void;
+}
+
+/** The line that says what is held; null where stderr is no terminal that can erase one. */
+function liveLine(): LiveLine | null {
+  const { stderr } = process;
+  if (stderr.isTTY !== true || process.env.TERM === 'dumb') return null;
+  let timer: Timer | undefined;
+  const clear = (): void => {
+    if (timer !== undefined) stderr.write(ERASE_LINE);
+  };
+  return {
+    begin: (handle) => {
+      const draw = (): void => {
+        const line = formatLiveLine(handle.latest(), (stderr.columns ?? 80) - CTRL_C_COLUMNS);
+        stderr.write(`${ERASE_LINE}${line}`);
+      };
+      timer = every(LIVE_EVERY_MS, draw, { isUnref: true });
+      draw();
+    },
+    clear,
+    end: () => {
+      timer?.cancel();
+      clear();
+      timer = undefined;
+    },
+  };
 }

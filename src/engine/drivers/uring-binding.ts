@@ -100,7 +100,8 @@ export const Op = {
   /** 5.1 */
   NOP: 0,
   POLL_ADD: 6,
-  /** 5.5 */
+  /** 5.5; many with one request, and into direct descriptors, 5.19 */
+  ACCEPT: 13,
   ASYNC_CANCEL: 14,
   CONNECT: 16,
   /** 5.6; with a file index 5.15 */
@@ -126,8 +127,13 @@ export const SqeFlag = {
   SKIP_SUCCESS: (1 << 6) << 8,
 } as const;
 
-/** SOCKET_URING_OP_SETSOCKOPT */
+/** SOCKET_URING_OP_GETSOCKOPT (6.7; of SOL_SOCKET alone), SOCKET_URING_OP_SETSOCKOPT */
+export const CMD_GETSOCKOPT = 2;
 export const CMD_SETSOCKOPT = 3;
+/** IORING_ACCEPT_MULTISHOT, in the `ioprio` of ACCEPT, which is the upper half of the first word of an entry */
+export const ACCEPT_MULTISHOT = (1 << 0) << 16;
+/** IORING_FILE_INDEX_ALLOC: the kernel chooses the place, and the result names it */
+export const FILE_INDEX_ALLOC = -1;
 /** IORING_POLL_ADD_MULTI, in the `len` of POLL_ADD */
 export const POLL_MULTISHOT = 1 << 0;
 

@@ -1,17 +1,17 @@
 /**
- * Owns the target's hot loop: one listener, its connections, and what they count. State per connection lies in
+ * Owns a worker's connections through epoll: one listener, its connections, and what they count. State per connection lies in
  * typed arrays indexed by descriptor, so a held connection costs a few bytes here and its kernel memory.
  * Must never speak to the parent (worker.ts), fork or log.
  */
 
 import assert from 'node:assert/strict';
-import { unmapV4 } from '../base/address.ts';
 import * as libc from '../engine/libc.ts';
-import { addressOf, portOf, SOCKADDR_BYTES_MAX } from '../engine/libc.ts';
+import { SOCKADDR_BYTES_MAX } from '../engine/libc.ts';
 import { Poller } from '../engine/poller.ts';
 import { after, type Timer } from '../time/timer.ts';
 import type { ServeMode, SourceCount, WorkerTotals } from './serve-counts.ts';
 import { SourceTable } from './source-table.ts';
+import { isOutOfRoom, isTransient, SOURCES_LISTED_MAX, type Target, whoamiLine } from './target.ts';
 
 const DESCRIPTORS_AT_FIRST = 1024;
 /** Accepts per turn: a backlog of 65,535 must not keep the loop from its open connections. */
@@ -27,14 +27,11 @@ const BUSY_WAITS_MAX = 25;
 const IDLE_WAIT_MS = 1_000;
 /** After ENFILE, ENOBUFS or ENOMEM another process may free what is missing, and no event says so. */
 const RETRY_ACCEPT_MS = 1_000;
-/** A worker with more sources than this reports this many: an IPC message stays below some megabytes. */
-const SOURCES_LISTED_MAX = 65_536;
-
 /** the source entry of a descriptor that is no connection */
 const NOT_OURS = -1;
 
 /** One worker's connections. */
-export class TargetLoop {
+export class EpollTarget implements Target {
   readonly #listenerFd: number;
   readonly #mode: ServeMode;
   readonly #changed: () => void;
@@ -261,23 +258,4 @@ export class TargetLoop {
     this.#open--;
     if (!this.#isListening) this.#resumeListener();
   }
-}
-
-/** `192.168.0.1:40001` or `[2001:db8::1]:40001` with a line end: where a peer comes from, as the kernel tells it. */
-function whoamiLine(peer: Uint8Array): string {
-  const address = unmapV4(addressOf(peer));
-  return `${address.includes(':') ? `[${address}]` : address}:${portOf(peer)}\n`;
-}
-
-/**
- * Whether accept4(2) or epoll_ctl(2) failed for lack of a descriptor, a watch or memory: it will fail again until
- * some is freed.
- */
-function isOutOfRoom(code: number): boolean {
-  const { EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC } = libc.Errno;
-  return code === -EMFILE || code === -ENFILE || code === -ENOBUFS || code === -ENOMEM || code === -ENOSPC;
-}
-
-function isTransient(code: number): boolean {
-  return code === -libc.Errno.EAGAIN || code === -libc.Errno.EINTR;
 }
