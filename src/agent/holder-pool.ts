@@ -325,10 +325,12 @@ export class HolderPool {
   /**
    * Each open connection is asked once more; those that do not answer are lost.
    * @param timeoutMs at most so long: a holder that takes longer has not asked all of its own
+   * @param perMs how many connections all holders together may ask within a millisecond
    * @returns whether all have been asked
    */
-  async checkFinally(which: FinalCheckName, timeoutMs: number): Promise<boolean> {
-    this.#sendAll({ type: 'check', which });
+  async checkFinally(which: FinalCheckName, timeoutMs: number, perMs: number): Promise<boolean> {
+    const holders = Math.max(1, this.#holders.filter(isAtWork).length);
+    this.#sendAll({ type: 'check', which, perMs: perMs / holders });
     const isChecked = (entry: HolderEntry): boolean => !isAtWork(entry) || entry.checked === which;
     return await this.#until(() => this.#stopping || this.#holders.every(isChecked), timeoutMs);
   }

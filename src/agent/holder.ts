@@ -78,8 +78,12 @@ class Holder {
         this.#load.holdBegins();
         break;
       case 'check': {
-        const { which } = message;
-        engine.checkFinally(which, () => this.#send({ type: 'checked', which }));
+        const { which, perMs } = message;
+        engine.checkFinally(which, perMs, () => {
+          // What it has found is known before it is over.
+          this.#report();
+          this.#send({ type: 'checked', which });
+        });
         break;
       }
       case 'lose-sources':

@@ -5,9 +5,11 @@
 import { parseAddress } from '../base/address.ts';
 import { formatSeconds } from '../base/clock.ts';
 import { totalOf } from '../base/outcome.ts';
+import { asksPerMsOf } from '../engine/final-check.ts';
 import { lookAfter } from '../host/aftermath.ts';
 import { runProgram } from '../host/command.ts';
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
+import { readText } from '../host/proc-file.ts';
 import { finalCheckMsMax, type RunSpec } from '../run/run-spec.ts';
 import type { Stats } from '../stats/stats.ts';
 import type { Holding, Running } from './agent-phase.ts';
@@ -25,7 +27,8 @@ interface Counted {
 /** Where no probe asks, a keepalive does: a far kernel that has dropped the connection resets it now, and not only at the end. */
 export async function countRampEnd(phase: Running, counted: Counted): Promise<void> {
   const { spec } = counted;
-  if (spec.probeEveryMs === null) void phase.holders.checkFinally('rampEnd', finalCheckMsMax(spec));
+  if (spec.probeEveryMs === null)
+    void phase.holders.checkFinally('rampEnd', finalCheckMsMax(spec), hostAsksPerMs());
   await countKernel(phase, 'ramp-end', counted);
   await phase.watch.phaseEnds();
 }
@@ -39,17 +42,36 @@ export async function countHoldEnd(
   isHeld: boolean,
   counted: Counted,
 ): Promise<void> {
-  const { agent, spec, notes } = counted;
-  if (phase.name === 'holding' && isHeld) {
-    const limitMs = finalCheckMsMax(spec);
-    const areAllAsked = await phase.holders.checkFinally('holdEnd', limitMs);
-    if (!areAllAsked)
-      notes.push(
-        `agent ${agent} could not ask each of its connections once more within ${formatSeconds(limitMs)}`,
-      );
+  const { agent, spec, kernel, notes } = counted;
+  if (phase.name === 'running' || !isHeld) {
+    await lookAtKernel(phase, counted);
+    return;
   }
+  const limitMs = finalCheckMsMax(spec);
+  const [areAllAsked] = await Promise.all([
+    phase.holders.checkFinally('holdEnd', limitMs, hostAsksPerMs()),
+    lookAtKernel(phase, counted),
+  ]);
+  if (!areAllAsked)
+    notes.push(
+      `agent ${agent} could not ask each of its connections once more within ${formatSeconds(limitMs)}`,
+    );
+  if (phase.holders.stats().open === (kernel.at(-1)?.open ?? 0)) return;
+  // The check has found some that the kernel still had when it was asked.
+  kernel.pop();
+  await countKernel(phase, 'hold-end', counted);
+}
+
+/** What the kernel has of our connections, on our side and, where it is the same kernel, on theirs. */
+async function lookAtKernel(phase: Running | Holding, counted: Counted): Promise<void> {
   await countKernel(phase, 'hold-end', counted);
   await phase.watch.phaseEnds();
+}
+
+/** How fast connections are asked: no faster than this host's own queue can take. */
+function hostAsksPerMs(): number {
+  const backlog = Number(readText('/proc', 'sys/net/core/netdev_max_backlog') ?? Number.NaN);
+  return asksPerMsOf(Number.isFinite(backlog) && backlog > 0 ? backlog : null);
 }
 
 /** Asks the kernel, between two looks at what the holders count. */

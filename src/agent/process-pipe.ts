@@ -41,7 +41,8 @@ export type AgentToHolder =
   | { readonly type: 'pace'; readonly ratePerSec: number | null }
   | { readonly type: 'stop-opening' }
   | { readonly type: 'hold' }
-  | { readonly type: 'check'; readonly which: FinalCheckName }
+  /** `perMs`: how many it may ask within a millisecond */
+  | { readonly type: 'check'; readonly which: FinalCheckName; readonly perMs: number }
   | { readonly type: 'lose-sources'; readonly addresses: readonly string[] }
   | { readonly type: 'stop' };
 

@@ -122,12 +122,13 @@ export class Engine {
   /**
    * Asks each open connection once more, and lets go of those that do not answer: by a probe, or where none are sent by a TCP keepalive.
    * @param which the phase that is over; after the hold nothing is opened again
+   * @param perMs connections that may be asked within a millisecond, above 0
    * @param done called once, unless everything is closed before
    */
-  checkFinally(which: FinalCheckName, done: () => void): void {
-    const { evidence, finalCheck } = this.#connections;
+  checkFinally(which: FinalCheckName, perMs: number, done: () => void): void {
+    const { evidence, finalCheck, tally } = this.#connections;
     if (which === 'holdEnd') this.#connections.mayReopen = false;
-    finalCheck.begin(evidence.finalCheck[which], this.#readClock(), done);
+    finalCheck.begin(evidence.finalCheck[which], this.#readClock(), perMs, tally.lastEstablishedAtMs, done);
     this.#loop.interrupt();
   }
 

@@ -12,35 +12,52 @@ import type { FinalCheck as Counts } from '../stats/evidence.ts';
 import { type ConnectionTable, SlotState } from './connection-table.ts';
 
 /**
- * Connections that are asked or looked at within a millisecond; up to twice as many where a pass over all would take longer than
- * PASS_MS. More are lost on loopback: timers of one clock tick (4 ms) send together, and the kernel queues 1,000 packets
- * (net.core.netdev_max_backlog). Measured with 260 a millisecond: 1,361 of 130,000 answered neither of two keepalives.
+ * What one host may ask within a millisecond. Keepalives leave with the kernel's clock tick, all of a tick in one go, and a queue of loopback
+ * takes net.core.netdev_max_backlog packets a core, 1,000 by default; more are dropped (the second column of /proc/net/softnet_stat).
+ * 160 a millisecond, with what a late turn makes up for, are 960 in a tick of 4 ms (CONFIG_HZ=250), even if all of them are on one core.
  */
-const PER_MS = 50;
-const PER_MS_MAX = 100;
-const PASS_MS = 500;
-/**
- * Keepalives within a millisecond where the table is small: its holder has neighbours that ask at the same time. With 50 of each of
- * seven holders 104 of 130,000 answered neither of two.
- */
-const KEEPALIVES_PER_MS = 20;
+const OF_BACKLOG_PER_MS = 0.16;
+const BACKLOG_DEFAULT = 1_000;
+/** With a longer queue other things are in the way: the cores, and the path. */
+const PER_MS_MAX = 400;
+/** Connections that are looked at in one turn. */
+const LOOKS_PER_TURN = 512;
 /** The few that have not answered are asked again slowly: what has lost their packets was a queue. */
 const FEW_PER_MS = 5;
 /** They are few when they are no more than one in so many. */
 const FEW_OF = 20;
 /** What a turn that comes late makes up for: not more, for the same reason. */
-const CATCH_UP_MS = 4;
+const CATCH_UP_MS = 2;
+/**
+ * What came last is known to a clock tick, 10 ms at most. So that an answer is told from what came before, none is asked within two ticks of
+ * the begin.
+ */
+const TICK_MS = 10;
+const BEGINS_AFTER_MS = 2 * TICK_MS;
+/**
+ * A socket in which something came within TCP_KEEPIDLE, a second, has its keepalive when that is over, and the kernel rounds such times to 32 ms
+ * (the second level of its timer wheel): those of a whole ramp would leave in bursts that its queue does not take. Measured: 5,600 of
+ * 130,000 were dropped.
+ */
+const IDLE_MS = 1_000;
+/** Parts of the table whose first look follows their question, while others are asked. */
+const PARTS = 256;
 /** After so long it is looked whether a keepalive was answered; then those that were not are asked again, after the second look already. */
 const LOOKS_MS = [50, 400, 2_000] as const;
 const LOOKS_BEFORE_NEXT = 2;
 /** How often a silent connection is asked: one lost packet is no lost connection. And where only few are silent, which a path that is cut does not look like. */
 const ROUNDS = 2;
 const ROUNDS_OF_FEW = 6;
-/** An answer is younger than what came last by as much as the socket must have been idle, less the kernel's clock tick. */
-const YOUNGER_MS = 500;
-
 /** What has become of a slot in this check. */
 const Asked = { no: 0, due: 1, yes: 2, answered: 3 } as const;
+
+/**
+ * How many connections all holders of one host together may ask within a millisecond.
+ * @param backlog net.core.netdev_max_backlog; null: not known
+ */
+export function asksPerMsOf(backlog: number | null): number {
+  return Math.min(PER_MS_MAX, (backlog ?? BACKLOG_DEFAULT) * OF_BACKLOG_PER_MS);
+}
 
 /** What a check does to sockets. No method may allocate. */
 interface CheckedSockets {
@@ -60,14 +77,19 @@ export class FinalChecker {
   readonly #sockets: CheckedSockets;
   readonly #byProbe: boolean;
   readonly #asked: Uint8Array;
-  /** when anything came last, as it was when the slot was asked; only where keepalives are sent */
-  readonly #cameAtMs: Float64Array;
   #counts: Counting | null = null;
   #onDone: (() => void) | null = null;
-  readonly #perMs: number;
+  #perMs = 0;
+  /** what this holder may ask now, in connections */
+  #credit = 0;
+  /** what came later is an answer */
+  #sinceMs = 0;
   #cursor = 0;
-  /** asked or looked at in this pass; the others cost nothing */
-  #worked = 0;
+  /** the first look goes from part to part behind the questions */
+  #lookCursor = 0;
+  readonly #partSlots: number;
+  /** by part: when its last was asked */
+  readonly #askedAtMs = new Float64Array(PARTS);
   #passAtMs = 0;
   #turnedAtMs = 0;
   /** -1: the pass asks; else the index of the look */
@@ -81,14 +103,13 @@ export class FinalChecker {
     this.#table = table;
     this.#sockets = sockets;
     this.#byProbe = byProbe;
-    this.#perMs = Math.min(PER_MS_MAX, Math.max(PER_MS, Math.ceil(table.capacity / PASS_MS)));
     this.#asked = new Uint8Array(table.capacity);
-    this.#cameAtMs = new Float64Array(byProbe ? 0 : table.capacity);
+    this.#partSlots = Math.max(1, Math.ceil(table.capacity / PARTS));
   }
 
   /** User memory of one slot, in bytes. */
   get bytesPerSlot(): number {
-    return this.#byProbe ? 1 : 9;
+    return 1;
   }
 
   get isRunning(): boolean {
@@ -98,9 +119,11 @@ export class FinalChecker {
   /**
    * Begins a check; one that still runs is over, with what it has found.
    * @param counts what is counted into
+   * @param perMs connections that may be asked within a millisecond, above 0: this holder's part of `asksPerMsOf`
+   * @param openedAtMs when the youngest connection was opened
    * @param done when each connection has answered or is lost
    */
-  begin(counts: Counting, nowMs: number, done: () => void): void {
+  begin(counts: Counting, nowMs: number, perMs: number, openedAtMs: number, done: () => void): void {
     if (this.isRunning) this.#end();
     this.#asked.fill(Asked.no);
     this.#counts = counts;
@@ -108,7 +131,9 @@ export class FinalChecker {
     this.#round = 0;
     this.#left = 0;
     this.#asks = 0;
-    this.#beginPass(-1, nowMs);
+    this.#perMs = perMs;
+    this.#sinceMs = nowMs + TICK_MS;
+    this.#beginPass(-1, this.#byProbe ? nowMs : Math.max(nowMs, openedAtMs + IDLE_MS) + BEGINS_AFTER_MS);
   }
 
   /** When there is something to do again; Infinity: not by itself. */
@@ -121,22 +146,46 @@ export class FinalChecker {
   /** One turn's worth of asking and looking. */
   turn(nowMs: number): void {
     if (!this.isRunning || nowMs < this.#passAtMs) return;
-    const sinceMs = Math.min(CATCH_UP_MS, nowMs - this.#turnedAtMs);
-    this.#turnedAtMs = nowMs;
-    const end = this.#worked + Math.ceil(sinceMs * this.#pacePerMs);
-    for (; this.#cursor < this.#table.capacity && this.#worked < end; this.#cursor++) {
-      const isWork = this.#look < 0 ? this.#ask(this.#cursor, nowMs) : this.#lookAt(this.#cursor, nowMs);
-      if (isWork) this.#worked++;
+    if (this.#look < 0) {
+      this.#askSome(nowMs);
+      if (this.#cursor >= this.#table.capacity && this.#left === 0) {
+        this.#end();
+        return;
+      }
+      if (this.#byProbe) return;
     }
-    if (this.#cursor < this.#table.capacity) return;
+    this.#lookAtSome(nowMs);
+    if (this.#lookCursor < this.#table.capacity) return;
     if (this.#left === 0) this.#end();
-    else if (!this.#byProbe) this.#nextPass(nowMs);
+    else this.#nextPass(nowMs);
   }
 
-  get #pacePerMs(): number {
-    if (this.#byProbe || this.#look >= 0) return this.#perMs;
-    if (this.#round > 0 && this.#areFewLeft) return FEW_PER_MS;
-    return Math.max(KEEPALIVES_PER_MS, Math.min(PER_MS_MAX, Math.ceil(this.#table.capacity / PASS_MS / 2)));
+  #askSome(nowMs: number): void {
+    const perMs = this.#round > 0 && this.#areFewLeft ? Math.min(FEW_PER_MS, this.#perMs) : this.#perMs;
+    this.#credit += Math.min(CATCH_UP_MS, nowMs - this.#turnedAtMs) * perMs;
+    this.#turnedAtMs = nowMs;
+    for (; this.#cursor < this.#table.capacity && this.#credit >= 1; this.#cursor++) {
+      if (this.#ask(this.#cursor)) this.#credit--;
+      this.#askedAtMs[Math.floor(this.#cursor / this.#partSlots)] = nowMs;
+    }
+    // What is left of a millisecond counts in the next one, and no more: nothing is saved up.
+    this.#credit = Math.min(this.#credit, 1);
+  }
+
+  #lookAtSome(nowMs: number): void {
+    const { capacity } = this.#table;
+    let looks = 0;
+    for (; this.#lookCursor < capacity && looks < LOOKS_PER_TURN; this.#lookCursor++) {
+      if (this.#look < 0 && !this.#isDueForLook(this.#lookCursor, nowMs)) return;
+      if (this.#lookAt(this.#lookCursor, nowMs)) looks++;
+    }
+  }
+
+  /** Whether all of the slot's part have been asked, and had time to answer. */
+  #isDueForLook(slot: number, nowMs: number): boolean {
+    const part = Math.floor(slot / this.#partSlots);
+    const end = Math.min(this.#table.capacity, (part + 1) * this.#partSlots);
+    return this.#cursor >= end && nowMs >= this.#askedAtMs[part]! + LOOKS_MS[0];
   }
 
   get #areFewLeft(): boolean {
@@ -145,8 +194,9 @@ export class FinalChecker {
 
   #beginPass(look: number, atMs: number): void {
     this.#look = look;
-    this.#cursor = 0;
-    this.#worked = 0;
+    this.#lookCursor = 0;
+    if (look < 0) this.#cursor = 0;
+    this.#credit = 0;
     this.#passAtMs = atMs;
     // The first turn of a pass is worth a millisecond.
     this.#turnedAtMs = atMs - 1;
@@ -154,7 +204,8 @@ export class FinalChecker {
 
   #nextPass(nowMs: number): void {
     const isLast = this.#round + 1 >= (this.#areFewLeft ? ROUNDS_OF_FEW : ROUNDS);
-    const look = this.#look + 1;
+    // The first look was part of the pass that asks.
+    const look = Math.max(0, this.#look) + 1;
     if (look < (isLast ? LOOKS_MS.length : LOOKS_BEFORE_NEXT)) {
       this.#beginPass(look, nowMs + (LOOKS_MS[look] ?? 0) - (LOOKS_MS[look - 1] ?? 0));
       return;
@@ -172,7 +223,7 @@ export class FinalChecker {
   }
 
   /** @returns whether there was anything to do */
-  #ask(slot: number, nowMs: number): boolean {
+  #ask(slot: number): boolean {
     if (this.#round > 0) {
       if (this.#asked[slot] !== Asked.yes) return false;
       this.#sockets.keepalive(slot, false);
@@ -188,8 +239,6 @@ export class FinalChecker {
       this.#sockets.probeSoon(slot);
       return true;
     }
-    const idleMs = this.#sockets.idleMs(slot);
-    this.#cameAtMs[slot] = nowMs - Math.max(0, idleMs);
     this.#asked[slot] = Asked.yes;
     this.#sockets.keepalive(slot, true);
     return true;
@@ -199,7 +248,7 @@ export class FinalChecker {
   #lookAt(slot: number, nowMs: number): boolean {
     if (this.#asked[slot] !== Asked.yes) return false;
     const idleMs = this.#sockets.idleMs(slot);
-    if (idleMs < 0 || nowMs - idleMs < this.#cameAtMs[slot]! + YOUNGER_MS) return true;
+    if (idleMs < 0 || nowMs - idleMs <= this.#sinceMs) return true;
     this.#sockets.keepalive(slot, false);
     this.#settle(slot, Asked.answered);
     if (this.#counts !== null) this.#counts.answered++;

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { afterEach, test } from 'node:test';
 import { DropReason } from '../../src/base/outcome.ts';
 import { ConnectionTable, SlotState } from '../../src/engine/connection-table.ts';
-import { FinalChecker } from '../../src/engine/final-check.ts';
+import { asksPerMsOf, FinalChecker } from '../../src/engine/final-check.ts';
 import type { Evidence } from '../../src/stats/evidence.ts';
 import { settled } from '../support/waiting.ts';
 import { cleanUp, deafListener, EngineRun, specTo, Target } from './engine-run.ts';
@@ -14,7 +14,7 @@ afterEach(cleanUp);
 type Counts = { -readonly [Field in keyof Evidence['finalCheck']['holdEnd']]: number };
 
 /** A check over sockets of which the test says how long nothing has come. */
-function checkOf(slots: number, byProbe: boolean) {
+function checkOf(slots: number, byProbe: boolean, perMs = 20, openedAtMs = -1_000) {
   const table = new ConnectionTable(slots);
   for (let tuple = 0; tuple < slots; tuple++) table.state[table.take(tuple)] = SlotState.open;
   const idleMs = new Float64Array(slots).fill(10_000);
@@ -38,7 +38,7 @@ function checkOf(slots: number, byProbe: boolean) {
   );
   const counts: Counts = { asked: 0, answered: 0, reset: 0, silent: 0 };
   let isDone = false;
-  check.begin(counts, 0, () => {
+  check.begin(counts, 0, perMs, openedAtMs, () => {
     isDone = true;
   });
   /** Time goes on until the check has nothing to do, or to a moment. */
@@ -48,12 +48,18 @@ function checkOf(slots: number, byProbe: boolean) {
   return { check, counts, idleMs, isOn, log, runTo, isDone: () => isDone };
 }
 
+test('the queue of this host takes what is asked in a clock tick of 4 ms and two that are made up for', () => {
+  for (const backlog of [100, 1_000, 2_000]) assert((4 + 2) * asksPerMsOf(backlog) <= backlog);
+  assert.equal(asksPerMsOf(null), asksPerMsOf(1_000));
+  assert.equal(asksPerMsOf(1_000_000), 400);
+});
+
 test('a keepalive that the far kernel answers proves its connection, and none is sent any more', () => {
   const { counts, idleMs, isOn, runTo, isDone } = checkOf(3, false);
-  runTo(0);
+  runTo(20);
   assert.deepEqual([...isOn], [1, 1, 1]);
   idleMs.fill(20);
-  runTo(60);
+  runTo(80);
   assert.deepEqual(counts, { asked: 3, answered: 3, reset: 0, silent: 0 });
   assert.deepEqual([...isOn, isDone()], [0, 0, 0, true]);
 });
@@ -74,11 +80,11 @@ test('a clock tick of the kernel is no answer: a silent one is asked twice, and 
 
 test('a reset is the answer of a kernel that has no such connection; an end in order is neither', () => {
   const { check, counts, idleMs, runTo, isDone } = checkOf(3, false);
-  runTo(0);
+  runTo(20);
   check.lost(0, DropReason.rst);
   check.lost(1, DropReason.fin);
   idleMs[2] = 1;
-  runTo(60);
+  runTo(80);
   assert.deepEqual(counts, { asked: 3, answered: 1, reset: 1, silent: 0 });
   assert(isDone());
 });
@@ -97,22 +103,56 @@ test('a probe that was out before the check does not count: the one after it doe
 
 test('a check that begins while another runs ends that one, and asks anew', () => {
   const { check, counts, idleMs, isDone, runTo } = checkOf(2, false);
-  runTo(0);
+  runTo(20);
   const next: Counts = { asked: 0, answered: 0, reset: 0, silent: 0 };
-  check.begin(next, 0, () => {});
+  check.begin(next, 30, 20, -1_000, () => {});
   assert(isDone());
-  check.turn(1);
+  check.turn(51);
   idleMs.fill(1);
-  check.turn(60);
+  check.turn(120);
   assert.deepEqual([counts.asked, next.asked, next.answered], [2, 2, 2]);
 });
 
 test('many connections are asked evenly, not in one moment', () => {
   const { counts, runTo } = checkOf(5_000, false);
-  runTo(10);
-  assert(counts.asked <= 11 * 20, `${counts.asked}`);
-  runTo(300);
+  runTo(19);
+  assert.equal(counts.asked, 0, 'what came before the phase was over is no answer');
+  runTo(30);
+  assert(counts.asked > 0 && counts.asked <= 11 * 20, `${counts.asked}`);
+  runTo(320);
   assert.equal(counts.asked, 5_000);
+});
+
+test('a turn that is late makes up for two milliseconds and no more, and its next one for no more than its own', () => {
+  const { check, counts } = checkOf(5_000, false);
+  check.turn(20);
+  const before = counts.asked;
+  check.turn(500);
+  assert.equal(counts.asked - before, 2 * 20);
+  check.turn(501);
+  assert(counts.asked - before <= 3 * 20 + 1, `${counts.asked}`);
+});
+
+test('a keepalive is asked for when the youngest connection was idle for a second: before, the kernel would bunch them', () => {
+  const { counts, runTo } = checkOf(100, false, 20, -100);
+  runTo(919);
+  assert.equal(counts.asked, 0);
+  runTo(930);
+  assert.equal(counts.asked, 100);
+});
+
+test('a part of one connection a millisecond is one every so many', () => {
+  const { counts, runTo } = checkOf(100, false, 0.25);
+  runTo(119);
+  assert.equal(counts.asked, 25);
+});
+
+test('the first are looked at while others are still to be asked', () => {
+  const { check, counts, idleMs, log } = checkOf(5_000, false);
+  idleMs.fill(1);
+  for (let nowMs = 20; counts.answered === 0; nowMs++) check.turn(nowMs);
+  assert(counts.asked < 1_500, `${counts.asked} were asked before the first look`);
+  assert(log.indexOf('off 0') > log.indexOf('on 500'), 'each has 50 ms to answer');
 });
 
 test('a few that are silent among many are asked six times and slowly, because a full queue of this host loses packets too', () => {
@@ -137,7 +177,7 @@ test('a few that are silent among many are asked six times and slowly, because a
 
 test('a connection that cannot be looked at is neither answered nor lost, and the check ends', () => {
   const { counts, idleMs, log, isDone, runTo } = checkOf(3, false);
-  runTo(0);
+  runTo(20);
   idleMs.set([1, -1, 1]);
   runTo(20_000);
   assert(isDone());
@@ -152,7 +192,7 @@ async function checked(
   run: EngineRun,
   which: 'rampEnd' | 'holdEnd',
 ): Promise<Evidence['finalCheck']['holdEnd']> {
-  await settled('the check ends', new Promise<void>((done) => run.engine.checkFinally(which, done)));
+  await settled('the check ends', new Promise<void>((done) => run.engine.checkFinally(which, 20, done)));
   const { evidence } = run.stats();
   assert(evidence !== undefined);
   return evidence.finalCheck[which];
