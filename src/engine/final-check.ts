@@ -29,7 +29,7 @@ const FEW_OF = 20;
 /** What a turn that comes late makes up for: not more, for the same reason. */
 const CATCH_UP_MS = 2;
 /**
- * What came last is known to a clock tick, 10 ms at most. So that an answer is told from what came before, none is asked within two ticks of
+ * What came last is known to a clock tick, 10 ms at most. So that no answer is mixed up with what came before, none is asked within two ticks of
  * the begin.
  */
 const TICK_MS = 10;
