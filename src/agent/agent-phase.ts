@@ -61,12 +61,18 @@ interface Starting extends Staff {
   readonly name: 'starting';
 }
 
+/** What was there when the holders had answered. */
+interface Prepared extends Staff {
+  /** connections of other programs of this host to the endpoints, before ours; null: the kernel could not be asked */
+  readonly othersBefore: number | null;
+}
+
 /** Everything stands by for the barrier. */
-export interface Ready extends Staff {
+export interface Ready extends Prepared {
   readonly name: 'ready';
 }
 
-interface Started extends Staff {
+interface Started extends Prepared {
   /** when `start` came, on the host's monotonic clock */
   readonly startedMs: number;
   readonly watch: KernelWatch;
@@ -140,8 +146,8 @@ export function starting(
 }
 
 /** The holders of the quota have answered. */
-export function ready(phase: Starting): Ready {
-  return { ...phase, name: 'ready' };
+export function ready(phase: Starting, othersBefore: number | null): Ready {
+  return { ...phase, name: 'ready', othersBefore };
 }
 
 /** @param startedMs now, on the host's monotonic clock */

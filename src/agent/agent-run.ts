@@ -57,7 +57,7 @@ import { AgentQuota, brokenRule, noMemoryFor, notStarted, startedLate } from './
 import { AgentReporter } from './agent-reporter.ts';
 import { HolderPool } from './holder-pool.ts';
 import { KernelWatch, watchedHost } from './kernel-watch.ts';
-import { countHoldEnd, countRampEnd, evidenceAtEnd } from './phase-end.ts';
+import { countHoldEnd, countOthers, countRampEnd, evidenceAtEnd } from './phase-end.ts';
 
 /** What counting and closing may take at the end of --max-duration. */
 const CLOSING_MS = 2_000;
@@ -284,14 +284,14 @@ export class AgentRun {
 
   async #standBy(phase: ReturnType<typeof starting>): Promise<void> {
     this.#phase = phase;
-    const isReady = await phase.holders.ready();
+    const [isReady, before] = await Promise.all([phase.holders.ready(), countOthers(this.#counted)]);
     const loaded = this.#now();
     if (loaded.name !== 'starting') return;
     if (!isReady) {
       this.#refuse([notStarted(this.#notes.at(-1))]);
       return;
     }
-    this.#phase = ready(loaded);
+    this.#phase = ready(loaded, before);
     const { plan, notes } = loaded.prepared;
     this.#report.say({
       type: 'ready',

@@ -57,6 +57,9 @@ interface HolderEntry {
   health: HolderHealth;
   /** the last phase at whose end it has asked each connection once more; null: none yet */
   checked: FinalCheckName | null;
+  /** which tuples of its slice were open when that was asked last, and how often it has said so */
+  openTuples: string;
+  tupleReports: number;
   /** how many stats messages have come; `freshReport` waits for it to grow */
   reports: number;
   /** when it said something last, in attended time */
@@ -138,6 +141,8 @@ export class HolderPool {
       stats: emptyStats(),
       health: newHolderHealth(spec.id, 0, spec.sliceTo - spec.sliceFrom),
       checked: null,
+      openTuples: '',
+      tupleReports: 0,
       reports: 0,
       heardMs: this.#attention.attendedMs,
     };
@@ -224,6 +229,10 @@ export class HolderPool {
         entry.stats = message.stats;
         entry.health = message.health;
         entry.isSettled = message.settled;
+        if (message.openTuples !== null) {
+          entry.openTuples = message.openTuples;
+          entry.tupleReports++;
+        }
         entry.reports++;
         break;
       case 'checked':
@@ -381,12 +390,14 @@ export class HolderPool {
   /**
    * Asks every live holder for stats and waits until all have come: one that does not answer is lost when what it said
    * last is too old.
+   * @param wantsTuples `openTuples` is to be of the same moment
    */
-  async freshReport(): Promise<void> {
-    const before = new Map(this.#holders.map((entry) => [entry, entry.reports]));
-    this.#sendAll({ type: 'report' });
+  async freshReport(wantsTuples = false): Promise<void> {
+    const reportsOf = (entry: HolderEntry): number => (wantsTuples ? entry.tupleReports : entry.reports);
+    const before = new Map(this.#holders.map((entry) => [entry, reportsOf(entry)]));
+    this.#sendAll({ type: 'report', wantsTuples });
     await this.#until(
-      () => this.#holders.every((entry) => !isAtWork(entry) || entry.reports > (before.get(entry) ?? -1)),
+      () => this.#holders.every((entry) => !isAtWork(entry) || reportsOf(entry) > (before.get(entry) ?? -1)),
       FRESH_LOOKS * this.#options.age.silentMs,
     );
   }
@@ -435,6 +446,13 @@ export class HolderPool {
   /** The sum over all holders, lost ones included. */
   stats(): Stats {
     return mergeAllStats(this.#holders.map((entry) => entry.stats));
+  }
+
+  /** Which tuples were open at the last fresh report, by holder; of one that is lost none is. */
+  openTuples(): readonly { readonly from: number; readonly bits: string }[] {
+    return this.#holders
+      .filter((entry) => !isLost(entry))
+      .map(({ spec, openTuples }) => ({ from: spec.sliceFrom, bits: openTuples }));
   }
 
   health(): HolderHealth[] {

@@ -71,7 +71,7 @@ class Holder {
         this.#reportTimer = every(spec.reportEveryMs ?? REPORT_EVERY_MS, this.#report);
         break;
       case 'report':
-        this.#report();
+        this.#reportWith(message.wantsTuples);
         break;
       case 'hold':
         engine.markHold();
@@ -140,7 +140,9 @@ class Holder {
     }
   }
 
-  readonly #report = (): void => {
+  readonly #report = (): void => this.#reportWith(false);
+
+  #reportWith(wantsTuples: boolean): void {
     const work = this.#work;
     if (work === null) return;
     this.#sendLosses(work);
@@ -150,8 +152,9 @@ class Holder {
       stats: engine.stats(),
       health: this.#health(work),
       settled: engine.settled,
+      openTuples: wantsTuples ? engine.openTuples() : null,
     });
-  };
+  }
 
   #closed(work: Work): void {
     this.#sendLosses(work);

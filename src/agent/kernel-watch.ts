@@ -1,9 +1,10 @@
 /**
  * Owns what one agent asks its kernel during a run: counters since the ramp began, readings every few seconds, and the
- * count of our sockets against what the holders count. Must never read often enough to cost anything.
+ * count of our sockets, tuple by tuple, against what the holders count. Must never read often enough to cost anything.
  */
 
 import type { Endpoint } from '../base/endpoint.ts';
+import { TupleMap, type TupleSpace } from '../base/tuple-space.ts';
 import { FarSideWatch } from '../host/far-side.ts';
 import type { HostFacts } from '../host/host-facts.ts';
 import { countEstablished, type SocketQuery } from '../host/kernel-count.ts';
@@ -19,6 +20,7 @@ import {
   tcpExtDelta,
   withReadings,
 } from '../host/kernel-evidence.ts';
+import { addressKey, type SocketName } from '../host/sock-diag.ts';
 import { every, realWaiting, systemClock, type Timer, type Waiting, waitUntil } from '../time/timer.ts';
 
 const READ_EVERY_MS = 3_000;
@@ -30,7 +32,7 @@ const ASKING_MS_MAX = 3_000;
 const AGAIN_AFTER_MS = 300;
 
 /** What one count of the kernel and two of our holders say. */
-type Counted = Pick<KernelCount, 'established' | 'method' | 'openBefore' | 'open'>;
+type Counted = Omit<KernelCount, 'agent' | 'when'>;
 
 /** What there is to watch. */
 interface WatchedHost {
@@ -113,22 +115,67 @@ export class KernelWatch {
   }
 }
 
+/** Which tuples of our holders are open. */
+export class OwnTuples {
+  readonly #map: TupleMap;
+  readonly #addresses: ReadonlyMap<string, number>;
+  /** by address, by port */
+  readonly #endpoints: ReadonlyMap<string, ReadonlyMap<number, number>>;
+  readonly #parts: readonly { readonly from: number; readonly bits: Buffer }[];
+
+  /** @param parts one for each slice: its first tuple, and one bit for each in base64 */
+  constructor(space: TupleSpace, parts: readonly { readonly from: number; readonly bits: string }[]) {
+    this.#map = new TupleMap(space);
+    this.#addresses = new Map(space.addresses.map((address, index) => [addressKey(address), index]));
+    const endpoints = new Map<string, Map<number, number>>();
+    for (const [index, { address, port }] of space.endpoints.entries()) {
+      const key = addressKey(address);
+      endpoints.set(key, (endpoints.get(key) ?? new Map<number, number>()).set(port, index));
+    }
+    this.#endpoints = endpoints;
+    this.#parts = parts
+      .map(({ from, bits }) => ({ from, bits: Buffer.from(bits, 'base64') }))
+      .toSorted((one, other) => other.from - one.from);
+  }
+
+  /** Whether a socket is one of these connections; addresses as `addressKey` writes them. */
+  has({ localAddress, localPort, remoteAddress, remotePort }: SocketName): boolean {
+    const address = this.#addresses.get(localAddress);
+    const endpoint = this.#endpoints.get(remoteAddress)?.get(remotePort);
+    if (address === undefined || endpoint === undefined) return false;
+    const index = this.#map.indexOf(address, endpoint, localPort);
+    const part = index < 0 ? undefined : this.#parts.find(({ from }) => from <= index);
+    if (part === undefined) return false;
+    const at = index - part.from;
+    return (((part.bits[Math.floor(at / 8)] ?? 0) >> (at % 8)) & 1) === 1;
+  }
+}
+
+/** What the holders say at one moment. */
+interface HeldNow {
+  readonly open: number;
+  /** null: not known, so that every connection from our sources counts */
+  readonly tuples: OwnTuples | null;
+}
+
 /**
  * Counts our sockets as the kernel sees them between two counts of our holders: a count that lies between the two is
  * no difference, because connections may come and go while the kernel is being asked.
- * @param freshOpen asks the holders and returns how many they have open
+ * @param freshOpen asks the holders what they have open
  */
 export async function countBesideHolders(
   query: Omit<SocketQuery, 'state'>,
-  freshOpen: () => Promise<number>,
+  freshOpen: () => Promise<HeldNow>,
   waiting: Waiting = realWaiting(systemClock.monotonicMs),
 ): Promise<Counted> {
   let counted: Counted = { established: null, method: 'none', openBefore: 0, open: 0 };
   const isBelieved = async (): Promise<boolean> => {
-    const openBefore = await freshOpen();
-    const { established, method } = await countEstablished(query);
-    counted = { established, method, openBefore, open: await freshOpen() };
-    const [low, high] = [Math.min(openBefore, counted.open), Math.max(openBefore, counted.open)];
+    const { open: openBefore, tuples } = await freshOpen();
+    const isOurs = tuples === null ? null : (socket: SocketName): boolean => tuples.has(socket);
+    const { established, others, method } = await countEstablished({ ...query, isOurs });
+    const { open } = await freshOpen();
+    counted = { established, method, openBefore, open, ...(others === null ? {} : { others }) };
+    const [low, high] = [Math.min(openBefore, open), Math.max(openBefore, open)];
     return established === null || (established >= low && established <= high);
   };
   await waitUntil(isBelieved, waiting.nowMs() + ASKING_MS_MAX, AGAIN_AFTER_MS, waiting);

@@ -6,14 +6,16 @@ import { parseAddress } from '../base/address.ts';
 import { formatSeconds } from '../base/clock.ts';
 import { totalOf } from '../base/outcome.ts';
 import { asksPerMsOf } from '../engine/final-check.ts';
+import { counted } from '../base/units.ts';
 import { lookAfter } from '../host/aftermath.ts';
 import { runProgram } from '../host/command.ts';
+import { countEstablished } from '../host/kernel-count.ts';
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import { readText } from '../host/proc-file.ts';
 import { finalCheckMsMax, type RunSpec } from '../run/run-spec.ts';
 import type { Stats } from '../stats/stats.ts';
 import type { Holding, Running } from './agent-phase.ts';
-import { countBesideHolders } from './kernel-watch.ts';
+import { countBesideHolders, OwnTuples } from './kernel-watch.ts';
 
 /** What there is to count of one agent. */
 interface Counted {
@@ -74,6 +76,17 @@ function hostAsksPerMs(): number {
   return asksPerMsOf(Number.isFinite(backlog) && backlog > 0 ? backlog : null);
 }
 
+/** Connections of other programs of this host to the endpoints; null: the kernel cannot tell. To be asked before ours begin. */
+export async function countOthers({ agent, spec: { endpoints }, notes }: Counted): Promise<number | null> {
+  const query = { sources: null, ports: null, endpoints, isOurs: () => false };
+  const { others } = await countEstablished(query);
+  if (others !== null && others > 0)
+    notes.push(
+      `before the ramp other programs on the host of agent ${agent} had ${counted(others, 'connection')} to the endpoints: they are not counted`,
+    );
+  return others;
+}
+
 /** Asks the kernel, between two looks at what the holders count. */
 async function countKernel(
   { holders, prepared }: Running | Holding,
@@ -81,13 +94,14 @@ async function countKernel(
   { agent, spec, kernel }: Counted,
 ): Promise<void> {
   if (holders.size === 0) return;
-  const { addresses: sources, ports } = prepared.plan;
-  const query = { sources, ports, endpoints: spec.endpoints };
-  const counted = await countBesideHolders(query, async () => {
-    await holders.freshReport();
-    return holders.stats().open;
+  const { addresses, ports } = prepared.plan;
+  const { endpoints } = spec;
+  const count = await countBesideHolders({ sources: addresses, ports, endpoints }, async () => {
+    await holders.freshReport(true);
+    const tuples = new OwnTuples({ addresses, ports, endpoints }, holders.openTuples());
+    return { open: holders.stats().open, tuples };
   });
-  kernel.push({ agent, when, ...counted });
+  kernel.push({ agent, when, ...count });
 }
 
 /**
@@ -95,17 +109,21 @@ async function countKernel(
  * timeout, and a way that was cut from one that forgot.
  */
 export async function evidenceAtEnd(
-  { prepared, watch }: Running | Holding,
+  { prepared, watch, othersBefore }: Running | Holding,
   spec: RunSpec,
   stats: Stats,
 ): Promise<KernelEvidence> {
+  const kernelSaid = (): KernelEvidence => ({
+    ...watch.evidence(),
+    ...(othersBefore === null ? {} : { othersBefore }),
+  });
   const holdEnd = stats.evidence?.finalCheck.holdEnd;
   const missing = totalOf(stats.failed) + totalOf(stats.dropped);
-  if (missing + (holdEnd?.reset ?? 0) + (holdEnd?.silent ?? 0) === 0) return watch.evidence();
+  if (missing + (holdEnd?.reset ?? 0) + (holdEnd?.silent ?? 0) === 0) return kernelSaid();
   const { addresses, ports } = prepared.plan;
   const aftermath = await lookAfter(runProgram, spec.endpoints, ({ family }) => {
     const address = addresses.find((each) => parseAddress(each).family === family);
     return address === undefined ? null : { address, port: ports[0]?.from ?? 0 };
   });
-  return { ...watch.evidence(), aftermath };
+  return { ...kernelSaid(), aftermath };
 }

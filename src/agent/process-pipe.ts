@@ -10,7 +10,7 @@
  *   agent --> holder : start         connect
  *   agent <-- holder : stats         each second, at `report`, and immediately when `settled` changes
  *   agent <-- holder : losses        details of lost connections, a batch at a time, before the stats that count them
- *   agent --> holder : report        send stats now
+ *   agent --> holder : report        send stats now, and which tuples are open where these are wanted
  *   agent --> holder : lease         until when it may open, and until when it may live, without a further lease
  *   agent --> holder : pace          its share of the rate from now on: a quota that grew is shared with further holders
  *   agent --> holder : stop-opening  give up what is not open yet
@@ -36,7 +36,7 @@ export type AgentToHolder =
   | { readonly type: 'open'; readonly spec: HolderSpec }
   /** `runStartedMs`: when its agent was started, on the host's clock; absent: now */
   | { readonly type: 'start'; readonly runStartedMs?: number }
-  | { readonly type: 'report' }
+  | { readonly type: 'report'; readonly wantsTuples: boolean }
   | ({ readonly type: 'lease' } & LeaseEnds)
   | { readonly type: 'pace'; readonly ratePerSec: number | null }
   | { readonly type: 'stop-opening' }
@@ -53,6 +53,8 @@ export type HolderToAgent =
       readonly stats: Stats;
       readonly health: HolderHealth;
       readonly settled: boolean;
+      /** which tuples of the slice are open: base64 of one bit for each, the first one lowest; null: not asked for */
+      readonly openTuples: string | null;
     }
   | { readonly type: 'checked'; readonly which: FinalCheckName }
   | { readonly type: 'losses'; readonly losses: readonly Loss[] }

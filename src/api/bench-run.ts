@@ -2,7 +2,7 @@
  * Owns one run from what was asked to its report: the target that is ours, the names, the coordinator, and the end of all
  * of them. The command line and the library both go this way. Must never print, end the process or listen to signals.
  */
-import type { Endpoint, ProtocolName } from '../base/endpoint.ts';
+import { type Endpoint, formatEndpoint, type ProtocolName } from '../base/endpoint.ts';
 import { BenchError, ExitCode, type Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
 import { Run } from '../coordinator/run.ts';
@@ -11,6 +11,7 @@ import type { RunOptions } from '../coordinator/run-settings.ts';
 import type { TargetWitness } from '../coordinator/target-stats.ts';
 import { readTaskRoom } from '../host/proc-file.ts';
 import type { RunReport } from '../judge/report.ts';
+import { checkPlaces } from '../judge/requirement.ts';
 import { processesFinding } from '../plan/cost.ts';
 import type { ServeHandle } from '../serve/serve.ts';
 import { selfRefusals, startSelfTarget } from '../serve/serve.ts';
@@ -206,6 +207,7 @@ async function runOn(
   selfWitness: TargetWitness | null,
 ): Promise<RunReport> {
   const { signal } = hooks;
+  checkPlaces(job.watch.requirements, endpoints.map(formatEndpoint));
   const tasks = processesFinding(1, '1 holder', readTaskRoom({ procRoot: '/proc', sysRoot: '/sys' }));
   // Node aborts where it may not start its threads: an agent that has no room for them could say nothing.
   if (job.agents.hasLocalAgent && tasks.severity === 'refuse')

@@ -152,6 +152,20 @@ function positionsOf<Item>(items: readonly Item[], holds: (item: Item) => boolea
   return Uint32Array.from(items.flatMap((item, index) => (holds(item) ? [index] : [])));
 }
 
+/** Where a number stands among numbers in ascending order; -1: it is not among them. */
+function positionIn(sorted: Uint32Array, wanted: number): number {
+  let low = 0;
+  let high = sorted.length - 1;
+  while (low <= high) {
+    const middle = (low + high) >> 1;
+    const found = sorted[middle]!;
+    if (found === wanted) return middle;
+    if (found < wanted) low = middle + 1;
+    else high = middle - 1;
+  }
+  return -1;
+}
+
 /**
  * A tuple space made ready to be asked once per connection: no method allocates.
  *
@@ -169,6 +183,8 @@ export class TupleMap {
   readonly #endpointsV4: Uint32Array;
   readonly #endpointsV6: Uint32Array;
   readonly #ports: Uint16Array;
+  /** by port, its position; made when it is asked for */
+  #positions = new Int32Array(0);
 
   /**
    * @param space addresses as IP literals, no two equal; disjoint port ranges (asserted); endpoints, no two equal
@@ -204,6 +220,31 @@ export class TupleMap {
   /** The tuple's source port. `index` is 0 to size - 1. */
   portAt(index: number): number {
     return this.#ports[Math.floor(index / this.pairs)]!;
+  }
+
+  /**
+   * The index of a tuple, whose address and endpoint are of one family; -1: its port is none of the space.
+   * @param addressIndex position in `space.addresses`
+   * @param endpointIndex position in `space.endpoints`
+   */
+  indexOf(addressIndex: number, endpointIndex: number, port: number): number {
+    const at = this.#portPositions()[port] ?? -1;
+    if (at < 0) return -1;
+    const addressV4 = positionIn(this.#addressesV4, addressIndex);
+    const pair =
+      addressV4 >= 0
+        ? positionIn(this.#endpointsV4, endpointIndex) * this.#addressesV4.length + addressV4
+        : this.#pairsV4 +
+          positionIn(this.#endpointsV6, endpointIndex) * this.#addressesV6.length +
+          positionIn(this.#addressesV6, addressIndex);
+    return at * this.pairs + pair;
+  }
+
+  #portPositions(): Int32Array {
+    if (this.#positions.length > 0) return this.#positions;
+    this.#positions = new Int32Array(65_536).fill(-1);
+    for (const [at, port] of this.#ports.entries()) this.#positions[port] = at;
+    return this.#positions;
   }
 }
 

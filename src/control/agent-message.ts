@@ -297,6 +297,7 @@ const kernelCount = v.object({
   established: v.nullable(connections),
   openBefore: connections,
   open: connections,
+  others: v.exactOptional(count),
   method: wordOf(['sock-diag', 'ss', 'proc-net-tcp', 'none', UNKNOWN], UNKNOWN),
 });
 type SaidKernelCount = v.InferOutput<typeof kernelCount>;

@@ -127,6 +127,7 @@ const aftermath = v.object({
 
 /** What an agent's kernel may say further (host/kernel-evidence.ts); each absent from an agent that did not look. */
 export const kernelFurther = {
+  othersBefore: v.exactOptional(count),
   ownNetwork: v.exactOptional(
     v.object({
       linksDown: byName(wordOf(['administrative', 'carrier'], 'carrier')),

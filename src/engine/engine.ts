@@ -189,6 +189,20 @@ export class Engine {
     return this.#connections.losses.take(max);
   }
 
+  /** Which tuples of the slice are open: one bit for each that was handed out, the first one lowest; base64. */
+  openTuples(): string {
+    const { table, opener } = this.#connections;
+    const { used, from } = opener.supply;
+    const bits = Buffer.alloc(Math.ceil(used / 8));
+    for (let slot = 0; slot < table.capacity; slot++) {
+      if (table.state[slot] !== SlotState.open) continue;
+      const at = (table.tuple[slot] ?? from) - from;
+      const byte = Math.floor(at / 8);
+      bits[byte] = (bits[byte] ?? 0) | (1 << (at % 8));
+    }
+    return bits.toString('base64');
+  }
+
   /** How late this process was, and how much of what it has it uses. */
   load(): EngineLoad {
     return {

@@ -20,7 +20,8 @@ const REST_LONG_MS = 15_000;
 /** The tuples of one slice; every one is always fresh, waiting, resting or in use. */
 export class TupleSupply {
   readonly #to: number;
-  readonly #from: number;
+  /** the first tuple of the slice */
+  readonly from: number;
   #next: number;
   readonly #free = new TupleQueue();
   readonly #again = new TupleQueue();
@@ -31,19 +32,19 @@ export class TupleSupply {
   /** @param slice `from` at most `to` */
   constructor(slice: Slice) {
     assert(slice.from >= 0 && slice.from <= slice.to, `slice ${slice.from} to ${slice.to}`);
-    this.#from = slice.from;
+    this.from = slice.from;
     this.#next = slice.from;
     this.#to = slice.to;
   }
 
   /** Tuples that were handed out at least once. */
   get used(): number {
-    return this.#next - this.#from;
+    return this.#next - this.from;
   }
 
   /** All tuples of the slice. */
   get size(): number {
-    return this.#to - this.#from;
+    return this.#to - this.from;
   }
 
   /** Tuples that were in use when they were tried, and rest until they are tried again. */

@@ -12,7 +12,7 @@ import type { PortRange } from '../base/tuple-space.ts';
 import { realWaiting, systemClock, type Waiting, waitUntil } from '../time/timer.ts';
 import { countLines, LineCounter } from './command.ts';
 import type { KernelCount } from './kernel-evidence.ts';
-import { addressKey, type DumpSockets, dumpSockets, TcpState } from './sock-diag.ts';
+import { addressKey, type DumpSockets, dumpSockets, type SocketName, TcpState } from './sock-diag.ts';
 
 /** The states that are counted, as `ss` names them, as sock_diag does, and as /proc/net/tcp does (include/net/tcp_states.h). */
 const STATES = {
@@ -29,6 +29,8 @@ export interface SocketQuery {
   readonly ports: readonly PortRange[] | null;
   /** remote ends that count */
   readonly endpoints: readonly Endpoint[];
+  /** which sockets towards the endpoints are ours, from whatever source; null or absent: those of the sources and ports */
+  readonly isOurs?: ((socket: SocketName) => boolean) | null;
   /** how the kernel is asked first; a test gives one that is refused */
   readonly dump?: DumpSockets;
   /** the `ss` program; default from PATH */
@@ -40,12 +42,15 @@ export interface SocketQuery {
 interface SocketCount {
   /** null: the kernel could not be asked */
   readonly count: number | null;
+  /** towards the same endpoints, and not ours; null: not known apart */
+  readonly others: number | null;
   readonly method: KernelCount['method'];
 }
 
 interface EstablishedCount {
   /** sockets in state ESTABLISHED; null: the kernel could not be asked */
   readonly established: number | null;
+  readonly others: number | null;
   readonly method: SocketCount['method'];
 }
 
@@ -64,48 +69,56 @@ const READ_BYTES = 262_144;
  *   IPv4-mapped IPv6 sockets count as IPv4
  */
 export async function countEstablished(query: Omit<SocketQuery, 'state'>): Promise<EstablishedCount> {
-  const { count, method } = await countSockets({ ...query, state: 'established' });
-  return { established: count, method };
+  const { count, ...rest } = await countSockets({ ...query, state: 'established' });
+  return { established: count, ...rest };
 }
 
 /**
- * Sockets in one state from our sources to the endpoints: asked of sock_diag, where that is refused through `ss`, else by reading
+ * Sockets in one state from our sources, or of ours, to the endpoints: asked of sock_diag, where that is refused through `ss`, else by reading
  * /proc/net/tcp and tcp6.
  * @param query what counts
  */
 export async function countSockets(query: SocketQuery): Promise<SocketCount> {
-  if (query.endpoints.length === 0) return { count: 0, method: 'none' };
+  if (query.endpoints.length === 0) return { count: 0, others: null, method: 'none' };
   if (query.procRoot === undefined) {
     const byDiag = await countByDiag(query);
-    if (byDiag !== null) return { count: byDiag, method: 'sock-diag' };
+    if (byDiag !== null) return { ...byDiag, method: 'sock-diag' };
     const bySs = await countBySs(query);
-    if (bySs !== null) return { count: bySs, method: 'ss' };
+    if (bySs !== null) return { count: bySs, others: null, method: 'ss' };
   }
   const byProc = await countByProc(query);
-  return byProc === null ? { count: null, method: 'none' } : { count: byProc, method: 'proc-net-tcp' };
+  return { count: byProc, others: null, method: byProc === null ? 'none' : 'proc-net-tcp' };
 }
 
-async function countByDiag(query: SocketQuery): Promise<number | null> {
+async function countByDiag(query: SocketQuery): Promise<Pick<SocketCount, 'count' | 'others'> | null> {
   const remotes = new Map<string, Set<number>>();
   for (const { address, port } of query.endpoints) {
     const key = addressKey(address);
     remotes.set(key, (remotes.get(key) ?? new Set()).add(port));
   }
   const sources = query.sources === null ? null : new Set(query.sources.map(addressKey));
+  const { isOurs = null } = query;
   let count = 0;
+  let others = 0;
   const isAnswered = await (query.dump ?? dumpSockets)(
     {
       states: [STATES[query.state].state],
-      localPorts: query.ports,
+      localPorts: isOurs === null ? query.ports : null,
       remotePorts: contiguousPorts(query.endpoints.map(({ port }) => port)),
     },
     (socket) => {
       if (remotes.get(socket.remoteAddress)?.has(socket.remotePort) !== true) return;
+      if (isOurs !== null) {
+        if (isOurs(socket)) count++;
+        else others++;
+        return;
+      }
       if (sources !== null && !sources.has(socket.localAddress)) return;
       if (query.ports === null || isWithin(socket.localPort, query.ports)) count++;
     },
   );
-  return isAnswered ? count : null;
+  if (!isAnswered) return null;
+  return { count, others: isOurs === null ? null : others };
 }
 
 const isWithin = (port: number, ranges: readonly PortRange[]): boolean =>

@@ -30,6 +30,8 @@ export interface KernelEvidence {
   readonly synLadderSec: readonly number[];
   /** an endpoint is an address of this host, so that its listener's counters are among these */
   readonly hasLocalEndpoint: boolean;
+  /** connections of other programs of this host to the endpoints, before the ramp; absent: not asked, or could not be */
+  readonly othersBefore?: number;
   /** what was seen of this host's own network while the run went on; absent: nothing was looked at */
   readonly ownNetwork?: OwnNetwork;
   /** by `address:port` of an endpoint that is an address of this host; absent: none, or not looked at */
@@ -83,11 +85,13 @@ export interface Aftermath {
 export interface KernelCount {
   readonly agent: string;
   readonly when: 'ramp-end' | 'hold-end';
-  /** sockets that the kernel calls ESTABLISHED between our sources and the endpoints; null: could not be asked */
+  /** our sockets that the kernel calls ESTABLISHED; null: could not be asked */
   readonly established: number | null;
   /** our own count right before and right after; one between them is no difference */
   readonly openBefore: number;
   readonly open: number;
+  /** of other programs of this host to the endpoints, not among `established`; absent: not known apart */
+  readonly others?: number;
   readonly method: 'sock-diag' | 'ss' | 'proc-net-tcp' | 'none';
 }
 

@@ -31,14 +31,18 @@ interface SocketFilter {
   readonly remotePorts: readonly PortRange[] | null;
 }
 
-/** One socket of an answer; the same object for each, true until the callback returns. */
-interface SeenSocket {
-  readonly state: number;
+/** The two ends of a socket. */
+export interface SocketName {
   readonly localPort: number;
   readonly remotePort: number;
   /** as `addressKey` writes it */
   readonly localAddress: string;
   readonly remoteAddress: string;
+}
+
+/** One socket of an answer; the same object for each, true until the callback returns. */
+interface SeenSocket extends SocketName {
+  readonly state: number;
   /** bytes unread; of a listener, connections that wait to be accepted */
   readonly receiveQueue: number;
   /** bytes unsent; of a listener, how many may wait */

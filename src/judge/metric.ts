@@ -3,8 +3,9 @@
  * most that it can still become. Must never compare with a threshold (requirement.ts).
  */
 
-import { totalOf } from '../base/outcome.ts';
+import { type Counts, DropReason, FailReason, totalOf } from '../base/outcome.ts';
 import { histogramCount, latencySummary, type SparseHistogram, valueUsAtRank } from '../stats/histogram.ts';
+import { OTHER_PLACES, type PlaceOutcomes, type PlaceTable } from '../stats/place-outcomes.ts';
 import { firstOpened, rampRatePerSec, type Stats } from '../stats/stats.ts';
 
 /** How a metric is written and compared. */
@@ -72,6 +73,99 @@ export const METRICS: Readonly<Record<string, MetricKind>> = {
   ),
 };
 
+/** Metrics that one endpoint, or one source, has too. */
+export const PLACE_METRICS = ['held', 'established', 'failed', 'dropped'] as const;
+type PlaceMetric = (typeof PLACE_METRICS)[number];
+
+/** Reasons by which these are counted. */
+export const REASONS_OF: Readonly<Record<string, readonly string[]>> = {
+  failed: Object.values(FailReason),
+  dropped: Object.values(DropReason),
+};
+
+/** A metric that is narrowed to a place, to a reason, or to both. */
+interface Narrowed {
+  /** null: the whole run */
+  readonly place: { readonly kind: 'endpoint' | 'source'; readonly name: string } | null;
+  readonly name: string;
+  /** null: all reasons */
+  readonly reason: string | null;
+}
+
+/**
+ * Takes a metric apart: `endpoint[10.0.0.1:80].failed[refused]`, `source[10.0.0.2].held`, `dropped[rst]`, `held`.
+ * @returns what is written there, whether or not there is such a thing; null: it is no metric at all
+ */
+export function narrowedMetric(metric: string): Narrowed | null {
+  const match = /^(?:(endpoint|source)\[(.+)\]\.)?([a-z][a-z0-9_.]*)(?:\[([^[\]]*)\])?$/.exec(metric);
+  if (match === null) return null;
+  const [, kind, at = '', name = '', reason = null] = match;
+  const place: Narrowed['place'] = kind === 'endpoint' || kind === 'source' ? { kind, name: at } : null;
+  return { place, name, reason };
+}
+
+/** How a metric is written and compared; null: there is none of that name. */
+export function metricKind(metric: string): MetricKind | null {
+  const narrowed = narrowedMetric(metric);
+  if (narrowed === null) return null;
+  const { place, name, reason } = narrowed;
+  if (reason !== null && REASONS_OF[name]?.includes(reason) !== true) return null;
+  if (place === null) return METRICS[name] ?? null;
+  return PLACE_METRICS.some((one) => one === name) ? 'connections' : null;
+}
+
+/** The connections that a percentage is of: those asked for, or the connects that one place was asked for; null: not known. */
+export function askedOf(metric: string, facts: MetricFacts): number | null {
+  const place = narrowedMetric(metric)?.place ?? null;
+  if (place === null) return facts.asked;
+  const outcomes = outcomesAt(place, facts.stats);
+  if (outcomes === null) return null;
+  // What is opened again is asked for again.
+  return outcomes.asked - (facts.canReopen ? Math.min(totalOf(outcomes.dropped), facts.stats.reopened) : 0);
+}
+
+/** The endpoints or sources that a run has counted, for a person. */
+export function placesOf(kind: 'endpoint' | 'source', { evidence }: Stats): readonly string[] {
+  const table = kind === 'endpoint' ? evidence?.byEndpoint : evidence?.bySourceOutcome;
+  return Object.keys(table ?? {}).filter((name) => name !== OTHER_PLACES);
+}
+
+function outcomesAt(
+  { kind, name }: NonNullable<Narrowed['place']>,
+  { evidence }: Stats,
+): PlaceOutcomes | null {
+  const table: PlaceTable | undefined =
+    kind === 'endpoint' ? evidence?.byEndpoint : evidence?.bySourceOutcome;
+  return table?.[name] ?? null;
+}
+
+/** @param failed and dropped: of the run, or of the place */
+function narrowedValue(
+  { name, reason }: Narrowed,
+  { failed, dropped }: Pick<PlaceOutcomes, 'failed' | 'dropped'>,
+): number | null {
+  if (name !== 'failed' && name !== 'dropped') return null;
+  const counts: Counts<string> = name === 'failed' ? failed : dropped;
+  return reason === null ? totalOf(counts) : (counts[reason] ?? 0);
+}
+
+/** null: the place is none of the run, nothing was asked of it, or an agent of an earlier version does not tell. */
+function placeValue(narrowed: Narrowed, facts: MetricFacts): number | null {
+  const outcomes = narrowed.place === null ? null : outcomesAt(narrowed.place, facts.stats);
+  if (outcomes === null || outcomes.asked === 0) return null;
+  const { established, dropped } = outcomes;
+  switch (narrowed.name as PlaceMetric) {
+    case 'held':
+      // What is open there: without --on-drop reopen that is the lowest number, because it only falls.
+      return facts.phase === 'ramping' ? 0 : established - totalOf(dropped);
+    case 'established':
+      return established;
+    case 'failed':
+    case 'dropped':
+      return narrowedValue(narrowed, outcomes);
+  }
+}
+
 /** Whether only probes can measure it. */
 export function needsProbes(metric: string): boolean {
   return metric.startsWith('probe_');
@@ -79,12 +173,15 @@ export function needsProbes(metric: string): boolean {
 
 /**
  * What a metric is now.
- * @param metric a key of `METRICS`
+ * @param metric a key of `METRICS`, or one that is narrowed (`narrowedMetric`)
  * @returns connections, counts, microseconds, connections per second or seconds; null: nothing was measured
  */
 export function metricValue(metric: string, facts: MetricFacts): number | null {
   const latency = latencyOf(metric);
   if (latency !== null) return latencySummary(latency.pick(facts.stats))[latency.part];
+  const narrowed = narrowedMetric(metric);
+  if (narrowed !== null && narrowed.place !== null) return placeValue(narrowed, facts);
+  if (narrowed !== null && narrowed.reason !== null) return narrowedValue(narrowed, facts.stats);
   return plainValue(metric as PlainMetric, facts);
 }
 
@@ -137,6 +234,9 @@ export function metricRange(metric: string, facts: MetricFacts): MetricRange | n
   if (facts.phase === 'ended') return value === null ? null : { low: value, high: value };
   const latency = latencyOf(metric);
   if (latency !== null) return latencyRange(metric, latency.pick(facts.stats), latency.part, facts);
+  const narrowed = narrowedMetric(metric);
+  if (narrowed !== null && (narrowed.place !== null || narrowed.reason !== null))
+    return narrowedRange(narrowed, value ?? 0, facts);
   return plainRange(metric as PlainMetric, value ?? 0, facts);
 }
 
@@ -172,6 +272,12 @@ function plainRange(metric: PlainMetric, now: number, facts: MetricFacts): Metri
     case 'hold_seconds':
       return { low: now, high: Number.POSITIVE_INFINITY };
   }
+}
+
+/** Counts only grow; what is open at a place only falls once the ramp is over, unless lost ones are opened again. */
+function narrowedRange({ name }: Narrowed, now: number, { phase, canReopen }: MetricFacts): MetricRange {
+  if (name !== 'held') return { low: now, high: Number.POSITIVE_INFINITY };
+  return phase === 'ramping' || canReopen ? ANYTHING : { low: 0, high: now };
 }
 
 /** The most that can still be held to the end. */

@@ -7,12 +7,18 @@ import { type BenchError, ErrorCode, usageError } from '../base/errors.ts';
 import { formatCount, formatMs, formatRate, parseCount, parseRate } from '../base/units.ts';
 import { emptyStats } from '../stats/stats.ts';
 import {
+  askedOf,
   METRICS,
   type MetricFacts,
   type MetricKind,
   type MetricRange,
+  metricKind,
   metricRange,
   metricValue,
+  narrowedMetric,
+  PLACE_METRICS,
+  placesOf,
+  REASONS_OF,
 } from './metric.ts';
 
 /** Longest first, so that `>=` is not read as `>`. */
@@ -81,25 +87,17 @@ export function parseRequirement(
   // By itself it asks for more than kernels can prove.
   if (/^\s*verified\s*$/i.test(text)) return parseRequirement('verified>=100%', nearest);
   // The value does not begin with a comparison: `held>==5` is a slip, and not five of something.
-  const match = /^\s*([A-Za-z][A-Za-z0-9_.-]*)(%?)\s*(>=|<=|==|!=|=>|=<|=|>|<)\s*([^<>=!\s].*?)\s*$/.exec(
-    text,
-  );
+  const match =
+    /^\s*((?:(?:endpoint|source)\[.+?\]\.)?[A-Za-z][A-Za-z0-9_.-]*(?:\[[A-Za-z-]*\])?)(%?)\s*(>=|<=|==|!=|=>|=<|=|>|<)\s*([^<>=!\s].*?)\s*$/i.exec(
+      text,
+    );
   if (match === null) {
     throw bad(text, 'a requirement is a metric, a comparison and a value', "type --require 'held>=99.9%'");
   }
   const [, typed = '', percent = '', sign = '', value = ''] = match;
-  const metric = typed.toLowerCase().replaceAll('-', '_');
-  const kind = METRICS[metric];
-  if (kind === undefined) {
-    const near = nearest(metric, Object.keys(METRICS));
-    throw bad(
-      text,
-      `there is no metric "${typed}"`,
-      near === null
-        ? `the metrics are ${Object.keys(METRICS).join(', ')}`
-        : `did you mean --require '${near}${percent}${sign}${value}'?`,
-    );
-  }
+  const metric = canonical(typed);
+  const kind = metricKind(metric);
+  if (kind === null) throw unknownMetric(text, typed, metric, `${percent}${sign}${value}`, nearest);
   const operator = OPERATORS.find((one) => one === sign);
   if (operator === undefined) {
     const meant = { '=>': '>=', '=<': '<=', '=': '==' }[sign] ?? '>=';
@@ -131,6 +129,64 @@ export function parseRequirement(
     isDefault: false,
   };
 }
+
+/** Small letters, and `_` for `-` but in places and reasons, whose names have it. */
+function canonical(typed: string): string {
+  const [, place = '', name = '', reason = ''] =
+    /^((?:endpoint|source)\[.+\]\.)?([^[]*)(\[.*\])?$/i.exec(typed) ?? [];
+  return `${place.toLowerCase()}${name.toLowerCase().replaceAll('-', '_')}${reason.toLowerCase()}`;
+}
+
+type Nearest = (typed: string, known: readonly string[]) => string | null;
+
+/** What there is instead: a reason, a metric that a place has, or any metric. */
+function unknownMetric(
+  text: string,
+  typed: string,
+  metric: string,
+  rest: string,
+  nearest: Nearest,
+): BenchError {
+  const { place = null, name = metric, reason = null } = narrowedMetric(metric) ?? {};
+  const before = place === null ? '' : `${place.kind}[${place.name}].`;
+  const [wrong, known, write, what] =
+    reason !== null && REASONS_OF[name] !== undefined
+      ? ([reason, REASONS_OF[name], (one: string) => `${before}${name}[${one}]`, 'reasons'] as const)
+      : ([
+          name,
+          place === null ? Object.keys(METRICS) : PLACE_METRICS,
+          (one: string) => `${before}${one}`,
+          place === null ? 'metrics' : `metrics of one ${place.kind}`,
+        ] as const);
+  const near = nearest(wrong, known);
+  return bad(
+    text,
+    what === 'reasons' ? `${name} has no reason "${reason}"` : `there is no metric "${typed}"`,
+    near === null || near === wrong
+      ? `the ${what} are ${known.join(', ')}`
+      : `did you mean --require '${write(near)}${rest}'?`,
+  );
+}
+
+/**
+ * Refuses a requirement on an endpoint that the run does not have.
+ * @param endpoints of the run, `address:port`
+ * @throws BenchError `bad-requirement`, exit 2, with those that there are
+ */
+export function checkPlaces(requirements: readonly Requirement[], endpoints: readonly string[]): void {
+  const known = new Set(endpoints);
+  for (const { text, metric } of requirements) {
+    const place = narrowedMetric(metric)?.place;
+    if (place?.kind !== 'endpoint' || known.has(place.name)) continue;
+    const shown = endpoints.slice(0, PLACES_SHOWN_MAX).join(', ');
+    const more =
+      endpoints.length > PLACES_SHOWN_MAX ? ` and ${endpoints.length - PLACES_SHOWN_MAX} more` : '';
+    throw bad(text, `the run has no endpoint ${place.name}`, `its endpoints are ${shown}${more}`);
+  }
+}
+
+/** Endpoints, or sources, named in one line. */
+const PLACES_SHOWN_MAX = 8;
 
 function example(kind: MetricKind): string {
   return EXAMPLES[kind][0].split(/,? or |, /)[0] ?? '';
@@ -193,7 +249,8 @@ function compare(value: number, operator: Operator, threshold: number): boolean 
 }
 
 /** The threshold in the metric's own unit. A percentage of connections need not be a whole number. */
-function thresholdOf(requirement: Requirement, asked: number): number {
+function thresholdOf(requirement: Requirement, facts: MetricFacts): number {
+  const asked = askedOf(requirement.metric, facts) ?? 0;
   // Multiplied first: 99.9 percent of 130,000 is then exactly 129,870.
   return requirement.isPercent
     ? Math.round(requirement.threshold * asked * 1e4) / 1e6
@@ -204,22 +261,32 @@ function thresholdOf(requirement: Requirement, asked: number): number {
 export function judgeRequirement(requirement: Requirement, facts: MetricFacts): RequirementResult {
   const { metric, operator, text: written, isDefault } = requirement;
   const value = metricValue(metric, facts);
-  const kind = METRICS[metric];
-  assert(kind !== undefined, 'a requirement that was parsed has a metric');
+  const kind = metricKind(metric);
+  assert(kind !== null, 'a requirement that was parsed has a metric');
   return {
     requirement: written,
     metric,
     isDefault,
-    passed: value !== null && compare(value, operator, thresholdOf(requirement, facts.asked)),
+    passed: value !== null && compare(value, operator, thresholdOf(requirement, facts)),
     actual: value !== null && kind === 'latency' ? value / 1_000 : value,
-    actualText: valueText(kind, value, requirement, facts.asked),
+    actualText: value === null ? unmeasuredText(metric, facts) : valueText(kind, value, requirement, facts),
   };
 }
 
-function valueText(kind: MetricKind, value: number | null, requirement: Requirement, asked: number): string {
-  if (value === null) return 'nothing was measured';
+/** Why there is no value. */
+function unmeasuredText(metric: string, { stats }: MetricFacts): string {
+  const place = narrowedMetric(metric)?.place ?? null;
+  const known = place === null ? [] : placesOf(place.kind, stats);
+  if (place === null || known.length === 0 || known.includes(place.name)) return 'nothing was measured';
+  const shown = known.slice(0, PLACES_SHOWN_MAX).join(', ');
+  const more = known.length > PLACES_SHOWN_MAX ? ` and ${known.length - PLACES_SHOWN_MAX} more` : '';
+  return `nothing was measured: the ${place.kind}s are ${shown}${more}`;
+}
+
+function valueText(kind: MetricKind, value: number, requirement: Requirement, facts: MetricFacts): string {
   switch (kind) {
     case 'connections': {
+      const asked = Math.max(1, askedOf(requirement.metric, facts) ?? 1);
       const share = requirement.isPercent ? ` (${Math.floor((value / asked) * 1e5) / 1e3} %)` : '';
       return formatCount(value) + share;
     }
@@ -239,7 +306,10 @@ export function isBroken(requirement: Requirement, facts: MetricFacts): boolean 
   const range = metricRange(requirement.metric, facts);
   if (range === null) return true;
   const { low, high } = range;
-  const threshold = thresholdOf(requirement, facts.asked);
+  // What a place is asked for is known when the ramp is over.
+  const isOfPlace = requirement.isPercent && (narrowedMetric(requirement.metric)?.place ?? null) !== null;
+  if (isOfPlace && facts.phase === 'ramping') return false;
+  const threshold = thresholdOf(requirement, facts);
   switch (requirement.operator) {
     case '>=':
     case '>':

@@ -293,11 +293,13 @@ function kernelLines(report: RunReport): string[] {
     }
     const established = asked.reduce((sum, count) => sum + (count.established ?? 0), 0);
     const open = asked.reduce((sum, count) => sum + count.open, 0);
+    const others = asked.reduce((sum, count) => sum + (count.others ?? 0), 0);
     const method = methods[asked[0]?.method ?? 'none'];
     const partly = asked.length < here.length ? `, ${asked.length} of ${here.length} agents asked` : '';
     lines.push(
       ...labelledPieces(label, [
         `${formatCount(established)} established ${moment} (${method}${partly})`,
+        ...(others === 0 ? [] : [`others ${formatCount(others)}`]),
         `our count ${formatCount(open)}`,
       ]),
     );

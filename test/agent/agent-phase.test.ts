@@ -69,7 +69,7 @@ const WATCH = new KernelWatch({
 const OFFERED = offered(OFFERING, PREPARED, 20);
 const SECURING = securing(OFFERED, 10, Promise.resolve());
 const STARTING = starting(SECURING, PREPARED, POOL);
-const READY = ready(STARTING);
+const READY = ready(STARTING, null);
 const RUNNING = running(READY, 99, WATCH);
 const HOLDING = holding(RUNNING, Promise.resolve());
 const COUNTING = counting(HOLDING);
@@ -89,8 +89,8 @@ test('each phase is made from the one before it, and keeps what that one had', (
   assert.equal(SECURING.offer, OFFERED);
   const staff = { offer: OFFERED, prepared: PREPARED, connections: 10, growths: 0, holders: POOL };
   assert.deepEqual(STARTING, { name: 'starting', ...staff });
-  assert.deepEqual(READY, { name: 'ready', ...staff });
-  assert.deepEqual(RUNNING, { name: 'running', ...staff, startedMs: 99, watch: WATCH });
+  assert.deepEqual(READY, { name: 'ready', ...staff, othersBefore: null });
+  assert.deepEqual(RUNNING, { ...READY, name: 'running', startedMs: 99, watch: WATCH });
   assert.deepEqual(HOLDING, { ...RUNNING, name: 'holding', counted: HOLDING.counted });
   assert.deepEqual(CLOSING, { name: 'closing', from: HOLDING, atEnd: CLOSING.atEnd });
 });

@@ -83,7 +83,7 @@ export class HolderProcess {
   /** Asks for fresh stats. */
   async report(): Promise<{ stats: Stats; health: HolderHealth }> {
     const before = this.messages.length;
-    this.send({ type: 'report' });
+    this.send({ type: 'report', wantsTuples: true });
     const isNew = (): boolean => this.messages.slice(before).some(({ type }) => type === 'stats');
     await this.until('the holder reports', isNew);
     return { stats: this.stats!, health: this.health! };

@@ -3,8 +3,11 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
-import { countBesideHolders, KernelWatch } from '../../src/agent/kernel-watch.ts';
+import { countBesideHolders, KernelWatch, OwnTuples } from '../../src/agent/kernel-watch.ts';
 import { FakeTime } from '../support/fake-time.ts';
+
+/** What the holders say where their tuples are not known. */
+const held = (open: number) => ({ open, tuples: null });
 
 async function threeConnections(t: { after: (fn: () => void) => void }) {
   const server = createServer(() => {}).listen(0, '127.0.0.1');
@@ -24,13 +27,38 @@ async function threeConnections(t: { after: (fn: () => void) => void }) {
     sources: ['127.0.0.88'],
     ports: null,
     endpoints: [{ address: '127.0.0.1', port, family: 4 as const }],
+    localPorts: sockets.map((socket) => socket.localPort ?? 0),
   };
 }
+
+test('of three connections from our source those count that are ours by their tuple; the others are given apart', async (t) => {
+  const { endpoints, localPorts, ...query } = await threeConnections(t);
+  const ports = localPorts.map((port) => ({ from: port, to: port }));
+  const space = { addresses: ['127.0.0.7', '127.0.0.88'], ports, endpoints };
+  // Two tuples for each port, that of our source second; the slices begin at 1 and at 5.
+  const bitsOf = (...tuples: number[]): string =>
+    Buffer.from([tuples.reduce((sum, tuple) => sum | (1 << tuple), 0)]).toString('base64');
+  const tuples = new OwnTuples(space, [
+    { from: 1, bits: bitsOf(0, 1) },
+    { from: 5, bits: bitsOf(0) },
+  ]);
+  const counted = await countBesideHolders({ ...query, endpoints }, async () => ({ open: 2, tuples }));
+  assert.deepEqual(counted, { established: 2, others: 1, openBefore: 2, open: 2, method: 'sock-diag' });
+  // One of ours that is missing shows, whatever others have.
+  const lacking = new OwnTuples(space, [{ from: 0, bits: bitsOf(1, 2) }]);
+  const time = new FakeTime();
+  const less = await countBesideHolders(
+    { ...query, endpoints },
+    async () => ({ open: 2, tuples: lacking }),
+    time,
+  );
+  assert.deepEqual([less.established, less.others, less.open], [1, 2, 2]);
+});
 
 test('counts of the holders that fall while the kernel is asked enclose its count', async (t) => {
   const query = await threeConnections(t);
   const said = [5, 2];
-  const counted = await countBesideHolders(query, async () => said.shift() ?? 99);
+  const counted = await countBesideHolders(query, async () => held(said.shift() ?? 99));
   assert.deepEqual([counted.established, counted.openBefore, counted.open], [3, 5, 2]);
 });
 
@@ -39,9 +67,9 @@ test('a difference is asked about for three seconds before it is believed', asyn
   let asked = 0;
   const time = new FakeTime();
   const beganMs = time.now;
-  const stubborn = async (): Promise<number> => {
+  const stubborn = async () => {
     asked += 1;
-    return 7;
+    return held(7);
   };
   const counted = await countBesideHolders(query, stubborn, time);
   assert.deepEqual([counted.established, counted.openBefore, counted.open], [3, 7, 7]);
@@ -53,10 +81,10 @@ test('a count that takes seconds is believed at once: there is an end to asking'
   const query = await threeConnections(t);
   const time = new FakeTime();
   let asked = 0;
-  const slow = async (): Promise<number> => {
+  const slow = async () => {
     asked += 1;
     time.now += 2_000;
-    return 7;
+    return held(7);
   };
   const counted = await countBesideHolders(query, slow, time);
   assert.deepEqual([counted.open, asked], [7, 2]);
@@ -65,7 +93,7 @@ test('a count that takes seconds is believed at once: there is an end to asking'
 test('a difference that goes away by itself is none', async (t) => {
   const query = await threeConnections(t);
   const said = [7, 7, 3, 3];
-  const counted = await countBesideHolders(query, async () => said.shift() ?? 99);
+  const counted = await countBesideHolders(query, async () => held(said.shift() ?? 99));
   assert.deepEqual([counted.established, counted.openBefore, counted.open], [3, 3, 3]);
 });
 

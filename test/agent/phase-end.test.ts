@@ -10,7 +10,7 @@ import { runSpec } from '../run/run-spec-fixture.ts';
 
 function agentWith(probeEveryMs: number | null, areAllAsked = true) {
   const log: string[] = [];
-  const holders: Pick<HolderPool, 'size' | 'checkFinally' | 'freshReport' | 'stats'> = {
+  const holders: Pick<HolderPool, 'size' | 'checkFinally' | 'freshReport' | 'stats' | 'openTuples'> = {
     size: 1,
     checkFinally: async (which) => {
       log.push(`asked at ${which}`);
@@ -20,6 +20,7 @@ function agentWith(probeEveryMs: number | null, areAllAsked = true) {
       log.push('counted');
     },
     stats: emptyStats,
+    openTuples: () => [],
   };
   const watch = { phaseEnds: async () => void log.push('far side') };
   const phase = (name: 'running' | 'holding') =>

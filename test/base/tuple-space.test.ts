@@ -56,6 +56,8 @@ test('every index is one 4-tuple of one family, and every such 4-tuple has an in
         const address = space.addresses[map.addressIndexAt(index)]!;
         const endpoint = space.endpoints[map.endpointIndexAt(index)]!;
         assert.equal(address.includes(':') ? 6 : 4, endpoint.family, 'no tuple across families');
+        const back = map.indexOf(map.addressIndexAt(index), map.endpointIndexAt(index), map.portAt(index));
+        assert.equal(back, index, 'and the way back');
         seen.add(`${address} ${map.portAt(index)} ${endpoint.address} ${endpoint.port}`);
       }
       assert.equal(seen.size, map.size, 'no tuple twice');
@@ -113,6 +115,8 @@ test('a space beyond 2^32 is numbered without loss', () => {
   assert.equal(map.endpointIndexAt(map.size - 1), 199);
   assert.equal(map.portAt(map.size - 1), 65_535);
   assert.equal(map.portAt(200_000 * 40_000 - 1), 1_024 + 39_999);
+  assert.equal(map.indexOf(999, 199, 65_535), map.size - 1);
+  assert.equal(map.indexOf(0, 0, 1_023), -1, 'a port of none');
 });
 
 test('a port that is in two ranges is a bug and stops at once', () => {

@@ -9,7 +9,6 @@ export const KNOWN_WRONG: ReadonlySet<string> = new Set([
   'backlog-behind-cookies',
   'cut-in-the-last-period',
   'dnsmasq-twenty-at-a-time',
-  'foreign-pool',
   'frozen-in-the-last-period',
   'haproxy-has-room',
   'haproxy-maxconn-silent',
@@ -28,7 +27,6 @@ export const KNOWN_WRONG: ReadonlySet<string> = new Set([
   'sshd-maxstartups',
   'tls-client-certificate',
   'tls-closed-on-hello',
-  'two-runs-at-once',
 ]);
 
 /** Of these, those in which another party is named, or what was not held passes. */
@@ -37,9 +35,7 @@ export const NAMED_WRONG: ReadonlySet<string> = new Set([
   'backlog-behind-cookies',
   'cut-in-the-last-period',
   'dnsmasq-twenty-at-a-time',
-  'foreign-pool',
   'frozen-in-the-last-period',
   'haproxy-maxconn-silent',
   'slow-accept-behind-cookies',
-  'two-runs-at-once',
 ]);

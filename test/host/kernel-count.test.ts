@@ -145,7 +145,7 @@ for (const [method, options] of METHODS) {
     await ended;
     assert.equal(await count(query), 4);
     const waiting = await countSockets({ ...query, ...options, state: 'time-wait' });
-    assert.deepEqual(waiting, { count: 2, method });
+    assert.deepEqual(waiting, { count: 2, others: null, method });
   });
 }
 
@@ -156,7 +156,7 @@ test('a host whose kernel cannot be asked says so, instead of counting 0', async
     endpoints: [first],
     procRoot: '/nonexistent',
   });
-  assert.deepEqual(result, { established: null, method: 'none' });
+  assert.deepEqual(result, { established: null, others: null, method: 'none' });
 });
 
 const SOURCE = '127.66.3.1';

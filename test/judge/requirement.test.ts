@@ -6,6 +6,7 @@ import { nearestWord } from '../../src/api/flags/value-types.ts';
 import { BenchError } from '../../src/base/errors.ts';
 import { METRICS, type MetricFacts, metricRange, metricValue } from '../../src/judge/metric.ts';
 import {
+  checkPlaces,
   HELD_ALL,
   isBroken,
   judgeRequirement,
@@ -14,6 +15,7 @@ import {
 } from '../../src/judge/requirement.ts';
 import { LatencyRecorder } from '../../src/stats/histogram.ts';
 import { emptyStats, type Stats } from '../../src/stats/stats.ts';
+import { evidenceOf } from '../support/sample-evidence.ts';
 
 function histogramOf(...us: number[]) {
   const recorder = new LatencyRecorder();
@@ -327,4 +329,72 @@ test('verified by itself asks for all of them, in every case and with blanks aro
     assert.deepEqual(parseRequirement(text), parseRequirement('verified>=100%'));
   }
   assert.throws(() => parseRequirement('held'), /a metric, a comparison and a value/);
+});
+
+const PLACES: MetricFacts = { ...FACTS, stats: { ...STATS, evidence: evidenceOf(1) } };
+const place = (text: string, facts = PLACES) => judgeRequirement(parseRequirement(text, nearestWord), facts);
+
+test('one endpoint, one source and one reason are judged by their own counts and by what they were asked for', () => {
+  // Of 10 asked 6 were established, 2 failed and 2 of the 6 were lost.
+  for (const [text, passed, actual] of [
+    ['endpoint[10.0.9.9:80].held>=4', true, 4],
+    ['endpoint[10.0.9.9:80].held>=5', false, 4],
+    ['endpoint[10.0.9.9:80].held>=40%', true, 4],
+    ['endpoint[10.0.9.9:80].held >= 40.1%', false, 4],
+    ['source[10.0.0.1].established==6', true, 6],
+    ['source[10.0.0.1].dropped<=10%', false, 2],
+    ['Source[10.0.0.1].Failed[Refused]==1', true, 1],
+    ['endpoint[10.0.9.9:80].failed<2', false, 2],
+    ['failed[timeout]<=6', true, 6],
+    ['failed[unreachable]==0', true, 0],
+    ['dropped[probe-timeout]==0', true, 0],
+    ['dropped[rst]<=2.9%', false, 30],
+  ] as const) {
+    const result = place(text);
+    assert.deepEqual([result.passed, result.actual], [passed, actual], text);
+  }
+  assert.equal(place('endpoint[10.0.9.9:80].held>=99.9%').actualText, '4 (40 %)');
+  assert.equal(parseRequirement('endpoint[[::1]:80].held>=1').metric, 'endpoint[[::1]:80].held');
+});
+
+test('a place that the run has not, or of which nothing is known, does not hold and says which there are', () => {
+  const unknown = place('source[10.0.0.9].held>=0');
+  assert.deepEqual([unknown.passed, unknown.actual], [false, null]);
+  assert.equal(unknown.actualText, 'nothing was measured: the sources are 10.0.0.1');
+  assert.equal(place('endpoint[10.0.9.9:80].held>=0', FACTS).passed, false, 'an agent that tells nothing');
+  const requirements = [parseRequirement('held>=1'), parseRequirement('endpoint[10.0.0.7:80].held>=1')];
+  checkPlaces(requirements, ['10.0.0.7:80']);
+  assert.throws(
+    () => checkPlaces(requirements, ['10.0.0.7:81', '10.0.0.8:81']),
+    (error) =>
+      error instanceof BenchError &&
+      error.exitCode === 2 &&
+      /no endpoint 10\.0\.0\.7:80$/.test(error.message) &&
+      error.hint === 'its endpoints are 10.0.0.7:81, 10.0.0.8:81',
+  );
+});
+
+test('a slip in a narrowed requirement is refused with what there is', () => {
+  for (const [text, hint] of [
+    ['endpoint[10.0.0.7:80].hold>=1', "did you mean --require 'endpoint[10.0.0.7:80].held>=1'?"],
+    ['source[10.0.0.7].connect_p99<1s', 'the metrics of one source are held, established, failed, dropped'],
+    ['failed[refuse]==0', "did you mean --require 'failed[refused]==0'?"],
+    ['held[refused]==0', 'the metrics are'],
+  ] as const) {
+    assert.throws(
+      () => parseRequirement(text, nearestWord),
+      (error) => error instanceof BenchError && error.exitCode === 2 && (error.hint ?? '').startsWith(hint),
+      text,
+    );
+  }
+});
+
+test('while the run goes on a place breaks a requirement only where nothing can bring it back', () => {
+  const broken = (text: string, phase: MetricFacts['phase'], canReopen = false): boolean =>
+    isBroken(parseRequirement(text), { ...PLACES, phase, canReopen });
+  assert.equal(broken('endpoint[10.0.9.9:80].held>=50%', 'ramping'), false);
+  assert.equal(broken('endpoint[10.0.9.9:80].held>=50%', 'holding'), true);
+  assert.equal(broken('endpoint[10.0.9.9:80].held>=50%', 'holding', true), false);
+  assert.equal(broken('endpoint[10.0.9.9:80].held>=40%', 'holding'), false);
+  assert.equal(broken('failed[refused]==0', 'ramping'), true);
 });

@@ -136,6 +136,7 @@ export function sampleReport(change: Partial<RunReport> = {}): RunReport {
           agent: 'local',
           when: 'ramp-end',
           established: 130_000,
+          others: 50,
           openBefore: 130_000,
           open: 130_000,
           method: 'ss',
@@ -144,6 +145,7 @@ export function sampleReport(change: Partial<RunReport> = {}): RunReport {
           agent: 'local',
           when: 'hold-end',
           established: 130_000,
+          others: 50,
           openBefore: 130_000,
           open: 130_000,
           method: 'ss',
@@ -157,6 +159,7 @@ export function sampleReport(change: Partial<RunReport> = {}): RunReport {
           samples: { conntrack: { min: 3, max: 9, last: 5, limit: 262_144 } },
           synLadderSec: [1, 2, 3, 4, 5, 7, 11, 19],
           hasLocalEndpoint: true,
+          othersBefore: 50,
           ownNetwork: {
             linksDown: { eth0: 'carrier' },
             routesLost: ['10.0.0.1:80'],

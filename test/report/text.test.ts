@@ -94,7 +94,7 @@ describe('the report as text', () => {
   it('sets the count of the kernel beside our own count', () => {
     assert.match(
       renderReport(sampleReport()),
-      /130,000 established after the hold \(ss\) {2}our count 130,000/,
+      /130,000 established after the hold \(ss\) {2}others 50\s+our count 130,000/,
     );
     const unasked = sampleReport({
       kernel: {
