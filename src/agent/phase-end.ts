@@ -5,8 +5,8 @@
 import { parseAddress } from '../base/address.ts';
 import { formatSeconds } from '../base/clock.ts';
 import { totalOf } from '../base/outcome.ts';
-import { asksPerMsOf } from '../engine/final-check.ts';
 import { counted } from '../base/units.ts';
+import { asksPerMsOf } from '../engine/final-check.ts';
 import { lookAfter } from '../host/aftermath.ts';
 import { runProgram } from '../host/command.ts';
 import { countEstablished } from '../host/kernel-count.ts';
