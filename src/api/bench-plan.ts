@@ -5,13 +5,13 @@
 import { formatEndpoint } from '../base/endpoint.ts';
 import { ExitCode } from '../base/errors.ts';
 import { portCount } from '../base/tuple-space.ts';
+import { ownPackage } from '../host/own-package.ts';
 import { type PathPlan, planPath } from '../path/path-plan.ts';
 import { PLAN_SCHEMA_VERSION, type Plan } from '../report/plan-text.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import { selfFindings } from '../serve/serve.ts';
 import { prepareHost } from '../sources/preparation.ts';
 import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
-import { ownPackage } from './own-package.ts';
 import {
   type ResolvedTargets,
   type RunRequest,

@@ -2,6 +2,7 @@
  * Owns one run from what was asked to its report: the target that is ours, the names, the coordinator, and the end of all
  * of them. The command line and the library both go this way. Must never print, end the process or listen to signals.
  */
+import { availableParallelism, release, totalmem } from 'node:os';
 import { type Endpoint, formatEndpoint, type ProtocolName } from '../base/endpoint.ts';
 import { BenchError, ExitCode, type Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
@@ -9,8 +10,9 @@ import { Run } from '../coordinator/run.ts';
 import { type NotStarted, unstartedReport } from '../coordinator/run-facts.ts';
 import type { RunOptions } from '../coordinator/run-settings.ts';
 import type { TargetWitness } from '../coordinator/target-stats.ts';
+import { ownPackage } from '../host/own-package.ts';
 import { readTaskRoom } from '../host/proc-file.ts';
-import type { RunReport } from '../judge/report.ts';
+import type { RunAbout, RunReport } from '../judge/report.ts';
 import { checkPlaces } from '../judge/requirement.ts';
 import { processesFinding } from '../plan/cost.ts';
 import type { ServeHandle } from '../serve/serve.ts';
@@ -18,8 +20,7 @@ import { selfRefusals, startSelfTarget } from '../serve/serve.ts';
 import type { Progress } from '../stats/stats.ts';
 import { systemClock } from '../time/timer.ts';
 import { type AgentsOptions, joinLine, readAgents } from './agents-request.ts';
-import { type FlagValues, flagValue } from './flags/flags.ts';
-import { ownPackage } from './own-package.ts';
+import { echoedCommand, type FlagValues, flagValue } from './flags/flags.ts';
 import {
   type ResolvedTargets,
   type RunRequest,
@@ -35,6 +36,8 @@ export interface RunJob {
   readonly agents: AgentsOptions;
   readonly watch: WatchRequest;
   readonly tokenFile: string | null;
+  /** what the report says of itself */
+  readonly about: RunAbout;
 }
 
 /** Who hears of a run while it goes on. */
@@ -46,6 +49,8 @@ export interface RunHooks {
   readonly onNote: (line: string) => void;
   /** gets the report so far each minute; null: it goes nowhere */
   readonly onPartial: ((report: RunReport) => void) | null;
+  /** at each tick and change of phase, with a function that makes the report so far; absent or null: not wanted */
+  readonly onTick?: ((report: () => RunReport) => void) | null;
   /** gets what child processes write to stderr, line by line; null: they write to ours */
   readonly onChildLine: ((line: string) => void) | null;
 }
@@ -58,7 +63,23 @@ export interface RunHooks {
 export async function readRunJob(values: FlagValues, environmentToken: string): Promise<RunJob> {
   const request = readRunRequest(values);
   const agents = await readAgents(values, environmentToken);
-  return { request, agents, watch: readWatch(values, request), tokenFile: flagValue(values, 'token-file') };
+  return {
+    request,
+    agents,
+    watch: readWatch(values, request),
+    tokenFile: flagValue(values, 'token-file'),
+    about: aboutRun(values),
+  };
+}
+
+function aboutRun(values: FlagValues): RunAbout {
+  const host = {
+    kernel: release(),
+    node: process.version,
+    cpus: availableParallelism(),
+    memoryBytes: totalmem(),
+  };
+  return { name: flagValue(values, 'name'), command: echoedCommand('run', values), host };
 }
 
 /**
@@ -175,7 +196,7 @@ function unstarted(job: RunJob, hooks: RunHooks, endpoints: readonly Endpoint[],
 
 /** What the coordinator is started with. */
 function optionsOf(
-  { request, agents, watch, tokenFile }: RunJob,
+  { request, agents, watch, tokenFile, about }: RunJob,
   hooks: RunHooks,
   endpoints: readonly Endpoint[],
   selfWitness: TargetWitness | null,
@@ -186,6 +207,7 @@ function optionsOf(
     targetText: request.targets.map((target) => target.text),
     entryPath,
     toolVersion: version,
+    about,
     clock: systemClock,
     ...agents,
     watch: watchOptions(watch, selfWitness, hooks.onPartial),
@@ -196,6 +218,7 @@ function optionsOf(
     },
     onProgress: hooks.onProgress,
     onNote: hooks.onNote,
+    onTick: hooks.onTick ?? undefined,
     onChildLine: hooks.onChildLine,
   };
 }

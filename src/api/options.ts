@@ -91,6 +91,8 @@ export interface BenchOptions extends CommonOptions {
   readonly advertise?: string;
   /** file that holds the token; made when it is not there */
   readonly tokenFile?: string;
+  /** what reports and metrics call this run */
+  readonly name?: string;
 }
 
 /** What `plan` is asked for. */

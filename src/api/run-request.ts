@@ -64,7 +64,8 @@ export function readRunRequest(values: FlagValues): RunRequest {
       holders: flagValue(values, 'holders'),
       ...engineOf(values),
       onDrop: flagValue(values, 'on-drop'),
-      wantsLossDetails: values.one('events') !== null,
+      // Their times and places are in each of these.
+      wantsLossDetails: ['events', 'html', 'json', 'live'].some((name) => values.one(name) !== null),
     },
   };
 }

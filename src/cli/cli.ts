@@ -4,9 +4,9 @@
  */
 
 import type { CommandName } from '../api/flags/flag.ts';
-import { ownPackage } from '../api/own-package.ts';
 import { hideEnvironmentToken } from '../api/token-source.ts';
 import type { ExitCode } from '../base/errors.ts';
+import { ownPackage } from '../host/own-package.ts';
 import { type CommandContext, parseCommandLine } from './command-line.ts';
 import { tell, writeResult } from './output.ts';
 
@@ -26,9 +26,9 @@ export async function runCli(argv: readonly string[]): Promise<ExitCode> {
     return 0;
   }
   hideEnvironmentToken();
-  const { command, values, words, warnings } = parsed;
+  const { command, values, words, files, warnings } = parsed;
   if (!values.on('quiet')) for (const line of warnings) tell(`warning: ${line}`);
-  return await commandOf(command)({ values, words });
+  return await commandOf(command)({ values, words, files });
 }
 
 /** Each command is loaded only when it is asked for: an agent has no use for bars, a plan none for sockets. */
@@ -50,6 +50,10 @@ function commandOf(command: CommandName): (context: CommandContext) => Promise<E
       return async (context) => (await import('./commands/serve-command.ts')).serveCommand(context);
     case 'cleanup':
       return async (context) => (await import('./commands/cleanup-command.ts')).cleanupCommand(context);
+    case 'report':
+      return async (context) => (await import('./commands/report-command.ts')).reportCommand(context);
+    case 'compare':
+      return async (context) => (await import('./commands/compare-command.ts')).compareCommand(context);
     case 'completion':
       return async (context) => (await import('./commands/completion-command.ts')).completionCommand(context);
   }

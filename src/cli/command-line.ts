@@ -15,6 +15,8 @@ export interface CommandContext {
   readonly values: FlagValues;
   /** positional words by name */
   readonly words: Readonly<Record<string, string>>;
+  /** positional files */
+  readonly files: readonly string[];
 }
 
 type ParsedCommandLine =
@@ -59,6 +61,7 @@ export async function parseCommandLine(
     command: picked.command,
     values: readValues(picked.command, picked.argv, environment),
     words: readWords(picked.command, picked.argv),
+    files: readFiles(picked.command, picked.argv),
     warnings,
   };
 }
@@ -125,7 +128,8 @@ function addFlags(builder: Argv, command: CommandName): Argv {
     });
   }
   for (const positional of POSITIONALS[command] ?? []) {
-    built = built.positional(positional.name, { describe: positional.describe, choices: positional.choices });
+    const { name, describe, choices, isFile } = positional;
+    built = built.positional(name, { describe, ...(isFile ? {} : { choices }) });
   }
   return built;
 }
@@ -213,6 +217,11 @@ function readWords(command: CommandName, argv: Readonly<Record<string, unknown>>
     if (typeof argv[name] === 'string') words[name] = argv[name];
   }
   return words;
+}
+
+function readFiles(command: CommandName, argv: Readonly<Record<string, unknown>>): string[] {
+  const files = (POSITIONALS[command] ?? []).filter(({ isFile }) => isFile);
+  return files.flatMap(({ name }) => argv[name] ?? []).map(String);
 }
 
 type Value = string | boolean | readonly string[];
@@ -394,6 +403,18 @@ export const COMMANDS: readonly Command[] = [
       'one of these is the number of the agent, from 0. The Secret that is printed holds the token.',
   },
   {
+    command: 'report',
+    words: '[file]',
+    describe: 'Make a page or the text from the JSON report of a run',
+    epilogue: '',
+  },
+  {
+    command: 'compare',
+    words: '[files..]',
+    describe: 'Say what changed between runs, and whether it is beyond noise',
+    epilogue: '',
+  },
+  {
     command: 'cleanup',
     words: '',
     describe: 'Remove the source addresses that a crashed run left on this host',
@@ -411,11 +432,14 @@ interface Positional {
   readonly name: string;
   readonly describe: string;
   readonly choices: readonly string[];
+  readonly isFile: boolean;
 }
 
 /** The positional words of each command that has some. */
 export const POSITIONALS: Readonly<Partial<Record<CommandName, readonly Positional[]>>> = {
-  completion: [{ name: 'shell', describe: 'the shell', choices: ['bash', 'zsh'] }],
+  completion: [{ name: 'shell', describe: 'the shell', choices: ['bash', 'zsh'], isFile: false }],
+  report: [{ name: 'file', describe: 'a report that --json has written', choices: [], isFile: true }],
+  compare: [{ name: 'files', describe: 'reports that --json has written', choices: [], isFile: true }],
 };
 
 /** Lines to type after the name of the tool, with what they do. */
@@ -429,7 +453,6 @@ const EXAMPLES: Readonly<Partial<Record<CommandName, readonly (readonly [string,
       'add four addresses, which no other host has, for the run',
     ],
     ['-t echo://10.0.0.1:7 -c 10k --json r.json', 'prove each connection by echo'],
-    ['-t ws://10.0.0.1:8080/chat -c 20k', 'WebSocket, proven by pings'],
   ],
   plan: [
     ['plan -t 192.168.0.10:8000 -c 130k', 'what is missing on this host?'],
@@ -448,6 +471,11 @@ const EXAMPLES: Readonly<Partial<Record<CommandName, readonly (readonly [string,
       'k8s -t my-server:8000 -c 100k --expect-agents 5 --image registry.example/c100k-bench:1 | kubectl apply -f -',
       'five agents in a cluster',
     ],
+  ],
+  report: [['report run.json --html run.html', 'a page to show']],
+  compare: [
+    ['compare before.json after.json', 'two runs'],
+    ['compare --label a=a1.json,a2.json --label b=b1.json,b2.json --fail-on connect_p99:10%', 'for CI'],
   ],
   completion: [
     ['completion bash > ~/.local/share/bash-completion/completions/c100k-bench', 'bash'],

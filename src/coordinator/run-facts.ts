@@ -17,7 +17,8 @@ import type { AgentRecord } from '../run/agent-record.ts';
 import type { EndReason } from '../run/run-event.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import { initialRunState, type RunState } from '../run/run-state.ts';
-import { BurstMeter, type RecentLosses } from '../stats/loss.ts';
+import { BurstMeter, type Loss, type RecentLosses } from '../stats/loss.ts';
+import { OverTimeLog } from '../stats/over-time.ts';
 import type { AgentProgress, Phase, Progress, Stats } from '../stats/stats.ts';
 import { type RunOptions, termsOf } from './run-settings.ts';
 import { RunWatch, UNWATCHED } from './run-watch.ts';
@@ -43,6 +44,7 @@ export function runFacts(
     state,
     targetText: options.targetText,
     toolVersion: options.toolVersion,
+    about: options.about ?? null,
     startedWallMs,
     endedWallMs: options.clock.wallMs(),
     ...log.facts(still),
@@ -182,7 +184,7 @@ const HOLD_SAMPLE_MS_MIN = 500;
 /** What the log adds to the facts that a report is made from. */
 type LogFacts = Pick<
   RunFacts,
-  'timeline' | 'holdStartedMs' | 'holdEndedMs' | 'holdCpu' | 'notes' | 'lossBurstMax'
+  'timeline' | 'holdStartedMs' | 'holdEndedMs' | 'holdCpu' | 'notes' | 'lossBurstMax' | 'overTime'
 >;
 
 /** One run's log. */
@@ -191,6 +193,7 @@ export class RunLog {
   readonly #refused = new Map<RefusalReason, number>();
   readonly #notes: string[] = [];
   readonly #burst = new BurstMeter();
+  readonly #overTime = new OverTimeLog();
   #isBurstKnown = true;
   #timeline = EMPTY_TIMELINE;
   #rampStartedMs = 0;
@@ -220,6 +223,18 @@ export class RunLog {
   recentLosses(agent: string, recent: RecentLosses | null, startedMs: number, atMs: number): void {
     if (recent === null) this.#isBurstKnown = false;
     else this.#burst.take(agent, recent, startedMs - this.#rampStartedMs, atMs - this.#rampStartedMs);
+  }
+
+  /** Losses with their details, times since the start of the ramp. @param atMs now, monotonic: none is of a later time */
+  lossDetails(losses: readonly Loss[], atMs: number): void {
+    const latest = Math.max(0, atMs - this.#rampStartedMs);
+    this.#overTime.losses(losses.map((loss) => ({ ...loss, atMs: Math.min(loss.atMs, latest) })));
+  }
+
+  /** What an agent has reported, and what it had reported before. */
+  reported(before: Stats | null, now: Stats | null, atMs: number): void {
+    if (before === null || now === null || this.#rampStartedMs === 0) return;
+    this.#overTime.latencies(before, now, atMs - this.#rampStartedMs);
   }
 
   /** A connection at the control port that is no agent's of this run. */
@@ -269,6 +284,7 @@ export class RunLog {
     const refused = this.#refused.size === 0 ? [] : [refusedNote(this.#refused)];
     return {
       timeline: this.#timeline,
+      overTime: this.#rampStartedMs === 0 ? null : this.#overTime.value(),
       lossBurstMax: this.#isBurstKnown ? this.#burst.max : null,
       holdStartedMs: this.#holdStartedMs,
       holdEndedMs: this.#holdEndedMs,

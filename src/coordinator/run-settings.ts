@@ -5,6 +5,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { AgentMessage, CoordinatorMessage } from '../control/message.ts';
 import type { Token } from '../control/token.ts';
+import type { RunAbout, RunReport } from '../judge/report.ts';
 import { HOLDERS_MAX } from '../plan/cost.ts';
 import { LEASE_TIMES, type LeaseTimes } from '../run/lease.ts';
 import {
@@ -56,6 +57,8 @@ export interface RunOptions {
   /** the script that agents are forked from */
   readonly entryPath: string;
   readonly toolVersion: string;
+  /** what the report says of itself and its host; absent: nothing */
+  readonly about?: RunAbout;
   readonly clock: Clock;
   /** where agents join; port 0: a free one */
   readonly listen: { readonly host: string; readonly port: number };
@@ -81,6 +84,11 @@ export interface RunOptions {
   readonly onListening: (address: { host: string; port: number }) => void;
   /** absent: everything asked for must be held, and the target is not asked */
   readonly watch?: RunWatchOptions;
+  /**
+   * at each tick and each change of phase, with a function that makes the report so far: whoever calls it pays for it.
+   * Absent: not wanted
+   */
+  readonly onTick?: ((report: () => RunReport) => void) | undefined;
   /** every quota, stats and other message, in order */
   readonly onRecord?: (entry: RecordedMessage) => void;
 }

@@ -45,6 +45,13 @@ export const UNWATCHED: RunWatchOptions = {
   partialEveryMs: PARTIAL_EVERY_MS,
 };
 
+/** What an agent that is lost took with it, as losses. @param atMs since the start of the ramp */
+export function lostWithAgent(atMs: number, count: number): readonly Loss[] {
+  return [
+    { atMs, holder: '*', source: '*', endpoint: '*', ageMs: null, reason: DropReason.agentLost, count },
+  ];
+}
+
 /** One run's watch. */
 export class RunWatch {
   readonly #options: RunWatchOptions;
@@ -118,9 +125,7 @@ export class RunWatch {
   /** An agent that is lost took what it held with it. */
   agentLost(agent: string, atMs: number, count: number): void {
     if (count === 0) return;
-    this.takeLosses(agent, [
-      { atMs, holder: '*', source: '*', endpoint: '*', ageMs: null, reason: DropReason.agentLost, count },
-    ]);
+    this.takeLosses(agent, lostWithAgent(atMs, count));
   }
 
   /** Whether a requirement that can no longer hold ends the run. */

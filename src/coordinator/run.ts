@@ -15,7 +15,7 @@ import type { AgentRecord } from '../run/agent-record.ts';
 import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../run/lease.ts';
 import type { EndReason, RunChange, RunEvent } from '../run/run-event.ts';
 import { initialRunState, type RunState, step } from '../run/run-state.ts';
-import { mergeAllStats, type Phase } from '../stats/stats.ts';
+import { mergeAllStats, type Phase, type Stats } from '../stats/stats.ts';
 import { DueTimer, every } from '../time/timer.ts';
 import { AgentContact, CommandSender, holderOf } from './agent-contact.ts';
 import { type AgentSession, AgentSessions } from './agent-session.ts';
@@ -23,7 +23,7 @@ import { Arrivals } from './arrivals.ts';
 import { NeverRanError, neverRan, StartedAgents, waitingNote } from './expected-agents.ts';
 import { RunLog, RunProgress, runFacts, timelinePoint } from './run-facts.ts';
 import { type RunOptions, termsOf } from './run-settings.ts';
-import { RunWatch, UNWATCHED } from './run-watch.ts';
+import { lostWithAgent, RunWatch, UNWATCHED } from './run-watch.ts';
 
 /** One run, from the first agent to the report. */
 export class Run {
@@ -159,6 +159,8 @@ export class Run {
     this.#state = state;
     for (const change of changes) this.#act(change, event.atMs);
     for (const command of commands) this.#sender.carryOut(command);
+    if (event.type === 'agent-reported')
+      this.#log.reported(statsOf(before, event.agent), statsOf(state, event.agent), event.atMs);
     if (before.phase === 'holding' && event.type === 'agent-reported')
       this.#log.sampleHoldCpu(this.#clock.monotonicMs(), () => holdersCpuMs(this.#agents()));
     if (state.phase !== before.phase) this.#showProgress(event.atMs, true);
@@ -197,6 +199,7 @@ export class Run {
 
   #agentLost(agent: string, open: number, atMs: number): void {
     this.#watch.agentLost(agent, atMs - this.#log.rampStartedMs, open);
+    if (open > 0) this.#log.lossDetails(lostWithAgent(atMs - this.#log.rampStartedMs, open), atMs);
     const session = this.#sessions.get(agent);
     session?.channel?.close('the lease is over');
     if (session !== undefined) session.channel = null;
@@ -234,14 +237,13 @@ export class Run {
     const taken = lossAllowance.take(losses, quota, reopenedForSec);
     // Times are reported since the agent's own start: one that came later has begun later.
     const laterMs = Math.max(0, (startedMs ?? rampStartedMs) - rampStartedMs);
-    this.#watch.takeLosses(
-      id,
-      taken.map((loss) => ({
-        ...loss,
-        holder: holderOf(id, name, loss.holder),
-        atMs: loss.atMs + laterMs,
-      })),
-    );
+    const onRunTime = taken.map((loss) => ({
+      ...loss,
+      holder: holderOf(id, name, loss.holder),
+      atMs: loss.atMs + laterMs,
+    }));
+    this.#log.lossDetails(onRunTime, this.#clock.monotonicMs());
+    this.#watch.takeLosses(id, onRunTime);
   }
 
   #agents(): AgentRecord[] {
@@ -277,8 +279,14 @@ export class Run {
     const note = waitingNote(this.#state, this.#options.remoteAgents, this.#startedAgents.bySsh);
     const progress = this.#progress.at(this.#state, atMs, note);
     this.#options.onProgress(progress);
+    this.#options.onTick?.(() => makeReport(this.#facts({ isPartial: true })));
     if (this.#log.rampStartedMs === 0) return;
     const { seenByTarget } = this.#watch;
     this.#log.addPoint(atMs, timelinePoint(progress, this.#state.agents.values(), seenByTarget), isLandmark);
   }
+}
+
+/** What an agent has counted; null: it is not known. */
+function statsOf(state: RunState, agent: string): Stats | null {
+  return state.agents.get(agent)?.stats ?? null;
 }

@@ -11,11 +11,12 @@ import type { DropPolicy } from '../run/run-spec.ts';
 import type { Evidence } from '../stats/evidence.ts';
 import type { LossCount } from '../stats/loss.ts';
 import type { SeenCounts } from '../stats/observed-sources.ts';
+import type { OverTime } from '../stats/over-time.ts';
 import type { ProtocolErrors } from '../stats/protocol-errors.ts';
 import type { HolderHealth } from '../stats/stats.ts';
 import type { RequirementResult } from './requirement.ts';
 
-export const REPORT_SCHEMA_VERSION = '1.2.0';
+export const REPORT_SCHEMA_VERSION = '1.3.0';
 
 export type VerdictName = 'pass' | 'fail' | 'incomplete' | 'refused';
 
@@ -107,6 +108,21 @@ export interface TargetReport {
 
 /** What an established connection has proven by the end of the hold. */
 export type ProofName = 'probes' | 'since-ramp' | 'kernel-only';
+
+/** What a report says of itself: what tells it from others, and where it was made. */
+export interface RunAbout {
+  /** `--name`; null: not given */
+  readonly name: string | null;
+  /** the command line that does the same again; no token is in it */
+  readonly command: string;
+  /** of the host of the coordinator */
+  readonly host: {
+    readonly kernel: string;
+    readonly node: string;
+    readonly cpus: number;
+    readonly memoryBytes: number;
+  };
+}
 
 export interface RunReport {
   readonly schemaVersion: string;
@@ -224,6 +240,10 @@ export interface RunReport {
   };
   readonly findings: readonly Finding[];
   readonly timeline: readonly TimelinePoint[];
+  /** losses and latencies by time; null: the ramp has not begun, or an older version made this report */
+  readonly overTime: OverTime | null;
+  /** null: an older version made this report */
+  readonly about: RunAbout | null;
   /** one line each, for a person */
   readonly notes: readonly string[];
 }

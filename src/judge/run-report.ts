@@ -9,11 +9,18 @@ import { type AgentRecord, isLive } from '../run/agent-record.ts';
 import type { RunState } from '../run/run-state.ts';
 import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
 import { encodeHistogram } from '../stats/histogram-encoding.ts';
+import type { OverTime } from '../stats/over-time.ts';
 import { protocolErrorNotes } from '../stats/protocol-errors.ts';
 import { mergeAllStats, rampRatePerSec, type Stats } from '../stats/stats.ts';
 import { diagnose } from './diagnosis.ts';
 import { blindHolder } from './generator-health.ts';
-import { type Latency, REPORT_SCHEMA_VERSION, type RunReport, type TargetReport } from './report.ts';
+import {
+  type Latency,
+  REPORT_SCHEMA_VERSION,
+  type RunAbout,
+  type RunReport,
+  type TargetReport,
+} from './report.ts';
 import {
   agentReportOf,
   generatorOf,
@@ -39,6 +46,10 @@ export interface RunFacts {
   readonly state: RunState;
   readonly targetText: readonly string[];
   readonly toolVersion: string;
+  /** null: not known */
+  readonly about: RunAbout | null;
+  /** null: the ramp has not begun */
+  readonly overTime: OverTime | null;
   readonly timeline: Timeline;
   /** milliseconds since the epoch */
   readonly startedWallMs: number;
@@ -174,6 +185,8 @@ export function makeReport(facts: RunFacts): RunReport {
     generator,
     findings: uniqueFindings([...refusals, ...records.flatMap((agent) => agent.findings)]),
     timeline: facts.timeline.points,
+    overTime: facts.overTime,
+    about: facts.about,
     notes: notesOf(facts, records, stats, mismatches),
   };
 }

@@ -142,7 +142,7 @@ function cutToBytes(text: string, bytesMax: number): string {
  * Text that Markdown takes as text: no markup, no HTML, no list, and no link that GitHub makes by itself of an address
  * (`https://`, `www.`, `a@b`).
  */
-function markdownText(text: string): string {
+export function markdownText(text: string): string {
   return text
     .replaceAll('\n', ' ')
     .trim()

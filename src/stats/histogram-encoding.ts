@@ -2,7 +2,12 @@
  * Owns the standard wire format of a histogram: HdrHistogram V2, compressed, base64, as other tools read it.
  * Must never be imported by a holder or a worker of the target: the complete package costs 15 MB resident.
  */
-import { encodeIntoCompressedBase64, Float64Histogram } from 'hdr-histogram-js';
+import {
+  decodeFromCompressedBase64,
+  encodeIntoCompressedBase64,
+  Float64Histogram,
+  type Histogram,
+} from 'hdr-histogram-js';
 import { LATENCY_US_MAX, LATENCY_US_MIN, SIGNIFICANT_DIGITS, type SparseHistogram } from './histogram.ts';
 
 /**
@@ -17,4 +22,19 @@ export function encodeHistogram(sparse: SparseHistogram): string {
     histogram.recordValueWithCount(histogram.valueFromIndex(sparse[at]!), sparse[at + 1]!);
   }
   return encodeIntoCompressedBase64(histogram);
+}
+
+/**
+ * Values of an encoded histogram, which may come from any file.
+ * @param percents 0 to 100 each
+ * @returns microseconds, one for each; null: it is no histogram
+ */
+export function decodedValuesUs(encoded: string, percents: readonly number[]): readonly number[] | null {
+  try {
+    const histogram: Histogram = decodeFromCompressedBase64(encoded);
+    const values = percents.map((percent) => histogram.getValueAtPercentile(percent));
+    return values.every(Number.isFinite) ? values : null;
+  } catch {
+    return null;
+  }
 }

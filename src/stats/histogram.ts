@@ -143,7 +143,7 @@ export function histogramCount(sparse: SparseHistogram): number {
 }
 
 /** The highest value, in microseconds, that is counted at an index. */
-function valueUsAt(index: number): number {
+export function valueUsAt(index: number): number {
   return SCALE.highestEquivalentValue(SCALE.valueFromIndex(index));
 }
 

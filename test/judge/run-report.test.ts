@@ -66,6 +66,8 @@ function reportOf({
   const table = agents.reduce((all, agent) => all.with(agent), AgentTable.empty());
   const report = makeReport({
     targetText: ['127.0.0.1:80'],
+    about: null,
+    overTime: null,
     toolVersion: '0.0.0',
     state: { ...state, spec, agents: table },
     endedWallMs: STARTED_WALL_MS + 20_000,

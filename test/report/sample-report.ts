@@ -233,6 +233,26 @@ export function sampleReport(change: Partial<RunReport> = {}): RunReport {
         seenByTarget: 24_000,
       },
     ],
+    overTime: {
+      losses: {
+        bucketMs: 250,
+        sources: [{ place: '127.0.0.2', reason: 'rst', at: [8, 1] }],
+        endpoints: [{ place: '127.0.0.1:8000', reason: 'rst', at: [8, 1] }],
+      },
+      connect: {
+        bucketMs: 250,
+        columns: [
+          [16, 60_000, 17, 5_000],
+          [17, 65_000],
+        ],
+      },
+      probe: { bucketMs: 250, columns: [] },
+    },
+    about: {
+      name: 'nightly',
+      command: 'c100k-bench --target self --conns 130000 --name nightly',
+      host: { kernel: '6.1.0', node: 'v20.20.2', cpus: 2, memoryBytes: 4_000_000_000 },
+    },
     notes: ['3 local ports were taken and skipped'],
     ...change,
   };

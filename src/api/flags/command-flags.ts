@@ -22,6 +22,7 @@ import {
   hops,
   image,
   label,
+  labelledFiles,
   listenAddress,
   listenPort,
   portRanges,
@@ -30,6 +31,7 @@ import {
   sshHosts,
   statsAddress,
   text,
+  tolerance,
 } from './value-types.ts';
 
 const RUN: readonly CommandName[] = ['run', 'plan'];
@@ -196,6 +198,43 @@ export const OTHER_FLAGS = {
     describe: 'the longest idle time that is tried',
     default: '10m',
   }),
+  label: list({
+    ...labelledFiles,
+    group: 'Compare:',
+    commands: ['compare'],
+    describe:
+      'reports that belong together, NAME=FILE[,FILE...]; repeated: the first is what others are compared with',
+    defaultNote: 'the --name that each run had; two files: each by itself',
+  }),
+  'fail-on': list({
+    ...tolerance,
+    group: 'Compare:',
+    commands: ['compare'],
+    describe:
+      'exit 1 when the median of this metric gets worse by more than this, such as connect_p99:10% or failed:0, and beyond noise; repeatable',
+    defaultNote: 'nothing fails',
+  }),
+  markdown: one({
+    ...file,
+    group: 'Output:',
+    commands: ['compare'],
+    describe: 'write the comparison as Markdown to this file, for a pull request',
+    isOutput: true,
+  }),
+  text: flagSwitch({
+    group: 'Output:',
+    commands: ['report'],
+    describe: 'print the text too, with --html',
+    isOutput: true,
+  }),
+  html: one({
+    ...file,
+    group: 'Output:',
+    commands: ['run', 'report'],
+    describe: 'write the report as one HTML file that needs nothing else',
+    pods: { why: 'a file has no place in a pod' },
+    isOutput: true,
+  }),
   events: one({
     ...file,
     group: 'Output:',
@@ -222,7 +261,7 @@ export const OTHER_FLAGS = {
   json: one({
     ...file,
     group: 'Output:',
-    commands: ['run', 'plan', 'path'],
+    commands: ['run', 'plan', 'path', 'compare'],
     describe: 'write the result as JSON to this file; - writes it to stdout and the text to stderr',
     pods: { why: 'a file has no place in a pod' },
     isOutput: true,
@@ -230,7 +269,7 @@ export const OTHER_FLAGS = {
   quiet: flagSwitch({
     letter: 'q',
     group: 'Output:',
-    commands: ['run', 'plan', 'path', 'serve'],
+    commands: ['run', 'plan', 'path', 'serve', 'report', 'compare'],
     describe: 'nothing on stderr but errors',
     pods: { why: 'the log of the coordinator is all that remains of a run' },
     isOutput: true,
@@ -371,9 +410,9 @@ export const JOIN_FLAGS = {
   name: one({
     ...agentName,
     group: 'Agent:',
-    commands: ['agent', 'token'],
-    describe: 'what the run calls this agent',
-    defaultNote: 'the name in the token, or the host name',
+    commands: ['agent', 'token', 'run'],
+    describe: 'what the run calls this agent; of a run: what its reports and metrics call it',
+    defaultNote: 'the name in the token, or the host name; a run has none',
     pods: { why: 'the number of the agent is its name' },
   }),
   'token-stdin': flagSwitch({

@@ -10,6 +10,8 @@ export type CommandName =
   | 'token'
   | 'k8s'
   | 'cleanup'
+  | 'report'
+  | 'compare'
   | 'completion';
 
 type FlagGroup =
@@ -23,6 +25,7 @@ type FlagGroup =
   | 'Agent:'
   | 'Kubernetes:'
   | 'Cleanup:'
+  | 'Compare:'
   | 'Path:';
 
 /** The range of a number, both ends included. */

@@ -22,6 +22,8 @@ import {
   parseRate,
 } from '../../base/units.ts';
 import { NAME_CHARACTERS_MAX } from '../../control/schema-part.ts';
+import type { Tolerance } from '../../judge/comparison.ts';
+import { METRICS } from '../../judge/metric.ts';
 import { parseRequirement, type Requirement } from '../../judge/requirement.ts';
 import { formatHop, type Hop, parseHop } from '../../path/path-plan.ts';
 import { type AllowedTarget, parseAllowedSource, parseAllowedTarget } from '../../plan/allowance.ts';
@@ -382,6 +384,49 @@ export const quantity = textual('QUANTITY', (given, origin) => {
     'for example: --cpu 500m --memory 2Gi',
   );
 });
+
+/** A label with its reports. */
+export const labelledFiles: ValueType<{ readonly label: string; readonly paths: readonly string[] }> = {
+  placeholder: 'NAME=FILES',
+  file: true,
+  parse: (given, origin) => {
+    const [, label = '', files = ''] = /^([^=]{1,64})=(.+)$/s.exec(given) ?? [];
+    const paths = files.split(',').filter((path) => path !== '');
+    if (label !== '' && paths.length > 0) return { label, paths };
+    throw usageError(
+      ErrorCode.usage,
+      `${origin}: "${given}" is not a name and files`,
+      `for example: ${flagWith(origin, 'before=a1.json,a2.json,a3.json')}`,
+    );
+  },
+  write: ({ label, paths }) => `${label}=${paths.join(',')}`,
+};
+
+/** A metric and by how much it may get worse. */
+export const tolerance: ValueType<Tolerance> = {
+  placeholder: 'METRIC:TOLERANCE',
+  parse: (given, origin) => {
+    const match = /^(?<metric>\w+):(?<limit>\d+(?:\.\d+)?) ?(?<unit>%|ms|s)?$/.exec(given);
+    const { metric = '', limit = '', unit } = match?.groups ?? {};
+    const kind = METRICS[metric];
+    const isLatency = kind === 'latency';
+    if (kind !== undefined && (unit === undefined || unit === '%' || isLatency)) {
+      return {
+        text: given,
+        metric,
+        limit: Number(limit) * (unit === 's' ? 1_000 : 1),
+        isPercent: unit === '%',
+      };
+    }
+    const near = nearestWord(metric === '' ? given : metric, Object.keys(METRICS));
+    throw usageError(
+      ErrorCode.badRequirement,
+      `${origin}: "${given}" is not a metric and a tolerance`,
+      `for example: ${flagWith(origin, `${near ?? 'connect_p99'}:10%`)}`,
+    );
+  },
+  write: ({ text: typed }) => typed,
+};
 
 /** The number of single-letter changes that turn `a` into `b`. */
 function editDistance(a: string, b: string): number {

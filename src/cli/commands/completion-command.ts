@@ -32,6 +32,11 @@ const SUBCOMMANDS: readonly CommandName[] = COMMANDS.map(({ command }) => comman
   (command) => command !== 'run',
 );
 
+/** The commands whose words are names of files. */
+function takingFiles(): readonly CommandName[] {
+  return SUBCOMMANDS.filter((command) => (POSITIONALS[command] ?? []).some(({ isFile }) => isFile));
+}
+
 function dashedNames(flag: Flag): string[] {
   return flag.letter === null ? [`--${flag.name}`] : [`--${flag.name}`, `-${flag.letter}`];
 }
@@ -63,8 +68,9 @@ function bashScript(): string {
     ...SUBCOMMANDS.map((command) => `    ${command}) words='${wordsOf(command).join(' ')}' ;;`),
     `    *) words='${wordsOf('run').join(' ')} --version' ;;`,
     '  esac',
+    `  case "\${COMP_WORDS[1]}" in ${takingFiles().join('|')}) COMPREPLY=($(compgen -f -- "$word")) ;; esac`,
     `  if [ "$COMP_CWORD" -eq 1 ]; then words="${SUBCOMMANDS.join(' ')} $words"; fi`,
-    '  COMPREPLY=($(compgen -W "$words" -- "$word"))',
+    '  COMPREPLY+=($(compgen -W "$words" -- "$word"))',
     '}',
     'complete -F _c100k_bench c100k-bench',
   ];
@@ -101,8 +107,8 @@ function zshScript(): string {
 }
 
 function zshArguments(pattern: string, command: CommandName): string[] {
-  const positional = (POSITIONALS[command] ?? []).map(
-    ({ describe, choices }, index) => `'${index + 2}:${zshText(describe)}:(${choices.join(' ')})'`,
+  const positional = (POSITIONALS[command] ?? []).map(({ describe, choices, isFile }, index) =>
+    isFile ? `'*:${zshText(describe)}:_files'` : `'${index + 2}:${zshText(describe)}:(${choices.join(' ')})'`,
   );
   const first = command === 'run' ? `'1:command:{_describe command commands}'` : `'1:command:(${command})'`;
   const specs = [first, ...positional, ...flagsOf(command).map(zshSpec), `'--help[show help]'`];

@@ -6,11 +6,11 @@
 import assert from 'node:assert/strict';
 import { executeRun, type RunJob, readRunJob } from '../../api/bench-run.ts';
 import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
-import { ownPackage } from '../../api/own-package.ts';
 import { resolveTargets } from '../../api/run-request.ts';
 import { environmentToken } from '../../api/token-source.ts';
 import { formatEndpoint } from '../../base/endpoint.ts';
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
+import { ownPackage } from '../../host/own-package.ts';
 import type { RunReport } from '../../judge/report.ts';
 import { findIdleTimeout } from '../../path/idle-finder.ts';
 import { judgePath } from '../../path/path-verdict.ts';

@@ -11,6 +11,7 @@ import { NeverRanError } from '../../coordinator/expected-agents.ts';
 import { appendToFile, followOutputPath, StreamFile } from '../../host/output-file.ts';
 import type { RunReport } from '../../judge/report.ts';
 import { annotations, junitXml, prometheusText, reportJson, stepSummary } from '../../report/formats.ts';
+import { reportHtml } from '../../report/html/page.ts';
 import { renderReport } from '../../report/text.ts';
 import type { CommandContext } from '../command-line.ts';
 import {
@@ -140,6 +141,7 @@ class Interrupts {
 }
 
 const WRITERS = {
+  html: reportHtml,
   junit: junitXml,
   prometheus: prometheusText,
 } as const;
@@ -164,7 +166,7 @@ class ReportFiles {
     this.#quiet = values.on('quiet');
     this.#isOnGithub = environment.GITHUB_ACTIONS === 'true';
     this.#summaryPath = this.#isOnGithub ? (environment.GITHUB_STEP_SUMMARY ?? null) : null;
-    this.#places = (['junit', 'prometheus'] as const).flatMap((name) => {
+    this.#places = (['html', 'junit', 'prometheus'] as const).flatMap((name) => {
       const path = flagValue(values, name);
       return path === null ? [] : [{ file: checkReportFile(path, `--${name}`), render: WRITERS[name] }];
     });

@@ -4,9 +4,9 @@
  */
 
 import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
-import { ownPackage } from '../../api/own-package.ts';
 import { ExitCode } from '../../base/errors.ts';
 import { bindToParent } from '../../engine/parent-bond.ts';
+import { ownPackage } from '../../host/own-package.ts';
 import { formatListening, type ServeHandle, serveTarget } from '../../serve/serve.ts';
 import {
   formatLiveLine,

@@ -1,0 +1,306 @@
+/**
+ * Owns the pictures of a report: points of its line charts, thinned to what a screen shows, and the loss raster and the heat
+ * map as SVG, each with the rows of the table behind it, and the incidents in a timeline. Must never leave a peak or a trough of what was open out.
+ */
+import { cutText } from '../../base/clean-text.ts';
+import { formatCount, formatMs } from '../../base/units.ts';
+import { latencySpectrum } from '../../judge/latency-spectrum.ts';
+import type { RunReport, TimelinePoint } from '../../judge/report.ts';
+import { type LatencyMap, type LossRow, stepStartMs } from '../../stats/over-time.ts';
+import { type Cell, Markup, markup } from './markup.ts';
+
+/** Points that a line is drawn from at most: a screen has about so many columns. */
+const POINTS_MAX = 900;
+/** Rows of a table behind a chart. */
+export const ROWS_MAX = 100;
+/** Rows of a raster. */
+const PLACES_SHOWN_MAX = 24;
+
+/**
+ * Points with no peak and no trough lost: of each bucket the lowest, the highest and the last stay, and each change of phase.
+ * @param pointsMax at least 4
+ */
+export function thinned(points: readonly TimelinePoint[], pointsMax: number): readonly TimelinePoint[] {
+  if (points.length <= pointsMax) return points;
+  const size = Math.ceil((4 * points.length) / pointsMax);
+  const kept = new Set<TimelinePoint>();
+  for (let from = 0; from < points.length; from += size) {
+    const bucket = points.slice(from, from + size);
+    const first = bucket[0];
+    if (first === undefined) break;
+    let [low, high] = [first, first];
+    for (const point of bucket) {
+      if (point.open < low.open) low = point;
+      if (point.open > high.open) high = point;
+    }
+    for (const point of [low, high, bucket.at(-1) ?? first]) kept.add(point);
+  }
+  return points.filter(
+    (point, at) => kept.has(point) || (point.phase !== points[at - 1]?.phase && kept.size < pointsMax),
+  );
+}
+
+/** Where the kernel counted our sockets, as points of the timeline; summed over agents. */
+function kernelPoints(report: RunReport): { readonly atSec: number; readonly established: number }[] {
+  const holding = report.timeline.filter(({ phase }) => phase === 'holding');
+  const at = { 'ramp-end': holding[0]?.atSec, 'hold-end': holding.at(-1)?.atSec } as const;
+  return (['ramp-end', 'hold-end'] as const).flatMap((when) => {
+    const counts = report.kernel.counts.filter((count) => count.when === when && count.established !== null);
+    const atSec = at[when];
+    if (counts.length === 0 || atSec === undefined) return [];
+    return [{ atSec, established: counts.reduce((sum, { established }) => sum + (established ?? 0), 0) }];
+  });
+}
+
+/** What the page's script draws lines from; also what a live page is sent. */
+export interface ChartData {
+  readonly asked: number;
+  readonly timeline: {
+    readonly atSec: readonly number[];
+    readonly open: readonly number[];
+    readonly verified: readonly number[];
+    readonly failed: readonly number[];
+    readonly dropped: readonly number[];
+    readonly seenByTarget: readonly (number | null)[];
+    readonly kernel: readonly (number | null)[];
+  };
+  /** by name, `[percent, milliseconds, ...]` */
+  readonly spectrum: Readonly<Record<string, readonly number[]>>;
+}
+
+/** The spectra that were measured, by what they are of. */
+export function spectraOf(report: RunReport): Readonly<Record<string, readonly number[]>> {
+  const all = { connect: report.connectMs, intended: report.connectFromIntendedMs, probe: report.echoMs };
+  return Object.fromEntries(
+    Object.entries(all).flatMap(([name, latency]) => {
+      const points = latencySpectrum(latency);
+      return points === null ? [] : [[name, points.flatMap(({ percent, ms }) => [percent, ms])]];
+    }),
+  );
+}
+
+/** Everything that is drawn as lines. @param spectrum of `spectraOf` */
+export function chartData(report: RunReport, spectrum: ChartData['spectrum']): ChartData {
+  const points = thinned(report.timeline, POINTS_MAX);
+  const kernel = new Map(kernelPoints(report).map(({ atSec, established }) => [atSec, established]));
+  return {
+    asked: report.asked.connections,
+    timeline: {
+      atSec: points.map(({ atSec }) => atSec),
+      open: points.map(({ open }) => open),
+      verified: points.map(({ verified }) => verified),
+      failed: points.map(({ failed }) => failed),
+      dropped: points.map(({ dropped }) => dropped),
+      seenByTarget: points.map(({ seenByTarget }) => seenByTarget),
+      kernel: points.map(({ atSec }) => kernel.get(atSec) ?? null),
+    },
+    spectrum,
+  };
+}
+
+/** A share of what was asked that is lost within a second, and makes an incident. */
+const INCIDENT_SHARE = 0.01;
+
+interface Incident {
+  readonly atSec: number;
+  readonly lost: number;
+  readonly lowest: number;
+  /** seconds until as many were open as before; null: not until the end */
+  readonly backAfterSec: number | null;
+}
+
+/** Drops of 1 % or more between two points of the hold, and how long each lasted. */
+export function incidentsOf({ timeline, asked }: RunReport): readonly Incident[] {
+  const found: Incident[] = [];
+  const held = timeline.filter(({ phase }) => phase === 'holding');
+  for (let at = 1; at < held.length; at++) {
+    const [before, now] = [held[at - 1], held[at]];
+    if (before === undefined || now === undefined) break;
+    if (now.dropped - before.dropped < INCIDENT_SHARE * asked.connections) continue;
+    let lowest = now.open;
+    let end = at;
+    while (end < held.length && (held[end]?.open ?? 0) < before.open) {
+      lowest = Math.min(lowest, held[end]?.open ?? lowest);
+      end += 1;
+    }
+    const back = held[end];
+    const last = held[Math.min(end, held.length - 1)] ?? now;
+    found.push({
+      atSec: before.atSec,
+      lost: last.dropped - before.dropped,
+      lowest,
+      backAfterSec: back === undefined ? null : back.atSec - before.atSec,
+    });
+    at = end;
+  }
+  return found;
+}
+
+/** A raster of rows and columns in SVG. */
+const CELL_WIDTH = 6;
+const CELL_HEIGHT = 14;
+const LABEL_CHARACTERS = 24;
+const LABEL_WIDTH = 170;
+const AXIS_HEIGHT = 20;
+
+interface Raster {
+  readonly label: string;
+  /** from the top */
+  readonly rows: readonly string[];
+  readonly columns: number;
+  readonly bucketMs: number;
+  /** paths by class: cells as `[column, row]` */
+  readonly cells: ReadonlyMap<string, readonly (readonly [number, number, number])[]>;
+}
+
+/** Cells of one class are one path: thousands of rectangles would be most of the file. */
+function rasterSvg({ label, rows, columns, bucketMs, cells }: Raster): Markup {
+  const width = Math.max(60, Math.min(CELL_WIDTH * 4, Math.floor(720 / Math.max(1, columns))) * columns);
+  const cellWidth = width / Math.max(1, columns);
+  const height = rows.length * CELL_HEIGHT;
+  const round = (value: number): string => String(Math.round(value * 10) / 10);
+  const paths = [...cells].map(([name, list]) => {
+    const d = list.map(
+      ([column, row, share]) =>
+        `M${round(LABEL_WIDTH + column * cellWidth)} ${round((row + share) * CELL_HEIGHT + 1)}h${round(cellWidth - 0.5)}v${round((CELL_HEIGHT - 2) * (share > 0 ? 0.5 : 1))}h-${round(cellWidth - 0.5)}z`,
+    );
+    return markup`<path class="${name}" d="${new Markup(d.join(''))}"/>`;
+  });
+  const labels = rows.map(
+    (text, at) =>
+      markup`<text x="0" y="${at * CELL_HEIGHT + 11}">${text.length > LABEL_CHARACTERS ? `${cutText(text, LABEL_CHARACTERS - 1)}~` : text}</text>`,
+  );
+  const seconds = (columns * bucketMs) / 1_000;
+  return markup`<div class="scroll" role="region" tabindex="0" aria-label="${label}"><svg role="img" aria-label="${label}" viewBox="0 0 ${LABEL_WIDTH + width} ${height + AXIS_HEIGHT}" width="${LABEL_WIDTH + width}" height="${height + AXIS_HEIGHT}">
+${paths}${labels}<text x="${LABEL_WIDTH}" y="${height + 14}">0 s</text><text x="${LABEL_WIDTH + width}" y="${height + 14}" text-anchor="end">${round(seconds)} s</text></svg></div>`;
+}
+
+/** The last bucket of rows, plus one. */
+function bucketsOf(rows: readonly LossRow[]): number {
+  return Math.max(0, ...rows.map(({ at }) => (at.at(-2) ?? -1) + 1));
+}
+
+function sumOf(at: readonly number[]): number {
+  return at.reduce((sum, value, index) => (index % 2 === 1 ? sum + value : sum), 0);
+}
+
+/** A picture with the table behind it. */
+export interface Picture {
+  readonly picture: Markup;
+  readonly heads: readonly string[];
+  readonly rows: readonly (readonly Cell[])[];
+  /** what was left out of the table or the picture, in words; empty: nothing */
+  readonly left: string;
+  /** classes with their meaning */
+  readonly legend: readonly (readonly [name: string, text: string])[];
+}
+
+/** Losses by time and place; null: there are none. @param what such as `source address` */
+export function lossRaster(rows: readonly LossRow[], bucketMs: number, what: string): Picture | null {
+  if (rows.length === 0) return null;
+  const totals = new Map<string, number>();
+  for (const { place, at } of rows) totals.set(place, (totals.get(place) ?? 0) + sumOf(at));
+  const places = [...totals].toSorted(([, a], [, b]) => b - a).map(([place]) => place);
+  const shown = places.slice(0, PLACES_SHOWN_MAX);
+  const reasons = [...new Set(rows.map(({ reason }) => reason))];
+  const cells = new Map<string, [number, number, number][]>();
+  const taken = new Set<string>();
+  const listed: { place: string; reason: string; bucket: number; count: number }[] = [];
+  for (const { place, reason, at } of rows) {
+    const row = shown.indexOf(place);
+    for (let index = 0; index < at.length; index += 2) {
+      const bucket = at[index] ?? 0;
+      listed.push({ place, reason, bucket, count: at[index + 1] ?? 0 });
+      if (row < 0) continue;
+      const name = `loss r${reasons.indexOf(reason) % 8}`;
+      // Two causes at the same time and place share the cell.
+      const share = taken.has(`${bucket} ${row}`) ? 0.5 : 0;
+      taken.add(`${bucket} ${row}`);
+      cells.set(name, [...(cells.get(name) ?? []), [bucket, row, share]]);
+    }
+  }
+  const columns = bucketsOf(rows);
+  const label = `losses by time and ${what}: ${formatCount(listed.reduce((sum, { count }) => sum + count, 0))} in all`;
+  const picture = rasterSvg({ label, rows: shown.map(placeText), columns, bucketMs, cells });
+  const largest = listed.toSorted((a, b) => b.count - a.count).slice(0, ROWS_MAX);
+  return {
+    picture,
+    heads: [what, 'seconds', 'reason', 'lost'],
+    rows: largest
+      .toSorted((a, b) => a.bucket - b.bucket || b.count - a.count)
+      .map(({ place, reason, bucket, count }) => [
+        placeText(place),
+        span(bucket, bucketMs),
+        reason,
+        formatCount(count),
+      ]),
+    left: leftOut(listed.length, largest.length, places.length, shown.length),
+    legend: reasons.map((reason, at) => [`loss r${at % 8}`, reason]),
+  };
+}
+
+function placeText(place: string): string {
+  return place === '*' ? 'others' : place;
+}
+
+function leftOut(rows: number, rowsShown: number, places: number, placesShown: number): string {
+  const parts = [
+    ...(rows > rowsShown ? [`the table has the ${rowsShown} largest of ${formatCount(rows)} cells`] : []),
+    ...(places > placesShown ? [`the picture has the ${placesShown} largest of ${places} places`] : []),
+  ];
+  return parts.join('; ');
+}
+
+function span(bucket: number, bucketMs: number): string {
+  const text = (value: number): string => String(Math.round(value) / 1_000);
+  return `${text(bucket * bucketMs)} to ${text((bucket + 1) * bucketMs)}`;
+}
+
+/** Classes of a heat map, by share of the fullest cell. */
+const HEAT_LEVELS = 5;
+
+/** Latencies by time; null: none were noted. */
+export function heatMap(map: LatencyMap, what: string): Picture | null {
+  const cells: { column: number; step: number; count: number }[] = [];
+  for (const [column, pairs] of map.columns.entries())
+    for (let at = 0; at < pairs.length; at += 2)
+      cells.push({ column, step: pairs[at] ?? 0, count: pairs[at + 1] ?? 0 });
+  if (cells.length === 0) return null;
+  const most = Math.max(...cells.map(({ count }) => count));
+  const low = Math.min(...cells.map(({ step }) => step));
+  const high = Math.max(...cells.map(({ step }) => step));
+  // By the logarithm: one slow connect among thousands must be seen.
+  const level = (count: number): number =>
+    Math.min(HEAT_LEVELS - 1, Math.floor((HEAT_LEVELS * Math.log1p(count)) / Math.log1p(most)));
+  const paths = new Map<string, [number, number, number][]>();
+  for (const { column, step, count } of cells) {
+    const name = `heat h${level(count)}`;
+    const list = paths.get(name) ?? [];
+    list.push([column, high - step, 0]);
+    paths.set(name, list);
+  }
+  const steps = Array.from({ length: high - low + 1 }, (_, at) => high - at);
+  const largest = cells.toSorted((a, b) => b.count - a.count || b.step - a.step).slice(0, ROWS_MAX);
+  return {
+    picture: rasterSvg({
+      label: `${what} latency by time, slow above`,
+      rows: steps.map((step) => `from ${formatMs(stepStartMs(step))}`),
+      columns: map.columns.length,
+      bucketMs: map.bucketMs,
+      cells: paths,
+    }),
+    heads: ['seconds', 'latency', 'count'],
+    rows: largest
+      .toSorted((a, b) => a.column - b.column || a.step - b.step)
+      .map(({ column, step, count }) => [
+        span(column, map.bucketMs),
+        `${formatMs(stepStartMs(step))} to ${formatMs(stepStartMs(step + 1))}`,
+        formatCount(count),
+      ]),
+    left: leftOut(cells.length, largest.length, 0, 0),
+    legend: Array.from({ length: HEAT_LEVELS }, (_, at) => [
+      `heat h${at}`,
+      at === 0 ? 'few' : at === HEAT_LEVELS - 1 ? `up to ${formatCount(most)}` : '',
+    ]),
+  };
+}

@@ -1,0 +1,215 @@
+/** Tests the page of a report without a browser: nothing of it is another's markup, nothing is loaded, its size has a bound. */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import type { RunReport, TimelinePoint } from '../../../src/judge/report.ts';
+import { reportHtml } from '../../../src/report/html/page.ts';
+import { thinned } from '../../../src/report/html/pictures.ts';
+import { harmlessReport, hostileReport, INVISIBLE } from '../../support/hostile-text.ts';
+import { reportedAt } from '../../support/reported-at.ts';
+import { repositoryRoot } from '../../support/run-cli.ts';
+import { sampleReport } from '../sample-report.ts';
+
+/** Names of the elements and attributes of a page, scripts and styles left out. */
+function shapeOf(html: string): string[] {
+  const body = html.replace(/<(script|style)\b[^>]*>[\s\S]*?<\/\1>/g, '<$1>');
+  return [...body.matchAll(/<(\/?[a-zA-Z!][\w-]*)((?:\s+[\w-]+(?:="[^"]*")?)*)\s*\/?>/g)].map(
+    ([, name, attributes = '']) => [name, ...attributes.replaceAll(/="[^"]*"/g, '').split(/\s+/)].join(' '),
+  );
+}
+
+/** What stands in the page's main element. */
+function pageBody(report: RunReport): { readonly main: string } {
+  return { main: /<main[^>]*>([\s\S]*)<\/main>/.exec(reportHtml(report))?.[1] ?? '' };
+}
+
+function manyPoints(count: number): TimelinePoint[] {
+  const [point] = sampleReport().timeline;
+  assert.ok(point !== undefined);
+  return Array.from({ length: count }, (_, at) => ({
+    ...point,
+    atSec: at / 4,
+    phase: at < count / 10 ? 'ramping' : 'holding',
+    open: at === 5_003 ? 7 : 123_456 + (at % 97),
+    seenByTarget: 123_000 + at,
+  }));
+}
+
+/** As much of everything as a report has. */
+function largeReport(): RunReport {
+  const losses = Array.from({ length: 10_000 }, (_, at) => ({
+    reason: 'rst' as const,
+    source: `10.${at % 7}.${at % 251}.${at % 13}`,
+    endpoint: `192.168.100.${at % 250}:${8_000 + (at % 900)}`,
+    count: 1 + (at % 5),
+  }));
+  const rows = Array.from({ length: 64 }, (_, place) => ({
+    place: `[2001:db8:1234:5678:9abc:def0:1234:${place.toString(16).padStart(4, '0')}]:8000`,
+    reason: 'rst',
+    at: Array.from({ length: 60 }, (__, bucket) => [bucket * 2, 1 + bucket]).flat(),
+  }));
+  const columns = Array.from({ length: 120 }, (_, column) =>
+    Array.from({ length: 30 }, (__, step) => [step, 1 + ((column * step) % 1_000)]).flat(),
+  );
+  const sample = sampleReport();
+  const [agent] = sample.agents;
+  assert.ok(agent !== undefined);
+  return sampleReport({
+    verdict: 'fail',
+    timeline: manyPoints(10_000),
+    losses: { ...sample.losses, counts: losses },
+    connections: { ...sample.connections, dropped: { rst: 30_000 } },
+    overTime: {
+      losses: { bucketMs: 500, sources: rows, endpoints: rows },
+      connect: { bucketMs: 500, columns },
+      probe: { bucketMs: 500, columns },
+    },
+    agents: Array.from({ length: 1_000 }, (_, at) => ({
+      ...agent,
+      name: `agent-${at}-of-a-host-with-a-long-name`,
+    })),
+    notes: Array.from(
+      { length: 1_000 },
+      (_, at) => `number ${at}: ${'a note as long as a peer likes '.repeat(at === 3 ? 50_000 : 4)}`,
+    ),
+  });
+}
+
+describe('the page of a report', () => {
+  it('has the elements of a harmless report, whatever another process has said', () => {
+    const wanted = shapeOf(reportHtml(harmlessReport()));
+    assert.ok(wanted.length > 200, 'the shape was read');
+    fc.assert(
+      fc.property(hostileReport, (report) => {
+        const html = reportHtml(report);
+        assert.deepEqual(shapeOf(html), wanted);
+        const texts = html.replace(/<(script|style)>[\s\S]*?<\/\1>/g, '');
+        assert.doesNotMatch(texts, INVISIBLE);
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  it('ends no script early and begins no comment in one, and its data are what was given', () => {
+    const name = '</script><script>alert(1)</script><!--';
+    const report = sampleReport({ about: { ...sampleReport().about!, name }, reason: name });
+    const html = reportHtml(report);
+    assert.equal(html.match(/<script\b/g)?.length, 2);
+    assert.equal(html.match(/<\/script>/g)?.length, 2);
+    const json = /<script type="application\/json" id="data">([\s\S]*?)<\/script>/.exec(html)?.[1] ?? '';
+    const data = JSON.parse(json) as {
+      readonly asked: number;
+      readonly timeline: { readonly open: readonly number[] };
+    };
+    assert.equal(data.asked, report.asked.connections);
+    assert.deepEqual(
+      data.timeline.open,
+      report.timeline.map(({ open }) => open),
+    );
+    assert.ok(html.includes('&lt;/script&gt;&lt;script&gt;alert(1)'));
+  });
+
+  it('allows by its policy its own style and script and no request', () => {
+    const html = reportHtml(sampleReport());
+    const policy =
+      /http-equiv="Content-Security-Policy" content="([^"]*)"/.exec(html)?.[1]?.replaceAll('&#39;', "'") ??
+      '';
+    const hashOf = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
+    const style = /<style>([\s\S]*?)<\/style>/.exec(html)?.[1] ?? '';
+    const script = /<script>([\s\S]*?)<\/script>/.exec(html)?.[1] ?? '';
+    assert.ok(policy.includes(`style-src ${hashOf(style)};`), policy);
+    assert.ok(policy.includes(`script-src ${hashOf(script)};`), policy);
+    assert.match(policy, /^default-src 'none'; .*connect-src 'none';/);
+    assert.doesNotMatch(html.replaceAll(script, ''), /\b(?:src|href)="(?!#|data:,)/);
+  });
+
+  it('shows each number of which it says the field as the JSON has it', () => {
+    const report = largeReport();
+    const fields = [...reportHtml(report).matchAll(/<data value="([^"]*)" data-path="([^"]*)">/g)];
+    assert.ok(fields.length > 60, String(fields.length));
+    for (const [, value = '', path = ''] of fields)
+      assert.equal(Number(value), reportedAt(report, path), path);
+  });
+
+  it('has at most 500 KB with 10,000 points, 10,000 losses and 1,000 agents', () => {
+    const bytes = Buffer.byteLength(reportHtml(largeReport()));
+    assert.ok(bytes <= 500_000, String(bytes));
+  });
+
+  it('has a table behind each chart, and says what it leaves out', () => {
+    const { main } = pageBody(largeReport());
+    for (const id of [
+      'table-open',
+      'table-loss-source',
+      'table-loss-endpoint',
+      'table-connect-map',
+      'table-probe-map',
+    ])
+      assert.match(
+        main,
+        new RegExp(`<details id="${id}"><summary>Table: [^<]+</summary><div class="scroll"[^>]*><table>`),
+        id,
+      );
+    assert.match(main, /9,850 more counts are in the JSON report/);
+    assert.match(main, /850 more agents are in the JSON report/);
+    assert.match(main, /Open connections over time: at most 123,552 of 130,000 asked/);
+  });
+
+  it('says of a refused run what is missing and that nothing was opened', () => {
+    const { main } = pageBody(
+      sampleReport({ verdict: 'refused', timeline: [], requirements: [], agents: [] }),
+    );
+    assert.match(main, /Nothing was opened/);
+    assert.match(main, /sysctl -w net\.core\.somaxconn=65535/);
+    assert.doesNotMatch(main, /id="latency"|id="agents"/);
+  });
+
+  it('names an incident with what was lost and how long it lasted', () => {
+    const [point] = sampleReport().timeline;
+    assert.ok(point !== undefined);
+    const at = (atSec: number, open: number, dropped: number): TimelinePoint => ({
+      ...point,
+      atSec,
+      phase: 'holding',
+      open,
+      dropped,
+    });
+    const timeline = [
+      at(1, 130_000, 0),
+      at(2, 60_000, 70_000),
+      at(3, 90_000, 70_000),
+      at(4, 130_000, 70_000),
+      at(5, 130_000, 70_000),
+    ];
+    const { main } = pageBody(sampleReport({ timeline }));
+    assert.match(main, /<th scope="row">1\.0<\/th><td>70,000<\/td><td>60,000<\/td><td>3\.0 s<\/td>/);
+    assert.doesNotMatch(
+      pageBody(sampleReport({ timeline: [at(1, 5, 0), at(2, 5, 1_299)] })).main,
+      /id="incidents"/,
+    );
+  });
+
+  it('is made from what the package has: style and script are in assets', () => {
+    const html = reportHtml(sampleReport());
+    for (const name of ['report-page.css', 'report-page.js'])
+      assert.ok(html.includes(readFileSync(join(repositoryRoot, 'assets', name), 'utf8')), name);
+  });
+});
+
+describe('a thinned timeline', () => {
+  it('keeps the lowest and the highest, the last point and the order', () => {
+    const points = manyPoints(10_000);
+    const few = thinned(points, 400);
+    assert.ok(few.length <= 420, String(few.length));
+    assert.equal(Math.min(...few.map(({ open }) => open)), 7);
+    assert.equal(few.at(-1), points.at(-1));
+    assert.deepEqual(
+      few,
+      points.filter((point) => few.includes(point)),
+    );
+    assert.equal(thinned(points.slice(0, 50), 400).length, 50);
+  });
+});

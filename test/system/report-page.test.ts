@@ -1,0 +1,146 @@
+/**
+ * Owns the page of a report in a real browser: light and dark, narrow and wide, by keyboard, with the numbers of the JSON
+ * and without a request; and the live page of a run.
+ */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import type { Browser } from 'playwright-core';
+import type { RunReport } from '../../src/judge/report.ts';
+import { startAgent, startCoordinator } from '../support/agents.ts';
+import { startBench } from '../support/bench-run.ts';
+import { compareFields, noBrowser, openPage, startBrowser, VIEWS } from '../support/browser.ts';
+import { runCli } from '../support/run-cli.ts';
+
+const RUN = { timeoutMs: 8 * 60_000 };
+const PAGE_BYTES_MAX = 500_000;
+
+const folder = mkdtempSync(join(tmpdir(), 'c100k-page-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+function reportAt(path: string): RunReport {
+  return JSON.parse(readFileSync(path, 'utf8')) as RunReport;
+}
+
+/** In every view: nothing goes wrong, nothing is asked for, nothing sticks out, and the numbers are those of the JSON. */
+async function lookAt(browser: Browser, html: string, report: RunReport, charts: number): Promise<void> {
+  assert.ok(statSync(html).size <= PAGE_BYTES_MAX, `${statSync(html).size} bytes`);
+  for (const view of VIEWS) {
+    const where = `${view.width} ${view.scheme}`;
+    const { page, faults, requests } = await openPage(browser, pathToFileURL(html).href, view);
+    assert.deepEqual(faults, [], where);
+    assert.deepEqual(requests, [], where);
+    assert.ok((await compareFields(page, report)) >= 8, where);
+    assert.equal(await page.locator('canvas').count(), charts, where);
+    const overflow = await page.evaluate('document.documentElement.scrollWidth - innerWidth');
+    assert.ok(Number(overflow) <= 0, `${where}: ${overflow} pixels stick out`);
+    const paper = await page.evaluate('getComputedStyle(document.body).backgroundColor');
+    assert.equal(paper, view.scheme === 'light' ? 'rgb(255, 255, 255)' : 'rgb(15, 20, 25)', where);
+    await page.context().close();
+  }
+}
+
+test('a run of 130,000', { skip: noBrowser }, async (t) => {
+  const browser = await startBrowser(t);
+  const html = join(folder, 'large.html');
+  const args = ['--target', 'self', '--conns', '130k', '-d', '3s', '--html', html, '--name', 'large'];
+  const run = startBench(t, args, RUN);
+  const { code, stdout, stderr } = await run.result;
+  assert.equal(code, 0, stdout + stderr);
+  const report = run.report();
+  await lookAt(browser, html, report, 2);
+  const { page } = await openPage(browser, pathToFileURL(html).href, { width: 1_400, scheme: 'light' });
+  assert.match((await page.locator('h1').textContent()) ?? '', /✓ PASS .*held 130,000 of 130,000/);
+  assert.ok(report.overTime !== null && report.overTime.connect.columns.length > 0);
+  const noted = report.overTime.connect.columns.flat().filter((_, at) => at % 2 === 1);
+  assert.equal(
+    noted.reduce((sum, count) => sum + count, 0),
+    report.connectMs.count,
+    'every connect is in the map',
+  );
+  // The keyboard alone: the first stop skips to the report, and a table opens.
+  await page.keyboard.press('Tab');
+  assert.equal(await page.evaluate('document.activeElement.className'), 'skip');
+  await page.locator('#table-open summary').focus();
+  await page.keyboard.press('Enter');
+  assert.ok(await page.locator('#table-open table').isVisible());
+  // What a screen reader is given: each picture has a name, and a table right behind it.
+  for (const picture of await page.locator('.chart, svg[role=img]').all())
+    assert.ok(((await picture.getAttribute('aria-label')) ?? '').length > 20);
+  await page.emulateMedia({ media: 'print' });
+  const pdf = await page.pdf();
+  assert.ok(pdf.length > 20_000, 'it prints');
+});
+
+test('a run with losses, of two endpoints', { skip: noBrowser }, async (t) => {
+  const browser = await startBrowser(t);
+  const sockets: Socket[] = [];
+  const cutting = createServer((socket) => {
+    sockets.push(socket.on('error', () => {}));
+    setTimeout(() => socket.resetAndDestroy(), 2_500);
+  });
+  const holding = createServer((socket) => void sockets.push(socket.on('error', () => {})));
+  t.after(() => {
+    for (const server of [cutting, holding]) server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  const ports: number[] = [];
+  for (const server of [cutting, holding]) {
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const address = server.address();
+    assert.ok(typeof address === 'object' && address !== null);
+    ports.push(address.port);
+  }
+  const html = join(folder, 'losses.html');
+  const targets = ports.flatMap((port) => ['-t', `127.0.0.1:${port}`]);
+  const run = startBench(t, [...targets, '-c', '400', '-d', '4s', '--html', html], RUN);
+  const { code } = await run.result;
+  assert.equal(code, 1);
+  const report = run.report();
+  await lookAt(browser, html, report, 2);
+  const rows = report.overTime?.losses.endpoints ?? [];
+  assert.deepEqual(
+    rows.map(({ place, reason }) => [place, reason]),
+    [[`127.0.0.1:${ports[0]}`, 'rst']],
+  );
+  const { page } = await openPage(browser, pathToFileURL(html).href, { width: 1_400, scheme: 'dark' });
+  assert.ok((await page.locator('#losses path.loss').count()) >= 2);
+  await page.locator('#table-loss-endpoint summary').click();
+  const cells = await page
+    .locator('#table-loss-endpoint tbody tr')
+    .evaluateAll((all) => all.map((row) => Number(row.lastElementChild?.textContent?.replaceAll(',', ''))));
+  assert.equal(
+    cells.reduce((sum, count) => sum + count, 0),
+    report.connections.dropped.rst,
+  );
+  assert.match((await page.locator('#incidents').textContent()) ?? '', /not until the end/);
+});
+
+test('three agents, and a run that was refused', { skip: noBrowser }, async (t) => {
+  const browser = await startBrowser(t);
+  const html = join(folder, 'agents.html');
+  const run = startCoordinator(
+    t,
+    ['--target', 'self', '-c', '900', '-d', '2s', '--html', html, '--expect-agents', '3'],
+    RUN,
+  );
+  const at = `127.0.0.1:${await run.port()}`;
+  const agents = [1, 2, 3].map((host) =>
+    startAgent(t, at, `host-${host}`, run.tokenText, ['--source-ip', `127.0.0.${10 + host}`], RUN),
+  );
+  assert.equal((await run.result).code, 0, run.stderr());
+  await Promise.all(agents.map(({ result }) => result));
+  await lookAt(browser, html, run.report(), 2);
+  const { page } = await openPage(browser, pathToFileURL(html).href, VIEWS[0]!);
+  for (const name of ['host-1', 'host-2', 'host-3'])
+    assert.equal(await page.locator('#agents tbody th', { hasText: name }).first().count(), 1, name);
+
+  const [empty, json] = [join(folder, 'empty.html'), join(folder, 'empty.json')];
+  const refused = ['-t', '127.0.0.1:9', '-c', '50m', '--html', empty, '--json', json];
+  assert.equal((await runCli(refused, RUN)).code, 3);
+  await lookAt(browser, empty, reportAt(json), 0);
+});
