@@ -91,6 +91,7 @@ export const evidenceSchema = v.object({
   notSent: count,
   notAcknowledged: count,
   acknowledged: count,
+  lostUnanswered: v.exactOptional(count),
   finalCheck: v.object({ rampEnd: finalCheck, holdEnd: finalCheck }),
 }) satisfies v.GenericSchema<unknown, Evidence>;
 

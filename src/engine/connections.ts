@@ -266,8 +266,9 @@ export class Connections implements ProtocolHost {
         map.endpointIndexAt(tuple),
         this.probes.isVerified(slot),
       );
+      const isUnanswered = this.probes.everyMs > 0 && !this.probes.isVerified(slot);
       this.probes.left(slot);
-      this.evidence.lost(slot, drop, this.nowMs);
+      this.evidence.lost(slot, drop, this.nowMs, isUnanswered);
       this.finalCheck.lost(slot, drop);
       this.#noteLoss(slot, tuple, drop);
     } else {

@@ -63,6 +63,7 @@ export class EvidenceRecorder {
   /** the call of the newest connect that was answered with a no; 0: none */
   #refusedCall = 0;
   readonly #deliveries = new Float64Array(3);
+  #lostUnanswered = 0;
   /** how much later than the run this engine has started */
   #laterMs = 0;
 
@@ -146,7 +147,8 @@ export class EvidenceRecorder {
   }
 
   /** The slot's open connection was lost. */
-  lost(slot: number, reason: DropReason, nowMs: number): void {
+  lost(slot: number, reason: DropReason, nowMs: number, isUnanswered: boolean): void {
+    if (isUnanswered) this.#lostUnanswered++;
     this.#lossesAt.add(lossKindOf(reason), nowMs + this.#laterMs);
     this.#place(slot, Column.dropped + DROP_REASONS.indexOf(reason), 1);
     if (reason !== DropReason.aliasLost) this.said.ended(slot);
@@ -204,6 +206,7 @@ export class EvidenceRecorder {
       notSent,
       notAcknowledged,
       acknowledged,
+      lostUnanswered: this.#lostUnanswered,
       finalCheck: {
         rampEnd: this.finalCheck.rampEnd.words(),
         holdEnd: this.finalCheck.holdEnd.words(),

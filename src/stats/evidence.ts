@@ -65,6 +65,8 @@ export interface Evidence {
   readonly notAcknowledged: number;
   /** probes that timed out although the far kernel had acknowledged them: the application is silent */
   readonly acknowledged: number;
+  /** lost before their application had ever answered, where it is asked; absent: an agent of an earlier version does not tell */
+  readonly lostUnanswered?: number;
   readonly finalCheck: Readonly<Record<FinalCheckName, FinalCheck>>;
 }
 
@@ -110,6 +112,10 @@ export function mergeEvidence(a: Evidence, b: Evidence): Evidence {
     notSent: a.notSent + b.notSent,
     notAcknowledged: a.notAcknowledged + b.notAcknowledged,
     acknowledged: a.acknowledged + b.acknowledged,
+    // What one part does not tell is not zero.
+    ...(a.lostUnanswered === undefined || b.lostUnanswered === undefined
+      ? {}
+      : { lostUnanswered: a.lostUnanswered + b.lostUnanswered }),
     finalCheck: {
       rampEnd: addFinalChecks(a.finalCheck.rampEnd, b.finalCheck.rampEnd),
       holdEnd: addFinalChecks(a.finalCheck.holdEnd, b.finalCheck.holdEnd),
