@@ -18,7 +18,6 @@ export const KNOWN_WRONG: ReadonlySet<string> = new Set([
   'http2-only',
   'https-client-certificate',
   'https-unrecognized-name',
-  'nacl-source-ports',
   'node-descriptors-1024',
   'postgres-silent-clients',
   'proxy-without-server-http',
