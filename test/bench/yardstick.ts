@@ -62,6 +62,10 @@ export class YardstickServer {
     this.port = port;
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   async stop(): Promise<void> {
     const ended = once(this.#child, 'exit');
     this.#child.stdin?.end();
