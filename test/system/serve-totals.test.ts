@@ -67,14 +67,11 @@ for (const engine of ENGINES) {
     assert(byReset >= connections.established, 'it closes with RST');
     assert.equal(bySelf, 0);
     const [received = 0, sent = 0] = numbersOf(stdout, 'bytes');
-    // One that was closed with its probe on the way got no answer; what tried a source is no probe of the report.
+    // The final check asks beyond the probes of the report. A connection that was reset with its last one on the way got no answer.
     assert(probes.answered >= 2 * CONNECTIONS);
-    const order = [PROBE_BYTES * probes.answered, sent, received, PROBE_BYTES * (probes.sent + tried)];
-    assert.deepEqual(
-      order,
-      [...order].sort((a, b) => a - b),
-      'answered, sent, received, asked',
-    );
+    assert(sent >= PROBE_BYTES * probes.answered, `${sent} bytes for ${probes.answered} answers`);
+    const unanswered = received - sent;
+    assert(unanswered >= 0 && unanswered <= PROBE_BYTES * CONNECTIONS, `${received} received, ${sent} sent`);
   });
 }
 
