@@ -10,8 +10,9 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { PerformanceObserver } from 'node:perf_hooks';
 import type { Clock } from '../base/clock.ts';
 import { Engine } from '../engine/engine.ts';
-import { descriptorsMax } from '../engine/libc.ts';
+import { descriptorsMax, mapTablesApart } from '../engine/libc.ts';
 import { bindToParent } from '../engine/parent-bond.ts';
+import { releaseMemory, WarmUp } from '../engine/warm-up.ts';
 import { lowerPriority } from '../host/command.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { LOSS_BATCH_MAX } from '../stats/loss.ts';
@@ -35,6 +36,10 @@ class Holder {
   readonly #load: HolderLoad;
   /** null: the agent has not said yet what to open */
   #work: Work | null = null;
+  /** null: the agent has not said yet what to open, or that is known and done */
+  #warmUp: { readonly work: WarmUp; readonly open: () => void } | null = null;
+  /** what the agent has said while this holder was not ready */
+  readonly #waiting: Exclude<AgentToHolder, { type: 'open' }>[] = [];
   #reportTimer: Timer | null = null;
   #leaseTimer: Timer | null = null;
 
@@ -44,20 +49,26 @@ class Holder {
   }
 
   readonly onMessage = (message: unknown): void => {
+    this.#try(() => this.#take(message as AgentToHolder));
+  };
+
+  /** What fails is said to the agent, and is the end of this holder. */
+  #try(step: () => void): void {
     try {
-      this.#take(message as AgentToHolder);
+      step();
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
       this.#send({ type: 'failed', message: text }, this.leave);
     }
-  };
+  }
 
   #take(message: AgentToHolder): void {
     if (message.type === 'open') {
-      this.#open(message.spec);
+      this.#warm(message.spec);
       return;
     }
     if (this.#work !== null) this.#carryOut(message, this.#work);
+    else if (this.#warmUp !== null) this.#wait(message, this.#warmUp.open);
     else if (message.type === 'lease') this.#liveUntil(message.liveUntilMs);
     else if (message.type === 'stop') this.leave();
   }
@@ -106,15 +117,34 @@ class Holder {
     }
   }
 
+  #warm(spec: HolderSpec): void {
+    const open = (): void => this.#try(() => this.#open(spec));
+    this.#warmUp = { work: new WarmUp(spec, this.#clock, open), open };
+    this.#warmUp.work.begin();
+  }
+
+  /** What comes in the warm-up is done after it; an end cuts it short, and the life of this process does not wait. */
+  #wait(message: Exclude<AgentToHolder, { type: 'open' }>, open: () => void): void {
+    this.#waiting.push(message);
+    if (message.type === 'stop') open();
+    else if (message.type === 'lease') this.#liveUntil(message.liveUntilMs);
+  }
+
   #open(spec: HolderSpec): void {
     const salt = randomBytes(4).readUInt32LE();
     const engine = new Engine(spec, this.#clock, salt, {
-      onOpened: () => this.#load.rampEnds(),
+      onOpened: () => {
+        this.#load.rampEnds();
+        releaseMemory();
+      },
       onSettled: this.#report,
       onWarning: (message) => this.#send({ type: 'warning', message }),
     });
+    this.#warmUp?.work.end();
+    this.#warmUp = null;
     this.#work = { spec, engine, descriptorsOwn: readdirSync('/proc/self/fd').length };
     this.#send({ type: 'ready' });
+    for (const message of this.#waiting.splice(0)) this.#carryOut(message, this.#work);
   }
 
   /**
@@ -196,6 +226,7 @@ class Holder {
   readonly leave = (): void => {
     this.#reportTimer?.cancel();
     this.#leaseTimer?.cancel();
+    this.#warmUp?.work.end();
     this.#work?.engine.end();
     this.#load.end();
     process.off('message', this.onMessage);
@@ -225,6 +256,7 @@ export function runHolder(
   dependencies: { readonly clock: Clock } = { clock: systemClock },
 ): void {
   lowerPriority();
+  mapTablesApart();
   const holder = new Holder(dependencies.clock);
   if (!bindToParent('kill', parentPid)) {
     holder.leave();

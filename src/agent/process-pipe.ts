@@ -66,7 +66,11 @@ export type HolderToAgent =
 export const HOLDER_ENTRY = 'holder';
 
 /** Node flags that keep a holder small: it allocates nearly nothing, so a small young generation and one helper thread do. */
-export const HOLDER_EXEC_ARGV: readonly string[] = ['--max-semi-space-size=1', '--v8-pool-size=1'];
+export const HOLDER_EXEC_ARGV: readonly string[] = [
+  '--max-semi-space-size=1',
+  '--v8-pool-size=1',
+  '--expose-gc',
+];
 
 /** The one message to the agent, sent right after the fork. */
 export interface HostSpecMessage {

@@ -236,6 +236,39 @@ export function read(fd: number, buffer: Uint8Array, length: number): number {
   return result(calls.read(fd, buffer, length));
 }
 
+/** M_MMAP_THRESHOLD, mallopt(3) */
+const M_MMAP_THRESHOLD = -3;
+/** A table of this size is worth a mapping of its own. */
+const OWN_MAPPING_BYTES = 65_536;
+
+/** mallopt(3) and malloc_trim(3), which glibc has and musl has not. */
+const malloc = ((): {
+  option(name: number, value: number): number;
+  trim(keepBytes: number): number;
+} | null => {
+  try {
+    return {
+      option: library.func('int mallopt(int, int)'),
+      trim: library.func('int malloc_trim(size_t)'),
+    };
+  } catch {
+    return null;
+  }
+})();
+
+/**
+ * From now on each table of 64 KiB or more is a mapping of its own, where the C library can: pages that nothing was written to take no
+ * memory, and one that is given up goes back to the kernel. Otherwise glibc raises that bound as it goes (mallopt(3)).
+ */
+export function mapTablesApart(): void {
+  malloc?.option(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES);
+}
+
+/** Gives memory that was freed back to the kernel, where the C library can. */
+export function trimMemory(): void {
+  malloc?.trim(0);
+}
+
 /** struct rlimit: soft, hard */
 const limitWords = new BigUint64Array(2);
 

@@ -58,15 +58,32 @@ export function emptyHistogram(): SparseHistogram {
   return EMPTY_HISTOGRAM;
 }
 
+/** log2 of the values in the first half of a bucket: 1,024 for three digits (HdrHistogram's subBucketHalfCountMagnitude). */
+const HALF_BITS = SCALE.subBucketHalfCountMagnitude;
+
+/**
+ * Where a value is counted: countsArrayIndex() of HdrHistogram in whole numbers. The library's takes a logarithm and two powers, and
+ * three latencies are recorded for each connect.
+ * @param us whole, LATENCY_US_MIN to LATENCY_US_MAX, which is below 2^32
+ */
+function countsIndexOf(us: number): number {
+  const bucket = Math.max(0, 31 - Math.clz32(us) - HALF_BITS);
+  return (bucket << HALF_BITS) + (us >>> bucket);
+}
+
 /** Records latencies of one kind; about 100 KiB whatever their number. */
 export class LatencyRecorder {
-  readonly #histogram = new Int32Histogram(LATENCY_US_MIN, LATENCY_US_MAX, SIGNIFICANT_DIGITS);
+  readonly #counts = new Int32Array(COUNTS_LENGTH);
+  #count = 0;
+  /** of those that were recorded: indexes of the counts */
+  #first = COUNTS_LENGTH;
+  #last = -1;
   #sparse: SparseHistogram = EMPTY_HISTOGRAM;
   #sparseCount = 0;
 
   /** how many latencies were recorded */
   get count(): number {
-    return this.#histogram.totalCount;
+    return this.#count;
   }
 
   /**
@@ -76,9 +93,16 @@ export class LatencyRecorder {
   record(us: number): void {
     const rounded = Math.round(us);
     // Written so that NaN, which compares with nothing, becomes the minimum and not a crash in the hot loop.
-    if (!(rounded >= LATENCY_US_MIN)) this.#histogram.recordValue(LATENCY_US_MIN);
-    else if (rounded > LATENCY_US_MAX) this.#histogram.recordValue(LATENCY_US_MAX);
-    else this.#histogram.recordValue(rounded);
+    if (!(rounded >= LATENCY_US_MIN)) this.#add(LATENCY_US_MIN);
+    else this.#add(rounded > LATENCY_US_MAX ? LATENCY_US_MAX : rounded);
+  }
+
+  #add(us: number): void {
+    const index = countsIndexOf(us);
+    this.#counts[index]!++;
+    this.#count++;
+    if (index < this.#first) this.#first = index;
+    if (index > this.#last) this.#last = index;
   }
 
   /**
@@ -86,24 +110,21 @@ export class LatencyRecorder {
    * @param percent 0 to 100
    */
   percentileUs(percent: number): number {
-    return this.count === 0 ? 0 : this.#histogram.getValueAtPercentile(percent);
+    if (this.#count === 0) return 0;
+    // As getValueAtPercentile() of HdrHistogram rounds.
+    return valueUsAtRank(this.sparse(), Math.max(1, Math.floor((percent / 100) * this.#count + 0.5)));
   }
 
   /** Everything recorded so far; the same array as before when nothing was recorded since. */
   sparse(): SparseHistogram {
-    if (this.count === this.#sparseCount) return this.#sparse;
+    if (this.#count === this.#sparseCount) return this.#sparse;
     const pairs: number[] = [];
-    const last = this.#histogram.countsArrayIndex(this.#histogram.maxValue);
-    for (
-      let index = this.#histogram.countsArrayIndex(this.#histogram.minNonZeroValue);
-      index <= last;
-      index += 1
-    ) {
-      const count = this.#histogram.getCountAtIndex(index);
+    for (let index = this.#first; index <= this.#last; index++) {
+      const count = this.#counts[index]!;
       if (count > 0) pairs.push(index, count);
     }
     this.#sparse = pairs;
-    this.#sparseCount = this.count;
+    this.#sparseCount = this.#count;
     return pairs;
   }
 }

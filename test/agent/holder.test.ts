@@ -68,6 +68,28 @@ describe('a holder', () => {
     await target.close();
   });
 
+  test('does what it is told while it warms up as soon as it is ready', async () => {
+    const target = await Target.listen();
+    const holder = fork();
+    holder.send({ type: 'open', spec: specTo(target.port, 2_000) });
+    holder.send({ type: 'start' });
+    await holder.until('the holder settles', () => holder.settled);
+    assert.deepEqual([holder.stats!.open, kernelCount('established', target.port)], [2_000, 2_000]);
+    assert.deepEqual(
+      holder.messages.slice(0, 2).map(({ type }) => type),
+      ['ready', 'stats'],
+    );
+    await holder.stop();
+    await target.close();
+  });
+
+  test('a stop while it warms up is answered, and is its end', async () => {
+    const holder = fork();
+    holder.send({ type: 'open', spec: specTo(await refusingPort(), 2_000) });
+    const stats = await holder.stop();
+    assert.deepEqual([stats.attempted, stats.unattempted], [0, 2_000]);
+  });
+
   test('opens nothing before the order to start', async () => {
     const target = await Target.listen();
     const holder = fork();
