@@ -68,7 +68,7 @@ describe('a holder', () => {
     await target.close();
   });
 
-  test('does what it is told while it warms up as soon as it is ready', async () => {
+  test('does what its agent says while it warms up as soon as it is ready', async () => {
     const target = await Target.listen();
     const holder = fork();
     holder.send({ type: 'open', spec: specTo(target.port, 2_000) });
