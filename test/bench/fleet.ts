@@ -5,7 +5,7 @@
 
 import { slicesOf, TupleMap } from '../../src/base/tuple-space.ts';
 import { splitEvenly } from '../../src/run/quota.ts';
-import type { HolderSpec } from '../../src/run/run-spec.ts';
+import type { EngineName, HolderSpec } from '../../src/run/run-spec.ts';
 import { HolderProcess } from '../agent/holder-process.ts';
 
 /** All source ports that need no privilege. */
@@ -18,6 +18,10 @@ export interface FleetOptions {
   readonly addresses: readonly string[];
   /** over all holders */
   readonly pendingMax: number;
+  /** absent: epoll */
+  readonly engine?: EngineName;
+  /** hard limit of descriptors of each holder; absent: that of this process */
+  readonly descriptorsMax?: number;
 }
 
 /** Holders with disjoint slices of one tuple space. */
@@ -25,12 +29,14 @@ export class Fleet {
   readonly holders: readonly HolderProcess[];
   readonly #specs: readonly HolderSpec[];
 
-  constructor({ port, connections, holders, addresses, pendingMax }: FleetOptions) {
+  constructor(options: FleetOptions) {
+    const { port, connections, holders, addresses, pendingMax, engine = 'epoll', descriptorsMax } = options;
     const endpoints = [{ address: '127.0.0.1', port, family: 4 as const }];
     const quotas = splitEvenly(connections, holders);
     const slices = slicesOf(new TupleMap({ addresses, ports: PORTS, endpoints }).size, quotas);
     this.#specs = quotas.map((quota, index) => ({
       id: `bench/${index}`,
+      engine,
       addresses,
       ports: PORTS,
       endpoints,
@@ -45,7 +51,8 @@ export class Fleet {
       probeEveryMs: null,
       probeTimeoutMs: 5_000,
     }));
-    this.holders = quotas.map(() => new HolderProcess());
+    const limits = descriptorsMax === undefined ? '' : `ulimit -n ${descriptorsMax}`;
+    this.holders = quotas.map(() => new HolderProcess(limits));
   }
 
   async prepare(): Promise<void> {

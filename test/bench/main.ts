@@ -12,6 +12,7 @@ import { type Figure, formatFigure } from './figure.ts';
 import { measureFillRate } from './fill-rate.ts';
 import { measureHoldCost } from './hold-cost.ts';
 import { measureJoinInFlood } from './join-in-flood.ts';
+import { measureManyCost } from './many-cost.ts';
 import { measureProbeCost } from './probe-cost.ts';
 import { Yardstick } from './yardstick.ts';
 
@@ -30,9 +31,10 @@ async function main(): Promise<void> {
     for (const one of measured) console.log(formatFigure(one));
   };
   try {
-    add(await measureConnectCost(yardstick, isQuick ? 3 : 5));
+    add(await measureConnectCost(yardstick, isQuick ? 3 : 7));
     add(await measureFillRate(yardstick));
     add(await measureHoldCost(yardstick, isQuick ? 10_000 : 60_000));
+    add(await measureManyCost(yardstick, isQuick ? 10_000 : 60_000, isQuick));
     add(await measureJoinInFlood());
     add(await measureProbeCost(yardstick, join(process.cwd(), 'test', 'bench')));
   } finally {

@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { HolderSpec } from '../../src/run/run-spec.ts';
+import type { EngineName, HolderSpec } from '../../src/run/run-spec.ts';
 import { HolderProcess } from '../agent/holder-process.ts';
 import { type Figure, figure } from './figure.ts';
 import type { Yardstick } from './yardstick.ts';
@@ -17,6 +17,13 @@ const CONNECTIONS = 10_000;
 /** 20,000 probes a second */
 const PROBE_EVERY_MS = 500;
 const RAMP_TIMEOUT_MS = 120_000;
+
+/** Protocol, engine, name of the figure, and its bound in percent of a core. */
+const PROBES: readonly (readonly ['echo' | 'ws', EngineName, string, number])[] = [
+  ['echo', 'epoll', 'probe-cpu-echo', 50],
+  ['echo', 'uring', 'uring-probe-cpu-echo', 12],
+  ['ws', 'epoll', 'probe-cpu-ws', 50],
+];
 
 /** What one holder did. */
 export interface ProbeCost {
@@ -56,11 +63,17 @@ export async function startWsResponder(
 export async function probeOnce(
   port: number,
   protocol: 'echo' | 'ws',
-  { connections = CONNECTIONS, probeEveryMs = PROBE_EVERY_MS, holdMs = 5_000 } = {},
+  {
+    connections = CONNECTIONS,
+    probeEveryMs = PROBE_EVERY_MS,
+    holdMs = 5_000,
+    engine = 'epoll' as EngineName,
+  } = {},
 ): Promise<ProbeCost> {
   const ports = [{ from: 1_024, to: 65_535 }];
   const spec: HolderSpec = {
     id: 'probes/0',
+    engine,
     addresses: ['127.0.0.9'],
     ports,
     endpoints: [{ address: '127.0.0.1', port, family: 4 }],
@@ -108,21 +121,21 @@ export async function probeOnce(
 /** @param sourceFolder where the .c files are */
 export async function measureProbeCost(yardstick: Yardstick, sourceFolder: string): Promise<Figure[]> {
   const figures: Figure[] = [];
-  for (const protocol of ['echo', 'ws'] as const) {
+  for (const [protocol, engine, name, bound] of PROBES) {
     const server = protocol === 'echo' ? await yardstick.serve(1) : await startWsResponder(sourceFolder, 1);
     try {
-      const cost = await probeOnce(server.port, protocol);
+      const cost = await probeOnce(server.port, protocol, { engine });
       // A machine that is too busy sends fewer: what counts is the cost of 20,000.
       const percent = (cost.percent / cost.probesPerSec) * 20_000;
       const samples = [cost.percent, cost.probesPerSec];
-      const meaning = `CPU of one holder for 20,000 ${protocol} probes a second, of one core`;
+      const meaning = `CPU of one holder for 20,000 ${protocol} probes a second, ${engine}, of one core`;
       figures.push(
         figure({
-          name: `probe-cpu-${protocol}`,
+          name,
           meaning,
           value: percent,
           unit: '%',
-          bound: 50,
+          bound,
           boundIs: 'at-most',
           samples,
         }),

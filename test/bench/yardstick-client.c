@@ -1,6 +1,7 @@
 /* The yardstick: what the kernel lets one process do when no runtime is in the way. One thread, epoll, explicit source
  * ports, the same system calls as the holder.
- * usage: yardstick-client PORT CONNECTIONS SOURCE_ADDRESS FIRST_SOURCE_PORT PENDING_MAX     prints one JSON line */
+ * usage: yardstick-client PORT CONNECTIONS SOURCE_ADDRESS FIRST_SOURCE_PORT PENDING_MAX [hold]     prints one JSON line;
+ * with `hold` it ends when its standard input does */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -53,7 +54,7 @@ static void take_events(void) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 6) { fprintf(stderr, "usage: yardstick-client PORT CONNECTIONS SOURCE FIRST_PORT PENDING_MAX\n"); return 2; }
+  if (argc < 6) { fprintf(stderr, "usage: yardstick-client PORT CONNECTIONS SOURCE FIRST_PORT PENDING_MAX [hold]\n"); return 2; }
   int wanted = atoi(argv[2]), pending_max = atoi(argv[5]), started = 0;
   next_port = atoi(argv[4]);
   target.sin_family = source.sin_family = AF_INET;
@@ -72,4 +73,6 @@ int main(int argc, char **argv) {
   getrusage(RUSAGE_SELF, &usage);
   double cpu = usage.ru_utime.tv_sec + usage.ru_stime.tv_sec + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
   printf("{\"open\":%d,\"failed\":%d,\"seconds\":%.4f,\"cpuSeconds\":%.4f}\n", opened, failed, took, cpu);
+  fflush(stdout);
+  while (argc > 6 && read(0, &usage, sizeof usage) > 0) continue;
 }

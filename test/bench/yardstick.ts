@@ -47,6 +47,45 @@ export class Yardstick {
     return run;
   }
 
+  /**
+   * Opens connections with several C clients at once, each from an address of its own, and closes them when all have opened theirs.
+   * @param sources one for each client
+   * @returns seconds until the last one was done, from each one's own first connect
+   */
+  async connectSeveral(
+    port: number,
+    connections: number,
+    sources: readonly string[],
+    pendingMax: number,
+  ): Promise<number> {
+    const runs = sources.map((source, index) => {
+      const share =
+        Math.floor((connections * (index + 1)) / sources.length) -
+        Math.floor((connections * index) / sources.length);
+      const args = [port, share, source, 1_024, Math.ceil(pendingMax / sources.length), 'hold'].map(String);
+      const child = spawn(join(this.#folder, 'yardstick-client'), args, {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      });
+      return { child, share };
+    });
+    const seconds = await Promise.all(
+      runs.map(async ({ child, share }) => {
+        const [line] = await once(child.stdout!, 'data');
+        const run = JSON.parse(String(line));
+        assert.equal(run.open, share, 'the C client opens them all');
+        return Number(run.seconds);
+      }),
+    );
+    await Promise.all(
+      runs.map(async ({ child }) => {
+        const ended = once(child, 'exit');
+        child.stdin!.end();
+        await ended;
+      }),
+    );
+    return Math.max(...seconds);
+  }
+
   remove(): void {
     rmSync(this.#folder, { recursive: true, force: true });
   }
