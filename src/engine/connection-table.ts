@@ -49,7 +49,9 @@ export class ConnectionTable {
   readonly probeSequence: Uint32Array;
 
   readonly #nextFree: Int32Array;
-  #firstFree = 0;
+  /** -1: none that was used before; the others are from `#fresh` on */
+  #firstFree = -1;
+  #fresh = 0;
   #used = 0;
 
   /** @param capacity slots, 1 to SLOTS_MAX; never grows */
@@ -64,7 +66,6 @@ export class ConnectionTable {
     this.openedAtMs = new Float64Array(capacity);
     this.probeSequence = new Uint32Array(capacity);
     this.#nextFree = new Int32Array(capacity);
-    for (let slot = 0; slot < capacity; slot++) this.#nextFree[slot] = slot + 1 < capacity ? slot + 1 : -1;
   }
 
   /** Slots that are not free. */
@@ -89,9 +90,10 @@ export class ConnectionTable {
 
   /** Takes a free slot and marks it connecting: the slot, or -1 when none is free. */
   take(tuple: number): number {
-    const slot = this.#firstFree;
-    if (slot < 0) return -1;
-    this.#firstFree = this.#nextFree[slot]!;
+    let slot = this.#firstFree;
+    if (slot >= 0) this.#firstFree = this.#nextFree[slot]!;
+    else if (this.#fresh < this.capacity) slot = this.#fresh++;
+    else return -1;
     this.#used++;
     this.state[slot] = SlotState.connecting;
     this.flags[slot] = 0;

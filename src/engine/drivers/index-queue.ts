@@ -2,7 +2,9 @@
  * Owns a first-in-first-out queue of small numbers, each in it at most once. Must never allocate after it was made.
  */
 
-const ABSENT = -2;
+/** In `#next`: 0, so that a queue that is never used takes no memory. Others are stored with OFFSET added. */
+const ABSENT = 0;
+const OFFSET = 2;
 const LAST = -1;
 
 /** A queue of numbers from 0 to `capacity` - 1. */
@@ -13,7 +15,7 @@ export class IndexQueue {
   #size = 0;
 
   constructor(capacity: number) {
-    this.#next = new Int32Array(capacity).fill(ABSENT);
+    this.#next = new Int32Array(capacity);
   }
 
   get size(): number {
@@ -23,9 +25,9 @@ export class IndexQueue {
   /** Puts `index` at the end; one that is in the queue already stays where it is. */
   push(index: number): void {
     if (this.#next[index] !== ABSENT) return;
-    this.#next[index] = LAST;
+    this.#next[index] = LAST + OFFSET;
     if (this.#last === LAST) this.#first = index;
-    else this.#next[this.#last] = index;
+    else this.#next[this.#last] = index + OFFSET;
     this.#last = index;
     this.#size++;
   }
@@ -34,7 +36,7 @@ export class IndexQueue {
   shift(): number {
     const index = this.#first;
     if (index === LAST) return -1;
-    this.#first = this.#next[index]!;
+    this.#first = this.#next[index]! - OFFSET;
     if (this.#first === LAST) this.#last = LAST;
     this.#next[index] = ABSENT;
     this.#size--;

@@ -62,8 +62,10 @@ export class IndexTable {
   readonly endErrno: Uint8Array;
   /** the chunk that still grows */
   readonly chunkOf: Int16Array;
+  /** those that were given back; the others are above `#fresh`, in order, so that a ramp fills one ring after the other */
   readonly #free: Int32Array;
   #freeCount = 0;
+  #fresh = 0;
 
   constructor(slots: number, indices: number) {
     this.indexOf = new Int32Array(slots).fill(NONE);
@@ -74,8 +76,6 @@ export class IndexTable {
     this.endErrno = new Uint8Array(indices);
     this.chunkOf = new Int16Array(indices).fill(NONE);
     this.#free = new Int32Array(indices);
-    // The lowest is taken first, so that a ramp fills one ring after the other.
-    for (let index = indices - 1; index >= 0; index--) this.#free[this.#freeCount++] = index;
   }
 
   get size(): number {
@@ -84,13 +84,13 @@ export class IndexTable {
 
   /** Indices that are not free. */
   get used(): number {
-    return this.#free.length - this.#freeCount;
+    return this.#fresh - this.#freeCount;
   }
 
   /** Takes an index for a slot that opens: the index, or -1 when none is free. */
   take(slot: number): number {
-    if (this.#freeCount === 0) return NONE;
-    const index = this.#free[--this.#freeCount]!;
+    if (this.#freeCount === 0 && this.#fresh === this.#free.length) return NONE;
+    const index = this.#freeCount > 0 ? this.#free[--this.#freeCount]! : this.#fresh++;
     this.indexOf[slot] = index;
     this.slotOf[index] = slot;
     this.state[index] = IndexState.opening;
