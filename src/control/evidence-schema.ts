@@ -91,7 +91,7 @@ export const evidenceSchema = v.object({
   notSent: count,
   notAcknowledged: count,
   acknowledged: count,
-  lostUnanswered: v.exactOptional(count),
+  lostUnanswered: v.exactOptional(v.object({ fin: count, rst: count })),
   finalCheck: v.object({ rampEnd: finalCheck, holdEnd: finalCheck }),
 }) satisfies v.GenericSchema<unknown, Evidence>;
 

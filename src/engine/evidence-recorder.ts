@@ -27,7 +27,7 @@ import {
   placesKept,
 } from '../stats/place-outcomes.ts';
 import { SeriesCounter } from '../stats/time-series.ts';
-import type { ConnectionTable } from './connection-table.ts';
+import { type ConnectionTable, SlotFlag } from './connection-table.ts';
 import { SaidColumns } from './said-columns.ts';
 import type { Delivery } from './tcp-info.ts';
 
@@ -63,7 +63,7 @@ export class EvidenceRecorder {
   /** the call of the newest connect that was answered with a no; 0: none */
   #refusedCall = 0;
   readonly #deliveries = new Float64Array(3);
-  #lostUnanswered = 0;
+  readonly #unanswered = { fin: 0, rst: 0 };
   /** how much later than the run this engine has started */
   #laterMs = 0;
 
@@ -153,6 +153,7 @@ export class EvidenceRecorder {
     this.#place(slot, Column.dropped + DROP_REASONS.indexOf(reason), 1);
     if (reason !== DropReason.aliasLost) this.said.ended(slot);
     if (reason !== DropReason.fin && reason !== DropReason.rst) return;
+    if ((this.#table.flags[slot]! & SlotFlag.verified) === 0) this.#unanswered[reason]++;
     this.#age[reason].add(nowMs - this.#table.openedAtMs[slot]!);
     this.#silence[reason].add(nowMs - this.#byteAtMs[slot]!);
   }
@@ -206,7 +207,7 @@ export class EvidenceRecorder {
       notSent,
       notAcknowledged,
       acknowledged,
-      lostUnanswered: this.#lostUnanswered,
+      lostUnanswered: { ...this.#unanswered },
       finalCheck: {
         rampEnd: this.finalCheck.rampEnd.words(),
         holdEnd: this.finalCheck.holdEnd.words(),

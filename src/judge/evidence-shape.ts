@@ -61,7 +61,7 @@ interface DiagnosisEvidence {
   readonly notAcknowledged?: number;
   readonly acknowledged?: number;
   /** lost before their application had ever answered, where it is asked */
-  readonly lostUnanswered?: number;
+  readonly lostUnanswered?: { readonly fin: number; readonly rst: number };
   /** connects by `ADDRESS TYPE/CODE` of the ICMP error that ended them */
   readonly rejections?: Readonly<Record<string, number>>;
   readonly finalCheck?: { readonly rampEnd: Words; readonly holdEnd: Words };
@@ -123,7 +123,6 @@ const EQUAL_SLACK_MS = 50;
 const LENGTH_MS_MIN = 300;
 /** How many times the one spread must be the other. */
 const CLEARLY = 2.5;
-const ALL_BUT_FEW = 0.95;
 /** The same where a full queue let some wait before they were taken. */
 const ALIKE_SHARE = 0.25;
 /** Fewer losses have no shape. */
@@ -199,25 +198,28 @@ function youngerThan(durations: Durations | undefined, ms: number): number {
   return low;
 }
 
-/** What is closed sooner was never held; where it was asked and had never answered, a while later neither. */
+/** What is closed sooner was never held. */
 const YOUNG_MS = 1_000;
-const YOUNG_UNANSWERED_MS = 5_000;
 
-/** Connections that the far side ended before they were ever held. */
+/** Connections that were lost before their application had ever answered; where nothing is asked, none is known. */
+export function lostUnanswered({ asked, evidence }: DiagnosisFacts): { fin: number; rst: number } {
+  return (asked.probeEveryMs === null ? null : evidence?.lostUnanswered) ?? { fin: 0, rst: 0 };
+}
+
+/** Connections that the far side ended before they were ever held: young, or without an answer so far, at whatever age. */
 export function endedYoung(facts: DiagnosisFacts): { fin: number; rst: number } {
   const { evidence, losses, connections } = facts;
   const { fin = 0, rst = 0 } = connections.dropped;
-  const never = evidence?.lostUnanswered ?? 0;
-  const isNever = never >= (fin + rst) * ALL_BUT_FEW && never > 0;
-  const ms = isNever ? YOUNG_UNANSWERED_MS : YOUNG_MS;
+  const never = lostUnanswered(facts);
   const byAge = {
-    fin: youngerThan(evidence?.lossAgeMs?.fin, ms),
-    rst: youngerThan(evidence?.lossAgeMs?.rst, ms),
+    fin: youngerThan(evidence?.lossAgeMs?.fin, YOUNG_MS),
+    rst: youngerThan(evidence?.lossAgeMs?.rst, YOUNG_MS),
   };
   // Own counts leave out what was reset at a probe; without ages they are all that is known.
-  if (isNever || byAge.fin + byAge.rst >= losses.young + losses.resetsOnProbe) return byAge;
-  const youngFin = Math.min(fin, losses.young);
-  return { fin: youngFin, rst: Math.min(rst, losses.young - youngFin) };
+  const isByAge = byAge.fin + byAge.rst >= losses.young + losses.resetsOnProbe;
+  const youngFin = isByAge ? byAge.fin : Math.min(fin, losses.young);
+  const youngRst = isByAge ? byAge.rst : Math.min(rst, losses.young - youngFin);
+  return { fin: Math.max(youngFin, never.fin), rst: Math.max(youngRst, never.rst) };
 }
 
 /** When nearly all losses of a kind came, least and most that it may have taken, milliseconds; null: not known. */

@@ -8,6 +8,7 @@ import {
   counterOf,
   type DiagnosisFacts,
   endedYoung,
+  lostUnanswered,
   equalShareOf,
   farSidesOf,
   outlierOf,
@@ -22,6 +23,8 @@ const MOST = 0.5;
 const NEARLY_ALL = 0.9;
 /** Refusals whose distance says that one of several back ends is not there. */
 const REFUSALS_MIN = 20;
+/** Limits that people type are multiples of this. */
+const ROUND = 100;
 
 /** What the target said on connections that failed or ended, the most frequent text; null: nothing. */
 function saidBy(facts: DiagnosisFacts): { text: string; count: number } | null {
@@ -149,7 +152,9 @@ const targetDescriptors: Rule = (facts, missing) => {
   const known = farSidesOf(facts).find(({ descriptorsMax }) => descriptorsMax !== null);
   const used = known?.descriptorsUsed ?? 0;
   const most = known?.descriptorsMax ?? limit;
-  const isFull = known === undefined ? limit !== null : used >= (known.descriptorsMax ?? 0) * 0.98;
+  // A round number is as well a limit of clients that somebody has typed.
+  const isGuess = limit !== null && taken % ROUND !== 0;
+  const isFull = known === undefined ? isGuess : used >= (known.descriptorsMax ?? 0) * 0.98;
   if (!isFull || most === null || taken === 0) return null;
   const how =
     known === undefined
@@ -265,12 +270,17 @@ const targetCloses: Rule = (facts, missing) => {
       ? ', from the first to the last and without a word: a proxy does so that has no server behind it, and so does a server that admits no client'
       : '';
   const why = protocolErrorNotes(facts.troubles ?? {})[0];
+  const never = lostUnanswered(facts);
+  const when =
+    never.fin + never.rst >= sumOf(kinds) * NEARLY_ALL
+      ? 'closed by the far side before they had answered anything'
+      : 'closed within a second after they were opened';
   return {
     party: 'target',
     what: hint === '' ? 'target-closes' : 'target-proxy',
     kinds,
     message: (count) =>
-      `${n(count)} connections were closed within a second after they were opened${hint}${why === undefined ? '' : ` (${why})`}${saidWords(facts)}`,
+      `${n(count)} connections were ${when}${hint}${why === undefined ? '' : ` (${why})`}${saidWords(facts)}`,
     next: "see the target's limit of clients, its log, and what it expects to be sent first",
   };
 };

@@ -389,11 +389,14 @@ function judgeKept(input: VerdictInput): Verdict {
   const held = `${formatCount(input.held)} of ${formatCount(input.connections)} held`;
   const why = whyUnproven(input);
   if (why !== null) {
+    // What the target itself does not have, or does not say, is no fault of ours that is known of.
+    if (whyUnseen(input) === why)
+      return { verdict: 'fail', exitCode: ExitCode.notHeld, reason: held + why, whoRanOut: 'unknown' };
     return {
       verdict: 'incomplete',
       exitCode: ExitCode.incomplete,
       reason: held + why,
-      whoRanOut: whyUnseen(input) === why ? 'unknown' : 'generator',
+      whoRanOut: 'generator',
     };
   }
   const required = input.requirements

@@ -65,8 +65,8 @@ export interface Evidence {
   readonly notAcknowledged: number;
   /** probes that timed out although the far kernel had acknowledged them: the application is silent */
   readonly acknowledged: number;
-  /** lost before their application had ever answered, where it is asked; absent: an agent of an earlier version does not tell */
-  readonly lostUnanswered?: number;
+  /** lost connections that had never proven themselves; absent: an agent of an earlier version */
+  readonly lostUnanswered?: { readonly fin: number; readonly rst: number };
   readonly finalCheck: Readonly<Record<FinalCheckName, FinalCheck>>;
 }
 
@@ -97,6 +97,14 @@ function addFinalChecks(a: FinalCheck, b: FinalCheck): FinalCheck {
   };
 }
 
+/** Of agents that count it. */
+function unansweredOf(a: Evidence, b: Evidence): Pick<Evidence, 'lostUnanswered'> {
+  const counts = [a, b].flatMap(({ lostUnanswered }) => lostUnanswered ?? []);
+  if (counts.length === 0) return {};
+  const sum = (kind: 'fin' | 'rst'): number => counts.reduce((total, one) => total + one[kind], 0);
+  return { lostUnanswered: { fin: sum('fin'), rst: sum('rst') } };
+}
+
 /** The sum of two parts of a run that have no connection in common. */
 export function mergeEvidence(a: Evidence, b: Evidence): Evidence {
   return {
@@ -112,10 +120,7 @@ export function mergeEvidence(a: Evidence, b: Evidence): Evidence {
     notSent: a.notSent + b.notSent,
     notAcknowledged: a.notAcknowledged + b.notAcknowledged,
     acknowledged: a.acknowledged + b.acknowledged,
-    // What one part does not tell is not zero.
-    ...(a.lostUnanswered === undefined || b.lostUnanswered === undefined
-      ? {}
-      : { lostUnanswered: a.lostUnanswered + b.lostUnanswered }),
+    ...unansweredOf(a, b),
     finalCheck: {
       rampEnd: addFinalChecks(a.finalCheck.rampEnd, b.finalCheck.rampEnd),
       holdEnd: addFinalChecks(a.finalCheck.holdEnd, b.finalCheck.holdEnd),

@@ -300,7 +300,10 @@ function evidenceOf(draw: Draw): Evidence {
     notSent: list.filter(({ probe }) => probe === 'unsent').length,
     notAcknowledged: list.filter(({ probe }) => probe === 'unacknowledged').length,
     acknowledged: list.filter(({ probe }) => probe === 'acknowledged').length,
-    lostUnanswered: draw.isProbed ? lost.filter(({ answered }) => !answered).length : 0,
+    lostUnanswered: {
+      fin: lost.filter(({ lost: how, answered }) => how === 'fin' && !answered).length,
+      rst: lost.filter(({ lost: how, answered }) => how === 'rst' && !answered).length,
+    },
     rejections: draw.rejections,
   };
 }

@@ -36,7 +36,7 @@ export function evidenceOf(times: number): Evidence {
     notSent: times,
     notAcknowledged: 2 * times,
     acknowledged: 3 * times,
-    lostUnanswered: 4 * times,
+    lostUnanswered: { fin: times, rst: 2 * times },
     finalCheck: {
       rampEnd: { asked: 10 * times, answered: 10 * times, reset: 0, silent: 0 },
       holdEnd: { asked: 10 * times, answered: 5 * times, reset: 3 * times, silent: 2 * times },

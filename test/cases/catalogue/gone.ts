@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Host } from '../../support/network.ts';
 import { startProcess } from '../../support/run-cli.ts';
@@ -67,7 +67,7 @@ async function routedHold(
 /** A control group (version 1 or 2) with a memory limit. */
 function memoryGroup(stage: Stage, limitBytes: number): string {
   const isV2 = existsSync('/sys/fs/cgroup/cgroup.controllers');
-  const group = join(isV2 ? '/sys/fs/cgroup' : '/sys/fs/cgroup/memory', `c100k-case-${process.pid}`);
+  const group = join(isV2 ? '/sys/fs/cgroup' : '/sys/fs/cgroup/memory', `${basename(stage.folder)}`);
   mkdirSync(group);
   stage.after(() => rmdirSync(group));
   writeFileSync(join(group, isV2 ? 'memory.max' : 'memory.limit_in_bytes'), String(limitBytes));

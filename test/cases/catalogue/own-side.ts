@@ -3,7 +3,7 @@
  * use a limit of the whole machine.
  */
 import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Host } from '../../support/network.ts';
 import { cliPath, startProcess } from '../../support/run-cli.ts';
@@ -41,7 +41,7 @@ function ownExpected(rule: string | string[]): Expected {
 /** A control group (version 1 or 2) with so many tasks at most. */
 function taskGroup(stage: Stage, tasksMax: number): string {
   const isV2 = existsSync('/sys/fs/cgroup/cgroup.controllers');
-  const group = join(isV2 ? '/sys/fs/cgroup' : '/sys/fs/cgroup/pids', `c100k-case-${process.pid}`);
+  const group = join(isV2 ? '/sys/fs/cgroup' : '/sys/fs/cgroup/pids', `${basename(stage.folder)}`);
   mkdirSync(group);
   stage.after(async () => {
     // The last processes of the run may still be ending.
