@@ -24,6 +24,8 @@ import { addressKey, type SocketName } from '../host/sock-diag.ts';
 import { every, realWaiting, systemClock, type Timer, type Waiting, waitUntil } from '../time/timer.ts';
 
 const READ_EVERY_MS = 3_000;
+/** A queue fills up and is emptied within seconds. */
+const LISTENERS_EVERY_MS = 1_000;
 /**
  * While connections come and go, holders and kernel are asked again for so long before a difference is believed. Where one
  * count takes longer, holders and kernel are too slow for a second count.
@@ -69,7 +71,8 @@ export class KernelWatch {
   #ownNetwork: OwnNetworkWatch | null = null;
   #before: Readonly<Record<string, number>> = {};
   #samples: Readonly<Record<string, KernelSample>> = {};
-  #timer: Timer | null = null;
+  #timers: readonly Timer[] = [];
+  #isLooking = false;
 
   constructor(about: WatchedHost) {
     this.#about = about;
@@ -80,16 +83,16 @@ export class KernelWatch {
     this.#before = readCounters();
     this.#ownNetwork = new OwnNetworkWatch(this.#about);
     this.#read();
-    void this.#farSide.lookAtListeners();
-    this.#timer = every(READ_EVERY_MS, () => {
-      this.#read();
-      void this.#farSide.lookAtListeners();
-    });
+    this.#lookAtListeners();
+    this.#timers = [
+      every(READ_EVERY_MS, () => this.#read()),
+      every(LISTENERS_EVERY_MS, () => this.#lookAtListeners()),
+    ];
   }
 
   stop(): void {
-    this.#timer?.cancel();
-    this.#timer = null;
+    for (const timer of this.#timers) timer.cancel();
+    this.#timers = [];
   }
 
   /** A phase is over: looks at the far side of each connection, where that is on this host. */
@@ -108,6 +111,15 @@ export class KernelWatch {
       ...(this.#ownNetwork === null ? {} : { ownNetwork: this.#ownNetwork.look() }),
       farSide: this.#farSide.facts(),
     };
+  }
+
+  /** A host that is slow to answer is asked once at a time. */
+  #lookAtListeners(): void {
+    if (this.#isLooking) return;
+    this.#isLooking = true;
+    void this.#farSide.lookAtListeners().finally(() => {
+      this.#isLooking = false;
+    });
   }
 
   #read(): void {

@@ -96,8 +96,8 @@ export async function joinToken(path: string | null, isFromStdin: boolean, wallM
   if (expiresSec !== null && expiresSec * 1_000 <= wallMs) {
     throw usageError(
       ErrorCode.tokenExpired,
-      `the token expired at ${new Date(expiresSec * 1_000).toISOString()}`,
-      'make a new one: c100k-bench token --token-file FILE --name NAME --expires 24h',
+      `the token expired at ${new Date(expiresSec * 1_000).toISOString()}, and the clock of this host says ${new Date(wallMs).toISOString()}`,
+      'set the clock of this host where it is wrong, or make a new token: c100k-bench token --token-file FILE --name NAME --expires 24h',
     );
   }
   return token;

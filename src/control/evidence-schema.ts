@@ -113,6 +113,8 @@ const farSide = v.object({
   halfOpenMax: count,
   halfOpenLast: v.exactOptional(count),
   isQueueFull: v.boolean(),
+  queuedMax: v.exactOptional(count),
+  queueDrops: v.exactOptional(v.nullable(count)),
   isOwnerGone: v.nullable(v.boolean()),
   descriptorsUsed: v.nullable(count),
   descriptorsMax: v.nullable(count),

@@ -23,6 +23,10 @@ interface Seen {
   halfOpenMax: number;
   halfOpenLast: number;
   isQueueFull: boolean;
+  queuedMax: number;
+  queueDrops: number | null;
+  /** at the first look */
+  dropsBefore: number | null;
   descriptorsUsed: number | null;
   descriptorsMax: number | null;
   /** processes that listened at the first look */
@@ -43,6 +47,19 @@ function addTo(counts: ConnectionCounts, isHalfOpen: boolean, hasProcess: boolea
   if (isHalfOpen) counts.halfOpen++;
   else if (hasProcess) counts.taken++;
   else counts.waiting++;
+}
+
+/** Several listeners may be one endpoint's (SO_REUSEPORT). */
+function addDrops(drops: Map<Seen, number>, seen: Seen, count: number): void {
+  drops.set(seen, (drops.get(seen) ?? 0) + count);
+}
+
+/** What listeners have dropped in all (sk_drops: tcp_listendrop() in include/net/tcp.h), counted from the first look. */
+function takeDrops(drops: ReadonlyMap<Seen, number>): void {
+  for (const [seen, count] of drops) {
+    seen.dropsBefore ??= count;
+    seen.queueDrops = Math.max(seen.queueDrops ?? 0, count - seen.dropsBefore);
+  }
 }
 
 /** Looks at the far side of one agent's connections. */
@@ -76,23 +93,31 @@ export class FarSideWatch {
     if (this.#hasLooked && (await this.#dumpListeners())) return;
     const ports = [...new Set(this.#endpoints.map(({ port }) => `sport = :${port}`))].join(' or ');
     // Whose a socket is `ss` finds by reading every descriptor of every process of this host: once, while there are few.
-    const columns = this.#hasLooked ? '-Htnl' : '-Htnlp';
+    const columns = this.#hasLooked ? '-Htnlm' : '-Htnlmp';
     const { code, stdout } = await this.#run('ss', [columns, `( ${ports} )`], { timeoutMs: SS_TIMEOUT_MS });
     if (code !== 0) return;
     this.#hasLooked = true;
-    for (const line of stdout.split('\n')) this.#takeListenerLine(line.trim());
+    const drops = new Map<Seen, number>();
+    // What it dropped is on a line of its own.
+    for (const line of stdout.replace(/\n\s+/g, ' ').split('\n')) this.#takeListenerLine(line.trim(), drops);
+    takeDrops(drops);
   }
 
   async #dumpListeners(): Promise<boolean> {
     const filter = { states: [TcpState.listen], localPorts: this.#ports, remotePorts: null };
-    return await this.#dump(filter, ({ localAddress, localPort, receiveQueue, sendQueue }) => {
+    const dropped = new Map<Seen, number>();
+    const isAnswered = await this.#dump(filter, (socket) => {
+      const { localAddress, localPort, receiveQueue, sendQueue, drops } = socket;
       const isAny = /^\0+$/.test(localAddress);
       for (const endpoint of this.#endpoints) {
         if (endpoint.port !== localPort) continue;
-        if (isAny || addressKey(endpoint.address) === localAddress)
-          this.#takeListener(endpoint, receiveQueue, sendQueue, []);
+        if (!isAny && addressKey(endpoint.address) !== localAddress) continue;
+        this.#takeListener(endpoint, receiveQueue, sendQueue, []);
+        if (drops !== null) addDrops(dropped, this.#of(endpoint), drops);
       }
     });
+    if (isAnswered) takeDrops(dropped);
+    return isAnswered;
   }
 
   get #ports(): readonly PortRange[] {
@@ -100,7 +125,7 @@ export class FarSideWatch {
   }
 
   /** Columns: State Recv-Q Send-Q Local:Port Peer:Port Process. */
-  #takeListenerLine(line: string): void {
+  #takeListenerLine(line: string, drops: Map<Seen, number>): void {
     const [, waiting = '', room = '', local = ''] = line.split(/\s+/, 4);
     if (local === '') return;
     const pids = [...line.matchAll(/pid=(\d+)/g)].map((match) => Number(match[1]));
@@ -111,6 +136,8 @@ export class FarSideWatch {
       if (String(endpoint.port) !== port) continue;
       if (!isAny && name !== `${unmapV4(endpoint.address)}:${port}`) continue;
       this.#takeListener(endpoint, Number(waiting), Number(room), pids);
+      const dropped = /skmem:\([^)]*\bd(\d+)\)/.exec(line)?.[1];
+      if (dropped !== undefined) addDrops(drops, this.#of(endpoint), Number(dropped));
     }
   }
 
@@ -118,6 +145,7 @@ export class FarSideWatch {
     const seen = this.#of(endpoint);
     seen.hasListener = true;
     seen.isQueueFull ||= waiting > room;
+    seen.queuedMax = Math.max(seen.queuedMax, waiting);
     if (seen.pids.length === 0) seen.pids = pids;
     this.#takeDescriptors(seen);
   }
@@ -193,7 +221,8 @@ export class FarSideWatch {
     if (known !== undefined) return known;
     const seen: Seen = {
       ...{ waitingMax: 0, waitingLast: 0, takenLast: 0, halfOpenMax: 0, halfOpenLast: 0 },
-      ...{ isQueueFull: false, descriptorsUsed: null, descriptorsMax: null, pids: [], hasListener: false },
+      ...{ isQueueFull: false, queuedMax: 0, queueDrops: null, dropsBefore: null },
+      ...{ descriptorsUsed: null, descriptorsMax: null, pids: [], hasListener: false },
     };
     this.#seen.set(name, seen);
     return seen;
@@ -202,7 +231,7 @@ export class FarSideWatch {
   /** What was seen of endpoints that listen, or have connections of ours, in this network namespace. */
   facts(): Readonly<Record<string, FarSide>> {
     const facts: Record<string, FarSide> = {};
-    for (const [name, { pids, hasListener, ...seen }] of this.#seen) {
+    for (const [name, { pids, hasListener, dropsBefore: _, ...seen }] of this.#seen) {
       if (!hasListener && seen.takenLast + seen.waitingMax + seen.halfOpenMax === 0) continue;
       const isOwnerGone = pids.length === 0 ? null : pids.every((pid) => descriptorsOf(pid) === null);
       facts[name] = { ...seen, isOwnerGone };

@@ -62,6 +62,10 @@ export interface FarSide {
   readonly halfOpenLast?: number;
   /** at a look its listener's queue was full (Recv-Q above Send-Q) */
   readonly isQueueFull: boolean;
+  /** the most in its listener's queue at one look, those of others and those that were closed since included; absent: not known */
+  readonly queuedMax?: number;
+  /** SYNs and handshakes that its listener dropped for a full queue since the first look; null or absent: not known */
+  readonly queueDrops?: number | null;
   /** the process that listened when the ramp began is gone; null: its process could not be found */
   readonly isOwnerGone: boolean | null;
   /** descriptors of that process, the most at one look, and its limit; null: could not be read */

@@ -49,6 +49,8 @@ interface SeenSocket extends SocketName {
   readonly sendQueue: number;
   /** 0: no process has it, as one that is not accepted yet */
   readonly inode: number;
+  /** of a listener, what it dropped because a queue of its own was full; null: the kernel does not say */
+  readonly drops: number | null;
 }
 
 /** Asks for sockets. @returns false: the kernel does not answer such questions here; what was called before is void */
@@ -63,6 +65,9 @@ const NLMSG_HEADER_BYTES = 16;
 const REQUEST_BYTES = 56;
 const ATTRIBUTE_HEADER_BYTES = 4;
 const INET_DIAG_REQ_BYTECODE = 1;
+/** An attribute of an answer: sk_mem* of a socket as 32-bit words, of which this one is sk_drops (sock_diag.h). */
+const INET_DIAG_SKMEMINFO = 7;
+const SK_MEMINFO_DROPS = 8;
 const IPPROTO_TCP = 6;
 const AF_INET = 2;
 const AF_INET6 = 10;
@@ -164,6 +169,9 @@ function requestFor(family: number, { states, ...ports }: SocketFilter): Buffer 
   request.writeUInt16LE(NLM_F_REQUEST | NLM_F_DUMP, 6);
   request[NLMSG_HEADER_BYTES] = family;
   request[NLMSG_HEADER_BYTES + 1] = IPPROTO_TCP;
+  // Of listeners alone, which are few: 40 bytes more for each.
+  if (states.every((state) => state === TcpState.listen))
+    request[NLMSG_HEADER_BYTES + 2] = 1 << (INET_DIAG_SKMEMINFO - 1);
   const bits = states.reduce((sum, state) => sum | (1 << state), 0);
   request.writeUInt32LE(bits, NLMSG_HEADER_BYTES + 4);
   if (attributeBytes > 0) {
@@ -214,6 +222,19 @@ class MessageSocket implements SeenSocket {
 
   get inode(): number {
     return this.#answers.readUInt32LE(this.at + Message.INODE);
+  }
+
+  get drops(): number | null {
+    const end = this.at + this.#answers.readUInt32LE(this.at);
+    for (let at = this.at + Message.BYTES; at + ATTRIBUTE_HEADER_BYTES <= end; ) {
+      const length = this.#answers.readUInt16LE(at);
+      const word = at + ATTRIBUTE_HEADER_BYTES + 4 * SK_MEMINFO_DROPS;
+      if (length < ATTRIBUTE_HEADER_BYTES) return null;
+      if (this.#answers.readUInt16LE(at + 2) === INET_DIAG_SKMEMINFO)
+        return word + 4 <= at + length ? this.#answers.readUInt32LE(word) : null;
+      at += (length + 3) & ~3;
+    }
+    return null;
   }
 
   #address(at: number): string {

@@ -125,6 +125,8 @@ const LENGTH_MS_MIN = 300;
 const CLEARLY = 2.5;
 /** The same where a full queue let some wait before they were taken. */
 const ALIKE_SHARE = 0.25;
+/** The same where the least half of them are equal. */
+const LATE_SHARE = 0.5;
 /** Fewer losses have no shape. */
 const SHAPE_COUNT_MIN = 10;
 
@@ -155,6 +157,8 @@ interface Length {
   readonly medianMs: number;
   /** between which nearly all are */
   readonly spreadMs: number;
+  /** how far half of them are above the least: a busy host closes late, and never early */
+  readonly edgeMs: number;
 }
 
 /** How long, and how alike; null: too few. */
@@ -163,7 +167,7 @@ function lengthOf(durations: Durations | undefined): Length | null {
   const count = histogramCount(histogram);
   if (count < SHAPE_COUNT_MIN) return null;
   const at = (share: number): number => valueUsAtRank(histogram, Math.max(1, Math.ceil(count * share)));
-  return { count, medianMs: at(0.5), spreadMs: at(0.95) - at(0.05) };
+  return { count, medianMs: at(0.5), spreadMs: at(0.95) - at(0.05), edgeMs: at(0.5) - at(0.05) };
 }
 
 /** The length that nearly all have in common; null: they differ, or are too short to be a timeout. */
@@ -177,6 +181,8 @@ export function equalLength(durations: Durations | undefined): Length | null {
 export function alikeLength(durations: Durations | undefined): Length | null {
   const length = lengthOf(durations);
   if (length === null || length.medianMs < LENGTH_MS_MIN) return null;
+  const isLate = length.spreadMs <= length.medianMs * LATE_SHARE;
+  if (isLate && length.edgeMs <= length.medianMs * EQUAL_SHARE) return length;
   return length.spreadMs <= length.medianMs * ALIKE_SHARE ? length : null;
 }
 
@@ -326,8 +332,9 @@ export function isEviction(facts: DiagnosisFacts): boolean {
   let now = sumOf(opened, 0, first);
   for (let at = first; at < opened.length; at++) {
     now += (opened[at] ?? 0) - (lost[at] ?? 0);
-    const slack = open * 0.15 + (opened[at] ?? 0);
-    if (Math.abs(now - open) > slack) return false;
+    // A busy target takes new ones late, and closes none before it has taken more than it keeps.
+    const late = open * LATE_SHARE + (opened[at] ?? 0);
+    if (now - open > late || open - now > open * 0.15 + (opened[at] ?? 0)) return false;
   }
   return true;
 }

@@ -86,9 +86,10 @@ function addEnded(facts: DiagnosisFacts, kinds: Map<MissingKind, number>): void 
   // A keepalive that is answered by RST: the far kernel does not have the connection, or something on the way does not.
   const { rampEnd, holdEnd } = facts.evidence?.finalCheck ?? {};
   const byKeepalive = facts.asked.probeEveryMs === null ? (rampEnd?.reset ?? 0) + (holdEnd?.reset ?? 0) : 0;
-  const atEnd = Math.min(rst, byKeepalive);
   const youngFin = Math.min(fin, young.fin);
-  const youngRst = Math.min(rst - atEnd, young.rst);
+  // A kernel sends a keepalive after a second of silence at the earliest, so what was younger was reset by itself.
+  const youngRst = Math.min(rst, young.rst);
+  const atEnd = Math.min(rst - youngRst, byKeepalive);
   const onProbe = Math.min(facts.losses.resetsOnProbe, rst - atEnd - youngRst);
   kinds.set('final-reset', atEnd);
   kinds.set('young', youngFin + youngRst);

@@ -8,9 +8,9 @@ import {
   counterOf,
   type DiagnosisFacts,
   endedYoung,
-  lostUnanswered,
   equalShareOf,
   farSidesOf,
+  lostUnanswered,
   outlierOf,
 } from './evidence-shape.ts';
 import type { Rule } from './generator-health.ts';
@@ -97,22 +97,24 @@ const targetMemory: Rule = (facts, missing) => {
 const targetAcceptQueue: Rule = (facts, missing) => {
   const sides = farSidesOf(facts);
   const waiting = sides.reduce((sum, { waitingMax }) => sum + waitingMax, 0);
-  const isFull = sides.some(({ isQueueFull }) => isQueueFull);
-  if (waiting === 0 && !isFull) return null;
-  const silent = Math.min(waiting, silentHandshakes(facts, missing));
+  const drops = sides.reduce((sum, { queueDrops }) => sum + (queueDrops ?? 0), 0);
+  const isFull = drops > 0 || sides.some(({ isQueueFull }) => isQueueFull);
+  const queued = sides.reduce((sum, { queuedMax }) => sum + (queuedMax ?? 0), 0);
+  if (waiting === 0 && queued === 0 && !isFull) return null;
+  const silent = Math.min(Math.max(waiting, queued), silentHandshakes(facts, missing));
   const stuck: MissingKinds = {
     ...missing.some(waiting, 'waiting', 'dropped probe-timeout', 'unanswered'),
     ...missing.some(silent, 'failed handshake', 'failed tls'),
   };
   const overflowed: MissingKinds = isFull
     ? {
-        ...missing.all('failed timeout', 'failed reset', 'unattempted', 'final-reset'),
+        ...missing.all('failed timeout', 'failed reset', 'unattempted', 'final-reset', 'half-open'),
         ...missing.some(endedYoung(facts).rst, 'young'),
       }
     : {};
   const how = isFull
-    ? `the accept queue of the target's own listener overflowed`
-    : `up to ${n(waiting)} connections waited in the accept queue of the target`;
+    ? `the accept queue of the target's own listener overflowed${drops > 0 ? ` (it dropped ${n(drops)} packets of handshakes)` : ''}`
+    : `up to ${n(Math.max(waiting, queued))} connections waited in the accept queue of the target`;
   return {
     party: 'target',
     what: 'target-accept-queue',
@@ -216,13 +218,20 @@ const targetHandshake: Rule = (facts, missing) => {
       next: 'raise its number of requests per connection (keepalive_requests), let it speak HTTP/1.1 with keep-alive, or probe less often',
     };
   const how = first === undefined ? '' : `: ${first}`;
+  const said = saidBy(facts)?.text ?? '';
+  const next =
+    /HTTPS (?:port|server)|TLS|SSL-enabled/i.test(said) && /^(?:http|ws):/.test(facts.asked.target[0] ?? '')
+      ? 'the target speaks TLS on this port: https:// or wss://'
+      : /client certificate|SSL certificate was sent|certificate_required/i.test(said)
+        ? 'it wants a client certificate, and none can be given: let it ask for none (optional) for these clients'
+        : 'see what it expects: its protocol, path, host name, certificate and credentials; its log says why';
   return {
     party: 'target',
     what: 'target-handshake',
     kinds,
     message: (count) =>
       `the target took ${n(count)} connections and answered with a no${how}${saidWords(facts)}`,
-    next: 'see what it expects: its protocol, path, host name, certificate and credentials; its log says why',
+    next,
   };
 };
 

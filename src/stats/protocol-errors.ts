@@ -72,6 +72,40 @@ const TLS_ERRORS: ReadonlyMap<string, readonly [what: string, fix: string]> = ne
       'the target does not speak TLS on this port',
       'use tcp://, ws:// or http://',
     ],
+    ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: [
+      'the target wants a client certificate',
+      'none can be given: let it ask for none (optional) for these clients',
+    ],
+    ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: [
+      'the target wants a client certificate, or does not take ours',
+      'let it ask for none for these clients',
+    ],
+    ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: [
+      'the target found no cipher, version or name in common, or wants a client certificate',
+      'see its log and its TLS configuration',
+    ],
+    ERR_SSL_TLSV1_UNRECOGNIZED_NAME: [
+      'the target knows no server of that name',
+      'pass --tls-servername with a name that it serves',
+    ],
+    ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: [
+      'the target speaks other versions of TLS',
+      'see which ones it allows (ssl_protocols, ssl-min-ver)',
+    ],
+    ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL: [
+      'the target wants a protocol by ALPN, such as h2 alone',
+      'let it offer http/1.1 too',
+    ],
+    ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: [
+      'the target does not know the CA of a certificate',
+      'see its log: which certificate it was sent',
+    ],
+    ERR_SSL_TLSV1_ALERT_ACCESS_DENIED: ['the target denies access', 'see its log and its rules for clients'],
+    ERR_SSL_TLSV1_ALERT_INTERNAL_ERROR: ['the target says that it failed itself', 'see its log'],
+    'the target closed during the handshake': [
+      'the target closed during the TLS handshake, without saying why',
+      'see whether it speaks TLS on this port: tcp://, ws:// and http:// are without',
+    ],
     ERR_SSL_PACKET_LENGTH_TOO_LONG: [
       'the target does not speak TLS on this port',
       'use tcp://, ws:// or http://',
@@ -85,15 +119,22 @@ function protocolErrorNote(detail: string, count: number): string {
   if (!detail.startsWith('tls ')) return `${number} x ${detail}${hintOf(detail)}`;
   const code = detail.slice('tls '.length);
   const known = TLS_ERRORS.get(code);
-  return known === undefined ? `${number} tls: ${code}` : `${number} tls: ${known[0]} (${code}); ${known[1]}`;
+  if (known === undefined) return `${number} tls: ${code}`;
+  return `${number} tls: ${known[0]}${code.includes(' ') ? '' : ` (${code})`}; ${known[1]}`;
 }
 
 function hintOf(detail: string): string {
   const status = /^(?:ws|http) status (\d{3})$/.exec(detail)?.[1];
   if (status === '404') return '; check the path of --target';
-  if (status === '400' || status === '421') return '; check --host-header';
+  if (status === '421') return '; check --host-header';
+  if (status === '400')
+    return '; the target does not take the request: see its words, then scheme, path and --host-header';
+  if (status === '426') return '; the target wants an upgrade: ws://';
+  if (status === '405') return '; the target does not take a GET there: check the path of --target';
+  if (status === '502' || status === '504') return '; a proxy got no answer from the server behind it';
   if (status === '401' || status === '403') return '; the target asks for a permission that we do not have';
-  if (status === '429' || status === '503') return '; the target says that it is overloaded';
+  if (status === '429') return '; the target limits how many requests it takes';
+  if (status === '503') return '; the target says that it is overloaded, or has no server behind it';
   if (detail.startsWith('http status 3') || detail.startsWith('ws status 3'))
     return '; the target sends clients elsewhere: aim --target there';
   if (detail.startsWith('http keep-alive')) return '; raise the number of requests per connection there';

@@ -126,7 +126,7 @@ test('the processes of listeners are asked for until they are known, and then no
     refused,
   );
   for (let look = 0; look < 3; look++) await watch.lookAtListeners();
-  assert.deepEqual(asked, ['-Htnlp', '-Htnlp', '-Htnl']);
+  assert.deepEqual(asked, ['-Htnlmp', '-Htnlmp', '-Htnlm']);
   const { descriptorsUsed } = watch.facts()['127.0.0.1:8000'] ?? {};
   assert((descriptorsUsed ?? 0) > 3, `${descriptorsUsed} descriptors of this process`);
 });

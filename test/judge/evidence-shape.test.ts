@@ -128,7 +128,7 @@ test('one for one as new ones come, the oldest, and no longer: nothing else is a
   assert.equal(isEviction(evicting([0, 0, 0, 0, 0, 90], 380)), false, 'an end takes them all at once');
 });
 
-test('young is what was never held: by age, or, where it never answered, a while later', () => {
+test('young is what was never held: by age, or, where it never answered, at whatever age', () => {
   const facts = (evidence: Evidence): Facts => ({
     ...showing(evidence),
     connections: { ...FACTS.connections, dropped: { rst: 100 } },
@@ -137,5 +137,11 @@ test('young is what was never held: by age, or, where it never answered, a while
   const lossAgeMs = { fin: lengths([]), rst: lengths(spread(600, 1_600)) };
   const byAge = endedYoung(facts({ lossAgeMs })).rst;
   assert.ok(byAge > 30 && byAge < 50, String(byAge));
-  assert.deepEqual(endedYoung(facts({ lossAgeMs, lostUnanswered: 100 })), { fin: 0, rst: 100 });
+  assert.deepEqual(endedYoung(facts({ lossAgeMs, lostUnanswered: { fin: 0, rst: 100 } })), {
+    fin: 0,
+    rst: 100,
+  });
+  const silent = { ...facts({ lossAgeMs, lostUnanswered: { fin: 0, rst: 100 } }) };
+  const unasked = { ...silent, asked: { ...silent.asked, probeEveryMs: null } };
+  assert.equal(endedYoung(unasked).rst, byAge, 'where nothing is asked, nothing has not answered');
 });

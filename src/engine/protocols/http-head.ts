@@ -109,10 +109,49 @@ export function authorityOf(host: string, port: number, defaultPort: number): st
   return port === defaultPort ? literal : `${literal}:${port}`;
 }
 
-/** What a head says of a refusal: its first line and when to come back, never another field (`Date` differs each second). */
-export function refusalText({ statusLine, fields }: ResponseHead): Buffer {
+/** Of a body, how much is looked at and how much is kept. */
+const BODY_BYTES_MAX = 512;
+const BODY_CHARACTERS_MAX = 80;
+
+/** What a person would read of the begin of a body: its title, else its text without marks; empty where it is no text. */
+function bodyWords({ fields }: ResponseHead, bytes: Uint8Array, from: number, to: number): string {
+  if (fields.get('content-encoding') !== undefined) return '';
+  if (!/^(?:text\/|application\/(?:problem\+)?json)/i.test(fields.get('content-type') ?? 'text/')) return '';
+  const part = bytes.subarray(from, Math.min(to, from + BODY_BYTES_MAX));
+  const whole = Buffer.from(part.buffer, part.byteOffset, part.length).toString('latin1');
+  const text = fields.get('transfer-encoding') === undefined ? whole : whole.replace(/^[^\n]*\n/, '');
+  const title = /<title>([^<]*)/i.exec(text)?.[1];
+  const words = title ?? text.replace(/<style[\s\S]*?<\/style>/gi, ' ').replace(/<[^>]*>?/g, ' ');
+  return words.replace(/\s+/g, ' ').trim().slice(0, BODY_CHARACTERS_MAX);
+}
+
+/**
+ * What a response says of a refusal: its first line, when to come back and the begin of its body from `bytes[from..to)`, never
+ * another field (`Date` differs each second).
+ */
+export function refusalText(head: ResponseHead, bytes: Uint8Array, from: number, to: number): Buffer {
+  const { statusLine, fields } = head;
   const retry = fields.get('retry-after');
-  return Buffer.from(retry === undefined ? statusLine : `${statusLine}\r\nRetry-After: ${retry}`, 'latin1');
+  const body = bodyWords(head, bytes, from, to);
+  // Many servers repeat their status there.
+  const isRepeated = body === '' || statusLine.endsWith(` ${body}`);
+  const lines = [
+    statusLine,
+    ...(retry === undefined ? [] : [`Retry-After: ${retry}`]),
+    ...(isRepeated ? [] : [body]),
+  ];
+  return Buffer.from(lines.join('\r\n'), 'latin1');
+}
+
+/** What bytes are that are no HTTP/1.1, where another protocol is known by its first bytes; null: it is not known. */
+export function otherProtocol(bytes: Uint8Array, from: number, to: number): string | null {
+  if (to - from < 5) return null;
+  const [first, second, , type] = bytes.subarray(from, to);
+  // A SETTINGS frame comes first (RFC 9113 section 3.4): 24 bits of length, then type 4.
+  if (first === 0 && second === 0 && type === 4) return 'HTTP/2 alone: the target does not speak HTTP/1.1';
+  // An alert (21) or a handshake (22) of TLS 1.x (RFC 8446 section 5.1).
+  if ((first === 21 || first === 22) && second === 3) return 'TLS on this port: use https:// or wss://';
+  return null;
 }
 
 const LINE_FEED = 10;

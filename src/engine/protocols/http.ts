@@ -9,7 +9,7 @@
  * lost as `protocol`.
  */
 import { DropReason, FailReason } from '../../base/outcome.ts';
-import { HeadReader, hasToken, type ResponseHead, refusalText, saidEnd } from './http-head.ts';
+import { HeadReader, hasToken, otherProtocol, type ResponseHead, refusalText, saidEnd } from './http-head.ts';
 import { type Protocol, type ProtocolHost, SendBuffer } from './protocol.ts';
 import type { RequestTarget } from './ws.ts';
 
@@ -131,14 +131,14 @@ export class HttpProtocol implements Protocol {
     if (result.type === 'more') return length;
     if (result.type === 'bad') {
       this.#host.said(slot, buffer, at, saidEnd(buffer, at, length));
-      return this.#lose(slot, result.what);
+      return this.#lose(slot, otherProtocol(buffer, at, length) ?? result.what);
     }
     const { head, next } = result;
     // Interim answers come before the real one (RFC 9110 section 15.2); 101 was not asked for.
     if (head.status < 200 && head.status !== 101) return next;
     const wrong = this.#wrong(head);
     if (wrong !== null) {
-      const text = refusalText(head);
+      const text = refusalText(head, buffer, next, length);
       this.#host.said(slot, text, 0, text.length);
       return this.#lose(slot, wrong);
     }

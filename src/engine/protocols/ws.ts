@@ -16,7 +16,7 @@
 import { createCipheriv, createHash, randomBytes } from 'node:crypto';
 import type { ProtocolOptions } from '../../base/endpoint.ts';
 import { DropReason, FailReason } from '../../base/outcome.ts';
-import { HeadReader, hasToken, type ResponseHead, refusalText, saidEnd } from './http-head.ts';
+import { HeadReader, hasToken, otherProtocol, type ResponseHead, refusalText, saidEnd } from './http-head.ts';
 import { type Protocol, type ProtocolHost, SendBuffer } from './protocol.ts';
 import {
   CloseCode,
@@ -114,9 +114,12 @@ export class WsProtocol implements Protocol, FrameSink {
     }
     const result = this.#heads.take(slot, buffer, 0, length);
     if (result.type === 'more') return;
-    const wrong = result.type === 'bad' ? result.what : wrongUpgrade(result.head, this.#key(slot));
+    const wrong =
+      result.type === 'bad'
+        ? (otherProtocol(buffer, 0, length) ?? result.what)
+        : wrongUpgrade(result.head, this.#key(slot));
     if (wrong !== null) {
-      const text = result.type === 'head' ? refusalText(result.head) : buffer;
+      const text = result.type === 'head' ? refusalText(result.head, buffer, result.next, length) : buffer;
       this.#host.said(slot, text, 0, text === buffer ? saidEnd(buffer, 0, length) : text.length);
       this.#host.lost(slot, FailReason.handshake, DropReason.protocol, `ws ${wrong}`);
       return;
