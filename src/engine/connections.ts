@@ -266,9 +266,8 @@ export class Connections implements ProtocolHost {
         map.endpointIndexAt(tuple),
         this.probes.isVerified(slot),
       );
-      const isUnanswered = this.probes.everyMs > 0 && !this.probes.isVerified(slot);
       this.probes.left(slot);
-      this.evidence.lost(slot, drop, this.nowMs, isUnanswered);
+      this.evidence.lost(slot, drop, this.nowMs);
       this.finalCheck.lost(slot, drop);
       this.#noteLoss(slot, tuple, drop);
     } else {

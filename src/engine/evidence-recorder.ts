@@ -147,8 +147,7 @@ export class EvidenceRecorder {
   }
 
   /** The slot's open connection was lost. */
-  lost(slot: number, reason: DropReason, nowMs: number, isUnanswered: boolean): void {
-    if (isUnanswered) this.#lostUnanswered++;
+  lost(slot: number, reason: DropReason, nowMs: number): void {
     this.#lossesAt.add(lossKindOf(reason), nowMs + this.#laterMs);
     this.#place(slot, Column.dropped + DROP_REASONS.indexOf(reason), 1);
     if (reason !== DropReason.aliasLost) this.said.ended(slot);

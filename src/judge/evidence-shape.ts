@@ -155,6 +155,8 @@ export function orderOf(facts: DiagnosisFacts, kind: 'answeredNo' | 'silent'): '
 interface Length {
   readonly count: number;
   readonly medianMs: number;
+  /** below which next to none are: what a busy host closes late is older */
+  readonly lowMs: number;
   /** between which nearly all are */
   readonly spreadMs: number;
   /** how far half of them are above the least: a busy host closes late, and never early */
@@ -167,7 +169,13 @@ function lengthOf(durations: Durations | undefined): Length | null {
   const count = histogramCount(histogram);
   if (count < SHAPE_COUNT_MIN) return null;
   const at = (share: number): number => valueUsAtRank(histogram, Math.max(1, Math.ceil(count * share)));
-  return { count, medianMs: at(0.5), spreadMs: at(0.95) - at(0.05), edgeMs: at(0.5) - at(0.05) };
+  return {
+    count,
+    medianMs: at(0.5),
+    lowMs: at(0.05),
+    spreadMs: at(0.95) - at(0.05),
+    edgeMs: at(0.5) - at(0.05),
+  };
 }
 
 /** The length that nearly all have in common; null: they differ, or are too short to be a timeout. */
@@ -206,6 +214,9 @@ function youngerThan(durations: Durations | undefined, ms: number): number {
 
 /** What is closed sooner was never held. */
 const YOUNG_MS = 1_000;
+/** The same where a good share was closed as young: a busy target comes to the others later. */
+const YOUNG_LATE_MS = 5_000;
+const YOUNG_SHARE = 0.25;
 
 /** Connections that were lost before their application had ever answered; where nothing is asked, none is known. */
 export function lostUnanswered({ asked, evidence }: DiagnosisFacts): { fin: number; rst: number } {
@@ -217,10 +228,13 @@ export function endedYoung(facts: DiagnosisFacts): { fin: number; rst: number } 
   const { evidence, losses, connections } = facts;
   const { fin = 0, rst = 0 } = connections.dropped;
   const never = lostUnanswered(facts);
-  const byAge = {
-    fin: youngerThan(evidence?.lossAgeMs?.fin, YOUNG_MS),
-    rst: youngerThan(evidence?.lossAgeMs?.rst, YOUNG_MS),
-  };
+  const youngerThanMs = (ms: number): { fin: number; rst: number } => ({
+    fin: youngerThan(evidence?.lossAgeMs?.fin, ms),
+    rst: youngerThan(evidence?.lossAgeMs?.rst, ms),
+  });
+  const surely = youngerThanMs(YOUNG_MS);
+  const isLimit = surely.fin + surely.rst >= (fin + rst) * YOUNG_SHARE;
+  const byAge = isLimit ? youngerThanMs(YOUNG_LATE_MS) : surely;
   // Own counts leave out what was reset at a probe; without ages they are all that is known.
   const isByAge = byAge.fin + byAge.rst >= losses.young + losses.resetsOnProbe;
   const youngFin = isByAge ? byAge.fin : Math.min(fin, losses.young);

@@ -91,10 +91,10 @@ function timeoutOf(facts: DiagnosisFacts, kind: 'fin' | 'rst'): CommonLength | n
   if (shape === 'moment' || (shape === null && !livesOn)) return null;
   const silence = equalLength(lossSilenceMs?.[kind]);
   const age = equalLength(lossAgeMs?.[kind]);
-  if (silence !== null && age !== null) return { ms: age.medianMs, since: 'after it was opened and silent' };
-  if (silence !== null) return { ms: silence.medianMs, since: 'after its last byte' };
+  if (silence !== null && age !== null) return { ms: age.lowMs, since: 'after it was opened and silent' };
+  if (silence !== null) return { ms: silence.lowMs, since: 'after its last byte' };
   const alike = age ?? (livesOn ? alikeLength(lossAgeMs?.[kind]) : null);
-  return alike === null ? null : { ms: alike.medianMs, since: 'after it was opened' };
+  return alike === null ? null : { ms: alike.lowMs, since: 'after it was opened' };
 }
 
 const targetTimeout: Rule = (facts, missing) => {

@@ -2,7 +2,7 @@
  * Owns the rules that name the target by what it or its kernel did when connections came: did not take them, refused them,
  * answered with a no, closed them young. Must never name it for a counter of its host alone.
  */
-import { formatCount } from '../base/units.ts';
+import { formatCount, formatMs } from '../base/units.ts';
 import { protocolErrorNotes } from '../stats/protocol-errors.ts';
 import {
   counterOf,
@@ -11,6 +11,7 @@ import {
   equalShareOf,
   farSidesOf,
   lostUnanswered,
+  medianMs,
   outlierOf,
 } from './evidence-shape.ts';
 import type { Rule } from './generator-health.ts';
@@ -267,7 +268,13 @@ const targetSourceLimit: Rule = (facts, missing) => {
   };
 };
 
-/** Taken and closed again within a second. */
+/** Half of those that were closed, by their age; empty: not known. */
+function ageWords({ evidence }: DiagnosisFacts): string {
+  const half = medianMs(evidence?.lossAgeMs?.fin) ?? medianMs(evidence?.lossAgeMs?.rst);
+  return half === null ? ' (within a second)' : ` (half of them within ${formatMs(half)})`;
+}
+
+/** Taken and closed again within a second, or a while later where the target is busy. */
 const targetCloses: Rule = (facts, missing) => {
   const kinds = young(missing);
   const { established, open } = facts.connections;
@@ -283,7 +290,7 @@ const targetCloses: Rule = (facts, missing) => {
   const when =
     never.fin + never.rst >= sumOf(kinds) * NEARLY_ALL
       ? 'closed by the far side before they had answered anything'
-      : 'closed within a second after they were opened';
+      : `closed soon after they were opened${ageWords(facts)}`;
   return {
     party: 'target',
     what: hint === '' ? 'target-closes' : 'target-proxy',

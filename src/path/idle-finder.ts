@@ -45,7 +45,13 @@ interface IdleFinderOptions {
  * @throws BenchError `usage` when the target does not echo immediately, whatever the path, or no longer when the search is over
  */
 export async function findIdleTimeout(options: IdleFinderOptions): Promise<IdleInterval> {
-  if (!(await isEchoing(options))) throw deaf(options, 'does not send back what it gets');
+  const first = await look(options);
+  if (first === 'dead')
+    throw deaf(
+      options,
+      'is dead: it takes no connection (nothing listens there, or something on the way drops or rejects it)',
+    );
+  if (first === 'deaf') throw deaf(options, 'does not send back what it gets');
   let known = NOTHING_KNOWN;
   for (let round = 1; round <= ROUNDS_MAX; round += 1) {
     const gaps = nextGaps(known, options.bounds);
@@ -58,20 +64,22 @@ export async function findIdleTimeout(options: IdleFinderOptions): Promise<IdleI
     options.onProgress(formatInterval(known));
   }
   // A target that has ended closes or silences every connection, and no gap was found.
-  if (known.forgottenMs !== null && !(await isEchoing(options)))
+  const last = known.forgottenMs === null ? 'echoes' : await look(options);
+  if (last !== 'echoes')
     throw deaf(
       options,
-      'no longer answers a new connection: it ended during the search, and no idle timeout was found',
+      `${last === 'dead' ? 'is dead: it takes no new connection any more' : 'no longer answers a new connection'}: it ended during the search, and no idle timeout was found`,
     );
   return known;
 }
 
 /** Without an idle time first: a target that does not echo would look like a path that forgets immediately. */
-async function isEchoing(options: IdleFinderOptions): Promise<boolean> {
+async function look(options: IdleFinderOptions): Promise<'dead' | 'deaf' | 'echoes'> {
   const cohort = new Cohort(options);
-  const isAlive = (await cohort.open()) && (await cohort.ask());
+  const isOpen = await cohort.open();
+  const isAlive = isOpen && (await cohort.ask());
   cohort.close();
-  return isAlive;
+  return isAlive ? 'echoes' : isOpen ? 'deaf' : 'dead';
 }
 
 function deaf({ endpoint }: IdleFinderOptions, what: string): BenchError {

@@ -36,6 +36,10 @@ export interface PathVerdict {
 
 interface PathEvidence {
   readonly seen: SeenCounts;
+  /** every endpoint is an address of this host */
+  readonly isLoopback?: boolean;
+  /** why nothing was established; null: something was */
+  readonly failure?: string | null;
   /** ports of each address of the hop, as the user says; null: taken from what was seen */
   readonly ports: readonly PortRange[] | null;
 }
@@ -66,7 +70,7 @@ function named(addresses: readonly string[]): string {
  * Judges the path.
  * @param evidence what the target reported of some connections, a hundred or more to be sure of a range of ports
  */
-export function judgePath({ seen, ports }: PathEvidence): PathVerdict {
+export function judgePath({ seen, ports, isLoopback = false, failure = null }: PathEvidence): PathVerdict {
   const reported = seen.sourceKept + seen.sourceChanged;
   const portsKept = seen.portChanged === 0 ? 'all' : seen.portKept === 0 ? 'none' : 'some';
   const common = { told: reported, portsKept } as const;
@@ -76,7 +80,10 @@ export function judgePath({ seen, ports }: PathEvidence): PathVerdict {
       kind: 'unknown',
       translatedTo: [],
       ceiling: null,
-      sentence: 'the target reported nothing: start it with c100k-bench serve --mode whoami',
+      sentence:
+        failure === null
+          ? 'the target reported nothing: start it with c100k-bench serve --mode whoami'
+          : `nothing is known of the path: ${failure}`,
       lift: [],
     };
   }
@@ -86,7 +93,9 @@ export function judgePath({ seen, ports }: PathEvidence): PathVerdict {
       kind: 'preserved',
       translatedTo: [],
       ceiling: null,
-      sentence: 'your router forwards without translating: no 64k ceiling from the path',
+      sentence: isLoopback
+        ? 'loopback: the target is on this host, and nothing is between: no ceiling from a path'
+        : 'your router forwards without translating: no 64k ceiling from the path',
       lift: [],
     };
   }

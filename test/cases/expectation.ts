@@ -1,7 +1,6 @@
 /**
  * Owns what a case must come out as, and whether a run did: party, rule, share that is explained, exit code, words of the
- * target. Pure, so that recordings are judged by it too. Must never be softened for a case: one that is wrong today stands in
- * known-wrong.ts.
+ * target. Pure, so that recordings are judged by it too. Must never be softened for a case.
  */
 import type { Party } from '../../src/base/outcome.ts';
 import type { Diagnosis, RunReport, VerdictName } from '../../src/judge/report.ts';

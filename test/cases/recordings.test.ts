@@ -6,11 +6,11 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { junitXml } from '../../src/report/formats.ts';
 import { repositoryRoot } from '../support/run-cli.ts';
 import { CASES } from './catalogue.ts';
 import { diagnosisPage } from './confusion.ts';
 import { gradeRun } from './expectation.ts';
-import { KNOWN_WRONG, NAMED_WRONG } from './known-wrong.ts';
 import type { Recording } from './recording.ts';
 import { replayed } from './replay.ts';
 
@@ -25,19 +25,32 @@ test('every case has a recording, and every recording its case', () => {
   assert.deepEqual(recorded.toSorted(), CASES.map(({ name }) => name).toSorted());
 });
 
-test('the list of what is known to be wrong names cases, and only those whose replay is wrong', () => {
-  const wrong = CASES.filter(
-    ({ name, expected }) => gradeRun(replayed(recordingNamed(name)), expected).offences.length > 0,
-  );
-  assert.deepEqual([...KNOWN_WRONG].toSorted(), wrong.map(({ name }) => name).toSorted());
-});
-
 for (const { name, expected } of CASES)
-  test(`${name}: no other party is named`, () => {
-    const run = replayed(recordingNamed(name));
-    if (NAMED_WRONG.has(name)) assert.equal(gradeRun(run, expected).party, 'wrong');
-    else assert.notEqual(gradeRun(run, expected).party, 'wrong');
+  test(`${name}: party, rule, counts, exit code and words are right`, () => {
+    assert.deepEqual(gradeRun(replayed(recordingNamed(name)), expected).offences, []);
   });
+
+test('text, JSON, exit code and JUnit of each recording say the same', () => {
+  for (const { name } of CASES) {
+    const recording = recordingNamed(name);
+    const { report, exitCode, text } = recording;
+    if (report === null) continue;
+    const { verdict, whoRanOut, diagnoses } = report;
+    assert.equal(exitCode, report.exitCode, `${name}: the exit code of the process and of the JSON`);
+    const [main] = diagnoses;
+    if (verdict === 'fail' && main !== undefined) assert.equal(whoRanOut, main.party, name);
+    if (verdict === 'pass') assert.deepEqual([whoRanOut, exitCode], [null, 0], name);
+    if (verdict === 'fail') assert.equal(exitCode, 1, name);
+    if (whoRanOut === 'unknown' || whoRanOut === 'path' || whoRanOut === 'target')
+      assert.equal(exitCode, 1, name);
+    assert.match(text, new RegExp(`^${verdict.toUpperCase()}\\b`), name);
+    if (whoRanOut !== null) assert.match(text, new RegExp(`who ran out: ${whoRanOut}\\b`), name);
+    const junit = junitXml(report);
+    assert.equal(/<(?:failure|error)\b/.test(junit), exitCode !== 0, `${name}: JUnit`);
+    if (whoRanOut !== null && main !== undefined)
+      assert.ok(junit.includes(whoRanOut), `${name}: JUnit does not name the ${whoRanOut}`);
+  }
+});
 
 test('docs/DIAGNOSIS.md says what comes out', () => {
   const page = diagnosisPage(CASES.map((spec) => [spec, recordingNamed(spec.name)] as const));

@@ -84,9 +84,7 @@ test('each outcome counts at its endpoint, its source and its block of ports; wh
   for (let slot = 8; slot < 12; slot++) recorder.failed(slot, FailReason.timeout, true, false);
   recorder.failed(12, FailReason.refused, false, true);
   recorder.givenUp(13);
-  recorder.lost(0, DropReason.rst, 5_000, true);
-  recorder.lost(1, DropReason.rst, 5_000, false);
-  assert.equal(recorder.evidence().lostUnanswered, 1);
+  recorder.lost(0, DropReason.rst, 5_000);
   recorder.notCalled(-1, FailReason.sourceExhausted, 7, 1);
   const { byEndpoint, bySourceOutcome, byPortBlock } = recorder.evidence();
   for (const table of [byEndpoint, bySourceOutcome]) {

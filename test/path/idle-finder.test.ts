@@ -91,9 +91,20 @@ test('a target that ends during the search has no idle timeout', async (t) => {
   const search = findIdleTimeout({ endpoint, bounds, sourceAddress: null, onProgress });
   await assert.rejects(passUntil(t, search), (error) => {
     assert(error instanceof BenchError);
-    assert.match(error.message, /no longer answers a new connection/);
+    assert.match(error.message, /is dead: it takes no new connection any more: it ended during the search/);
     return true;
   });
+});
+
+test('a target that takes no connection is said to be dead', async () => {
+  const { server, endpoint } = await forgetful(900);
+  server.close();
+  await once(server, 'close');
+  const bounds = { minMs: 100, maxMs: 200, precisionMs: 100, gapsMax: 2 };
+  await assert.rejects(
+    findIdleTimeout({ endpoint, bounds, sourceAddress: null, onProgress: () => {} }),
+    (error) => error instanceof BenchError && / is dead: it takes no connection/.test(error.message),
+  );
 });
 
 test('a target that does not echo is not taken for a path that forgets', async (t) => {

@@ -34,6 +34,14 @@ describe('the judgement of a path', () => {
     assert.equal(verdict.sentence, 'your router forwards without translating: no 64k ceiling from the path');
   });
 
+  it('says loopback where nothing is between, and why nothing is known of a dead target', () => {
+    const seen = { ...NOTHING_OBSERVED, sourceKept: 300, portKept: 300 };
+    assert.match(judgePath({ seen, ports: null, isLoopback: true }).sentence, /^loopback: /);
+    const dead = judgePath({ seen: NOTHING_OBSERVED, ports: null, failure: 'no process listens there' });
+    assert.equal(dead.kind, 'unknown');
+    assert.equal(dead.sentence, 'nothing is known of the path: no process listens there');
+  });
+
   it('finds 64,512 behind one address, and says what would lift it', () => {
     const verdict = judge(behindRouter);
     assert.equal(verdict.kind, 'translated');

@@ -8,6 +8,7 @@ import { executeRun, type RunJob, readRunJob } from '../../api/bench-run.ts';
 import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
 import { resolveTargets } from '../../api/run-request.ts';
 import { environmentToken } from '../../api/token-source.ts';
+import { isLoopback } from '../../base/address.ts';
 import { formatEndpoint } from '../../base/endpoint.ts';
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { ownPackage } from '../../host/own-package.ts';
@@ -77,7 +78,10 @@ async function seenReport(values: FlagValues, job: RunJob): Promise<PathReport> 
   const samples = flagValue(values, 'samples');
   const run = await runOf(job);
   const ports = flagValue(values, 'via-ports');
-  const verdict = run.seen === null ? null : judgePath({ seen: run.seen, ports });
+  const isHere = run.kernel.hosts.length > 0 && run.kernel.hosts.every(isAllLocal(run.asked.endpoints));
+  const failure = run.connections.established > 0 ? null : (run.diagnoses[0]?.message ?? run.reason);
+  const verdict =
+    run.seen === null ? null : judgePath({ seen: run.seen, ports, isLoopback: isHere, failure });
   if (run.verdict === 'refused') tell(`refused: ${run.reason}`);
   else if (run.connections.established < samples) tell(`${run.reason}`);
   return {
@@ -89,6 +93,12 @@ async function seenReport(values: FlagValues, job: RunJob): Promise<PathReport> 
     seen: run.seen,
     idle: null,
   };
+}
+
+/** Whether each endpoint is an address of that host: loopback, or one of which it has the listener. */
+function isAllLocal(endpoints: readonly string[]): (host: RunReport['kernel']['hosts'][number]) => boolean {
+  return ({ farSide = {} }) =>
+    endpoints.every((one) => one in farSide || isLoopback(one.replace(/^\[|\]?:\d+$/g, '')));
 }
 
 async function runOf(job: RunJob): Promise<RunReport> {
