@@ -218,28 +218,35 @@ const YOUNG_MS = 1_000;
 const YOUNG_LATE_MS = 5_000;
 const YOUNG_SHARE = 0.25;
 
-/** Connections that were lost before their application had ever answered; where nothing is asked, none is known. */
-export function lostUnanswered({ asked, evidence }: DiagnosisFacts): { fin: number; rst: number } {
-  return (asked.probeEveryMs === null ? null : evidence?.lostUnanswered) ?? { fin: 0, rst: 0 };
+/** Connections that were lost before their application had ever answered; null: nothing is asked, or it is not known. */
+function neverAnswered({ asked, evidence }: DiagnosisFacts): { fin: number; rst: number } | null {
+  return asked.probeEveryMs === null ? null : (evidence?.lostUnanswered ?? null);
+}
+
+/** The same; none where it is not known. */
+export function lostUnanswered(facts: DiagnosisFacts): { fin: number; rst: number } {
+  return neverAnswered(facts) ?? { fin: 0, rst: 0 };
 }
 
 /** Connections that the far side ended before they were ever held: young, or without an answer so far, at whatever age. */
 export function endedYoung(facts: DiagnosisFacts): { fin: number; rst: number } {
   const { evidence, losses, connections } = facts;
   const { fin = 0, rst = 0 } = connections.dropped;
-  const never = lostUnanswered(facts);
+  const never = neverAnswered(facts);
   const youngerThanMs = (ms: number): { fin: number; rst: number } => ({
     fin: youngerThan(evidence?.lossAgeMs?.fin, ms),
     rst: youngerThan(evidence?.lossAgeMs?.rst, ms),
   });
   const surely = youngerThanMs(YOUNG_MS);
+  // What had answered and was reset at its next probe is no young one, however soon that came.
+  if (never !== null) return { fin: Math.max(surely.fin, never.fin), rst: never.rst };
   const isLimit = surely.fin + surely.rst >= (fin + rst) * YOUNG_SHARE;
   const byAge = isLimit ? youngerThanMs(YOUNG_LATE_MS) : surely;
   // Own counts leave out what was reset at a probe; without ages they are all that is known.
   const isByAge = byAge.fin + byAge.rst >= losses.young + losses.resetsOnProbe;
   const youngFin = isByAge ? byAge.fin : Math.min(fin, losses.young);
   const youngRst = isByAge ? byAge.rst : Math.min(rst, losses.young - youngFin);
-  return { fin: Math.max(youngFin, never.fin), rst: Math.max(youngRst, never.rst) };
+  return { fin: youngFin, rst: youngRst };
 }
 
 /** When nearly all losses of a kind came, least and most that it may have taken, milliseconds; null: not known. */

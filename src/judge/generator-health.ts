@@ -203,9 +203,7 @@ const generatorCpu: Rule = (facts, missing) => {
 
 /** Probes that never left our own queue, with the state of link, route and address as it was seen. */
 const generatorNetwork: Rule = (facts, missing) => {
-  const notSent = facts.evidence?.notSent ?? 0;
-  const kinds = missing.some(notSent, 'dropped probe-timeout', 'dropped timeout');
-  if (notSent === 0) return null;
+  const { notSent = 0, notAcknowledged = 0 } = facts.evidence ?? {};
   const own = facts.kernel.hosts.flatMap(({ ownNetwork }) => (ownNetwork === undefined ? [] : [ownNetwork]));
   const links = own.flatMap(({ linksDown }) => Object.entries(linksDown));
   const addresses = own.flatMap(({ addressesLost }) => addressesLost);
@@ -213,19 +211,25 @@ const generatorNetwork: Rule = (facts, missing) => {
   const tell = (what: string, cause: string, next: string): Claim => ({
     party: 'generator',
     what,
-    kinds,
+    kinds: missing.some(notSent, 'dropped probe-timeout', 'dropped timeout'),
     message: (count) => `${n(count)} probes never left this host: ${cause}`,
     next,
   });
   const [link] = links;
   if (link !== undefined) {
-    const how = link[1] === 'carrier' ? 'has no carrier (cable, switch port or its peer)' : 'was set down';
-    return tell(
-      'generator-link',
-      `our own link ${link[0]} ${how}`,
-      `ip link show ${link[0]}; ip monitor link`,
-    );
+    const see = `ip link show ${link[0]}; ip monitor link`;
+    if (link[1] !== 'carrier') return tell('generator-link', `our own link ${link[0]} was set down`, see);
+    // The state is ours, and whose fault it is cannot be seen from this end of the cable.
+    return {
+      party: 'unknown',
+      what: 'generator-link',
+      kinds: missing.some(notSent + notAcknowledged, 'dropped probe-timeout', 'dropped timeout'),
+      message: (count) =>
+        `${n(count)} probes were not answered, and our own link ${link[0]} has no carrier: the cable, the switch port or whoever is at its other end`,
+      next: `${see}; the state of the switch port, and of the target where it is the other end`,
+    };
   }
+  if (notSent === 0) return null;
   if (addresses[0] !== undefined)
     return tell('generator-address', `our own address ${addresses[0]} is gone`, 'ip monitor address');
   if (routes[0] !== undefined || counterOf(facts, 'IpOutNoRoutes') + counterOf(facts, 'Ip6OutNoRoutes') > 0) {

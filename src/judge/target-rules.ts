@@ -50,11 +50,25 @@ function sumOf(kinds: MissingKinds): number {
   return Object.values(kinds).reduce((sum, count) => sum + (count ?? 0), 0);
 }
 
-/** Handshakes of the protocol that were met by silence: no answer is among what protocols said of them. */
+/** Handshakes of the protocol that failed: by what the target said, by its silence, and closed without a word. */
+function failedHandshakes(
+  facts: DiagnosisFacts,
+  missing: Missing,
+): { said: number; silent: number; closed: number } {
+  const all = missing.of('failed handshake', 'failed tls');
+  const details = Object.values(facts.troubles ?? {}).reduce((sum, count) => sum + count, 0);
+  const { dropped, failed } = facts.connections;
+  const said = Math.min(all, Math.max(0, details - (dropped.protocol ?? 0) - (dropped.tls ?? 0)));
+  const silentAt = facts.evidence?.connectsAt?.counts.silent;
+  // What was overdue is silent; without the times nothing tells it from what was closed.
+  const overdue = silentAt?.reduce((sum, count) => sum + count, 0) ?? Number.POSITIVE_INFINITY;
+  const silent = Math.min(all - said, Math.max(0, overdue - (failed.timeout ?? 0)));
+  return { said, silent, closed: all - said - silent };
+}
+
+/** Of these, those that were met by silence. */
 function silentHandshakes(facts: DiagnosisFacts, missing: Missing): number {
-  const said = Object.entries(facts.troubles ?? {}).reduce((sum, [, count]) => sum + count, 0);
-  const answered = said - (facts.connections.dropped.protocol ?? 0) - (facts.connections.dropped.tls ?? 0);
-  return Math.max(0, missing.of('failed handshake', 'failed tls') - Math.max(0, answered));
+  return failedHandshakes(facts, missing).silent;
 }
 
 const targetSaysDescriptors: Rule = (facts, missing) => {
@@ -200,12 +214,10 @@ const targetEndpoint: Rule = (facts, missing) => {
 
 /** Answered by the protocol, with a no: a status, an alert, a banner, another protocol. */
 const targetHandshake: Rule = (facts, missing) => {
-  const silent = silentHandshakes(facts, missing);
-  const all = missing.of('failed handshake', 'failed tls');
   const errors = facts.troubles ?? {};
   const [first] = protocolErrorNotes(errors);
   const kinds: MissingKinds = {
-    ...missing.some(all - silent, 'failed tls', 'failed handshake'),
+    ...missing.some(failedHandshakes(facts, missing).said, 'failed tls', 'failed handshake'),
     ...missing.all('dropped protocol', 'dropped tls', 'dropped probe-mismatch'),
   };
   const most = Object.entries(errors).sort(([, a], [, b]) => b - a)[0]?.[0] ?? '';
@@ -276,7 +288,8 @@ function ageWords({ evidence }: DiagnosisFacts): string {
 
 /** Taken and closed again within a second, or a while later where the target is busy. */
 const targetCloses: Rule = (facts, missing) => {
-  const kinds = young(missing);
+  const { closed } = failedHandshakes(facts, missing);
+  const kinds = { ...young(missing), ...missing.some(closed, 'failed handshake', 'failed tls') };
   const { established, open } = facts.connections;
   const said = saidBy(facts);
   const isWordless = said === null && Object.keys(facts.troubles ?? {}).length === 0;
@@ -288,7 +301,7 @@ const targetCloses: Rule = (facts, missing) => {
   const why = protocolErrorNotes(facts.troubles ?? {})[0];
   const never = lostUnanswered(facts);
   const when =
-    never.fin + never.rst >= sumOf(kinds) * NEARLY_ALL
+    closed + never.fin + never.rst >= sumOf(kinds) * NEARLY_ALL
       ? 'closed by the far side before they had answered anything'
       : `closed soon after they were opened${ageWords(facts)}`;
   return {

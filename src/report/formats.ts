@@ -46,11 +46,17 @@ export function junitXml(given: RunReport): string {
     `<testsuites name="c100k-bench" ${counts} time="${seconds}">`,
     `  <testsuite name="${name}" ${counts} skipped="0" time="${seconds}" timestamp="${report.startedAt.slice(0, 19)}">`,
     ...cases.flatMap((one) => caseLines(one, seconds)),
-    `    <system-out>${xmlText([verdictLine(report), report.reason, ...report.notes].join('\n'))}</system-out>`,
+    `    <system-out>${xmlText(saidOf(report).join('\n'))}</system-out>`,
     '  </testsuite>',
     '</testsuites>',
     '',
   ].join('\n');
+}
+
+/** What the suite as a whole came to. */
+function saidOf(report: RunReport): string[] {
+  const party = report.whoRanOut === null ? [] : [`who ran out: ${report.whoRanOut}`];
+  return [verdictLine(report), report.reason, ...party, ...report.notes];
 }
 
 interface Case {

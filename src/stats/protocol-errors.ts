@@ -127,8 +127,7 @@ function hintOf(detail: string): string {
   const status = /^(?:ws|http) status (\d{3})$/.exec(detail)?.[1];
   if (status === '404') return '; check the path of --target';
   if (status === '421') return '; check --host-header';
-  if (status === '400')
-    return '; the target does not take the request: see its words, then scheme, path and --host-header';
+  if (status === '400') return '; the target does not take the request: its own words say why';
   if (status === '426') return '; the target wants an upgrade: ws://';
   if (status === '405') return '; the target does not take a GET there: check the path of --target';
   if (status === '502' || status === '504') return '; a proxy got no answer from the server behind it';

@@ -33,7 +33,7 @@ const CORE_NAMES: readonly string[] = [
   'haproxy-killed-in-hold',
   'postgres-authentication-timeout',
   'pgbouncer-login-timeout',
-  'pgbouncer-max-client-conn',
+  'pgbouncer-silent-clients',
   'socketio-connect-timeout',
   'ws-close-4406',
   'redis-protected-mode',

@@ -22,7 +22,7 @@ export interface Recording extends PlayedRun {
 }
 
 const LOSS_COUNTS_MAX = 12;
-const TIMELINE_MAX = 40;
+const TIMELINE_MAX = 30;
 const PLACES_MAX = 16;
 const TEXT_MAX = 2_500;
 

@@ -129,19 +129,28 @@ test('one for one as new ones come, the oldest, and no longer: nothing else is a
 });
 
 test('young is what was never held: by age, or, where it never answered, at whatever age', () => {
-  const facts = (evidence: Evidence): Facts => ({
+  const facts = (evidence: Evidence, probeEveryMs: number | null): Facts => ({
     ...showing(evidence),
+    asked: { ...FACTS.asked, probeEveryMs },
     connections: { ...FACTS.connections, dropped: { rst: 100 } },
     losses: { ...FACTS.losses, young: 0, resetsOnProbe: 0 },
   });
-  const lossAgeMs = { fin: lengths([]), rst: lengths(spread(600, 1_600)) };
-  const byAge = endedYoung(facts({ lossAgeMs })).rst;
-  assert.ok(byAge > 30 && byAge < 50, String(byAge));
-  assert.deepEqual(endedYoung(facts({ lossAgeMs, lostUnanswered: { fin: 0, rst: 100 } })), {
-    fin: 0,
-    rst: 100,
+  const of = (from: number, to: number): Evidence => ({
+    lossAgeMs: { fin: lengths([]), rst: lengths(spread(from, to)) },
   });
-  const silent = { ...facts({ lossAgeMs, lostUnanswered: { fin: 0, rst: 100 } }) };
-  const unasked = { ...silent, asked: { ...silent.asked, probeEveryMs: null } };
-  assert.equal(endedYoung(unasked).rst, byAge, 'where nothing is asked, nothing has not answered');
+  assert.equal(endedYoung(facts(of(600, 1_600), null)).rst, 100, 'a busy target comes to some a while later');
+  const few = endedYoung(facts(of(900, 4_900), null)).rst;
+  assert.ok(few < 10, String(few));
+  const lostUnanswered = { fin: 0, rst: 100 };
+  assert.deepEqual(endedYoung(facts({ ...of(900, 9_000), lostUnanswered }, 1_000)), { fin: 0, rst: 100 });
+  assert.ok(
+    endedYoung(facts({ ...of(900, 9_000), lostUnanswered }, null)).rst < 10,
+    'where nothing is asked',
+  );
+  const answered = { ...of(200, 900), lostUnanswered: { fin: 0, rst: 0 } };
+  assert.deepEqual(
+    endedYoung(facts(answered, 1_000)),
+    { fin: 0, rst: 0 },
+    'reset after an answer is no young one',
+  );
 });
