@@ -169,7 +169,7 @@ const targetDescriptors: Rule = (facts, missing) => {
   const known = farSidesOf(facts).find(({ descriptorsMax }) => descriptorsMax !== null);
   const used = known?.descriptorsUsed ?? 0;
   const most = known?.descriptorsMax ?? limit;
-  // A round number is as well a limit of clients that somebody has typed.
+  // A round number is as well a limit of clients that was typed.
   const isGuess = limit !== null && taken % ROUND !== 0;
   const isFull = known === undefined ? isGuess : used >= (known.descriptorsMax ?? 0) * 0.98;
   if (!isFull || most === null || taken === 0) return null;

@@ -23,6 +23,7 @@ export interface Recording extends PlayedRun {
 
 const LOSS_COUNTS_MAX = 12;
 const TIMELINE_MAX = 30;
+const SAID_MAX = 12;
 const PLACES_MAX = 16;
 const TEXT_MAX = 2_500;
 
@@ -83,7 +84,8 @@ export function recordingOf(spec: CaseSpec, run: PlayedRun, recordedOn: string):
     },
     truth: run.truth,
     farSide: run.farSide,
-    wire: run.wire,
+    // Of TLS each text is another one.
+    wire: run.wire === null ? null : { ...run.wire, said: run.wire.said.slice(0, SAID_MAX) },
     counters: run.counters,
     aftermath: run.aftermath,
     text: withoutPids(run.text).slice(0, TEXT_MAX),

@@ -209,9 +209,9 @@ tls.createServer({ key: readFileSync('${key}'), cert: readFileSync('${cert}') },
   .listen({ port: 8445, host: '127.0.0.1', backlog: 512 });
 `;
       await stage.script(host, code, [8_445]);
-      return await stage.run(host, typed(`-t tls://127.0.0.1:8445 --tls-ca ${cert} -c 90 -d 3s`));
+      return await stage.run(host, typed(`-t tls://127.0.0.1:8445 --tls-ca ${cert} -c 60 -d 3s`));
     },
-    expected: ofTarget('target-closes', { held: 30, explains: 60, says: [/ERR too many sessions/] }),
+    expected: ofTarget('target-closes', { held: 30, explains: 30, says: [/ERR too many sessions/] }),
   },
   {
     name: 'tls-old-version-only',
