@@ -297,6 +297,7 @@ export class AgentRun {
       type: 'ready',
       sources: [...plan.addresses],
       holders: loaded.holders.size,
+      engine: plan.engine,
       findings: [...plan.findings],
       notes: [...notes],
     });

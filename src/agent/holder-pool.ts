@@ -60,6 +60,8 @@ interface HolderEntry {
   /** which tuples of its slice were open when that was asked last, and how often it has said so */
   openTuples: string;
   tupleReports: number;
+  /** why it cannot go on, in its own words; its process ends then */
+  failure: string | null;
   /** how many stats messages have come; `freshReport` waits for it to grow */
   reports: number;
   /** when it said something last, in attended time */
@@ -143,6 +145,7 @@ export class HolderPool {
       checked: null,
       openTuples: '',
       tupleReports: 0,
+      failure: null,
       reports: 0,
       heardMs: this.#attention.attendedMs,
     };
@@ -248,8 +251,11 @@ export class HolderPool {
         entry.isSettled = true;
         entry.phase = { name: 'finished', process: child };
         break;
-      case 'warning':
       case 'failed':
+        entry.failure = message.message;
+        if (this.#stopping) this.#options.onNote(`holder ${entry.spec.id}: ${message.message}`);
+        return;
+      case 'warning':
         this.#options.onNote(`holder ${entry.spec.id}: ${message.message}`);
         break;
     }
@@ -265,7 +271,9 @@ export class HolderPool {
     entry.stats = withAllLost(entry.stats, DropReason.holderLost, entry.spec.connections);
     if (!this.#stopping) {
       if (open > 0) this.#options.onLosses([lossOf(entry.spec.id, open)]);
-      this.#options.onNote(`holder ${entry.spec.id} (pid ${entry.health.pid}) was lost: ${how}`);
+      this.#options.onNote(
+        `holder ${entry.spec.id} (pid ${entry.health.pid}) was lost: ${entry.failure ?? how}`,
+      );
     }
     this.#changed();
   }

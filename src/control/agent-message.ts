@@ -377,7 +377,12 @@ export type AgentMessage =
         /** absent: from an agent that does not say it */
         readonly engine?: AgentEngine;
       })
-  | ({ readonly type: 'ready'; readonly holders: number } & AgentPreparation)
+  | ({
+      readonly type: 'ready';
+      readonly holders: number;
+      /** what its holders use, where that was decided anew since the offer; absent: as offered */
+      readonly engine?: AgentEngine;
+    } & AgentPreparation)
   | ({ readonly type: 'refuse' } & Pick<AgentPreparation, 'findings'>)
   | (InSession<'stats'> &
       WireSnapshot & {
@@ -424,7 +429,14 @@ export const agentMessageSchema = v.variant('type', [
     sources,
     notes,
   }),
-  v.object({ type: v.literal('ready'), sources, holders: upTo(AgentBound.holders), findings, notes }),
+  v.object({
+    type: v.literal('ready'),
+    sources,
+    holders: upTo(AgentBound.holders),
+    engine: v.exactOptional(engineChoice),
+    findings,
+    notes,
+  }),
   v.object({ type: v.literal('refuse'), findings }),
   v.object({
     type: v.literal('stats'),

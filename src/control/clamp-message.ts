@@ -313,11 +313,15 @@ export function clampMessage(message: AgentMessage): AgentMessage {
       return {
         ...clampedPlan(message),
         boundBy: name(message.boundBy),
-        ...(message.engine === undefined ? {} : { engine: clampedEngine(message.engine) }),
+        ...clampedEngine(message),
         connectionsMax: Math.min(message.connectionsMax, NumberBound.connections),
       };
     case 'ready':
-      return { ...clampedPlan(message), holders: count(message.holders, AgentBound.holders) };
+      return {
+        ...clampedPlan(message),
+        holders: count(message.holders, AgentBound.holders),
+        ...clampedEngine(message),
+      };
     case 'refuse':
       return { ...message, findings: clampedFindings(message.findings) };
     case 'stats':
@@ -336,8 +340,9 @@ export function clampMessage(message: AgentMessage): AgentMessage {
   }
 }
 
-function clampedEngine({ name: of, why }: AgentEngine): AgentEngine {
-  return { name: name(of), why: text(why, AgentBound.engineCharacters) };
+function clampedEngine({ engine }: { readonly engine?: AgentEngine }): { readonly engine?: AgentEngine } {
+  if (engine === undefined) return {};
+  return { engine: { name: name(engine.name), why: text(engine.why, AgentBound.engineCharacters) } };
 }
 
 function clampedCounts(

@@ -272,8 +272,8 @@ export class AgentContact {
       case 'refuse':
         return { type: 'agent-refused', atMs, agent, findings: this.#named(message.findings, agent) };
       case 'ready': {
-        const { sources, findings, notes } = message;
-        return { type: 'agent-ready', atMs, agent, sources, findings, notes };
+        const { engine = null, sources, findings, notes } = message;
+        return { type: 'agent-ready', atMs, agent, engine, sources, findings, notes };
       }
       case 'stats': {
         const { settled, quota } = message;

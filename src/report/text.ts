@@ -348,10 +348,23 @@ function generatorLines(report: RunReport): string[] {
   return [...labelledPieces('generator', pieces), ...engineLines(report.agents)];
 }
 
-/** Each engine once, with its reason. */
+/** Agents that are named for one engine at most; of more their number is said. */
+const ENGINE_AGENTS_MAX = 4;
+
+/** Each engine once, with its reason; where agents differ, with whose it is. */
 function engineLines(agents: readonly AgentReport[]): string[] {
-  const engines = agents.flatMap(({ engine }) => (engine === null ? [] : [`${engine.name}: ${engine.why}`]));
-  return engines.length === 0 ? [] : labelledPieces('engine', [...new Set(engines)]);
+  const byEngine = new Map<string, string[]>();
+  for (const { engine, name } of agents) {
+    if (engine === null) continue;
+    const text = `${engine.name}: ${engine.why}`;
+    byEngine.set(text, [...(byEngine.get(text) ?? []), name]);
+  }
+  const whose = (names: readonly string[]): string => {
+    if (byEngine.size === 1) return '';
+    return names.length > ENGINE_AGENTS_MAX ? ` (${names.length} agents)` : ` (${names.join(', ')})`;
+  };
+  const pieces = [...byEngine].map(([text, names]) => `${text}${whose(names)}`);
+  return pieces.length === 0 ? [] : labelledPieces('engine', pieces);
 }
 
 function agentTable(agents: readonly AgentReport[]): string[] {

@@ -33,7 +33,9 @@ export type RunEvent = { readonly atMs: number } & (
     > &
       AgentPreparation)
   | { readonly type: 'agent-refused'; readonly agent: string; readonly findings: readonly Finding[] }
-  | ({ readonly type: 'agent-ready'; readonly agent: string } & AgentPreparation)
+  /** `engine` null: as it was offered */
+  | ({ readonly type: 'agent-ready'; readonly agent: string } & Pick<AgentRecord, 'engine'> &
+      AgentPreparation)
   | {
       readonly type: 'agent-reported';
       readonly agent: string;

@@ -290,10 +290,10 @@ function withQuotas(state: RunState, changed: readonly AgentRecord[]): Stepped {
 }
 
 function ready(state: RunState, event: Extract<RunEvent, { type: 'agent-ready' }>): Stepped {
-  const { agent: id, sources, findings, notes, atMs } = event;
+  const { agent: id, engine, sources, findings, notes, atMs } = event;
   const sender = state.agents.get(id);
   if (sender?.stage !== 'quoted') return stay(update(state, id, { lastSeenMs: atMs }));
-  const known = { ...sender, lastSeenMs: atMs, sources, findings, notes };
+  const known = { ...sender, lastSeenMs: atMs, engine: engine ?? sender.engine, sources, findings, notes };
   if (isRunPhase(state.phase)) {
     // The barrier is behind us: a spare starts as soon as it is ready.
     const commands: AgentCommand[] = [{ type: 'send-start', agent: id }];

@@ -28,6 +28,26 @@ function failedReport(): ReturnType<typeof sampleReport> {
 }
 
 describe('the report as text', () => {
+  it('names the engine once, and whose it is only where agents differ', () => {
+    const [agent] = sampleReport().agents;
+    assert(agent);
+    const uring = { name: 'uring', why: 'io_uring works here' };
+    const refused = { name: 'epoll', why: 'io_uring: not permitted (seccomp)' };
+    const engineOf = (engines: readonly (typeof uring | null)[]): string => {
+      const agents = engines.map((engine, index) => ({ ...agent, name: `vm${index}`, engine }));
+      return /^engine +(.*(?:\n {13}.*)*)$/m.exec(renderReport(sampleReport({ agents })))?.[1] ?? '';
+    };
+    const words = (text: string): string => text.replaceAll(/\s+/g, ' ');
+    assert.equal(engineOf([uring, uring, null]), 'uring: io_uring works here');
+    assert.equal(
+      words(engineOf([uring, refused, uring])),
+      'uring: io_uring works here (vm0, vm2) epoll: io_uring: not permitted (seccomp) (vm1)',
+    );
+    const many = [refused, ...Array.from({ length: 5 }, () => uring)];
+    assert.match(words(engineOf(many)), /^epoll: .* \(vm0\) uring: io_uring works here \(5 agents\)$/);
+    assert.equal(engineOf([null]), '');
+  });
+
   it('begins with the verdict', () => {
     assert.equal(linesOf(renderReport(sampleReport()))[0], 'PASS held 130,000 of 130,000 for 30 s');
     assert.equal(linesOf(renderReport(failedReport()))[0], 'FAIL held 64,512 of 130,000 for 30 s');

@@ -63,7 +63,12 @@ export const offer = (agent: string, capacity: number): EventBody => ({
   engine: null,
   ...PREPARATION,
 });
-export const ready = (agent: string): EventBody => ({ type: 'agent-ready', agent, ...PREPARATION });
+export const ready = (agent: string): EventBody => ({
+  type: 'agent-ready',
+  agent,
+  engine: null,
+  ...PREPARATION,
+});
 export const snapshot = (open: number, established = open) => ({
   stats: { ...emptyStats(), open, established },
   holders: [],

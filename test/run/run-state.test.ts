@@ -25,6 +25,23 @@ import { runSpec } from './run-spec-fixture.ts';
 const REOPENING = runSpec({ ...SPEC, onDrop: 'reopen' });
 
 describe('a run of two agents', () => {
+  it('keeps the engine that was offered, unless an agent has decided anew when it is ready', () => {
+    const offered = { name: 'uring', why: 'io_uring works here' };
+    const anew = { name: 'epoll', why: 'io_uring: not permitted (kernel.io_uring_disabled is 2)' };
+    const { state } = play(TERMS, [
+      [0, join('a')],
+      [1, join('b')],
+      [2, { ...offer('a', 800), engine: offered } as EventBody],
+      [3, { ...offer('b', 800), engine: offered } as EventBody],
+      [4, { ...ready('a'), engine: anew } as EventBody],
+      [5, ready('b')],
+    ]);
+    assert.deepEqual(
+      [...state.agents.values()].map(({ engine }) => engine),
+      [anew, offered],
+    );
+  });
+
   it('hands out the odd total exactly, and the rate and the pending cap with it', () => {
     const { commands } = play(TERMS, UP_TO_RAMP.slice(0, 4));
     const quotas = commands.filter((command) => command.type === 'send-quota');

@@ -4,17 +4,21 @@
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, release } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import type { RunReport } from '../../src/judge/report.ts';
+import type { AgentEngine } from '../../src/run/agent-record.ts';
 import { URING_SKIP } from '../engine/drivers/driver-harness.ts';
 import { startBench } from '../support/bench-run.ts';
 import { clientEnds, socketsOnPort } from '../support/kernel-view.ts';
-import { repositoryRoot, runCli } from '../support/run-cli.ts';
+import { type CliOptions, repositoryRoot, runCli } from '../support/run-cli.ts';
 import { HANG_MS } from '../support/waiting.ts';
 
 const CONNECTIONS = 30_000;
+const SYSCTL = '/proc/sys/kernel/io_uring_disabled';
 /** What a process of Node has open beside connections. */
 const OWN_DESCRIPTORS_MAX = 100;
 
@@ -73,15 +77,90 @@ function niceOf(pid: number): number {
 
 /** The command line in a process to which a seccomp filter refuses io_uring, as container runtimes do; children inherit it. */
 const entry = join(repositoryRoot, 'build', 'test', 'engine', 'drivers', 'refusal-entry.js');
-const REFUSED = { wrap: `shift 2; exec '${process.execPath}' '${entry}' seccomp-eperm -- "$@"` };
+const refused = (how: string): CliOptions => ({
+  wrap: `shift 2; exec '${process.execPath}' '${entry}' ${how} -- "$@"`,
+});
+const REFUSED = refused('eperm-setup');
+/** A user without privileges, whose processes may lock this much memory; files go to a folder of theirs. */
+const asNobody = (before: string): CliOptions => ({
+  wrap: `${before}; cd /tmp; exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"`,
+});
+const isRoot = process.getuid?.() === 0;
 
-test('where seccomp refuses io_uring a run uses epoll and says why', { skip: URING_SKIP }, async (t) => {
-  const run = startBench(t, ['--target', 'self', '--conns', '500', '--duration', '1s'], REFUSED);
-  const { code, stderr } = await run.result;
-  assert.equal(code, 0, stderr);
-  const engine = run.report().agents[0]?.engine;
-  assert.equal(engine?.name, 'epoll');
-  assert.match(engine?.why ?? '', /^io_uring: not permitted \(seccomp/);
+/** Each way in which a host refuses io_uring, made for real, and the words for it. */
+const REFUSALS: readonly {
+  readonly what: string;
+  readonly options: CliOptions;
+  readonly why: RegExp;
+  readonly skip?: string | false;
+}[] = [
+  { what: 'a seccomp filter', options: REFUSED, why: /^io_uring: not permitted \(seccomp/ },
+  {
+    what: 'a seccomp filter that hides the call',
+    options: refused('enosys-setup'),
+    why: /^io_uring: the system call is missing \(seccomp hides it/,
+  },
+  {
+    what: 'a seccomp filter that forgot one of the three calls',
+    options: refused('eperm-enter'),
+    why: /^io_uring: not permitted \(seccomp/,
+  },
+  {
+    what: 'a limit of locked memory',
+    options: asNobody('ulimit -l 16'),
+    why: /^io_uring: no memory for the rings \(ulimit -l: 16384 bytes may be locked/,
+    skip: isRoot && isAtLeast('6.14') ? false : 'needs root, and a kernel that counts rings (6.14)',
+  },
+];
+
+/** Whether this kernel is that one or newer. */
+function isAtLeast(version: string): boolean {
+  const [[major = 0, minor = 0] = [], [wantedMajor = 0, wantedMinor = 0] = []] = [release(), version].map(
+    (text) => text.split('.').map(Number),
+  );
+  return major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
+}
+
+for (const { what, options, why, skip = false } of REFUSALS)
+  test(`where ${what} refuses io_uring a plan and a run use epoll, and say why`, {
+    skip: URING_SKIP || skip,
+  }, async () => {
+    const target = ['--target', 'self', '--conns', '500', '--engine', 'auto', '--json', '-', '--quiet'];
+    const plan = await runCli(['plan', ...target], options);
+    assert.equal(plan.code, 0, plan.stderr);
+    const planned = (JSON.parse(plan.stdout) as { engine: AgentEngine }).engine;
+    const run = await runCli([...target, '--duration', '1s'], options);
+    assert.equal(run.code, 0, run.stderr);
+    const [agent] = (JSON.parse(run.stdout) as RunReport).agents;
+    assert(agent?.engine);
+    assert.equal(agent.engine.name, 'epoll');
+    assert.match(agent.engine.why, why);
+    assert.deepEqual(planned, agent.engine, 'the plan says the same');
+    assert.equal(agent.held, 500);
+  });
+
+test('where kernel.io_uring_disabled refuses io_uring a run uses epoll and says why', {
+  skip: URING_SKIP || (isRoot ? false : 'only root may set it'),
+}, async (t) => {
+  const before = readFileSync(SYSCTL, 'utf8').trim();
+  if (before !== '0') {
+    t.skip(`kernel.io_uring_disabled is ${before} already`);
+    return;
+  }
+  // 1 leaves root's rings alone, other tests' among them. The shell puts it back, whatever becomes of this process.
+  const guard = spawn('sh', ['-c', `echo 1 > ${SYSCTL}; echo set; cat; echo 0 > ${SYSCTL}`]);
+  try {
+    await once(guard.stdout, 'data');
+    const args = ['--target', 'self', '--conns', '500', '--engine', 'auto', '--duration', '1s'];
+    const { code, stdout, stderr } = await runCli(args, asNobody('true'));
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /^engine +epoll: io_uring: not permitted \(kernel\.io_uring_disabled is 1/m);
+  } finally {
+    const over = once(guard, 'exit');
+    guard.stdin.end();
+    await over;
+  }
+  assert.equal(readFileSync(SYSCTL, 'utf8').trim(), '0');
 });
 
 test('--engine uring that seccomp refuses is exit 3, in a plan and in a run', {

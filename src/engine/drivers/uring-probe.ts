@@ -75,7 +75,6 @@ function notPermitted(): UringRefusal {
 }
 
 function setupRefused(errno: number): UringRefusal {
-  if (errno === libc.Errno.EPERM || errno === libc.Errno.EACCES) return notPermitted();
   if (errno === libc.Errno.ENOSYS) {
     const isFiltered = readLine('/proc/self/status', /^Seccomp:\s*(\d+)/m) === '2';
     return isFiltered
@@ -99,9 +98,11 @@ function noRoom(errno: number): UringRefusal {
   return { obstacle: 'other', text: `refused with errno ${errno}` };
 }
 
-/** The words for a ring that could not be made. */
+/** The words for a ring that could not be made, or not be used: a filter may let one of the three system calls pass. */
 export function refusalOf(error: RingError): UringRefusal {
-  if (error.step === 'setup') return setupRefused(error.errno);
+  const { EPERM, EACCES, ENOSYS } = libc.Errno;
+  if (error.errno === EPERM || error.errno === EACCES) return notPermitted();
+  if (error.step === 'setup' || error.errno === ENOSYS) return setupRefused(error.errno);
   if (error.step === 'features') return tooOld(`io_uring needs ${NEEDED}`);
   if (error.step === 'probe') return tooOld('it does not say what its io_uring can do');
   return noRoom(error.errno);

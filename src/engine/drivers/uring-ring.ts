@@ -32,10 +32,10 @@ const EBADR = 53;
 /** enter() takes nothing while the kernel has no memory for requests: so often is it asked before that is an error. */
 const SUBMITS_MAX = 1_000;
 
-/** Which call of making a ring was refused. */
-type RingStep = 'setup' | 'features' | 'map' | 'files' | 'eventfd' | 'probe';
+/** Which call was refused: one of making a ring, or the one that every turn is made of. */
+type RingStep = 'setup' | 'features' | 'map' | 'files' | 'eventfd' | 'probe' | 'enter';
 
-/** A ring that cannot be made. */
+/** A ring that cannot be made, or not be used. */
 export class RingError extends Error {
   readonly step: RingStep;
   /** positive; 0 where no call failed */
@@ -190,7 +190,7 @@ export class Ring {
    * Gives the kernel what is queued, and lets it make completions.
    * @param completionsMin more than 20 are made only when asked for (IO_LOCAL_TW_DEFAULT_MAX in io_uring/tw.h)
    * @param waitMs how long to wait for them; 0: not at all
-   * @throws Error when the kernel has lost completions, or keeps refusing requests: nothing can be reported any more
+   * @throws RingError when the kernel does not take the call, Error when it has lost completions, or keeps refusing requests: nothing can be reported any more
    */
   submit(completionsMin: number, waitMs: number): void {
     Atomics.store(this.#words, this.#cqHead, this.#head);
@@ -206,7 +206,7 @@ export class Ring {
       if (this.queued === 0) return;
       // EAGAIN, EBUSY: no memory for requests, or completions wait to be taken; some were taken perhaps. See io_uring_enter(2).
       if (code < 0 && code !== -Errno.EAGAIN && code !== -Errno.EBUSY && code !== -Errno.EINTR)
-        throw new Error(`io_uring_enter failed with errno ${-code}`);
+        throw new RingError('enter', -code);
       this.#dropRestOfCutChain();
     }
     throw new Error(

@@ -149,7 +149,7 @@ test('what io_uring_enter cannot do is reported, because nothing can be held any
     const { kernel, uring } = simulated();
     uring.open(0, 0, 1, 0);
     kernel.enterFault = () => ({ errno, taken: 0 });
-    assert.throws(() => uring.turn(0), new RegExp(`io_uring_enter failed with errno ${errno}`));
+    assert.throws(() => uring.turn(0), new RegExp(`enter failed with errno ${errno}`));
   }
   for (const errno of [Errno.EAGAIN, Errno.EBUSY]) {
     const { kernel, uring } = simulated();

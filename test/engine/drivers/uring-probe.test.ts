@@ -32,6 +32,10 @@ async function refusalIn(
   return JSON.parse(stdout) as UringRefusal | null;
 }
 
+test('a process that nothing is refused to has io_uring', { skip: URING_SKIP }, async () => {
+  assert.equal(await refusalIn('none'), null);
+});
+
 test('where it works the probe says so, and leaves nothing behind', { skip: URING_SKIP }, () => {
   const descriptors = (): number => readdirSync('/proc/self/fd').length;
   const before = descriptors();
@@ -45,18 +49,21 @@ test('where it works the probe says so, and leaves nothing behind', { skip: URIN
   assert.equal(mappings(), 0, 'no ring is mapped any more');
 });
 
-test('seccomp that refuses io_uring, as container runtimes do, is named', { skip: URING_SKIP }, async () => {
-  assert.equal(await refusalIn('none'), null);
-  const refusal = await refusalIn('seccomp-eperm');
-  assert.equal(refusal?.obstacle, 'seccomp');
-  assert.match(refusal!.text, /^not permitted \(seccomp/);
-});
+for (const call of ['setup', 'enter', 'register']) {
+  test(`seccomp that refuses io_uring_${call}, as container runtimes do, is named`, {
+    skip: URING_SKIP,
+  }, async () => {
+    const refusal = await refusalIn(`eperm-${call}`);
+    assert.equal(refusal?.obstacle, 'seccomp');
+    assert.match(refusal!.text, /^not permitted \(seccomp/);
+  });
 
-test('seccomp that hides io_uring is named', { skip: URING_SKIP }, async () => {
-  const refusal = await refusalIn('seccomp-enosys');
-  assert.equal(refusal?.obstacle, 'seccomp');
-  assert.match(refusal!.text, /seccomp hides it/);
-});
+  test(`seccomp that hides io_uring_${call} is named`, { skip: URING_SKIP }, async () => {
+    const refusal = await refusalIn(`enosys-${call}`);
+    assert.equal(refusal?.obstacle, 'seccomp');
+    assert.match(refusal!.text, /seccomp hides it/);
+  });
+}
 
 const sysctlSkip = URING_SKIP || (isRoot ? false : 'only root may set kernel.io_uring_disabled');
 
