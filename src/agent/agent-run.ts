@@ -287,10 +287,7 @@ export class AgentRun {
     const [isReady, before] = await Promise.all([phase.holders.ready(), countOthers(this.#counted)]);
     const loaded = this.#now();
     if (loaded.name !== 'starting') return;
-    if (!isReady) {
-      this.#refuse([notStarted(this.#notes.at(-1))]);
-      return;
-    }
+    if (!isReady) return this.#refuse([notStarted(this.#notes.at(-1))]);
     this.#phase = ready(loaded, before);
     const { plan, notes } = loaded.prepared;
     this.#report.say({
