@@ -19,6 +19,15 @@ const HELP_COLUMNS_MAX = 100;
  * @throws BenchError when the command could not do its work
  */
 export async function runCli(argv: readonly string[]): Promise<ExitCode> {
+  try {
+    return await runCommand(argv);
+  } catch (error) {
+    (await import('./ci-failure.ts')).reportToCi(error, argv.slice(2), process.env);
+    throw error;
+  }
+}
+
+async function runCommand(argv: readonly string[]): Promise<ExitCode> {
   const columns = Math.min(HELP_COLUMNS_MAX, process.stdout.columns ?? 80);
   const parsed = await parseCommandLine(argv.slice(2), process.env, ownPackage().version, columns);
   if (parsed.kind === 'print') {

@@ -121,7 +121,11 @@ function addFlags(builder: Argv, command: CommandName): Argv {
       describe: flag.required ? `${flag.describe} (required)` : flag.describe,
       group: flag.group,
       // A value is never given a yargs type: every value stays the text that was typed.
-      ...(flag.kind === 'switch' ? { type: 'boolean' as const } : { requiresArg: true }),
+      ...(flag.kind === 'switch'
+        ? { type: 'boolean' as const }
+        : flag.bare === null
+          ? { requiresArg: true }
+          : {}),
       ...(flag.letter === null ? {} : { alias: flag.letter }),
       ...(flag.choices === undefined ? {} : { choices: flag.choices }),
       ...defaultHelp(flag),
@@ -267,7 +271,7 @@ function typedValue(flag: Flag, value: unknown): Value | null {
       `give ${name} once`,
     );
   }
-  return String(value);
+  return value === true && flag.bare !== null ? flag.bare : String(value);
 }
 
 /** @throws BenchError on a value that is not allowed */
@@ -472,9 +476,8 @@ const EXAMPLES: Readonly<Partial<Record<CommandName, readonly (readonly [string,
       'five agents in a cluster',
     ],
   ],
-  report: [['report run.json --html run.html', 'a page to show']],
+  report: [['report run.json --html run.html', 'a page']],
   compare: [
-    ['compare before.json after.json', 'two runs'],
     ['compare --label a=a1.json,a2.json --label b=b1.json,b2.json --fail-on connect_p99:10%', 'for CI'],
   ],
   completion: [

@@ -1,15 +1,13 @@
 /**
  * Owns the report in the formats that other programs read, and the plan as JSON: JSON (docs/report.schema.json describes
- * the report), JUnit XML, Markdown and annotations for GitHub Actions, and text for Prometheus.
+ * the report), JUnit XML, Markdown and annotations for GitHub Actions; metrics are in metrics-text.ts.
  * Must never judge, write (cli/), speak HTTP or look at the environment, and never add, drop or rename a field of the JSON.
  *
  * JUnit is the common format of CI servers: testsuites > testsuite (name, tests, failures, errors, skipped, time,
- * timestamp) > testcase (classname, name, time) > failure (message, type) or error. Prometheus is text 0.0.4, for the
- * textfile collector of a node exporter: `# HELP`, `# TYPE`, then one sample a line; label values escape backslash, quote
- * and newline.
+ * timestamp) > testcase (classname, name, time) > failure (message, type) or error.
  */
 import { cleanDeep, cleanJson } from '../base/clean-text.ts';
-import type { Latency, RunReport } from '../judge/report.ts';
+import type { RunReport } from '../judge/report.ts';
 import type { Plan } from './plan-text.ts';
 import { renderReport, verdictLine } from './text.ts';
 
@@ -40,12 +38,13 @@ export function junitXml(given: RunReport): string {
   const failures = cases.filter(({ kind }) => kind === 'failure').length;
   const errors = cases.filter(({ kind }) => kind === 'error').length;
   const counts = `tests="${cases.length}" failures="${failures}" errors="${errors}"`;
-  const name = xmlAttribute(`c100k-bench ${report.asked.target.join(' ')}`);
+  const called = runTitle(report);
+  const name = xmlAttribute(`c100k-bench ${called}`);
   return [
     '<?xml version="1.0" encoding="UTF-8"?>',
     `<testsuites name="c100k-bench" ${counts} time="${seconds}">`,
     `  <testsuite name="${name}" ${counts} skipped="0" time="${seconds}" timestamp="${report.startedAt.slice(0, 19)}">`,
-    ...cases.flatMap((one) => caseLines(one, seconds)),
+    ...cases.flatMap((one) => caseLines(one, seconds, called)),
     `    <system-out>${xmlText(saidOf(report).join('\n'))}</system-out>`,
     '  </testsuite>',
     '</testsuites>',
@@ -57,6 +56,47 @@ export function junitXml(given: RunReport): string {
 function saidOf(report: RunReport): string[] {
   const party = report.whoRanOut === null ? [] : [`who ran out: ${report.whoRanOut}`];
   return [verdictLine(report), report.reason, ...party, ...report.notes];
+}
+
+/** What tells a run from others of the same job: its name, or its target. */
+function runTitle({ about, asked }: RunReport): string {
+  return about?.name ?? asked.target.join(' ');
+}
+
+/** A command line that ended without a report. */
+export interface FailedCommand {
+  /** the name or the target that it was given; may be empty */
+  readonly name: string;
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string;
+  /** when, as ISO 8601 */
+  readonly at: string;
+}
+
+/** JUnit XML of a command line that ended without a report, ending in a line break: one test case, an error. */
+export function failureJunit(given: FailedCommand): string {
+  const { name, code, message, hint, at } = cleanDeep(given);
+  const suite = xmlAttribute(`c100k-bench ${name}`.trimEnd());
+  const counts = 'tests="1" failures="0" errors="1"';
+  const why = xmlAttribute(`${message} (hint: ${hint})`);
+  return [
+    '<?xml version="1.0" encoding="UTF-8"?>',
+    `<testsuites name="c100k-bench" ${counts} time="0.000">`,
+    `  <testsuite name="${suite}" ${counts} skipped="0" time="0.000" timestamp="${at.slice(0, 19)}">`,
+    `    <testcase classname="${suite}" name="the run begins" time="0.000">`,
+    `      <error message="${why}" type="${xmlAttribute(code)}"/>`,
+    '    </testcase>',
+    '  </testsuite>',
+    '</testsuites>',
+    '',
+  ].join('\n');
+}
+
+/** A workflow command for a command line that ended without a report. */
+export function failureAnnotation(given: FailedCommand): string {
+  const { name, code, message, hint } = cleanDeep(given);
+  return workflowCommand('error', name, code, `${message}. ${hint}`);
 }
 
 interface Case {
@@ -79,8 +119,9 @@ function casesOf(report: RunReport): Case[] {
   return cases;
 }
 
-function caseLines({ name, kind, message }: Case, seconds: string): string[] {
-  const open = `    <testcase classname="c100k-bench" name="${xmlAttribute(name)}" time="${seconds}"`;
+function caseLines({ name, kind, message }: Case, seconds: string, called: string): string[] {
+  const suite = xmlAttribute(`c100k-bench ${called}`);
+  const open = `    <testcase classname="${suite}" name="${xmlAttribute(name)}" time="${seconds}"`;
   if (kind === 'passed') return [`${open}/>`];
   return [
     `${open}>`,
@@ -120,7 +161,15 @@ const ANNOTATIONS_MAX = 10;
 export function stepSummary(given: RunReport): string {
   const report = cleanDeep(given);
   const mark = report.verdict === 'pass' ? '✅' : report.verdict === 'fail' ? '❌' : '⚠️';
-  const head = [`### ${mark} ${markdownText(verdictLine(report))}`, '', markdownText(report.reason), ''];
+  const title = markdownText(`run ${runTitle(report)} (${report.asked.protocol}, ${report.startedAt})`);
+  const head = [
+    `### ${mark} ${markdownText(verdictLine(report))}`,
+    '',
+    title,
+    '',
+    markdownText(report.reason),
+    '',
+  ];
   const rows = report.requirements.map(
     ({ requirement, passed, actualText }) =>
       `| ${passed ? '✅' : '❌'} | ${codeSpan(requirement)} | ${markdownText(actualText)} |`,
@@ -170,112 +219,28 @@ function codeSpan(text: string): string {
  */
 export function annotations(given: RunReport): string[] {
   const report = cleanDeep(given);
+  const name = runTitle(report);
   const errors = [
-    ...(report.verdict === 'pass' ? [] : [workflowCommand('error', verdictLine(report), report.reason)]),
+    ...(report.verdict === 'pass'
+      ? []
+      : [workflowCommand('error', name, verdictLine(report), report.reason)]),
     ...report.requirements
       .filter(({ passed, isDefault }) => !passed && !isDefault)
-      .map(({ requirement, actualText }) => workflowCommand('error', requirement, `was ${actualText}`)),
+      .map(({ requirement, actualText }) => workflowCommand('error', name, requirement, `was ${actualText}`)),
     ...report.diagnoses.map(({ party, message, next }) =>
-      workflowCommand('error', `${party} ran out`, `${message}. Next: ${next}`),
+      workflowCommand('error', name, `${party} ran out`, `${message}. Next: ${next}`),
     ),
   ];
   const warnings = report.findings
     .filter(({ severity }) => severity === 'warn')
-    .map(({ what, message }) => workflowCommand('warning', what, message));
+    .map(({ what, message }) => workflowCommand('warning', name, what, message));
   return [...errors.slice(0, ANNOTATIONS_MAX), ...warnings.slice(0, ANNOTATIONS_MAX)];
 }
 
 /** Escaped as GitHub's own toolkit does it: `%`, line ends, and in properties also `:` and `,`. */
-function workflowCommand(kind: 'error' | 'warning', title: string, message: string): string {
+function workflowCommand(kind: 'error' | 'warning', name: string, title: string, message: string): string {
   const data = (text: string): string =>
     text.replaceAll('%', '%25').replaceAll('\r', '%0D').replaceAll('\n', '%0A');
   const property = (text: string): string => data(text).replaceAll(':', '%3A').replaceAll(',', '%2C');
-  return `::${kind} title=${property(`c100k-bench: ${title}`)}::${data(message)}`;
-}
-
-interface Sample {
-  readonly labels?: Readonly<Record<string, string>>;
-  readonly value: number | null;
-}
-
-/**
- * The numbers of a run as gauges, ending in a line break.
- * @param given the final numbers
- */
-export function prometheusText(given: RunReport): string {
-  const report = cleanDeep(given);
-  const { connections: c, generator: g } = report;
-  const byReason = (counts: Readonly<Record<string, number | undefined>>): Sample[] =>
-    Object.entries(counts).map(([reason, value]) => ({ labels: { reason }, value: value ?? 0 }));
-  const target = report.target?.openNow ?? null;
-  return [
-    gauge('run_passed', '1 when the run kept every requirement', [
-      { value: report.verdict === 'pass' ? 1 : 0 },
-    ]),
-    gauge('run_exit_code', 'exit code of the run', [{ value: report.exitCode }]),
-    gauge('run_end_seconds', 'when the run ended, seconds since the epoch', [
-      { value: Date.parse(report.endedAt) / 1_000 },
-    ]),
-    gauge('connections', 'connections by what became of them', [
-      { labels: { state: 'asked' }, value: report.asked.connections },
-      { labels: { state: 'established' }, value: c.established },
-      { labels: { state: 'held' }, value: c.held },
-      { labels: { state: 'verified' }, value: c.verified },
-      { labels: { state: 'open' }, value: c.open },
-      { labels: { state: 'reopened' }, value: c.reopened },
-      { labels: { state: 'unattempted' }, value: c.unattempted },
-      { labels: { state: 'seen_by_target' }, value: target },
-    ]),
-    gauge('connections_failed', 'connects that did not become connections, by reason', byReason(c.failed)),
-    gauge('connections_dropped', 'connections that were lost while held, by reason', byReason(c.dropped)),
-    gauge('connect_seconds', 'connect latency by quantile', quantiles(report.connectMs)),
-    gauge('probe_seconds', 'probe latency by quantile', quantiles(report.echoMs)),
-    gauge('latency_trustworthy', '0 when the generator was too slow to measure', [
-      { value: report.latencyTrustworthy ? 1 : 0 },
-    ]),
-    gauge('ramp_seconds', 'first connect to last established', [{ value: report.ramp.seconds }]),
-    gauge('hold_seconds', 'how long was held', [{ value: report.hold.seconds }]),
-    gauge('syn_retransmits', 'SYNs that were sent again', [{ value: report.ramp.synRetransmits }]),
-    gauge('kernel_established', 'sockets that the kernels called established at the end of the hold', [
-      { value: report.kernel.established },
-    ]),
-    gauge('generator_loop_lag_seconds', 'how late the loops of the holders were', [
-      { labels: { quantile: '0.99' }, value: g.loopLagMsP99 / 1_000 },
-      { labels: { quantile: '1' }, value: g.loopLagMsMax / 1_000 },
-    ]),
-    gauge('requirement_passed', '1 when a requirement holds', [
-      ...report.requirements.map(({ requirement, passed }) => ({
-        labels: { requirement },
-        value: passed ? 1 : 0,
-      })),
-    ]),
-  ].join('');
-}
-
-function quantiles(latency: Latency): Sample[] {
-  const seconds = (ms: number | null): number | null => (ms === null ? null : ms / 1_000);
-  return [
-    { labels: { quantile: '0.5' }, value: seconds(latency.p50) },
-    { labels: { quantile: '0.9' }, value: seconds(latency.p90) },
-    { labels: { quantile: '0.99' }, value: seconds(latency.p99) },
-    { labels: { quantile: '0.999' }, value: seconds(latency.p999) },
-    { labels: { quantile: '1' }, value: seconds(latency.max) },
-  ];
-}
-
-/** A metric without any sample is left out, head and all. */
-function gauge(name: string, help: string, samples: readonly Sample[]): string {
-  const lines = samples.flatMap(({ labels, value }) =>
-    value === null ? [] : [`c100k_${name}${labelText(labels ?? {})} ${value}`],
-  );
-  if (lines.length === 0) return '';
-  return [`# HELP c100k_${name} ${help}`, `# TYPE c100k_${name} gauge`, ...lines, ''].join('\n');
-}
-
-function labelText(labels: Readonly<Record<string, string>>): string {
-  const pairs = Object.entries(labels).map(
-    ([key, value]) =>
-      `${key}="${value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')}"`,
-  );
-  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`;
+  return `::${kind} title=${property(`${`c100k-bench ${name}`.trimEnd()}: ${title}`)}::${data(message)}`;
 }

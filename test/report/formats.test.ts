@@ -8,7 +8,15 @@ import { micromark } from 'micromark';
 import { gfm, gfmHtml } from 'micromark-extension-gfm';
 import type { RunReport } from '../../src/judge/report.ts';
 import type { RequirementResult } from '../../src/judge/requirement.ts';
-import { annotations, junitXml, prometheusText, reportJson, stepSummary } from '../../src/report/formats.ts';
+import {
+  annotations,
+  failureAnnotation,
+  failureJunit,
+  junitXml,
+  reportJson,
+  stepSummary,
+} from '../../src/report/formats.ts';
+import { prometheusText } from '../../src/report/metrics-text.ts';
 import { harmlessReport, hostileReport, INVISIBLE } from '../support/hostile-text.ts';
 import { schemaErrors } from '../support/report-schema.ts';
 import { repositoryRoot } from '../support/run-cli.ts';
@@ -131,6 +139,31 @@ describe('the JUnit file', { skip }, () => {
   });
 });
 
+describe('a command line that ended without a report', { skip }, () => {
+  const failed = {
+    name: 'nightly "x"',
+    code: 'usage',
+    message: 'unknown <flag> & more',
+    hint: '--conns',
+    at: '2026-01-02T03:04:05.000Z',
+  };
+
+  it('is one test case with an error, under its name', () => {
+    const xml = failureJunit(failed);
+    xmllint(['--noout', '--schema', SCHEMA], xml);
+    assert.equal(found(xml, '//testsuite/@name'), 'c100k-bench nightly "x"');
+    assert.equal(found(xml, '//testcase/error/@message'), 'unknown <flag> & more (hint: --conns)');
+    assert.equal(found(xml, '//testcase/error/@type'), 'usage');
+  });
+
+  it('is one annotation', () => {
+    assert.equal(
+      failureAnnotation(failed),
+      '::error title=c100k-bench nightly "x"%3A usage::unknown <flag> & more. --conns',
+    );
+  });
+});
+
 // PROTOCOL.md: text-formats
 test('whatever another process has said, it stays within its attribute or text', () => {
   const line =
@@ -205,7 +238,7 @@ describe('annotations', () => {
     assert.equal(lines.filter((line) => line.startsWith('::warning ')).length, 1);
     assert.equal(
       lines[0],
-      '::error title=c100k-bench%3A FAIL held 130%2C000 of 130%2C000 for 30 s::50%25 of all: lost',
+      '::error title=c100k-bench nightly%3A FAIL held 130%2C000 of 130%2C000 for 30 s::50%25 of all: lost',
     );
     for (const line of lines) assert.doesNotMatch(line, /\n/);
   });

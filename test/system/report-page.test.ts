@@ -144,3 +144,30 @@ test('three agents, and a run that was refused', { skip: noBrowser }, async (t) 
   assert.equal((await runCli(refused, RUN)).code, 3);
   await lookAt(browser, empty, reportAt(json), 0);
 });
+
+test('the live page follows a run to its end', { skip: noBrowser }, async (t) => {
+  const browser = await startBrowser(t);
+  const run = startBench(
+    t,
+    ['--target', 'self', '-c', '500', '-d', '10m', '--live', '--name', 'followed'],
+    RUN,
+  );
+  await run.saw(/live page: http:\/\/\S+/);
+  const url = /live page: (http:\/\/\S+)/.exec(run.stderr())?.[1] ?? '';
+  const { page, faults, requests } = await openPage(browser, url, { width: 1_400, scheme: 'dark' });
+  await page.locator('h1', { hasText: /RUNNING held 500 of 500/ }).waitFor({ timeout: 4 * 60_000 });
+  await page.locator('#table-open summary').click();
+  const before = await page.locator('#table-open tbody tr').count();
+  await page
+    .locator('#table-open tbody tr')
+    .nth(before + 1)
+    .waitFor({ timeout: 4 * 60_000 });
+  assert.ok(await page.locator('#table-open table').isVisible(), 'what is open stays open');
+  process.kill(run.pid, 'SIGINT');
+  await page.locator('#connection', { hasText: 'The run is over' }).waitFor({ timeout: 4 * 60_000 });
+  assert.equal((await run.result).code, 130);
+  await compareFields(page, run.report());
+  assert.match((await page.locator('h1').textContent()) ?? '', /INCOMPLETE/);
+  assert.deepEqual(faults, []);
+  assert.deepEqual([...new Set(requests)], [`${url}events`]);
+});

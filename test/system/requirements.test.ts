@@ -120,7 +120,7 @@ test('JUnit, Prometheus and GitHub get the result, and a file that cannot be wri
     { env: { GITHUB_ACTIONS: 'true', GITHUB_STEP_SUMMARY: summary! } },
   );
   assert.equal(code, 1);
-  assert.match(stderr, /^::error title=c100k-bench%3A held>=500::was 490/m);
+  assert.match(stderr, /^::error title=c100k-bench \S+%3A held>=500::was 490/m);
   assert.match(readFileSync(summary!, 'utf8'), /^of an earlier step\n### ❌ FAIL held 490 of 500/);
   assert.match(readFileSync(prometheus!, 'utf8'), /^c100k_connections\{state="held"\} 490$/m);
   const schema = join(repositoryRoot, 'test', 'support', 'junit.xsd');

@@ -22,7 +22,6 @@ import {
   hops,
   image,
   label,
-  labelledFiles,
   listenAddress,
   listenPort,
   portRanges,
@@ -31,7 +30,6 @@ import {
   sshHosts,
   statsAddress,
   text,
-  tolerance,
 } from './value-types.ts';
 
 const RUN: readonly CommandName[] = ['run', 'plan'];
@@ -197,43 +195,6 @@ export const OTHER_FLAGS = {
     commands: ['path'],
     describe: 'the longest idle time that is tried',
     default: '10m',
-  }),
-  label: list({
-    ...labelledFiles,
-    group: 'Compare:',
-    commands: ['compare'],
-    describe:
-      'reports that belong together, NAME=FILE[,FILE...]; repeated: the first is what others are compared with',
-    defaultNote: 'the --name that each run had; two files: each by itself',
-  }),
-  'fail-on': list({
-    ...tolerance,
-    group: 'Compare:',
-    commands: ['compare'],
-    describe:
-      'exit 1 when the median of this metric gets worse by more than this, such as connect_p99:10% or failed:0, and beyond noise; repeatable',
-    defaultNote: 'nothing fails',
-  }),
-  markdown: one({
-    ...file,
-    group: 'Output:',
-    commands: ['compare'],
-    describe: 'write the comparison as Markdown to this file, for a pull request',
-    isOutput: true,
-  }),
-  text: flagSwitch({
-    group: 'Output:',
-    commands: ['report'],
-    describe: 'print the text too, with --html',
-    isOutput: true,
-  }),
-  html: one({
-    ...file,
-    group: 'Output:',
-    commands: ['run', 'report'],
-    describe: 'write the report as one HTML file that needs nothing else',
-    pods: { why: 'a file has no place in a pod' },
-    isOutput: true,
   }),
   events: one({
     ...file,

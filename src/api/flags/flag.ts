@@ -77,6 +77,8 @@ export interface Flag<Kind = FlagKind, Value = unknown, Default = string | null>
   readonly default: Default;
   /** what the help says in place of a default, where there is none to type; null: nothing */
   readonly defaultNote: string | null;
+  /** what a flag without a value stands for, as a user would type it; null: it needs one */
+  readonly bare: string | null;
   /** the command does not work without it */
   readonly required: boolean;
   readonly pods: PodRule;
@@ -95,6 +97,7 @@ interface Words {
   readonly describe: string;
   readonly defaultNote?: string;
   readonly required?: boolean;
+  readonly bare?: string;
   readonly pods?: PodRule;
   readonly isOutput?: boolean;
 }
@@ -110,6 +113,7 @@ function rowOf<Kind extends FlagKind, Value, Default extends string | null>(
     letter: null,
     defaultNote: null,
     required: false,
+    bare: null,
     isOutput: false,
     ...words,
     pods,

@@ -5,6 +5,7 @@
  */
 import { AGENTS_FLAGS, JOIN_FLAGS, KUBERNETES_FLAGS, OTHER_FLAGS, SERVE_FLAGS } from './command-flags.ts';
 import type { CommandName, Flag } from './flag.ts';
+import { OUTPUT_FLAGS } from './output-flags.ts';
 import { RUN_FLAGS } from './run-flags.ts';
 
 /** In the order of the help. */
@@ -14,6 +15,7 @@ const TABLE = {
   ...SERVE_FLAGS,
   ...JOIN_FLAGS,
   ...KUBERNETES_FLAGS,
+  ...OUTPUT_FLAGS,
   ...OTHER_FLAGS,
 };
 

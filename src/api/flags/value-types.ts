@@ -283,6 +283,24 @@ export const statsAddress: ValueType<HostPort> = {
   write: hostPortText,
 };
 
+/** Where a collector of OpenTelemetry takes metrics; its own path where none is given. */
+export const collectorUrl: ValueType<URL> = {
+  placeholder: 'URL',
+  parse: (given, origin) => {
+    const url = URL.canParse(given) ? new URL(given) : null;
+    if (url !== null && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '') {
+      if (url.pathname === '/') url.pathname = '/v1/metrics';
+      return url;
+    }
+    throw usageError(
+      ErrorCode.badEndpoint,
+      `${origin}: "${given}" is not an http address`,
+      `for example: ${flagWith(origin, 'http://127.0.0.1:4318')}`,
+    );
+  },
+  write: String,
+};
+
 /** The coordinator that an agent joins. */
 export const coordinatorAddress: ValueType<HostPort> = {
   placeholder: 'HOST:PORT',

@@ -10,8 +10,9 @@ import { BenchError, ErrorCode, ExitCode } from '../../base/errors.ts';
 import { NeverRanError } from '../../coordinator/expected-agents.ts';
 import { appendToFile, followOutputPath, StreamFile } from '../../host/output-file.ts';
 import type { RunReport } from '../../judge/report.ts';
-import { annotations, junitXml, prometheusText, reportJson, stepSummary } from '../../report/formats.ts';
+import { annotations, junitXml, reportJson, stepSummary } from '../../report/formats.ts';
 import { reportHtml } from '../../report/html/page.ts';
+import { prometheusText } from '../../report/metrics-text.ts';
 import { renderReport } from '../../report/text.ts';
 import type { CommandContext } from '../command-line.ts';
 import {
@@ -24,6 +25,7 @@ import {
   tellAsIs,
 } from '../output.ts';
 import { createDisplay, type ProgressDisplay } from '../progress-display.ts';
+import { RunObservers } from '../run-observers.ts';
 
 type StopSignal = 'SIGINT' | 'SIGTERM';
 
@@ -40,11 +42,15 @@ export async function benchCommand({ values }: CommandContext): Promise<ExitCode
   // Before the first line: who sees that line and presses Ctrl-C must get a report.
   const interrupts = new Interrupts(display);
   if (!places.quiet) echoCommand('run', values);
+  const observers = await RunObservers.start(values, (line) => {
+    if (!places.quiet) tell(line);
+  });
   let report: RunReport;
   try {
-    report = await executeRun(job, hooksOf(display, interrupts, places));
+    report = await executeRun(job, { ...hooksOf(display, interrupts, places), onTick: observers.onTick });
   } catch (error) {
     display.stop();
+    observers.close();
     // None was there to run it, and that is what its report says.
     if (error instanceof NeverRanError) await deliver(error.report, places, files);
     throw error;
@@ -52,6 +58,7 @@ export async function benchCommand({ values }: CommandContext): Promise<ExitCode
     interrupts.end();
     display.stop();
   }
+  await observers.end(report);
   await deliver(report, places, files);
   job.watch.events?.check();
   return report.exitCode as ExitCode;

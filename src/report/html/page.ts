@@ -40,7 +40,7 @@ function shortened(value: unknown): unknown {
 }
 
 /** The page's changing part. @param given the numbers; whatever texts are in it */
-function pageBody(given: RunReport): PageBody {
+export function pageBody(given: RunReport): PageBody {
   const report = cleanDeep(shortened(given) as RunReport);
   const spectra = spectraOf(report);
   return {
@@ -57,6 +57,12 @@ function pageBody(given: RunReport): PageBody {
 export function reportHtml(report: RunReport): string {
   const { title, main, data } = pageBody(report);
   return frame(title, new Markup(main), scriptJson(data), "'none'");
+}
+
+/** The page of a run that still goes on: it asks its own server for what it shows. */
+export function liveFrame(): string {
+  const waiting = markup`<p id="waiting" role="status">Waiting for the run.</p>`;
+  return frame('c100k-bench', waiting, scriptJson(null), "'self'");
 }
 
 interface Assets {
