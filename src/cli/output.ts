@@ -66,13 +66,20 @@ export function echoCommand(command: CommandName, values: FlagValues): void {
   if (values.on('verbose')) tell(`assumed: ${assumedFlags(command, values)}`);
 }
 
+/** `FORCE_COLOR` decides where it is set, then `NO_COLOR` (no-color.org), then whether a terminal that has colours reads it. */
+function isColoured(stream: NodeJS.WriteStream): boolean {
+  const { FORCE_COLOR, NO_COLOR, TERM } = process.env;
+  if (FORCE_COLOR !== undefined) return FORCE_COLOR !== '0' && FORCE_COLOR !== 'false';
+  return stream.isTTY === true && !NO_COLOR && TERM !== 'dumb';
+}
+
 /**
- * Colours for a stream: none unless it is a terminal and `NO_COLOR` is not set.
+ * Colours for a stream: none unless it is a terminal and `NO_COLOR` is not set, or `FORCE_COLOR` is.
  * @param stream where the text goes
  */
 export function paintFor(stream: NodeJS.WriteStream): Paint {
-  const coloured = stream.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
-  const styles = { good: 'green', bad: 'red', dim: 'dim' } as const;
+  const coloured = isColoured(stream);
+  const styles = { good: 'green', bad: 'red', warn: 'yellow', dim: 'dim', bold: 'bold' } as const;
   // Node 20 looks at stdout alone when it validates the stream, so the rule above decides.
   return (style, text) => (coloured ? styleText(styles[style], text, { validateStream: false }) : text);
 }
@@ -103,7 +110,8 @@ export function resultPlaces(values: FlagValues): ResultPlaces {
 }
 
 /**
- * Writes the result everywhere that it goes. What can be written is written, even when another place fails.
+ * Writes the result everywhere that it goes, the text last: its last line is what a person looks for. What can be written is
+ * written, even when another place fails.
  * @param places where
  * @param result the same result as text and as JSON, both ending in a line break
  * @throws BenchError (exit code 5) the first failure
@@ -113,14 +121,21 @@ export async function publish(
   result: { readonly text: string; readonly json: string },
 ): Promise<void> {
   let failure: BenchError | null = null;
+  const remember = (error: unknown): void => {
+    if (!(error instanceof BenchError)) throw error;
+    failure ??= error;
+  };
+  try {
+    places.jsonFile?.write(result.json);
+    if (places.jsonFile !== null && !places.quiet) tell(`report: ${places.jsonFile.path}`);
+  } catch (error) {
+    remember(error);
+  }
   if (places.jsonToStdout && !places.quiet) tellAsIs(result.text.trimEnd());
   try {
     await writeResult(places.jsonToStdout ? result.json : result.text);
   } catch (error) {
-    if (!(error instanceof BenchError)) throw error;
-    failure = error;
+    remember(error);
   }
-  places.jsonFile?.write(result.json);
-  if (places.jsonFile !== null && !places.quiet) tell(`report: ${places.jsonFile.path}`);
   if (failure !== null) throw failure;
 }

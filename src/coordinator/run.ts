@@ -10,7 +10,7 @@ import { ControlServer } from '../control/server.ts';
 import type { RunReport } from '../judge/report.ts';
 import { holdersCpuMs } from '../judge/report-parts.ts';
 import { makeReport, type RunFacts } from '../judge/run-report.ts';
-import { verdictLine } from '../report/text.ts';
+import { verdictLine } from '../report/verdict-text.ts';
 import type { AgentRecord } from '../run/agent-record.ts';
 import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../run/lease.ts';
 import type { EndReason, RunChange, RunEvent } from '../run/run-event.ts';

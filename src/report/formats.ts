@@ -9,7 +9,8 @@
 import { cleanDeep, cleanJson } from '../base/clean-text.ts';
 import type { RunReport } from '../judge/report.ts';
 import type { Plan } from './plan-text.ts';
-import { renderReport, verdictLine } from './text.ts';
+import { renderReport } from './text.ts';
+import { verdictLine } from './verdict-text.ts';
 
 /**
  * The report as JSON, ending in a line break.

@@ -2,15 +2,15 @@
  * Owns the layout of plain text: labelled lines, tables, findings of preflight, and wrapping within a given width.
  * Must never know what a run is, or judge a finding: its severity is given.
  */
-import { cutText } from '../base/clean-text.ts';
 import type { Finding } from '../base/errors.ts';
-import { formatDuration } from '../base/units.ts';
+import type { Counts } from '../base/outcome.ts';
+import { formatCount, formatDuration } from '../base/units.ts';
 
 /** The width that every text for people keeps to, in characters. */
 export const TEXT_WIDTH = 80;
 
 /** How the text is coloured; the identity for plain text. */
-export type Paint = (style: 'good' | 'bad' | 'dim', text: string) => string;
+export type Paint = (style: 'good' | 'bad' | 'warn' | 'dim' | 'bold', text: string) => string;
 
 /** A `Paint` that leaves text alone. */
 export const noPaint: Paint = (_style, text) => text;
@@ -85,7 +85,7 @@ export function bulleted(bullet: string, text: string): string[] {
 
 /**
  * A table: the first column to the left, the others to the right, two spaces between and in front.
- * A last column that does not fit is cut with `~`, so that no line is longer than 80 characters.
+ * It is as wide as its cells: see `narrowed`.
  * @param rows cells, the first row being the heads; all rows have the same number of cells
  */
 export function table(rows: readonly (readonly string[])[]): string[] {
@@ -100,9 +100,31 @@ export function table(rows: readonly (readonly string[])[]): string[] {
       const width = widths[column] ?? 0;
       return column === 0 ? cell.padEnd(width) : cell.padStart(width);
     });
-    const line = `  ${cells.join('  ')}`.trimEnd();
-    return line.length <= TEXT_WIDTH ? line : `${cutText(line, TEXT_WIDTH - 1)}~`;
+    return `  ${cells.join('  ')}`.trimEnd();
   });
+}
+
+/**
+ * Lines that are no longer than `width`: one that is longer goes on under itself, broken between words.
+ * @param lines made for any width
+ * @param whole texts that stay on one line
+ */
+export function narrowed(lines: readonly string[], width: number, whole: ReadonlySet<string>): string[] {
+  return lines.flatMap((line) => {
+    if (line.length <= width || whole.has(line.trim())) return [line];
+    const own = /^ */.exec(line)?.[0].length ?? 0;
+    const indent = own + 2;
+    const [first = '', ...more] = wrapText(line.slice(own), width - indent);
+    return [' '.repeat(own) + first, ...more.map((text) => ' '.repeat(indent) + text.trimStart())];
+  });
+}
+
+/** `timeout 10`, `refused 2`: the most frequent first. */
+export function countPieces(counts: Counts<string>): string[] {
+  return Object.entries(counts)
+    .filter((entry): entry is [string, number] => (entry[1] ?? 0) > 0)
+    .sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0]))
+    .map(([reason, count]) => `${reason} ${formatCount(count)}`);
 }
 
 /**

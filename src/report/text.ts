@@ -1,9 +1,10 @@
 /**
- * Owns the report as text for a person: the verdict line first, then what it rests on. At most 80 columns.
+ * Owns the report as text for a person: what the verdict rests on, then the verdict as the last line. The full form has everything in at
+ * most 80 columns; the short one fits a terminal (summary-text.ts).
  * Must never decide or compute a verdict (judge/verdict.ts) or write to a stream (cli/).
  */
 
-import { cleanDeep, withoutOrders } from '../base/clean-text.ts';
+import { cleanDeep, cleanText, withoutOrders } from '../base/clean-text.ts';
 import { type Counts, totalOf } from '../base/outcome.ts';
 import { counted, formatBytes, formatCount, formatDuration, formatMs } from '../base/units.ts';
 import { limitsPhrase } from '../judge/generator-health.ts';
@@ -12,9 +13,11 @@ import { evidenceLines } from './evidence-text.ts';
 import {
   attentionLines,
   bulleted,
+  countPieces,
   formatWholeSeconds,
   labelled,
   labelledPieces,
+  narrowed,
   noPaint,
   type Paint,
   TEXT_WIDTH,
@@ -22,44 +25,71 @@ import {
   wrapText,
 } from './layout.ts';
 import { seenLines } from './plan-text.ts';
+import { renderSummary, verdictStyle } from './summary-text.ts';
+import { reasonText, verdictLine } from './verdict-text.ts';
 
 /** Sources or endpoints up to this number are listed one by one; above it only their spread is shown. */
 const LIST_MAX = 8;
 
+/** How a report is shown; what is left out is the default. */
+interface ReportLook {
+  /** default: full */
+  readonly form?: 'short' | 'full';
+  /** of the terminal, 60 to 120; default 80 */
+  readonly columns?: number;
+  /** files that were written, for the short form; default none */
+  readonly files?: readonly string[];
+}
+
 /**
- * The whole report as text, ending in a line break. The first line is the verdict.
+ * The report as text, ending in a line break. The last line is the verdict, where it is not wrapped.
  * @param given the final numbers
  * @param paint colours; default none
  */
-export function renderReport(given: RunReport, paint: Paint = noPaint): string {
+export function renderReport(given: RunReport, paint: Paint = noPaint, look: ReportLook = {}): string {
   const report = cleanDeep(given);
-  const lines = [
-    paint(report.verdict === 'pass' ? 'good' : 'bad', verdictLine(report)),
-    ...reasonLines(report),
+  const { form = 'full', columns = TEXT_WIDTH, files = [] } = look;
+  if (form === 'short') {
+    return withoutOrders(renderSummary(report, { columns, paint, files: files.map(cleanText) }));
+  }
+  const body = [
+    ...headLines(report),
     ...(report.verdict === 'refused' ? [] : measuredLines(report)),
     ...attentionLines(report.findings),
     ...noteLines(report.notes),
+    '',
+    ...reasonLines(report),
   ];
-  return `${withoutOrders(lines.join('\n'))}\n`;
+  // A command is never wrapped: it must survive copy and paste.
+  const commands = new Set(report.findings.flatMap(({ fix }) => (fix === null ? [] : [fix])));
+  const lines = narrowed(body, columns, commands).map((line) => paintMark(line, paint));
+  const last = wrapText(verdictLine(report), columns).map((line) =>
+    paint('bold', paint(verdictStyle(report), line)),
+  );
+  return `${withoutOrders([...lines, ...last].join('\n'))}\n`;
 }
 
-/**
- * One line, such as `PASS (kernel only) held 130,000 of 130,000 for 30 s`.
- * @param report the final numbers
- */
-export function verdictLine(report: RunReport): string {
-  const { held } = report.connections;
-  const asked = report.asked.connections;
-  const word = `${report.verdict.toUpperCase()}${isKernelOnly(report) ? ' (kernel only)' : ''}`;
-  if (report.verdict === 'refused') return `${word} nothing was opened`;
-  const time = report.hold.seconds > 0 ? ` for ${formatWholeSeconds(report.hold.seconds)}` : '';
-  return `${word} held ${formatCount(held)} of ${formatCount(asked)}${time}`;
+const MARKS = { '✗': 'bad', '!': 'warn', '✓': 'good' } as const;
+
+/** Colours the mark that a line begins with. */
+function paintMark(line: string, paint: Paint): string {
+  const mark = /^ {2}([✗!✓]) /.exec(line)?.[1] as keyof typeof MARKS | undefined;
+  return mark === undefined ? line : `  ${paint(MARKS[mark], mark)}${line.slice(3)}`;
 }
 
-/** Whether a pass rests on nothing but kernels: no application has answered, and none has counted as many itself. */
-function isKernelOnly({ verdict, hold, target, connections }: RunReport): boolean {
-  const isCounted = target !== null && target.openNow >= connections.held;
-  return verdict === 'pass' && hold.proof === 'kernel-only' && !isCounted;
+/** What was tested. */
+function headLines({ toolVersion, startedAt, asked }: RunReport): string[] {
+  const endpoints = asked.endpoints.length > 1 ? `, ${formatCount(asked.endpoints.length)} endpoints` : '';
+  const rate = asked.ratePerSec === null ? [] : [`${formatCount(asked.ratePerSec)} connects/s`];
+  return [
+    ...labelled('target', `${asked.target.join(', ')} (${asked.protocol}${endpoints})`),
+    ...labelledPieces('load', [
+      counted(asked.connections, 'connection'),
+      ...rate,
+      `held for ${formatDuration(asked.holdMs)}`,
+    ]),
+    ...labelledPieces('run', [`c100k-bench ${toolVersion}`, startedAt]),
+  ];
 }
 
 /** Why, and who ran out; nothing on a pass, where the verdict line says it all. */
@@ -68,10 +98,7 @@ function reasonLines(report: RunReport): string[] {
   // A refusal is explained by its findings, with the commands that fix them.
   if (report.verdict === 'refused' && report.findings.some((finding) => finding.severity === 'refuse'))
     return [];
-  const { held } = report.connections;
-  const repeated = `${formatCount(held)} of ${formatCount(report.asked.connections)} held: `;
-  const reason = report.reason.startsWith(repeated) ? report.reason.slice(repeated.length) : report.reason;
-  const lines = wrapText(reason, TEXT_WIDTH);
+  const lines = wrapText(reasonText(report), TEXT_WIDTH);
   if (report.whoRanOut !== null) lines.push(`who ran out: ${report.whoRanOut}`);
   for (const { party, message, next } of report.diagnoses) {
     lines.push(
@@ -188,13 +215,6 @@ function connectionLines(report: RunReport): string[] {
 /** `failed  12   timeout 10   refused 2`, the most frequent first. */
 function countLines(label: string, counts: Counts<string>): string[] {
   return labelledPieces(label, [formatCount(totalOf(counts)), ...countPieces(counts)]);
-}
-
-function countPieces(counts: Counts<string>): string[] {
-  return Object.entries(counts)
-    .filter((entry): entry is [string, number] => (entry[1] ?? 0) > 0)
-    .sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0]))
-    .map(([reason, count]) => `${reason} ${formatCount(count)}`);
 }
 
 function latencyLines(report: RunReport): string[] {

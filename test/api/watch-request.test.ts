@@ -31,7 +31,7 @@ describe('--target-stats that brings no counts', () => {
       { timeoutMs: 120_000 },
     );
     assert.equal(code, 4, stdout);
-    assert.match(stdout, /^INCOMPLETE held 10 of 10/);
+    assert.match(stdout, /^INCOMPLETE held 10 of 10/m);
     assert.match(stdout.replaceAll(/\s+/g, ' '), /the target was to report its own \(http:.*ECONNREFUSED/);
     assert.match(stderr, /the target does not report what it holds: http:\/\/127\.0\.0\.1:1\/: ECONNREFUSED/);
   });

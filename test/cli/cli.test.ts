@@ -145,7 +145,7 @@ for (const command of ['run', 'plan'] as const) {
     for (const { what, args, code, says, options } of REFUSED) {
       it(`${what}: refused with the arithmetic, exit ${code}`, async () => {
         const result = await ask('refused', command === 'run' ? args : [command, ...args], options);
-        assert.match(result.stdout, /^REFUSED /, result.stderr);
+        assert.match(result.stdout, /^REFUSED /m, result.stderr);
         assert.match(result.stdout, says);
         assert.equal(result.code, code, result.stderr);
       });
@@ -231,7 +231,7 @@ describe('the built-in target beyond what this host has', () => {
     it(`is refused for ${conns} connections before a worker is forked`, async () => {
       const [{ stdout, code }, children] = await childrenOf(['-t', 'self', '-c', conns], {});
       assert.equal(code, 3);
-      assert.match(stdout, /^REFUSED nothing was opened/);
+      assert.match(stdout, /^REFUSED nothing was opened/m);
       assert.match(stdout, /the built-in target needs [\d,]+ workers/);
       assert.ok(children <= ASKING_MAX, `${children} child processes at once`);
       assert.equal((await runCli(['plan', '-t', 'self', '-c', conns])).code, 3, 'plan says the same');

@@ -278,8 +278,7 @@ describe('joining', { concurrency: 4 }, () => {
       '--target',
       `127.0.0.1:${target.port}`,
       ...SHORT,
-      '--expect-agents',
-      '2',
+      ...['--expect-agents', '2', '--wait-agents', '10m'],
     ]);
     const at = `127.0.0.1:${await run.port()}`;
     const own = formatToken(agentToken(run.token, { name: 'ada', expiresSec: null, targets: null }));

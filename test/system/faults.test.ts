@@ -43,7 +43,7 @@ test('nothing listens: 130,000 refusals are one counted reason, in seconds and i
   assert.equal(code, 1, stderr);
   assert.deepEqual(report.connections.failed, { refused: 130_000 });
   assert.equal(report.whoRanOut, 'target');
-  assert.match(stdout, /^FAIL held 0 of 130,000/);
+  assert.match(stdout, /^FAIL held 0 of 130,000/m);
   const lines = lineCount(stdout) + lineCount(stderr);
   assert(lines <= OUTPUT_LINES_MAX, `${lines} lines:\n${stdout}${stderr}`);
   assert.equal(report.hold.seconds, 0, 'it does not wait for a hold in which nothing is held');
@@ -175,7 +175,7 @@ test('a holder killed in mid-hold: its connections are lost by a reason of their
   const { code, stdout, report } = await outcomeOf(run);
   assert.equal(code, 4);
   assert.equal(report.verdict, 'incomplete');
-  assert.match(stdout, /^INCOMPLETE/);
+  assert.match(stdout, /^INCOMPLETE/m);
   assert.equal(report.whoRanOut, 'generator');
   assert.deepEqual(report.connections.dropped, { 'holder-lost': 3_001 - left });
   assert.equal(report.connections.held, left, 'the others were held all the while');
@@ -282,7 +282,7 @@ test('256 descriptors are too few for 130,000: refused with the arithmetic and t
   });
   const { code, stdout, report } = await outcomeOf(run);
   assert.equal(code, 3);
-  assert.match(stdout, /^REFUSED/);
+  assert.match(stdout, /^REFUSED/m);
   assert.match(stdout, /needs 130,000 descriptors, has 49,152/);
   assert.match(stdout, /ulimit -n \d+|--holders \d+/);
   assert.equal(report.verdict, 'refused');

@@ -55,7 +55,7 @@ for (const { signal, exitCode } of [
     assert.equal(report.exitCode, exitCode);
     assert.equal(report.verdict, 'incomplete');
     assert.match(report.reason, new RegExp(`interrupted by ${signal} before the hold began`));
-    assert.match(stdout, /^INCOMPLETE/);
+    assert.match(stdout, /^INCOMPLETE/m);
     const { established, unattempted, failed, dropped } = report.connections;
     assert.deepEqual({ failed, dropped }, { failed: {}, dropped: {} });
     assert.equal(established + unattempted, 10_000, 'opened and given up sum to the total');
@@ -88,7 +88,7 @@ for (const { signal, exitCode } of [
     assert.deepEqual(report.connections.dropped, {}, 'what we close ourselves is no drop');
     assert.equal(report.connections.closed, 3_000);
     assert.equal(report.kernel.established, 3_000);
-    assert.match(stdout, /^INCOMPLETE/);
+    assert.match(stdout, /^INCOMPLETE/m);
     assert.match(stderr, new RegExp(`${signal}: closing; once more ends at once`));
   });
 }
@@ -114,7 +114,7 @@ test('Ctrl-C before anything is open ends in order', async (t) => {
   assert.equal(code, 130, stderr);
   assert.equal(timedOut, false);
   await run.gone(HANG_MS);
-  assert.match(stdout, /^INCOMPLETE/);
+  assert.match(stdout, /^INCOMPLETE/m);
   assert.equal(run.report().connections.established, 0);
 });
 
@@ -183,7 +183,7 @@ test('stdout closed: the run goes on, and the report file is written', async (t)
 test('stderr closed: the run goes on, and the result is on stdout', async (t) => {
   const { code, stdout, stderr } = await runInto(t, 'exec "$@" 2>&-');
   assert.equal(code, 0);
-  assert.match(stdout, /^PASS \(kernel only\) held 500 of 500/);
+  assert.match(stdout, /^PASS \(kernel only\) held 500 of 500/m);
   assert.equal(stderr, '');
 });
 
@@ -196,5 +196,5 @@ test('stdout on a full disk: the report file is written, and the exit code says 
 test('stderr on a full disk: the run goes on, and the result is on stdout', async (t) => {
   const { code, stdout } = await runInto(t, 'exec "$@" 2>/dev/full');
   assert.equal(code, 0);
-  assert.match(stdout, /^PASS \(kernel only\) held 500 of 500/);
+  assert.match(stdout, /^PASS \(kernel only\) held 500 of 500/m);
 });

@@ -45,21 +45,24 @@ export async function benchCommand({ values }: CommandContext): Promise<ExitCode
   const observers = await RunObservers.start(values, (line) => {
     if (!places.quiet) tell(line);
   });
+  const form = flagValue(values, 'report');
   let report: RunReport;
   try {
     report = await executeRun(job, { ...hooksOf(display, interrupts, places), onTick: observers.onTick });
   } catch (error) {
     display.stop();
     observers.close();
-    // None was there to run it, and that is what its report says.
-    if (error instanceof NeverRanError) await deliver(error.report, places, files);
-    throw error;
+    if (!(error instanceof NeverRanError)) throw error;
+    // None was there to run it, and that is what its report says; the verdict stays the last line.
+    tell(`c100k-bench: ${error.message}\n  hint: ${error.hint}`);
+    await deliver(error.report, places, files, form);
+    return error.exitCode;
   } finally {
     interrupts.end();
     display.stop();
   }
   await observers.end(report);
-  await deliver(report, places, files);
+  await deliver(report, places, files, form);
   job.watch.events?.check();
   return report.exitCode as ExitCode;
 }
@@ -74,16 +77,38 @@ function hooksOf(display: ProgressDisplay, interrupts: Interrupts, places: Resul
   };
 }
 
-/** To every place where the report is wanted; one that fails keeps no other from it. */
-async function deliver(report: RunReport, places: ResultPlaces, files: ReportFiles): Promise<void> {
+/** The narrowest and the widest that a report is laid out for, in columns. */
+const COLUMNS_MIN = 60;
+const COLUMNS_MAX = 120;
+
+/**
+ * To every place where the report is wanted, the text last; one that fails keeps no other from it.
+ * @param form null: short on a terminal, full elsewhere
+ */
+async function deliver(
+  report: RunReport,
+  places: ResultPlaces,
+  files: ReportFiles,
+  form: 'short' | 'full' | null,
+): Promise<void> {
+  const { textStream, jsonFile } = places;
+  const isTerminal = textStream.isTTY === true;
+  const columns = Math.min(COLUMNS_MAX, Math.max(COLUMNS_MIN, isTerminal ? (textStream.columns ?? 80) : 80));
+  let failure: unknown = null;
   try {
-    await publish(places, {
-      text: renderReport(report, paintFor(places.textStream)),
-      json: reportJson(report),
-    });
-  } finally {
     files.write(report);
+  } catch (error) {
+    failure = error;
   }
+  await publish(places, {
+    text: renderReport(report, paintFor(textStream), {
+      form: form ?? (isTerminal ? 'short' : 'full'),
+      columns,
+      files: [...(jsonFile === null ? [] : [jsonFile.path]), ...files.paths],
+    }),
+    json: reportJson(report),
+  });
+  if (failure !== null) throw failure;
 }
 
 function readDisplay(values: FlagValues): ProgressDisplay {
@@ -177,6 +202,11 @@ class ReportFiles {
       const path = flagValue(values, name);
       return path === null ? [] : [{ file: checkReportFile(path, `--${name}`), render: WRITERS[name] }];
     });
+  }
+
+  /** Of those that are written. */
+  get paths(): readonly string[] {
+    return this.#places.map(({ file }) => file.path);
   }
 
   /**

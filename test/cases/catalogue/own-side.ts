@@ -160,7 +160,7 @@ export const OWN_SIDE_CASES: readonly CaseSpec[] = [
       const result = await (other as Promise<{ code: number | null; stdout: string }> | null);
       return {
         ...run,
-        truth: { otherExit: result?.code ?? null, otherSaid: result?.stdout.split('\n')[0] ?? '' },
+        truth: { otherExit: result?.code ?? null, otherSaid: result?.stdout.trim().split('\n').at(-1) ?? '' },
       };
     },
     expected: { exit: 0, party: null, rule: null, held: 2_000 },

@@ -34,7 +34,7 @@ describe('a run from the command line', () => {
     const path = join(folder, 'report.json');
     const result = await runCli([...base(), '--json', path]);
     assert.equal(result.code, 0, result.stderr);
-    assert.match(result.stdout, /^PASS \(kernel only\) held 200 of 200 for /);
+    assert.match(result.stdout, /^PASS \(kernel only\) held 200 of 200 for /m);
     assert.equal(far.openMax, CONNECTIONS);
     await until('the far side holds none', () => far.open === 0);
     const [options, ...progress] = result.stderr.trimEnd().split('\n');
@@ -64,7 +64,7 @@ describe('a run from the command line', () => {
   it('writes nothing on stderr with --quiet', async () => {
     const result = await runCli([...base(), '--quiet']);
     assert.equal(result.stderr, '');
-    assert.match(result.stdout, /^PASS /);
+    assert.match(result.stdout, /^PASS /m);
   });
 
   it('writes only changes of phase with --no-progress', async () => {
@@ -85,7 +85,7 @@ describe('a run from the command line', () => {
     const free = await freePort();
     const result = await runCli(['-t', `127.0.0.1:${free}`, '-c', '200', '-d', '300ms']);
     assert.equal(result.code, 1, result.stderr);
-    assert.match(result.stdout, /^FAIL held 0 of 200/);
+    assert.match(result.stdout, /^FAIL held 0 of 200/m);
     assert.match(result.stdout, /^failed +200 {2}refused 200$/m);
   });
 });
@@ -100,7 +100,7 @@ describe('an interrupted run', () => {
     running.child.kill('SIGINT');
     const result = await running.result;
     assert.equal(result.code, 130, result.stderr);
-    assert.match(result.stdout, /^INCOMPLETE held 200 of 200/);
+    assert.match(result.stdout, /^INCOMPLETE held 200 of 200/m);
     assert.match(result.stdout, /interrupted by SIGINT/);
     const report = JSON.parse(readFileSync(path, 'utf8')) as RunReport;
     assert.equal(report.exitCode, 130);

@@ -1,0 +1,162 @@
+/**
+ * Tests the short report with recorded runs of real peers (test/cases/recordings): at every width it fits the terminal, nothing is cut,
+ * and the verdict is its last line. Frames of some are kept as files; `UPDATE_FRAMES=1` writes them anew.
+ */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { RunReport } from '../../src/judge/report.ts';
+import type { Paint } from '../../src/report/layout.ts';
+import { chartRow, openOverTime } from '../../src/report/summary-text.ts';
+import { renderReport } from '../../src/report/text.ts';
+import { verdictLine } from '../../src/report/verdict-text.ts';
+import { repositoryRoot } from '../support/run-cli.ts';
+import { sampleReport } from './sample-report.ts';
+
+const RECORDINGS = join(repositoryRoot, 'test', 'cases', 'recordings');
+const FRAMES = join(repositoryRoot, 'test', 'report', 'frames');
+const WIDTHS = [60, 80, 120];
+const ROWS = 24;
+
+/** As a run of 35 s gave it: recordings have no times. */
+const TIMES = { startedAt: '2026-11-26T20:00:00.000Z', endedAt: '2026-11-26T20:00:35.000Z' };
+
+function recorded(name: string): RunReport | null {
+  const text = readFileSync(join(RECORDINGS, `${name}.json`), 'utf8');
+  const { report } = JSON.parse(text) as { report: RunReport | null };
+  // A case without a run of ours has none.
+  if (report?.connections === undefined) return null;
+  const agents = report.agents.map((agent) => ({ ...agent, engine: agent.engine ?? null }));
+  return { ...report, ...TIMES, agents, evidence: report.evidence ?? null };
+}
+
+const REPORTS: ReadonlyMap<string, RunReport> = new Map(
+  readdirSync(RECORDINGS).flatMap((file) => {
+    const name = file.replace(/\.json$/, '');
+    const report = recorded(name);
+    return report === null ? [] : [[name, report] as const];
+  }),
+);
+
+const short = (report: RunReport, columns: number): string =>
+  renderReport(report, undefined, { form: 'short', columns, files: ['run.json'] });
+
+/** One of each verdict, and those with the most to say. */
+const refused = sampleReport({
+  verdict: 'refused',
+  exitCode: 3,
+  findings: [
+    {
+      what: 'descriptors',
+      severity: 'refuse',
+      needed: 130_064,
+      available: 1_024,
+      unit: 'descriptors',
+      message: '130,064 descriptors are needed, and this process may have 1,024',
+      fix: 'ulimit -n 130064',
+    },
+  ],
+});
+const interrupted = sampleReport({ verdict: 'incomplete', exitCode: 130, reason: 'interrupted by SIGINT' });
+const SHOWN: Readonly<Record<string, RunReport | undefined>> = {
+  pass: REPORTS.get('agents-of-one-name'),
+  'pass-kernel-only': REPORTS.get('haproxy-maxconn-silent'),
+  'fail-one-endpoint': REPORTS.get('one-endpoint-drops'),
+  'fail-killed': REPORTS.get('haproxy-killed-in-hold'),
+  incomplete: REPORTS.get('own-address-gone'),
+  refused,
+  interrupted,
+};
+
+for (const [name, report] of Object.entries(SHOWN))
+  for (const columns of WIDTHS)
+    test(`frame ${name} at ${columns} columns`, () => {
+      assert(report !== undefined, `${name} is recorded`);
+      const path = join(FRAMES, `${name}.${columns}.txt`);
+      const frame = short(report, columns);
+      if (process.env.UPDATE_FRAMES === '1') writeFileSync(path, frame);
+      assert.equal(frame, readFileSync(path, 'utf8'), 'UPDATE_FRAMES=1 writes it anew');
+    });
+
+/** Without spaces, so that where a text is wrapped does not count. */
+const bare = (text: string): string => text.replace(/\s+/g, '');
+
+test('every recorded run fits 24 rows at 60, 80 and 120 columns, and ends with its verdict', () => {
+  assert(REPORTS.size > 80, `${REPORTS.size} recordings`);
+  for (const [name, report] of REPORTS)
+    for (const columns of WIDTHS) {
+      const lines = short(report, columns).trimEnd().split('\n');
+      assert(lines.length < ROWS, `${name} at ${columns}: ${lines.length} rows`);
+      for (const line of lines) assert(line.length < columns, `${name} at ${columns}: ${line}`);
+      assert.equal(lines.at(-1), verdictLine(report), name);
+    }
+});
+
+test('causes and their next commands are whole, whatever the width, and each cause is said once', () => {
+  for (const [name, report] of REPORTS)
+    for (const columns of WIDTHS) {
+      const text = bare(short(report, columns));
+      if (report.verdict === 'pass') continue;
+      for (const { message, next } of report.diagnoses) {
+        assert.equal(text.split(bare(message)).length, 2, `${name} at ${columns}: ${message}`);
+        assert(text.includes(bare(`next: ${next}`)), `${name} at ${columns}: ${next}`);
+      }
+    }
+});
+
+test('the full form has the verdict as its last line too, and fits its width', () => {
+  for (const [name, report] of REPORTS)
+    for (const columns of [60, 80]) {
+      const lines = renderReport(report, undefined, { columns }).trimEnd().split('\n');
+      assert.equal(lines.at(-1), verdictLine(report), name);
+      const commands = new Set(report.findings.map(({ fix }) => fix));
+      for (const line of lines) {
+        const isWhole = commands.has(line.trim()) || !line.trim().includes(' ');
+        assert(line.length <= columns || isWhole, `${name} at ${columns}: ${line}`);
+      }
+    }
+});
+
+test('what is long is wrapped, never cut', () => {
+  const asked = { ...sampleReport().asked, target: [`echo://${'a'.repeat(40)}.example:8000`] };
+  const notes = Array.from({ length: 30 }, (_, index) => `note ${index} ${'word '.repeat(30)}`);
+  const text = short(sampleReport({ asked, notes }), 60);
+  assert(bare(text).includes(asked.target[0] ?? 'none'), text);
+  assert(text.includes('--report full shows all'), text);
+  assert.doesNotMatch(text, /[~…]/);
+  assert(text.trimEnd().split('\n').length < ROWS);
+});
+
+test('the verdict is green, red, or yellow where its person has ended it; labels are dim', () => {
+  const paint: Paint = (style, text) => `<${style}>${text}</${style}>`;
+  const last = (report: RunReport): string =>
+    renderReport(report, paint, { form: 'short' }).trimEnd().split('\n').at(-1) ?? '';
+  assert.match(last(sampleReport()), /^<bold><good>PASS .*<\/good><\/bold>$/);
+  assert.match(last(refused), /^<bold><bad>REFUSED/);
+  assert.match(last(interrupted), /^<bold><warn>INCOMPLETE/);
+  assert.doesNotMatch(renderReport(interrupted, paint).split('\n').slice(-2).join('\n'), /<bad>/);
+  assert.match(renderReport(sampleReport(), paint, { form: 'short' }), /<dim>target {5}<\/dim>/);
+});
+
+test('the chart shows the lowest number open in each part of the time', () => {
+  const points = [
+    { atSec: 0, open: 0 },
+    { atSec: 1, open: 100 },
+    { atSec: 5, open: 100 },
+    { atSec: 6, open: 40 },
+    { atSec: 6.1, open: 100 },
+    { atSec: 10, open: 100 },
+  ];
+  assert.deepEqual(openOverTime(points, 10), [0, 100, 100, 100, 100, 100, 40, 40, 40, 100]);
+  assert.deepEqual(openOverTime([], 3), [0, 0, 0]);
+});
+
+test('a column of the chart is full only when nothing is missing, and empty only when nothing is open', () => {
+  const chart = (value: number): string[] => [0, 1].map((row) => chartRow([value], 1_000, row, 2));
+  assert.deepEqual(chart(1_000), ['█', '█']);
+  assert.deepEqual(chart(999), ['▇', '█']);
+  assert.deepEqual(chart(500), [' ', '█']);
+  assert.deepEqual(chart(1), [' ', '▁']);
+  assert.deepEqual(chart(0), [' ', ' ']);
+});
