@@ -320,16 +320,20 @@ function causeLines(report: RunReport, width: number): Line[] {
 }
 
 function warningSection({ findings, notes }: RunReport, width: number): Section {
-  const warnings = findings.filter(({ severity }) => severity === 'warn').map(({ message }) => message);
-  const said = [...warnings, ...notes];
+  const warnings = findings.filter(({ severity }) => severity === 'warn');
+  const said: readonly { readonly text: string; readonly style: Style | null }[] = [
+    ...warnings.map(({ message }) => ({ text: `! ${message}`, style: 'warn' as const })),
+    ...notes.map((note) => ({ text: `- ${note}`, style: null })),
+  ];
+  const [what, label] = warnings.length > 0 ? ['warning', 'warnings'] : ['note', 'notes'];
   const some = (most: number): Line[] => {
     const lines = said
       .slice(0, most)
-      .flatMap((text) => labelledLines('', `! ${text}`, width, 'warn'))
-      .map((line, index) => (index === 0 ? { ...line, label: 'warnings' } : line));
+      .flatMap(({ text, style }) => labelledLines('', text, width, style))
+      .map((line, index) => (index === 0 ? { ...line, label } : line));
     const more = said.length - most;
-    const rest = `${most === 0 ? '' : 'and '}${counted(more, most === 0 ? 'warning' : 'more warning')}: --report full shows all`;
-    return more > 0 ? [...lines, ...labelledLines(most === 0 ? 'warnings' : '', rest, width, 'dim')] : lines;
+    const rest = `${most === 0 ? '' : 'and '}${counted(more, most === 0 ? what : `more ${what}`)}: --report full shows all`;
+    return more > 0 ? [...lines, ...labelledLines(most === 0 ? label : '', rest, width, 'dim')] : lines;
   };
   if (said.length === 0) return { forms: [[]], rank: 0 };
   return { forms: [some(WARNINGS_MAX), some(1), some(0)], rank: 10 };

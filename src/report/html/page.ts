@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path';
 import { cleanDeep, cutText } from '../../base/clean-text.ts';
 import { ownPackage } from '../../host/own-package.ts';
 import type { RunReport } from '../../judge/report.ts';
-import { verdictLine } from '../text.ts';
+import { verdictLine } from '../verdict-text.ts';
 import { Markup, markup, scriptJson } from './markup.ts';
 import { type ChartData, chartData, spectraOf } from './pictures.ts';
 import { headOf, sectionsOf } from './sections.ts';

@@ -5,7 +5,7 @@
 import { type Counts, totalOf } from '../../base/outcome.ts';
 import { formatBytes, formatCount, formatDuration, formatMs, formatRate } from '../../base/units.ts';
 import type { AgentReport, Latency, RunReport, TimelinePoint } from '../../judge/report.ts';
-import { verdictLine } from '../text.ts';
+import { verdictLine } from '../verdict-text.ts';
 import { type Cell, htmlTable, type Markup, markup, tableBehind } from './markup.ts';
 import {
   heatMap,
