@@ -27,7 +27,7 @@ const FILES_PER_FOLDER_MAX = 25;
 /**
  * The house itself has 154, where about 150 were planned; driving sockets with io_uring added 14 (src/engine/drivers),
  * and evidence with the rules that read it another 15. Asking sock_diag for sockets took 3: its system calls, its messages, and the far
- * side apart from our own count. Lines at both ends of the control channel took 2, the short report 2. The built-in target with io_uring took 5: the
+ * side apart from our own count. Lines at both ends of the control channel took 2, the short report 3. The built-in target with io_uring took 5: the
  * target as its worker sees it, its loop, one ring, its cells, the choice. The HTML page took 4 (src/report/html), what it needs of
  * a run 2 (over-time, latency-spectrum), the commands that read reports 6; those who look at a run while it goes on 5, what a CI server is
  * given of a failure 1, rows of their flags 1. The warm-up of a holder took 1. Who raises this says here by how many and for what.

@@ -5,8 +5,9 @@
  */
 import { totalOf } from '../base/outcome.ts';
 import { counted, formatCount, formatDuration, formatMs } from '../base/units.ts';
-import type { Latency, RunReport, TimelinePoint } from '../judge/report.ts';
+import type { Latency, RunReport } from '../judge/report.ts';
 import type { PlaceOutcomes } from '../stats/place-outcomes.ts';
+import { chartRow, openOverTime } from './chart.ts';
 import { countPieces, formatWholeSeconds, type Paint, wrapText } from './layout.ts';
 import { isInterrupted, reasonText, verdictLine } from './verdict-text.ts';
 
@@ -21,7 +22,7 @@ const WARNINGS_MAX = 3;
 const NAMES_MAX = 3;
 
 /** How the report is to look. */
-export interface SummaryLook {
+interface SummaryLook {
   /** of the terminal */
   readonly columns: number;
   readonly paint: Paint;
@@ -168,42 +169,6 @@ function loadText({ asked, agents }: RunReport): string {
   const probes = asked.probeEveryMs === null ? '' : `, a probe every ${formatDuration(asked.probeEveryMs)}`;
   const many = agents.length > 1 ? `, ${counted(agents.length, 'agent')}` : '';
   return `${counted(asked.connections, 'connection')}, ${rate}, held for ${formatDuration(asked.holdMs)}${probes}${many}`;
-}
-
-const BLOCKS = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'] as const;
-const ROW_STEPS = BLOCKS.length;
-
-/** The lowest number open in each of so many equal parts of the time; what was open before counts where a part has no point. */
-export function openOverTime(
-  timeline: readonly Pick<TimelinePoint, 'atSec' | 'open'>[],
-  parts: number,
-): number[] {
-  const endSec = timeline.at(-1)?.atSec ?? 0;
-  const lowest = Array.from({ length: parts }, () => Number.POSITIVE_INFINITY);
-  for (const { atSec, open } of timeline) {
-    const part = endSec === 0 ? 0 : Math.min(parts - 1, Math.floor((atSec / endSec) * parts));
-    lowest[part] = Math.min(lowest[part] ?? open, open);
-  }
-  let before = 0;
-  return lowest.map((open) => {
-    if (Number.isFinite(open)) before = open;
-    return before;
-  });
-}
-
-/** One row of a chart of so many: rows below the value are full, the one at its height is a part. */
-export function chartRow(values: readonly number[], most: number, row: number, rows: number): string {
-  return values
-    .map((value) => {
-      const ratio = most <= 0 ? 0 : Math.min(1, Math.max(0, value / most));
-      // Full only when nothing is missing, and never empty when something is there.
-      const steps =
-        ratio === 1 ? rows * ROW_STEPS : Math.min(rows * ROW_STEPS - 1, Math.ceil(ratio * rows * ROW_STEPS));
-      const here = steps - (rows - 1 - row) * ROW_STEPS;
-      if (here <= 0) return ' ';
-      return BLOCKS[Math.min(ROW_STEPS, here) - 1] ?? ' ';
-    })
-    .join('');
 }
 
 /** Open connections over the time since the ramp began, as high as what was asked for. */

@@ -8,7 +8,6 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import type { RunReport } from '../../src/judge/report.ts';
 import type { Paint } from '../../src/report/layout.ts';
-import { chartRow, openOverTime } from '../../src/report/summary-text.ts';
 import { renderReport } from '../../src/report/text.ts';
 import { verdictLine } from '../../src/report/verdict-text.ts';
 import { repositoryRoot } from '../support/run-cli.ts';
@@ -137,26 +136,4 @@ test('the verdict is green, red, or yellow where its person has ended it; labels
   assert.match(last(interrupted), /^<bold><warn>INCOMPLETE/);
   assert.doesNotMatch(renderReport(interrupted, paint).split('\n').slice(-2).join('\n'), /<bad>/);
   assert.match(renderReport(sampleReport(), paint, { form: 'short' }), /<dim>target {5}<\/dim>/);
-});
-
-test('the chart shows the lowest number open in each part of the time', () => {
-  const points = [
-    { atSec: 0, open: 0 },
-    { atSec: 1, open: 100 },
-    { atSec: 5, open: 100 },
-    { atSec: 6, open: 40 },
-    { atSec: 6.1, open: 100 },
-    { atSec: 10, open: 100 },
-  ];
-  assert.deepEqual(openOverTime(points, 10), [0, 100, 100, 100, 100, 100, 40, 40, 40, 100]);
-  assert.deepEqual(openOverTime([], 3), [0, 0, 0]);
-});
-
-test('a column of the chart is full only when nothing is missing, and empty only when nothing is open', () => {
-  const chart = (value: number): string[] => [0, 1].map((row) => chartRow([value], 1_000, row, 2));
-  assert.deepEqual(chart(1_000), ['█', '█']);
-  assert.deepEqual(chart(999), ['▇', '█']);
-  assert.deepEqual(chart(500), [' ', '█']);
-  assert.deepEqual(chart(1), [' ', '▁']);
-  assert.deepEqual(chart(0), [' ', ' ']);
 });

@@ -227,15 +227,6 @@ export const OTHER_FLAGS = {
     pods: { why: 'a file has no place in a pod' },
     isOutput: true,
   }),
-  report: one({
-    ...choice('short', 'full'),
-    group: 'Output:',
-    commands: RUN_ONLY,
-    describe: 'how much of the result is shown: short fits a terminal of 24 rows',
-    defaultNote: 'short on a terminal, full elsewhere',
-    pods: 'argument',
-    isOutput: true,
-  }),
   quiet: flagSwitch({
     letter: 'q',
     group: 'Output:',

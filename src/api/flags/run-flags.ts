@@ -239,4 +239,13 @@ export const RUN_FLAGS = {
     describe: 'tls, wss, https: take any certificate',
     pods: 'argument',
   }),
+  report: one({
+    ...choice('short', 'full'),
+    group: 'Output:',
+    commands: RUN_ONLY,
+    describe: 'how much of the result is shown: short fits a terminal of 24 rows',
+    defaultNote: 'short on a terminal, full elsewhere',
+    pods: 'argument',
+    isOutput: true,
+  }),
 };
