@@ -1,5 +1,5 @@
 /**
- * Tests the short report with recorded runs of real peers (test/cases/recordings): at every width it fits the terminal, nothing is cut,
+ * Tests the short report with recorded runs of real peers (test/cases/recordings, and five that are kept beside their frames): at every width it fits the terminal, nothing is cut,
  * and the verdict is its last line. Frames of some are kept as files; `UPDATE_FRAMES=1` writes them anew.
  */
 import assert from 'node:assert/strict';
@@ -23,7 +23,15 @@ const TIMES = { startedAt: '2026-11-26T20:00:00.000Z', endedAt: '2026-11-26T20:0
 
 function recorded(name: string): RunReport | null {
   const text = readFileSync(join(RECORDINGS, `${name}.json`), 'utf8');
-  const { report } = JSON.parse(text) as { report: RunReport | null };
+  return dated((JSON.parse(text) as { report: RunReport | null }).report);
+}
+
+/** A report beside the frames: a case that is recorded anew changes no frame. */
+function kept(name: string): RunReport | null {
+  return dated(JSON.parse(readFileSync(join(FRAMES, `${name}.json`), 'utf8')) as RunReport);
+}
+
+function dated(report: RunReport | null): RunReport | null {
   // A case without a run of ours has none.
   if (report?.connections === undefined) return null;
   const agents = report.agents.map((agent) => ({ ...agent, engine: agent.engine ?? null }));
@@ -58,12 +66,12 @@ const refused = sampleReport({
   ],
 });
 const interrupted = sampleReport({ verdict: 'incomplete', exitCode: 130, reason: 'interrupted by SIGINT' });
-const SHOWN: Readonly<Record<string, RunReport | undefined>> = {
-  pass: REPORTS.get('agents-of-one-name'),
-  'pass-kernel-only': REPORTS.get('haproxy-maxconn-silent'),
-  'fail-one-endpoint': REPORTS.get('one-endpoint-drops'),
-  'fail-killed': REPORTS.get('haproxy-killed-in-hold'),
-  incomplete: REPORTS.get('own-address-gone'),
+const SHOWN: Readonly<Record<string, RunReport | null>> = {
+  pass: kept('agents-of-one-name'),
+  'pass-kernel-only': kept('haproxy-maxconn-silent'),
+  'fail-one-endpoint': kept('one-endpoint-drops'),
+  'fail-killed': kept('haproxy-killed-in-hold'),
+  incomplete: kept('own-address-gone'),
   refused,
   interrupted,
 };
@@ -71,7 +79,7 @@ const SHOWN: Readonly<Record<string, RunReport | undefined>> = {
 for (const [name, report] of Object.entries(SHOWN))
   for (const columns of WIDTHS)
     test(`frame ${name} at ${columns} columns`, () => {
-      assert(report !== undefined, `${name} is recorded`);
+      assert(report !== null, `${name} is recorded`);
       const path = join(FRAMES, `${name}.${columns}.txt`);
       const frame = short(report, columns);
       if (process.env.UPDATE_FRAMES === '1') writeFileSync(path, frame);
