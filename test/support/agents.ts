@@ -79,7 +79,12 @@ export function startCoordinator(
   const running = startAt(t, options.place ?? {}, [...args, ...listen, '--json', reportPath], {
     timeoutMs: 240_000,
     ...options,
-    env: { C100K_TOKEN: tokenText, ...options.env },
+    // `--engine` is a host's: where all agents are elsewhere the run refuses it. An empty variable is none.
+    env: {
+      C100K_TOKEN: tokenText,
+      ...(args.some((arg) => arg.includes('local')) ? {} : { C100K_ENGINE: '' }),
+      ...options.env,
+    },
   });
   return {
     ...running,

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { availableParallelism, release } from 'node:os';
+import { availableParallelism, getPriority, release } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { RunReport } from '../../src/judge/report.ts';
@@ -45,8 +45,10 @@ for (const engine of ['uring', 'epoll'] as const) {
     await run.saw(/^.*holding/m);
     assert.equal(clientEnds(port).count, CONNECTIONS, 'client ends that ss counts');
     const holders = run.pids('holder');
-    for (const pid of [...holders, ...run.pids('serve-worker')]) assert.equal(niceOf(pid), 5);
-    for (const pid of run.pids('agent')) assert.equal(niceOf(pid), 0);
+    // Whoever runs the tests may be nice already; a priority that is lower stays (host/command.ts).
+    for (const pid of [...holders, ...run.pids('serve-worker')])
+      assert.equal(niceOf(pid), Math.max(5, getPriority()));
+    for (const pid of run.pids('agent')) assert.equal(niceOf(pid), getPriority());
     const { code, stderr, stdout } = await run.result;
     assert.equal(code, 0, stderr);
     assert.match(stdout, new RegExp(`^engine +${engine}: as --engine says$`, 'm'));
