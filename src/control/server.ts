@@ -284,7 +284,7 @@ function helloOf(
     };
   }
   if (name !== null && name !== message.name) {
-    return { reason: 'name', text: `the token is for an agent named ${name}` };
+    return { reason: 'name', text: `the token is for an agent named ${name}, not ${message.name}` };
   }
   return message;
 }

@@ -84,7 +84,7 @@ export function judgePath({ seen, ports, isLoopback = false, failure = null }: P
         failure === null
           ? 'the target reported nothing: start it with c100k-bench serve --mode whoami'
           : `nothing is known of the path: ${failure}`,
-      lift: [],
+      lift: failure === null ? [] : ['start c100k-bench serve --mode whoami where the server is'],
     };
   }
   if (seen.sourceChanged === 0) {

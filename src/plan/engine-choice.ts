@@ -27,6 +27,9 @@ export function chooseEngine(asked: Asked, { uringRefusal }: Pick<HostFacts, 'ur
   return { name: 'uring', why: 'io_uring works here' };
 }
 
+/** Enough for the rings of millions of connections, whatever the limit was. */
+const ROOMY_DESCRIPTORS = 4_096;
+
 interface UringRoom {
   /** connections */
   readonly wanted: number;
@@ -42,7 +45,9 @@ export function uringFinding({ wanted, available, shape, facts }: UringRoom): Fi
   const common = { what: 'descriptors-per-process', unit: 'connections', needed: wanted, available };
   if (uringRefusal !== null) {
     const message = `--engine uring cannot be: io_uring: ${uringRefusal}`;
-    return { ...common, severity: 'refuse', message, fix: 'use --engine auto, which takes epoll here' };
+    const other = 'use --engine auto, which takes epoll here';
+    const fix = uringRefusal.includes('ulimit -n') ? `ulimit -n ${ROOMY_DESCRIPTORS}, or ${other}` : other;
+    return { ...common, severity: 'refuse', message, fix };
   }
   const limit = `at most ${formatCount(shape.perHolder)} connections each`;
   return available >= wanted

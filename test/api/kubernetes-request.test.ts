@@ -85,6 +85,9 @@ describe('the flags of a run and of an agent', () => {
     'progress-every': ['30s'],
     verbose: [null],
     'no-progress': [null],
+    report: ['full'],
+    'metrics-listen': ['0.0.0.0:9100'],
+    otlp: ['http://127.0.0.1:4318/v1/metrics'],
   };
   /** Shown to be carried by the tests above, or through the Secret. */
   const ELSEWHERE = ['target', 'conns', 'expect-agents', 'token-file', 'tls-ca'];

@@ -103,7 +103,7 @@ test('a run with two agents: both ready, then start, hold, stop, and all that wa
 test('no agent starts before the last one is ready', async (t) => {
   const { report, agents } = await start(t, [{}], { remoteAgents: 2, waitAgentsMs: 400 });
   await assert.rejects(report, /2 agent\(s\) expected, only agent1 came/);
-  assert.deepEqual(agents[0]!.heard, ['spec', 'stop']);
+  assert.deepEqual(agents[0]!.heard, ['spec', 'stop', 'counted', 'verdict']);
 });
 
 test('a hold of 300 ms ends after 300 ms, although the next tick comes much later', async (t) => {

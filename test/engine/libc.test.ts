@@ -97,10 +97,12 @@ const EXPRESSIONS: Readonly<Record<string, string | null>> = {
   NOTSENT_BYTES_OFFSET: 'offsetof(struct tcp_info, tcpi_notsent_bytes)',
   TOTAL_RETRANS_OFFSET: 'offsetof(struct tcp_info, tcpi_total_retrans)',
   TCP_INFO_BYTES_MAX: null,
+  OWN_MAPPING_BYTES: null,
   RETRANSMIT_POSSIBLE_MS: null,
 };
 /** Not in the kernel's headers for programs: names of the C library, which has the same values for x64 and arm64. */
-const OF_THE_LIBRARY = /^(?:AF_|SOCK_|MSG_|EFD_|EPOLL_CLOEXEC|F_DUPFD_CLOEXEC|O_ASYNC$|ENOTSUP$)/;
+const OF_THE_LIBRARY =
+  /^(?:AF_|SOCK_|MSG_|EFD_|EPOLL_CLOEXEC|F_DUPFD_CLOEXEC|O_ASYNC$|ENOTSUP$|M_MMAP_THRESHOLD$)/;
 /** glibc's struct tcp_info of <netinet/tcp.h> ends there. */
 const BEYOND_THE_LIBRARY = /tcpi_notsent_bytes/;
 

@@ -160,7 +160,9 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     fault: 'ulimit -n 1024 on the built-in target: it stops to accept',
     needsRoot: false,
     run: async (t) => {
-      const target = await startServe(t, ['--mode', 'echo', '--workers', '1'], { descriptorsMax: 1_024 });
+      // With io_uring the built-in target takes no descriptor for a connection.
+      const flags = ['--mode', 'echo', '--workers', '1', '--engine', 'epoll'];
+      const target = await startServe(t, flags, { descriptorsMax: 1_024 });
       const args = ['--target', `echo://127.0.0.1:${target.port}`, '--conns', '2000', '--duration', '4s'];
       return await run(t, [...args, ...SHORT_TIMEOUT]);
     },
@@ -177,7 +179,8 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     fault: 'ulimit -n 1024 on the built-in target, which is asked (--target-stats)',
     needsRoot: false,
     run: async (t) => {
-      const target = await startServe(t, ['--workers', '1'], { descriptorsMax: 1_024 });
+      const flags = ['--workers', '1', '--engine', 'epoll'];
+      const target = await startServe(t, flags, { descriptorsMax: 1_024 });
       const args = ['--target', `127.0.0.1:${target.port}`, '--conns', '6000', '--duration', '2s'];
       return await run(t, [...args, ...SHORT_TIMEOUT, '--target-stats', target.statsUrl]);
     },

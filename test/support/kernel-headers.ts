@@ -31,6 +31,7 @@ const OWN_HEADERS = [
   'stddef.h',
   'errno.h',
   'fcntl.h',
+  'malloc.h',
   'netinet/in.h',
   'netinet/tcp.h',
   'sys/epoll.h',

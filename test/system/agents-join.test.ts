@@ -196,7 +196,7 @@ describe('joining', { concurrency: 4 }, () => {
     const wrongName = await startAgent(t, at, 'bob', made.stdout.trim()).result;
     assert.equal(wrongName.code, 4);
     assert.match(wrongName.stderr, /the token is for an agent named ada/);
-    await says(run, / holding /);
+    await says(run, /turned away .*the token is for an agent named ada, not bob/);
     const late = await startAgent(t, at, 'cyd', formatToken(expired)).result;
     assert.equal(late.code, 2);
     assert.match(late.stderr, /the token expired at 1970/);

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
+import { counted, formatCount } from '../../base/units.ts';
 import * as libc from '../libc.ts';
 import { portOf, SOCKADDR_BYTES_MAX, sockAddr } from '../libc.ts';
 import { DriverEvent, OpenStep } from './driver.ts';
@@ -174,8 +175,20 @@ function tryConnection(kernel: UringKernel): UringRefusal | null {
 }
 
 /** Makes the rings that so many connections need: memory is locked for each. @throws RingError */
-function tryRings(kernel: UringKernel, connections: number): void {
-  new RingSet(kernel, ringsFor(connections)).end();
+function tryRings(kernel: UringKernel, connections: number): UringRefusal | null {
+  const options = ringsFor(connections);
+  try {
+    new RingSet(kernel, options).end();
+    return null;
+  } catch (error) {
+    if (!(error instanceof RingError && error.errno === libc.Errno.EMFILE)) throw error;
+    const rings = Math.ceil(options.indices / options.filesPerRingMax);
+    const each = `${formatCount(options.filesPerRingMax)} each`;
+    return {
+      obstacle: 'descriptors',
+      text: `${formatCount(connections)} connections need ${counted(rings, 'ring')} of ${each}, and a ring takes a descriptor (ulimit -n)`,
+    };
+  }
 }
 
 /**
@@ -190,8 +203,7 @@ export function probeUring(
   const { connections = 1, kernel = uringKernel } = options;
   try {
     const refusal = lacking(kernel) ?? tryConnection(kernel);
-    if (refusal === null) tryRings(kernel, connections);
-    return refusal;
+    return refusal ?? tryRings(kernel, connections);
   } catch (error) {
     if (error instanceof RingError) return refusalOf(error);
     throw error;

@@ -59,7 +59,7 @@ describe('c100k-bench agent', () => {
     it(`${what}: exit ${code}, one line and a hint`, async () => {
       const result = await runCli(args, options);
       assert.match(result.stderr, says);
-      assert.match(result.stderr, /^c100k-bench: .*\n {2}hint: .*\n$/);
+      assert.match(result.stderr, /^(?:agent .*\n)*c100k-bench: .*\n {2}hint: .*\n$/);
       assert.equal(result.code, code);
       assert.equal(result.stdout, '');
     });

@@ -24,7 +24,7 @@ describe('c100k-bench path', () => {
     const { port } = await startServe(t, ['--mode', 'hold']);
     const { code, stdout } = await runCli(['path', '--target', `127.0.0.1:${port}`, '--samples', '2']);
     assert.equal(code, 1, stdout);
-    assert.match(stdout, /start it with c100k-bench serve --mode whoami/);
+    assert.match(stdout, /application never answered.*start c100k-bench serve --mode whoami/s);
   });
 
   it('refuses what has no path, and flags that cannot be, before anything is opened', async () => {

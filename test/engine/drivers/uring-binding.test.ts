@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  CMD_GETSOCKOPT,
   CMD_SETSOCKOPT,
   CQE_MORE,
   Cqe,
@@ -22,6 +23,7 @@ import { HEADERS_SKIP, headerValues, isBefore, numbersIn } from '../../support/k
 /** What headers before that kernel do not have. */
 const SINCE: Readonly<Record<string, string>> = {
   IORING_SETUP_NO_SQARRAY: '6.6',
+  SOCKET_URING_OP_GETSOCKOPT: '6.7',
   SOCKET_URING_OP_SETSOCKOPT: '6.7',
   IORING_OP_FIXED_FD_INSTALL: '6.8',
   IORING_OP_BIND: '6.11',
@@ -85,13 +87,15 @@ const PRIVATE: Readonly<Record<string, string>> = {
   PROBE_HEAD_BYTES: 'sizeof(struct io_uring_probe)',
   PROBE_OP_BYTES: 'sizeof(struct io_uring_probe_op)',
   PROBE_OP_FLAGS: 'offsetof(struct io_uring_probe_op, flags)',
+  // An unsigned word in C, and a signed one here.
+  FILE_INDEX_ALLOC: '(int)IORING_FILE_INDEX_ALLOC',
   PROBE_OP_SUPPORTED: 'IO_URING_OP_SUPPORTED',
   F_SETFL: 'F_SETFL',
   O_NONBLOCK: 'O_NONBLOCK',
 };
 /** Numbers of ours, and those that stand below with their exported names. */
 const OURS = ['PROBE_OPS', 'OFF_RINGS', 'OFF_SQES', 'SQ_CQ_OVERFLOW', 'SQ_TASKRUN', 'CQE_MORE'];
-const OURS_TOO = ['CMD_SETSOCKOPT', 'POLL_MULTISHOT'];
+const OURS_TOO = ['CMD_GETSOCKOPT', 'CMD_SETSOCKOPT', 'POLL_MULTISHOT'];
 
 /** Each C expression with our number. */
 function expected(): Map<string, number> {
@@ -122,6 +126,7 @@ function expected(): Map<string, number> {
   add('IORING_SQ_CQ_OVERFLOW', SQ_CQ_OVERFLOW);
   add('IORING_SQ_TASKRUN', SQ_TASKRUN);
   add('IORING_CQE_F_MORE', CQE_MORE);
+  add('SOCKET_URING_OP_GETSOCKOPT', CMD_GETSOCKOPT);
   add('SOCKET_URING_OP_SETSOCKOPT', CMD_SETSOCKOPT);
   add('IORING_POLL_ADD_MULTI', POLL_MULTISHOT);
   const numbers = numbersIn('src/engine/drivers/uring-binding.ts');
