@@ -157,7 +157,7 @@ test('a target that says nothing is a failed look at the path, not a free one', 
   const port = /:(\d+) \(/.exec(said)?.[1];
   const { code, stdout } = await runCli(['path', '--target', `127.0.0.1:${port}`, '--samples', '20']);
   assert.equal(code, 1, stdout);
-  assert.match(stdout, /the target reported nothing: start it with c100k-bench serve --mode whoami/);
+  assert.match(stdout, /its application never answered.*start c100k-bench serve --mode whoami/s);
 });
 
 test('plan --via ends with 1 when the path is too narrow, with 0 when it is not, and writes both as JSON', async () => {
