@@ -168,6 +168,8 @@ interface HeldNow {
   readonly open: number;
   /** null: not known, so that every connection from our sources counts */
   readonly tuples: OwnTuples | null;
+  /** the last connections of a ramp that was told to stop are still on their way: the two counts become one */
+  readonly isSettling?: boolean;
 }
 
 /**
@@ -182,13 +184,14 @@ export async function countBesideHolders(
 ): Promise<Counted> {
   let counted: Counted = { established: null, method: 'none', openBefore: 0, open: 0 };
   const isBelieved = async (): Promise<boolean> => {
-    const { open: openBefore, tuples } = await freshOpen();
+    const { open: openBefore, tuples, isSettling = false } = await freshOpen();
     const isOurs = tuples === null ? null : (socket: SocketName): boolean => tuples.has(socket);
     const { established, others, method } = await countEstablished({ ...query, isOurs });
     const { open } = await freshOpen();
     counted = { established, method, openBefore, open, ...(others === null ? {} : { others }) };
     const [low, high] = [Math.min(openBefore, open), Math.max(openBefore, open)];
-    return established === null || (established >= low && established <= high);
+    if (established === null) return true;
+    return established >= low && established <= high && !(isSettling && low < high);
   };
   await waitUntil(isBelieved, waiting.nowMs() + ASKING_MS_MAX, AGAIN_AFTER_MS, waiting);
   return counted;

@@ -89,7 +89,7 @@ export async function countOthers({ agent, spec: { endpoints }, notes }: Counted
 
 /** Asks the kernel, between two looks at what the holders count. */
 async function countKernel(
-  { holders, prepared }: Running | Holding,
+  { name, holders, prepared }: Running | Holding,
   when: KernelCount['when'],
   { agent, spec, kernel }: Counted,
 ): Promise<void> {
@@ -99,7 +99,7 @@ async function countKernel(
   const count = await countBesideHolders({ sources: addresses, ports, endpoints }, async () => {
     await holders.freshReport(true);
     const tuples = new OwnTuples({ addresses, ports, endpoints }, holders.openTuples());
-    return { open: holders.stats().open, tuples };
+    return { open: holders.stats().open, tuples, isSettling: name === 'running' && when === 'hold-end' };
   });
   kernel.push({ agent, when, ...count });
 }

@@ -62,6 +62,14 @@ test('counts of the holders that fall while the kernel is asked enclose its coun
   assert.deepEqual([counted.established, counted.openBefore, counted.open], [3, 5, 2]);
 });
 
+test('while the last connections of a ramp are on their way, it is asked again until they are there', async (t) => {
+  const query = await threeConnections(t);
+  const said = [1, 3, 3, 3];
+  const settling = async () => ({ ...held(said.shift() ?? 99), isSettling: true });
+  const counted = await countBesideHolders(query, settling, new FakeTime());
+  assert.deepEqual([counted.established, counted.openBefore, counted.open], [3, 3, 3]);
+});
+
 test('a difference is asked about for three seconds before it is believed', async (t) => {
   const query = await threeConnections(t);
   let asked = 0;

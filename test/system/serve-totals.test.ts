@@ -79,7 +79,7 @@ test('serve takes epoll where seccomp refuses io_uring, and says why; --engine u
   skip: URING_SKIP,
 }, async (t) => {
   const entry = join(repositoryRoot, 'build', 'test', 'engine', 'drivers', 'refusal-entry.js');
-  const wrap = `shift 2; exec '${process.execPath}' '${entry}' seccomp-eperm -- "$@"`;
+  const wrap = `shift 2; exec '${process.execPath}' '${entry}' eperm-setup -- "$@"`;
   const cli = startCli(['serve', '--port', '0', '--workers', '1', '--engine', 'auto'], { wrap });
   t.after(() => {
     cli.child.kill('SIGTERM');
