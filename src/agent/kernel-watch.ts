@@ -168,7 +168,7 @@ interface HeldNow {
   readonly open: number;
   /** null: not known, so that every connection from our sources counts */
   readonly tuples: OwnTuples | null;
-  /** the last connections of a ramp that was told to stop are still on their way: the two counts become one */
+  /** the last connections of a ramp that was stopped are still on their way: the two counts become one */
   readonly isSettling?: boolean;
 }
 

@@ -69,7 +69,8 @@ async function startRun(
       `${DESK}:7100`,
       name,
       run.tokenText,
-      descriptorsMax === undefined ? [] : ['--holders', '1'],
+      // With io_uring connections take no descriptors.
+      descriptorsMax === undefined ? [] : ['--holders', '1', '--engine', 'epoll'],
       {
         place: { host: network.host(name), ...(descriptorsMax === undefined ? {} : { descriptorsMax }) },
         timeoutMs: 150_000,
