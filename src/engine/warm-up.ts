@@ -8,6 +8,7 @@
  * its queue goes with it. Connections end by RST, so nothing rests in TIME_WAIT.
  */
 import type { Clock } from '../base/clock.ts';
+import { readSysctl } from '../host/proc-file.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { Engine } from './engine.ts';
 import * as libc from './libc.ts';
@@ -29,11 +30,20 @@ const TCP_INFO_BYTES = 104;
 const collectGarbage = (globalThis as { gc?: () => void }).gc;
 const PORTS = { from: 1_024, to: 65_535 };
 
+/**
+ * Whether this network namespace tracks connections. Then each of ours would stay in its table for 10 s after its RST
+ * (nf_conntrack_tcp_timeout_close), and take room that the run needs.
+ */
+function tracksConnections(): boolean {
+  return (readSysctl('/proc', 'net/netfilter/nf_conntrack_count') ?? 0) > 0;
+}
+
 /** One warm-up. */
 export class WarmUp {
   readonly #spec: HolderSpec;
   readonly #clock: Clock;
   readonly #done: () => void;
+  readonly #isTracked: () => boolean;
   /** kept until `end`: what V8 has compiled is for objects of this shape, and goes with the last of them */
   #engine: Engine | null = null;
   #listener = -1;
@@ -43,16 +53,18 @@ export class WarmUp {
   /**
    * @param spec what the holder is going to open
    * @param done called once, perhaps within `begin`, unless `end` comes before: the moment to make the holder's own engine
+   * @param isTracked whether the kernel would remember each connection
    */
-  constructor(spec: HolderSpec, clock: Clock, done: () => void) {
+  constructor(spec: HolderSpec, clock: Clock, done: () => void, isTracked = tracksConnections) {
     this.#spec = spec;
     this.#clock = clock;
     this.#done = done;
+    this.#isTracked = isTracked;
   }
 
   /** Once. */
   begin(): void {
-    if (this.#spec.connections < CONNECTIONS_MIN) this.#done();
+    if (this.#spec.connections < CONNECTIONS_MIN || this.#isTracked()) this.#done();
     else this.#nextRound();
   }
 
