@@ -54,6 +54,7 @@ const PR_SET_PDEATHSIG = 1;
 const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_DONTWAIT = 0x40;
+export const MSG_PEEK = 2;
 
 /** Positive errno values by name, such as `Errno.EINPROGRESS`. */
 export const Errno = constants.errno;

@@ -7,13 +7,13 @@
  * RECV, in echo one SEND of the same bytes, and it is watched again. All of a turn goes to the kernel in one call a ring.
  */
 import assert from 'node:assert/strict';
+import { Cells } from '../engine/drivers/cells.ts';
 import { CQE_MORE, Cqe, type MappedMemory, type UringKernel } from '../engine/drivers/uring-binding.ts';
 import { RingError } from '../engine/drivers/uring-ring.ts';
 import * as libc from '../engine/libc.ts';
 import { SOCKADDR_BYTES_MAX } from '../engine/libc.ts';
 import { Poller } from '../engine/poller.ts';
 import { after, type Timer } from '../time/timer.ts';
-import { Cells } from './cells.ts';
 import { Answer, answerOf, cellOf, EMPTY, HeldRing, UNGREETED, UNNAMED } from './held-ring.ts';
 import { type ServeMode, type SourceCount, type WorkerTotals, ZERO_TOTALS } from './serve-counts.ts';
 import { SourceTable } from './source-table.ts';

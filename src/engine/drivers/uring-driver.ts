@@ -10,14 +10,16 @@
  */
 import assert from 'node:assert/strict';
 import * as libc from '../libc.ts';
+import { Cells } from './cells.ts';
 import { type CloseHow, type Driver, DriverEvent, type DriverOptions, OpenStep } from './driver.ts';
 import { IndexQueue } from './index-queue.ts';
 import { IndexFlag as Bit, DETACHED, IndexTable, NONE, IndexState as State } from './index-table.ts';
 import { RingSet, ringsFor, type UringSizes } from './ring-set.ts';
 import { CHUNK_BYTES, CHUNKS, SendChunks } from './send-chunks.ts';
 import { CQE_MORE, Cqe, type MappedMemory, type UringKernel, uringKernel } from './uring-binding.ts';
-import { isUnplaced, Kind, kindOf, tagOf, UringRequests } from './uring-requests.ts';
+import { INPUT_EVENTS, isUnplaced, Kind, kindOf, tagOf, UringRequests } from './uring-requests.ts';
 import { type Ring, RingError } from './uring-ring.ts';
+import { UringSends, WRITABLE } from './uring-sends.ts';
 
 /** Connections that are received from in one turn (at most 256: they are numbered by a byte), and bytes from each: a target that floods must not starve others. */
 const CELLS = 256;
@@ -33,31 +35,26 @@ export class UringDriver implements Driver {
   value = 0;
   step: OpenStep = OpenStep.socket;
   bytes: Uint8Array;
-  bytesSent = 0;
 
   readonly #kernel: UringKernel;
   readonly #set: RingSet;
   readonly #requests: UringRequests;
-  readonly #chunks: SendChunks;
+  readonly #sends: UringSends;
   readonly #memory: MappedMemory[] = [];
   readonly #table: IndexTable;
   readonly #readable: IndexQueue;
-  /** those that wait for a free chunk */
-  readonly #chunkless: IndexQueue;
   /** those whose CONNECT was not found when it was to be cancelled */
   readonly #uncancelled: IndexQueue;
-  readonly #cells: readonly Uint8Array[];
-  readonly #cellsAddress: number;
+  /** a receive brings its bytes there; a completion may come a turn later, when they overflow */
+  readonly #cells: Cells;
   readonly #cellGeneration = new Uint16Array(CELLS);
-  /** those that no receive is on its way to: a completion may come a turn later, when they overflow */
-  readonly #freeCells = Uint8Array.from({ length: CELLS }, (_, cell) => cell);
-  #freeCellCount = CELLS;
   readonly #detached = new Map<number, number>();
 
   /** the ring whose completions next() reads */
   #cursor = 0;
   #hasReceived = false;
-  #chunklessLeft = 0;
+  /** a watch that is to say what CONNECT's answer means is queued */
+  #hasSettling = false;
   #isEnded = false;
 
   /** @throws RingError when the kernel refuses */
@@ -68,24 +65,20 @@ export class UringDriver implements Driver {
     this.#kernel = sizes.kernel ?? uringKernel;
     this.#set = new RingSet(this.#kernel, ringsFor(capacity, sizes));
     const { indices } = this.#set;
+    let chunks: SendChunks;
     try {
       this.#requests = new UringRequests(this.#kernel, this.#set, sources, endpoints);
       this.#memory.push(this.#requests.memory);
-      this.#chunks = new SendChunks(this.#map(CHUNKS * CHUNK_BYTES));
-      const cells = this.#map(CELLS * CELL_BYTES);
-      this.#cellsAddress = cells.address;
-      this.#cells = Array.from(
-        { length: CELLS },
-        (_, cell) => new Uint8Array(cells.buffer, cell * CELL_BYTES, CELL_BYTES),
-      );
+      chunks = new SendChunks(this.#map(CHUNKS * CHUNK_BYTES));
+      this.#cells = new Cells(this.#kernel, CELLS, CELL_BYTES);
     } catch (error) {
       this.end();
       throw error;
     }
-    this.bytes = this.#cells[0]!;
+    this.bytes = this.#cells.bytes(0);
     this.#table = new IndexTable(capacity, indices);
     this.#readable = new IndexQueue(indices);
-    this.#chunkless = new IndexQueue(indices);
+    this.#sends = new UringSends(this.#table, this.#requests, chunks, indices);
     this.#uncancelled = new IndexQueue(indices);
   }
 
@@ -94,6 +87,10 @@ export class UringDriver implements Driver {
     if (typeof memory === 'number') throw new RingError('map', -memory);
     this.#memory.push(memory);
     return memory;
+  }
+
+  get bytesSent(): number {
+    return this.#sends.bytesSent;
   }
 
   /** Indices that are not free: connections, and opens that were given up and are not gone yet. */
@@ -115,18 +112,7 @@ export class UringDriver implements Driver {
   send(slot: number, buffer: Uint8Array, length: number): number {
     const index = this.#table.indexOf[slot]!;
     if (index < 0 || this.#table.state[index] !== State.open || this.#isEnded) return 0;
-    let taken = 0;
-    if ((this.#table.flags[index]! & Bit.sending) === 0) {
-      let chunk = this.#table.chunkOf[index]!;
-      if (chunk < 0 && this.#chunks.hasFree) {
-        chunk = this.#chunks.take(index, this.#table.generation[index]!);
-        this.#table.chunkOf[index] = chunk;
-      }
-      if (chunk < 0) this.#chunkless.push(index);
-      else taken = this.#chunks.append(chunk, buffer, length);
-    }
-    if (taken < length) this.#table.flags[index]! |= Bit.wantsWritable;
-    return taken;
+    return this.#sends.send(index, buffer, length);
   }
 
   close(slot: number, how: CloseHow): void {
@@ -147,13 +133,13 @@ export class UringDriver implements Driver {
       return;
     }
     // A goodbye goes out first, whichever way it is closed.
-    if (this.#table.chunkOf[index]! >= 0) this.#flushSends();
+    if (this.#table.chunkOf[index]! >= 0) this.#sends.flush();
     this.#letGo(index, how === 'rst' && this.#table.state[index] !== State.broken);
   }
 
   get isDrained(): boolean {
     // Work that is left may be the end of a watch, and with it of its socket.
-    return this.#table.used === 0 && this.#chunks.isIdle && this.#set.queued === 0 && !this.#set.hasAny;
+    return this.#table.used === 0 && this.#sends.isIdle && this.#set.queued === 0 && !this.#set.hasAny;
   }
 
   /** Closes the socket of an index whose chain is done, and gives the index back. */
@@ -164,7 +150,7 @@ export class UringDriver implements Driver {
       const isWatchedWritable = (flags & Bit.watchedWritable) !== 0;
       this.#requests.close(index, this.#table.generation[index]!, isReset, isWatched, isWatchedWritable);
     }
-    this.#chunks.drop(index);
+    this.#sends.drop(index);
     this.#table.give(index);
   }
 
@@ -213,24 +199,24 @@ export class UringDriver implements Driver {
     this.#set.sample();
     this.#cursor = 0;
     this.#hasReceived = false;
-    this.#chunklessLeft = this.#chunkless.size;
+    this.#sends.turn();
     return this.#isReady();
   }
 
   #submit(): void {
-    this.#flushSends();
+    this.#sends.flush();
     this.#cancelAgain();
     this.#set.submit();
   }
 
   flush(): void {
     if (this.#isEnded) return;
-    this.#flushSends();
+    this.#sends.flush();
     this.#set.submitQueued();
   }
 
   readonly #isReady = (): boolean => {
-    if (this.#readable.size > 0 || (this.#chunkless.size > 0 && this.#chunks.hasFree)) return true;
+    if (this.#readable.size > 0 || this.#sends.canOffer) return true;
     return this.#set.hasAny;
   };
 
@@ -246,9 +232,13 @@ export class UringDriver implements Driver {
         const event = this.#complete(ring, at);
         if (event !== DriverEvent.none) return event;
       }
-      while (this.#chunklessLeft > 0) {
-        this.#chunklessLeft--;
-        if (this.#offerChunk(this.#chunkless.shift())) return DriverEvent.writable;
+      const writable = this.#sends.nextWritable();
+      if (writable >= 0) return this.#say(DriverEvent.writable, writable, 0);
+      if (this.#hasSettling) {
+        // What CONNECT's answer means is known in the same turn.
+        this.#hasSettling = false;
+        this.#again();
+        continue;
       }
       if (this.#hasReceived || this.#readable.size === 0) return DriverEvent.none;
       this.#hasReceived = true;
@@ -258,31 +248,28 @@ export class UringDriver implements Driver {
 
   /** Asks for what all readable connections have, as many as there are cells. */
   #receiveAll(): void {
-    for (let left = this.#readable.size; left > 0 && this.#freeCellCount > 0; left--) {
+    for (let left = this.#readable.size; left > 0 && this.#cells.hasFree; left--) {
       const index = this.#readable.shift();
       const flags = this.#table.flags[index]!;
-      if (this.#table.state[index] !== State.open) continue;
+      const state = this.#table.state[index];
+      if (state !== State.open && state !== State.doubtful) continue;
       if ((flags & Bit.receiving) !== 0) {
         this.#readable.push(index);
         continue;
       }
       this.#table.flags[index] = flags | Bit.receiving | (this.#table.endErrno[index] === 0 ? 0 : Bit.isLast);
-      const cell = this.#freeCells[--this.#freeCellCount]!;
+      const cell = this.#cells.take();
       this.#cellGeneration[cell] = this.#table.generation[index]!;
-      this.#requests.receive(index, cell, this.#cellsAddress + cell * CELL_BYTES, CELL_BYTES);
+      this.#requests.receive(index, cell, this.#cells.address(cell), CELL_BYTES, state === State.doubtful);
     }
+    this.#again();
+  }
+
+  /** Submits what is queued, and brings what that has completed. */
+  #again(): void {
     this.#set.submitQueued();
     this.#set.sample();
     this.#cursor = 0;
-  }
-
-  #flushSends(): void {
-    for (let chunk = this.#chunks.nextWaiting(); chunk >= 0; chunk = this.#chunks.nextWaiting()) {
-      const index = this.#chunks.owner(chunk);
-      this.#table.chunkOf[index] = NONE;
-      this.#table.flags[index]! |= Bit.sending;
-      this.#requests.send(index, chunk, this.#chunks.address(chunk), this.#chunks.length(chunk));
-    }
   }
 
   #cancelAgain(): void {
@@ -309,7 +296,7 @@ export class UringDriver implements Driver {
       case Kind.receive:
         return this.#received(index, tag, result);
       case Kind.send:
-        return this.#sent(index, tag, result);
+        return this.#written(index, this.#sends.sent(index, tag, result));
       case Kind.install:
         if (result >= 0) libc.close(result);
         return DriverEvent.none;
@@ -321,7 +308,7 @@ export class UringDriver implements Driver {
       case Kind.poll:
         return this.#polled(index, result, (flags & CQE_MORE) !== 0);
       case Kind.writePoll:
-        return this.#writePolled(index, result);
+        return this.#written(index, this.#sends.roomCame(index, result));
       case Kind.cancel:
         if (this.#table.state[index] === State.abandoned) this.#uncancelled.push(index);
         return DriverEvent.none;
@@ -348,32 +335,83 @@ export class UringDriver implements Driver {
       return DriverEvent.none;
     }
     if (result < 0) return this.#openFailed(index, step, -result);
-    this.#table.state[index] = State.open;
+    this.#table.state[index] = State.settling;
     this.#watch(index);
+    this.#hasSettling = true;
+    return DriverEvent.none;
+  }
+
+  /**
+   * CONNECT answers 0 also where the SYN was rejected while it was sent, by this host's own kernel: the error lies in the error queue, and
+   * io_connect() finds EPOLLERR and no error (io_uring/net.c, Linux 6.18). Only POLLOUT says that there is a connection.
+   */
+  #settled(index: number, events: number): DriverEvent {
+    const isOver = (events & libc.EPOLLHUP) !== 0;
+    if (!isOver && (events & libc.EPOLLOUT) !== 0) return this.#connected(index, events);
+    this.#table.state[index] = State.doubtful;
+    if (isOver) this.#readable.push(index);
+    return DriverEvent.none;
+  }
+
+  #connected(index: number, events: number): DriverEvent {
+    this.#table.state[index] = State.open;
+    this.#readableFor(index, events);
     return this.#say(DriverEvent.connected, index, 0);
   }
 
+  #readableFor(index: number, events: number): void {
+    if ((events & ~libc.EPOLLOUT) === 0) return;
+    if ((events & ENDING) !== 0) this.#table.flags[index]! |= Bit.ending;
+    this.#readable.push(index);
+  }
+
+  /** Why a socket is over that was not seen open: what brings bytes, a FIN or a RST was; a RST to a SYN is ECONNREFUSED (tcp_reset()). */
+  #over(index: number, result: number): DriverEvent {
+    const { EINTR, EAGAIN, ECONNRESET, EPIPE } = libc.Errno;
+    if (result === -EINTR) this.#readable.push(index);
+    if (result === -EINTR || result === -EAGAIN) return DriverEvent.none;
+    const isReset = result === -ECONNRESET || result === -EPIPE;
+    if (result < 0 && !isReset) return this.#failed(index, OpenStep.connect, -result);
+    // The look has taken the error from the socket.
+    if (isReset) this.#table.endErrno[index] = -result;
+    return this.#connected(index, libc.EPOLLHUP);
+  }
+
   #openFailed(index: number, step: OpenStep, errno: number): DriverEvent {
-    const isOfSocket = isUnplaced(step, -errno);
+    if (!isUnplaced(step, -errno)) return this.#failed(index, step, errno);
+    return this.#failed(index, OpenStep.socket, libc.Errno.ENOMEM);
+  }
+
+  #failed(index: number, step: OpenStep, errno: number): DriverEvent {
     this.#table.state[index] = State.broken;
-    this.step = isOfSocket ? OpenStep.socket : step;
-    return this.#say(DriverEvent.failed, index, isOfSocket ? libc.Errno.ENOMEM : errno);
+    this.step = step;
+    return this.#say(DriverEvent.failed, index, errno);
   }
 
   #watch(index: number): void {
     this.#table.flags[index]! |= Bit.watched;
-    this.#requests.watch(index, this.#table.generation[index]!);
+    // Of an open socket it would be reported again each time, and fill the completions again.
+    const isOpen = this.#table.state[index] === State.open;
+    this.#requests.watch(
+      index,
+      this.#table.generation[index]!,
+      isOpen ? INPUT_EVENTS : INPUT_EVENTS | libc.EPOLLOUT,
+    );
   }
 
   #polled(index: number, result: number, goesOn: boolean): DriverEvent {
     if (!goesOn) this.#table.flags[index]! &= ~Bit.watched;
-    if (this.#table.state[index] !== State.open) return DriverEvent.none;
-    if (result < 0) return this.#broken(index, -result);
-    if ((result & ENDING) !== 0) this.#table.flags[index]! |= Bit.ending;
-    this.#readable.push(index);
+    const state = this.#table.state[index];
+    const isSettling = state === State.settling || state === State.doubtful;
+    if (state !== State.open && !isSettling) return DriverEvent.none;
+    if (result < 0)
+      return isSettling ? this.#failed(index, OpenStep.connect, -result) : this.#broken(index, -result);
+    let event: DriverEvent = DriverEvent.none;
+    if (isSettling) event = this.#settled(index, result);
+    else this.#readableFor(index, result);
     // The kernel ends a watch whose event it has to keep because the completions are full (io_poll_check_events).
     if (!goesOn) this.#watch(index);
-    return DriverEvent.none;
+    return event;
   }
 
   #ended(index: number, errno: number): DriverEvent {
@@ -387,14 +425,16 @@ export class UringDriver implements Driver {
    */
   #received(index: number, cell: number, result: number): DriverEvent {
     // Its bytes are looked at before the next receive is asked for.
-    this.#freeCells[this.#freeCellCount++] = cell;
+    this.#cells.release(cell);
     if (this.#cellGeneration[cell] !== this.#table.generation[index]) return DriverEvent.none;
-    if (this.#table.state[index] !== State.open) return DriverEvent.none;
+    const state = this.#table.state[index];
     const flags = this.#table.flags[index]!;
     this.#table.flags[index] = flags & ~(Bit.receiving | Bit.isLast);
+    if (state === State.doubtful) return this.#over(index, result);
+    if (state !== State.open) return DriverEvent.none;
     if (result > 0) {
       if (result === CELL_BYTES || (flags & Bit.ending) !== 0) this.#readable.push(index);
-      this.bytes = this.#cells[cell]!;
+      this.bytes = this.#cells.bytes(cell);
       return this.#say(DriverEvent.bytes, index, result);
     }
     const isEmpty = result === -libc.Errno.EAGAIN;
@@ -403,30 +443,9 @@ export class UringDriver implements Driver {
     return this.#ended(index, this.#table.endErrno[index]! || 0 - result);
   }
 
-  #sent(index: number, chunk: number, result: number): DriverEvent {
-    const isOurs =
-      this.#chunks.generation(chunk) === this.#table.generation[index] &&
-      this.#table.state[index] === State.open;
-    if (result > 0) this.bytesSent += result;
-    const isTaken = result === this.#chunks.length(chunk);
-    if (isOurs && !isTaken) this.#sentShort(index, chunk, result);
-    this.#chunks.release(chunk);
-    return isOurs && isTaken ? this.#sendDone(index) : DriverEvent.none;
-  }
-
-  #sendDone(index: number): DriverEvent {
-    const flags = this.#table.flags[index]!;
-    this.#table.flags[index] = flags & ~(Bit.sending | Bit.wantsWritable);
-    return (flags & Bit.wantsWritable) === 0 ? DriverEvent.none : this.#say(DriverEvent.writable, index, 0);
-  }
-
-  #sentShort(index: number, chunk: number, result: number): void {
-    if (result >= 0 || result === -libc.Errno.EAGAIN || result === -libc.Errno.EINTR) {
-      this.#chunks.keep(chunk, Math.max(0, result));
-      this.#watchWritable(index);
-      return;
-    }
-    this.#broken(index, -result);
+  #written(index: number, outcome: number): DriverEvent {
+    if (outcome === WRITABLE) return this.#say(DriverEvent.writable, index, 0);
+    return outcome < 0 ? this.#broken(index, -outcome) : DriverEvent.none;
   }
 
   /**
@@ -438,35 +457,6 @@ export class UringDriver implements Driver {
     this.#table.flags[index]! |= Bit.ending;
     this.#readable.push(index);
     return DriverEvent.none;
-  }
-
-  #watchWritable(index: number): void {
-    this.#table.flags[index]! |= Bit.watchedWritable;
-    this.#requests.watchWritable(index, this.#table.generation[index]!);
-  }
-
-  #writePolled(index: number, result: number): DriverEvent {
-    this.#table.flags[index]! &= ~Bit.watchedWritable;
-    if (this.#table.state[index] !== State.open) return DriverEvent.none;
-    if (result < 0) return this.#broken(index, -result);
-    // Remembered like one that still grows, so that a close finds it; `sending` keeps it from growing.
-    if (this.#chunks.hasFree)
-      this.#table.chunkOf[index] = this.#chunks.again(index, this.#table.generation[index]!);
-    else this.#watchWritable(index);
-    return DriverEvent.none;
-  }
-
-  /** Whether one that found no free chunk is to try again. */
-  #offerChunk(index: number): boolean {
-    if (this.#table.state[index] !== State.open || (this.#table.flags[index]! & Bit.wantsWritable) === 0)
-      return false;
-    if (!this.#chunks.hasFree) {
-      this.#chunkless.push(index);
-      return false;
-    }
-    this.#table.flags[index]! &= ~Bit.wantsWritable;
-    this.#say(DriverEvent.writable, index, 0);
-    return true;
   }
 
   // ---- waiting ----
@@ -486,6 +476,7 @@ export class UringDriver implements Driver {
     if (this.#isEnded) return;
     this.#isEnded = true;
     this.#set.end();
+    this.#cells?.end();
     for (const memory of this.#memory.splice(0)) this.#kernel.unmap(memory);
   }
 }

@@ -86,8 +86,8 @@ const ADDRESSES_AT = 64;
 
 const RECEIVE_FLAGS = libc.MSG_DONTWAIT;
 const SEND_FLAGS = libc.MSG_DONTWAIT | libc.MSG_NOSIGNAL;
-/** POLLERR and POLLHUP come unasked (IO_POLL_UNMASK in io_uring/poll.c). */
-const WATCHED = libc.EPOLLIN | libc.EPOLLRDHUP;
+/** Bytes, FIN and RST. POLLERR and POLLHUP come unasked (IO_POLL_UNMASK in io_uring/poll.c). */
+export const INPUT_EVENTS = libc.EPOLLIN | libc.EPOLLRDHUP;
 
 const LINKED = SqeFlag.FIXED_FILE | SqeFlag.LINK | SqeFlag.SKIP_SUCCESS;
 const QUIET = SqeFlag.FIXED_FILE | SqeFlag.SKIP_SUCCESS;
@@ -206,8 +206,8 @@ export class UringRequests {
     return at;
   }
 
-  /** Watches for bytes, FIN and RST, each change reported once, until it is cancelled. What is there already is reported too. */
-  watch(index: number, tag: number): void {
+  /** Watches for events, each change reported once, until it is cancelled. What is there already is reported too. */
+  watch(index: number, tag: number, events: number): void {
     const ring = this.#reserve(index, 1);
     const at = ring.begin(
       Op.POLL_ADD | SqeFlag.FIXED_FILE,
@@ -216,7 +216,7 @@ export class UringRequests {
       index,
     );
     ring.entries[at + Sqe.LEN] = POLL_MULTISHOT;
-    ring.entries[at + Sqe.OP_FLAGS] = WATCHED;
+    ring.entries[at + Sqe.OP_FLAGS] = events;
   }
 
   /** Reports once when the socket takes bytes. */
@@ -231,7 +231,8 @@ export class UringRequests {
     ring.entries[at + Sqe.OP_FLAGS] = libc.EPOLLOUT;
   }
 
-  receive(index: number, cell: number, address: number, bytes: number): void {
+  /** @param isPeek what is there stays there */
+  receive(index: number, cell: number, address: number, bytes: number, isPeek: boolean): void {
     const ring = this.#reserve(index, 1);
     const at = ring.begin(
       Op.RECV | SqeFlag.FIXED_FILE,
@@ -241,7 +242,7 @@ export class UringRequests {
     );
     this.#pointTo(ring.entries, at + Sqe.ADDR, address);
     ring.entries[at + Sqe.LEN] = bytes;
-    ring.entries[at + Sqe.OP_FLAGS] = RECEIVE_FLAGS;
+    ring.entries[at + Sqe.OP_FLAGS] = isPeek ? RECEIVE_FLAGS | libc.MSG_PEEK : RECEIVE_FLAGS;
   }
 
   send(index: number, chunk: number, address: number, bytes: number): void {

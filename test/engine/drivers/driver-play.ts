@@ -7,7 +7,12 @@ import { type Driver, DriverEvent, type DriverOptions } from '../../../src/engin
 import * as libc from '../../../src/engine/libc.ts';
 import { sockAddr } from '../../../src/engine/libc.ts';
 import { type Told, Watched } from './driver-harness.ts';
-import type { FaultPoint, SimulatedHost, SimulatedSocket } from './simulated-socket.ts';
+import {
+  type FaultPoint,
+  type SimulatedHost,
+  type SimulatedSocket,
+  SYN_REJECTED,
+} from './simulated-socket.ts';
 
 const { Errno } = libc;
 
@@ -345,7 +350,10 @@ function sequence(seed: number, { faults, enterErrnos, make }: Cast): void {
     if (random() >= faultRate) return null;
     return { errno: pick(enterErrnos), taken: Math.floor(random() * 9) };
   };
-  host.connectResult = () => (random() < 0.2 ? -1 : 0);
+  host.connectResult = () => {
+    const what = random();
+    return what < 0.15 ? -1 : what < 0.25 ? SYN_REJECTED : 0;
+  };
   const info = new Uint8Array(256);
   for (let step = 0; step < 60; step++) {
     const slot = Math.floor(random() * SLOTS);
@@ -356,7 +364,7 @@ function sequence(seed: number, { faults, enterErrnos, make }: Cast): void {
     else if (what < 0.4) play.close(slot, pick(['fin', 'rst']));
     else if (what < 0.45) driver.tcpInfo(slot, info);
     else if (what < 0.5 && host.hanging.length > 0)
-      host.resolve(pick(host.hanging), pick([0, 0, Errno.ECONNREFUSED, Errno.ETIMEDOUT]));
+      host.resolve(pick(host.hanging), pick([0, 0, Errno.ECONNREFUSED, Errno.ETIMEDOUT, Errno.EHOSTUNREACH]));
     else if (socket === null) play.side.turn(0);
     else if (what < 0.7) play.send(slot, pick(SIZES));
     else if (what < 0.85 && !socket.hasFin && !socket.isDead)

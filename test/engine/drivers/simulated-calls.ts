@@ -11,12 +11,12 @@ import assert from 'node:assert/strict';
 import * as libc from '../../../src/engine/libc.ts';
 import {
   type Account,
+  FarSides,
   type FaultPoint,
   POLLERR,
   POLLHUP,
   POLLIN,
   POLLOUT,
-  POLLRDHUP,
   type SimulatedHost,
   SimulatedSocket,
 } from './simulated-socket.ts';
@@ -32,7 +32,7 @@ interface Registered {
 }
 
 /** The calls of one driver. */
-export class SimulatedCalls implements SimulatedHost {
+export class SimulatedCalls extends FarSides implements SimulatedHost {
   readonly accounts = new Map<number, Account>();
   readonly sockets: SimulatedSocket[] = [];
   fault: (point: FaultPoint) => number = () => 0;
@@ -161,7 +161,7 @@ export class SimulatedCalls implements SimulatedHost {
     socket.state = 'connected';
     socket.error = errno;
     socket.isDead = errno !== 0;
-    this.#wake(socket, POLLOUT | (errno === 0 ? 0 : POLLIN | POLLERR | POLLHUP));
+    this.wake(socket, POLLOUT | (errno === 0 ? 0 : POLLIN | POLLERR | POLLHUP));
   }
 
   /** The driver asks only while it does not know yet that the connect has succeeded. */
@@ -184,7 +184,7 @@ export class SimulatedCalls implements SimulatedHost {
     const errno = this.fault('receive');
     if (errno === Errno.EINTR) return -errno;
     // Nothing wakes a socket again for what it has had all the time.
-    if (errno === Errno.EAGAIN) this.#wake(socket, POLLIN);
+    if (errno === Errno.EAGAIN) this.wake(socket, POLLIN);
     else if (errno !== 0) this.#end(socket, 'receive', errno);
     if (errno !== 0) return -errno;
     if (socket.received < socket.sentByFar.length) {
@@ -205,7 +205,7 @@ export class SimulatedCalls implements SimulatedHost {
     const errno = this.fault('send');
     if (errno === Errno.EINTR) return -errno;
     if (errno === Errno.EAGAIN) {
-      this.#wake(socket, POLLOUT);
+      this.wake(socket, POLLOUT);
       return -errno;
     }
     const error = errno !== 0 ? errno : socket.error || (socket.isDead ? Errno.EPIPE : 0);
@@ -251,7 +251,7 @@ export class SimulatedCalls implements SimulatedHost {
     return socket.state === 'connected' ? socket.mask : 0;
   }
 
-  #wake(socket: SimulatedSocket, key: number): void {
+  protected override wake(socket: SimulatedSocket, key: number): void {
     for (const [fd, registered] of this.#registered)
       if (registered.socket === socket && (key & registered.mask) !== 0) this.#ready.add(fd);
   }
@@ -278,27 +278,4 @@ export class SimulatedCalls implements SimulatedHost {
   read = (): number => 8;
 
   write = (): number => 8;
-
-  // ---- the far side ----
-
-  arrive(socket: SimulatedSocket, bytes: Uint8Array): void {
-    socket.sentByFar = Buffer.concat([socket.sentByFar, bytes]);
-    this.#wake(socket, POLLIN);
-  }
-
-  fin(socket: SimulatedSocket): void {
-    socket.hasFin = true;
-    this.#wake(socket, POLLIN | POLLRDHUP);
-  }
-
-  reset(socket: SimulatedSocket, errno: number): void {
-    socket.error = errno;
-    socket.isDead = true;
-    this.#wake(socket, POLLIN | POLLOUT | POLLERR | POLLHUP);
-  }
-
-  readSome(socket: SimulatedSocket, bytes: number): void {
-    socket.room += bytes;
-    this.#wake(socket, POLLOUT);
-  }
 }

@@ -25,6 +25,7 @@ import {
 import * as libc from '../../../src/engine/libc.ts';
 import {
   type Account,
+  FarSides,
   type FaultPoint,
   POLLERR,
   POLLHUP,
@@ -34,6 +35,7 @@ import {
   type Request,
   type SimulatedHost,
   SimulatedSocket,
+  SYN_REJECTED,
   type Watch,
 } from './simulated-socket.ts';
 
@@ -68,7 +70,7 @@ interface SimulatedRing {
 /** Memory that is handed out again and again: making some for each of 10,000 kernels would be most of the time. */
 const pool = new Map<number, ArrayBuffer[]>();
 
-export class SimulatedKernel implements UringKernel, SimulatedHost {
+export class SimulatedKernel extends FarSides implements UringKernel, SimulatedHost {
   readonly accounts = new Map<number, Account>();
   readonly sockets: SimulatedSocket[] = [];
   fault: (point: FaultPoint) => number = () => 0;
@@ -302,16 +304,27 @@ export class SimulatedKernel implements UringKernel, SimulatedHost {
     this.accounts.get(port)?.ends.push({ point, errno });
   }
 
+  /** Who only looks does not know yet that there is a connection: any error but a reset is the end of its open. */
+  #notReceived(socket: SimulatedSocket, errno: number, isPeek: boolean): void {
+    const account = this.accounts.get(socket.port)!;
+    const isReset = errno === Errno.ECONNRESET || errno === Errno.EPIPE;
+    if (isPeek) account.failed = isReset ? null : { step: STEPS.connect!, errno };
+    if (isPeek && isReset) socket.isSeenOpen = true;
+    if (!isPeek || isReset) this.#end(socket.port, 'receive', errno);
+  }
+
   #receive(request: Request, socket: SimulatedSocket, errno: number): number {
+    const isPeek = (request.words[Sqe.OP_FLAGS]! & libc.MSG_PEEK) !== 0;
     if (errno !== 0) {
-      if (errno !== Errno.EAGAIN && errno !== Errno.EINTR) this.#end(socket.port, 'receive', errno);
+      if (errno !== Errno.EAGAIN && errno !== Errno.EINTR) this.#notReceived(socket, errno, isPeek);
       // Nothing wakes a socket again for what it has had all the time.
-      if (errno === Errno.EAGAIN) this.#wake(socket, POLLIN);
+      if (errno === Errno.EAGAIN) this.wake(socket, POLLIN);
       return -errno;
     }
+    if (isPeek && (socket.error === 0 || socket.received < socket.sentByFar.length)) socket.isSeenOpen = true;
     if (socket.received < socket.sentByFar.length) {
       const bytes = socket.sentByFar.subarray(socket.received, socket.received + request.words[Sqe.LEN]!);
-      socket.received += bytes.length;
+      if (!isPeek) socket.received += bytes.length;
       const { buffer, offset } = this.#at(addressOf(request, Sqe.ADDR));
       new Uint8Array(buffer).set(bytes, offset);
       return bytes.length;
@@ -369,13 +382,15 @@ export class SimulatedKernel implements UringKernel, SimulatedHost {
     const result = errno !== 0 ? errno : this.connectResult();
     const key = nameOf(request);
     socket.state = 'connecting';
+    socket.isAnsweredEarly = result === SYN_REJECTED;
     socket.connect = request;
     ring.connects.set(key, socket);
+    const isRejected = result === SYN_REJECTED;
     const finish = (code: number): void => {
       ring.work.push(() => {
         socket.connect = null;
         ring.connects.delete(key);
-        if (code === 0) socket.state = 'connected';
+        if (code === 0) socket.state = isRejected ? 'rejected' : 'connected';
         else if (code !== ECANCELED) account.failed ??= { step: 4, errno: code };
         done(code === 0 ? 0 : -code);
       });
@@ -383,9 +398,24 @@ export class SimulatedKernel implements UringKernel, SimulatedHost {
     };
     this.#finishes.set(socket, finish);
     if (result >= 0) this.resolve(socket, result);
+    if (!isRejected) return;
+    // As io_connect() does where the error is in the error queue alone.
+    finish(0);
+    this.#finishes.set(socket, (code) => this.#sentAgain(socket, account, code));
   }
 
   readonly #finishes = new Map<SimulatedSocket, (code: number) => void>();
+
+  /** The SYN that was rejected first has been sent again. */
+  #sentAgain(socket: SimulatedSocket, account: Account, errno: number): void {
+    if (errno === 0) {
+      socket.state = 'connected';
+      this.wake(socket, POLLOUT);
+      return;
+    }
+    account.failed ??= { step: STEPS.connect!, errno };
+    this.reset(socket, errno);
+  }
 
   resolve(socket: SimulatedSocket, errno: number): void {
     const finish = this.#finishes.get(socket);
@@ -409,7 +439,8 @@ export class SimulatedKernel implements UringKernel, SimulatedHost {
     if (errno !== 0) return -errno;
     const socket = ring.connects.get(key);
     if (socket === undefined) return -Errno.ENOENT;
-    if (!this.#finishes.has(socket)) return -Errno.EALREADY;
+    // One that is answered already is not found in time.
+    if (!this.#finishes.has(socket) || socket.isAnsweredEarly) return -Errno.EALREADY;
     this.resolve(socket, ECANCELED);
     return 0;
   }
@@ -419,7 +450,7 @@ export class SimulatedKernel implements UringKernel, SimulatedHost {
   #watch(ring: SimulatedRing, request: Request, errno: number): void {
     const socket = ring.files[request.words[Sqe.FD]!] ?? null;
     if (socket === null || errno !== 0) {
-      if (socket !== null) this.#end(socket.port, 'watch', errno);
+      if (socket !== null) this.#notWatched(socket, errno);
       this.#post(ring, request, socket === null ? -Errno.EBADF : -errno, 0);
       return;
     }
@@ -435,6 +466,12 @@ export class SimulatedKernel implements UringKernel, SimulatedHost {
     socket.watches.add(watch);
     ring.watches.set(nameOf(request), watch);
     if ((socket.mask & watch.mask) !== 0) this.#queue(ring, watch);
+  }
+
+  /** Of a connection that nobody knows of yet, a watch that could not be set is the end of its open. */
+  #notWatched(socket: SimulatedSocket, errno: number): void {
+    if (socket.isSeenOpen) this.#end(socket.port, 'watch', errno);
+    else this.accounts.get(socket.port)!.failed = { step: STEPS.connect!, errno };
   }
 
   #queue(ring: SimulatedRing, watch: Watch): void {
@@ -456,42 +493,20 @@ export class SimulatedKernel implements UringKernel, SimulatedHost {
     }
     const mask = watch.socket.mask & watch.mask;
     if (mask === 0) return;
+    if ((mask & POLLOUT) !== 0 && (mask & POLLHUP) === 0) watch.socket.isSeenOpen = true;
     const goesOn = !watch.isOnce && this.#hasRoom(ring);
     if (!goesOn) drop();
     this.#postWords(ring, watch.low, watch.high, mask, goesOn ? CQE_MORE : 0);
   }
 
   /** @param key what has come about; a watch for something else sleeps on (io_poll_wake in io_uring/poll.c) */
-  #wake(socket: SimulatedSocket, key: number): void {
+  protected override wake(socket: SimulatedSocket, key: number): void {
     for (const ring of this.#rings.values()) {
       for (const watch of socket.watches)
         if (ring.watches.get(`${watch.low}/${watch.high}`) === watch && (key & watch.mask) !== 0)
           this.#queue(ring, watch);
       this.#setFlags(ring);
     }
-  }
-
-  // ---- the far side ----
-
-  arrive(socket: SimulatedSocket, bytes: Uint8Array): void {
-    socket.sentByFar = Buffer.concat([socket.sentByFar, bytes]);
-    this.#wake(socket, POLLIN);
-  }
-
-  fin(socket: SimulatedSocket): void {
-    socket.hasFin = true;
-    this.#wake(socket, POLLIN | POLLRDHUP);
-  }
-
-  reset(socket: SimulatedSocket, errno: number): void {
-    socket.error = errno;
-    socket.isDead = true;
-    this.#wake(socket, POLLIN | POLLOUT | POLLERR | POLLHUP);
-  }
-
-  readSome(socket: SimulatedSocket, bytes: number): void {
-    socket.room += bytes;
-    this.#wake(socket, POLLOUT);
   }
 
   // ---- completions ----

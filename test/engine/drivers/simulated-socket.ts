@@ -10,6 +10,12 @@ export const POLLERR = libc.EPOLLERR;
 export const POLLHUP = libc.EPOLLHUP;
 export const POLLRDHUP = libc.EPOLLRDHUP;
 
+/**
+ * What a connect becomes whose SYN is rejected by its own kernel while it is sent: it hangs, as the SYN is sent again; io_uring answers 0
+ * all the same.
+ */
+export const SYN_REJECTED = -2;
+
 /** What a request is for, as far as a fault may choose it. */
 export type FaultPoint =
   | 'socket'
@@ -38,7 +44,7 @@ export interface SimulatedHost {
   fault: (point: FaultPoint) => number;
   /** what the call that brings events is to answer before it has done all: -errno, with so many requests taken; null: nothing */
   enterFault: () => { errno: number; taken: number } | null;
-  /** what a connect is to become: 0 connected, an errno, or -1: it hangs */
+  /** what a connect is to become: 0 connected, an errno, -1: it hangs, or SYN_REJECTED */
   connectResult: () => number;
   /** The next open is from this port. */
   willOpen(port: number): void;
@@ -62,7 +68,11 @@ export interface SimulatedHost {
 /** A connection as the kernel sees it. */
 export class SimulatedSocket {
   readonly port: number;
-  state: 'new' | 'connecting' | 'connected' = 'new';
+  state: 'new' | 'connecting' | 'rejected' | 'connected' = 'new';
+  /** its connect was answered with 0, and is not */
+  isAnsweredEarly = false;
+  /** it was reported that it takes bytes */
+  isSeenOpen = false;
   /** all that the far side has sent */
   sentByFar = Buffer.alloc(0);
   /** how much of that was received */
@@ -84,6 +94,7 @@ export class SimulatedSocket {
 
   get mask(): number {
     const isOver = this.hasFin || this.isDead;
+    if (this.state === 'rejected' && !isOver) return POLLERR;
     return (
       (this.received < this.sentByFar.length || isOver || this.error !== 0 ? POLLIN : 0) |
       (this.room > 0 || this.isDead ? POLLOUT : 0) |
@@ -123,4 +134,31 @@ export interface Watch {
   readonly isOnce: boolean;
   isCancelled: boolean;
   isQueued: boolean;
+}
+
+/** What far sides do to connections, whichever calls our side makes. */
+export abstract class FarSides {
+  /** @param key what has come about: who watches for something else sleeps on */
+  protected abstract wake(socket: SimulatedSocket, key: number): void;
+
+  arrive(socket: SimulatedSocket, bytes: Uint8Array): void {
+    socket.sentByFar = Buffer.concat([socket.sentByFar, bytes]);
+    this.wake(socket, POLLIN);
+  }
+
+  fin(socket: SimulatedSocket): void {
+    socket.hasFin = true;
+    this.wake(socket, POLLIN | POLLRDHUP);
+  }
+
+  reset(socket: SimulatedSocket, errno: number): void {
+    socket.error = errno;
+    socket.isDead = true;
+    this.wake(socket, POLLIN | POLLOUT | POLLERR | POLLHUP);
+  }
+
+  readSome(socket: SimulatedSocket, bytes: number): void {
+    socket.room += bytes;
+    this.wake(socket, POLLOUT);
+  }
 }

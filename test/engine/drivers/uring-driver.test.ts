@@ -22,6 +22,7 @@ import {
   SLOTS,
 } from './driver-play.ts';
 import { SimulatedKernel } from './simulated-kernel.ts';
+import { SYN_REJECTED } from './simulated-socket.ts';
 
 const { Errno } = libc;
 const PORT = 14_000;
@@ -226,6 +227,34 @@ test('an open finds no index while closes are on their way, and one when they ar
   play.open(0);
   play.quiesce();
   assert.equal(play.side.told[0]!.connected, 1);
+  play.finish();
+});
+
+test('a SYN that our own kernel rejects is no connection, though CONNECT answers 0; what comes of the next one counts', () => {
+  const { kernel, ...rest } = simulated();
+  const play = new Play({ ...rest });
+  kernel.connectResult = () => SYN_REJECTED;
+  for (let slot = 0; slot < 4; slot++) play.open(slot);
+  for (let turns = 0; turns < 6; turns++) play.side.turn(0);
+  assert(
+    play.side.told.slice(0, 4).every(({ connected, failed }) => connected === 0 && failed === null),
+    'nothing is known yet',
+  );
+  const [first, second, third] = [0, 1, 2].map((slot) => play.socketOf(slot)!);
+  kernel.resolve(first!, Errno.EHOSTUNREACH);
+  kernel.resolve(second!, 0);
+  // Connected, answered and reset before the driver looks again.
+  kernel.resolve(third!, 0);
+  kernel.arrive(third!, Buffer.from('\0\x01\x02'));
+  kernel.reset(third!, Errno.ECONNRESET);
+  play.close(3, 'rst');
+  for (let turns = 0; turns < 6; turns++) play.side.turn(0);
+  const [lost, open, brief] = play.side.told;
+  assert.deepEqual(lost!.failed, { step: OpenStep.connect, errno: Errno.EHOSTUNREACH });
+  assert.deepEqual([open!.connected, open!.ended, lost!.connected], [1, null, 0]);
+  assert.deepEqual([brief!.connected, brief!.bytes.length, brief!.ended], [1, 3, Errno.ECONNRESET]);
+  play.quiesce();
+  play.check();
   play.finish();
 });
 

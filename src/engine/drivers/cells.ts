@@ -1,8 +1,8 @@
 /**
  * Owns a pool of equal pieces of memory that requests of a ring point at. Must never know what is in them.
  */
-import type { MappedMemory, UringKernel } from '../engine/drivers/uring-binding.ts';
-import { RingError } from '../engine/drivers/uring-ring.ts';
+import type { MappedMemory, UringKernel } from './uring-binding.ts';
+import { RingError } from './uring-ring.ts';
 
 /** So many cells; the last one that was given back is taken first, so that few are ever touched. Only the constructor allocates. */
 export class Cells {
@@ -31,6 +31,10 @@ export class Cells {
     this.#lengths = new Int32Array(count);
     this.#free = Int32Array.from({ length: count }, (_, cell) => count - 1 - cell);
     this.#freeCount = count;
+  }
+
+  get hasFree(): boolean {
+    return this.#freeCount > 0;
   }
 
   /** A free cell, or -1. */
