@@ -5,8 +5,4 @@
 export const NOT_YET: ReadonlyMap<string, string> = new Map([
   ['firewalld-admin-prohibited', 'what ICMP said, and who said it, is not recorded yet'],
   ['firewalld-port-unreachable', 'what ICMP said, and who said it, is not recorded yet'],
-  [
-    'own-output-prohibited',
-    'with io_uring, CONNECT answers 0 where our own kernel rejects the SYN while it is sent (docs/decisions/drivers.md)',
-  ],
 ]);

@@ -40,7 +40,6 @@ import {
 } from './simulated-socket.ts';
 
 const { Errno } = libc;
-const ECANCELED = Errno.ECANCELED;
 /** Byte offsets of our own ring. */
 const AT = {
   sqHead: 0,
@@ -234,7 +233,7 @@ export class SimulatedKernel extends FarSides implements UringKernel, SimulatedH
       if (result < 0 || !isQuiet) this.#post(ring, request, result, 0);
       if (at + 1 >= chain.length) return;
       if (result >= 0) ring.work.push(() => this.#step(ring, chain, at + 1));
-      else if (!isQuiet) for (const rest of chain.slice(at + 1)) this.#post(ring, rest, -ECANCELED, 0);
+      else if (!isQuiet) for (const rest of chain.slice(at + 1)) this.#post(ring, rest, -Errno.ECANCELED, 0);
     };
     const result = this.#execute(ring, request, done);
     if (result !== null) done(result);
@@ -391,7 +390,7 @@ export class SimulatedKernel extends FarSides implements UringKernel, SimulatedH
         socket.connect = null;
         ring.connects.delete(key);
         if (code === 0) socket.state = isRejected ? 'rejected' : 'connected';
-        else if (code !== ECANCELED) account.failed ??= { step: 4, errno: code };
+        else if (code !== Errno.ECANCELED) account.failed ??= { step: 4, errno: code };
         done(code === 0 ? 0 : -code);
       });
       this.#setFlags(ring);
@@ -441,7 +440,7 @@ export class SimulatedKernel extends FarSides implements UringKernel, SimulatedH
     if (socket === undefined) return -Errno.ENOENT;
     // One that is answered already is not found in time.
     if (!this.#finishes.has(socket) || socket.isAnsweredEarly) return -Errno.EALREADY;
-    this.resolve(socket, ECANCELED);
+    this.resolve(socket, Errno.ECANCELED);
     return 0;
   }
 
@@ -488,7 +487,7 @@ export class SimulatedKernel extends FarSides implements UringKernel, SimulatedH
     };
     if (watch.isCancelled) {
       drop();
-      this.#postWords(ring, watch.low, watch.high, -ECANCELED, 0);
+      this.#postWords(ring, watch.low, watch.high, -Errno.ECANCELED, 0);
       return;
     }
     const mask = watch.socket.mask & watch.mask;
