@@ -13,7 +13,9 @@
       grid: { stroke: colour('--line'), width: 1 },
       label,
       labelSize: 18,
-      size: 62,
+      // The numbers of the y axis lie beside its label: a longer number takes more room.
+      size: (_, texts, at) =>
+        at === 0 ? 34 : 26 + 7 * Math.max(3, ...(texts ?? []).map((text) => String(text ?? '').length)),
       values,
     };
   }

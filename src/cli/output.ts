@@ -84,6 +84,28 @@ export function paintFor(stream: NodeJS.WriteStream): Paint {
   return (style, text) => (coloured ? styleText(styles[style], text, { validateStream: false }) : text);
 }
 
+/** The narrowest and the widest that a report is laid out for, in columns. */
+const COLUMNS_MIN = 60;
+const COLUMNS_MAX = 120;
+
+/**
+ * How much of a report a stream is given, and how wide.
+ * @param stream where the text goes
+ * @param form as `--report` says; null: short on a terminal, full elsewhere
+ * @returns columns: 60 to 120; 80 where no terminal reads
+ */
+export function textLook(
+  stream: NodeJS.WriteStream,
+  form: 'short' | 'full' | null,
+): { readonly form: 'short' | 'full'; readonly columns: number } {
+  const isTerminal = stream.isTTY === true;
+  const columns = isTerminal ? (stream.columns ?? 80) : 80;
+  return {
+    form: form ?? (isTerminal ? 'short' : 'full'),
+    columns: Math.min(COLUMNS_MAX, Math.max(COLUMNS_MIN, columns)),
+  };
+}
+
 /** Where the results go, checked before the work begins. */
 export interface ResultPlaces {
   readonly quiet: boolean;

@@ -242,7 +242,7 @@ export const RUN_FLAGS = {
   report: one({
     ...choice('short', 'full'),
     group: 'Output:',
-    commands: RUN_ONLY,
+    commands: ['run', 'report'],
     describe: 'how much of the result is shown: short fits a terminal of 24 rows',
     defaultNote: 'short on a terminal, full elsewhere',
     pods: 'argument',

@@ -8,10 +8,10 @@ import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { reportHtml } from '../../report/html/page.ts';
 import { renderReport } from '../../report/text.ts';
 import type { CommandContext } from '../command-line.ts';
-import { paintFor, tell, writeResult } from '../output.ts';
+import { paintFor, tell, textLook, writeResult } from '../output.ts';
 
 /**
- * Writes the page, the text, or both; without a flag the text.
+ * Writes the page, the text in the form of a run, or both; without a flag the text.
  * @returns 0, whatever the report says of its run
  * @throws BenchError exit 2 for what is no report, 5 for a page that cannot be written
  */
@@ -32,7 +32,10 @@ export async function reportCommand({ values, files }: CommandContext): Promise<
     if (!values.on('quiet')) tell(`page: ${page.path}`);
   }
   if (path === '-') await writeResult(reportHtml(report));
-  else if (values.on('text') || page === null)
-    await writeResult(renderReport(report, paintFor(process.stdout)));
+  else if (values.on('text') || page === null) {
+    const look = textLook(process.stdout, flagValue(values, 'report'));
+    const files = page === null ? [] : [page.path];
+    await writeResult(renderReport(report, paintFor(process.stdout), { ...look, files }));
+  }
   return ExitCode.held;
 }

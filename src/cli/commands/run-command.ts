@@ -23,6 +23,7 @@ import {
   resultPlaces,
   tell,
   tellAsIs,
+  textLook,
 } from '../output.ts';
 import { createDisplay, type ProgressDisplay } from '../progress-display.ts';
 import { RunObservers } from '../run-observers.ts';
@@ -77,10 +78,6 @@ function hooksOf(display: ProgressDisplay, interrupts: Interrupts, places: Resul
   };
 }
 
-/** The narrowest and the widest that a report is laid out for, in columns. */
-const COLUMNS_MIN = 60;
-const COLUMNS_MAX = 120;
-
 /**
  * To every place where the report is wanted, the text last; one that fails keeps no other from it.
  * @param form null: short on a terminal, full elsewhere
@@ -92,8 +89,6 @@ async function deliver(
   form: 'short' | 'full' | null,
 ): Promise<void> {
   const { textStream, jsonFile } = places;
-  const isTerminal = textStream.isTTY === true;
-  const columns = Math.min(COLUMNS_MAX, Math.max(COLUMNS_MIN, isTerminal ? (textStream.columns ?? 80) : 80));
   let failure: unknown = null;
   try {
     files.write(report);
@@ -102,8 +97,7 @@ async function deliver(
   }
   await publish(places, {
     text: renderReport(report, paintFor(textStream), {
-      form: form ?? (isTerminal ? 'short' : 'full'),
-      columns,
+      ...textLook(textStream, form),
       files: [...(jsonFile === null ? [] : [jsonFile.path]), ...files.paths],
     }),
     json: reportJson(report),

@@ -1,25 +1,12 @@
 /** Tests `compare` as the real command line runs them. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, describe, it } from 'node:test';
-import type { RunReport } from '../../../src/judge/report.ts';
+import { describe, it } from 'node:test';
 import { sampleReport } from '../../report/sample-report.ts';
-import { CliSeries } from '../../support/cli-series.ts';
+import { savedReports } from '../../support/saved-reports.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'c100k-report-'));
-const series = new CliSeries();
-after(async () => {
-  await series.close();
-  rmSync(folder, { recursive: true, force: true });
-});
-
-function saved(name: string, report: RunReport): string {
-  const path = join(folder, name);
-  writeFileSync(path, JSON.stringify(report));
-  return path;
-}
+const { folder, series, saved } = savedReports();
 
 describe('compare', () => {
   const run = (name: string, p99: number, label: string | null = null): string => {

@@ -1,27 +1,17 @@
 /** Tests `report` as the real command line runs them. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, describe, it } from 'node:test';
-import type { RunReport } from '../../../src/judge/report.ts';
+import { describe, it } from 'node:test';
 import { reportHtml } from '../../../src/report/html/page.ts';
 import { renderReport } from '../../../src/report/text.ts';
 import { sampleReport } from '../../report/sample-report.ts';
-import { CliSeries } from '../../support/cli-series.ts';
+import { cliPath, inheritedEnvironment } from '../../support/run-cli.ts';
+import { savedReports } from '../../support/saved-reports.ts';
+import { HANG_MS } from '../../support/waiting.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'c100k-report-'));
-const series = new CliSeries();
-after(async () => {
-  await series.close();
-  rmSync(folder, { recursive: true, force: true });
-});
-
-function saved(name: string, report: RunReport): string {
-  const path = join(folder, name);
-  writeFileSync(path, JSON.stringify(report));
-  return path;
-}
+const { folder, series, saved } = savedReports();
 
 describe('report', () => {
   it('prints the text, writes the page, or both', async () => {
@@ -35,6 +25,32 @@ describe('report', () => {
     assert.equal(readFileSync(page, 'utf8'), reportHtml(report));
     const both = await series.run(['report', path, '--html', page, '--text']);
     assert.equal(both.stdout, renderReport(report));
+  });
+
+  it('has the two forms of a run, the short one by itself on a terminal', async () => {
+    const report = sampleReport();
+    const path = saved('forms.json', report);
+    const short = await series.run(['report', path, '--report', 'short']);
+    assert.deepEqual([short.code, short.stdout], [0, renderReport(report, undefined, { form: 'short' })]);
+    const full = await series.run(['report', path, '--text', '--report', 'full']);
+    assert.deepEqual([full.code, full.stdout], [0, renderReport(report)]);
+    assert.notEqual(short.stdout, full.stdout);
+    const page = join(folder, 'forms.html');
+    const both = await series.run(['report', path, '--html', page, '--text', '--report', 'short']);
+    assert.equal(both.stdout, renderReport(report, undefined, { form: 'short', files: [page] }));
+    // A real terminal, of 100 columns.
+    const typed = `stty cols 100; exec ${process.execPath} ${cliPath} report ${path}`;
+    const { status, stdout } = spawnSync('script', ['-qec', typed, '/dev/null'], {
+      encoding: 'utf8',
+      env: { ...inheritedEnvironment(), NO_COLOR: '1' },
+      timeout: 4 * HANG_MS,
+    });
+    assert.equal(status, 0, stdout);
+    assert.equal(
+      stdout.replaceAll('\r\n', '\n'),
+      renderReport(report, undefined, { form: 'short', columns: 100 }),
+    );
+    assert.equal((await series.run(['report', path, '--report', 'long'])).code, 2);
   });
 
   it('refuses what is no report, and a page that cannot be written', async () => {
