@@ -20,9 +20,11 @@ interface Language {
   readonly other: string;
   readonly intro: (machine: string) => string;
   readonly machine: (text: string) => string;
+  readonly commands: (text: string) => string;
   /** what ends a bold word at the beginning of a paragraph, and what joins two parts of a title */
   readonly wordEnd: string;
   readonly joint: string;
+  readonly comma: string;
   readonly question: string;
   readonly command: string;
   readonly measured: string;
@@ -32,7 +34,9 @@ interface Language {
   readonly noPath: string;
   readonly pathSays: (seconds: string) => string;
   readonly rows: Readonly<Record<RowName, string>>;
-  readonly addresses: (count: number, names: string) => string;
+  readonly addresses: (count: number, names: readonly string[]) => string;
+  /** where the measured words of a cell stand beside each other */
+  readonly split: (parts: readonly string[]) => string;
   readonly summary: string;
 }
 
@@ -62,8 +66,10 @@ verdict names another party.
 opens a connection, or rewrites its source, needs a free tuple of its own: *addresses x ports x destinations*. One address has the
 ports 1024-65535, 64,512 of them, for each destination. Whoever forwards without touching the source needs none.`,
   machine: (text) => text,
+  commands: (text) => text,
   wordEnd: '.',
   joint: ': ',
+  comma: ', ',
   question: 'Question',
   command: 'Commands',
   measured: 'Measured',
@@ -81,7 +87,8 @@ ports 1024-65535, 64,512 of them, for each destination. Whoever forwards without
     router: 'tracked by the router',
     verdict: 'verdict',
   },
-  addresses: (count, names) => `${count} ${count === 1 ? 'address' : 'addresses'}: ${names}`,
+  addresses: (count, names) => `${count} ${count === 1 ? 'address' : 'addresses'}: ${names.join(', ')}`,
+  split: (parts) => ` (${parts.join(', ')})`,
   summary: 'In one table',
 };
 
@@ -89,31 +96,33 @@ const CHINESE: Language = {
   file: join('docs', 'TOPOLOGIES.zh-CN.md'),
   prose: 'zh',
   other: '[English](TOPOLOGIES.md)',
-  intro: (machine) => `# 网络拓扑
+  intro: (machine) => `# 组网实测
 
-端口转发路由器、NAT 或 HAProxy 会不会把服务器限制在 65,535 个连接?该怎么办?这里把问题里的每一种网络都用真实部件搭建出来并实测:网络命名空间用 veth
-连接,nftables 充当路由器,还有 HAProxy、nginx、dnsmasq,以及同时作为客户端和服务器的 c100k-bench。下面的每个数字都由这条命令写入:
+端口转发路由器、NAT 或 HAProxy 会不会把服务器限制在 65,535 个连接？该怎么办？这里把问题里的每一种网络都用真实组件搭建出来并实测：网络命名空间用 veth
+连接，nftables 充当路由器，还有 HAProxy、nginx、dnsmasq，以及同时作为客户端和服务器的 c100k-bench。下面的每个数字都由这条命令写入：
 
 \`\`\`sh
-npm run lab -- all --write      # 需要 root、haproxy、nginx、nftables、dnsmasq-base;只测一种网络:npm run lab -- S3
+npm run lab -- all --write      # 需要 root、haproxy、nginx、nftables、dnsmasq-base；只测一种网络：npm run lab -- S3
 \`\`\`
 
-测试机:${machine}。"服务器上"是保持阶段用 \`ss\` 在服务器命名空间里数出的连接数;"路由器跟踪"是路由器内核的 conntrack 条目数;
-"plan"是 \`c100k-bench plan --via\` 事先的预测。如果预测与实测相差超过 1 %,或者客户端报告与服务器的数字不一致,或者裁决指错了对象,实验就算失败。
+测试机：${machine}。“服务器上”是保持阶段用 \`ss\` 在服务器命名空间里数出的连接数；“路由器跟踪”是路由器内核的 conntrack 条目数；
+“plan”是 \`c100k-bench plan --via\` 事先的预测。如果预测与实测相差超过 1 %，或者客户端报告与服务器的数字不一致，或者判定指错了对象，实验就算失败。
 
-**背后只有一条规则。** 连接是一个四元组:源地址、源端口、目的地址、目的端口。谁发起连接,或者改写了连接的源地址,谁就需要一个属于自己的空闲四元组:
-*地址数 x 端口数 x 目的端点数*。一个地址有 1024-65535 共 64,512 个端口,对每个目的端点分别计算。转发时不动源地址的设备,一个也不需要。`,
+**背后只有一条规则。** 连接就是一个四元组：源地址、源端口、目的地址、目的端口。谁发起连接，或者改写了连接的源地址，谁就需要一个属于自己的空闲四元组：
+*地址数 x 端口数 x 目的端点数*。一个地址有 1024-65535 共 64,512 个端口，对每个目的端点分别计算。转发时不动源地址的设备，一个也不需要。`,
   machine: (text) => text.replace(' cores', ' 核').replaceAll(', ', '、'),
-  wordEnd: ':',
-  joint: ':',
+  commands: (text) => text.replace(/# on each of (\d+) hosts/, '# 在 $1 台压测机上分别执行'),
+  wordEnd: '：',
+  joint: '：',
+  comma: '，',
   question: '问题',
   command: '命令',
   measured: '实测',
   why: '原因',
-  lift: '如何提升',
+  lift: '如何突破上限',
   heads: ['', '数值'],
   noPath: '-',
-  pathSays: (seconds) => `\`c100k-bench path\` 用 ${seconds} 秒得出:`,
+  pathSays: (seconds) => `\`c100k-bench path\` 用 ${seconds} 秒得出：`,
   rows: {
     asked: '请求的连接数',
     server: '服务器上',
@@ -121,10 +130,11 @@ npm run lab -- all --write      # 需要 root、haproxy、nginx、nftables、dns
     report: '客户端报告的保持数',
     plan: 'plan 预测',
     router: '路由器跟踪',
-    verdict: '裁决',
+    verdict: '判定',
   },
-  addresses: (count, names) => `${count} 个地址:${names}`,
-  summary: '总表',
+  addresses: (count, names) => `${count} 个地址：${names.join('、')}`,
+  split: (parts) => `（${parts.join('、')}）`,
+  summary: '汇总表',
 };
 
 /** Kernel, cores, memory and the versions of the real parts. */
@@ -144,11 +154,11 @@ function machineText(): string {
 }
 
 function cellsOf(result: CaseResult, language: Language): Record<RowName, string> {
-  const sources = result.sources.length <= 5 ? result.sources.join(', ') : `${result.sources[0]} ...`;
+  const sources = result.sources.length <= 5 ? result.sources : [`${result.sources[0]} ...`];
   const perServer = Object.entries(result.perServer);
   const split =
     perServer.length > 1
-      ? ` (${perServer.map(([name, count]) => `${name} ${formatCount(count)}`).join(', ')})`
+      ? language.split(perServer.map(([name, count]) => `${name} ${formatCount(count)}`))
       : '';
   return {
     asked: formatCount(result.asked),
@@ -157,12 +167,12 @@ function cellsOf(result: CaseResult, language: Language): Record<RowName, string
     report: formatCount(result.held),
     plan: formatCount(result.predicted),
     router: result.conntrack === null ? language.noPath : formatCount(result.conntrack),
-    verdict: verdictText(result),
+    verdict: verdictText(result, language),
   };
 }
 
-function verdictText({ verdict, whoRanOut }: CaseResult): string {
-  return whoRanOut === null ? verdict : `${verdict}, ${whoRanOut}`;
+function verdictText({ verdict, whoRanOut }: CaseResult, { comma }: Language): string {
+  return whoRanOut === null ? verdict : `${verdict}${comma}${whoRanOut}`;
 }
 
 function rowText(cells: readonly string[]): string {
@@ -191,7 +201,7 @@ function sectionOf(network: LabNetwork, results: readonly CaseResult[], language
     `\`\`\`\n${network.drawing.replace(/^\n/, '')}\n\`\`\``,
     `**${language.question}${language.wordEnd}** ${prose.question}`,
     `**${language.command}${language.wordEnd}**`,
-    `\`\`\`sh\n${commands.join('\n')}\n\`\`\``,
+    `\`\`\`sh\n${language.commands(commands.join('\n'))}\n\`\`\``,
     `**${language.measured}${language.wordEnd}**`,
     measuredTable(results, language),
     ...sentences,

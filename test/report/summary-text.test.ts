@@ -145,3 +145,15 @@ test('the verdict is green, red, or yellow where its person has ended it; labels
   assert.doesNotMatch(renderReport(interrupted, paint).split('\n').slice(-2).join('\n'), /<bad>/);
   assert.match(renderReport(sampleReport(), paint, { form: 'short' }), /<dim>target {5}<\/dim>/);
 });
+
+test('the sample of the README, in both languages, is what the tool makes of the recorded run', () => {
+  const report = JSON.parse(readFileSync(join(FRAMES, 'readme.json'), 'utf8')) as RunReport;
+  const text = renderReport(report, undefined, { form: 'short' });
+  assert.equal(report.agents[0]?.engine?.name, 'uring');
+  for (const name of ['README.md', 'README.zh-CN.md']) {
+    const readme = readFileSync(join(repositoryRoot, name), 'utf8');
+    const sample = /^```\n\$ (c100k-bench .*)\n([\s\S]*?)^```$/m.exec(readme);
+    assert.equal(sample?.[2], text, name);
+    assert.ok(report.about?.command.startsWith(sample?.[1] ?? 'none'), name);
+  }
+});

@@ -37,7 +37,7 @@ export const s10: LabNetwork = {
     const ceiling = iana(scale).to - iana(scale).from + 1;
     return [
       {
-        label: { en: `the client's system: ${ports}`, zh: `客户端系统:${ports}` },
+        label: { en: `the client's system: ${ports}`, zh: `客户端系统：${ports}` },
         hosts: {
           client: wanClient(1, { sysctls: { 'net.ipv4.ip_local_port_range': ports.replace('-', ' ') } }),
           server: { on: { wan: [`${PUBLIC}/24`] }, sysctls: ACCEPTING },
@@ -53,7 +53,7 @@ export const s10: LabNetwork = {
         path: null,
       },
       {
-        label: { en: `the router's NAT: ${ports}`, zh: `路由器的 NAT:${ports}` },
+        label: { en: `the router's NAT: ${ports}`, zh: `路由器的 NAT：${ports}` },
         hosts: {
           client: wanClient(1),
           router: router(
@@ -84,10 +84,10 @@ export const s10: LabNetwork = {
   },
   zh: {
     title: '各系统的端口范围不同',
-    question: '临时端口范围因系统而异,从 49152-65535 到 1024-65535。这意味着什么?',
+    question: '临时端口范围因系统而异，从 49152-65535 到 1024-65535。这意味着什么？',
     explanation:
-      '**客户端**的范围只限制那些让系统来选端口的程序。本工具自己指定每一个源端口,所以不受系统范围的限制。**改写源地址的那一跳**的范围则限制它后面的所有人:' +
-      '49152-65535 共 16,384 个端口,这就是每个地址对每个目的端点的上限。`plan --via-ports` 以这个范围为输入。',
-    lift: '把那一跳的范围放宽到 1024-65535,或者像 S4、S5、S6 那样成倍增加。',
+      '**客户端**的范围只限制那些让系统来选端口的程序。本工具自己指定每一个源端口，所以不受系统范围的限制。**改写源地址的那一跳**的范围则限制它后面的所有客户端：' +
+      '49152-65535 共 16,384 个端口，这就是每个地址对每个目的端点的上限。`plan --via-ports` 以这个范围为输入。',
+    lift: '把那一跳的范围放宽到 1024-65535，或者像 S4、S5、S6 那样成倍增加。',
   },
 };

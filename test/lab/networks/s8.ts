@@ -64,12 +64,12 @@ export const s8: LabNetwork = {
     lift: 'One more address and one more `server` line for each further 64,512 connections; `plan --via haproxy:1x1` prints them.',
   },
   zh: {
-    title: '添加了地址的 HAProxy',
-    question: '执行 `ip addr add 192.168.0.103/24 dev eth0`,再加一个地址之后,130,000 个连接能通过吗?',
+    title: '增加了地址的 HAProxy',
+    question: '执行 `ip addr add 192.168.0.103/24 dev eth0`，再加一个地址之后，130,000 个连接能通过吗？',
     explanation:
-      '能:3 个地址 x 64,512 个端口 = 193,536。只加地址还不够:要明确告诉 HAProxy 使用它们;一条 `source` 设置只能写一个地址,' +
-      '所以每个地址要有一行 `server`。每个连接占用 HAProxy 两个文件描述符;如果每个进程只有 20,000 个描述符,就需要 14 个进程共享同一个端口,' +
+      '能：3 个地址 x 64,512 个端口 = 193,536。只加地址还不够：要明确告诉 HAProxy 使用它们；一条 `source` 设置只能写一个地址，' +
+      '所以每个地址要有一行 `server`。每个连接占用 HAProxy 两个文件描述符；如果每个进程只有 20,000 个描述符，就需要十四个进程共享同一个端口，' +
       '各用各的一段源端口。',
-    lift: '每多 64,512 个连接,再加一个地址和一行 `server`;`plan --via haproxy:1x1` 会打印出这些行。',
+    lift: '每多 64,512 个连接，再加一个地址和一行 `server`；`plan --via haproxy:1x1` 会打印出这些行。',
   },
 };
