@@ -6,9 +6,9 @@
  * slot was closed: so there are more indices than slots. With an index goes a generation, because a completion may be read
  * after the index was given back: what carries an old generation is ignored.
  *
- *   free -> opening -> settling -> open -> ended -> free        a close leads to free from each, from `opening` through `abandoned`
- *              |          |-> doubtful -^
- *              '----------'----'----> broken ----^
+ *   free -> opening -> open -> ended -> free        a close leads to free from each, from `opening` through `abandoned`
+ *              |-> doubtful -^
+ *              '------'----> broken ----^
  */
 
 /** Where an index is in its life. */
@@ -23,10 +23,8 @@ export const IndexState = {
   broken: 4,
   /** closed while it was opening */
   abandoned: 5,
-  /** CONNECT has answered, and its watch has not said yet that there is a connection */
-  settling: 6,
   /** its SYN was rejected while it was sent and is sent again, or it was over before it was seen open */
-  doubtful: 7,
+  doubtful: 6,
 } as const;
 
 /** Bits of `flags`. */

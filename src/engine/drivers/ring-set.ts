@@ -103,11 +103,18 @@ export class RingSet {
 
   /** Gives each ring what it is to do, and takes what it has done. */
   submit(): void {
-    for (const ring of this.rings) {
-      // One call does some 20 pieces of work, and each link of a chain is one (IO_LOCAL_TW_DEFAULT_MAX in io_uring/tw.h).
-      for (let calls = 0; calls < CALLS_PER_TURN_MAX && (ring.queued > 0 || ring.hasWork); calls++)
-        ring.submit(0, 0);
-    }
+    for (const ring of this.rings) this.#work(ring);
+  }
+
+  /** The same for the ring of an index. */
+  submitOf(index: number): void {
+    this.#work(this.of(index));
+  }
+
+  #work(ring: Ring): void {
+    // One call does some 20 pieces of work, and each link of a chain is one (IO_LOCAL_TW_DEFAULT_MAX in io_uring/tw.h).
+    for (let calls = 0; calls < CALLS_PER_TURN_MAX && (ring.queued > 0 || ring.hasWork); calls++)
+      ring.submit(0, 0);
   }
 
   /** Requests that the kernel does not have yet. */

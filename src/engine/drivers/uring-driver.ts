@@ -25,6 +25,12 @@ import { UringSends, WRITABLE } from './uring-sends.ts';
 const CELLS = 256;
 const CELL_BYTES = 4_096;
 
+/**
+ * Opens that are submitted together. The kernel does one step of all their chains before the next step of any: of many sockets at a time,
+ * what a step needs of each has left the cache since the last one.
+ */
+const OPENS_TOGETHER = 8;
+
 const ENDING = libc.EPOLLRDHUP | libc.EPOLLERR | libc.EPOLLHUP;
 
 /** The driver. Only its constructor allocates, `park`, and `detach`. */
@@ -43,7 +49,7 @@ export class UringDriver implements Driver {
   readonly #memory: MappedMemory[] = [];
   readonly #table: IndexTable;
   readonly #readable: IndexQueue;
-  /** those whose CONNECT was not found when it was to be cancelled */
+  /** opens that were given up, and of which nothing was found when it was to be cancelled */
   readonly #uncancelled: IndexQueue;
   /** a receive brings its bytes there; a completion may come a turn later, when they overflow */
   readonly #cells: Cells;
@@ -53,8 +59,7 @@ export class UringDriver implements Driver {
   /** the ring whose completions next() reads */
   #cursor = 0;
   #hasReceived = false;
-  /** a watch that is to say what CONNECT's answer means is queued */
-  #hasSettling = false;
+  #opensQueued = 0;
   #isEnded = false;
 
   /** @throws RingError when the kernel refuses */
@@ -106,6 +111,10 @@ export class UringDriver implements Driver {
     const index = this.#table.take(slot);
     if (index < 0) return false;
     this.#requests.open(index, this.#table.generation[index]!, source, port, endpoint);
+    if (++this.#opensQueued >= OPENS_TOGETHER) {
+      this.#opensQueued = 0;
+      this.#set.submitOf(index);
+    }
     return true;
   }
 
@@ -129,7 +138,7 @@ export class UringDriver implements Driver {
     if (this.#isEnded) return;
     if (this.#table.state[index] === State.opening) {
       this.#table.state[index] = State.abandoned;
-      this.#requests.cancelConnect(index, this.#table.generation[index]!);
+      this.#requests.cancelOpen(index, this.#table.generation[index]!);
       return;
     }
     // A goodbye goes out first, whichever way it is closed.
@@ -234,12 +243,6 @@ export class UringDriver implements Driver {
       }
       const writable = this.#sends.nextWritable();
       if (writable >= 0) return this.#say(DriverEvent.writable, writable, 0);
-      if (this.#hasSettling) {
-        // What CONNECT's answer means is known in the same turn.
-        this.#hasSettling = false;
-        this.#again();
-        continue;
-      }
       if (this.#hasReceived || this.#readable.size === 0) return DriverEvent.none;
       this.#hasReceived = true;
       this.#receiveAll();
@@ -262,11 +265,6 @@ export class UringDriver implements Driver {
       this.#cellGeneration[cell] = this.#table.generation[index]!;
       this.#requests.receive(index, cell, this.#cells.address(cell), CELL_BYTES, state === State.doubtful);
     }
-    this.#again();
-  }
-
-  /** Submits what is queued, and brings what that has completed. */
-  #again(): void {
     this.#set.submitQueued();
     this.#set.sample();
     this.#cursor = 0;
@@ -276,7 +274,7 @@ export class UringDriver implements Driver {
     for (let left = this.#uncancelled.size; left > 0; left--) {
       const index = this.#uncancelled.shift();
       if (this.#table.state[index] !== State.abandoned) continue;
-      this.#requests.cancelConnect(index, this.#table.generation[index]!);
+      this.#requests.cancelOpen(index, this.#table.generation[index]!);
     }
   }
 
@@ -303,8 +301,6 @@ export class UringDriver implements Driver {
     }
     if (tag !== this.#table.generation[index]) return DriverEvent.none;
     switch (kind) {
-      case Kind.connect:
-        return this.#chainDone(index, OpenStep.connect, result);
       case Kind.poll:
         return this.#polled(index, result, (flags & CQE_MORE) !== 0);
       case Kind.writePoll:
@@ -313,7 +309,7 @@ export class UringDriver implements Driver {
         if (this.#table.state[index] === State.abandoned) this.#uncancelled.push(index);
         return DriverEvent.none;
       default:
-        return result < 0 ? this.#chainDone(index, kind as OpenStep, result) : DriverEvent.none;
+        return result < 0 ? this.#chainFailed(index, kind as OpenStep, -result) : DriverEvent.none;
     }
   }
 
@@ -323,22 +319,26 @@ export class UringDriver implements Driver {
     return event;
   }
 
-  /** The chain of an open has ended, at its last step or before. */
-  #chainDone(index: number, step: OpenStep, result: number): DriverEvent {
+  /** The chain of an open has ended before its watch was set. */
+  #chainFailed(index: number, step: OpenStep, errno: number): DriverEvent {
     const state = this.#table.state[index];
     // A chain that the kernel would not begin tells of each of its steps; the first counts.
     if (state !== State.opening && state !== State.abandoned) return DriverEvent.none;
     // Perhaps its place is empty: then the close answers EBADF, which is ignored.
     if (step !== OpenStep.socket) this.#table.flags[index]! |= Bit.socket;
     if (state === State.abandoned) {
-      this.#letGo(index, result === 0);
+      // A watch that was cancelled may have been one of a connection.
+      this.#letGo(index, step === OpenStep.connect);
       return DriverEvent.none;
     }
-    if (result < 0) return this.#openFailed(index, step, -result);
-    this.#table.state[index] = State.settling;
-    this.#watch(index);
-    this.#hasSettling = true;
-    return DriverEvent.none;
+    return this.#openFailed(index, step, errno);
+  }
+
+  #openFailed(index: number, step: OpenStep, errno: number): DriverEvent {
+    if (!isUnplaced(step, -errno)) return this.#failed(index, step, errno);
+    // The rest of a chain that was cut behind its CONNECT fails likewise, while that is on its way (Ring.submit).
+    if (step === OpenStep.connect) this.#requests.cancelOpen(index, this.#table.generation[index]!);
+    return this.#failed(index, OpenStep.socket, libc.Errno.ENOMEM);
   }
 
   /**
@@ -346,6 +346,7 @@ export class UringDriver implements Driver {
    * io_connect() finds EPOLLERR and no error (io_uring/net.c, Linux 6.18). Only POLLOUT says that there is a connection.
    */
   #settled(index: number, events: number): DriverEvent {
+    this.#table.flags[index]! |= Bit.socket;
     const isOver = (events & libc.EPOLLHUP) !== 0;
     if (!isOver && (events & libc.EPOLLOUT) !== 0) return this.#connected(index, events);
     this.#table.state[index] = State.doubtful;
@@ -377,11 +378,6 @@ export class UringDriver implements Driver {
     return this.#connected(index, libc.EPOLLHUP);
   }
 
-  #openFailed(index: number, step: OpenStep, errno: number): DriverEvent {
-    if (!isUnplaced(step, -errno)) return this.#failed(index, step, errno);
-    return this.#failed(index, OpenStep.socket, libc.Errno.ENOMEM);
-  }
-
   #failed(index: number, step: OpenStep, errno: number): DriverEvent {
     this.#table.state[index] = State.broken;
     this.step = step;
@@ -400,15 +396,24 @@ export class UringDriver implements Driver {
   }
 
   #polled(index: number, result: number, goesOn: boolean): DriverEvent {
-    if (!goesOn) this.#table.flags[index]! &= ~Bit.watched;
+    const { flags } = this.#table;
     const state = this.#table.state[index];
-    const isSettling = state === State.settling || state === State.doubtful;
-    if (state !== State.open && !isSettling) return DriverEvent.none;
+    const isOpening = state === State.opening || state === State.abandoned;
+    if (isOpening && result < 0) return this.#chainFailed(index, OpenStep.connect, -result);
+    flags[index] = goesOn ? flags[index]! | Bit.watched : flags[index]! & ~Bit.watched;
+    if (state === State.abandoned) {
+      flags[index]! |= Bit.socket;
+      this.#letGo(index, true);
+      return DriverEvent.none;
+    }
+    if (state !== State.open && state !== State.opening && state !== State.doubtful) return DriverEvent.none;
     if (result < 0)
-      return isSettling ? this.#failed(index, OpenStep.connect, -result) : this.#broken(index, -result);
+      return state === State.open
+        ? this.#broken(index, -result)
+        : this.#openFailed(index, OpenStep.connect, -result);
     let event: DriverEvent = DriverEvent.none;
-    if (isSettling) event = this.#settled(index, result);
-    else this.#readableFor(index, result);
+    if (state === State.open) this.#readableFor(index, result);
+    else event = this.#settled(index, result);
     // The kernel ends a watch whose event it has to keep because the completions are full (io_poll_check_events).
     if (!goesOn) this.#watch(index);
     return event;

@@ -27,9 +27,9 @@ export const Kind = {
   socket: 1,
   option: 2,
   bind: 3,
-  connect: 4,
-  /** the tag of the five before, and of `poll`, `writePoll`, `cancel`: the connection's generation */
-  poll: 5,
+  /** CONNECT that has failed, and the watch of its socket: one name, so that one cancel finds whichever there is. */
+  poll: 4,
+  /** the tag of the four before, and of `writePoll`, `cancel`: the connection's generation */
   writePoll: 6,
   cancel: 7,
   /** tag: number of the cell */
@@ -70,7 +70,7 @@ export function isUnplaced(step: OpenStep, result: number): boolean {
 export const OPS: Readonly<Record<string, number>> = Op;
 
 /** Requests of one open, and the most of one close, which are submitted in one call. */
-const OPEN_REQUESTS = 4;
+const OPEN_REQUESTS = 5;
 const CLOSE_REQUESTS = 4;
 const KEEPALIVE_REQUESTS = 2;
 
@@ -148,7 +148,7 @@ export class UringRequests {
   }
 
   /**
-   * SOCKET, SO_REUSEADDR, BIND, CONNECT, each begun when the one before has succeeded. Only CONNECT says that it has; one
+   * SOCKET, SO_REUSEADDR, BIND, CONNECT and a watch, each begun when the one before has succeeded. Only the watch says so; one
    * that fails posts its own completion, and the rest of the chain none.
    * With SO_REUSEADDR one (address, port) serves several endpoints, and one in TIME_WAIT can be bound.
    */
@@ -175,9 +175,10 @@ export class UringRequests {
     at = ring.begin(Op.BIND | LINKED, file, lowOf(Kind.bind, tag), index);
     entries[at + Sqe.OFF] = from.length;
     this.#pointTo(entries, at + Sqe.ADDR, this.#writeSource(index, at / Sqe.WORDS, source, port));
-    at = ring.begin(Op.CONNECT | SqeFlag.FIXED_FILE, file, lowOf(Kind.connect, tag), index);
+    at = ring.begin(Op.CONNECT | LINKED, file, lowOf(Kind.poll, tag), index);
     entries[at + Sqe.OFF] = to.length;
     this.#pointTo(entries, at + Sqe.ADDR, this.#memory.address + ADDRESSES_AT + endpoint * ADDRESS_BYTES);
+    this.#beginWatch(ring, index, tag, INPUT_EVENTS | libc.EPOLLOUT);
   }
 
   /**
@@ -208,7 +209,10 @@ export class UringRequests {
 
   /** Watches for events, each change reported once, until it is cancelled. What is there already is reported too. */
   watch(index: number, tag: number, events: number): void {
-    const ring = this.#reserve(index, 1);
+    this.#beginWatch(this.#reserve(index, 1), index, tag, events);
+  }
+
+  #beginWatch(ring: Ring, index: number, tag: number, events: number): void {
     const at = ring.begin(
       Op.POLL_ADD | SqeFlag.FIXED_FILE,
       this.#set.fileOf(index),
@@ -289,11 +293,11 @@ export class UringRequests {
     ring.entries[at + Sqe.ADDR_HIGH] = index;
   }
 
-  /** Ends a CONNECT that is on its way. One that is not found yet is reported (ENOENT). */
-  cancelConnect(index: number, tag: number): void {
+  /** Ends a CONNECT that is on its way, or the watch after it. One that is not found yet is reported (ENOENT). */
+  cancelOpen(index: number, tag: number): void {
     const ring = this.#reserve(index, 1);
     const at = ring.begin(Op.ASYNC_CANCEL | SqeFlag.SKIP_SUCCESS, -1, lowOf(Kind.cancel, tag), index);
-    ring.entries[at + Sqe.ADDR] = lowOf(Kind.connect, tag);
+    ring.entries[at + Sqe.ADDR] = lowOf(Kind.poll, tag);
     ring.entries[at + Sqe.ADDR_HIGH] = index;
   }
 

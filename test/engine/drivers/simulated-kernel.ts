@@ -25,8 +25,11 @@ import {
 import * as libc from '../../../src/engine/libc.ts';
 import {
   type Account,
+  addressOf,
   FarSides,
   type FaultPoint,
+  keyOf,
+  nameOf,
   POLLERR,
   POLLHUP,
   POLLIN,
@@ -262,13 +265,18 @@ export class SimulatedKernel extends FarSides implements UringKernel, SimulatedH
     }
     const socket = ring.files[request.words[Sqe.FD]!] ?? null;
     if (socket === null) {
-      // The rest of a chain that was cut: there was no memory for it.
-      if (account !== undefined) account.failed ??= { step: STEPS.place!, errno: Errno.ENOMEM };
+      this.#cutOff(request);
       return -Errno.EBADF;
     }
     if (request.op !== Op.CONNECT) return this.#onSocket(request, point, socket, errno);
     this.#connect(ring, request, account!, errno, done);
     return null;
+  }
+
+  /** The rest of a chain that was cut: there was no memory for it. */
+  #cutOff(request: Request): void {
+    const account = this.#opens.get(keyOf(request));
+    if (account !== undefined) account.failed ??= { step: STEPS.place!, errno: Errno.ENOMEM };
   }
 
   #socket(ring: SimulatedRing, request: Request, account: Account): number {
@@ -450,6 +458,7 @@ export class SimulatedKernel extends FarSides implements UringKernel, SimulatedH
     const socket = ring.files[request.words[Sqe.FD]!] ?? null;
     if (socket === null || errno !== 0) {
       if (socket !== null) this.#notWatched(socket, errno);
+      else this.#cutOff(request);
       this.#post(ring, request, socket === null ? -Errno.EBADF : -errno, 0);
       return;
     }
@@ -470,7 +479,9 @@ export class SimulatedKernel extends FarSides implements UringKernel, SimulatedH
   /** Of a connection that nobody knows of yet, a watch that could not be set is the end of its open. */
   #notWatched(socket: SimulatedSocket, errno: number): void {
     if (socket.isSeenOpen) this.#end(socket.port, 'watch', errno);
-    else this.accounts.get(socket.port)!.failed = { step: STEPS.connect!, errno };
+    else if (errno !== Errno.EBADF) this.accounts.get(socket.port)!.failed = { step: STEPS.connect!, errno };
+    // Only an empty place answers that.
+    else this.accounts.get(socket.port)!.failed = { step: STEPS.place!, errno: Errno.ENOMEM };
   }
 
   #queue(ring: SimulatedRing, watch: Watch): void {
@@ -561,20 +572,6 @@ export class SimulatedKernel extends FarSides implements UringKernel, SimulatedH
     const { buffer, offset } = this.#at(addressOf(bind, Sqe.ADDR));
     return new DataView(buffer).getUint16(offset + 2, false);
   }
-}
-
-function addressOf(request: Request, at: number): number {
-  return (request.words[at]! >>> 0) + (request.words[at + 1]! >>> 0) * 0x1_0000_0000;
-}
-
-/** Index and tag: one for all requests of an open. */
-function keyOf(request: Request): string {
-  return `${request.words[Sqe.USER_LOW]! >>> 4}/${request.words[Sqe.USER_HIGH]}`;
-}
-
-/** What a watch and a connect are found by. */
-function nameOf(request: Request): string {
-  return `${request.words[Sqe.USER_LOW]}/${request.words[Sqe.USER_HIGH]}`;
 }
 
 const STEPS: Partial<Record<FaultPoint, number>> = { socket: 1, place: 1, reuse: 2, bind: 3, connect: 4 };

@@ -2,6 +2,7 @@
  * Owns what the simulated kernel remembers of a connection: the socket, what watches it, and what became of its open.
  * Must never act by itself.
  */
+import { Sqe } from '../../../src/engine/drivers/uring-binding.ts';
 import * as libc from '../../../src/engine/libc.ts';
 
 export const POLLIN = libc.EPOLLIN;
@@ -124,6 +125,21 @@ export interface Request {
   readonly op: number;
   readonly flags: number;
   readonly words: Int32Array;
+}
+
+/** The address that two words of a request name. */
+export function addressOf(request: Request, at: number): number {
+  return (request.words[at]! >>> 0) + (request.words[at + 1]! >>> 0) * 0x1_0000_0000;
+}
+
+/** Index and tag: one for all requests of an open. */
+export function keyOf(request: Request): string {
+  return `${request.words[Sqe.USER_LOW]! >>> 4}/${request.words[Sqe.USER_HIGH]}`;
+}
+
+/** What a watch and a connect are found by. */
+export function nameOf(request: Request): string {
+  return `${request.words[Sqe.USER_LOW]}/${request.words[Sqe.USER_HIGH]}`;
 }
 
 export interface Watch {

@@ -116,7 +116,7 @@ function simulated(
 
 const SIZES_BY_CHANCE = [
   // The smallest: nearly every call overflows.
-  { submissions: 4, completions: 4, filesPerRing: 100 },
+  { submissions: 8, completions: 4, filesPerRing: 100 },
   { submissions: 8, completions: 16, filesPerRing: 4 },
   { submissions: 64, completions: 128, filesPerRing: 5 },
 ];
