@@ -15,7 +15,7 @@ import { type Allowance, checkAllowance } from '../plan/allowance.ts';
 import { memoryFree } from '../plan/capacity.ts';
 import { HOLDER_BYTES, holdersFor } from '../plan/cost.ts';
 import { type LeaseEnds, leaseEndsOf, type Rhythm, rhythmOf } from '../run/lease.ts';
-import type { HolderSpec, HostSpec, RunSpec } from '../run/run-spec.ts';
+import type { HostSpec, RunSpec } from '../run/run-spec.ts';
 import { AliasLease } from '../sources/alias-lease.ts';
 import { AliasRecords } from '../sources/alias-records.ts';
 import { type Preparation, prepareHost } from '../sources/preparation.ts';
@@ -263,7 +263,7 @@ export class AgentRun {
       this.#refuse(refusals);
       return;
     }
-    await this.#standBy(starting(phase, prepared, this.#makePool(this.#quota.first(prepared.plan, quota))));
+    await this.#standBy(starting(phase, prepared, this.#makePool(prepared, quota)));
   }
 
   /**
@@ -300,11 +300,11 @@ export class AgentRun {
     });
   }
 
-  #makePool(specs: readonly HolderSpec[]): HolderPool {
+  #makePool({ plan }: Preparation, quota: CoordinatorMessageOf<'quota'>): HolderPool {
     const { entryPath, clock } = this.#options;
     return new HolderPool({
       entryPath,
-      specs,
+      ...{ specs: this.#quota.first(plan, quota), pendingMax: quota.pendingMax },
       reportEveryMs: this.rhythm.reportEveryMs,
       lease: this.#ends,
       age: { clock, silentMs: this.rhythm.holderSilentMs, lookEveryMs: this.rhythm.checkEveryMs },
@@ -342,7 +342,7 @@ export class AgentRun {
     const { specs, keptRatePerSec } = this.#quota.growth(prepared.plan, before, quota, holders);
     // What is opened again counts too, so those that have opened everything give up a part of the rate as well.
     if (before > 0) holders.pace(keptRatePerSec);
-    holders.add(specs);
+    holders.add(specs, quota.pendingMax);
     this.#report.expectOpening();
     this.#notes.push(`the quota grew from ${before} to ${quota.connections} because another agent was lost`);
     await holders.ready();

@@ -7,9 +7,9 @@ import { availableParallelism } from 'node:os';
 import pLimit from 'p-limit';
 import { type Clock, formatSeconds, StandStill } from '../base/clock.ts';
 import { DropReason } from '../base/outcome.ts';
+import type { EngineRamp } from '../engine/engine.ts';
 import { bindChild } from '../engine/parent-bond.ts';
 import type { LeaseEnds } from '../run/lease.ts';
-import { splitRate } from '../run/quota.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import type { FinalCheckName } from '../stats/evidence.ts';
 import type { Loss } from '../stats/loss.ts';
@@ -22,6 +22,7 @@ import {
   withAllLost,
 } from '../stats/stats.ts';
 import { after, every, type Timer } from '../time/timer.ts';
+import { OpenTurns } from './open-turns.ts';
 import { type AgentToHolder, HOLDER_ENTRY, HOLDER_EXEC_ARGV, type HolderToAgent } from './process-pipe.ts';
 
 /** How long a holder may take to fork, load and answer, counted from its own fork. */
@@ -50,8 +51,10 @@ type HolderPhase =
 interface HolderEntry {
   readonly spec: HolderSpec;
   phase: HolderPhase;
-  /** it was to start: sent, or to be sent as soon as it has a process */
+  /** it was to start: sent, or to be sent as soon as it has a process and it is its turn */
   hasStart: boolean;
+  /** when it opened, as it reported last; null: not yet */
+  ramp: EngineRamp | null;
   isSettled: boolean;
   stats: Stats;
   health: HolderHealth;
@@ -93,6 +96,10 @@ interface AgeLimit {
 interface HolderPoolOptions {
   readonly entryPath: string;
   readonly specs: readonly HolderSpec[];
+  /** connects in flight of all holders together; absent: the sum of what each may have */
+  readonly pendingMax?: number;
+  /** holders that open at a time; absent: one for each core */
+  readonly openersMax?: number;
   /** how often each holder reports; absent: as its spec says */
   readonly reportEveryMs?: number;
   /** until when the holders may act, unless `lease` says more; absent: as long as the agent lives */
@@ -113,7 +120,8 @@ export class HolderPool {
   readonly #options: HolderPoolOptions;
   readonly #holders: HolderEntry[];
   readonly #waiting = new Set<() => void>();
-  readonly #turns = pLimit(STARTING_MAX);
+  readonly #loading = pLimit(STARTING_MAX);
+  readonly #turns: OpenTurns<HolderEntry>;
   #stopping = false;
   #hasStoppedOpening = false;
   /** one did not become ready: the rest is not started */
@@ -129,6 +137,12 @@ export class HolderPool {
     this.#lease = options.lease ?? null;
     const { clock, lookEveryMs } = options.age;
     this.#attention = new StandStill(lookEveryMs, clock.monotonicMs());
+    this.#turns = new OpenTurns(options.openersMax ?? availableParallelism(), (entry, message) => {
+      // From its start on it reports each second.
+      if (message.type === 'start') entry.heardMs = this.#attention.attendedMs;
+      this.#send(entry, message);
+    });
+    this.#turns.bring(options.specs, options.pendingMax);
     this.#looking = every(lookEveryMs, () => this.#look(), { isUnref: true });
     this.#holders = options.specs.map((spec) => this.#enqueue(spec));
   }
@@ -139,6 +153,7 @@ export class HolderPool {
       spec,
       phase: { name: 'queued' },
       hasStart: false,
+      ramp: null,
       isSettled: false,
       stats: emptyStats(),
       health: newHolderHealth(spec.id, 0, spec.sliceTo - spec.sliceFrom),
@@ -149,7 +164,7 @@ export class HolderPool {
       reports: 0,
       heardMs: this.#attention.attendedMs,
     };
-    void this.#turns(async () => {
+    void this.#loading(async () => {
       if (this.#stopping || this.#hasFailed) return;
       this.#fork(entry);
       await this.#until(() => entry.phase.name !== 'loading' || this.#stopping, this.#readyTimeoutMs);
@@ -186,9 +201,9 @@ export class HolderPool {
       spec: reportEveryMs === undefined ? spec : { ...spec, reportEveryMs },
     });
     if (this.#lease !== null) this.#send(entry, { type: 'lease', ...this.#lease });
-    // Said before it was its turn.
-    if (entry.hasStart) this.#send(entry, { type: 'start' });
+    // Said before it had a process.
     if (this.#hasStoppedOpening) this.#send(entry, { type: 'stop-opening' });
+    for (const message of this.#turns.said(entry)) this.#send(entry, message);
   }
 
   #send(entry: HolderEntry, message: AgentToHolder): void {
@@ -206,7 +221,7 @@ export class HolderPool {
     this.#attention.look(this.#options.age.clock.monotonicMs());
     for (const entry of this.#holders) {
       const { phase } = entry;
-      if (!entry.hasStart || (phase.name !== 'loading' && phase.name !== 'ready')) continue;
+      if (!this.#turns.hasTurn(entry) || (phase.name !== 'loading' && phase.name !== 'ready')) continue;
       const silentMs = this.#attention.attendedMs - entry.heardMs;
       if (silentMs <= this.#options.age.silentMs) continue;
       this.#lose(
@@ -236,7 +251,9 @@ export class HolderPool {
           entry.openTuples = message.openTuples;
           entry.tupleReports++;
         }
+        entry.ramp = message.ramp;
         entry.reports++;
+        if (!this.#stopping) this.#turns.reported(entry, message.begun, message.stats.pending);
         break;
       case 'checked':
         entry.checked = message.which;
@@ -249,6 +266,7 @@ export class HolderPool {
         entry.stats = message.stats;
         entry.health = message.health;
         entry.isSettled = true;
+        entry.ramp = message.ramp;
         entry.phase = { name: 'finished', process: child };
         break;
       case 'failed':
@@ -274,6 +292,7 @@ export class HolderPool {
       this.#options.onNote(
         `holder ${entry.spec.id} (pid ${entry.health.pid}) was lost: ${entry.failure ?? how}`,
       );
+      this.#turns.left(entry);
     }
     this.#changed();
   }
@@ -321,17 +340,17 @@ export class HolderPool {
   }
 
   /**
-   * All holders that have not begun to connect do so now.
+   * All holders that have not begun to connect do so now, those for which there is a core; the others as it is their turn.
    * @param runStartedMs when the agent got `start`, on the host's clock: times of losses count from it; absent: now
    */
   start(runStartedMs?: number): void {
     for (const entry of this.#holders) {
-      if (entry.hasStart) continue;
-      this.#send(entry, { type: 'start', ...(runStartedMs === undefined ? {} : { runStartedMs }) });
+      if (entry.hasStart || isLost(entry)) continue;
       entry.hasStart = true;
-      // From now on it reports each second.
-      entry.heardMs = this.#attention.attendedMs;
+      this.#turns.join(entry, entry.spec, runStartedMs);
     }
+    if (this.#hasStoppedOpening) this.#turns.stopOpening();
+    else this.#turns.share();
   }
 
   /** The ramp is over: `openMin` counts from now, in every holder that does not count it yet. */
@@ -352,20 +371,17 @@ export class HolderPool {
     return await this.#until(() => this.#stopping || this.#holders.every(isChecked), timeoutMs);
   }
 
-  /** The rate of all holders together from now on, shared by their quotas. */
+  /** The rate of all holders together from now on; those that are added bring theirs. */
   pace(ratePerSec: number | null): void {
-    const rates = splitRate(
-      ratePerSec,
-      this.#holders.map(({ spec }) => spec.connections),
-    );
-    for (const [index, entry] of this.#holders.entries()) {
-      const rate = rates[index];
-      if (rate !== undefined) this.#send(entry, { type: 'pace', ratePerSec: rate });
-    }
+    this.#turns.pace(ratePerSec);
   }
 
-  /** Further holders for a quota that grew; they open nothing before the next `start`. */
-  add(specs: readonly HolderSpec[]): void {
+  /**
+   * Further holders for a quota that grew; they open nothing before the next `start`.
+   * @param pendingMax connects in flight of all holders together; absent: theirs come on top
+   */
+  add(specs: readonly HolderSpec[], pendingMax?: number): void {
+    this.#turns.bring(specs, pendingMax);
     for (const spec of specs) this.#holders.push(this.#enqueue(spec));
   }
 
@@ -393,6 +409,7 @@ export class HolderPool {
   stopOpening(): void {
     this.#hasStoppedOpening = true;
     this.#sendAll({ type: 'stop-opening' });
+    this.#turns.stopOpening();
   }
 
   /**
@@ -453,7 +470,12 @@ export class HolderPool {
 
   /** The sum over all holders, lost ones included. */
   stats(): Stats {
-    return mergeAllStats(this.#holders.map((entry) => entry.stats));
+    const stats = mergeAllStats(this.#holders.map((entry) => entry.stats));
+    const ramps = this.#holders.flatMap(({ ramp }) => (ramp === null ? [] : [ramp]));
+    if (ramps.length < 2) return stats;
+    // They open one after the other: the ramp is from the first connect of all to the last.
+    const fromMs = Math.min(...ramps.map((ramp) => ramp.fromMs));
+    return { ...stats, rampMs: Math.max(...ramps.map((ramp) => ramp.toMs)) - fromMs };
   }
 
   /** Which tuples were open at the last fresh report, by holder; of one that is lost none is. */

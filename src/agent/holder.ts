@@ -40,6 +40,8 @@ class Holder {
   #warmUp: { readonly work: WarmUp; readonly open: () => void } | null = null;
   /** what the agent has said while this holder was not ready */
   readonly #waiting: Exclude<AgentToHolder, { type: 'open' }>[] = [];
+  /** its agent has more holders than may open at a time */
+  #isInTurns = false;
   #reportTimer: Timer | null = null;
   #leaseTimer: Timer | null = null;
 
@@ -78,6 +80,7 @@ class Holder {
     switch (message.type) {
       case 'start':
         this.#load.rampBegins();
+        this.#isInTurns = message.inTurns === true;
         engine.start(message.runStartedMs);
         this.#reportTimer = every(spec.reportEveryMs ?? REPORT_EVERY_MS, this.#report);
         break;
@@ -106,7 +109,7 @@ class Holder {
         this.#liveUntil(message.liveUntilMs);
         break;
       case 'pace':
-        engine.setRate(message.ratePerSec);
+        engine.setPace(message.ratePerSec, message.pendingMax);
         break;
       case 'stop-opening':
         engine.stopOpening();
@@ -133,6 +136,7 @@ class Holder {
   #open(spec: HolderSpec): void {
     const salt = randomBytes(4).readUInt32LE();
     const engine = new Engine(spec, this.#clock, salt, {
+      onBegun: () => this.#begun(engine),
       onOpened: () => {
         this.#load.rampEnds();
         releaseMemory();
@@ -145,6 +149,12 @@ class Holder {
     this.#work = { spec, engine, descriptorsOwn: readdirSync('/proc/self/fd').length };
     this.#send({ type: 'ready' });
     for (const message of this.#waiting.splice(0)) this.#carryOut(message, this.#work);
+  }
+
+  /** Others may open from here on: what it loses meanwhile it opens again when it has a share again. */
+  #begun(engine: Engine): void {
+    if (this.#isInTurns) engine.setPace(0, 0);
+    this.#report();
   }
 
   /**
@@ -183,6 +193,8 @@ class Holder {
       health: this.#health(work),
       settled: engine.settled,
       openTuples: wantsTuples ? engine.openTuples() : null,
+      begun: engine.hasBegun,
+      ramp: engine.ramp,
     });
   }
 
@@ -190,7 +202,8 @@ class Holder {
     this.#sendLosses(work);
     // Leaving before the message is written would lose it.
     const health = this.#health(work);
-    this.#send({ type: 'done', stats: work.engine.stats(), health }, this.leave);
+    const { ramp } = work.engine;
+    this.#send({ type: 'done', stats: work.engine.stats(), health, ramp }, this.leave);
   }
 
   #health({ spec, engine, descriptorsOwn }: Work): HolderHealth {

@@ -8,11 +8,12 @@
  *   agent --> holder : open          the slice, the quota, the protocol
  *   agent <-- holder : ready
  *   agent --> holder : start         connect
- *   agent <-- holder : stats         each second, at `report`, and immediately when `settled` changes
+ *   agent <-- holder : stats         each second, at `report`, and immediately when all is begun and when `settled` changes
  *   agent <-- holder : losses        details of lost connections, a batch at a time, before the stats that count them
  *   agent --> holder : report        send stats now, and which tuples are open where these are wanted
  *   agent --> holder : lease         until when it may open, and until when it may live, without a further lease
- *   agent --> holder : pace          its share of the rate from now on: a quota that grew is shared with further holders
+ *   agent --> holder : pace          its share of the rate and of the connects in flight from now on: they belong to the agent, and
+ *                                    move to whoever opens
  *   agent --> holder : stop-opening  give up what is not open yet
  *   agent --> holder : hold          the ramp is over: count the lowest `open` from now
  *   agent --> holder : check         the ramp or the hold is over: ask each open connection once more
@@ -25,6 +26,7 @@
  */
 
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
+import type { EngineRamp } from '../engine/engine.ts';
 import type { LeaseEnds } from '../run/lease.ts';
 import type { HolderSpec, HostSpec } from '../run/run-spec.ts';
 import type { FinalCheckName } from '../stats/evidence.ts';
@@ -34,11 +36,14 @@ import { after, every } from '../time/timer.ts';
 
 export type AgentToHolder =
   | { readonly type: 'open'; readonly spec: HolderSpec }
-  /** `runStartedMs`: when its agent was started, on the host's clock; absent: now */
-  | { readonly type: 'start'; readonly runStartedMs?: number }
+  /**
+   * `runStartedMs`: when its agent was started, on the host's clock; absent: now. `inTurns`: others open when it has begun all of its own, so it
+   * begins nothing more until the next `pace`
+   */
+  | { readonly type: 'start'; readonly runStartedMs?: number; readonly inTurns?: boolean }
   | { readonly type: 'report'; readonly wantsTuples: boolean }
   | ({ readonly type: 'lease' } & LeaseEnds)
-  | { readonly type: 'pace'; readonly ratePerSec: number | null }
+  | { readonly type: 'pace'; readonly ratePerSec: number | null; readonly pendingMax: number }
   | { readonly type: 'stop-opening' }
   | { readonly type: 'hold' }
   /** `perMs`: how many it may ask within a millisecond */
@@ -55,10 +60,19 @@ export type HolderToAgent =
       readonly settled: boolean;
       /** which tuples of the slice are open: base64 of one bit for each, the first one lowest; null: not asked for */
       readonly openTuples: string | null;
+      /** nothing of the quota is left to begin */
+      readonly begun: boolean;
+      /** null: none was called */
+      readonly ramp: EngineRamp | null;
     }
   | { readonly type: 'checked'; readonly which: FinalCheckName }
   | { readonly type: 'losses'; readonly losses: readonly Loss[] }
-  | { readonly type: 'done'; readonly stats: Stats; readonly health: HolderHealth }
+  | {
+      readonly type: 'done';
+      readonly stats: Stats;
+      readonly health: HolderHealth;
+      readonly ramp: EngineRamp | null;
+    }
   | { readonly type: 'warning'; readonly message: string }
   | { readonly type: 'failed'; readonly message: string };
 

@@ -24,6 +24,11 @@ export class Backlog {
     return this.#size;
   }
 
+  /** Whether some of the quota were never begun. */
+  get hasNew(): boolean {
+    return this.#size > this.#reopenings;
+  }
+
   /** One connection is begun. @returns whether it stands in for a lost one */
   take(): boolean {
     const isReopening = this.#reopenings === this.#size;

@@ -30,6 +30,8 @@ const SLEEP_MS_MAX = 1_000;
 const EVENTS_PER_TURN = 256;
 
 interface EngineEvents {
+  /** All of the quota has been begun, or given up. Called once, in the turn in which that is so. */
+  readonly onBegun?: () => void;
   /** Nothing is left to open and nothing is in flight. Called once, before `onSettled`. */
   readonly onOpened?: () => void;
   /**
@@ -55,6 +57,12 @@ type EngineLoad = Pick<
   | 'descriptorsUsed'
 >;
 
+/** Moments on the host's clock. */
+export interface EngineRamp {
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
 /** The engine's life. */
 type Phase = 'idle' | 'running' | 'closing' | 'closed' | 'ended';
 
@@ -70,6 +78,7 @@ export class Engine {
   #phase: Phase = 'idle';
   #originMs = 0;
   #isGivingUp = false;
+  #hasBegun = false;
   #hasOpened = false;
   #settled = false;
   #closeCursor = 0;
@@ -141,9 +150,13 @@ export class Engine {
     if (this.#connections.opener.openUntil(atMs)) this.#loop.interrupt();
   }
 
-  /** From now on connects are begun at another rate. @param ratePerSec at least 0; null: no limit */
-  setRate(ratePerSec: number | null): void {
-    this.#connections.opener.setRate(ratePerSec);
+  /**
+   * From now on connects are begun at another pace.
+   * @param ratePerSec at least 0; null: no limit
+   * @param pendingMax connects in flight at most; 0: none is begun
+   */
+  setPace(ratePerSec: number | null, pendingMax: number): void {
+    this.#connections.opener.setPace(ratePerSec, pendingMax);
     this.#loop.interrupt();
   }
 
@@ -219,6 +232,22 @@ export class Engine {
     };
   }
 
+  /**
+   * When the first connect was called and the last was established, on the engine's clock.
+   * @returns null: none was called
+   */
+  get ramp(): EngineRamp | null {
+    const { firstConnectAtMs, lastEstablishedAtMs } = this.#connections.tally;
+    if (firstConnectAtMs < 0) return null;
+    const toMs = Math.max(firstConnectAtMs, lastEstablishedAtMs);
+    return { fromMs: this.#originMs + firstConnectAtMs, toMs: this.#originMs + toMs };
+  }
+
+  /** Whether all of the quota has been begun, or given up. */
+  get hasBegun(): boolean {
+    return this.#hasBegun;
+  }
+
   /** Whether `onSettled` was called. */
   get settled(): boolean {
     return this.#settled;
@@ -241,6 +270,7 @@ export class Engine {
       this.#connections.giveUp();
     }
     this.#connections.opener.dialBatch(this.#connections.nowMs);
+    this.#checkBegun();
     this.#checkSettled();
     if (this.#phase === 'closing') this.#closeBatch();
     this.#sleepNext(hasEvents);
@@ -264,6 +294,12 @@ export class Engine {
   /** Whether something is left to begin or in flight. */
   get #isOpening(): boolean {
     return !this.#connections.opener.isDone || this.#connections.tally.pending > 0;
+  }
+
+  #checkBegun(): void {
+    if (this.#hasBegun || !this.#connections.opener.hasBegunAll) return;
+    this.#hasBegun = true;
+    this.#events.onBegun?.();
   }
 
   #checkSettled(): void {

@@ -51,6 +51,8 @@ export class Opener {
   #inHand = -1;
   readonly #backlog: Backlog;
   readonly #pacer: Pacer;
+  /** connects in flight at most */
+  #pendingMax: number;
   readonly #lateUs = new LatencyRecorder();
   readonly #warned = new Set<string>();
   /** on the clock itself */
@@ -69,12 +71,18 @@ export class Opener {
     this.#skips = new Uint8Array(parts.table.capacity);
     this.#backlog = new Backlog(spec.connections);
     this.#pacer = new Pacer(spec.ratePerSec);
+    this.#pendingMax = spec.pendingMax;
     assert(spec.sliceTo <= this.map.size, 'the slice lies inside the tuple space');
   }
 
   /** Whether nothing is left to begin; what waits for another try is not meant. */
   get isDone(): boolean {
     return this.#backlog.size === 0;
+  }
+
+  /** Whether all of the quota has been begun; what stands in for lost ones is not meant. */
+  get hasBegunAll(): boolean {
+    return !this.#backlog.hasNew;
   }
 
   /** 99 % of the connects were called no later than this after their intended time, milliseconds. */
@@ -107,8 +115,14 @@ export class Opener {
     return wasOver;
   }
 
-  /** @param ratePerSec at least 0; null: no limit */
-  setRate(ratePerSec: number | null): void {
+  /**
+   * @param ratePerSec at least 0; null: no limit
+   * @param pendingMax connects in flight at most; 0: none is begun
+   */
+  setPace(ratePerSec: number | null, pendingMax: number): void {
+    this.#pendingMax = pendingMax;
+    // A rate that stays keeps its plan, from which latencies count.
+    if (ratePerSec === this.#pacer.ratePerSec) return;
     // A quota that grows again gives a holder another rate before it was started: its time has not begun.
     this.#pacer.setRate(ratePerSec, this.clockMs());
   }
@@ -128,7 +142,7 @@ export class Opener {
   /** When there is something to do again: a moment that may have passed; Infinity: not by itself. */
   nextAtMs(): number {
     const againAtMs = this.#backlog.againAtMs;
-    const isHeldUp = this.#parts.tally.pending >= this.#spec.pendingMax;
+    const isHeldUp = this.#parts.tally.pending >= this.#pendingMax;
     if (this.isDone || this.#isLeaseOver() || isHeldUp) return againAtMs;
     return Math.min(againAtMs, this.#pacer.nextAtMs);
   }
@@ -144,7 +158,7 @@ export class Opener {
       // The clock itself, each time: a process may be stopped in the middle of a batch.
       const calledAtMs = this.clockMs();
       if (!this.#pacer.mayBegin(calledAtMs)) return;
-      if (tally.pending >= this.#spec.pendingMax) {
+      if (tally.pending >= this.#pendingMax) {
         this.#pacer.heldUp(calledAtMs);
         return;
       }

@@ -45,6 +45,11 @@ export class Pacer {
     this.setRate(ratePerSec, 0);
   }
 
+  /** null: no limit */
+  get ratePerSec(): number | null {
+    return this.#ratePerSec;
+  }
+
   /** From now on there is another rate. Nothing that was saved up at the old one is left. */
   setRate(ratePerSec: number | null, nowMs: number): void {
     assert(ratePerSec === null || ratePerSec >= 0, 'a rate below 0');

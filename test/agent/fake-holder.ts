@@ -36,7 +36,7 @@ function misbehave(): void {
       } else if (id !== 'mute') say({ type: 'ready' });
     }
     if (message.type === 'stop' && id === 'lingers') {
-      say({ type: 'done', stats: { ...emptyStats(), closed: 7 }, health: health(id) });
+      say({ type: 'done', stats: { ...emptyStats(), closed: 7 }, health: health(id), ramp: null });
     }
   });
 }

@@ -1,5 +1,7 @@
 /** Tests the pool with real holder processes and a target that shares no line with them; misbehaviour with a fake. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { type TestContext, test } from 'node:test';
 import { HolderPool } from '../../src/agent/holder-pool.ts';
@@ -44,12 +46,14 @@ function makePool(
   specs: readonly HolderSpec[],
   entryPath = cliPath,
   age: Partial<ConstructorParameters<typeof HolderPool>[0]['age']> = {},
+  openersMax = specs.length,
 ): Made {
   const notes: string[] = [];
   let changes = 0;
   const pool = new HolderPool({
     entryPath,
     specs,
+    openersMax,
     age: { clock: systemClock, silentMs: HANG_MS, lookEveryMs: 100, ...age },
     readyTimeoutMs: HANG_MS,
     onChange: () => {
@@ -148,6 +152,71 @@ test('a rate for all is shared by the holders, from the moment that they are giv
   pool.pace(30_000);
   await until('both have settled', () => pool.settled);
   assert.equal(pool.stats().open, 300);
+});
+
+test('with one core one holder opens after the other, at the whole rate, and the ramp is that of all', async (t) => {
+  const accepted: number[] = [];
+  const server = createServer((socket) => {
+    accepted.push(socket.remotePort ?? 0);
+    socket.on('error', () => {});
+  }).listen(0, '127.0.0.1');
+  t.after(() => server.close());
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  const specs = [0, 1, 2, 3].map((index) => ({ ...specOf(`a/${index}`, index, 100, port), ratePerSec: 100 }));
+  const { pool } = makePool(t, specs, cliPath, {}, 1);
+  await pool.ready();
+  pool.start();
+  await until('all have settled', () => pool.settled);
+  await until('the target has all', () => accepted.length === 400);
+  // The tuples of a holder are ports of their own: the first thousand, the second, and so on.
+  const holderOf = accepted.map((each) => Math.floor((each - FIRST_PORT) / 1_000));
+  assert.deepEqual(
+    holderOf,
+    [...holderOf].sort((left, right) => left - right),
+  );
+  assert.deepEqual(new Set(holderOf), new Set([0, 1, 2, 3]));
+  // 400 at 400 a second, of which a hundredth may come at once; one alone would have had 100 a second.
+  const { rampMs } = pool.stats();
+  assert(rampMs >= 4 * 240, `${rampMs} ms: not above the rate of all`);
+  await pool.stop(HANG_MS);
+});
+
+test('the turn of a holder that is killed in the middle of it goes to the next', async (t) => {
+  const target = await startNetTarget(t);
+  const specs = [0, 1, 2].map((index) => ({
+    ...specOf(`a/${index}`, index, 300, target.port),
+    ratePerSec: 100,
+  }));
+  const { pool } = makePool(t, specs, cliPath, {}, 1);
+  await pool.ready();
+  pool.start();
+  await until('the first opens', async () => (await target.counts()).open > 50);
+  assert((await target.counts()).open < 300, 'and has not opened all');
+  process.kill(pidsOf(pool)[0] ?? 0, 'SIGKILL');
+  await until('the others have opened all of theirs', () => pool.settled);
+  const stats = pool.stats();
+  assert.equal(stats.open, 600);
+  assert.equal(stats.attempted + stats.unattempted, 900);
+  await pool.stop(HANG_MS);
+});
+
+test('what stands by gives up too', async (t) => {
+  const target = await startNetTarget(t);
+  const specs = [0, 1, 2].map((index) => ({
+    ...specOf(`a/${index}`, index, 300, target.port),
+    ratePerSec: 50,
+  }));
+  const { pool } = makePool(t, specs, cliPath, {}, 1);
+  await pool.ready();
+  pool.start();
+  await until('the first opens', async () => (await target.counts()).open > 20);
+  pool.stopOpening();
+  await until('all have settled', () => pool.settled);
+  const { open, unattempted } = pool.stats();
+  assert.equal(open + unattempted, 900);
+  assert(unattempted >= 600, 'two have opened none');
+  assert.equal(clientEnds(target.port).count, open);
 });
 
 test('a holder lost in the ramp gives up what it had not opened', async (t) => {

@@ -75,7 +75,7 @@ describe('an engine at 100/s', () => {
     const run = new EngineRun(specTo(target.port, 100, { ratePerSec: 1_000 }), clock);
     run.engine.start();
     await until('the first', () => run.stats().attempted === 1);
-    run.engine.setRate(10);
+    run.engine.setPace(10, 1_000);
     run.advance(clock, 100);
     await until('the second', () => run.stats().attempted >= 2);
     await someTurns();
@@ -90,7 +90,7 @@ describe('an engine at 100/s', () => {
     const run = new EngineRun(specTo(target.port, 20, { ratePerSec: 1_000 }), clock);
     // As on any host: the clock did not begin with this engine.
     run.advance(clock, 3_600_000);
-    run.engine.setRate(100);
+    run.engine.setPace(100, 1_000);
     run.engine.start();
     await stepUntil(run, clock, () => run.stats().established === 20);
     await until('the target has them', () => target.accepted === 20);
