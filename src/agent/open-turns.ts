@@ -212,9 +212,11 @@ export class OpenTurns<Holder> {
       },
     };
     const states = openers.map(([, opener]) => opener);
-    const isOver = states.every(({ turn, pending }) => turn === 'begun' && pending === 0);
-    // Also where so many have ended that there is a core for each: what they have in flight came by turns.
-    this.#isInTurns = !isOver && (this.#isInTurns || openers.length > this.#openersMax);
+    // Also where so many have ended that there is a core for each: what they have in flight came by turns. When all have begun it is over as
+    // nothing is in flight, and then stays so: what is opened again is no ramp.
+    this.#isInTurns = states.every(({ turn }) => turn === 'begun')
+      ? this.#isInTurns && states.some(({ pending }) => pending > 0)
+      : this.#isInTurns || openers.length > this.#openersMax;
     const shares = this.#isInTurns ? sharesInTurns(states, limits) : sharesOfAll(states, limits);
     for (const [index, [holder, opener]] of openers.entries()) {
       const share = shares[index];

@@ -107,6 +107,12 @@ test('when all have begun and nothing is in flight each has its own part again: 
     heard.map(({ ratePerSec, pendingMax }) => [ratePerSec, pendingMax]),
     heard.map(() => [250, 25]),
   );
+  turns.reported(heard[0] as Heard, true, 9);
+  assert.deepEqual(
+    [heard[0]?.ratePerSec, heard[1]?.ratePerSec],
+    [250, 250],
+    'what is opened again is no ramp',
+  );
 });
 
 test('one that has no process yet hears what it has missed; given up, those that stand by start to find it', () => {
