@@ -245,3 +245,16 @@ export function notStarted(why: string | undefined): Finding {
     fix: 'see the lines above; fewer --holders need less memory and time to start',
   };
 }
+
+/** Holders named in one note. */
+const NAMED_MAX = 4;
+
+/** Who did not become ready, for a person. */
+export function notReady(
+  late: readonly { readonly id: string; readonly pid: number }[],
+  timeoutMs: number,
+): string {
+  const named = late.slice(0, NAMED_MAX).map(({ id, pid }) => `${id} (pid ${pid})`);
+  const more = late.length > NAMED_MAX ? ` and ${late.length - NAMED_MAX} more` : '';
+  return `not ready within ${timeoutMs / 1_000} s: holder ${named.join(', ')}${more}`;
+}

@@ -22,13 +22,12 @@ import {
   withAllLost,
 } from '../stats/stats.ts';
 import { after, every, type Timer } from '../time/timer.ts';
-import { OpenTurns } from './open-turns.ts';
+import { notReady } from './agent-quota.ts';
+import { OpenTurns, rampMsOf } from './open-turns.ts';
 import { type AgentToHolder, HOLDER_ENTRY, HOLDER_EXEC_ARGV, type HolderToAgent } from './process-pipe.ts';
 
 /** How long a holder may take to fork, load and answer, counted from its own fork. */
 const READY_TIMEOUT_MS = 20_000;
-/** Holders named in one note. */
-const NAMED_MAX = 4;
 /** A fresh report is waited for until its holder is lost for its silence; this many times that bound is the limit. */
 const FRESH_LOOKS = 2;
 /**
@@ -335,7 +334,13 @@ export class HolderPool {
       (rounds + 1) * this.#readyTimeoutMs,
     );
     const late = this.#holders.filter(({ phase }) => phase.name === 'loading');
-    if (late.length > 0 && !this.#stopping) this.#options.onNote(notReady(late, this.#readyTimeoutMs));
+    if (late.length > 0 && !this.#stopping)
+      this.#options.onNote(
+        notReady(
+          late.map(({ health }) => health),
+          this.#readyTimeoutMs,
+        ),
+      );
     return this.#holders.every(({ phase }) => phase.name === 'ready' || phase.name === 'finished');
   }
 
@@ -471,11 +476,7 @@ export class HolderPool {
   /** The sum over all holders, lost ones included. */
   stats(): Stats {
     const stats = mergeAllStats(this.#holders.map((entry) => entry.stats));
-    const ramps = this.#holders.flatMap(({ ramp }) => (ramp === null ? [] : [ramp]));
-    if (ramps.length < 2) return stats;
-    // They open one after the other: the ramp is from the first connect of all to the last.
-    const fromMs = Math.min(...ramps.map((ramp) => ramp.fromMs));
-    return { ...stats, rampMs: Math.max(...ramps.map((ramp) => ramp.toMs)) - fromMs };
+    return { ...stats, rampMs: rampMsOf(this.#holders) ?? stats.rampMs };
   }
 
   /** Which tuples were open at the last fresh report, by holder; of one that is lost none is. */
@@ -493,13 +494,6 @@ export class HolderPool {
   get settled(): boolean {
     return this.#holders.every((entry) => entry.isSettled);
   }
-}
-
-/** Who did not become ready, for a person. */
-function notReady(late: readonly HolderEntry[], timeoutMs: number): string {
-  const named = late.slice(0, NAMED_MAX).map(({ spec, health }) => `${spec.id} (pid ${health.pid})`);
-  const more = late.length > NAMED_MAX ? ` and ${late.length - NAMED_MAX} more` : '';
-  return `not ready within ${timeoutMs / 1_000} s: holder ${named.join(', ')}${more}`;
 }
 
 /** A process that died cannot say which connections it had, only how many it last reported; the time is the agent's. */

@@ -3,6 +3,7 @@
  * than cores as many open at a time as there are cores, the others stand by, and one starts as another has begun all of its own.
  * Must never know a process (holder-pool.ts), or read a clock.
  */
+import type { EngineRamp } from '../engine/engine.ts';
 import { splitPending, splitRate } from '../run/quota.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import type { AgentToHolder } from './process-pipe.ts';
@@ -240,4 +241,14 @@ export class OpenTurns<Holder> {
 
 function paceOf({ ratePerSec, pendingMax }: OpenerState): TurnMessage {
   return { type: 'pace', ratePerSec, pendingMax };
+}
+
+/**
+ * How long several have opened, one after the other: from the first connect of all to the last.
+ * @returns milliseconds; null: at most one has, and says so itself
+ */
+export function rampMsOf(openers: readonly { readonly ramp: EngineRamp | null }[]): number | null {
+  const ramps = openers.flatMap(({ ramp }) => (ramp === null ? [] : [ramp]));
+  if (ramps.length < 2) return null;
+  return Math.max(...ramps.map(({ toMs }) => toMs)) - Math.min(...ramps.map(({ fromMs }) => fromMs));
 }
