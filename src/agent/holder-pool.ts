@@ -288,9 +288,8 @@ export class HolderPool {
     entry.stats = withAllLost(entry.stats, DropReason.holderLost, entry.spec.connections);
     if (!this.#stopping) {
       if (open > 0) this.#options.onLosses([lossOf(entry.spec.id, open)]);
-      this.#options.onNote(
-        `holder ${entry.spec.id} (pid ${entry.health.pid}) was lost: ${entry.failure ?? how}`,
-      );
+      const name = `holder ${entry.spec.id} (pid ${entry.health.pid})`;
+      this.#options.onNote(`${name} was lost: ${entry.failure ?? how}`);
       this.#turns.left(entry);
     }
     this.#changed();
@@ -333,14 +332,8 @@ export class HolderPool {
         this.#holders.every(({ phase }) => phase.name !== 'queued' && phase.name !== 'loading'),
       (rounds + 1) * this.#readyTimeoutMs,
     );
-    const late = this.#holders.filter(({ phase }) => phase.name === 'loading');
-    if (late.length > 0 && !this.#stopping)
-      this.#options.onNote(
-        notReady(
-          late.map(({ health }) => health),
-          this.#readyTimeoutMs,
-        ),
-      );
+    const late = this.health().filter((_, index) => this.#holders[index]?.phase.name === 'loading');
+    if (late.length > 0 && !this.#stopping) this.#options.onNote(notReady(late, this.#readyTimeoutMs));
     return this.#holders.every(({ phase }) => phase.name === 'ready' || phase.name === 'finished');
   }
 
