@@ -27,8 +27,8 @@ export interface NetTarget {
   readonly pid: number;
   /** what its own process counts; never answers once it has stopped */
   counts(): Promise<NetTargetCounts>;
-  /** resets every connection (RST) */
-  reset(): void;
+  /** resets connections (RST), the oldest first; absent: all */
+  reset(count?: number): void;
   /** SIGKILL; resolves when it is gone */
   kill(): Promise<void>;
 }
@@ -52,7 +52,7 @@ export async function startNetTarget(t: TestContext, options: NetTargetOptions =
       child.send('count');
       return answer as Promise<NetTargetCounts>;
     },
-    reset: () => child.send('reset'),
+    reset: (count = Number.MAX_SAFE_INTEGER) => child.send({ reset: count }),
     kill,
   };
 }
@@ -90,8 +90,10 @@ function runTarget({ acceptMax = 0, backlog = 4_096 }: NetTargetOptions): void {
     if (accepted === acceptMax) process.kill(process.pid, 'SIGSTOP');
   });
   process.on('message', (message) => {
-    if (message === 'reset') for (const socket of sockets) socket.resetAndDestroy();
-    else process.send?.({ accepted, open });
+    if (message === 'count') process.send?.({ accepted, open });
+    else
+      for (const socket of [...sockets].slice(0, (message as { reset: number }).reset))
+        socket.resetAndDestroy();
   });
   process.on('disconnect', () => process.exit());
   server.listen({ port: 0, host: '127.0.0.1', backlog }, () =>
