@@ -8,4 +8,4 @@ export { BenchError, ErrorCode, ExitCode } from './base/errors.ts';
 export { NeverRanError } from './coordinator/expected-agents.ts';
 export type { RunReport } from './judge/report.ts';
 export type { Plan } from './report/plan-text.ts';
-export type { AgentProgress, Phase, Progress } from './stats/stats.ts';
+export type { AgentProgress, Phase, Progress } from './stats/progress.ts';

@@ -17,7 +17,7 @@ import { checkPlaces } from '../judge/requirement.ts';
 import { processesFinding } from '../plan/cost.ts';
 import type { ServeHandle } from '../serve/serve.ts';
 import { selfRefusals, startSelfTarget } from '../serve/serve.ts';
-import type { Progress } from '../stats/stats.ts';
+import type { Progress } from '../stats/progress.ts';
 import { systemClock } from '../time/timer.ts';
 import { type AgentsOptions, joinLine, readAgents } from './agents-request.ts';
 import { echoedCommand, type FlagValues, flagValue } from './flags/flags.ts';

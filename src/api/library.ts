@@ -5,7 +5,7 @@
 import { ErrorCode, usageError } from '../base/errors.ts';
 import type { RunReport } from '../judge/report.ts';
 import type { Plan } from '../report/plan-text.ts';
-import type { Progress } from '../stats/stats.ts';
+import type { Progress } from '../stats/progress.ts';
 import { executePlan, readPlanJob } from './bench-plan.ts';
 import { executeRun, type RunJob, readRunJob } from './bench-run.ts';
 import { type BenchOptions, optionError, optionValues, type PlanOptions } from './options.ts';

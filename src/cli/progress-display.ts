@@ -1,11 +1,12 @@
 /**
- * Owns the display of a run in motion on stderr: bars on a terminal, plain lines elsewhere.
+ * Owns the display of a run in motion on stderr: a picture that is drawn again and again on a terminal, plain lines elsewhere.
  * Must never write to stdout, and must never change a terminal setting that a kill would leave changed.
  */
 import cliProgress from 'cli-progress';
-import { cleanLines, cleanText, cutText } from '../base/clean-text.ts';
-import { formatCount } from '../base/units.ts';
-import type { AgentProgress, Phase, Progress } from '../stats/stats.ts';
+import { cleanLines } from '../base/clean-text.ts';
+import { noPaint, type Paint } from '../report/layout.ts';
+import type { Phase, Progress } from '../stats/progress.ts';
+import { isBusy, LiveView, logLine, viewSize } from './live-view.ts';
 
 /** What shows a run; `stop` leaves the cursor on an empty line. */
 export interface ProgressDisplay {
@@ -21,13 +22,15 @@ interface DisplayOptions {
   readonly periodic: boolean;
   /** time between lines when there is no terminal, in milliseconds */
   readonly everyMs: number;
+  /** absent: without colours */
+  readonly paint?: Paint;
 }
 
 /** The part of a terminal stream that a display needs. */
-type DisplayStream = Pick<NodeJS.WriteStream, 'isTTY' | 'columns' | 'rows' | 'write'>;
+type DisplayStream = Pick<NodeJS.WriteStream, 'isTTY' | 'columns' | 'rows' | 'write' | 'on' | 'off'>;
 
 /**
- * Chooses the display: bars when the stream is a terminal that can move its cursor, lines otherwise.
+ * Chooses the display: a picture when the stream is a terminal that can move its cursor, lines otherwise.
  * @param stream where to show; stderr
  * @param options what the user asked for
  * @param environment for `TERM`
@@ -38,7 +41,8 @@ export function createDisplay(
   environment: Readonly<Record<string, string | undefined>>,
 ): ProgressDisplay {
   if (options.quiet) return SILENT;
-  if (stream.isTTY === true && options.periodic && environment.TERM !== 'dumb') return new BarDisplay(stream);
+  const isTerminal = stream.isTTY === true && environment.TERM !== 'dumb';
+  if (isTerminal && options.periodic) return new LiveDisplay(stream, options.paint ?? noPaint);
   return new LineDisplay(stream, options);
 }
 
@@ -46,7 +50,7 @@ function nothing(): void {}
 
 const SILENT: ProgressDisplay = { show: nothing, note: nothing, stop: nothing };
 
-/** Plain lines: one at each change of phase, and one every few seconds. */
+/** Plain lines: one at each change of phase that opens or closes something, and one every few seconds. */
 class LineDisplay implements ProgressDisplay {
   readonly #stream: DisplayStream;
   readonly #options: DisplayOptions;
@@ -62,13 +66,12 @@ class LineDisplay implements ProgressDisplay {
   show(progress: Progress): void {
     if (progress.note !== null && progress.note !== this.#note) this.note(progress.note);
     this.#note = progress.note;
-    const changed = progress.phase !== this.#phase;
+    const changed = isBusy(progress) && progress.phase !== this.#phase;
     const due = this.#options.periodic && progress.elapsedMs - this.#shownMs >= this.#options.everyMs;
-    if (!isBusy(progress.phase)) return;
-    if (!changed && !due) return;
+    if (progress.phase === 'ended' || (!changed && !due)) return;
     this.#phase = progress.phase;
     this.#shownMs = progress.elapsedMs;
-    this.note(logLine(progress));
+    this.#stream.write(`${logLine(progress, this.#options.paint ?? noPaint)}\n`);
   }
 
   note(line: string): void {
@@ -78,29 +81,59 @@ class LineDisplay implements ProgressDisplay {
   stop(): void {}
 }
 
-/** Lines that an unusual terminal still shows, whatever it says of its height. */
-const ROWS_MIN = 4;
-
-/** Agents that have a bar of their own at most; with more, the total and the first of them are shown. */
-const AGENT_BARS_MAX = 12;
-
-/** The terminal echoes `^C` behind the last line: if that wrapped, the lines above would stay behind. */
-const CTRL_C_COLUMNS = 2;
-
 type Payload = { line: string };
 
-/** One cli-progress bar per agent under the total. Every line is cut to the terminal's width here. */
-class BarDisplay implements ProgressDisplay {
+/**
+ * The lines of the live view, each a bar of cli-progress that draws them again in place. What each says is laid out in
+ * live-view.ts; when there are fewer lines than before, or the terminal has another size, all are erased and begun anew.
+ */
+class LiveDisplay implements ProgressDisplay {
   readonly #stream: DisplayStream;
-  readonly #bars: cliProgress.MultiBar;
-  readonly #lines: cliProgress.SingleBar[] = [];
+  readonly #paint: Paint;
+  readonly #view = new LiveView();
+  #bars: cliProgress.MultiBar;
+  #lines: cliProgress.SingleBar[] = [];
+  /** the lines without colours, as they stand on the terminal or will at the next drawing */
+  #plain: readonly string[] = [];
+  #drawn: readonly string[] = [];
   #note: string | null = null;
   #stopped = false;
 
-  constructor(stream: DisplayStream) {
+  constructor(stream: DisplayStream, paint: Paint) {
     this.#stream = stream;
-    this.#bars = new cliProgress.MultiBar({
-      stream: stream as NodeJS.WriteStream,
+    this.#paint = paint;
+    this.#bars = this.#newBars();
+    stream.on('resize', this.#onResize);
+  }
+
+  show(progress: Progress): void {
+    if (this.#stopped) return;
+    if (progress.note !== null && progress.note !== this.#note) this.note(progress.note);
+    this.#note = progress.note;
+    this.#view.add(progress);
+    this.#layOut();
+  }
+
+  note(given: string): void {
+    const line = cleanLines(given);
+    if (this.#stopped || this.#lines.length === 0) this.#stream.write(`${line}\n`);
+    // The rest of the line is erased: a line of the picture was there before.
+    else this.#bars.log(`${line.replaceAll('\n', '\u001b[K\n')}\u001b[K\n`);
+  }
+
+  stop(): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#stream.off('resize', this.#onResize);
+    this.#erase();
+  }
+
+  #newBars(): cliProgress.MultiBar {
+    const { write } = this.#stream;
+    // Its own cut at the terminal's width would count the bytes of colours too; our lines are narrower already.
+    const wide = { isTTY: true, columns: Number.MAX_SAFE_INTEGER, write: write.bind(this.#stream) };
+    const bars = new cliProgress.MultiBar({
+      stream: wide as NodeJS.WriteStream,
       format: (_options, _params, payload: Payload) => payload.line,
       fps: 5,
       // Neither the cursor nor the wrapping is switched off, so there is nothing to put back after a kill.
@@ -108,170 +141,56 @@ class BarDisplay implements ProgressDisplay {
       linewrap: true,
       clearOnComplete: true,
       stopOnComplete: false,
-      // A note scrolls the bars down; without this those that did not change would not be drawn again.
+      gracefulExit: false,
+      // A note scrolls the lines down; without this those that did not change would not be drawn again.
       forceRedraw: true,
     });
+    bars.on('redraw-post', () => {
+      this.#drawn = this.#plain;
+    });
+    return bars;
   }
 
-  show(progress: Progress): void {
-    if (this.#stopped) return;
-    if (progress.note !== null && progress.note !== this.#note) this.note(progress.note);
-    this.#note = progress.note;
-    const columns = (this.#stream.columns ?? 80) - CTRL_C_COLUMNS;
-    const rows = Math.max(ROWS_MIN, this.#stream.rows ?? 24);
-    const shownMax = Math.min(AGENT_BARS_MAX, rows - 3);
-    const shown = progress.agents.slice(0, shownMax);
-    // Before the quotas are handed out the total is what was asked.
-    const total = { ...progress.total, quota: Math.max(progress.total.quota, progress.asked) };
-    const lines = terminalLines([total, ...shown], progress, columns);
-    const more = progress.agents.length - shown.length;
-    if (more > 0) lines.push(`and ${more} more agents`);
-    lines.forEach((line, index) => {
+  #layOut(): void {
+    const { columns = 80, rows = 24 } = this.#stream;
+    const lines = this.#view.lines(viewSize({ columns, rows }), this.#paint);
+    if (lines.length < this.#lines.length) this.#erase();
+    this.#plain = lines.map(({ plain }) => plain);
+    lines.forEach(({ painted }, index) => {
+      const payload = { line: painted } satisfies Payload;
       const bar = this.#lines[index];
-      if (bar === undefined) this.#lines.push(this.#bars.create(1, 0, { line } satisfies Payload));
-      else bar.update(0, { line } satisfies Payload);
+      if (bar === undefined) this.#lines.push(this.#bars.create(1, 0, payload));
+      else bar.update(0, payload);
     });
   }
 
-  note(given: string): void {
-    const line = cleanLines(given);
-    if (this.#stopped || this.#lines.length === 0) this.#stream.write(`${line}\n`);
-    // The rest of the line is erased: a bar was there before.
-    else this.#bars.log(`${line}\u001b[K\n`);
-  }
-
-  stop(): void {
-    if (this.#stopped) return;
-    this.#stopped = true;
+  /** Erases the picture, with notes that still wait above it. */
+  #erase(): void {
     if (this.#lines.length === 0) return;
     // Notes that still wait are drawn by an update; `stop` alone would lose them.
     this.#bars.update();
     this.#bars.stop();
+    this.#bars = this.#newBars();
+    this.#lines = [];
+    this.#plain = [];
+    this.#drawn = [];
   }
-}
 
-const BAR_MIN = 6;
-const BAR_MAX = 30;
-
-/** The name's share of a terminal line, in characters. */
-const NAME_WIDTH = 8;
-
-/** One column of numbers: columns with a higher rank leave first when the lines are too narrow. */
-interface Column {
-  readonly rank: number;
-  readonly cell: (agent: AgentProgress) => string;
-}
-
-/** Everything but the rank 0 column, which is never left out. */
-const RANK_MAX = 5;
-
-/**
- * One line for each agent and the total, with common columns: name, bar, open of asked, and as many other numbers
- * as fit.
- * @param rows the total and the agents to show
- * @param progress the snapshot that they belong to
- * @param widthColumns the width of the terminal, in characters; every line is shorter
- */
-function terminalLines(rows: readonly AgentProgress[], progress: Progress, widthColumns: number): string[] {
-  const room = Math.max(1, widthColumns - 1);
-  let columns = columnsOf(rows, progress);
-  let texts = joined(rows, columns);
-  const widthOf = (): number => Math.max(...texts.map((text) => text.length));
-  for (let rank = RANK_MAX; rank > 0 && NAME_WIDTH + 4 + BAR_MIN + widthOf() > room; rank--) {
-    columns = columns.filter((column) => column.rank < rank);
-    texts = joined(rows, columns);
-  }
-  const barWidth = Math.min(BAR_MAX, room - NAME_WIDTH - 4 - widthOf());
-  return rows.map((agent, index) => {
-    const name = fit(cleanText(agent.name), NAME_WIDTH).padEnd(NAME_WIDTH);
-    const drawn = barWidth < BAR_MIN ? '' : ` ${bar(agent, barWidth)}`;
-    return fit(`${name}${drawn} ${texts[index] ?? ''}`.trimEnd(), room);
-  });
-}
-
-/** The cells of each row, each column as wide as its widest cell. */
-function joined(rows: readonly AgentProgress[], columns: readonly Column[]): string[] {
-  const widths = columns.map((column) => Math.max(...rows.map((row) => column.cell(row).length)));
-  return rows.map((row) =>
-    columns.map((column, index) => column.cell(row).padStart(widths[index] ?? 0)).join(' '),
-  );
-}
-
-function columnsOf(rows: readonly AgentProgress[], progress: Progress): Column[] {
-  const ramping = progress.phase === 'ramping';
-  const columns: Column[] = [
-    { rank: 0, cell: (agent) => `${formatCount(agent.open)}/${formatCount(agent.quota)}` },
-  ];
-  if (ramping) {
-    columns.push({ rank: 3, cell: (agent) => `${compact(agent.ratePerSec)}/s` });
-    columns.push({ rank: 5, cell: (agent) => `${compact(agent.pending)} pend` });
-  }
-  columns.push({ rank: 2, cell: (agent) => `${compact(agent.failed)} fail` });
-  if (!ramping || rows.some((agent) => agent.dropped > 0)) {
-    columns.push({ rank: 4, cell: (agent) => `${compact(agent.dropped)} drop` });
-  }
-  columns.push({ rank: 1, cell: (agent) => (agent.lost ? 'LOST' : phaseText(progress)) });
-  return columns;
-}
-
-/** `ramping`, or `holding 12 s left`. */
-function phaseText(progress: Progress): string {
-  if (progress.phase !== 'holding' || progress.holdLeftMs === null) return progress.phase;
-  return `holding ${secondsLeft(progress.holdLeftMs)}`;
-}
-
-function secondsLeft(ms: number): string {
-  const seconds = Math.max(0, Math.ceil(ms / 1000));
-  if (seconds < 120) return `${seconds}s`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 120) return `${minutes}m${String(seconds % 60).padStart(2, '0')}s`;
-  return `${Math.floor(minutes / 60)}h${String(minutes % 60).padStart(2, '0')}m`;
-}
-
-function bar(agent: AgentProgress, width: number): string {
-  const ratio = agent.quota === 0 ? 0 : Math.min(1, Math.max(0, agent.open / agent.quota));
-  // A bar is full only when nothing is missing.
-  const filled = Math.floor(ratio * width);
-  return `[${'='.repeat(filled)}${' '.repeat(width - filled)}]`;
-}
-
-/** A number in at most four characters and a letter: `999`, `26.1k`, `1.2m`. */
-function compact(value: number): string {
-  if (value < 1000) return String(Math.round(value));
-  if (value < 999_950) return `${trimZero((value / 1000).toFixed(value < 99_950 ? 1 : 0))}k`;
-  return `${trimZero((value / 1_000_000).toFixed(1))}m`;
-}
-
-function trimZero(text: string): string {
-  return text.endsWith('.0') ? text.slice(0, -2) : text;
-}
-
-function fit(text: string, width: number): string {
-  return text.length <= width ? text : `${cutText(text, Math.max(0, width - 1))}~`;
-}
-
-/**
- * One line for a log, such as `  5 s  ramping   65,000 of 130,000 open   26,100/s   512 pending   0 failed   0 dropped`.
- * @param progress the snapshot
- */
-function logLine(progress: Progress): string {
-  const { total, phase } = progress;
-  const pieces = [
-    `${(progress.elapsedMs / 1000).toFixed(0).padStart(4)} s  ${phase.padEnd(9)}`,
-    `${formatCount(total.open)} of ${formatCount(progress.asked)} open`,
-  ];
-  if (phase === 'ramping') {
-    pieces.push(`${formatCount(Math.round(total.ratePerSec))}/s`, `${formatCount(total.pending)} pending`);
-  }
-  pieces.push(`${formatCount(total.failed)} failed`, `${formatCount(total.dropped)} dropped`);
-  if (phase === 'holding' && progress.holdLeftMs !== null)
-    pieces.push(`${secondsLeft(progress.holdLeftMs)} left`);
-  const lost = progress.agents.filter((agent) => agent.lost).length;
-  if (lost > 0) pieces.push(`${formatCount(lost)} ${lost === 1 ? 'agent' : 'agents'} lost`);
-  return pieces.join('  ');
-}
-
-/** Whether connections exist in this phase, so that a line about them says something. */
-function isBusy(phase: Phase): boolean {
-  return phase === 'ramping' || phase === 'holding' || phase === 'draining';
+  /**
+   * A terminal of less than 60 columns has broken our lines, and stands at the end of the last of them: all their rows are above the
+   * cursor. One that does not break them (xterm) cuts them, and then a few lines above the picture are erased with it.
+   */
+  readonly #onResize = (): void => {
+    if (this.#stopped || this.#lines.length === 0) return;
+    const columns = Math.max(1, this.#stream.columns ?? 80);
+    const broken = this.#drawn.reduce(
+      (sum, line) => sum + Math.max(0, Math.ceil(line.length / columns) - 1),
+      0,
+    );
+    if (broken > 0) this.#stream.write(`\u001b[${broken}A`);
+    // What was laid out for the old width is not drawn again.
+    for (const line of this.#lines) line.update(0, { line: '' } satisfies Payload);
+    this.#erase();
+    this.#layOut();
+  };
 }

@@ -1,8 +1,8 @@
 /**
  * Owns what is noted of a run while it goes on and is in no agent's record (when its phases began, the timeline, the CPU
- * while holding, notes, refused connections at the control port), the progress that is shown, and handing the facts of a run
+ * while holding, notes, refused connections at the control port), and handing the facts of a run
  * to the report (judge/run-report.ts), also of one that was refused or interrupted before its first process.
- * Must never judge one, and in log and progress never read a clock: moments are arguments, monotonic milliseconds.
+ * Must never judge one, and in the log never read a clock: moments are arguments, monotonic milliseconds.
  */
 
 import type { StandStill } from '../base/clock.ts';
@@ -13,13 +13,13 @@ import type { MetricFacts } from '../judge/metric.ts';
 import type { RunReport, TimelinePoint } from '../judge/report.ts';
 import { EMPTY_TIMELINE, metricFactsOf, withPoint } from '../judge/report-parts.ts';
 import { makeReport, type RunFacts } from '../judge/run-report.ts';
-import type { AgentRecord } from '../run/agent-record.ts';
 import type { EndReason } from '../run/run-event.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import { initialRunState, type RunState } from '../run/run-state.ts';
 import { BurstMeter, type Loss, type RecentLosses } from '../stats/loss.ts';
 import { OverTimeLog } from '../stats/over-time.ts';
-import type { AgentProgress, Phase, Progress, Stats } from '../stats/stats.ts';
+import type { Phase } from '../stats/progress.ts';
+import type { Stats } from '../stats/stats.ts';
 import { type RunOptions, termsOf } from './run-settings.ts';
 import { RunWatch, UNWATCHED } from './run-watch.ts';
 
@@ -78,105 +78,6 @@ export function unstartedReport(options: RunOptions, why: NotStarted): RunReport
   const unasked = new RunWatch({ ...watch, targetWitness: null });
   const startedWallMs = clock.wallMs();
   return makeReport(runFacts({ options, state, log, watch: unasked, startedWallMs, still: null }));
-}
-
-/** A rate is taken over at least so long: a burst between two looks says nothing. */
-const RATE_MS_MIN = 500;
-
-interface Look {
-  readonly atMs: number;
-  readonly established: number;
-  readonly ratePerSec: number;
-}
-
-const FIRST_LOOK: Look = { atMs: 0, established: 0, ratePerSec: 0 };
-
-/** The progress of one run. */
-export class RunProgress {
-  readonly #startedMs: number;
-  /** when each agent was looked at last, and what it had established then */
-  #looks: ReadonlyMap<string, Look> = new Map();
-
-  /** @param startedMs monotonic */
-  constructor(startedMs: number) {
-    this.#startedMs = startedMs;
-  }
-
-  /**
-   * A snapshot.
-   * @param atMs monotonic
-   * @param note a line for a person, such as who is missing
-   */
-  at(state: RunState, atMs: number, note: string | null): Progress {
-    const { phase, phaseSinceMs, spec } = state;
-    const looks = new Map<string, Look>();
-    const agents: AgentProgress[] = [];
-    for (const agent of state.agents.values()) {
-      const look = lookAt(agent, this.#looks.get(agent.id) ?? FIRST_LOOK, atMs);
-      looks.set(agent.id, look);
-      agents.push(agentProgress(agent, look.ratePerSec));
-    }
-    this.#looks = looks;
-    return {
-      phase,
-      elapsedMs: atMs - this.#startedMs,
-      holdLeftMs: phase === 'holding' ? Math.max(0, spec.holdMs - (atMs - phaseSinceMs)) : null,
-      asked: spec.connections,
-      total: totalProgress(agents),
-      agents,
-      note,
-    };
-  }
-}
-
-/** A point of the timeline, without its time. @param seenByTarget null: not known */
-export function timelinePoint(
-  { phase, total }: Progress,
-  agents: Iterable<AgentRecord>,
-  seenByTarget: number | null,
-): Omit<TimelinePoint, 'atSec'> {
-  const { open, established, pending, failed, dropped } = total;
-  let verified = 0;
-  for (const { stats } of agents) verified += stats.verified;
-  return { phase, open, established, pending, failed, dropped, verified, seenByTarget };
-}
-
-function lookAt({ stats }: AgentRecord, before: Look, atMs: number): Look {
-  const elapsedMs = atMs - before.atMs;
-  if (elapsedMs < RATE_MS_MIN) return before;
-  const ratePerSec = ((stats.established - before.established) * 1000) / elapsedMs;
-  return { atMs, established: stats.established, ratePerSec: Math.max(0, ratePerSec) };
-}
-
-function agentProgress({ id, stage, quota, stats }: AgentRecord, ratePerSec: number): AgentProgress {
-  return {
-    name: id,
-    quota,
-    open: stats.open,
-    established: stats.established,
-    pending: stats.pending,
-    failed: totalOf(stats.failed),
-    dropped: totalOf(stats.dropped),
-    ratePerSec,
-    lost: stage === 'lost',
-  };
-}
-
-/** The sum over agents, named `total`. */
-function totalProgress(agents: readonly AgentProgress[]): AgentProgress {
-  const sum = (pick: (agent: AgentProgress) => number): number =>
-    agents.reduce((total, agent) => total + pick(agent), 0);
-  return {
-    name: 'total',
-    quota: sum((agent) => agent.quota),
-    open: sum((agent) => agent.open),
-    established: sum((agent) => agent.established),
-    pending: sum((agent) => agent.pending),
-    failed: sum((agent) => agent.failed),
-    dropped: sum((agent) => agent.dropped),
-    ratePerSec: sum((agent) => agent.ratePerSec),
-    lost: agents.length > 0 && agents.every((agent) => agent.lost),
-  };
 }
 
 const HOLD_SAMPLE_MS_MIN = 500;

@@ -77,6 +77,11 @@ export class RunWatch {
     return this.#target?.openNow ?? null;
   }
 
+  /** Whether the target was asked, and has answered or failed to: before that nothing is to be said of it. */
+  get isTargetAsked(): boolean {
+    return this.#target !== null && (this.#target.openNow !== null || this.#target.problem !== null);
+  }
+
   get target(): TargetReport | null {
     return this.#target?.report() ?? null;
   }

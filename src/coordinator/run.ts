@@ -15,13 +15,15 @@ import type { AgentRecord } from '../run/agent-record.ts';
 import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../run/lease.ts';
 import type { EndReason, RunChange, RunEvent } from '../run/run-event.ts';
 import { initialRunState, type RunState, step } from '../run/run-state.ts';
-import { mergeAllStats, type Phase, type Stats } from '../stats/stats.ts';
+import type { Phase } from '../stats/progress.ts';
+import { mergeAllStats, type Stats } from '../stats/stats.ts';
 import { DueTimer, every } from '../time/timer.ts';
 import { AgentContact, CommandSender, holderOf } from './agent-contact.ts';
 import { type AgentSession, AgentSessions } from './agent-session.ts';
 import { Arrivals } from './arrivals.ts';
 import { NeverRanError, neverRan, StartedAgents, waitingNote } from './expected-agents.ts';
-import { RunLog, RunProgress, runFacts, timelinePoint } from './run-facts.ts';
+import { RunLog, runFacts } from './run-facts.ts';
+import { RunProgress, timelinePoint } from './run-progress.ts';
 import { type RunOptions, termsOf } from './run-settings.ts';
 import { lostWithAgent, RunWatch, UNWATCHED } from './run-watch.ts';
 
@@ -277,11 +279,12 @@ export class Run {
 
   #showProgress(atMs: number, isLandmark: boolean): void {
     const note = waitingNote(this.#state, this.#options.remoteAgents, this.#startedAgents.bySsh);
-    const progress = this.#progress.at(this.#state, atMs, note);
+    const { seenByTarget, isTargetAsked } = this.#watch;
+    const target = isTargetAsked ? { open: seenByTarget } : null;
+    const progress = this.#progress.at(this.#state, atMs, { note, target });
     this.#options.onProgress(progress);
     this.#options.onTick?.(() => makeReport(this.#facts({ isPartial: true })));
     if (this.#log.rampStartedMs === 0) return;
-    const { seenByTarget } = this.#watch;
     this.#log.addPoint(atMs, timelinePoint(progress, this.#state.agents.values(), seenByTarget), isLandmark);
   }
 }

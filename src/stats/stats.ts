@@ -1,8 +1,7 @@
 /**
  * Owns the cumulative numbers of a run and their addition, those of TLS sessions among them; which histograms of a stats
- * message are worth sending again; and the shape of a run's progress. The same addition merges holders into an agent and
- * agents into the run. Must never hold anything that cannot be added (percentiles, rates, averages), a certificate or a
- * key.
+ * message are worth sending again. The same addition merges holders into an agent and agents into the run.
+ * Must never hold anything that cannot be added (percentiles, rates, averages), a certificate or a key.
  *
  * Histograms are most of the bytes of a stats message, and in a silent hold none of them changes for hours. When a message
  * was lost is not known here: the sender sends everything again after contact was cut.
@@ -327,36 +326,6 @@ function mergeTls(a: TlsCounts, b: TlsCounts): TlsCounts {
     handshakeUs: mergeHistograms(a.handshakeUs, b.handshakeUs),
     ciphers: addBounded(a.ciphers, b.ciphers, CIPHERS_MAX, 'other'),
   };
-}
-
-export type Phase = 'gathering' | 'preparing' | 'ramping' | 'holding' | 'draining' | 'ended';
-
-export interface AgentProgress {
-  readonly name: string;
-  readonly quota: number;
-  readonly open: number;
-  readonly established: number;
-  readonly pending: number;
-  readonly failed: number;
-  readonly dropped: number;
-  /** connections established per second since the last snapshot */
-  readonly ratePerSec: number;
-  readonly lost: boolean;
-}
-
-/** One snapshot, each second and at each change of phase. */
-export interface Progress {
-  readonly phase: Phase;
-  /** milliseconds since the run began */
-  readonly elapsedMs: number;
-  /** what is left of the hold phase; null outside it */
-  readonly holdLeftMs: number | null;
-  readonly asked: number;
-  /** the sum over agents; its name is `total` */
-  readonly total: AgentProgress;
-  readonly agents: readonly AgentProgress[];
-  /** a line for a person, such as who is missing; null: nothing to say */
-  readonly note: string | null;
 }
 
 type HistogramField = 'connectUs' | 'connectFromIntendedUs' | 'probeUs';

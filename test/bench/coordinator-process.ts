@@ -13,7 +13,7 @@ import { createDisplay } from '../../src/cli/progress-display.ts';
 import { Run } from '../../src/coordinator/run.ts';
 import type { RunOptions } from '../../src/coordinator/run-settings.ts';
 import { LatencyRecorder, latencySummary } from '../../src/stats/histogram.ts';
-import type { Progress } from '../../src/stats/stats.ts';
+import type { Progress } from '../../src/stats/progress.ts';
 import { systemClock } from '../../src/time/timer.ts';
 import { hostMonotonicMs } from './host-time.ts';
 

@@ -1,24 +1,39 @@
 import assert from 'node:assert/strict';
+import { EventEmitter } from 'node:events';
 import { describe, it } from 'node:test';
-import fc from 'fast-check';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LiveView, viewSize } from '../../src/cli/live-view.ts';
 import { createDisplay } from '../../src/cli/progress-display.ts';
-import type { AgentProgress, Phase, Progress } from '../../src/stats/stats.ts';
+import { noPaint, type Paint } from '../../src/report/layout.ts';
+import type { Phase, Progress } from '../../src/stats/progress.ts';
+import { TerminalScreen } from '../support/terminal-screen.ts';
 
 type DisplayStream = Parameters<typeof createDisplay>[0];
 
 /** A stream that keeps what was written; a terminal of the given width, or none. */
-function fakeStream(columns: number | null): DisplayStream & { text: string } {
-  const stream = {
-    text: '',
-    isTTY: columns !== null,
-    columns: columns ?? 0,
-    rows: 24,
-    write(chunk: string): boolean {
-      stream.text += chunk;
-      return true;
-    },
+class FakeStream extends EventEmitter {
+  text = '';
+  readonly isTTY: boolean;
+  readonly columns: number;
+  readonly rows = 24;
+
+  constructor(columns: number | null) {
+    super();
+    this.isTTY = columns !== null;
+    this.columns = columns ?? 0;
+  }
+
+  readonly write = (chunk: string): boolean => {
+    this.text += chunk;
+    return true;
   };
-  return stream as unknown as DisplayStream & { text: string };
+}
+
+/** Longer than the display waits between two drawings. */
+const DRAWN_MS = 450;
+
+function fakeStream(columns: number | null): DisplayStream & { text: string } {
+  return new FakeStream(columns) as DisplayStream & FakeStream;
 }
 
 function progress(phase: Phase, elapsedMs: number, note: string | null = null): Progress {
@@ -32,8 +47,25 @@ function progress(phase: Phase, elapsedMs: number, note: string | null = null): 
     dropped: 0,
     ratePerSec: 100,
     lost: false,
+    isAwaited: false,
   };
-  return { phase, elapsedMs, holdLeftMs: null, asked: 1000, total, agents: [{ ...total, name: 'a' }], note };
+  return {
+    phase,
+    elapsedMs,
+    phaseMs: elapsedMs,
+    holdLeftMs: null,
+    leftMs: null,
+    asked: 1000,
+    total,
+    agents: ['a', 'b'].map((name) => ({ ...total, name, quota: 500, open: 250 })),
+    verified: null,
+    target: null,
+    failedBy: {},
+    droppedBy: {},
+    probeP99Ms: null,
+    cpuCores: null,
+    note,
+  };
 }
 
 const ESCAPE = '\u001b';
@@ -89,9 +121,9 @@ describe('the display on a terminal', () => {
     const stream = fakeStream(80);
     const display = createDisplay(stream, LINES, {});
     display.show(progress('ramping', 1000));
-    await new Promise((resolve) => setTimeout(resolve, 450));
-    assert.match(stream.text, /total +\[=+ +\] 500\/1,000/);
-    assert.match(stream.text, /a +\[=+ +\] 500\/1,000/);
+    await sleep(DRAWN_MS);
+    assert.match(stream.text, /open +\[=+ +\] 500 of 1,000/);
+    assert.match(stream.text, /a +\[=+ +\] 250\/500/);
     display.note('agent a left');
     const before = stream.text.length;
     display.stop();
@@ -100,7 +132,7 @@ describe('the display on a terminal', () => {
     const end = stream.text.slice(before);
     assert.ok(end.endsWith('\u001b[0J'), `the bars are erased at the end: ${JSON.stringify(end.slice(-40))}`);
     display.show(progress('ramping', 2000));
-    await new Promise((resolve) => setTimeout(resolve, 450));
+    await sleep(DRAWN_MS);
     assert.equal(stream.text.length, before + end.length, 'nothing is drawn after the stop');
   });
 
@@ -108,7 +140,7 @@ describe('the display on a terminal', () => {
     const stream = fakeStream(60);
     const display = createDisplay(stream, LINES, {});
     display.show(progress('ramping', 1000));
-    await new Promise((resolve) => setTimeout(resolve, 450));
+    await sleep(DRAWN_MS);
     display.stop();
     const control = new RegExp(`[\\n\\r]|${ESCAPE}\\[[0-9;]*[A-Za-z]`);
     const lines = stream.text.split(control).filter((line) => line.includes('500'));
@@ -125,128 +157,69 @@ describe('the display on a terminal', () => {
   });
 });
 
-function agent(change: Partial<AgentProgress> = {}): AgentProgress {
-  return {
-    name: 'local',
-    quota: 130_000,
-    open: 65_000,
-    established: 65_000,
-    pending: 512,
-    failed: 12,
-    dropped: 0,
-    ratePerSec: 26_123,
-    lost: false,
-    ...change,
-  };
-}
+describe('the display on a terminal whose size changes', () => {
+  const screenOf = (screen: TerminalScreen): DisplayStream => screen as DisplayStream & TerminalScreen;
 
-function lineProgress(phase: Phase, change: Partial<Progress> = {}): Progress {
-  const total = agent({ name: 'total' });
-  return {
-    phase,
-    elapsedMs: 3000,
-    holdLeftMs: null,
-    asked: 130_000,
-    total,
-    agents: [agent()],
-    note: null,
-    ...change,
-  };
-}
-
-/** Where the terminal echoes `^C`, behind the last line. */
-const CTRL_C_COLUMNS = 2;
-const CONTROL = new RegExp(`${ESCAPE}\\[[0-9;]*[A-Za-z]`, 'g');
-
-/** The lines that a display draws: on a terminal that leaves the lines so many columns, of the total and of each agent. */
-function drawn(given: Progress, widthColumns: number): { total: string; agents: string[] } {
-  const stream = fakeStream(widthColumns + CTRL_C_COLUMNS);
-  const display = createDisplay(stream, LINES, {});
-  display.show(given);
-  display.stop();
-  const [total = '', ...agents] = stream.text.replaceAll(CONTROL, '').split('\n');
-  return { total, agents };
-}
-
-/** What a display without a terminal writes of it. */
-function logged(given: Progress): string {
-  const stream = fakeStream(null);
-  createDisplay(stream, LINES, {}).show(given);
-  return stream.text.trimEnd();
-}
-
-describe('a line of progress on a terminal', () => {
-  it('has open of asked, rate, pending, failed and phase on 80 columns', () => {
-    const [line] = drawn(lineProgress('ramping'), 80).agents;
-    assert.match(line ?? '', /^local +\[=+ +\] 65,000\/130,000 26\.1k\/s 512 pend 12 fail ramping$/);
+  it('stands there once, whatever the widths were, below the lines that stay', async (t) => {
+    const screen = new TerminalScreen(120);
+    screen.write('$ c100k-bench -t self -c 1000\n');
+    const display = createDisplay(screenOf(screen), LINES, {});
+    t.after(() => display.stop());
+    display.show(progress('ramping', 1000));
+    await sleep(DRAWN_MS);
+    display.note('agent a left');
+    // Below 60 columns our lines are broken; the last width is that of the picture below.
+    for (const columns of [60, 100, 75, 50, 44, 120, 60]) {
+      screen.resize(columns);
+      await sleep(DRAWN_MS);
+      assert.ok(
+        screen.lines.every((line) => line.length < columns),
+        screen.lines.join('\n'),
+      );
+      display.show(progress('ramping', 3000));
+    }
+    await sleep(DRAWN_MS);
+    const view = new LiveView();
+    view.add(progress('ramping', 1000));
+    for (let seen = 0; seen < 7; seen++) view.add(progress('ramping', 3000));
+    const expected = view.lines(viewSize(screen), noPaint).map(({ plain }) => plain.trimEnd());
+    assert.deepEqual(screen.lines, ['$ c100k-bench -t self -c 1000', 'agent a left', ...expected]);
+    display.stop();
+    assert.deepEqual(screen.lines, ['$ c100k-bench -t self -c 1000', 'agent a left']);
+    assert.equal(screen.listenerCount('resize'), 0);
   });
 
-  it('has the seconds that are left of the hold', () => {
-    const [line] = drawn(lineProgress('holding', { holdLeftMs: 12_300 }), 80).agents;
-    assert.match(line ?? '', /holding 13s$/);
-  });
-
-  it('gives up the least important numbers first, and the open of asked never', () => {
-    const at = (width: number): string => drawn(lineProgress('ramping'), width).agents[0] ?? '';
-    assert.doesNotMatch(at(60), /pend/);
-    assert.match(at(60), /26\.1k\/s/);
-    assert.match(at(40), /65,000\/130,000/);
-  });
-
-  it('marks a lost agent', () => {
-    const agents = [agent(), agent({ name: 'far', lost: true })];
-    const [here, far] = drawn(lineProgress('ramping', { agents }), 80).agents;
-    assert.match(here ?? '', /ramping$/);
-    assert.match(far ?? '', /LOST$/);
-  });
-
-  it('fills its bar only when nothing is missing', () => {
-    const bar = (open: number): string =>
-      drawn(lineProgress('ramping', { agents: [agent({ open })] }), 80).agents[0] ?? '';
-    assert.match(bar(129_999), /= \]/);
-    assert.match(bar(130_000), /=\]/);
-  });
-
-  it('is always shorter than the terminal, and all lines of a picture have their columns in common', () => {
-    const anyAgent = fc.record({
-      name: fc.stringMatching(/^[a-z0-9.-]{1,60}$/),
-      quota: fc.nat(100_000_000),
-      open: fc.nat(100_000_000),
-      established: fc.nat(100_000_000),
-      pending: fc.nat(1_000_000),
-      failed: fc.nat(100_000_000),
-      dropped: fc.nat(100_000_000),
-      ratePerSec: fc.double({ min: 0, max: 1e7, noNaN: true }),
-      lost: fc.boolean(),
-    });
-    const phases = ['gathering', 'preparing', 'ramping', 'holding', 'draining', 'ended'] as const;
-    const property = fc.property(
-      fc.array(anyAgent, { minLength: 1, maxLength: 5 }),
-      fc.constantFrom(...phases),
-      fc.integer({ min: 2, max: 300 }),
-      fc.nat(400_000_000),
-      (agents, phase, width, holdLeftMs) => {
-        const picture = drawn(lineProgress(phase, { holdLeftMs, agents }), width);
-        assert.equal(picture.agents.length, agents.length);
-        const rows = [picture.total, ...picture.agents];
-        for (const row of rows) assert.ok(row.length < width, `${row.length} of ${width}: ${row}`);
-        const bars = new Set(rows.map((row) => row.indexOf(']')));
-        assert.equal(bars.size, 1);
-      },
+  it('leaves nothing behind when it has fewer lines than before', async (t) => {
+    const screen = new TerminalScreen(60);
+    const display = createDisplay(screenOf(screen), LINES, {});
+    t.after(() => display.stop());
+    const losing = { ...progress('holding', 1000), failedBy: { refused: 5 }, droppedBy: { rst: 3 } };
+    display.show(losing);
+    await sleep(DRAWN_MS);
+    assert.ok(
+      screen.lines.some((line) => /^ +3 dropped: rst 3$/.test(line)),
+      screen.lines.join('\n'),
     );
-    fc.assert(property, { numRuns: 300 });
+    display.show({ ...losing, elapsedMs: 3000, agents: [], droppedBy: {} });
+    await sleep(DRAWN_MS);
+    assert.deepEqual(
+      screen.lines.map((line) => line.slice(0, 11).trim()),
+      ['holding', 'open', 'over time', 'lost'],
+    );
+    display.stop();
+    assert.deepEqual(screen.lines, []);
   });
-});
 
-describe('a line of progress in a log', () => {
-  it('has everything in words', () => {
-    assert.equal(
-      logged(lineProgress('ramping')),
-      '   3 s  ramping    65,000 of 130,000 open  26,123/s  512 pending  12 failed  0 dropped',
-    );
-    assert.equal(
-      logged(lineProgress('holding', { holdLeftMs: 5000, agents: [agent({ lost: true })] })),
-      '   3 s  holding    65,000 of 130,000 open  12 failed  0 dropped  5s left  1 agent lost',
-    );
+  it('colours what is given colours, and its lines stay whole', async (t) => {
+    const screen = new TerminalScreen(60);
+    const paint: Paint = (_style, text) => `${ESCAPE}[31m${text}${ESCAPE}[39m`;
+    const display = createDisplay(screenOf(screen), { ...LINES, paint }, {});
+    t.after(() => display.stop());
+    const failedBy = { refused: 99_999_999, timeout: 1_234_567, 'source-exhausted': 12 };
+    display.show({ ...progress('holding', 1000), failedBy });
+    await sleep(DRAWN_MS);
+    const [, , ...rest] = screen.lines;
+    assert.match(rest.join(' '), /timeout 1,234,567, source-exhausted 12/);
+    display.stop();
   });
 });

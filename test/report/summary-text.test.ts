@@ -1,5 +1,5 @@
 /**
- * Tests the short report with recorded runs of real peers (test/cases/recordings, and five that are kept beside their frames): at every width it fits the terminal, nothing is cut,
+ * Tests the short report with recorded runs of real peers (test/cases/recordings, and seven that are kept beside their frames): at every width it fits the terminal, nothing is cut,
  * and the verdict is its last line. Frames of some are kept as files; `UPDATE_FRAMES=1` writes them anew.
  */
 import assert from 'node:assert/strict';
@@ -49,23 +49,14 @@ const REPORTS: ReadonlyMap<string, RunReport> = new Map(
 const short = (report: RunReport, columns: number): string =>
   renderReport(report, undefined, { form: 'short', columns, files: ['run.json'] });
 
+/** A report beside the frames whose run was recorded with them (test/support/record-progress.ts). */
+function keptWhole(name: string): RunReport {
+  return JSON.parse(readFileSync(join(FRAMES, `${name}.json`), 'utf8')) as RunReport;
+}
+
+const refused = keptWhole('refused');
+const interrupted = keptWhole('interrupted');
 /** One of each verdict, and those with the most to say. */
-const refused = sampleReport({
-  verdict: 'refused',
-  exitCode: 3,
-  findings: [
-    {
-      what: 'descriptors',
-      severity: 'refuse',
-      needed: 130_064,
-      available: 1_024,
-      unit: 'descriptors',
-      message: '130,064 descriptors are needed, and this process may have 1,024',
-      fix: 'ulimit -n 130064',
-    },
-  ],
-});
-const interrupted = sampleReport({ verdict: 'incomplete', exitCode: 130, reason: 'interrupted by SIGINT' });
 const SHOWN: Readonly<Record<string, RunReport | null>> = {
   pass: kept('agents-of-one-name'),
   'pass-kernel-only': kept('haproxy-maxconn-silent'),
@@ -84,6 +75,11 @@ for (const [name, report] of Object.entries(SHOWN))
       const frame = short(report, columns);
       if (process.env.UPDATE_FRAMES === '1') writeFileSync(path, frame);
       assert.equal(frame, readFileSync(path, 'utf8'), 'UPDATE_FRAMES=1 writes it anew');
+      const lines = frame.trimEnd().split('\n');
+      // With the shell's next prompt below it, all of it is on the terminal.
+      assert(lines.length < ROWS, `${lines.length} rows`);
+      for (const line of lines) assert(line.length < columns, line);
+      assert.equal(lines.at(-1), verdictLine(report));
     });
 
 /** Without spaces, so that where a text is wrapped does not count. */

@@ -246,7 +246,7 @@ export const OTHER_FLAGS = {
   'no-progress': flagSwitch({
     group: 'Output:',
     commands: RUN_ONLY,
-    describe: 'no bars and no periodic lines, only each change of phase',
+    describe: 'no live view and no periodic lines, only each change of phase',
     pods: 'argument',
     isOutput: true,
   }),

@@ -112,6 +112,7 @@ function readDisplay(values: FlagValues): ProgressDisplay {
       quiet: values.on('quiet'),
       periodic: !values.on('no-progress'),
       everyMs: flagValue(values, 'progress-every'),
+      paint: paintFor(process.stderr),
     },
     process.env,
   );
