@@ -3,9 +3,9 @@
  * stdout or stderr, end the process, listen to its signals, read its arguments or a `C100K_*` variable.
  */
 import { ErrorCode, usageError } from '../base/errors.ts';
+import type { Progress } from '../coordinator/run-progress.ts';
 import type { RunReport } from '../judge/report.ts';
 import type { Plan } from '../report/plan-text.ts';
-import type { Progress } from '../stats/progress.ts';
 import { executePlan, readPlanJob } from './bench-plan.ts';
 import { executeRun, type RunJob, readRunJob } from './bench-run.ts';
 import { type BenchOptions, optionError, optionValues, type PlanOptions } from './options.ts';

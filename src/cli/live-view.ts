@@ -5,9 +5,9 @@
 import { cleanText } from '../base/clean-text.ts';
 import { totalOf } from '../base/outcome.ts';
 import { counted, formatCount, formatMs } from '../base/units.ts';
+import type { AgentProgress, Progress } from '../coordinator/run-progress.ts';
 import { chartRow, openOverTime } from '../report/chart.ts';
 import { countPieces, type Paint, wrapText } from '../report/layout.ts';
-import type { AgentProgress, Progress } from '../stats/progress.ts';
 
 /** Agents that have a line of their own at most; those that are lost or awaited come first. */
 const AGENTS_MAX = 12;

@@ -4,8 +4,9 @@
  */
 import cliProgress from 'cli-progress';
 import { cleanLines } from '../base/clean-text.ts';
+import type { Progress } from '../coordinator/run-progress.ts';
 import { noPaint, type Paint } from '../report/layout.ts';
-import type { Phase, Progress } from '../stats/progress.ts';
+import type { Phase } from '../stats/stats.ts';
 import { isBusy, LiveView, logLine, viewSize } from './live-view.ts';
 
 /** What shows a run; `stop` leaves the cursor on an empty line. */

@@ -18,8 +18,7 @@ import type { RunSpec } from '../run/run-spec.ts';
 import { initialRunState, type RunState } from '../run/run-state.ts';
 import { BurstMeter, type Loss, type RecentLosses } from '../stats/loss.ts';
 import { OverTimeLog } from '../stats/over-time.ts';
-import type { Phase } from '../stats/progress.ts';
-import type { Stats } from '../stats/stats.ts';
+import type { Phase, Stats } from '../stats/stats.ts';
 import { type RunOptions, termsOf } from './run-settings.ts';
 import { RunWatch, UNWATCHED } from './run-watch.ts';
 

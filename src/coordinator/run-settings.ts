@@ -15,7 +15,7 @@ import {
   type RunSpec,
   type RunTerms,
 } from '../run/run-spec.ts';
-import type { Progress } from '../stats/progress.ts';
+import type { Progress } from './run-progress.ts';
 import type { RunWatchOptions } from './run-watch.ts';
 
 const PREPARE_MS = 120_000;

@@ -15,7 +15,7 @@ import type { AgentRecord } from '../run/agent-record.ts';
 import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../run/lease.ts';
 import type { EndReason, RunChange, RunEvent } from '../run/run-event.ts';
 import { initialRunState, type RunState, step } from '../run/run-state.ts';
-import type { Phase } from '../stats/progress.ts';
+import type { Phase } from '../stats/stats.ts';
 import { mergeAllStats, type Stats } from '../stats/stats.ts';
 import { DueTimer, every } from '../time/timer.ts';
 import { AgentContact, CommandSender, holderOf } from './agent-contact.ts';

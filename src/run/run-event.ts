@@ -3,7 +3,7 @@
  * agents are then sent, and why a run ends. Must never say how any of it comes about.
  */
 import type { Finding } from '../base/errors.ts';
-import type { Phase } from '../stats/progress.ts';
+import type { Phase } from '../stats/stats.ts';
 import type { AgentPreparation, AgentRecord, AgentSnapshot } from './agent-record.ts';
 
 /** Why a run ended. */

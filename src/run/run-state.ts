@@ -7,7 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import type { Finding } from '../base/errors.ts';
-import type { Phase } from '../stats/progress.ts';
+import type { Phase } from '../stats/stats.ts';
 import {
   type AgentRecord,
   AgentTable,

@@ -328,6 +328,8 @@ function mergeTls(a: TlsCounts, b: TlsCounts): TlsCounts {
   };
 }
 
+export type Phase = 'gathering' | 'preparing' | 'ramping' | 'holding' | 'draining' | 'ended';
+
 type HistogramField = 'connectUs' | 'connectFromIntendedUs' | 'probeUs';
 
 /** Stats in which null stands for a histogram, or evidence, that has not changed since the last ones on the same channel. */

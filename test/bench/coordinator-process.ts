@@ -11,9 +11,9 @@ import { environmentToken } from '../../src/api/token-source.ts';
 import { parseCommandLine } from '../../src/cli/command-line.ts';
 import { createDisplay } from '../../src/cli/progress-display.ts';
 import { Run } from '../../src/coordinator/run.ts';
+import type { Progress } from '../../src/coordinator/run-progress.ts';
 import type { RunOptions } from '../../src/coordinator/run-settings.ts';
 import { LatencyRecorder, latencySummary } from '../../src/stats/histogram.ts';
-import type { Progress } from '../../src/stats/progress.ts';
 import { systemClock } from '../../src/time/timer.ts';
 import { hostMonotonicMs } from './host-time.ts';
 

@@ -9,8 +9,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { LiveView, logLine, viewSize } from '../../src/cli/live-view.ts';
+import type { AgentProgress, Progress } from '../../src/coordinator/run-progress.ts';
 import { noPaint, type Paint } from '../../src/report/layout.ts';
-import type { AgentProgress, Progress } from '../../src/stats/progress.ts';
 import { repositoryRoot } from '../support/run-cli.ts';
 
 const FRAMES = join(repositoryRoot, 'test', 'cli', 'frames');

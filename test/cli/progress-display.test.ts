@@ -4,8 +4,9 @@ import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LiveView, viewSize } from '../../src/cli/live-view.ts';
 import { createDisplay } from '../../src/cli/progress-display.ts';
+import type { Progress } from '../../src/coordinator/run-progress.ts';
 import { noPaint, type Paint } from '../../src/report/layout.ts';
-import type { Phase, Progress } from '../../src/stats/progress.ts';
+import type { Phase } from '../../src/stats/stats.ts';
 import { TerminalScreen } from '../support/terminal-screen.ts';
 
 type DisplayStream = Parameters<typeof createDisplay>[0];

@@ -1,11 +1,11 @@
 /** Tests what is shown of a run in motion: rates are of the time between two looks, and the total is the sum. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { AgentProgress } from '../../src/coordinator/run-progress.ts';
 import { RunProgress, timelinePoint } from '../../src/coordinator/run-progress.ts';
 import { type AgentRecord, AgentTable, newAgent, withLoss } from '../../src/run/agent-record.ts';
 import type { RunTerms } from '../../src/run/run-spec.ts';
 import { initialRunState, type RunState } from '../../src/run/run-state.ts';
-import type { AgentProgress } from '../../src/stats/progress.ts';
 import { LatencyRecorder } from '../../src/stats/histogram.ts';
 import { emptyStats, newHolderHealth, type Stats } from '../../src/stats/stats.ts';
 import { runSpec } from '../run/run-spec-fixture.ts';
@@ -84,7 +84,7 @@ test('what is left of the hold is shown while holding, and a point of the timeli
   const holding: RunState = { ...gathering, phase: 'holding', phaseSinceMs: 1_000 };
   const progress = new RunProgress(400).at(holding, 1_100, { ...NOTHING, note: 'a note' });
   assert.deepEqual([progress.elapsedMs, progress.holdLeftMs, progress.asked], [700, 200, 1_000]);
-  assert.equal(progress.note, { ...NOTHING, note: 'a note' });
+  assert.equal(progress.note, 'a note');
   const point = timelinePoint(progress, holding.agents.values(), 9);
   assert.deepEqual([point.phase, point.open, point.verified, point.seenByTarget], ['holding', 9, 7, 9]);
 });
@@ -97,11 +97,7 @@ test('what was lost is shown by reason, with what the application and the target
   const shown = new RunProgress(0).at(probing, 1_000, { note: null, target: { open: 5 } });
   assert.deepEqual([{ ...shown.failedBy }, { ...shown.droppedBy }], [{ refused: 2, timeout: 1 }, { rst: 1 }]);
   assert.deepEqual([shown.verified, shown.target], [3, { open: 5 }]);
-  const silent = new RunProgress(0).at(
-    { ...run, spec: { ...run.spec, probeEveryMs: null } },
-    1_000,
-    NOTHING,
-  );
+  const silent = new RunProgress(0).at({ ...run, spec: { ...run.spec, probeEveryMs: null } }, 1_000, NOTHING);
   assert.equal(silent.verified, null, 'no probe asks the application');
 });
 

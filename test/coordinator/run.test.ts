@@ -12,7 +12,7 @@ import { type LedgerEntry, UNWATCHED } from '../../src/coordinator/run-watch.ts'
 import type { RunReport } from '../../src/judge/report.ts';
 import { HELD_ALL } from '../../src/judge/requirement.ts';
 import { rhythmOf } from '../../src/run/lease.ts';
-import type { Phase } from '../../src/stats/progress.ts';
+import type { Phase } from '../../src/stats/stats.ts';
 import { systemClock } from '../../src/time/timer.ts';
 import { runSpec } from '../run/run-spec-fixture.ts';
 import { type Line, later, recorded } from '../support/conversation.ts';

@@ -10,7 +10,7 @@ import { parseToken } from '../../src/control/token.ts';
 import { Run } from '../../src/coordinator/run.ts';
 import type { LeaseTimes } from '../../src/run/lease.ts';
 import type { LossPolicy } from '../../src/run/run-spec.ts';
-import type { Phase } from '../../src/stats/progress.ts';
+import type { Phase } from '../../src/stats/stats.ts';
 import { systemClock } from '../../src/time/timer.ts';
 
 /** The compiled path of this program, to fork. */

@@ -93,7 +93,9 @@ async function recordAgents(): Promise<void> {
 
 /** What names the host, and where the run was started. */
 function anonymous(report: object, folder: string): object {
-  const text = JSON.stringify(report).replaceAll(repositoryRoot, '/opt/c100k-bench').replaceAll(`${folder}/`, '');
+  const text = JSON.stringify(report)
+    .replaceAll(repositoryRoot, '/opt/c100k-bench')
+    .replaceAll(`${folder}/`, '');
   return JSON.parse(text, (key, value: unknown) =>
     key === 'hostname' || key === 'host' ? 'host' : value,
   ) as object;
@@ -103,7 +105,10 @@ async function recordReports(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'c100k-record-'));
   const path = join(folder, 'r.json');
   const keep = (name: string): void =>
-    write(join(REPORT_FRAMES, `${name}.json`), anonymous(JSON.parse(readFileSync(path, 'utf8')) as object, folder));
+    write(
+      join(REPORT_FRAMES, `${name}.json`),
+      anonymous(JSON.parse(readFileSync(path, 'utf8')) as object, folder),
+    );
   await runCli(['-t', '127.0.0.1:9', '-c', '130k', '--engine', 'epoll', '--holders', '2', '--json', path], {
     descriptorsMax: 1_024,
   });
