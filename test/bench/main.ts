@@ -13,6 +13,7 @@ import { measureFillRate } from './fill-rate.ts';
 import { measureHoldCost } from './hold-cost.ts';
 import { measureJoinInFlood } from './join-in-flood.ts';
 import { measureManyCost } from './many-cost.ts';
+import { measurePageCost } from './page-cost.ts';
 import { measureProbeCost } from './probe-cost.ts';
 import { Yardstick } from './yardstick.ts';
 
@@ -36,6 +37,7 @@ async function main(): Promise<void> {
     add(await measureHoldCost(yardstick, isQuick ? 10_000 : 60_000));
     add(await measureManyCost(yardstick, isQuick ? 10_000 : 60_000, isQuick));
     add(await measureJoinInFlood());
+    add(await measurePageCost());
     add(await measureProbeCost(yardstick, join(process.cwd(), 'test', 'bench')));
   } finally {
     yardstick.remove();

@@ -4,7 +4,6 @@
  */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import type { TestContext } from 'node:test';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import type { RunReport } from '../../src/judge/report.ts';
 import { reportedAt } from './reported-at.ts';
@@ -25,8 +24,8 @@ export const VIEWS: readonly View[] = [400, 1_400].flatMap((width) =>
   (['light', 'dark'] as const).map((scheme) => ({ width, scheme })),
 );
 
-/** A browser for one test. */
-export async function startBrowser(t: TestContext): Promise<Browser> {
+/** A browser for one test, or for what else ends by itself. */
+export async function startBrowser(t: { after(end: () => unknown): void }): Promise<Browser> {
   const browser = await chromium.launch({
     executablePath: PROGRAM,
     args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'],

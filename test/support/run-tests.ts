@@ -36,9 +36,11 @@ const ALONE: Readonly<Record<string, string>> = {
   'coordinator-scale.test.ts': 'measures CPU and memory of 2,000 agents',
   'diagnosis-alone.test.ts':
     'lowers nf_conntrack_max, which all namespaces share, and starves a holder of CPU',
+  'install.test.ts': '130,000 connections, as the README has them',
   'main-run.test.ts': '130,000 connections',
   'node-versions.test.ts': '130,000 connections',
   'protocols-cost.test.ts': 'measures CPU and memory of a holder',
+  'report-page.test.ts': '130,000 connections',
   'sources-many.test.ts': '130,000 connections',
   'targets.test.ts': '130,000 connections',
 };

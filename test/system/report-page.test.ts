@@ -3,7 +3,7 @@
  * and without a request; and the live page of a run.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +11,8 @@ import { after, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import type { Browser } from 'playwright-core';
 import type { RunReport } from '../../src/judge/report.ts';
+import { reportHtml } from '../../src/report/html/page.ts';
+import { largeReport } from '../report/large-report.ts';
 import { startAgent, startCoordinator } from '../support/agents.ts';
 import { startBench } from '../support/bench-run.ts';
 import { compareFields, noBrowser, openPage, startBrowser, VIEWS } from '../support/browser.ts';
@@ -34,8 +36,8 @@ async function lookAt(browser: Browser, html: string, report: RunReport, charts:
     const { page, faults, requests } = await openPage(browser, pathToFileURL(html).href, view);
     assert.deepEqual(faults, [], where);
     assert.deepEqual(requests, [], where);
-    // A run that was refused has what was asked and its host, and nothing measured.
-    const fieldsMin = report.verdict === 'refused' ? 5 : 40;
+    // Where nothing was opened there is what was asked and its host, and little that was measured.
+    const fieldsMin = report.connections.established === 0 ? 5 : 40;
     assert.ok((await compareFields(page, report)) >= fieldsMin, where);
     assert.equal(await page.locator('canvas').count(), charts, where);
     const overflow = await page.evaluate('document.documentElement.scrollWidth - innerWidth');
@@ -120,6 +122,60 @@ test('a run with losses, of two endpoints', { skip: noBrowser }, async (t) => {
     report.connections.dropped.rst,
   );
   assert.match((await page.locator('#incidents').textContent()) ?? '', /not until the end/);
+});
+
+test('an incident that is over', { skip: noBrowser }, async (t) => {
+  const browser = await startBrowser(t);
+  const held = new Set<Socket>();
+  let accepted = 0;
+  // The first 200 are cut while they are held; what comes for them stays.
+  const target = createServer((socket) => {
+    accepted += 1;
+    held.add(socket.on('error', () => {}).on('close', () => held.delete(socket)));
+    if (accepted <= 200) setTimeout(() => socket.resetAndDestroy(), 2_500);
+  });
+  t.after(() => {
+    target.close();
+    for (const socket of held) socket.destroy();
+  });
+  await new Promise<void>((resolve) => target.listen(0, '127.0.0.1', resolve));
+  const address = target.address();
+  assert.ok(typeof address === 'object' && address !== null);
+  const html = join(folder, 'incident.html');
+  const run = startBench(
+    t,
+    ['-t', `127.0.0.1:${address.port}`, '-c', '400', '-d', '6s', '--on-drop', 'reopen', '--html', html],
+    RUN,
+  );
+  await run.result;
+  const report = run.report();
+  assert.deepEqual([report.connections.dropped.rst, report.connections.reopened], [200, 200]);
+  await lookAt(browser, html, report, 2);
+  const { page } = await openPage(browser, pathToFileURL(html).href, { width: 1_400, scheme: 'light' });
+  const rows = await page.locator('#incidents tbody tr').allTextContents();
+  assert.ok(rows.length >= 1, 'there was an incident');
+  const lost = await page.locator('#incidents tbody td:nth-child(2)').allTextContents();
+  assert.equal(
+    lost.reduce((sum, text) => sum + Number(text.replaceAll(',', '')), 0),
+    200,
+  );
+  assert.doesNotMatch(rows.at(-1) ?? '', /not until the end/);
+});
+
+test('a run in which nothing opens, and the largest report that there is', { skip: noBrowser }, async (t) => {
+  const browser = await startBrowser(t);
+  const html = join(folder, 'nothing.html');
+  const run = startBench(t, ['-t', '127.0.0.1:9', '-c', '50', '-d', '1s', '--html', html], RUN);
+  assert.equal((await run.result).code, 1);
+  const report = run.report();
+  assert.equal(report.connections.established, 0);
+  await lookAt(browser, html, report, 1);
+  const { page } = await openPage(browser, pathToFileURL(html).href, VIEWS[0]!);
+  assert.match((await page.locator('h1').textContent()) ?? '', /✗ FAIL .*held 0 of 50/);
+
+  const large = join(folder, 'most.html');
+  writeFileSync(large, reportHtml(largeReport()));
+  await lookAt(browser, large, largeReport(), 2);
 });
 
 test('three agents, and a run that was refused', { skip: noBrowser }, async (t) => {

@@ -109,22 +109,23 @@ interface Incident {
   readonly backAfterSec: number | null;
 }
 
-/** Drops of 1 % or more between two points of the hold, and how long each lasted. */
+/** Losses of 1 % or more between two points of the timeline, from the first connect to the end of the hold, and how long each lasted. */
 export function incidentsOf({ timeline, asked }: RunReport): readonly Incident[] {
   const found: Incident[] = [];
-  const held = timeline.filter(({ phase }) => phase === 'holding');
-  for (let at = 1; at < held.length; at++) {
-    const [before, now] = [held[at - 1], held[at]];
+  // A loss just before the hold is noticed belongs here too.
+  const points = timeline.filter(({ phase }) => phase === 'ramping' || phase === 'holding');
+  for (let at = 1; at < points.length; at++) {
+    const [before, now] = [points[at - 1], points[at]];
     if (before === undefined || now === undefined) break;
     if (now.dropped - before.dropped < INCIDENT_SHARE * asked.connections) continue;
     let lowest = now.open;
     let end = at;
-    while (end < held.length && (held[end]?.open ?? 0) < before.open) {
-      lowest = Math.min(lowest, held[end]?.open ?? lowest);
+    while (end < points.length && (points[end]?.open ?? 0) < before.open) {
+      lowest = Math.min(lowest, points[end]?.open ?? lowest);
       end += 1;
     }
-    const back = held[end];
-    const last = held[Math.min(end, held.length - 1)] ?? now;
+    const back = points[end];
+    const last = points[Math.min(end, points.length - 1)] ?? now;
     found.push({
       atSec: before.atSec,
       lost: last.dropped - before.dropped,

@@ -11,6 +11,7 @@ import { thinned } from '../../../src/report/html/pictures.ts';
 import { harmlessReport, hostileReport, INVISIBLE } from '../../support/hostile-text.ts';
 import { reportedAt } from '../../support/reported-at.ts';
 import { repositoryRoot } from '../../support/run-cli.ts';
+import { largeReport, manyPoints } from '../large-report.ts';
 import { sampleReport } from '../sample-report.ts';
 
 /** Names of the elements and attributes of a page, scripts and styles left out. */
@@ -24,58 +25,6 @@ function shapeOf(html: string): string[] {
 /** What stands in the page's main element. */
 function pageBody(report: RunReport): { readonly main: string } {
   return { main: /<main[^>]*>([\s\S]*)<\/main>/.exec(reportHtml(report))?.[1] ?? '' };
-}
-
-function manyPoints(count: number): TimelinePoint[] {
-  const [point] = sampleReport().timeline;
-  assert.ok(point !== undefined);
-  return Array.from({ length: count }, (_, at) => ({
-    ...point,
-    atSec: at / 4,
-    phase: at < count / 10 ? 'ramping' : 'holding',
-    open: at === 5_003 ? 7 : 123_456 + (at % 97),
-    seenByTarget: 123_000 + at,
-  }));
-}
-
-/** As much of everything as a report has. */
-function largeReport(): RunReport {
-  const losses = Array.from({ length: 10_000 }, (_, at) => ({
-    reason: 'rst' as const,
-    source: `10.${at % 7}.${at % 251}.${at % 13}`,
-    endpoint: `192.168.100.${at % 250}:${8_000 + (at % 900)}`,
-    count: 1 + (at % 5),
-  }));
-  const rows = Array.from({ length: 64 }, (_, place) => ({
-    place: `[2001:db8:1234:5678:9abc:def0:1234:${place.toString(16).padStart(4, '0')}]:8000`,
-    reason: 'rst',
-    at: Array.from({ length: 60 }, (__, bucket) => [bucket * 2, 1 + bucket]).flat(),
-  }));
-  const columns = Array.from({ length: 120 }, (_, column) =>
-    Array.from({ length: 30 }, (__, step) => [step, 1 + ((column * step) % 1_000)]).flat(),
-  );
-  const sample = sampleReport();
-  const [agent] = sample.agents;
-  assert.ok(agent !== undefined);
-  return sampleReport({
-    verdict: 'fail',
-    timeline: manyPoints(10_000),
-    losses: { ...sample.losses, counts: losses },
-    connections: { ...sample.connections, dropped: { rst: 30_000 } },
-    overTime: {
-      losses: { bucketMs: 500, sources: rows, endpoints: rows },
-      connect: { bucketMs: 500, columns },
-      probe: { bucketMs: 500, columns },
-    },
-    agents: Array.from({ length: 1_000 }, (_, at) => ({
-      ...agent,
-      name: `agent-${at}-of-a-host-with-a-long-name`,
-    })),
-    notes: Array.from(
-      { length: 1_000 },
-      (_, at) => `number ${at}: ${'a note as long as a peer likes '.repeat(at === 3 ? 50_000 : 4)}`,
-    ),
-  });
 }
 
 describe('the page of a report', () => {
@@ -186,6 +135,12 @@ describe('the page of a report', () => {
     ];
     const { main } = pageBody(sampleReport({ timeline }));
     assert.match(main, /<th scope="row">1\.0<\/th><td>70,000<\/td><td>60,000<\/td><td>3\.0 s<\/td>/);
+    // What was lost before the hold was noticed is one too.
+    const early: TimelinePoint = { ...at(1, 130_000, 0), phase: 'ramping' };
+    assert.match(
+      pageBody(sampleReport({ timeline: [early, ...timeline.slice(1)] })).main,
+      /<th scope="row">1\.0<\/th><td>70,000<\/td>/,
+    );
     assert.doesNotMatch(
       pageBody(sampleReport({ timeline: [at(1, 5, 0), at(2, 5, 1_299)] })).main,
       /id="incidents"/,
