@@ -81,6 +81,7 @@ export class Engine {
   #hasBegun = false;
   #hasOpened = false;
   #settled = false;
+  /** slots below are still to be closed */
   #closeCursor = 0;
   #onClosed: (() => void) | null = null;
 
@@ -177,6 +178,7 @@ export class Engine {
     assert(this.#onClosed === null, 'closeAll() is called once');
     this.#isGivingUp = true;
     this.#onClosed = done;
+    this.#closeCursor = this.#connections.table.capacity;
     const wasIdle = this.#phase === 'idle';
     this.#phase = 'closing';
     this.#connections.mayReopen = false;
@@ -335,12 +337,13 @@ export class Engine {
   }
 
   #closeBatch(): void {
-    const end = Math.min(this.#connections.table.capacity, this.#closeCursor + CLOSES_PER_TURN_MAX);
-    for (; this.#closeCursor < end; this.#closeCursor++) {
-      const slot = this.#closeCursor;
+    // The youngest first: io_uring finds the watch of a socket from its youngest on (io_poll_find), all of many in one of 256 lists.
+    const end = Math.max(0, this.#closeCursor - CLOSES_PER_TURN_MAX);
+    while (this.#closeCursor > end) {
+      const slot = --this.#closeCursor;
       if (this.#connections.table.state[slot] === SlotState.open) this.#connections.closeOpen(slot);
     }
-    if (this.#closeCursor < this.#connections.table.capacity) return;
+    if (this.#closeCursor > 0) return;
     assert(this.#connections.table.used === 0, 'every connection was closed');
     // What is closed for the driver may still have to be closed by the kernel: the far sides are to see it before we say so.
     if (!this.#driver.isDrained) return;

@@ -236,10 +236,14 @@ export class HeldRing {
     this.ring.entries[at + Sqe.FILE_INDEX] = place + 1;
   }
 
-  /** Closes a connection whatever is on the way for it. */
-  closeWatched(place: number): void {
+  /**
+   * Closes a connection whatever is on the way for it.
+   * @param hasUnsent it may be watched for room
+   */
+  closeWatched(place: number, hasUnsent: boolean): void {
     this.close(place);
     this.#cancel(Answer.readable, place);
-    this.#cancel(Answer.writable, place);
+    // A search for what is not there looks at all there is.
+    if (hasUnsent) this.#cancel(Answer.writable, place);
   }
 }
