@@ -5,6 +5,7 @@
 import { WebSocket } from 'ws';
 import type { Token } from '../../src/control/token.ts';
 import { handshake } from '../support/refused-clients.ts';
+import { settled } from '../support/waiting.ts';
 
 /** How the coordinator ended it. */
 export interface RawEnd {
@@ -100,18 +101,22 @@ export class RawAgent {
     this.#socket.send(typeof message === 'string' ? message : JSON.stringify(message), () => {});
   }
 
-  /** The first message of a type. */
+  /**
+   * The first message of a type.
+   * @throws Error naming it when none comes: its link may have ended
+   */
   async hears(type: string): Promise<Heard> {
     for (;;) {
       const found = this.heard.find((each) => each.type === type);
       if (found !== undefined) return found;
-      await new Promise<void>((resolve) => {
+      const more = new Promise<void>((resolve) => {
         const look = (): void => {
           this.#waiting.delete(look);
           resolve();
         };
         this.#waiting.add(look);
       });
+      await settled(`a message "${type}"`, more);
     }
   }
 
