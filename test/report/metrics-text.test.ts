@@ -4,6 +4,7 @@ import { describe, it, test } from 'node:test';
 import fc from 'fast-check';
 import { otlpJson, prometheusText, scrapeText } from '../../src/report/metrics-text.ts';
 import { hostileReport, INVISIBLE } from '../support/hostile-text.ts';
+import { decodeMetrics } from '../support/otlp-collector.ts';
 import { sampleReport } from './sample-report.ts';
 
 function namesIn(text: string): string[] {
@@ -109,4 +110,20 @@ test('OTLP has the same gauges, with times in nanoseconds as text', () => {
   for (const { gauge } of metrics)
     for (const point of gauge.dataPoints)
       assert.deepEqual([point.timeUnixNano, typeof point.asDouble], ['1700000000123000000', 'number']);
+});
+
+test('whatever another process has said, OTLP is what the types of its protocol read', () => {
+  fc.assert(
+    fc.property(hostileReport, (report) => {
+      const { samples } = decodeMetrics(otlpJson(report, 1_700_000_000_123));
+      assert.ok(samples.length > 10);
+    }),
+    { numRuns: 40 },
+  );
+});
+
+test('a receiver refuses a name that the protocol does not have', () => {
+  const body = otlpJson(sampleReport(), 1_700_000_000_123);
+  for (const wrong of [body.replace('timeUnixNano', 'time_unix_nanos'), body.replace('asDouble', 'asFloat')])
+    assert.throws(() => decodeMetrics(wrong));
 });

@@ -1,6 +1,6 @@
 /**
- * Owns metrics against the real thing: Prometheus scrapes a run, every panel of the dashboard finds its data there, and a
- * collector of OpenTelemetry gets the last numbers.
+ * Owns metrics against the real thing: Prometheus scrapes a run, every panel of the dashboard finds its data there, and what goes to a
+ * collector of OpenTelemetry is read with the types of its protocol.
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -10,7 +10,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { RunReport } from '../../src/judge/report.ts';
+import { scrapeText } from '../../src/report/metrics-text.ts';
 import { startBench } from '../support/bench-run.ts';
+import { startCollector } from '../support/otlp-collector.ts';
 import { repositoryRoot } from '../support/run-cli.ts';
 import { settled } from '../support/waiting.ts';
 
@@ -123,30 +126,82 @@ test('every panel of the dashboard has data of a run that Prometheus scrapes', {
   assert.equal((await run.result).code, 130);
 });
 
-test('a collector gets the last numbers, and one that is not there changes nothing but a line', async (t) => {
-  const bodies: string[] = [];
-  const server = createServer((request, response) => {
-    let text = '';
-    request.on('data', (part) => {
-      text += String(part);
+/** The samples of a scrape, as OTLP has them: without what the resource says. */
+function scraped(report: RunReport): [string, string, number][] {
+  return scrapeText(report)
+    .split('\n')
+    .flatMap((line) => {
+      const sample = /^(\w+)\{(.*)\} (\S+)$/.exec(line);
+      if (sample === null) return [];
+      const labels = [...(sample[2] ?? '').matchAll(/(\w+)="([^"]*)"/g)]
+        .map(([, key = '', value = '']) => `${key}=${value}`)
+        .filter((label) => !/^(?:run|target)=/.test(label));
+      return [[sample[1] ?? '', labels.toSorted().join(), Number(sample[3])] as [string, string, number]];
     });
-    request.on('end', () => {
-      bodies.push(`${request.url} ${request.headers['content-type']} ${text}`);
-      response.end('{}');
-    });
+}
+
+test("a collector reads each request with the protocol's own types, and has every number of the report", async (t) => {
+  const collector = await startCollector(t);
+  const args = ['-t', 'echo://self', '-c', '200', '-d', '12s', '--name', 'sent', '--otlp', collector.url];
+  const run = startBench(t, args, RUN);
+  const { code, stderr } = await run.result;
+  assert.deepEqual([code, collector.faults], [0, []], stderr);
+  assert.doesNotMatch(stderr, /could not be sent/);
+  const report = run.report();
+  const last = collector.received.at(-1);
+  assert.ok(last !== undefined && collector.received.length >= 2, 'while it went on, and at its end');
+  assert.deepEqual(last.resource, {
+    'service.name': 'c100k-bench',
+    'service.version': report.toolVersion,
+    run: 'sent',
+    target: 'echo://self',
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.after(() => server.close());
-  const address = server.address();
+  const sent = last.samples.map(({ name, labels, value }) => [
+    name,
+    Object.entries(labels)
+      .map(([key, each]) => `${key}=${each}`)
+      .toSorted()
+      .join(),
+    value,
+  ]);
+  assert.deepEqual(sent, scraped(report));
+  const numberOf = (name: string, label: string): number | undefined =>
+    last.samples.find((one) => one.name === name && Object.values(one.labels).join().includes(label))?.value;
+  assert.equal(numberOf('c100k_connections', 'asked'), 200);
+  assert.equal(numberOf('c100k_connections', 'held'), report.connections.held);
+  assert.equal(numberOf('c100k_run_passed', ''), 1);
+  assert.equal(numberOf('c100k_connect_seconds', '0.99'), (report.connectMs.p99 ?? Number.NaN) / 1_000);
+  // Times are of this run, each request's later than the one before.
+  const times = collector.received.map(({ samples }) =>
+    Number((samples[0]?.timeUnixNano ?? 0n) / 1_000_000n),
+  );
+  assert.deepEqual(
+    times,
+    times.toSorted((one, other) => one - other),
+  );
+  const [from, to] = [Date.parse(report.startedAt), Date.parse(report.endedAt)];
+  for (const time of times)
+    assert.ok(time >= from - 60_000 && time <= to + 60_000, `${time}: ${from} to ${to}`);
+  for (const { samples } of collector.received.slice(0, -1))
+    assert.ok(
+      samples.every(({ name }) => name !== 'c100k_run_passed'),
+      'no verdict before the end',
+    );
+});
+
+test('a collector that is not there, or refuses, changes nothing but a line', async (t) => {
+  const refusing = createServer((_, response) => void response.writeHead(400).end());
+  await new Promise<void>((resolve) => refusing.listen(0, '127.0.0.1', resolve));
+  t.after(() => refusing.close());
+  const address = refusing.address();
   assert.ok(typeof address === 'object' && address !== null);
-  const args = ['-t', 'self', '-c', '200', '-d', '1s'];
-  const sent = startBench(t, [...args, '--otlp', `http://127.0.0.1:${address.port}`], RUN);
-  assert.equal((await sent.result).code, 0);
-  const last = bodies.at(-1) ?? '';
-  assert.match(last, /^\/v1\/metrics application\/json \{"resourceMetrics":/);
-  assert.match(last, /"name":"c100k_run_passed".*?"asDouble":1\b/);
-  const lost = startBench(t, [...args, '--otlp', 'http://127.0.0.1:9/'], RUN);
-  const { code, stderr } = await lost.result;
-  assert.equal(code, 0);
-  assert.equal(stderr.match(/--otlp: metrics could not be sent/g)?.length, 1, stderr);
+  for (const [url, says] of [
+    ['http://127.0.0.1:9/', /--otlp: metrics could not be sent/g],
+    [`http://127.0.0.1:${address.port}`, /--otlp: metrics could not be sent: it answered 400/g],
+  ] as const) {
+    const run = startBench(t, ['-t', 'self', '-c', '200', '-d', '1s', '--otlp', url], RUN);
+    const { code, stderr } = await run.result;
+    assert.equal(code, 0);
+    assert.equal(stderr.match(says)?.length, 1, stderr);
+  }
 });
