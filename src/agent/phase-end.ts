@@ -121,9 +121,13 @@ export async function evidenceAtEnd(
   const missing = totalOf(stats.failed) + totalOf(stats.dropped);
   if (missing + (holdEnd?.reset ?? 0) + (holdEnd?.silent ?? 0) === 0) return kernelSaid();
   const { addresses, ports } = prepared.plan;
-  const aftermath = await lookAfter(runProgram, spec.endpoints, ({ family }) => {
+  // What the further tries are answered with is not of the run.
+  const { counters } = watch.evidence();
+  const { refused = 0, unreachable = 0, prohibited = 0 } = stats.failed;
+  const isAnyRejected = refused + unreachable + prohibited > 0;
+  const aftermath = await lookAfter(runProgram, spec.endpoints, isAnyRejected, ({ family }) => {
     const address = addresses.find((each) => parseAddress(each).family === family);
     return address === undefined ? null : { address, port: ports[0]?.from ?? 0 };
   });
-  return { ...kernelSaid(), aftermath };
+  return { ...kernelSaid(), counters, aftermath };
 }

@@ -120,12 +120,14 @@ const farSide = v.object({
   descriptorsMax: v.nullable(count),
 });
 
+const icmpByte = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(255));
 const ANSWERS = ['taken', 'refused', 'unreachable', 'silent'] as const;
 const aftermath = v.object({
   connect: wordOf(ANSWERS, 'silent'),
   planConnect: v.nullable(wordOf(ANSWERS, 'silent')),
   isRouted: v.nullable(v.boolean()),
   isNeighbourThere: v.nullable(v.boolean()),
+  rejected: v.exactOptional(v.object({ by: socketName, type: icmpByte, code: icmpByte, isOwn: v.boolean() })),
 });
 
 /** What an agent's kernel may say further (host/kernel-evidence.ts); each absent from an agent that did not look. */

@@ -83,6 +83,13 @@ export interface Aftermath {
   readonly isRouted: boolean | null;
   /** an ARP or neighbour request to the endpoint's own address, where no router is between; null: not asked */
   readonly isNeighbourThere: boolean | null;
+  /** the ICMP or ICMPv6 error that a connect was answered with, and whether its sender is this host; absent: none came */
+  readonly rejected?: {
+    readonly by: string;
+    readonly type: number;
+    readonly code: number;
+    readonly isOwn: boolean;
+  };
 }
 
 /** What one kernel counted of our sockets, beside our own count at that moment. */
@@ -111,6 +118,7 @@ const KERNEL_COUNTERS: readonly string[] = [
   'TCPReqQFullDrop',
   'TCPReqQFullDoCookies',
   'TCPBacklogDrop',
+  'TCPDeferAcceptDrop',
   'TCPAbortOnTimeout',
   'TCPAbortOnMemory',
   'TCPMemoryPressures',
@@ -130,6 +138,10 @@ const KERNEL_COUNTERS: readonly string[] = [
   'Ip6OutRequests',
   'Ip6OutTransmits',
   'Ip6OutNoRoutes',
+  'IcmpInDestUnreachs',
+  'IcmpInTimeExcds',
+  'Icmp6InDestUnreachs',
+  'Icmp6InTimeExcds',
   'oom_kill',
 ];
 
@@ -235,16 +247,17 @@ function numberAfter(text: string, name: string): number | null {
 /** Counters by the kernel's names; `Tcp` and `TcpExt` share no name. */
 type TcpCounters = Readonly<Record<string, number>>;
 
-/** What stands before the kernel's own name of a counter, by group: those of Ip and Tcp have names in common. */
+/** What stands before the kernel's own name of a counter, by group: those of Ip, Icmp and Tcp have names in common. */
 const GROUPS: ReadonlyMap<string, string> = new Map([
   ['Tcp', ''],
   ['TcpExt', ''],
   ['Ip', 'Ip'],
+  ['Icmp', 'Icmp'],
 ]);
 
 /**
- * The Tcp and Ip counters of /proc/net/snmp, the TcpExt counters of /proc/net/netstat, and those of /proc/net/snmp6, whose names
- * begin with `Ip6`.
+ * The Tcp, Ip and Icmp counters of /proc/net/snmp, the TcpExt counters of /proc/net/netstat, and those of /proc/net/snmp6, whose names
+ * begin with `Ip6` or `Icmp6`.
  * @param procRoot default `/proc`
  * @returns counters by name; empty when neither file can be read
  */
@@ -263,7 +276,9 @@ function readTcpExt(procRoot = '/proc'): TcpCounters {
       else for (const [index, head] of heads.entries()) counters[prefix + head] = Number(fields[index] ?? 0);
     }
   }
-  for (const [, name = '', value] of (readText(procRoot, 'net/snmp6') ?? '').matchAll(/^(Ip6\w+)\s+(\d+)$/gm))
+  for (const [, name = '', value] of (readText(procRoot, 'net/snmp6') ?? '').matchAll(
+    /^((?:Ip|Icmp)6\w+)\s+(\d+)$/gm,
+  ))
     counters[name] = Number(value);
   return counters;
 }

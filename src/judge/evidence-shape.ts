@@ -62,8 +62,6 @@ interface DiagnosisEvidence {
   readonly acknowledged?: number;
   /** lost before their application had ever answered, where it is asked */
   readonly lostUnanswered?: { readonly fin: number; readonly rst: number };
-  /** connects by `ADDRESS TYPE/CODE` of the ICMP error that ended them */
-  readonly rejections?: Readonly<Record<string, number>>;
   readonly finalCheck?: { readonly rampEnd: Words; readonly holdEnd: Words };
 }
 
@@ -98,6 +96,26 @@ export function farSidesOf(facts: DiagnosisFacts): readonly FarSide[] {
 /** One more connect to each endpoint, over all agents. */
 export function aftermathsOf(facts: DiagnosisFacts): readonly Aftermath[] {
   return facts.kernel.hosts.flatMap(({ aftermath }) => Object.values(aftermath ?? {}));
+}
+
+/** An ICMP error that answered a further connect to an endpoint. */
+interface Rejected extends NonNullable<Aftermath['rejected']> {
+  readonly endpoint: string;
+}
+
+/** Every endpoint that answered a further connect with an ICMP error. */
+export function rejectedBy(facts: DiagnosisFacts): readonly Rejected[] {
+  return facts.kernel.hosts.flatMap(({ aftermath }) =>
+    Object.entries(aftermath ?? {}).flatMap(([endpoint, { rejected }]) =>
+      rejected === undefined ? [] : [{ endpoint, ...rejected }],
+    ),
+  );
+}
+
+/** ICMP errors that our kernels received during the run, of whatever connection; 0 where they are not counted. */
+export function icmpErrors(facts: DiagnosisFacts, family: 4 | 6): number {
+  const group = family === 4 ? 'Icmp' : 'Icmp6';
+  return counterOf(facts, `${group}InDestUnreachs`) + counterOf(facts, `${group}InTimeExcds`);
 }
 
 /** How all further connects ended; null: none was made, or they differ. */

@@ -6,7 +6,7 @@
 import { formatSeconds, STAND_STILL_MS_MIN } from '../base/clock.ts';
 import { formatCount, formatMs } from '../base/units.ts';
 import type { HolderHealth, PhaseLoad } from '../stats/stats.ts';
-import { counterOf, type DiagnosisFacts, outlierOf } from './evidence-shape.ts';
+import { counterOf, type DiagnosisFacts, icmpErrors, outlierOf } from './evidence-shape.ts';
 import type { Claim, Missing, MissingKind, MissingKinds } from './missing.ts';
 
 /** Above this share of a core a holder has no time left: what it measures is its own queue. */
@@ -268,7 +268,9 @@ export const generatorFirewall: Rule = (facts, missing) => {
   const answered: readonly MissingKind[] = ['failed refused', 'failed unreachable', 'failed prohibited'];
   const isLocal = facts.kernel.hosts.some(({ hasLocalEndpoint }) => hasLocalEndpoint);
   // What our own rules answer never came from elsewhere, so it is a matter of the way out alone.
-  const kinds: MissingKinds = { 'failed prohibited': missing.of('failed prohibited') };
+  // Of an IPv6 connect the same errno also comes of an ICMPv6 error (icmpv6_err_convert in net/ipv6/icmp.c).
+  const prohibited = Math.max(0, missing.of('failed prohibited') - icmpErrors(facts, 6));
+  const kinds: MissingKinds = { 'failed prohibited': prohibited };
   if (out > 0 && out >= missing.of(...answered)) Object.assign(kinds, missing.all(...answered));
   // Every SYN and every one sent again was dropped, or its answer was.
   const syns = missing.of('failed timeout') + counterOf(facts, 'TCPSynRetrans');

@@ -9,9 +9,11 @@ import {
   aftermathsOf,
   type DiagnosisFacts,
   equalShareOf,
+  icmpErrors,
   isRouted,
   orderOf,
   outlierOf,
+  rejectedBy,
 } from './evidence-shape.ts';
 import type { Rule } from './generator-health.ts';
 import type { Claim, Missing, MissingKinds } from './missing.ts';
@@ -95,45 +97,112 @@ const pathTranslated: Rule = (facts, missing) => {
   };
 };
 
-/** Codes of ICMP and ICMPv6 that say that there is no way, and not that a rule forbids it. */
-const NO_WAY: ReadonlySet<string> = new Set(['3/0', '3/1', '3/6', '3/7', '1/0', '1/3']);
+/** Types and codes of ICMP and ICMPv6 that say that there is no way, or that packets go round, and not that a rule forbids it. */
+const NO_WAY: ReadonlySet<string> = new Set(['3/0', '3/1', '3/6', '3/7', '11/0', '1/0', '1/3']);
 
-/** Endpoints to which no connect succeeded: what they did not answer is of one piece with what was rejected. */
-function silentBeside(facts: DiagnosisFacts, missing: Missing, rejected: number): number {
-  const places = facts.evidence?.byEndpoint;
-  if (facts.connections.established === 0) return missing.of('failed timeout', 'unattempted');
-  if (places === undefined) return 0;
-  const dead = Object.values(places).filter(({ established }) => established === 0);
-  const silent = dead.reduce((sum, { failed }) => sum + (failed.timeout ?? 0), 0);
-  return rejected > 0 ? silent : 0;
+/** Names of what filters send (RFC 792, RFC 1812, RFC 4443). */
+const ICMP_NAMES: Readonly<Record<string, string>> = {
+  '3/2': 'protocol unreachable',
+  '3/3': 'port unreachable',
+  '3/9': 'network prohibited',
+  '3/10': 'host prohibited',
+  '3/13': 'administratively prohibited',
+  '1/1': 'administratively prohibited',
+  '1/4': 'port unreachable',
+  '1/5': 'source address refused',
+  '1/6': 'route rejected',
+  '11/0': 'time to live exceeded',
+};
+
+/** What one sender of ICMP errors explains of the connects to some endpoints. */
+function rejectedKinds(
+  facts: DiagnosisFacts,
+  missing: Missing,
+  endpoints: ReadonlySet<string>,
+): MissingKinds {
+  const places = facts.evidence?.byEndpoint ?? {};
+  const own = Object.entries(places).filter(([name]) => endpoints.has(name));
+  // Without places there is one endpoint, or all of them were rejected.
+  const isAll = endpoints.size >= facts.asked.endpoints.length || own.length === 0;
+  const of = (reason: 'refused' | 'unreachable' | 'prohibited'): number =>
+    isAll
+      ? missing.of(`failed ${reason}`)
+      : own.reduce((sum, [, { failed }]) => sum + (failed[reason] ?? 0), 0);
+  const errors = icmpErrors(facts, 4) + icmpErrors(facts, 6);
+  const unreachable = Math.min(of('unreachable'), errors);
+  const prohibited = Math.min(of('prohibited'), errors - unreachable);
+  // Where nothing was established, what got no answer is of one piece with what was rejected.
+  const dead = own.filter(([, { established }]) => established === 0);
+  const silent = dead.reduce((sum, [, { failed }]) => sum + (failed.timeout ?? 0), 0);
+  const isDead = facts.connections.established === 0 && isAll;
+  return {
+    'failed unreachable': unreachable,
+    'failed prohibited': prohibited,
+    // A port without a listener answers with a RST, which no ICMP error is counted for.
+    'failed refused': Math.min(of('refused'), errors - unreachable - prohibited),
+    ...(isDead ? missing.all('failed timeout', 'unattempted') : missing.some(silent, 'failed timeout')),
+  };
 }
 
 /** One who rejects by ICMP. A kernel sends six to one destination and then one a second, so most connects get none. */
 const pathRejected: Rule = (facts, missing) => {
-  const entries = Object.entries(facts.evidence?.rejections ?? {}).filter(([key]) => key.includes(' '));
-  const [most] = entries.sort(([, a], [, b]) => b - a);
-  if (most === undefined) return null;
-  const [who = '', code = ''] = most[0].split(' ');
-  const count = entries.reduce((sum, [, one]) => sum + one, 0);
-  const isOwn = facts.agents.some(({ sources }) => sources.includes(who));
-  const kinds: MissingKinds = {
-    ...missing.all('failed unreachable'),
-    ...missing.some(count, 'failed refused'),
-    ...missing.some(silentBeside(facts, missing, count), 'failed timeout', 'unattempted'),
-  };
-  const what = isOwn ? 'generator-firewall' : NO_WAY.has(code) ? 'path-unreachable' : 'path-rejected';
-  const how = NO_WAY.has(code) ? 'says that it has no way to the target' : 'rejects them';
+  // Of a next hop that does not answer, our own kernel says by ICMP that there is no way.
+  const all = rejectedBy(facts).filter(({ isOwn, type, code }) => !(isOwn && NO_WAY.has(`${type}/${code}`)));
+  const [first] = all;
+  if (first === undefined) return null;
+  const { by, type, code, isOwn } = first;
+  const same = all.filter((one) => one.by === by && one.type === type && one.code === code);
+  const kinds = rejectedKinds(facts, missing, new Set(same.map(({ endpoint }) => endpoint)));
+  const key = `${type}/${code}`;
+  const isTarget = facts.asked.endpoints.some((one) => addressPart(one) === by);
+  // The target's own host has a way to itself, whatever its filter says.
+  const isNoWay = NO_WAY.has(key) && !isTarget;
+  const how = isNoWay
+    ? key === '11/0'
+      ? 'says that packets to the target go round'
+      : 'says that it has no way to the target'
+    : 'rejects them: a filter there, and no port without a listener, which answers with a RST';
+  const who = isTarget ? `${by}, the target's own address,` : by;
+  const name = ICMP_NAMES[key];
   return {
     party: isOwn ? 'generator' : 'path',
-    what,
+    what: isOwn ? 'generator-firewall' : isNoWay ? 'path-unreachable' : 'path-rejected',
     kinds,
-    message: (all) =>
+    message: (count) =>
       isOwn
-        ? `our own firewall rejects ${n(all)} connects by ICMP (${code})`
-        : `${who} ${how} by ICMP (type/code ${code}, ${n(count)} times): ${n(all)} connects; a kernel sends few of these (icmp_ratelimit), so most got no answer`,
+        ? `our own firewall rejects ${n(count)} connects by ICMP (${key}${name === undefined ? '' : `, ${name}`})`
+        : `${n(count)} connects failed, and ${who} answers one more by ICMP (type/code ${key}${name === undefined ? '' : `, ${name}`}): it ${how}; ${sentWords(facts)}`,
     next: isOwn
       ? 'see its rules on the agent: nft list ruleset; iptables-save -c'
-      : `see the rules and routes of ${who}: nft list ruleset; ip route`,
+      : `see the rules and routes of ${by}: nft list ruleset; ip route`,
+  };
+};
+
+function addressPart(endpoint: string): string {
+  return endpoint.slice(0, endpoint.lastIndexOf(':')).replace(/^\[|\]$/g, '');
+}
+
+function sentWords(facts: DiagnosisFacts): string {
+  const errors = icmpErrors(facts, 4) + icmpErrors(facts, 6);
+  const rest =
+    (facts.connections.failed.timeout ?? 0) === 0
+      ? ''
+      : ', and a kernel sends few of them (icmp_ratelimit), so the other connects got no answer';
+  return `our kernel counted ${n(errors)} such messages${rest}`;
+}
+
+/** Refused, and our kernel counted as many ICMP errors: no RST of a port without a listener. Who sent them was not seen. */
+const refusedByIcmp: Rule = (facts, missing) => {
+  const errors = icmpErrors(facts, 4) + icmpErrors(facts, 6);
+  const refused = missing.of('failed refused');
+  if (refused === 0 || errors < refused * NEARLY_ALL) return null;
+  return {
+    party: 'unknown',
+    what: 'path-rejected',
+    kinds: missing.all('failed refused'),
+    message: (count) =>
+      `${n(count)} connects were refused, and our kernel counted ${n(errors)} ICMP errors meanwhile: a filter on the way or at the target rejects so, and a port without a listener answers with a RST; one more connect did not show who sends them`,
+    next: 'see who sends them: tcpdump -n icmp or icmp6; nft list ruleset on the way and at the target',
   };
 };
 
@@ -146,7 +215,7 @@ const pathUnreachable: Rule = (facts, missing) => {
   return {
     party,
     what: party === 'target' ? 'target-gone' : 'path-unreachable',
-    kinds: missing.all('failed unreachable', 'dropped unreachable'),
+    kinds: missing.all('failed unreachable', 'failed prohibited', 'dropped unreachable'),
     message: (count) =>
       party === 'target'
         ? `no host answers for the target's address on our own segment: ${n(count)} connects found it unreachable`
@@ -325,6 +394,7 @@ export const PATH_FACT_RULES: readonly Rule[] = [pathConntrack, pathTranslated];
 /** Connects that did not get through. */
 export const PATH_CONNECT_RULES: readonly Rule[] = [
   pathRejected,
+  refusedByIcmp,
   pathEndpoint,
   pathSourcePorts,
   pathLimit,

@@ -290,7 +290,7 @@ function notesOf(
   const waiting = notTakenOf(facts.state.spec, agents);
   if (waiting > 0) {
     notes.push(
-      `${formatCount(waiting)} connections are open here and not taken by the target's application: they wait in its accept queue`,
+      `${formatCount(waiting)} connections are open here and not taken by the target's application: they wait in its accept queue, or are half open there`,
     );
   }
   const silent = facts.isPartial ? [] : withoutFinalReport(agents);

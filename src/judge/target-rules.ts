@@ -108,11 +108,21 @@ const targetMemory: Rule = (facts, missing) => {
   };
 };
 
+/**
+ * Handshakes that the listeners of endpoints dropped for a full queue. A listener also counts what it drops of a deferred accept, and the
+ * namespace counts apart what was dropped for a full queue (tcp_listendrop() in include/net/tcp.h), of whatever listener.
+ */
+function overflowsOf(facts: DiagnosisFacts, sides: ReturnType<typeof farSidesOf>): number {
+  const dropped = sides.reduce((sum, { queueDrops }) => sum + (queueDrops ?? 0), 0);
+  const ofQueues = Math.max(counterOf(facts, 'ListenDrops'), counterOf(facts, 'ListenOverflows'));
+  return Math.max(0, Math.min(dropped - counterOf(facts, 'TCPDeferAcceptDrop'), ofQueues));
+}
+
 /** Established by the kernel of an endpoint of this host, and taken by no process. */
 const targetAcceptQueue: Rule = (facts, missing) => {
   const sides = farSidesOf(facts);
   const waiting = sides.reduce((sum, { waitingMax }) => sum + waitingMax, 0);
-  const drops = sides.reduce((sum, { queueDrops }) => sum + (queueDrops ?? 0), 0);
+  const drops = overflowsOf(facts, sides);
   const isFull = drops > 0 || sides.some(({ isQueueFull }) => isQueueFull);
   const queued = sides.reduce((sum, { queuedMax }) => sum + (queuedMax ?? 0), 0);
   if (waiting === 0 && queued === 0 && !isFull) return null;

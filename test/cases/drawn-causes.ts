@@ -1,7 +1,7 @@
 /**
  * Owns the causes of drawn runs: what each does to connections, and whose it is. Must never know a rule.
  */
-import { type Cause, type Connection, type Draw, loseByProbe } from './drawn-run.ts';
+import { type Cause, type Connection, type Draw, loseByKeepalive, loseByProbe } from './drawn-run.ts';
 
 function share(draw: Draw, least: number, most: number): number {
   return Math.floor(draw.connections.length * (least + (most - least) * draw.random()));
@@ -55,6 +55,37 @@ function afterRamp(draw: Draw): number {
   return draw.rampMs + 100 + draw.random() * draw.holdMs * 0.5;
 }
 
+/** What a listener says of what it dropped; older kernels and agents do not. */
+function overflow(draw: Draw): void {
+  if (draw.farSide === null) return;
+  const { queueDrops, ...side } = draw.farSide;
+  const drops = 1 + Math.floor(draw.random() * 500);
+  draw.farSide = queueDrops == null ? side : { ...side, queueDrops: drops };
+  draw.counters.ListenDrops = (draw.counters.ListenDrops ?? 0) + drops;
+}
+
+/** An ICMP error answers a further connect, and our kernel has counted those before. */
+function rejectsByIcmp(
+  draw: Draw,
+  { by, family, type, code, isOwn = false }: Rejection,
+  count: number,
+): void {
+  const name = family === 4 ? 'IcmpInDestUnreachs' : 'Icmp6InDestUnreachs';
+  draw.counters[name] = (draw.counters[name] ?? 0) + count;
+  const answer = code === 3 || code === 4 ? 'refused' : 'unreachable';
+  const rejected = { by, type, code, isOwn };
+  if (draw.aftermath !== null)
+    draw.aftermath = { ...draw.aftermath, connect: answer, planConnect: answer, rejected };
+}
+
+interface Rejection {
+  readonly by: string;
+  readonly family: 4 | 6;
+  readonly type: number;
+  readonly code: number;
+  readonly isOwn?: boolean;
+}
+
 /** The target's queue fills up when it stops taking: some wait (a backlog of 0 holds one), and further SYNs are dropped. */
 function stopTaking(draw: Draw, taken: number): void {
   const backlog = taken + 1 + Math.floor(draw.random() * 20);
@@ -63,7 +94,9 @@ function stopTaking(draw: Draw, taken: number): void {
   if (draw.farSide === null) return;
   const waiting = Math.min(draw.connections.length, backlog) - taken;
   const isQueueFull = backlog < draw.connections.length;
-  Object.assign(draw.farSide, { waitingMax: waiting, waitingLast: waiting, isQueueFull });
+  const queuedMax = waiting + Math.floor(draw.random() * 20);
+  Object.assign(draw.farSide, { waitingMax: waiting, waitingLast: waiting, isQueueFull, queuedMax });
+  if (isQueueFull) overflow(draw);
   draw.counters.ListenOverflows = 100;
 }
 
@@ -85,6 +118,19 @@ const GENERATOR: readonly Cause[] = [
       failAfter(draw, 0, 'refused');
       Object.assign(draw.counters, { IpOutRequests: 90_000, IpOutTransmits: 9_000 });
       if (draw.aftermath !== null) draw.aftermath = { ...draw.aftermath, connect: 'refused' };
+    },
+  },
+  {
+    name: 'our firewall rejects by ICMP',
+    party: 'generator',
+    apply: (draw) => {
+      failAfter(draw, 0, 'unreachable');
+      Object.assign(draw.counters, { IpOutRequests: 90_000, IpOutTransmits: 9_000 });
+      rejectsByIcmp(
+        draw,
+        { by: '10.0.1.0', family: 4, type: 3, code: 13, isOwn: true },
+        draw.connections.length,
+      );
     },
   },
   {
@@ -127,6 +173,43 @@ const TARGET_CONNECTS: readonly Cause[] = [
     },
   },
   {
+    name: 'its host is off, and our own kernel says so',
+    party: 'target',
+    apply: (draw) => {
+      for (const one of draw.connections) fail(one, draw.random() < 0.5 ? 'unreachable' : 'timeout');
+      // Its neighbour entry failed: our kernel sends the ICMP error to itself.
+      rejectsByIcmp(
+        draw,
+        { by: '10.0.1.0', family: 4, type: 3, code: 1, isOwn: true },
+        draw.connections.filter(({ result }) => result === 'unreachable').length,
+      );
+      if (draw.aftermath !== null)
+        draw.aftermath = { ...draw.aftermath, isRouted: false, isNeighbourThere: false };
+    },
+  },
+  {
+    name: 'it completes handshakes behind SYN cookies and forgets them',
+    party: 'target',
+    apply: (draw) => {
+      if (draw.isProbed) return;
+      for (const one of draw.connections.slice(share(draw, 0, 0.9))) loseByKeepalive(draw, one, 'rampEnd');
+      if (draw.farSide !== null) draw.farSide = { ...draw.farSide, isQueueFull: true };
+      overflow(draw);
+    },
+  },
+  {
+    name: 'it defers its accept',
+    party: 'target',
+    apply: (draw) => {
+      if (draw.isProbed || draw.farSide === null) return;
+      const halfOpen = draw.connections.length;
+      // Its listener also counts the acknowledgements that it dropped.
+      const queueDrops = draw.farSide.queueDrops == null ? {} : { queueDrops: halfOpen * 3 };
+      draw.farSide = { ...draw.farSide, halfOpenMax: halfOpen, halfOpenLast: halfOpen, ...queueDrops };
+      draw.counters.TCPDeferAcceptDrop = halfOpen * 3;
+    },
+  },
+  {
     name: 'it stops listening',
     party: 'target',
     apply: (draw) => failAfter(draw, share(draw, 0.1, 0.9), 'refused'),
@@ -145,6 +228,7 @@ const TARGET_CONNECTS: readonly Cause[] = [
       // Each waits until those before it in the queue were taken.
       draw.echoMs = (1_000 / each) * (1 + draw.random() * 16);
       if (draw.farSide !== null) Object.assign(draw.farSide, { isQueueFull: true, waitingMax: each });
+      overflow(draw);
       draw.counters.ListenOverflows = 100;
     },
   },
@@ -345,9 +429,16 @@ const PATH: readonly Cause[] = [
     name: 'a firewall rejects by ICMP',
     party: 'path',
     apply: (draw) => {
-      for (const [at, one] of draw.connections.entries()) fail(one, at < 6 ? 'unreachable' : 'timeout');
-      draw.rejections = { '10.0.2.1 3/13': 6 };
-      if (draw.aftermath !== null) draw.aftermath = { ...draw.aftermath, connect: 'unreachable' };
+      const each = 1 + Math.floor(draw.random() * 8);
+      // Port unreachable is ECONNREFUSED; prohibited is EHOSTUNREACH of IPv4, and EACCES of IPv6.
+      const [result, sent] = [
+        ['unreachable', { family: 4, type: 3, code: 13 }],
+        ['refused', { family: 4, type: 3, code: 3 }],
+        ['prohibited', { family: 6, type: 1, code: 1 }],
+        ['refused', { family: 6, type: 1, code: 4 }],
+      ][Math.floor(draw.random() * 4)] as ['refused', Omit<Rejection, 'by'>];
+      for (const [at, one] of draw.connections.entries()) fail(one, at < each ? result : 'timeout');
+      rejectsByIcmp(draw, { by: draw.random() < 0.5 ? '10.0.0.9' : '10.0.2.1', ...sent }, each);
     },
   },
   {
@@ -375,7 +466,9 @@ const PATH: readonly Cause[] = [
     party: 'path',
     apply: (draw) => {
       const atMs = afterRamp(draw);
-      if (draw.isProbed) for (const one of draw.connections) loseByProbe(draw, one, atMs, 'rst');
+      for (const one of draw.connections)
+        if (draw.isProbed) loseByProbe(draw, one, atMs, 'rst');
+        else loseByKeepalive(draw, one, 'holdEnd');
       if (draw.aftermath !== null) draw.aftermath = { ...draw.aftermath, isRouted: true };
     },
   },

@@ -37,6 +37,8 @@ export interface Connection {
   lostAtMs: number;
   /** by a RST in answer to a probe */
   onProbe: boolean;
+  /** by a RST in answer to the keepalive at the end of ramp or hold */
+  byKeepalive: 'rampEnd' | 'holdEnd' | null;
   /** of a probe that timed out */
   probe: 'unsent' | 'unacknowledged' | 'acknowledged' | null;
 }
@@ -52,10 +54,10 @@ export interface Draw {
   readonly rampMs: number;
   readonly isLocal: boolean;
   counters: Record<string, number>;
+  readonly samples: Host['samples'];
   aftermath: Aftermath | null;
   ownNetwork: NonNullable<Host['ownNetwork']>;
   farSide: NonNullable<Host['farSide']>[string] | null;
-  rejections: Record<string, number>;
   said: string | null;
   troubles: Record<string, number>;
   loopLagMs: number;
@@ -86,6 +88,15 @@ const NO_FAR_SIDE = {
   descriptorsMax: 1_000_000,
 };
 
+/** A listener whose queue nothing has gone wrong with: others wait in it for a moment, and older kernels or agents say less. */
+function queueOf(random: () => number): Partial<NonNullable<Host['farSide']>[string]> {
+  return {
+    ...(random() < 0.8 ? { queuedMax: Math.floor(random() * 60) } : {}),
+    ...(random() < 0.8 ? { queueDrops: random() < 0.2 ? null : 0 } : {}),
+    ...(random() < 0.8 ? { halfOpenLast: 0 } : {}),
+  };
+}
+
 /** A run in which nothing has gone wrong yet. */
 export function drawRun(random: () => number): Draw {
   const count = pick(random, [12, 30, 60, 100, 150]);
@@ -110,6 +121,7 @@ export function drawRun(random: () => number): Draw {
       lost: null,
       lostAtMs: 0,
       onProbe: false,
+      byKeepalive: null,
       probe: null,
     }),
   );
@@ -127,19 +139,34 @@ export function drawRun(random: () => number): Draw {
     counters: {
       ...(random() < 0.2 ? { ListenOverflows: Math.floor(random() * 2_000) } : {}),
       ...(random() < 0.2 ? { oom_kill: 1 } : {}),
+      ...(random() < 0.2 ? { IcmpInDestUnreachs: Math.floor(random() * 20) } : {}),
+      ...(random() < 0.1 ? { Icmp6InDestUnreachs: Math.floor(random() * 20) } : {}),
     },
+    samples:
+      random() < 0.3
+        ? { conntrack: { min: 0, max: Math.floor(random() * 250_000), last: 9, limit: 262_144 } }
+        : {},
     aftermath:
       random() < 0.7
         ? { connect: 'taken', planConnect: null, isRouted: random() < 0.5, isNeighbourThere: null }
         : null,
     ownNetwork: { linksDown: {}, routesLost: [], addressesLost: [] },
-    farSide: isLocal ? { ...NO_FAR_SIDE } : null,
-    rejections: {},
-    said: null,
+    farSide: isLocal ? { ...NO_FAR_SIDE, ...queueOf(random) } : null,
+    said: random() < 0.1 ? 'ready' : null,
     troubles: {},
     loopLagMs: 5 + random() * 100,
     echoMs: 1 + random() * 10,
   };
+}
+
+/** The far kernel does not have it, or something on the way does not: a keepalive is answered by a RST. */
+export function loseByKeepalive(draw: Draw, one: Connection, at: 'rampEnd' | 'holdEnd'): void {
+  const endMs = draw.rampMs + (at === 'holdEnd' ? draw.holdMs : 1_100);
+  Object.assign(one, {
+    lost: 'rst',
+    byKeepalive: at,
+    lostAtMs: Math.max(endMs, one.callMs + one.latencyMs + 1_050),
+  });
 }
 
 /** Loses a connection by a probe that is due at some moment after `fromMs`. */
@@ -258,6 +285,19 @@ function blocksOf(list: readonly Connection[]): NonNullable<Evidence['byPortBloc
   return blocks;
 }
 
+/** The last question to each connection that was still there. */
+function finalCheckOf({ connections, rampMs, holdMs }: Draw): NonNullable<Evidence['finalCheck']> {
+  const at = (name: 'rampEnd' | 'holdEnd', endMs: number) => {
+    const asked = connections.filter(
+      ({ result, lost, lostAtMs, byKeepalive }) =>
+        result === 'established' && (lost === null || lostAtMs > endMs || byKeepalive === name),
+    );
+    const reset = asked.filter(({ byKeepalive }) => byKeepalive === name).length;
+    return { asked: asked.length, answered: asked.length - reset, reset, silent: 0 };
+  };
+  return { rampEnd: at('rampEnd', rampMs), holdEnd: at('holdEnd', rampMs + holdMs) };
+}
+
 /** What agents of today send. */
 function evidenceOf(draw: Draw): Evidence {
   const list = draw.connections;
@@ -304,7 +344,7 @@ function evidenceOf(draw: Draw): Evidence {
       fin: lost.filter(({ lost: how, answered }) => how === 'fin' && !answered).length,
       rst: lost.filter(({ lost: how, answered }) => how === 'rst' && !answered).length,
     },
-    rejections: draw.rejections,
+    finalCheck: finalCheckOf(draw),
   };
 }
 
@@ -345,7 +385,11 @@ function timelineOf(draw: Draw): NonNullable<Facts['timeline']> {
  * @param sends whether the agent is one of today, and not an older one without evidence
  */
 export function factsOf(draw: Draw, sends: boolean): Facts {
-  const { connections: list, isProbed } = draw;
+  const { isProbed } = draw;
+  // An older agent asks no connection once more at the end, and so loses none by that.
+  const list = draw.connections.map(
+    (one): Connection => (sends || one.byKeepalive === null ? one : { ...one, lost: null }),
+  );
   const established = list.filter(({ result }) => result === 'established');
   const lost = established.filter(({ lost: reason }) => reason !== null);
   const open = established.filter(({ lost: reason }) => reason === null);
@@ -366,7 +410,7 @@ export function factsOf(draw: Draw, sends: boolean): Facts {
   const host: Host = {
     agent: 'local',
     counters,
-    samples: {},
+    samples: draw.samples,
     synLadderSec: [1, 3, 7],
     hasLocalEndpoint: draw.isLocal,
     ...(sends
@@ -379,7 +423,9 @@ export function factsOf(draw: Draw, sends: boolean): Facts {
   };
   const answered = established.filter((one) => one.answered).length;
   const rounds = Math.max(1, Math.floor(draw.holdMs / draw.probeEveryMs));
-  const held = isProbed ? verified : open.length;
+  const notTaken =
+    draw.farSide === null || !sends ? 0 : draw.farSide.waitingLast + (draw.farSide.halfOpenLast ?? 0);
+  const held = isProbed ? verified : open.length - Math.min(open.length, notTaken);
   return {
     asked: {
       connections: list.length,

@@ -161,7 +161,6 @@ function evidenceOf(recording: Recording, facts: Facts): Evidence | null {
     notSent: isUnsent ? timedOut : 0,
     notAcknowledged: isUnsent ? 0 : timedOut - acknowledged,
     acknowledged,
-    rejections: wire.rejections,
   };
 }
 

@@ -21,7 +21,7 @@ test('a listener takes it and gets no byte; a port without one refuses', async (
   assert.ok(address !== null && typeof address === 'object');
   const endpoint = { address: '127.0.0.1', port: address.port, family: 4 } as const;
   const name = `127.0.0.1:${address.port}`;
-  const taken = await lookAfter(noProgram, [endpoint], fromHere);
+  const taken = await lookAfter(noProgram, [endpoint], false, fromHere);
   assert.deepEqual(taken[name], {
     connect: 'taken',
     planConnect: 'taken',
@@ -32,19 +32,19 @@ test('a listener takes it and gets no byte; a port without one refuses', async (
   assert.equal(closed.length, 2);
   assert.deepEqual(bytes, []);
   await new Promise((resolve) => server.close(resolve));
-  const refused = await lookAfter(noProgram, [endpoint], fromHere);
+  const refused = await lookAfter(noProgram, [endpoint], false, fromHere);
   assert.equal(refused[name]?.connect, 'refused');
 });
 
 test('an endpoint of a family that the plan has no source of, and a ninth one, are not asked', async () => {
   const endpoint = { address: '::1', port: 9, family: 6 } as const;
-  assert.deepEqual(Object.keys(await lookAfter(noProgram, [endpoint], () => null)), []);
+  assert.deepEqual(Object.keys(await lookAfter(noProgram, [endpoint], false, () => null)), []);
   const nine = Array.from(
     { length: 9 },
     (_, at) => ({ address: '127.0.0.1', port: at + 1, family: 4 }) as const,
   );
   const asked: number[] = [];
-  await lookAfter(noProgram, nine, ({ port }) => {
+  await lookAfter(noProgram, nine, false, ({ port }) => {
     asked.push(port);
     return null;
   });

@@ -47,10 +47,26 @@ const FAR_SIDE = {
   descriptorsUsed: null,
   descriptorsMax: null,
 };
-const ROUTER_REJECTS = { '192.168.0.1 3/13': 8 };
+/** One more connect was answered by a router on the way. */
+const ROUTER_REJECTS: Partial<HostEvidence> = {
+  aftermath: {
+    'x:1': {
+      connect: 'unreachable',
+      planConnect: null,
+      isRouted: true,
+      isNeighbourThere: null,
+      rejected: { by: '192.168.0.1', type: 3, code: 13, isOwn: false },
+    },
+  },
+};
 
 /** What agents of today show of the same runs. */
-const SHOWN: Readonly<Record<string, readonly [evidence: Evidence, host?: Partial<HostEvidence>]>> = {
+const SHOWN: Readonly<
+  Record<
+    string,
+    readonly [evidence: Evidence, host?: Partial<HostEvidence>, counters?: Record<string, number>]
+  >
+> = {
   'path-forgot-drop': [{ notAcknowledged: 1_000 }, connect('taken', true)],
   'path-forgot-reset': [{}, connect('taken', true)],
   'path-ports-100': [
@@ -61,7 +77,7 @@ const SHOWN: Readonly<Record<string, readonly [evidence: Evidence, host?: Partia
       },
     },
   ],
-  'path-unreachable': [{ rejections: ROUTER_REJECTS }],
+  'path-unreachable': [{}, ROUTER_REJECTS, { IcmpInDestUnreachs: 8 }],
   'target-accept-queue': [{}, { farSide: { 'x:1': { ...FAR_SIDE, isQueueFull: true } } }],
   'target-ended': [
     {
@@ -82,10 +98,11 @@ const SHOWN: Readonly<Record<string, readonly [evidence: Evidence, host?: Partia
 
 function factsOf(name: string): DiagnosisFacts {
   const facts = olderFactsOf(name);
-  const [evidence, host = {}] = SHOWN[name] ?? [];
+  const [evidence, host = {}, more = {}] = SHOWN[name] ?? [];
   if (evidence === undefined) return facts;
   const hosts = facts.kernel.hosts.map((each) => ({ ...each, ...host }));
-  return { ...facts, evidence, kernel: { ...facts.kernel, hosts } };
+  const counters = { ...facts.kernel.counters, ...more };
+  return { ...facts, evidence, kernel: { ...facts.kernel, counters, hosts } };
 }
 
 /** Every recorded run, and all that may be said about it. */
