@@ -124,7 +124,8 @@ export async function evidenceAtEnd(
   // What the further tries are answered with is not of the run.
   const { counters } = watch.evidence();
   const { refused = 0, unreachable = 0, prohibited = 0 } = stats.failed;
-  const isAnyRejected = refused + unreachable + prohibited > 0;
+  const errors = Object.entries(counters).filter(([name]) => name.startsWith('Icmp'));
+  const isAnyRejected = refused + unreachable + prohibited > 0 || errors.length > 0;
   const aftermath = await lookAfter(runProgram, spec.endpoints, isAnyRejected, ({ family }) => {
     const address = addresses.find((each) => parseAddress(each).family === family);
     return address === undefined ? null : { address, port: ports[0]?.from ?? 0 };

@@ -5,6 +5,7 @@
  */
 import { isLoopback } from '../base/address.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import { pause } from '../time/timer.ts';
 import type { RunProgram } from './command.ts';
 import { readGateway, readSourceDevices } from './ip-command.ts';
 import type { Aftermath } from './kernel-evidence.ts';
@@ -15,6 +16,8 @@ const ENDPOINTS_MAX = 8;
 /** A SYN is sent again after a second; who answers neither is silent. */
 const CONNECT_TIMEOUT_MS = 2_500;
 const ARPING_TIMEOUT_MS = 3_000;
+const REST_MS = 2_500;
+const AFTER_REST_MS = 1_500;
 
 /**
  * Connects that are tried at one endpoint until an ICMP error comes, where some of the run's own were refused or found it unreachable:
@@ -52,14 +55,28 @@ interface Look {
   readonly triesMax: number;
 }
 
-async function lookAt(run: RunProgram, { endpoint, from, triesMax }: Look): Promise<Aftermath | null> {
+/**
+ * An ICMP error is sent once in a second, and a packet that gets none takes of that too: a router without a route counts it twice
+ * (ip_error() in net/ipv4/route.c, icmpv4_xrlim_allow() in net/ipv4/icmp.c). So one connect is made after a rest.
+ */
+async function rejectionAfterRest({ endpoint, from, triesMax }: Look): Promise<ConnectAnswer['rejection']> {
+  if (triesMax === 1) return null;
+  await pause(REST_MS);
+  const last = await connectOnce(endpoint, { ...from, port: 0 }, AFTER_REST_MS);
+  return last?.rejection ?? null;
+}
+
+async function lookAt(run: RunProgram, look: Look): Promise<Aftermath | null> {
+  const { endpoint, from, triesMax } = look;
   const { address, family } = endpoint;
   const [first, planned] = await Promise.all([
     connectUntilRejected(endpoint, { address: from.address, port: 0 }, triesMax),
     connectOnce(endpoint, from, CONNECT_TIMEOUT_MS),
   ]);
   if (first === null) return null;
-  const rejected = first.rejection ?? planned?.rejection ?? null;
+  const isSilent = first.answer === 'silent' && planned?.answer === 'silent';
+  const rejected =
+    first.rejection ?? planned?.rejection ?? (isSilent ? await rejectionAfterRest(look) : null);
   const answers = {
     connect: first.answer,
     planConnect: planned?.answer ?? null,
@@ -80,7 +97,7 @@ async function lookAt(run: RunProgram, { endpoint, from, triesMax }: Look): Prom
 /**
  * Looks once more.
  * @param endpoints of the run; the first 8 are asked
- * @param isAnyRejected connects of the run were refused or found the target unreachable, so that an ICMP error is looked for
+ * @param isAnyRejected connects of the run were refused or found the target unreachable, or ICMP errors came: one is looked for
  * @param fromOf where the plan's first connection to an endpoint begins; null: the plan has none of its family
  * @returns by `address:port`; an endpoint that could not be asked is absent
  */

@@ -26,6 +26,7 @@ const TIMELINE_MAX = 30;
 const SAID_MAX = 12;
 const PLACES_MAX = 16;
 const TEXT_MAX = 2_500;
+const TEXT_END = 1_000;
 
 function few<T>(record: Readonly<Record<string, T>>): Record<string, T> {
   return Object.fromEntries(Object.entries(record).slice(0, PLACES_MAX));
@@ -67,6 +68,12 @@ export function writtenRecording(recording: Recording): string {
   return `{\n${lines(rest, '  ')},\n  "report": ${last}\n}\n`;
 }
 
+/** Begin and end: the verdict is last. */
+function shortText(text: string): string {
+  if (text.length <= TEXT_MAX) return text;
+  return `${text.slice(0, TEXT_MAX - TEXT_END)} ... ${text.slice(-TEXT_END)}`;
+}
+
 /** What is kept of a run. */
 export function recordingOf(spec: CaseSpec, run: PlayedRun, recordedOn: string): Recording {
   const { report } = run;
@@ -88,7 +95,7 @@ export function recordingOf(spec: CaseSpec, run: PlayedRun, recordedOn: string):
     wire: run.wire === null ? null : { ...run.wire, said: run.wire.said.slice(0, SAID_MAX) },
     counters: run.counters,
     aftermath: run.aftermath,
-    text: withoutPids(run.text).slice(0, TEXT_MAX),
+    text: shortText(withoutPids(run.text)),
     report:
       report === null ? null : (JSON.parse(withoutPids(JSON.stringify(smallReport(report)))) as RunReport),
   };

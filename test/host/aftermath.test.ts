@@ -4,6 +4,8 @@ import { createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { lookAfter } from '../../src/host/aftermath.ts';
 
+import { until } from '../support/waiting.ts';
+
 const MISSING = { code: null, stdout: '', stderr: '', missing: true, truncated: false };
 const noProgram = () => Promise.resolve(MISSING);
 const fromHere = () => ({ address: '127.0.0.1', port: 0 });
@@ -28,8 +30,8 @@ test('a listener takes it and gets no byte; a port without one refuses', async (
     isRouted: false,
     isNeighbourThere: null,
   });
+  await until('both connects are accepted', () => closed.length === 2);
   await Promise.all(closed);
-  assert.equal(closed.length, 2);
   assert.deepEqual(bytes, []);
   await new Promise((resolve) => server.close(resolve));
   const refused = await lookAfter(noProgram, [endpoint], false, fromHere);
