@@ -28,6 +28,7 @@ const PORTS_OF_ONE_ADDRESS = [
 /** A plateau at more addresses than this is a coincidence. */
 const PLATEAU_ADDRESSES_MAX = 64;
 
+const MOST = 0.5;
 const NEARLY_ALL = 0.9;
 const TABLE_FULL_RATIO = 0.98;
 /** A share of a port range from which it counts as used up: a few ports may rest after a try. */
@@ -350,9 +351,13 @@ const pathSourcePorts: Rule = (facts, missing) => {
     tries.length > 0 &&
     tries.every(({ connect, planConnect }) => connect === 'taken' && planConnect === 'silent');
   // Ports are used in turn, so a limit that is reached leaves the later ones without an answer as well.
+  const inBlocks = (list: readonly number[], counts: readonly number[]): number =>
+    list.reduce((sum, at) => sum + (counts[at] ?? 0), 0);
+  // Two connects in a block of their own are no filter: what is missing must be there, and not in the block that is mixed.
+  const { established } = facts.connections;
   const isByBlock =
-    dead.length > 0 &&
-    alive.length > 0 &&
+    inBlocks(dead, blocks.silent) >= Math.max(PLATEAU_COUNT_MIN, silent * MOST) &&
+    inBlocks(alive, blocks.established) >= Math.max(PLATEAU_COUNT_MIN, established * MOST) &&
     dead.length + alive.length >= asked.length - 1 &&
     orderOf(facts, 'silent') === 'goes-on';
   if (!isByBlock && !(isKernelsTaken && dead.length === asked.length)) return null;
