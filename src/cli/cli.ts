@@ -8,9 +8,7 @@ import { hideEnvironmentToken } from '../api/token-source.ts';
 import type { ExitCode } from '../base/errors.ts';
 import { ownPackage } from '../host/own-package.ts';
 import { type CommandContext, parseCommandLine } from './command-line.ts';
-import { tell, writeResult } from './output.ts';
-
-const HELP_COLUMNS_MAX = 100;
+import { helpColumns, tell, writeResult } from './output.ts';
 
 /**
  * Parses argv and runs the command.
@@ -28,8 +26,7 @@ export async function runCli(argv: readonly string[]): Promise<ExitCode> {
 }
 
 async function runCommand(argv: readonly string[]): Promise<ExitCode> {
-  const columns = Math.min(HELP_COLUMNS_MAX, process.stdout.columns ?? 80);
-  const parsed = await parseCommandLine(argv.slice(2), process.env, ownPackage().version, columns);
+  const parsed = await parseCommandLine(argv.slice(2), process.env, ownPackage().version, helpColumns());
   if (parsed.kind === 'print') {
     await writeResult(parsed.text);
     return 0;
@@ -63,6 +60,8 @@ function commandOf(command: CommandName): (context: CommandContext) => Promise<E
       return async (context) => (await import('./commands/report-command.ts')).reportCommand(context);
     case 'compare':
       return async (context) => (await import('./commands/compare-command.ts')).compareCommand(context);
+    case 'help':
+      return async (context) => (await import('./commands/help-command.ts')).helpCommand(context);
     case 'completion':
       return async (context) => (await import('./commands/completion-command.ts')).completionCommand(context);
   }

@@ -40,6 +40,14 @@ export async function writeResult(text: string): Promise<void> {
   );
 }
 
+/** The widest that a text to read is laid out for. */
+const HELP_COLUMNS_MAX = 100;
+
+/** How wide help is laid out. */
+export function helpColumns(): number {
+  return Math.min(HELP_COLUMNS_MAX, process.stdout.columns ?? 80);
+}
+
 /**
  * Writes one line, or several, to stderr, cleaned: what is in them may come from another process.
  * @param text without the last line break

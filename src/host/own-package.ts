@@ -11,6 +11,8 @@ interface OwnPackage {
   readonly version: string;
   /** the script to fork: `c100k-bench` itself */
   readonly entryPath: string;
+  /** the manual; an image may be without it */
+  readonly manualPath: string;
 }
 
 /** The nearest package.json above this file that is ours; it is there in a clone and in an installed package alike. */
@@ -20,7 +22,11 @@ export function ownPackage(): OwnPackage {
     try {
       const found = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as Record<string, unknown>;
       if (found.name === 'c100k-bench') {
-        return { version: String(found.version), entryPath: join(folder, 'bin', 'c100k-bench.js') };
+        return {
+          version: String(found.version),
+          entryPath: join(folder, 'bin', 'c100k-bench.js'),
+          manualPath: join(folder, 'docs', 'MANUAL.md'),
+        };
       }
     } catch {
       // Not here: one folder up.

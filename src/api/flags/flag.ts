@@ -12,7 +12,8 @@ export type CommandName =
   | 'cleanup'
   | 'report'
   | 'compare'
-  | 'completion';
+  | 'completion'
+  | 'help';
 
 type FlagGroup =
   | 'Target:'

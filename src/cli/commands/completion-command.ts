@@ -1,31 +1,32 @@
 /**
- * Owns the completion scripts for bash and zsh. They are made from the list of flags and need no Node process at
+ * Owns the completion scripts for bash, zsh and fish. They are made from the list of flags and need no Node process at
  * each key press. Must never list a flag by hand.
  */
 
+import assert from 'node:assert/strict';
 import type { CommandName, Flag } from '../../api/flags/flag.ts';
 import { FLAGS, flagsOf } from '../../api/flags/flags.ts';
 import { ExitCode } from '../../base/errors.ts';
-import { COMMANDS, type CommandContext, POSITIONALS } from '../command-line.ts';
+import type { CommandContext } from '../command-line.ts';
+import { COMMANDS, POSITIONALS } from '../commands.ts';
+import { helpWords } from '../help.ts';
 import { writeResult } from '../output.ts';
 
-type Shell = 'bash' | 'zsh';
+const SCRIPTS: Readonly<Record<string, () => string>> = {
+  bash: bashScript,
+  zsh: zshScript,
+  fish: fishScript,
+};
 
 /**
- * `c100k-bench completion bash|zsh`: prints the script.
+ * `c100k-bench completion bash|zsh|fish`: prints the script.
  * @returns 0
  */
 export async function completionCommand({ words }: CommandContext): Promise<ExitCode> {
-  await writeResult(completionScript(words.shell === 'zsh' ? 'zsh' : 'bash'));
+  const script = SCRIPTS[words.shell ?? ''];
+  assert(script !== undefined, 'the parser takes no other shell');
+  await writeResult(script());
   return ExitCode.held;
-}
-
-/**
- * The completion script, ending in a line break.
- * @param shell which shell will read it
- */
-function completionScript(shell: Shell): string {
-  return shell === 'bash' ? bashScript() : zshScript();
 }
 
 const SUBCOMMANDS: readonly CommandName[] = COMMANDS.map(({ command }) => command).filter(
@@ -41,17 +42,29 @@ function dashedNames(flag: Flag): string[] {
   return flag.letter === null ? [`--${flag.name}`] : [`--${flag.name}`, `-${flag.letter}`];
 }
 
+/** What may stand in place of a command's positional words, where these are no files. */
+function positionalWords(command: CommandName): readonly string[] {
+  if (command === 'help') return helpWords();
+  return (POSITIONALS[command] ?? []).flatMap(({ choices }) => choices);
+}
+
+/** Its value may be left out, so what comes next may be another word. */
+function isValueOptional(flag: Flag): boolean {
+  return flag.bare !== null;
+}
+
 /** The words that a command takes: its flags, its positional words. */
 function wordsOf(command: CommandName): string[] {
   const flags = flagsOf(command).flatMap(dashedNames);
-  const positional = (POSITIONALS[command] ?? []).flatMap(({ choices }) => choices);
-  return [...positional, ...flags, '--help'];
+  return [...positionalWords(command), ...flags, '--help'];
 }
 
 function bashScript(): string {
   const choices = FLAGS.filter((flag) => flag.choices !== undefined);
   const files = FLAGS.filter((flag) => flag.file === true);
-  const silent = FLAGS.filter((flag) => flag.kind !== 'switch' && !flag.choices && !flag.file);
+  const silent = FLAGS.filter(
+    (flag) => flag.kind !== 'switch' && !flag.choices && !flag.file && !isValueOptional(flag),
+  );
   const lines = [
     '# c100k-bench completion for bash: source <(c100k-bench completion bash)',
     '_c100k_bench() {',
@@ -107,8 +120,10 @@ function zshScript(): string {
 }
 
 function zshArguments(pattern: string, command: CommandName): string[] {
-  const positional = (POSITIONALS[command] ?? []).map(({ describe, choices, isFile }, index) =>
-    isFile ? `'*:${zshText(describe)}:_files'` : `'${index + 2}:${zshText(describe)}:(${choices.join(' ')})'`,
+  const positional = (POSITIONALS[command] ?? []).map(({ describe, isFile }, index) =>
+    isFile
+      ? `'*:${zshText(describe)}:_files'`
+      : `'${index + 2}:${zshText(describe)}:(${positionalWords(command).join(' ')})'`,
   );
   const first = command === 'run' ? `'1:command:{_describe command commands}'` : `'1:command:(${command})'`;
   const specs = [first, ...positional, ...flagsOf(command).map(zshSpec), `'--help[show help]'`];
@@ -126,15 +141,70 @@ function zshSpec(flag: Flag): string {
   const repeat = flag.kind === 'list';
   const exclusive = repeat ? "'*'" : names.length > 1 ? `'(${names.join(' ')})'` : '';
   const name = names.length > 1 ? `{${names.join(',')}}` : names[0];
+  // Two colons: the value may be left out.
+  const colon = isValueOptional(flag) ? '::' : ':';
   const value = flag.choices
     ? `:${flag.name}:(${flag.choices.join(' ')})`
     : flag.file
       ? `:${flag.placeholder}:_files`
-      : `:${zshText(flag.placeholder)}: `;
+      : `${colon}${zshText(flag.placeholder)}: `;
   return `${exclusive}${name}'[${zshText(flag.describe)}]${flag.kind === 'switch' ? '' : value}'`;
 }
 
 /** Text inside single quotes and square brackets of `_arguments`. */
 function zshText(text: string): string {
   return text.replaceAll("'", "'\\''").replaceAll('[', '\\[').replaceAll(']', '\\]').replaceAll(':', '\\:');
+}
+
+function fishScript(): string {
+  const isNone = `not __fish_seen_subcommand_from ${SUBCOMMANDS.join(' ')}`;
+  const others = COMMANDS.filter(({ command }) => command !== 'run');
+  const lines = [
+    '# c100k-bench completion for fish: c100k-bench completion fish > ~/.config/fish/completions/c100k-bench.fish',
+    'complete -c c100k-bench -e',
+    'complete -c c100k-bench -f',
+    ...others.map(
+      ({ command, describe }) =>
+        `complete -c c100k-bench -n __fish_use_subcommand -a ${command} -d ${fishText(describe)}`,
+    ),
+    ...others.flatMap(({ command }) => fishWords(command)),
+    ...COMMANDS.flatMap(({ command }) => {
+      const condition = command === 'run' ? isNone : `__fish_seen_subcommand_from ${command}`;
+      return [...flagsOf(command).map((flag) => fishFlag(flag, condition)), fishHelp(condition)];
+    }),
+    `complete -c c100k-bench -n ${fishText(isNone)} -l version -d 'show the version'`,
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+function fishHelp(condition: string): string {
+  return `complete -c c100k-bench -n ${fishText(condition)} -s h -l help -d 'show help'`;
+}
+
+/** The positional words of a command: files, or given ones. */
+function fishWords(command: CommandName): string[] {
+  const condition = fishText(`__fish_seen_subcommand_from ${command}`);
+  return (POSITIONALS[command] ?? []).map(({ isFile }) =>
+    isFile
+      ? `complete -c c100k-bench -n ${condition} -F`
+      : `complete -c c100k-bench -n ${condition} -a ${fishText(positionalWords(command).join(' '))}`,
+  );
+}
+
+/** A flag: `-x` needs a value and takes no file, `-r -F` takes a file; one whose value may be left out has neither. */
+function fishFlag(flag: Flag, condition: string): string {
+  const letter = flag.letter === null ? '' : ` -s ${flag.letter}`;
+  const value = flag.choices
+    ? ` -x -a ${fishText(flag.choices.join(' '))}`
+    : flag.file
+      ? ' -r -F'
+      : flag.kind === 'switch' || isValueOptional(flag)
+        ? ''
+        : ' -x';
+  return `complete -c c100k-bench -n ${fishText(condition)}${letter} -l ${flag.name}${value} -d ${fishText(flag.describe)}`;
+}
+
+/** Text inside single quotes of fish, where a backslash and a quote are escaped. */
+function fishText(given: string): string {
+  return `'${given.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
 }

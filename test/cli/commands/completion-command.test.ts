@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { FLAGS, flagsOf } from '../../../src/api/flags/flags.ts';
-import { COMMANDS } from '../../../src/cli/command-line.ts';
+import { COMMANDS } from '../../../src/cli/commands.ts';
 import { cliPath } from '../../support/run-cli.ts';
 import { HANG_MS } from '../../support/waiting.ts';
 
@@ -14,7 +14,7 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 const bashFile = join(folder, 'completion.bash');
 const zshFile = join(folder, '_c100k-bench');
 /** As a user gets it. */
-function completionScript(shell: 'bash' | 'zsh'): string {
+function completionScript(shell: 'bash' | 'zsh' | 'fish'): string {
   const { stdout, stderr, status } = spawnSync(process.execPath, [cliPath, 'completion', shell], {
     encoding: 'utf8',
     timeout: HANG_MS,
@@ -25,6 +25,8 @@ function completionScript(shell: 'bash' | 'zsh'): string {
 
 writeFileSync(bashFile, completionScript('bash'));
 writeFileSync(zshFile, completionScript('zsh'));
+const fishFile = join(folder, 'c100k-bench.fish');
+writeFileSync(fishFile, completionScript('fish'));
 
 const hasZsh = spawnSync('zsh', ['-c', 'exit 0']).status === 0;
 
@@ -73,6 +75,8 @@ describe('the completion for bash', () => {
   it('offers choices, files, and nothing for a number', () => {
     assert.deepEqual(offeredByBash('--close', ''), ['fin', 'rst']);
     assert.deepEqual(offeredByBash('--conns', ''), []);
+    assert.ok(offeredByBash('--live', '--con').includes('--conns'), 'its value may be left out');
+    assert.deepEqual(offeredByBash('help', 'exit'), ['exit-codes']);
     assert.ok(offeredByBash('--json', 'comp').includes('completion.bash'));
   });
 });
@@ -104,6 +108,8 @@ describe('the completion for zsh', () => {
     assert.match(flags, /--conns/);
     assert.match(flags, /--connect-timeout/);
     assert.match(offered('c100k-bench completion ', ['bash', 'zsh']), /bash[\s\S]*zsh/);
+    const behind = offered('c100k-bench --live --con', ['--conns', '--connect-timeout']);
+    assert.match(behind, /--connect-timeout/, 'its value may be left out');
   });
 
   it('names exactly the flags of each command, with help, placeholder and choices', () => {
@@ -123,6 +129,7 @@ describe('the completion for zsh', () => {
         assert.ok(plain.includes(`[${flag.describe}]`), line);
         if (flag.choices !== undefined) assert.ok(line.includes(`(${flag.choices.join(' ')})`), line);
         else assert.ok(plain.includes(flag.kind === 'switch' ? "]'" : `:${flag.placeholder}:`), line);
+        assert.equal(plain.includes(`::${flag.placeholder}`), flag.bare !== null, line);
         assert.equal(line.includes('_files'), flag.file === true, line);
       }
     }
@@ -141,5 +148,44 @@ describe('the completion for bash', () => {
       assert.deepEqual(offered.toSorted(), [...wanted, ...more].toSorted(), command);
     }
     assert.ok(FLAGS.length > 50);
+  });
+});
+
+const noFish = spawnSync('fish', ['-c', 'exit 0']).status === 0 ? false : 'fish is not installed';
+
+/** What fish offers for a line, without the descriptions. */
+function offeredByFish(line: string): string[] {
+  const script = `source '${fishFile}'; complete -C '${line}'`;
+  const { stdout, stderr, status } = spawnSync('fish', ['--no-config', '-c', script], {
+    encoding: 'utf8',
+    cwd: folder,
+    timeout: HANG_MS,
+    env: { ...process.env, HOME: folder },
+  });
+  assert.equal(status, 0, stderr);
+  assert.equal(stderr, '');
+  return stdout.split('\n').flatMap((each) => each.split('\t')[0] || []);
+}
+
+describe('the completion for fish', { skip: noFish }, () => {
+  it('offers exactly the flags of each command', () => {
+    for (const { command } of COMMANDS) {
+      const offered = offeredByFish(command === 'run' ? 'c100k-bench --' : `c100k-bench ${command} --`);
+      const wanted = [...flagsOf(command).map(({ name }) => `--${name}`), '--help'];
+      const more = command === 'run' ? ['--version'] : [];
+      assert.deepEqual([...new Set(offered)].toSorted(), [...wanted, ...more].toSorted(), command);
+    }
+  });
+
+  it('offers commands, words, choices, files, and nothing for a number', () => {
+    const commands = COMMANDS.map(({ command }) => command).filter((command) => command !== 'run');
+    assert.deepEqual(offeredByFish('c100k-bench ').toSorted(), commands.toSorted());
+    assert.deepEqual(offeredByFish('c100k-bench completion ').toSorted(), ['bash', 'fish', 'zsh']);
+    assert.deepEqual(offeredByFish('c100k-bench help exit'), ['exit-codes']);
+    assert.deepEqual(offeredByFish('c100k-bench --close ').toSorted(), ['fin', 'rst']);
+    assert.deepEqual(offeredByFish('c100k-bench --conns '), []);
+    assert.ok(offeredByFish('c100k-bench --json comp').includes('completion.bash'));
+    assert.ok(offeredByFish('c100k-bench report comp').includes('completion.bash'));
+    assert.deepEqual(offeredByFish('c100k-bench --live --connect-t'), ['--connect-timeout']);
   });
 });
