@@ -14,6 +14,7 @@ import { measureHoldCost } from './hold-cost.ts';
 import { measureJoinInFlood } from './join-in-flood.ts';
 import { measureManyCost } from './many-cost.ts';
 import { measurePageCost } from './page-cost.ts';
+import { measurePeers } from './peers.ts';
 import { measureProbeCost } from './probe-cost.ts';
 import { Yardstick } from './yardstick.ts';
 
@@ -27,6 +28,7 @@ async function main(): Promise<void> {
   // npm runs scripts in the folder of package.json, where the sources are too.
   const yardstick = new Yardstick(join(process.cwd(), 'test', 'bench'));
   const figures: Figure[] = [];
+  const skipped: string[] = [];
   const add = (measured: readonly Figure[]): void => {
     figures.push(...measured);
     for (const one of measured) console.log(formatFigure(one));
@@ -39,12 +41,18 @@ async function main(): Promise<void> {
     add(await measureJoinInFlood());
     add(await measurePageCost());
     add(await measureProbeCost(yardstick, join(process.cwd(), 'test', 'bench')));
+    add(
+      await measurePeers(yardstick, (line) => {
+        skipped.push(line);
+        console.log(line);
+      }),
+    );
   } finally {
     yardstick.remove();
   }
   const ok = figures.every((one) => one.ok);
   const machine = { cores: cpus().length, memoryBytes: totalmem(), kernel: release(), node: process.version };
-  writeFileSync(path, `${JSON.stringify({ ok, isQuick, machine, figures }, null, 2)}\n`);
+  writeFileSync(path, `${JSON.stringify({ ok, isQuick, machine, figures, skipped }, null, 2)}\n`);
   console.log(`written to ${path}`);
   process.exitCode = ok ? 0 : 1;
 }

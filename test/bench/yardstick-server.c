@@ -1,13 +1,16 @@
 /* The measurements' target: accepts, keeps, and echoes what comes. Several processes share one port by SO_REUSEPORT, because
  * each has descriptors for its share only.
- * usage: yardstick-server PROCESSES     prints the port that it listens on; ends when its standard input does */
+ * usage: yardstick-server PROCESSES [silent]     prints the port that it listens on; says how many it has accepted for each line of its
+ * standard input, and ends when that does. silent: what comes is read, and nothing is said */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -17,6 +20,9 @@
 #define ACCEPTS_PER_TURN_MAX 128
 
 static char bytes[32768];
+static int is_silent;
+/* of all processes */
+static unsigned long *accepted;
 
 /* A listening socket on 127.0.0.1; port 0 lets the kernel choose, and *port tells what it chose. */
 static int open_listener(int *port) {
@@ -45,13 +51,14 @@ static void accept_some(int poller, int listener) {
   for (int i = 0; i < ACCEPTS_PER_TURN_MAX; i++) {
     int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) return;
+    __atomic_add_fetch(accepted, 1, __ATOMIC_RELAXED);
     watch(poller, fd);
   }
 }
 
 static void echo_some(int fd) {
   ssize_t count = recv(fd, bytes, sizeof bytes, 0);
-  if (count <= 0 || send(fd, bytes, count, MSG_NOSIGNAL) != count) close(fd);
+  if (count <= 0 || (!is_silent && send(fd, bytes, count, MSG_NOSIGNAL) != count)) close(fd);
 }
 
 static void serve(int listener) {
@@ -68,9 +75,12 @@ static void serve(int listener) {
 }
 
 int main(int argc, char **argv) {
-  int processes = argc == 2 ? atoi(argv[1]) : 0;
+  int processes = argc >= 2 ? atoi(argv[1]) : 0;
   int port = 0;
-  if (processes < 1) { fprintf(stderr, "usage: yardstick-server PROCESSES\n"); return 2; }
+  if (processes < 1) { fprintf(stderr, "usage: yardstick-server PROCESSES [silent]\n"); return 2; }
+  is_silent = argc == 3 && strcmp(argv[2], "silent") == 0;
+  accepted = mmap(NULL, sizeof *accepted, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (accepted == MAP_FAILED) { perror("mmap"); return 1; }
   for (int i = 0; i < processes; i++) {
     int listener = open_listener(&port);
     if (fork() == 0) {
@@ -81,6 +91,9 @@ int main(int argc, char **argv) {
   }
   printf("%d\n", port);
   fflush(stdout);
-  while (read(0, bytes, sizeof bytes) > 0) continue;
+  while (read(0, bytes, sizeof bytes) > 0) {
+    printf("%lu\n", __atomic_load_n(accepted, __ATOMIC_RELAXED));
+    fflush(stdout);
+  }
   kill(0, SIGKILL);
 }

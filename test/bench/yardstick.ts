@@ -28,13 +28,20 @@ export class Yardstick {
     }
   }
 
-  /** Starts a target of so many processes on a free port of 127.0.0.1. */
-  async serve(processes: number): Promise<YardstickServer> {
+  /**
+   * Starts a target of so many processes on a free port of 127.0.0.1.
+   * @param isSilent it reads and says nothing; otherwise it echoes
+   */
+  async serve(processes: number, isSilent = false): Promise<YardstickServer> {
     // A group of its own, because the server ends its processes as a group.
-    const child = spawn(join(this.#folder, 'yardstick-server'), [String(processes)], {
-      detached: true,
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
+    const child = spawn(
+      join(this.#folder, 'yardstick-server'),
+      [String(processes), ...(isSilent ? ['silent'] : [])],
+      {
+        detached: true,
+        stdio: ['pipe', 'pipe', 'inherit'],
+      },
+    );
     const [line] = await once(child.stdout!, 'data');
     return new YardstickServer(child, Number(String(line)));
   }
@@ -103,6 +110,13 @@ export class YardstickServer {
 
   get pid(): number {
     return this.#child.pid ?? 0;
+  }
+
+  /** Connections that it has accepted since its start. */
+  async accepted(): Promise<number> {
+    const line = once(this.#child.stdout!, 'data');
+    this.#child.stdin!.write('\n');
+    return Number(String((await line)[0]));
   }
 
   async stop(): Promise<void> {
