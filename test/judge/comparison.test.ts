@@ -51,6 +51,13 @@ describe('recorded runs', () => {
     assert.deepEqual(found.flat(), []);
   });
 
+  it('that are 10 % slower are found by ranks alone, with six runs a side', () => {
+    // Recorded in turns with the slower ones.
+    const base = recorded.equal.slice(0, recorded.slower.length);
+    assert.equal(base.length, 2 * RUNS_A_SIDE);
+    assert.ok(foundIn(comparedOf(base, recorded.slower)).includes('probe_p50 worse'));
+  });
+
   it('that are 10 % slower are found, and fail a tolerance of 5 %', () => {
     const base = recorded.equal.slice(0, RUNS_A_SIDE);
     const pair = comparedOf(base, recorded.slower.slice(0, RUNS_A_SIDE), [P50]);

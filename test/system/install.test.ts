@@ -1,7 +1,7 @@
 /** Tests that what people type to install gives a program that starts: from git, from a packed file, without dev packages. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -102,4 +102,42 @@ test('npm ci builds; npm ci --omit=dev succeeds and says how to build; a packed 
   const byHand = run(join(root, 'package'), 'npm', 'install', '--omit=dev', ...QUIET);
   assert.equal(byHand.status, 0, byHand.text);
   assertStarts(join(root, 'package'), 'bin/c100k-bench.js');
+});
+
+/** The first block of the README: what is typed in a clone, with a tarball, and then. */
+function firstBlock(): { clone: string; tarball: string; example: string } {
+  const readme = readFileSync(join(repositoryRoot, 'README.md'), 'utf8');
+  const block = /^```sh\n([\s\S]*?)^```/m.exec(readme)?.[1] ?? '';
+  const [clone = '', tarball = '', example = ''] = block
+    .trimEnd()
+    .split('\n')
+    .map((line) => line.replace(/\s+# .*$/, ''));
+  return { clone, tarball, example };
+}
+
+test('the first lines of the README work as they are typed, and the example passes on a host with one address', (t) => {
+  const { root, repository } = repositoryOf(t);
+  const { clone, tarball, example } = firstBlock();
+  /** Types a line where global packages are installed below a folder of the test's own. */
+  const typed = (cwd: string, prefix: string, line: string): Done => {
+    const set = `export npm_config_prefix=${prefix} npm_config_audit=false npm_config_fund=false npm_config_prefer_offline=true`;
+    return run(cwd, 'sh', '-c', `${set} PATH=${prefix}/bin:$PATH; ${line}`);
+  };
+  const [linked, global] = [join(root, 'linked'), join(root, 'global')];
+  const cloned = typed(repository, linked, clone);
+  if (isOffline(cloned)) return t.skip('npm cannot reach its registry');
+  assert.equal(cloned.status, 0, cloned.text);
+  const packed = typed(repository, linked, 'npm pack --silent');
+  assert.equal(packed.status, 0, packed.text);
+  const installed = typed(repository, global, tarball);
+  assert.equal(installed.status, 0, installed.text);
+  for (const prefix of [linked, global])
+    assert.match(typed(root, prefix, 'c100k-bench --version').text, /^\d+\.\d+\.\d+\n$/, prefix);
+  if (process.getuid?.() !== 0)
+    return t.diagnostic('not root: the example was not tried on a host with one address');
+  const host =
+    'ip link set lo up && ip link add one type veth peer name other && ip addr add 192.0.2.1/24 dev one && ip link set one up && ip link set other up';
+  const alone = typed(root, global, `unshare -n sh -c '${host} && exec ${example}'`);
+  assert.equal(alone.status, 0, alone.text);
+  assert.match(alone.text, /\nPASS held 130,000 of 130,000 for 30 s\n$/);
 });
