@@ -41,7 +41,7 @@ function requireParent(entry: string): void {
   throw usageError(
     ErrorCode.usage,
     `${entry} is not a command: it is started by other processes of c100k-bench`,
-    'c100k-bench --help shows every command and flag',
+    'c100k-bench help all shows every command and flag',
   );
 }
 

@@ -172,7 +172,7 @@ describe('wrong input to the other commands', () => {
     { what: 'no workers', args: ['serve', '--workers', '0'], code: 2, says: /--workers/ },
     { what: 'a holder by hand', args: ['holder'], code: 2, says: /not a command/ },
     { what: 'a serve worker by hand', args: ['serve-worker'], code: 2, says: /not a command/ },
-    { what: 'an unknown shell', args: ['completion', 'tcsh'], code: 2, says: /bash or zsh/ },
+    { what: 'an unknown shell', args: ['completion', 'tcsh'], code: 2, says: /bash, zsh or fish/ },
   ];
   for (const { what, args, code, says, options } of cases) {
     it(`${what}: exit ${code}, one line and a hint`, async () => {
