@@ -8,6 +8,7 @@ import { HOLD_END_CASES } from './catalogue/hold-end.ts';
 import { LIMIT_CASES } from './catalogue/limits.ts';
 import { OWN_SIDE_CASES } from './catalogue/own-side.ts';
 import { PLACE_CASES } from './catalogue/places.ts';
+import { REJECTION_CASES } from './catalogue/rejections.ts';
 import { RIGHT_CASES } from './catalogue/right.ts';
 import { STRANGER_CASES } from './catalogue/strangers.ts';
 import { TIMEOUT_CASES } from './catalogue/timeouts.ts';
@@ -25,6 +26,7 @@ export const CASES: readonly CaseSpec[] = [
   ...HOLD_END_CASES,
   ...RIGHT_CASES,
   ...STRANGER_CASES,
+  ...REJECTION_CASES,
 ];
 
 /** What each commit must show: faults that people have reported, and one case for each protocol. */
