@@ -104,6 +104,39 @@ describe('the action', () => {
     assert.match(xml, /<testsuite name="c100k-bench typo" tests="1" failures="0" errors="1"/);
   });
 
+  it('says a refusal as an annotation and in JUnit', () => {
+    const { code, outputs, text } = runAction({ args: '--target 127.0.0.1:9 --conns 50m', name: 'refused' });
+    assert.equal(code, 3, text);
+    assert.match(outputs, /^exit-code=3\nverdict=refused\n/);
+    assert.match(text, /^::error title=c100k-bench refused%3A REFUSED/m);
+    const xml = readFileSync(join(folder, 'c100k-bench', 'refused.xml'), 'utf8');
+    assert.match(xml, /<testsuite name="c100k-bench refused" [^>]*errors="1"/);
+  });
+
+  it('has runs of one job apart: by name, or else by target, in summary, annotations and JUnit', () => {
+    const summary = join(folder, 'summary.md');
+    const env = { GITHUB_ACTIONS: 'true', GITHUB_STEP_SUMMARY: summary };
+    const run = (at: number, ...args: string[]) =>
+      shell(`${process.execPath} ${cliPath} -c 5 -d 100ms --junit job-${at}.xml ${args.join(' ')}`, env);
+    const runs = [
+      run(0, '-t 127.0.0.1:9'),
+      run(1, '-t 127.0.0.1:19'),
+      run(2, '-t 127.0.0.1:9', '--name third'),
+    ];
+    const names = ['127.0.0.1:9', '127.0.0.1:19', 'third'];
+    const lines = readFileSync(summary, 'utf8').replaceAll('\\', '').split('\n');
+    const titles = lines.filter((_, at) => lines[at - 2]?.startsWith('### '));
+    assert.equal(titles.length, 3);
+    for (const [at, name] of names.entries()) {
+      assert.equal(runs[at]?.code, 1, runs[at]?.text);
+      const title = name.replaceAll(':', '%3A');
+      assert.ok(runs[at]?.text.includes(`::error title=c100k-bench ${title}%3A FAIL`), runs[at]?.text);
+      const xml = readFileSync(join(folder, `job-${at}.xml`), 'utf8');
+      assert.ok(xml.includes(`<testsuite name="c100k-bench ${name}"`), xml);
+      assert.ok(titles[at]?.startsWith(`run ${name} (tcp, `), titles[at]);
+    }
+  });
+
   it('expands nothing and takes no name that leads elsewhere', () => {
     const { code } = runAction({ args: '--target self --conns $(touch made) `touch made`', name: 'x' });
     assert.equal(code, 2);
@@ -128,7 +161,11 @@ describe('the template for GitLab', () => {
     assert.equal(passed.code, 0, passed.text);
     assert.match(readFileSync(join(folder, 'gitlab', 'hold.xml'), 'utf8'), /name="held&gt;=40"/);
     assert.equal(run('-t 127.0.0.1:9 -c 5 -d 100ms', 'lost').code, 1);
-    assert.equal(run('--conns', 'typo').code, 2);
+    assert.equal(run('--target self --cons 5', 'typo').code, 2);
+    const typo = readFileSync(join(folder, 'gitlab', 'typo.xml'), 'utf8');
+    assert.match(typo, /<testsuite name="c100k-bench typo" tests="1" failures="0" errors="1"/);
+    assert.equal(run('--target 127.0.0.1:9 --conns 50m', 'refused').code, 3);
+    assert.match(readFileSync(join(folder, 'gitlab', 'refused.xml'), 'utf8'), / errors="1"/);
     assert.equal(job.artifacts.reports.junit, '$BENCH_FOLDER/*.xml');
   });
 });
