@@ -174,6 +174,29 @@ const targetSilent: Rule = (facts, missing) => {
   };
 };
 
+/**
+ * Connected, and unknown to the far kernel a second later, where no router is between that could have forgotten: a handshake that it answered
+ * with a SYN cookie while its queue was full. What an application resets is reset without being asked, and a process that ended refuses.
+ */
+const targetForgotHandshake: Rule = (facts, missing) => {
+  const { rampEnd, holdEnd } = facts.evidence?.finalCheck ?? {};
+  const atRampEnd = rampEnd?.reset ?? 0;
+  const connect = newConnects(facts);
+  const isReachable = connect === 'taken' || connect === 'silent';
+  if (atRampEnd === 0 || isRouted(facts) !== false || !isReachable) return null;
+  // A half-open one among them is given up by that kernel a while later.
+  const later = holdEnd?.reset ?? 0;
+  const count = later <= atRampEnd * (1 - NEARLY_ALL) ? atRampEnd + later : atRampEnd;
+  return {
+    party: 'target',
+    what: 'target-accept-queue',
+    kinds: missing.some(count, 'final-reset'),
+    message: (all) =>
+      `the target's kernel had answered the handshakes of ${n(all)} connections, and reset them when it was asked for them (by a TCP keepalive): it does not have them, and no router is between that could have forgotten them. So does a kernel whose accept queue is full, behind SYN cookies`,
+    next: 'at the target: ss -ltn (Recv-Q against Send-Q of its listener), nstat -az TcpExtListenOverflows TcpExtTCPReqQFullDoCookies; its backlog and net.core.somaxconn',
+  };
+};
+
 /** Whether the target itself says that it still has what we have lost. */
 function stillThere({ target, connections }: DiagnosisFacts): string | null {
   if (target === null || target.openNow <= connections.open) return null;
@@ -279,4 +302,10 @@ const silentOnProbe: Rule = (facts, missing) => {
 /** How connections ended, by a shape that has one cause. */
 export const SHAPE_RULES: readonly Rule[] = [targetResetsMessage, targetEvicts, targetTimeout, targetEnded];
 /** What is left of losses. */
-export const LOSS_RULES: readonly Rule[] = [targetSilent, deadOnProbe, silentOnProbe, targetClosed];
+export const LOSS_RULES: readonly Rule[] = [
+  targetForgotHandshake,
+  targetSilent,
+  deadOnProbe,
+  silentOnProbe,
+  targetClosed,
+];

@@ -91,8 +91,9 @@ s = socket.socket(); s.bind(('0.0.0.0', 8000)); s.listen(12); time.sleep(3600)`;
     expected: {
       exit: 1,
       party: 'target',
-      orUnknown: true,
-      rule: ['target-accept-queue', 'target-silent'],
+      rule: 'target-accept-queue',
+      explains: ({ report }) => report?.connections.dropped.rst ?? 0,
+      cause: [/SYN cookies/],
       // Those in its queue of 12, and those that are half open there: its kernel answers for both.
       held: [0, 30],
       farSideDiffers: true,
@@ -133,7 +134,7 @@ s = socket.socket(); s.bind(('0.0.0.0', 8000)); s.listen(12); time.sleep(3600)`;
     expected: {
       exit: 1,
       party: 'target',
-      rule: ['target-deferred', 'target-accept-queue'],
+      rule: 'target-deferred',
       explains: 400,
       held: 0,
     },
