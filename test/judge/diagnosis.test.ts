@@ -278,3 +278,45 @@ test('a few probes that were lost on the way do not turn a silent application in
   assert.deepEqual([first?.what, first?.count], ['target-silent', 480]);
   assert.deepEqual([second?.party, second?.count], ['unknown', 20]);
 });
+
+test('refused connects are named after who listens only as far as no ICMP error stands behind them', () => {
+  const facts = factsOf('target-refused');
+  const { refused = 0 } = facts.connections.failed;
+  const of = (counters: Record<string, number>, host: Partial<HostEvidence> = {}) =>
+    diagnose({
+      ...facts,
+      evidence: {},
+      kernel: {
+        ...facts.kernel,
+        counters: { ...facts.kernel.counters, ...counters },
+        hosts: facts.kernel.hosts.map((each) => ({ ...each, ...host })),
+      },
+    }).map(({ party, what, count }) => [party, what, count]);
+  const answer = {
+    connect: 'refused',
+    planConnect: 'refused',
+    isRouted: true,
+    isNeighbourThere: null,
+  } as const;
+  const answered = (by: string, code: number, isOwn = false): Partial<HostEvidence> => ({
+    aftermath: { 'x:1': { ...answer, rejected: { by, type: 3, code, isOwn } } },
+  });
+  assert(refused > 20);
+  assert.deepEqual(of({}), [['target', 'target-refused', refused]]);
+  assert.deepEqual(of({ IcmpInDestUnreachs: 3 }), [['target', 'target-refused', refused]]);
+  // Who sent them was not seen.
+  assert.deepEqual(of({ IcmpInDestUnreachs: refused }), [['unknown', 'path-rejected', refused]]);
+  const seen = answered('10.0.0.254', 3);
+  assert.deepEqual(of({ IcmpInDestUnreachs: refused }, seen), [['path', 'path-rejected', refused]]);
+  assert.deepEqual(of({ Icmp6InDestUnreachs: 20 }, seen), [
+    ['target', 'target-refused', refused - 20],
+    ['path', 'path-rejected', 20],
+  ]);
+  // Our own kernel says of a next hop that does not answer: host unreachable.
+  assert.deepEqual(of({ IcmpInDestUnreachs: 3 }, answered('10.0.0.2', 1, true)), [
+    ['target', 'target-refused', refused],
+  ]);
+  assert.deepEqual(of({ IcmpInDestUnreachs: refused }, answered('10.0.0.2', 13, true)), [
+    ['generator', 'generator-firewall', refused],
+  ]);
+});
