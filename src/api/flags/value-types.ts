@@ -446,15 +446,19 @@ export const tolerance: ValueType<Tolerance> = {
   write: ({ text: typed }) => typed,
 };
 
-/** The number of single-letter changes that turn `a` into `b`. */
+/** The number of single-letter changes that turn `a` into `b`; two neighbours in the wrong order are one change. */
 function editDistance(a: string, b: string): number {
+  let beforePrevious: number[] = [];
   let previous = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i++) {
     const current = [i];
     for (let j = 1; j <= b.length; j++) {
       const substituted = (previous[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      current[j] = Math.min(substituted, (previous[j] ?? 0) + 1, (current[j - 1] ?? 0) + 1);
+      const isSwapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      const swapped = isSwapped ? (beforePrevious[j - 2] ?? 0) + 1 : substituted;
+      current[j] = Math.min(substituted, swapped, (previous[j] ?? 0) + 1, (current[j - 1] ?? 0) + 1);
     }
+    beforePrevious = previous;
     previous = current;
   }
   return previous[b.length] ?? 0;

@@ -293,6 +293,12 @@ describe('the guess at a mistyped word', () => {
     assert.equal(nearestWord('conn', WORDS), 'conns');
     assert.equal(nearestWord('connections', WORDS), null, 'as far from conns as from connect-timeout');
     assert.equal(nearestWord('tagret', WORDS), 'target');
+    assert.equal(
+      nearestWord('paln', ['plan', 'path']),
+      'plan',
+      'neighbours in the wrong order are one mistake',
+    );
+    assert.equal(nearestWord('agnet', ['agent', 'plan']), 'agent');
     assert.equal(nearestWord('durations', WORDS), 'duration');
     assert.equal(nearestWord('source_ip', WORDS), 'source-ip');
     assert.equal(nearestWord('jsn', WORDS), 'json');
