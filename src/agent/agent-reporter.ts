@@ -6,10 +6,11 @@
  */
 
 import { mkdirSync } from 'node:fs';
+import { cpus, hostname, release, totalmem } from 'node:os';
 import { dirname } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { Channel } from '../control/channel.ts';
-import { type AgentMessage, CONTROL_MESSAGE_BYTES_MAX } from '../control/message.ts';
+import { type AgentMessage, CONTROL_MESSAGE_BYTES_MAX, PROTOCOL_VERSION } from '../control/message.ts';
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import { followOutputPath, writeWholeFile } from '../host/output-file.ts';
 import type { Evidence } from '../stats/evidence.ts';
@@ -19,6 +20,25 @@ import { type HolderHealth, type Stats, type StatsDelta, statsDelta } from '../s
 
 /** More sources than this are named only in the final message, because stats go out every second. */
 const SOURCES_EACH_SECOND_MAX = 1_024;
+
+type HelloMessage = Extract<AgentMessage, { type: 'hello' }>;
+
+/**
+ * What an agent says first.
+ * @param name as it calls itself
+ * @param resume the run that it comes back to; null: it joins
+ * @param secret known to it alone, which it must say when it comes back
+ */
+export function helloOf(name: string, resume: HelloMessage['resume'], secret: string): HelloMessage {
+  const host = {
+    hostname: hostname(),
+    cpus: cpus().length,
+    memoryBytes: totalmem(),
+    kernel: release(),
+    node: process.version,
+  };
+  return { type: 'hello', protocol: PROTOCOL_VERSION, name, host, resume, secret };
+}
 
 type StatsMessage = Extract<AgentMessage, { type: 'stats' }>;
 /** Stats as the schema types them: plain mutable records; the values are the same. */

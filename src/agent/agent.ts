@@ -8,17 +8,11 @@
  */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { cpus, hostname, release, totalmem } from 'node:os';
 import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode, type Finding } from '../base/errors.ts';
 import type { Channel, ChannelEnd } from '../control/channel.ts';
 import { connectChannel, isUnreachable, refusalError } from '../control/client.ts';
-import {
-  type AgentMessage,
-  type CoordinatorMessage,
-  type CoordinatorMessageOf,
-  PROTOCOL_VERSION,
-} from '../control/message.ts';
+import type { AgentMessage, CoordinatorMessage, CoordinatorMessageOf } from '../control/message.ts';
 import type { Token } from '../control/token.ts';
 import type { Allowance } from '../plan/allowance.ts';
 import type { Rhythm } from '../run/lease.ts';
@@ -27,7 +21,7 @@ import { after, pause } from '../time/timer.ts';
 import { AgentLog } from './agent-log.ts';
 import { type AgentStage, type Link, refusalIn, runIn, withDone, withRefusal } from './agent-phase.ts';
 import { brokenRule } from './agent-quota.ts';
-import { sendGuarded, writePartialReport } from './agent-reporter.ts';
+import { helloOf, sendGuarded, writePartialReport } from './agent-reporter.ts';
 import { AgentRun } from './agent-run.ts';
 import { startShutdownHeartbeat } from './process-pipe.ts';
 
@@ -110,6 +104,11 @@ class Agent {
     return runIn(this.#stage);
   }
 
+  /** Whether it has said hello, or is to, and has heard nothing yet. */
+  get #isJoining(): boolean {
+    return this.#stage.name === 'joining' && !this.#stopping.aborted;
+  }
+
   /** With what it ends when everything is over. */
   get #lastCode(): ExitCode {
     return refusalIn(this.#stage)?.code ?? ExitCode.held;
@@ -143,14 +142,14 @@ class Agent {
 
   /** The first link: tried until it holds or the time is up. A wrong key or version is not tried again. */
   async #join(): Promise<void> {
-    const startedMs = this.#clock.monotonicMs();
     this.#log.connecting();
     for (;;) {
       try {
         await this.#connect(this.#options.joinTimeoutMs, 0);
         return;
       } catch (error) {
-        const isLate = this.#clock.monotonicMs() - startedMs + JOIN_RETRY_MS > this.#options.joinTimeoutMs;
+        const isLate =
+          this.#clock.monotonicMs() - this.#contactMs + JOIN_RETRY_MS > this.#options.joinTimeoutMs;
         if (isLate || this.#stopping.aborted || !isUnreachable(error)) throw error;
         this.#log.waiting(error);
         await pause(JOIN_RETRY_MS, { signal: this.#stopping });
@@ -199,20 +198,8 @@ class Agent {
   }
 
   #sayHello(channel: Channel<AgentMessage>): void {
-    channel.send({
-      type: 'hello',
-      protocol: PROTOCOL_VERSION,
-      name: this.#options.name,
-      host: {
-        hostname: hostname(),
-        cpus: cpus().length,
-        memoryBytes: totalmem(),
-        kernel: release(),
-        node: process.version,
-      },
-      resume: this.#run?.identity ?? null,
-      secret: this.#secret,
-    });
+    const resume = this.#run?.identity ?? null;
+    channel.send(helloOf(this.#options.name, resume, this.#secret));
   }
 
   /** Ends everything now: the parent or the user asks for it, or the lease is over. */
@@ -380,6 +367,8 @@ class Agent {
       if (this.#stage.name === 'serving') this.#log.cut(problem);
       return;
     }
+    // Not in yet: a server that has no room for all at a time cuts the slow ones off. #check() tries again.
+    if (this.#isJoining && end === 'cut') return;
     const isUnwanted = end === 'refused' || end === 'version';
     if (isUnwanted && !this.#options.stay && !this.#stopping.aborted) {
       this.#stage = { name: 'over', wasTurnedAway: true };
@@ -418,7 +407,10 @@ class Agent {
     const silentMs = nowMs - this.#contactMs;
     const run = this.#run;
     if (run === null) {
-      if (silentMs > this.#options.joinTimeoutMs) this.abandon('the coordinator said nothing after hello');
+      const relinkTimeoutMs = this.#options.joinTimeoutMs;
+      if (silentMs > relinkTimeoutMs) this.abandon('the coordinator said nothing after hello');
+      else if (this.#isJoining && this.#link.name === 'down')
+        void this.#relink(nowMs, { retryEveryMs: JOIN_RETRY_MS, relinkTimeoutMs });
       return;
     }
     if (nowMs >= run.liveUntilMs) {
@@ -430,7 +422,10 @@ class Agent {
     if (link.name === 'down' || silentMs > run.rhythm.relinkAfterMs) void this.#relink(nowMs, run.rhythm);
   }
 
-  async #relink(nowMs: number, { retryEveryMs, relinkTimeoutMs }: Rhythm): Promise<void> {
+  async #relink(
+    nowMs: number,
+    { retryEveryMs, relinkTimeoutMs }: Pick<Rhythm, 'retryEveryMs' | 'relinkTimeoutMs'>,
+  ): Promise<void> {
     this.#channel?.close();
     const id = this.#link.id + 1;
     try {

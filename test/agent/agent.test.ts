@@ -7,11 +7,17 @@ import { agentToken, formatToken, generateToken, knownKeyOf, type Token } from '
 import { systemClock } from '../../src/time/timer.ts';
 import { temporaryFolder } from '../support/agents.ts';
 import { startTalker } from '../support/control-peers.ts';
+import { ControlProxy } from '../support/control-proxy.ts';
 import { type CliResult, runCli, startCli } from '../support/run-cli.ts';
 import { until } from '../support/waiting.ts';
 
-/** A coordinator that turns every agent away. */
-async function startRefusing(t: TestContext, master: Token, kind: 'unwanted' | 'version'): Promise<number> {
+/** A coordinator that turns every agent away. @param onAgent says whether it does so with this one, or is silent */
+async function startRefusing(
+  t: TestContext,
+  master: Token,
+  kind: 'unwanted' | 'version',
+  onAgent = (): boolean => true,
+): Promise<number> {
   const server = new ControlServer({
     clock: systemClock,
     host: '127.0.0.1',
@@ -19,7 +25,7 @@ async function startRefusing(t: TestContext, master: Token, kind: 'unwanted' | '
     keyFor: (identity) => knownKeyOf(master, identity, Date.now() + 3_600_000),
     onRefused: () => {},
     onAgent: (channel) => {
-      channel.close('not today', kind);
+      if (onAgent()) channel.close('not today', kind);
       return { onMessage: () => {}, onClose: () => {} };
     },
   });
@@ -48,6 +54,26 @@ it('an agent that is not wanted ends with what the coordinator said (agent-refus
     4,
     /does not take this agent: not today\n.*before the run begins/,
   );
+});
+
+it('an agent that is cut off after its hello, and before it has heard anything, joins again', async (t) => {
+  const token = generateToken();
+  const proxy: { cut: () => void } = { cut: () => {} };
+  let hellos = 0;
+  const port = await startRefusing(t, token, 'unwanted', () => {
+    hellos++;
+    // As a server does that has no room: without a word.
+    if (hellos < 3) proxy.cut();
+    return hellos === 3;
+  });
+  const link = new ControlProxy(port);
+  t.after(() => link.close());
+  proxy.cut = () => {
+    link.cut();
+    link.heal();
+  };
+  assertEnds(await joins(await link.listen(), token), 4, /does not take this agent: not today/);
+  assert.equal(hellos, 3);
 });
 
 it('an agent of another major version ends with both versions (protocol-version, 4)', async (t) => {

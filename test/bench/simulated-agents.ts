@@ -251,6 +251,12 @@ class SimulatedAgent {
   #closed(problem: string | null): void {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#channel = null;
+    if (this.#epoch === 0 && this.joinRetries < JOIN_TRIES_MAX) {
+      // Cut before it was in: as a real agent does, it tries again.
+      this.joinRetries++;
+      void sleep(RETRY_EVERY_MS).then(() => this.join());
+      return;
+    }
     this.#onEnd(this.#isDone ? null : (problem ?? 'closed'));
   }
 }
