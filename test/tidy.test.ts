@@ -53,13 +53,8 @@ const PURE_FOLDERS: readonly string[] = ['base', 'stats', 'run', 'plan', 'judge'
 
 /** The one home of each package: a file, or a folder with its slash. */
 const HOME_OF_PACKAGE: Readonly<Record<string, string | readonly string[]>> = {
-  // Bindings: calls that every kernel has, io_uring's, and of src/host, which may not ask a folder above it, netlink's and one connect's.
-  koffi: [
-    'src/engine/libc.ts',
-    'src/engine/drivers/uring-binding.ts',
-    'src/host/netlink.ts',
-    'src/host/one-connect.ts',
-  ],
+  // Bindings: calls that every kernel has, io_uring's, and of src/host, which may not ask a folder above it, netlink's.
+  koffi: ['src/engine/libc.ts', 'src/engine/drivers/uring-binding.ts', 'src/host/netlink.ts'],
   ws: 'src/control/',
   valibot: 'src/control/',
   yargs: 'src/cli/',

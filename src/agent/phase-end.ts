@@ -7,13 +7,13 @@ import { formatSeconds } from '../base/clock.ts';
 import { totalOf } from '../base/outcome.ts';
 import { counted } from '../base/units.ts';
 import { asksPerMsOf } from '../engine/final-check.ts';
-import { lookAfter } from '../host/aftermath.ts';
 import { runProgram } from '../host/command.ts';
 import { countEstablished } from '../host/kernel-count.ts';
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import { readText } from '../host/proc-file.ts';
 import { finalCheckMsMax, type RunSpec } from '../run/run-spec.ts';
 import type { Stats } from '../stats/stats.ts';
+import { lookAfter } from './aftermath.ts';
 import type { Holding, Running } from './agent-phase.ts';
 import { countBesideHolders, OwnTuples } from './kernel-watch.ts';
 

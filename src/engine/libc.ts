@@ -55,6 +55,7 @@ const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_PEEK = 2;
+const MSG_ERRQUEUE = 0x2000;
 
 /** Positive errno values by name, such as `Errno.EINPROGRESS`. */
 export const Errno = constants.errno;
@@ -68,6 +69,11 @@ if (endianness() !== 'LE') throw new Error('c100k-bench needs a little-endian ma
 
 // load(null) looks symbols up in the process itself, so glibc and musl both work.
 const library = koffi.load(null);
+koffi.struct('c100k_iovec', { base: 'void *', length: 'size_t' });
+koffi.struct('c100k_msghdr', {
+  ...{ name: 'void *', nameLength: 'uint32_t', parts: 'c100k_iovec *', partsLength: 'size_t' },
+  ...{ control: 'void *', controlLength: 'size_t', flags: 'int' },
+});
 const calls = {
   socket: library.func('int socket(int, int, int)'),
   bind: library.func('int bind(int, void *, uint)'),
@@ -77,6 +83,7 @@ const calls = {
   close: library.func('int close(int)'),
   shutdown: library.func('int shutdown(int, int)'),
   recv: library.func('intptr_t recv(int, void *, size_t, int)'),
+  recvmsg: library.func('intptr_t recvmsg(int, _Inout_ c100k_msghdr *, int)'),
   send: library.func('intptr_t send(int, void *, size_t, int)'),
   setsockopt: library.func('int setsockopt(int, int, int, void *, uint)'),
   getsockopt: library.func('int getsockopt(int, int, int, void *, void *)'),
@@ -140,6 +147,18 @@ export function close(fd: number): number {
 /** recv(2) without waiting: bytes, 0 at FIN, or -errno. */
 export function recv(fd: number, buffer: Uint8Array, length: number): number {
   return result(calls.recv(fd, buffer, length, MSG_DONTWAIT));
+}
+
+/**
+ * The next control message of a socket's error queue into `control` (recvmsg(2), MSG_ERRQUEUE), without waiting: at least 0, or
+ * -errno. Allocates: not for the per-connection path.
+ */
+export function recvErrorQueue(fd: number, control: Uint8Array): number {
+  const message = {
+    ...{ name: null, nameLength: 0, parts: null, partsLength: 0 },
+    ...{ control, controlLength: control.byteLength, flags: 0 },
+  };
+  return result(calls.recvmsg(fd, message, MSG_ERRQUEUE | MSG_DONTWAIT));
 }
 
 /** send(2) without waiting and without SIGPIPE: bytes, or -errno. */

@@ -12,7 +12,7 @@ for (const [address, port, family, from] of list)
   answers.push(await connectOnce({ address, port, family }, { address: from, port: 0 }, 900));
 console.log(JSON.stringify(answers));`;
 
-const MODULE = new URL('../../src/host/one-connect.js', import.meta.url).href;
+const MODULE = new URL('../../src/agent/one-connect.js', import.meta.url).href;
 
 async function connects(
   host: Host,

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
-import { lookAfter } from '../../src/host/aftermath.ts';
+import { lookAfter } from '../../src/agent/aftermath.ts';
 
 import { until } from '../support/waiting.ts';
 

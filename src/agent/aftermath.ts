@@ -5,10 +5,10 @@
  */
 import { isLoopback } from '../base/address.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import type { RunProgram } from '../host/command.ts';
+import { readGateway, readSourceDevices } from '../host/ip-command.ts';
+import type { Aftermath } from '../host/kernel-evidence.ts';
 import { pause } from '../time/timer.ts';
-import type { RunProgram } from './command.ts';
-import { readGateway, readSourceDevices } from './ip-command.ts';
-import type { Aftermath } from './kernel-evidence.ts';
 import { type ConnectAnswer, type ConnectFrom, connectOnce } from './one-connect.ts';
 
 /** Endpoints that are asked: the first ones. */
