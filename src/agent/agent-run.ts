@@ -304,7 +304,8 @@ export class AgentRun {
     const { entryPath, clock } = this.#options;
     return new HolderPool({
       entryPath,
-      ...{ specs: this.#quota.first(plan, quota), pendingMax: quota.pendingMax },
+      specs: this.#quota.first(plan, quota),
+      pendingMax: quota.pendingMax,
       reportEveryMs: this.rhythm.reportEveryMs,
       lease: this.#ends,
       age: { clock, silentMs: this.rhythm.holderSilentMs, lookEveryMs: this.rhythm.checkEveryMs },

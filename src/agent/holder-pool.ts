@@ -59,13 +59,12 @@ interface HolderEntry {
   health: HolderHealth;
   /** the last phase at whose end it has asked each connection once more; null: none yet */
   checked: FinalCheckName | null;
-  /** which tuples of its slice were open when that was asked last, and how often it has said so */
+  /** which tuples of its slice were open when that was asked last */
   openTuples: string;
-  tupleReports: number;
   /** why it cannot go on, in its own words; its process ends then */
   failure: string | null;
-  /** how many stats messages have come; `freshReport` waits for it to grow */
-  reports: number;
+  /** the last `report` that it has answered: stats may be on their way when one is asked for */
+  answered: number;
   /** when it said something last, in attended time */
   heardMs: number;
 }
@@ -122,6 +121,8 @@ export class HolderPool {
   readonly #loading = pLimit(STARTING_MAX);
   readonly #turns: OpenTurns<HolderEntry>;
   #stopping = false;
+  /** how often a report was asked for */
+  #asked = 0;
   #hasStoppedOpening = false;
   /** one did not become ready: the rest is not started */
   #hasFailed = false;
@@ -158,9 +159,8 @@ export class HolderPool {
       health: newHolderHealth(spec.id, 0, spec.sliceTo - spec.sliceFrom),
       checked: null,
       openTuples: '',
-      tupleReports: 0,
       failure: null,
-      reports: 0,
+      answered: 0,
       heardMs: this.#attention.attendedMs,
     };
     void this.#loading(async () => {
@@ -246,12 +246,9 @@ export class HolderPool {
         entry.stats = message.stats;
         entry.health = message.health;
         entry.isSettled = message.settled;
-        if (message.openTuples !== null) {
-          entry.openTuples = message.openTuples;
-          entry.tupleReports++;
-        }
+        if (message.openTuples !== null) entry.openTuples = message.openTuples;
         entry.ramp = message.ramp;
-        entry.reports++;
+        entry.answered = message.answers ?? entry.answered;
         if (!this.#stopping) this.#turns.reported(entry, message.begun, message.stats.pending);
         break;
       case 'checked':
@@ -416,11 +413,10 @@ export class HolderPool {
    * @param wantsTuples `openTuples` is to be of the same moment
    */
   async freshReport(wantsTuples = false): Promise<void> {
-    const reportsOf = (entry: HolderEntry): number => (wantsTuples ? entry.tupleReports : entry.reports);
-    const before = new Map(this.#holders.map((entry) => [entry, reportsOf(entry)]));
-    this.#sendAll({ type: 'report', wantsTuples });
+    const id = ++this.#asked;
+    this.#sendAll({ type: 'report', id, wantsTuples });
     await this.#until(
-      () => this.#holders.every((entry) => !isAtWork(entry) || reportsOf(entry) > (before.get(entry) ?? -1)),
+      () => this.#holders.every((entry) => !isAtWork(entry) || entry.answered >= id),
       FRESH_LOOKS * this.#options.age.silentMs,
     );
   }

@@ -85,7 +85,7 @@ class Holder {
         this.#reportTimer = every(spec.reportEveryMs ?? REPORT_EVERY_MS, this.#report);
         break;
       case 'report':
-        this.#reportWith(message.wantsTuples);
+        this.#reportWith(message);
         break;
       case 'hold':
         engine.markHold();
@@ -180,9 +180,10 @@ class Holder {
     }
   }
 
-  readonly #report = (): void => this.#reportWith(false);
+  readonly #report = (): void => this.#reportWith(null);
 
-  #reportWith(wantsTuples: boolean): void {
+  /** @param order what it answers; null: it comes by itself */
+  #reportWith(order: Extract<AgentToHolder, { type: 'report' }> | null): void {
     const work = this.#work;
     if (work === null) return;
     this.#sendLosses(work);
@@ -192,7 +193,8 @@ class Holder {
       stats: engine.stats(),
       health: this.#health(work),
       settled: engine.settled,
-      openTuples: wantsTuples ? engine.openTuples() : null,
+      answers: order?.id ?? null,
+      openTuples: order?.wantsTuples === true ? engine.openTuples() : null,
       begun: engine.hasBegun,
       ramp: engine.ramp,
     });

@@ -163,7 +163,12 @@ export class OpenTurns<Holder> {
   /** A holder is to open as soon as it is its turn; `share` gives turns. */
   join(holder: Holder, { connections, ratePerSec, pendingMax }: HolderSpec, runStartedMs?: number): void {
     this.#openers.set(holder, {
-      ...{ turn: 'standby', quota: connections, pending: 0, pendingMax, ratePerSec, runStartedMs },
+      turn: 'standby',
+      quota: connections,
+      pending: 0,
+      pendingMax,
+      ratePerSec,
+      runStartedMs,
     });
   }
 
@@ -206,11 +211,9 @@ export class OpenTurns<Holder> {
     const openers = [...this.#openers];
     if (openers.length === 0) return;
     const limits = {
-      ...{
-        ratePerSec: this.#ratePerSec,
-        pendingMax: Math.max(1, this.#pendingMax),
-        openersMax: this.#openersMax,
-      },
+      ratePerSec: this.#ratePerSec,
+      pendingMax: Math.max(1, this.#pendingMax),
+      openersMax: this.#openersMax,
     };
     const states = openers.map(([, opener]) => opener);
     // Also where so many have ended that there is a core for each: what they have in flight came by turns. When all have begun it is over as

@@ -41,7 +41,7 @@ export type AgentToHolder =
    * begins nothing more until the next `pace`
    */
   | { readonly type: 'start'; readonly runStartedMs?: number; readonly inTurns?: boolean }
-  | { readonly type: 'report'; readonly wantsTuples: boolean }
+  | { readonly type: 'report'; readonly id: number; readonly wantsTuples: boolean }
   | ({ readonly type: 'lease' } & LeaseEnds)
   | { readonly type: 'pace'; readonly ratePerSec: number | null; readonly pendingMax: number }
   | { readonly type: 'stop-opening' }
@@ -58,6 +58,8 @@ export type HolderToAgent =
       readonly stats: Stats;
       readonly health: HolderHealth;
       readonly settled: boolean;
+      /** the `id` of the `report` that it answers; null: it comes by itself */
+      readonly answers: number | null;
       /** which tuples of the slice are open: base64 of one bit for each, the first one lowest; null: not asked for */
       readonly openTuples: string | null;
       /** nothing of the quota is left to begin */

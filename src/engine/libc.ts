@@ -71,8 +71,13 @@ if (endianness() !== 'LE') throw new Error('c100k-bench needs a little-endian ma
 const library = koffi.load(null);
 koffi.struct('c100k_iovec', { base: 'void *', length: 'size_t' });
 koffi.struct('c100k_msghdr', {
-  ...{ name: 'void *', nameLength: 'uint32_t', parts: 'c100k_iovec *', partsLength: 'size_t' },
-  ...{ control: 'void *', controlLength: 'size_t', flags: 'int' },
+  name: 'void *',
+  nameLength: 'uint32_t',
+  parts: 'c100k_iovec *',
+  partsLength: 'size_t',
+  control: 'void *',
+  controlLength: 'size_t',
+  flags: 'int',
 });
 const calls = {
   socket: library.func('int socket(int, int, int)'),
@@ -154,10 +159,8 @@ export function recv(fd: number, buffer: Uint8Array, length: number): number {
  * -errno. Allocates: not for the per-connection path.
  */
 export function recvErrorQueue(fd: number, control: Uint8Array): number {
-  const message = {
-    ...{ name: null, nameLength: 0, parts: null, partsLength: 0 },
-    ...{ control, controlLength: control.byteLength, flags: 0 },
-  };
+  const nothing = { name: null, nameLength: 0, parts: null, partsLength: 0 };
+  const message = { ...nothing, control, controlLength: control.byteLength, flags: 0 };
   return result(calls.recvmsg(fd, message, MSG_ERRQUEUE | MSG_DONTWAIT));
 }
 

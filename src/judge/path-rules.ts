@@ -197,6 +197,10 @@ const refusedByIcmp: Rule = (facts, missing) => {
   const errors = icmpErrors(facts, 4) + icmpErrors(facts, 6);
   const refused = missing.of('failed refused');
   if (refused === 0 || errors < refused * NEARLY_ALL) return null;
+  // Answered by a RST once more: the errors are of something else, such as UDP of another program.
+  const tries = aftermathsOf(facts);
+  if (tries.length > 0 && tries.every((one) => one.connect === 'refused' && one.rejected === undefined))
+    return null;
   return {
     party: 'unknown',
     what: 'path-rejected',

@@ -5,6 +5,7 @@
  *   lingers says done, never ends
  *   mute    never says ready
  *   fails   says why it cannot, and ends
+ *   late    has stats on their way when it is asked for some, and answers a while later
  */
 import { fileURLToPath } from 'node:url';
 import type { AgentToHolder, HolderToAgent } from '../../src/agent/process-pipe.ts';
@@ -23,6 +24,11 @@ function health(id: string): HolderHealth {
   return { id, pid: process.pid, alive: true, ...numbers } as HolderHealth;
 }
 
+function sayStats(id: string, open: number, answers: number | null): void {
+  const rest = { settled: true, openTuples: null, begun: true, ramp: null };
+  say({ type: 'stats', stats: { ...emptyStats(), open }, health: health(id), answers, ...rest });
+}
+
 function misbehave(): void {
   let id = '';
   // Nothing but SIGKILL ends it, not even the end of its pipe.
@@ -34,6 +40,10 @@ function misbehave(): void {
         say({ type: 'failed', message: 'no epoll' });
         setTimeout(() => process.exit(1), 50);
       } else if (id !== 'mute') say({ type: 'ready' });
+    }
+    if (message.type === 'report' && id === 'late') {
+      sayStats(id, 1, null);
+      setTimeout(() => sayStats(id, 2, message.id), 200);
     }
     if (message.type === 'stop' && id === 'lingers') {
       say({ type: 'done', stats: { ...emptyStats(), closed: 7 }, health: health(id), ramp: null });

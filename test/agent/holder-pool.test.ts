@@ -308,6 +308,15 @@ test('a holder that fails says why, and is lost', async (t) => {
   assert.equal(pool.stats().unattempted, 10);
 });
 
+test('a fresh report is the answer, not what was on its way when it was asked for', async (t) => {
+  const { pool } = makePool(t, [specOf('late', 0, 10, 1)], FAKE_HOLDER_ENTRY);
+  assert.equal(await pool.ready(), true);
+  for (const wantsTuples of [false, true]) {
+    await pool.freshReport(wantsTuples);
+    assert.equal(pool.stats().open, 2);
+  }
+});
+
 test('a holder that does not stop in time is killed', async (t) => {
   const { pool } = makePool(t, [specOf('deaf', 0, 10, 1)], FAKE_HOLDER_ENTRY);
   assert.equal(await pool.ready(), true);

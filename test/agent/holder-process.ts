@@ -82,10 +82,10 @@ export class HolderProcess {
 
   /** Asks for fresh stats. */
   async report(): Promise<{ stats: Stats; health: HolderHealth }> {
-    const before = this.messages.length;
-    this.send({ type: 'report', wantsTuples: true });
-    const isNew = (): boolean => this.messages.slice(before).some(({ type }) => type === 'stats');
-    await this.until('the holder reports', isNew);
+    const id = this.messages.length + 1;
+    this.send({ type: 'report', id, wantsTuples: true });
+    const isAnswer = (message: HolderToAgent): boolean => message.type === 'stats' && message.answers === id;
+    await this.until('the holder reports', () => this.messages.some(isAnswer));
     return { stats: this.stats!, health: this.health! };
   }
 

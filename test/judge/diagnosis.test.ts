@@ -306,6 +306,10 @@ test('refused connects are named after who listens only as far as no ICMP error 
   assert.deepEqual(of({ IcmpInDestUnreachs: 3 }), [['target', 'target-refused', refused]]);
   // Who sent them was not seen.
   assert.deepEqual(of({ IcmpInDestUnreachs: refused }), [['unknown', 'path-rejected', refused]]);
+  // One more connect was answered by a RST: the errors are of something else.
+  assert.deepEqual(of({ IcmpInDestUnreachs: refused }, { aftermath: { 'x:1': answer } }), [
+    ['target', 'target-refused', refused],
+  ]);
   const seen = answered('10.0.0.254', 3);
   assert.deepEqual(of({ IcmpInDestUnreachs: refused }, seen), [['path', 'path-rejected', refused]]);
   assert.deepEqual(of({ Icmp6InDestUnreachs: 20 }, seen), [
