@@ -3,7 +3,7 @@
  * /proc and `ss`, never of the program.
  */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type BenchRun, type Role, startBench, until } from '../support/bench-run.ts';
@@ -13,7 +13,6 @@ import { cliPath, startProcess } from '../support/run-cli.ts';
 import { HANG_MS } from '../support/waiting.ts';
 
 const CONNECTIONS = 2_000;
-/** The kernel's part takes no time; the rest is for a loaded machine. */
 
 function stop(pid: number): void {
   process.kill(pid, 'SIGSTOP');
@@ -80,8 +79,35 @@ test('everything of a run stopped at once goes when the command line is killed',
   await until('no socket is left', HANG_MS, () => socketsOnPort(port).length === 0);
 });
 
+/** What the kernel's table of a process has open on pipes, and how. */
+function pipesOf(pid: number): { link: string; isRead: boolean }[] {
+  return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+    try {
+      const link = readlinkSync(`/proc/${pid}/fd/${fd}`);
+      const flags = /flags:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1'))![1]!;
+      return link.startsWith('pipe:') ? [{ link, isRead: (Number.parseInt(flags, 8) & 3) === 0 }] : [];
+    } catch {
+      return []; // closed meanwhile
+    }
+  });
+}
+
 /**
- * The first moment at which there is a process of a role: it is stopped while Node still loads it.
+ * Whether the parent has bound the child: it has closed its own end of the pipe that the child reads and it may write. Between
+ * the fork and that lies a moment that no parent can avoid, as the kernel names a child only once it is there.
+ */
+function isBound(parent: number, child: number): boolean {
+  const own = pipesOf(parent);
+  return pipesOf(child).some(
+    ({ link, isRead }) =>
+      isRead &&
+      own.some((each) => each.link === link && !each.isRead) &&
+      !own.some((each) => each.link === link && each.isRead),
+  );
+}
+
+/**
+ * The first moment at which there is a process of a role: it is stopped while Node still loads it, and its parent has bound it.
  * @returns false: this host was slower than Node, and the process had loaded already
  */
 async function stoppedWhileLoading(run: BenchRun, role: Role): Promise<boolean> {
@@ -93,6 +119,8 @@ async function stoppedWhileLoading(run: BenchRun, role: Role): Promise<boolean> 
   }
   stop(pid);
   await until('it is stopped', HANG_MS, () => isStopped(pid));
+  const parent = Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))![1]);
+  await until('its parent has bound it', HANG_MS, () => isBound(parent, pid));
   return !hasLoaded(pid);
 }
 
