@@ -156,21 +156,34 @@ function titleOf({ file, engine }: Job): string {
   return engine === null ? basename(file) : `${basename(file)} with --engine ${engine}`;
 }
 
-/** Runs one file and prints what it said, in one piece; resolves to whether it passed. */
-async function runOne({ file, engine }: Job, title: string): Promise<boolean> {
+/** Lines of a failure that are said again at the end, where a log that was cut still has them. */
+const FAILURE_LINES_MAX = 25;
+
+/** What failed, and how: the part of the reporter that begins with `failing tests`; else the last lines. */
+function failureIn(output: string): string {
+  const lines = output.trimEnd().split('\n');
+  const begin = lines.findIndex((line) => line.includes('failing tests:'));
+  return (begin < 0 ? lines.slice(-FAILURE_LINES_MAX) : lines.slice(begin + 1, begin + 1 + FAILURE_LINES_MAX))
+    .join('\n')
+    .trim();
+}
+
+/** Runs one file and prints what it said, in one piece; resolves to what failed, null: it passed. */
+async function runOne({ file, engine }: Job, title: string): Promise<string | null> {
   const began = performance.now();
   const { code, output } = await run([file], engine, 'kept');
   const seconds = ((performance.now() - began) / 1_000).toFixed(0);
   console.log(`\n-- ${title}: ${code === 0 ? 'passed' : 'FAILED'} (${seconds} s)\n${output.trimEnd()}`);
-  return code === 0;
+  return code === 0 ? null : failureIn(output);
 }
 
 /** Runs each job by itself; resolves to 0 when each has passed, at the latest at its second try. */
 async function runEach(jobs: readonly Job[]): Promise<number> {
-  const again: Job[] = [];
+  const again = new Map<Job, string>();
   const runAll = async (some: readonly Job[], atOnce: number): Promise<void> => {
     await pLimit(atOnce).map(some, async (job) => {
-      if (!(await runOne(job, titleOf(job)))) again.push(job);
+      const failure = await runOne(job, titleOf(job));
+      if (failure !== null) again.set(job, failure);
     });
   };
   const alone = Object.keys(ALONE).map(compiled);
@@ -180,11 +193,13 @@ async function runEach(jobs: readonly Job[]): Promise<number> {
   await runAll([...together.filter(isLongest), ...together.filter((job) => !isLongest(job))], FILES_AT_ONCE);
   await runAll(jobs.filter(isAlone), 1);
   const failed: Job[] = [];
-  for (const job of again) {
-    if (!(await runOne(job, `${titleOf(job)}, second try`))) failed.push(job);
+  for (const job of again.keys()) {
+    if ((await runOne(job, `${titleOf(job)}, second try`)) !== null) failed.push(job);
   }
+  for (const [job, failure] of again)
+    console.log(`\n-- ${titleOf(job)}, how the first try failed:\n${failure}`);
   const names = (some: readonly Job[]): string => some.map(titleOf).join(', ');
-  const flaky = again.filter((job) => !failed.includes(job));
+  const flaky = [...again.keys()].filter((job) => !failed.includes(job));
   if (URING_SKIP !== false) console.log(`\nnothing was run with --engine uring: ${URING_SKIP}`);
   if (flaky.length > 0) console.log(`\npassed only at the second try: ${names(flaky)}`);
   if (failed.length > 0) console.log(`\nfailed twice: ${names(failed)}`);
