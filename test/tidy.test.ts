@@ -48,6 +48,13 @@ const LAYERS: readonly string[] = [
   'cli',
 ];
 
+/** What lies beside src: nothing else, and nothing that a crash or a trial has left. */
+const TOP_LEVEL: readonly string[] = [
+  ...['.ci', '.editorconfig', '.gitignore', 'CHANGELOG.md', 'CONTRIBUTING.md', 'LICENSE', 'README.md'],
+  ...['README.zh-CN.md', 'SECURITY.md', 'action.yml', 'assets', 'bin', 'biome.json', 'docs', 'man'],
+  ...['package-lock.json', 'package.json', 'src', 'test', 'tsconfig.json', 'tsconfig.test.json'],
+];
+
 /** Folders of pure functions: no clock, no timer, no file, no socket. */
 const PURE_FOLDERS: readonly string[] = ['base', 'stats', 'run', 'plan', 'judge'];
 
@@ -405,6 +412,19 @@ function trackedFiles(): string[] {
     .map((path) => relative('', path).split(sep).join('/'))
     .filter((path) => !beside.test(path));
 }
+
+test('the top level has what it is known for, and nothing that a program left there', () => {
+  const ignored = readFileSync(join(ROOT, '.gitignore'), 'utf8').split('\n').filter(Boolean);
+  const isIgnored = (name: string): boolean =>
+    ignored.some((line) =>
+      line.startsWith('*') ? name.endsWith(line.slice(1)) : name === line.replace(/\/$/, ''),
+    );
+  const names = readdirSync(ROOT).filter((name) => name !== '.git' && !isIgnored(name));
+  assert.deepEqual(
+    names.filter((name) => !TOP_LEVEL.includes(name)),
+    [],
+  );
+});
 
 test('no file names a path of the machine that it was written on, or a package registry', () => {
   // Put together from parts, so that this file does not match itself.
