@@ -1,0 +1,97 @@
+/**
+ * Owns the command `npm run simulate`: which seeds are simulated, and what is said of them. A seed that fails is printed with the
+ * shortest prefix of its faults that still fails, and the history in words.
+ */
+import { randomInt } from 'node:crypto';
+import { register } from 'node:module';
+import { performance } from 'node:perf_hooks';
+import { parseArgs } from 'node:util';
+import type { Plant } from './hooks.ts';
+import type { Outcome } from './simulation.ts';
+import { useVirtualTimers } from './virtual-timers.ts';
+
+const SEEDS = 2 ** 31;
+
+interface Asked {
+  readonly seed: number;
+  readonly runs: number;
+  /** real time */
+  readonly minutes: number;
+  /** print the history of each seed */
+  readonly isVerbose: boolean;
+  readonly plants: readonly Plant[];
+}
+
+function readArguments(): Asked {
+  const { values } = parseArgs({
+    options: {
+      seed: { type: 'string' },
+      runs: { type: 'string' },
+      minutes: { type: 'string' },
+      trace: { type: 'boolean', default: false },
+      plant: { type: 'string' },
+    },
+  });
+  const number = (text: string | undefined, otherwise: number): number => {
+    const value = text === undefined ? otherwise : Number(text);
+    if (!Number.isFinite(value) || value < 0) throw new Error(`${text} is no number`);
+    return value;
+  };
+  const hasEnd = values.runs !== undefined || values.minutes !== undefined;
+  return {
+    seed: number(values.seed, randomInt(SEEDS)),
+    runs: values.runs === undefined ? (hasEnd ? Number.MAX_SAFE_INTEGER : 1_000) : number(values.runs, 0),
+    minutes: values.minutes === undefined ? Number.MAX_SAFE_INTEGER : number(values.minutes, 0),
+    isVerbose: values.trace,
+    plants: values.plant === undefined ? [] : (JSON.parse(values.plant) as Plant[]),
+  };
+}
+
+type Simulate = (seed: number, faultsMax?: number) => Promise<Outcome>;
+
+/** The same seed with fewer faults, as long as it fails. */
+async function shortest(simulate: Simulate, failing: Outcome): Promise<{ outcome: Outcome; faults: number }> {
+  for (let faults = 0; faults < failing.faultsDrawn; faults += 1) {
+    const outcome = await simulate(failing.seed, faults);
+    if (outcome.violations.length > 0) return { outcome, faults };
+  }
+  return { outcome: failing, faults: failing.faultsDrawn };
+}
+
+async function main(): Promise<number> {
+  const asked = readArguments();
+  register('./hooks.js', import.meta.url, { data: { plants: asked.plants } });
+  useVirtualTimers();
+  const { simulate } = await import('./simulation.js');
+  const say = (line: string): void => void process.stdout.write(`${line}\n`);
+  say(`simulating from seed ${asked.seed}`);
+  const beganMs = performance.now();
+  const cpuBefore = process.cpuUsage();
+  const endings = new Map<string, number>();
+  let [runs, events, virtualMs] = [0, 0, 0];
+  for (; runs < asked.runs && performance.now() - beganMs < asked.minutes * 60_000; runs += 1) {
+    const outcome = await simulate(asked.seed + runs);
+    events += outcome.events;
+    virtualMs += outcome.virtualMs;
+    endings.set(outcome.ending, (endings.get(outcome.ending) ?? 0) + 1);
+    if (asked.isVerbose) for (const line of outcome.trace) say(line);
+    if (outcome.violations.length === 0) continue;
+    const { outcome: short, faults } = await shortest(simulate, outcome);
+    say(`seed ${outcome.seed} fails with its first ${faults} of ${outcome.faultsDrawn} faults:`);
+    for (const line of short.trace) say(`  ${line}`);
+    for (const violation of short.violations.slice(0, 5)) say(`  BROKEN ${violation}`);
+    say(`again: npm run simulate -- --seed ${outcome.seed} --runs 1`);
+    return 1;
+  }
+  const seconds = (performance.now() - beganMs) / 1_000;
+  const { user, system } = process.cpuUsage(cpuBefore);
+  const cpuSeconds = (user + system) / 1e6;
+  const shares = [...endings].sort(([, a], [, b]) => b - a).map(([ending, count]) => `${ending} ${count}`);
+  say(
+    `${runs} runs, ${(virtualMs / 3_600_000).toFixed(1)} simulated hours and ${events} events in ${seconds.toFixed(1)} s ` +
+      `(${Math.round((runs * 60) / cpuSeconds)} runs a minute of one core): no promise broken; ${shares.join(', ')}`,
+  );
+  return 0;
+}
+
+process.exitCode = await main();

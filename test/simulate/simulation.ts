@@ -1,0 +1,262 @@
+/**
+ * Owns one simulated run from its seed: the real coordinator and the real agents of a few hosts, with simulated holders, target
+ * and network, and the faults that the seed draws. Must never judge (invariants.ts).
+ */
+import { runAgent } from '../../src/agent/agent.ts';
+import { agentToken, generateToken, type Token } from '../../src/control/token.ts';
+import { NeverRanError } from '../../src/coordinator/expected-agents.ts';
+import { Run } from '../../src/coordinator/run.ts';
+import type { RunOptions } from '../../src/coordinator/run-settings.ts';
+import { OWNER_ALLOWANCE } from '../../src/plan/allowance.ts';
+import { LEASE_TIMES } from '../../src/run/lease.ts';
+import type { LossPolicy, RunSpec } from '../../src/run/run-spec.ts';
+import { runSpec } from '../run/run-spec-fixture.ts';
+import { type Cast, COORDINATOR_HOST, drawFaults, type Fault } from './faults.ts';
+import { Invariants } from './invariants.ts';
+import { Random } from './random.ts';
+import type { SimProcess } from './virtual-time.ts';
+import { enterWorld, World } from './world.ts';
+
+const PORT = 7_000;
+const HOST_NAMES = ['a', 'b', 'd', 'e'] as const;
+/** Few, because each plan makes a table of them. */
+const PORTS = { from: 20_000, to: 20_099 };
+const WAIT_AGENTS_MS = 30_000;
+/** Nothing goes wrong after this. */
+const FAULTS_WITHIN_MS = 45_000;
+const LOOK_EVERY_MS = 500;
+/**
+ * By when a run and everything of it must be over after the last fault has healed: agents are waited for, get ready, open (two
+ * connect timeouts at most), hold, drain, and each end may wait for the lease of another once more.
+ */
+const END_WITHIN_MS = 420_000;
+
+/** What a seed came to. */
+export interface Outcome {
+  readonly seed: number;
+  readonly violations: readonly string[];
+  /** faults that the seed draws */
+  readonly faultsDrawn: number;
+  /** in words; faults and lines of the run */
+  readonly trace: readonly string[];
+  readonly events: number;
+  readonly virtualMs: number;
+  /** the verdict, or that there was no run */
+  readonly ending: string;
+}
+
+/** What one seed decides before the run begins. */
+interface Scenario {
+  readonly hosts: readonly [string, ...string[]];
+  readonly spec: RunSpec;
+  readonly onAgentLoss: LossPolicy;
+  readonly joinsAtMs: readonly number[];
+  readonly holders: number;
+  readonly faults: readonly Fault[];
+}
+
+function drawScenario(seed: number): Scenario {
+  const random = new Random(seed);
+  const count = random.whole(1, HOST_NAMES.length);
+  const [first = 'a', ...more] = HOST_NAMES.slice(0, count);
+  const hosts: readonly [string, ...string[]] = [first, ...more];
+  const isPaced = random.isLucky(0.5);
+  return {
+    hosts,
+    spec: runSpec({
+      endpoints: [{ address: '127.0.0.1', port: 8_000, family: 4 }],
+      connections: random.whole(1, 60),
+      ratePerSec: isPaced ? random.whole(5, 60) : null,
+      pendingMax: random.whole(1, 40),
+      connectTimeoutMs: random.of([2_000, 5_000]),
+      holdMs: random.whole(1_000, 15_000),
+      onDrop: random.of(['count', 'reopen']),
+    }),
+    onAgentLoss: random.of(['fail', 'continue', 'replace']),
+    joinsAtMs: hosts.map(() => (random.isLucky(0.7) ? random.between(0, 500) : random.between(0, 20_000))),
+    holders: random.whole(1, 3),
+    faults: drawFaults(random, hosts, FAULTS_WITHIN_MS),
+  };
+}
+
+/** One run; made for each seed. */
+class Simulation implements Cast {
+  readonly coordinator: SimProcess;
+  readonly #world: World;
+  readonly #scenario: Scenario;
+  readonly #token: Token = generateToken();
+  readonly #invariants: Invariants;
+  readonly #run: Run;
+  readonly #agents = new Map<string, SimProcess>();
+  ending = 'no end';
+
+  constructor(world: World, scenario: Scenario) {
+    this.#world = world;
+    this.#scenario = scenario;
+    const random = new Random(scenario.spec.connections, 2);
+    world.addHost(COORDINATOR_HOST, random.between(0, 1e6));
+    for (const host of scenario.hosts) world.addHost(host, random.between(0, 1e6));
+    this.#invariants = new Invariants(world, scenario.spec.connections, LEASE_TIMES, (agent) =>
+      this.#hostOf(agent),
+    );
+    world.watch = this.#invariants;
+    this.coordinator = world.spawn('coordinator', COORDINATOR_HOST);
+    world.time.current = this.coordinator;
+    this.#run = new Run(this.#runOptions());
+  }
+
+  /** Of the same name on two hosts one has a number: both are on hosts that are called like it, or it is a stranger. */
+  #hostOf(agent: string): string {
+    return this.#hosts.get(agent) ?? agent.replace(/[-#].*$/, '');
+  }
+
+  readonly #hosts = new Map<string, string>();
+
+  #runOptions(): RunOptions {
+    const { spec, hosts, onAgentLoss } = this.#scenario;
+    return {
+      spec,
+      targetText: ['tcp://127.0.0.1:8000'],
+      entryPath: '',
+      toolVersion: '0.0.0',
+      clock: this.#world.clockOf(COORDINATOR_HOST),
+      listen: { host: '10.0.0.1', port: PORT },
+      token: this.#token,
+      hasLocalAgent: false,
+      remoteAgents: hosts.length,
+      waitAgentsMs: WAIT_AGENTS_MS,
+      onAgentLoss,
+      ssh: null,
+      onProgress: () => {},
+      onNote: (line) => this.#world.note(`run: ${line}`),
+      onListening: () => {},
+      onRecord: (entry) => this.#invariants.onRecord(entry),
+    };
+  }
+
+  begin(): void {
+    const { time } = this.#world;
+    time.after(0, this.coordinator, () => void this.#coordinate());
+    for (const [index, host] of this.#scenario.hosts.entries())
+      time.after(this.#scenario.joinsAtMs[index] ?? 0, this.#world.outside, () =>
+        this.startAgent(host, host),
+      );
+    for (const fault of this.#scenario.faults) this.#plan(fault);
+    const look = (): void => {
+      this.#invariants.look();
+      time.after(LOOK_EVERY_MS, this.#world.outside, look);
+    };
+    look();
+  }
+
+  #plan(fault: Fault): void {
+    const { time, outside } = this.#world;
+    time.after(fault.atMs, outside, () => {
+      this.#world.note(`fault: ${fault.what}`);
+      fault.begin(this.#world, this);
+    });
+    if (fault.end === undefined) return;
+    time.after(fault.endMs, outside, () => {
+      this.#world.note(`healed: ${fault.what}`);
+      fault.end?.(this.#world, this);
+    });
+  }
+
+  async #coordinate(): Promise<void> {
+    let verdicts = 0;
+    try {
+      const report = await this.#run.start();
+      verdicts += 1;
+      this.ending = report.verdict;
+      this.#world.note(`run: ${report.verdict}: ${report.reason}`);
+      this.#invariants.onReport(report);
+    } catch (error) {
+      if (!(error instanceof NeverRanError)) throw error;
+      verdicts += 1;
+      this.ending = 'never ran';
+      this.#world.note(`run: ${error.message}`);
+    }
+    if (verdicts !== 1) this.#invariants.broken(`${verdicts} verdicts`);
+    this.coordinator.die();
+  }
+
+  agentOn(host: string): SimProcess | undefined {
+    const agent = this.#agents.get(host);
+    return agent?.state === 'dead' ? undefined : agent;
+  }
+
+  startAgent(host: string, name: string): void {
+    const process = this.#world.spawn(`agent ${name} on ${host}`, host);
+    if (this.agentOn(host) === undefined) this.#agents.set(host, process);
+    this.#world.note(`agent ${name} starts on ${host}`);
+    this.#world.time.after(0, process, () => void this.#serve(process, host, name));
+  }
+
+  async #serve(process: SimProcess, host: string, name: string): Promise<void> {
+    const { holders, spec } = this.#scenario;
+    try {
+      const code = await runAgent({
+        host: '10.0.0.1',
+        port: PORT,
+        token: agentToken(this.#token, { name, expiresSec: null, targets: null }),
+        name,
+        entryPath: '',
+        clock: this.#world.clockOf(host),
+        allowance: OWNER_ALLOWANCE,
+        hostSpec: { sources: { ...spec.sources, ports: [PORTS] }, holders, engine: 'epoll' },
+        stay: false,
+        joinTimeoutMs: WAIT_AGENTS_MS,
+        partialReportPath: null,
+        onNote: (line) => this.#world.note(`${line}`),
+      });
+      this.#world.note(`${process.name} ends with ${code}`);
+    } catch (error) {
+      this.#world.note(`${process.name} ends: ${error instanceof Error ? error.message : error}`);
+    }
+    process.die();
+  }
+
+  interrupt(): void {
+    if (this.coordinator.state !== 'dead') this.#run.interrupt('SIGINT');
+  }
+
+  get isOver(): boolean {
+    return this.#world.processes.every(({ state }) => state === 'dead');
+  }
+
+  get violations(): readonly string[] {
+    return this.#invariants.violations;
+  }
+
+  finish(): void {
+    this.#invariants.onEnd();
+  }
+}
+
+/**
+ * Simulates the run of a seed.
+ * @param faultsMax only so many of its faults, the first ones; Infinity: all
+ */
+export async function simulate(seed: number, faultsMax = Number.POSITIVE_INFINITY): Promise<Outcome> {
+  const drawn = drawScenario(seed);
+  const faults = drawn.faults.slice(0, faultsMax);
+  const world = new World(seed);
+  enterWorld(world);
+  const simulation = new Simulation(world, { ...drawn, faults });
+  simulation.begin();
+  const healedMs = Math.max(0, ...drawn.joinsAtMs, ...faults.map(({ endMs }) => endMs));
+  await world.time.run(
+    healedMs + END_WITHIN_MS,
+    () => simulation.violations.length > 0 || (world.time.nowMs > healedMs && simulation.isOver),
+  );
+  if (simulation.violations.length === 0) simulation.finish();
+  return {
+    seed,
+    violations: simulation.violations,
+    faultsDrawn: drawn.faults.length,
+    trace: world.trace,
+    events: world.time.events,
+    virtualMs: world.time.nowMs,
+    ending: simulation.ending,
+  };
+}
