@@ -5,7 +5,12 @@
   let charts = [];
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const whole = new Intl.NumberFormat('en-US', { maximumFractionDigits: 1 });
+  /** With commas, at most one decimal. By hand: what the browser has for it takes longer to begin than a chart to draw. */
+  const grouped = (value) => {
+    const [whole, part] = String(Math.round(Math.abs(value) * 10) / 10).split('.');
+    const text = whole.replace(/\B(?=(\d{3})+$)/g, ',') + (part === undefined ? '' : `.${part}`);
+    return value < 0 ? `-${text}` : text;
+  };
 
   function axis(label, values) {
     return {
@@ -40,7 +45,7 @@
       stroke,
       dash,
       ...ink,
-      value: (_, v) => (v == null ? '-' : whole.format(v)),
+      value: (_, v) => (v == null ? '-' : grouped(v)),
     });
     const has = (column) => column.some((value) => value !== null && value !== 0);
     // Each line has its own dashes: colour is not needed to tell them apart.
@@ -71,8 +76,8 @@
           x: { time: false },
           y: { range: (_, low, high) => [Math.min(0, low), Math.max(1, high) * 1.05] },
         },
-        axes: [axis('seconds'), axis('connections', (_, ticks) => ticks.map((tick) => whole.format(tick)))],
-        series: [{ label: 'second', value: (_, v) => (v == null ? '-' : whole.format(v)) }, ...series],
+        axes: [axis('seconds'), axis('connections', (_, ticks) => ticks.map((tick) => grouped(tick)))],
+        series: [{ label: 'second', value: (_, v) => (v == null ? '-' : grouped(v)) }, ...series],
       },
       [timeline.atSec, ...columns],
     );
@@ -124,14 +129,31 @@
     );
   }
 
+  /** Charts that are not drawn yet, by their places. */
+  let waiting = new Map();
+
+  function drawWaiting(isWanted) {
+    for (const [id, drawOne] of waiting) {
+      const place = document.getElementById(id);
+      if (place !== null && !isWanted(place)) continue;
+      waiting.delete(id);
+      drawOne();
+    }
+  }
+  const drawRest = () => drawWaiting(() => true);
+
+  /** What is in the window first; the rest when that is on the screen, in a hidden tab a little later. */
   function drawAll() {
     for (const { chart } of charts) chart.destroy();
     charts = [];
     if (data === null) return;
-    const began = performance.now();
-    drawOpen(data);
-    drawSpectrum(data);
-    document.documentElement.dataset.drawnMs = String(Math.round(performance.now() - began));
+    waiting = new Map([
+      ['chart-open', () => drawOpen(data)],
+      ['chart-spectrum', () => drawSpectrum(data)],
+    ]);
+    drawWaiting((place) => place.getBoundingClientRect().top < innerHeight);
+    requestAnimationFrame(() => setTimeout(drawRest));
+    setTimeout(drawRest, 500);
   }
 
   let resizing = 0;
@@ -144,9 +166,10 @@
   });
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawAll);
 
-  // On paper every table is open.
+  // On paper every chart is drawn and every table is open.
   let closed = [];
   addEventListener('beforeprint', () => {
+    drawRest();
     closed = [...document.querySelectorAll('details:not([open])')];
     for (const details of closed) details.open = true;
   });

@@ -39,6 +39,12 @@ async function lookAt(browser: Browser, html: string, report: RunReport, charts:
     // Where nothing was opened there is what was asked and its host, and little that was measured.
     const fieldsMin = report.connections.established === 0 ? 5 : 40;
     assert.ok((await compareFields(page, report)) >= fieldsMin, where);
+    // What is below the window is drawn right after the first frame.
+    if (charts > 0)
+      await page
+        .locator('canvas')
+        .nth(charts - 1)
+        .waitFor({ state: 'attached' });
     assert.equal(await page.locator('canvas').count(), charts, where);
     const overflow = await page.evaluate('document.documentElement.scrollWidth - innerWidth');
     assert.ok(Number(overflow) <= 0, `${where}: ${overflow} pixels stick out`);
@@ -176,6 +182,68 @@ test('a run in which nothing opens, and the largest report that there is', { ski
   const large = join(folder, 'most.html');
   writeFileSync(large, reportHtml(largeReport()));
   await lookAt(browser, large, largeReport(), 2);
+});
+
+/** CPU of a page's main thread until all of it is drawn, milliseconds; and the nodes that it has. */
+async function costOf(browser: Browser, url: string): Promise<{ cpuMs: number; nodes: number }> {
+  const context = await browser.newContext({ viewport: { width: 1_400, height: 900 } });
+  const page = await context.newPage();
+  page.setDefaultTimeout(4 * 60_000);
+  const devtools = await context.newCDPSession(page);
+  await devtools.send('Performance.enable', { timeDomain: 'threadTicks' });
+  await page.goto(url);
+  await page.locator('.ready').waitFor({ state: 'attached' });
+  const { metrics } = await devtools.send('Performance.getMetrics');
+  const of = (wanted: string): number => metrics.find(({ name }) => name === wanted)?.value ?? Number.NaN;
+  await context.close();
+  return { cpuMs: 1_000 * of('TaskDuration'), nodes: of('Nodes') };
+}
+
+test('10,000 points and 10,000 losses cost the browser less than half of a bare table of the points', {
+  skip: noBrowser,
+}, async (t) => {
+  const browser = await startBrowser(t);
+  const report = largeReport();
+  const ready =
+    "<script>requestAnimationFrame(function look() { const drawn = document.querySelectorAll('canvas').length >= 2 || document.querySelector('.chart') === null; if (drawn) setTimeout(() => document.body.classList.add('ready')); else setTimeout(look, 5); })</script>";
+  const rows = report.timeline.map(({ atSec, open }) => `<tr><td>${atSec}</td><td>${open}</td></tr>`);
+  const [bare, large] = [join(folder, 'bare.html'), join(folder, 'cost.html')];
+  writeFileSync(bare, `<!doctype html><title>bare</title><body><table>${rows.join('')}</table>${ready}`);
+  // The note that all is drawn is no part of the page: its policy allows no script but its own.
+  writeFileSync(
+    large,
+    reportHtml(report)
+      .replace(/<meta http-equiv[^>]*>/, '')
+      .replace('</body>', `${ready}</body>`),
+  );
+  const ratios: number[] = [];
+  for (let count = 0; count < 7; count++) {
+    const plain = await costOf(browser, pathToFileURL(bare).href);
+    const page = await costOf(browser, pathToFileURL(large).href);
+    assert.ok(page.nodes < 17_000, `${page.nodes} nodes`);
+    ratios.push(page.cpuMs / plain.cpuMs);
+  }
+  t.diagnostic(`CPU of the page over that of the bare table: ${ratios.map((ratio) => ratio.toFixed(2))}`);
+  const median = ratios.toSorted((a, b) => a - b)[3] ?? Number.NaN;
+  assert.ok(median < 0.5, `${median} of the bare table`);
+});
+
+test('a page that is printed as soon as it is loaded has every chart and table', {
+  skip: noBrowser,
+}, async (t) => {
+  const browser = await startBrowser(t);
+  const html = join(folder, 'printed.html');
+  writeFileSync(html, reportHtml(largeReport()));
+  const page = await browser.newPage({ viewport: { width: 400, height: 900 } });
+  // As in a tab that never came to the front: what waits for a frame waits for ever.
+  await page.addInitScript('globalThis.requestAnimationFrame = () => 0; globalThis.setTimeout = () => 0;');
+  await page.goto(pathToFileURL(html).href);
+  const counts =
+    "[document.querySelectorAll('canvas').length, document.querySelectorAll('details:not([open])').length]";
+  const [charts, closed] = await page.evaluate<[number, number]>(counts);
+  assert.ok(charts < 2 && closed > 5, `${charts} charts, ${closed} closed tables`);
+  const printed = await page.evaluate(`dispatchEvent(new Event('beforeprint')), ${counts}`);
+  assert.deepEqual(printed, [2, 0], 'every chart is drawn and every table is open');
 });
 
 test('three agents, and a run that was refused', { skip: noBrowser }, async (t) => {

@@ -23,25 +23,35 @@ interface PageBody {
   readonly data: ChartData;
 }
 
-/** A text that a page shows whole. */
-const TEXT_MAX = 600;
+/** Characters of a text that a page shows, from what it shows whole to what is tried where the page would be too large. */
+const TEXT_MAX = [600, 300, 150, 75, 40, 20, 4] as const;
+/** The same of a name of a count: two names may not become one. */
+const NAME_MAX = 600;
+/** What has one of a few forms, or is no text for people, and stays whole. */
+const KEPT = new Set(['histogram', 'startedAt', 'endedAt', 'verdict', 'phase', 'severity']);
+/** Bytes of the file of a page. Rows of its lists have bounds of their own. */
+const PAGE_BYTES_MAX = 500_000;
 
-/** Long texts are cut: what a peer says has no bound of its own, the page has. Histograms stay. */
-function shortened(value: unknown): unknown {
-  if (typeof value === 'string') return value.length > TEXT_MAX ? `${cutText(value, TEXT_MAX)}...` : value;
-  if (Array.isArray(value)) return value.map(shortened);
+/** Long texts are cut: what a peer says has no bound of its own, the page has. */
+function shortened(value: unknown, textMax: number): unknown {
+  if (typeof value === 'string') return value.length > textMax ? `${cutText(value, textMax)}...` : value;
+  if (Array.isArray(value)) return value.map((each) => shortened(each, textMax));
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(
     Object.entries(value).map(([key, each]) => [
-      cutText(key, TEXT_MAX),
-      key === 'histogram' ? each : shortened(each),
+      cutText(key, NAME_MAX),
+      KEPT.has(key) ? each : shortened(each, textMax),
     ]),
   );
 }
 
-/** The page's changing part. @param given the numbers; whatever texts are in it */
-export function pageBody(given: RunReport): PageBody {
-  const report = cleanDeep(shortened(given) as RunReport);
+/**
+ * The page's changing part.
+ * @param given the numbers; whatever texts are in it
+ * @param textMax characters that stay of each text
+ */
+export function pageBody(given: RunReport, textMax: number = TEXT_MAX[0]): PageBody {
+  const report = cleanDeep(shortened(given, textMax) as RunReport);
   const spectra = spectraOf(report);
   return {
     title: verdictLine(report),
@@ -51,12 +61,17 @@ export function pageBody(given: RunReport): PageBody {
 }
 
 /**
- * The report as one HTML file, ending in a line break.
+ * The report as one HTML file of at most 500 KB, ending in a line break.
  * @param report the final numbers
  */
 export function reportHtml(report: RunReport): string {
-  const { title, main, data } = pageBody(report);
-  return frame(title, new Markup(main), scriptJson(data), "'none'");
+  let html = '';
+  for (const textMax of TEXT_MAX) {
+    const { title, main, data } = pageBody(report, textMax);
+    html = frame(title, new Markup(main), scriptJson(data), "'none'");
+    if (Buffer.byteLength(html) <= PAGE_BYTES_MAX) break;
+  }
+  return html;
 }
 
 /** The page of a run that still goes on: it asks its own server for what it shows. */
@@ -64,6 +79,13 @@ export function liveFrame(): string {
   const waiting = markup`<p id="waiting" role="status">Waiting for the run.</p>`;
   return frame('c100k-bench', waiting, scriptJson(null), "'self'");
 }
+
+/**
+ * What the library of the charts makes of the browser's languages and time zones when it is loaded, and the page never uses:
+ * every label of it has a text of its own. The browser's would take longer than all charts together.
+ */
+const PLAIN_INTL =
+  "const Intl = { NumberFormat: class { format = String; }, DateTimeFormat: class { resolvedOptions() { return { timeZone: 'UTC' }; } } };";
 
 interface Assets {
   readonly style: string;
@@ -80,7 +102,7 @@ function readAssets(): Assets {
   const read = (...path: readonly string[]): string => readFileSync(join(...path), 'utf8');
   assets = {
     style: `${read(charts, 'dist', 'uPlot.min.css')}\n${read(folder, 'report-page.css')}`,
-    script: `${read(charts, 'dist', 'uPlot.iife.min.js')}\n${read(folder, 'report-page.js')}`,
+    script: `(() => {\n${PLAIN_INTL}\n${read(charts, 'dist', 'uPlot.iife.min.js')}\n${read(folder, 'report-page.js')}})();`,
   };
   return assets;
 }

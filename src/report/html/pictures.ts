@@ -7,7 +7,7 @@ import { formatCount, formatMs } from '../../base/units.ts';
 import { latencySpectrum } from '../../judge/latency-spectrum.ts';
 import type { RunReport, TimelinePoint } from '../../judge/report.ts';
 import { type LatencyMap, type LossRow, stepStartMs } from '../../stats/over-time.ts';
-import { type Cell, Markup, markup } from './markup.ts';
+import { type Cell, type Markup, markup } from './markup.ts';
 
 /** Points that a line is drawn from at most: a screen has about so many columns. */
 const POINTS_MAX = 900;
@@ -137,12 +137,21 @@ export function incidentsOf({ timeline, asked }: RunReport): readonly Incident[]
   return found;
 }
 
-/** A raster of rows and columns in SVG. */
-const CELL_WIDTH = 6;
+/** A raster of rows and columns in SVG; pixels. */
+const CELL_WIDTH_MAX = 24;
+const CELLS_WIDTH_MAX = 720;
+const CELLS_WIDTH_MIN = 60;
 const CELL_HEIGHT = 14;
 const LABEL_CHARACTERS = 24;
 const LABEL_WIDTH = 170;
 const AXIS_HEIGHT = 20;
+
+/** Where a cell is. `half`: in the lower half of a place that another class has already. */
+interface RasterCell {
+  readonly column: number;
+  readonly row: number;
+  readonly half: boolean;
+}
 
 interface Raster {
   readonly label: string;
@@ -150,30 +159,63 @@ interface Raster {
   readonly rows: readonly string[];
   readonly columns: number;
   readonly bucketMs: number;
-  /** paths by class: cells as `[column, row]` */
-  readonly cells: ReadonlyMap<string, readonly (readonly [number, number, number])[]>;
+  /** by class */
+  readonly cells: ReadonlyMap<string, readonly RasterCell[]>;
+  /** how a run of cells is drawn: `boxes` have an outline, `lines` are shorter to write */
+  readonly shape: 'boxes' | 'lines';
 }
 
-/** Cells of one class are one path: thousands of rectangles would be most of the file. */
-function rasterSvg({ label, rows, columns, bucketMs, cells }: Raster): Markup {
-  const width = Math.max(60, Math.min(CELL_WIDTH * 4, Math.floor(720 / Math.max(1, columns))) * columns);
-  const cellWidth = width / Math.max(1, columns);
-  const height = rows.length * CELL_HEIGHT;
-  const round = (value: number): string => String(Math.round(value * 10) / 10);
-  const paths = [...cells].map(([name, list]) => {
-    const d = list.map(
-      ([column, row, share]) =>
-        `M${round(LABEL_WIDTH + column * cellWidth)} ${round((row + share) * CELL_HEIGHT + 1)}h${round(cellWidth - 0.5)}v${round((CELL_HEIGHT - 2) * (share > 0 ? 0.5 : 1))}h-${round(cellWidth - 0.5)}z`,
-    );
-    return markup`<path class="${name}" d="${new Markup(d.join(''))}"/>`;
+/** Neighbours of one class in a row as one run, in the order of rows and columns. */
+function runsOf(cells: readonly RasterCell[]): (RasterCell & { length: number })[] {
+  const runs: (RasterCell & { length: number })[] = [];
+  const ordered = cells.toSorted(
+    (a, b) => a.row - b.row || Number(a.half) - Number(b.half) || a.column - b.column,
+  );
+  for (const cell of ordered) {
+    const last = runs.at(-1);
+    if (last?.row === cell.row && last.half === cell.half && last.column + last.length === cell.column)
+      last.length += 1;
+    else runs.push({ ...cell, length: 1 });
+  }
+  return runs;
+}
+
+/** Runs of one class as the data of a path: thousands of elements would be most of the page, and long numbers most of the file. */
+function pathOf(cells: readonly RasterCell[], cellWidth: number, shape: Raster['shape']): string {
+  let [row, end] = [-1, 0];
+  const parts = runsOf(cells).map((run) => {
+    const x = LABEL_WIDTH + run.column * cellWidth;
+    const y = run.row * CELL_HEIGHT + 1 + (run.half ? CELL_HEIGHT / 2 - 1 : 0);
+    const width = run.length * cellWidth - 1;
+    if (shape === 'boxes') {
+      const height = run.half ? CELL_HEIGHT / 2 - 1 : CELL_HEIGHT - 2;
+      return `M${x} ${y}h${width}v${height}h-${width}z`;
+    }
+    const begin = run.row === row ? `m${x - end} 0` : `M${x} ${y + CELL_HEIGHT / 2 - 1}`;
+    [row, end] = [run.row, x + width];
+    return `${begin}h${width}`;
   });
+  return parts.join('');
+}
+
+function rasterSvg({ label, rows, columns, bucketMs, cells, shape }: Raster): Markup {
+  const cellWidth = Math.max(
+    1,
+    Math.min(CELL_WIDTH_MAX, Math.floor(CELLS_WIDTH_MAX / Math.max(1, columns))),
+    Math.ceil(CELLS_WIDTH_MIN / Math.max(1, columns)),
+  );
+  const width = LABEL_WIDTH + cellWidth * Math.max(1, columns);
+  const height = rows.length * CELL_HEIGHT;
+  const paths = [...cells].map(
+    ([name, list]) => markup`<path class="${name}" d="${pathOf(list, cellWidth, shape)}"/>`,
+  );
   const labels = rows.map(
     (text, at) =>
       markup`<text x="0" y="${at * CELL_HEIGHT + 11}">${text.length > LABEL_CHARACTERS ? `${cutText(text, LABEL_CHARACTERS - 1)}~` : text}</text>`,
   );
-  const seconds = (columns * bucketMs) / 1_000;
-  return markup`<div class="scroll" role="region" tabindex="0" aria-label="${label}"><svg role="img" aria-label="${label}" viewBox="0 0 ${LABEL_WIDTH + width} ${height + AXIS_HEIGHT}" width="${LABEL_WIDTH + width}" height="${height + AXIS_HEIGHT}">
-${paths}${labels}<text x="${LABEL_WIDTH}" y="${height + 14}">0 s</text><text x="${LABEL_WIDTH + width}" y="${height + 14}" text-anchor="end">${round(seconds)} s</text></svg></div>`;
+  const seconds = String(Math.round((columns * bucketMs) / 100) / 10);
+  return markup`<div class="scroll" role="region" tabindex="0" aria-label="${label}"><svg role="img" aria-label="${label}" viewBox="0 0 ${width} ${height + AXIS_HEIGHT}" width="${width}" height="${height + AXIS_HEIGHT}">
+${paths}${labels}<text x="${LABEL_WIDTH}" y="${height + 14}">0 s</text><text x="${width}" y="${height + 14}" text-anchor="end">${seconds} s</text></svg></div>`;
 }
 
 /** The last bucket of rows, plus one. */
@@ -204,7 +246,7 @@ export function lossRaster(rows: readonly LossRow[], bucketMs: number, what: str
   const places = [...totals].toSorted(([, a], [, b]) => b - a).map(([place]) => place);
   const shown = places.slice(0, PLACES_SHOWN_MAX);
   const reasons = [...new Set(rows.map(({ reason }) => reason))];
-  const cells = new Map<string, [number, number, number][]>();
+  const cells = new Map<string, RasterCell[]>();
   const taken = new Set<string>();
   const listed: { place: string; reason: string; bucket: number; count: number }[] = [];
   for (const { place, reason, at } of rows) {
@@ -215,14 +257,16 @@ export function lossRaster(rows: readonly LossRow[], bucketMs: number, what: str
       if (row < 0) continue;
       const name = `loss r${reasons.indexOf(reason) % 8}`;
       // Two causes at the same time and place share the cell.
-      const share = taken.has(`${bucket} ${row}`) ? 0.5 : 0;
+      const half = taken.has(`${bucket} ${row}`);
       taken.add(`${bucket} ${row}`);
-      cells.set(name, [...(cells.get(name) ?? []), [bucket, row, share]]);
+      const list = cells.get(name) ?? [];
+      list.push({ column: bucket, row, half });
+      cells.set(name, list);
     }
   }
   const columns = bucketsOf(rows);
   const label = `losses by time and ${what}: ${formatCount(listed.reduce((sum, { count }) => sum + count, 0))} in all`;
-  const picture = rasterSvg({ label, rows: shown.map(placeText), columns, bucketMs, cells });
+  const picture = rasterSvg({ label, rows: shown.map(placeText), columns, bucketMs, cells, shape: 'boxes' });
   const largest = listed.toSorted((a, b) => b.count - a.count).slice(0, ROWS_MAX);
   return {
     picture,
@@ -273,11 +317,11 @@ export function heatMap(map: LatencyMap, what: string): Picture | null {
   // By the logarithm: one slow connect among thousands must be seen.
   const level = (count: number): number =>
     Math.min(HEAT_LEVELS - 1, Math.floor((HEAT_LEVELS * Math.log1p(count)) / Math.log1p(most)));
-  const paths = new Map<string, [number, number, number][]>();
+  const paths = new Map<string, RasterCell[]>();
   for (const { column, step, count } of cells) {
     const name = `heat h${level(count)}`;
     const list = paths.get(name) ?? [];
-    list.push([column, high - step, 0]);
+    list.push({ column, row: high - step, half: false });
     paths.set(name, list);
   }
   const steps = Array.from({ length: high - low + 1 }, (_, at) => high - at);
@@ -289,6 +333,7 @@ export function heatMap(map: LatencyMap, what: string): Picture | null {
       columns: map.columns.length,
       bucketMs: map.bucketMs,
       cells: paths,
+      shape: 'lines',
     }),
     heads: ['seconds', 'latency', 'count'],
     rows: largest

@@ -20,6 +20,23 @@ import {
 /** Rows of lists that another process makes long: agents, places, losses. */
 const LIST_ROWS_MAX = 150;
 
+/** Of these the first are shown at once, so that the charts are near the top of the page; the others when they are opened. */
+const SHOWN_MAX = 24;
+
+/** A list or table of which the rest is closed. @param made of some of the rows, with a title of its own */
+function openedInParts<Row>(
+  id: string,
+  what: string,
+  rows: readonly Row[],
+  made: (some: readonly Row[], title: string) => Markup,
+): Markup {
+  const first = made(rows.slice(0, SHOWN_MAX), what);
+  const more = rows.length - SHOWN_MAX;
+  if (more <= 0) return first;
+  const title = `${formatCount(more)} more ${what}`;
+  return markup`${first}${tableBehind(id, title, made(rows.slice(SHOWN_MAX), title))}`;
+}
+
 /** A number with its field: what is shown can be compared with the JSON. null: not known. */
 function field(path: string, value: number | null, text: (value: number) => string = formatCount): Markup {
   if (value === null) return markup`<span class="none">not known</span>`;
@@ -106,7 +123,7 @@ function verdictSection(report: RunReport): Markup {
     findings.length === 0 ? null : markup`<h3>Preflight</h3><ul>${findings}</ul>`,
     notes.rows.length === 0
       ? null
-      : markup`<h3>Notes</h3><ul>${notes.rows.map((note) => markup`<li>${note}</li>`)}</ul>`,
+      : markup`<h3>Notes</h3>${openedInParts('more-notes', 'notes', notes.rows, (some) => markup`<ul>${some.map((note) => markup`<li>${note}</li>`)}</ul>`)}`,
     requirements.left,
     preflight.left,
     notes.left,
@@ -346,7 +363,9 @@ function agentSection({ agents }: RunReport): Markup {
     'holders',
   );
   return section('agents', 'Agents and what bounds each', [
-    htmlTable('Agents', heads, listed.rows.map(agentRow)),
+    openedInParts('more-agents', 'agents', listed.rows.map(agentRow), (some, title) =>
+      htmlTable(title, heads, some),
+    ),
     listed.left,
     tableBehind(
       'table-holders',

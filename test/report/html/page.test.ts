@@ -88,6 +88,73 @@ describe('the page of a report', () => {
     assert.ok(bytes <= 500_000, String(bytes));
   });
 
+  it('has at most 500 KB when every text of such a report is as long as a peer likes and needs an escape', () => {
+    const long = '&'.repeat(2_000);
+    const words = new Set(['startedAt', 'endedAt', 'verdict', 'severity', 'phase', 'histogram']);
+    const lengthened = (value: unknown, key: string): unknown => {
+      if (typeof value === 'string') return words.has(key) ? value : long;
+      if (Array.isArray(value)) return value.map((each) => lengthened(each, key));
+      if (typeof value !== 'object' || value === null) return value;
+      return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, lengthened(each, name)]));
+    };
+    const report = largeReport();
+    const many = <T>(rows: readonly T[]): T[] => Array.from({ length: 200 }, () => rows[0]!);
+    const requirement = { requirement: 'r', metric: 'held', isDefault: false, passed: false, actual: 1 };
+    const html = reportHtml(
+      lengthened(
+        {
+          ...report,
+          requirements: many([{ ...requirement, actualText: 't' }]),
+          findings: many(report.findings),
+          diagnoses: many(report.diagnoses),
+        },
+        '',
+      ) as RunReport,
+    );
+    assert.ok(Buffer.byteLength(html) <= 500_000, String(Buffer.byteLength(html)));
+    assert.match(html, /9,850 more counts are in the JSON report/, 'no row is left out for it');
+  });
+
+  it('draws each cell of a heat map and of a raster of losses where it is, and no other', () => {
+    const report = largeReport();
+    assert.ok(report.overTime !== null);
+    const { connect, losses } = report.overTime;
+    const { main } = pageBody(report);
+    const [cellWidth, left] = [720 / 120, 170];
+    const heat = /<section id="latency"[\s\S]*?<svg role="img"[\s\S]*?<\/svg>/.exec(main)?.[0] ?? '';
+    const drawn = new Set<string>();
+    for (const [, path = ''] of heat.matchAll(/<path class="heat h\d" d="([^"]*)"/g)) {
+      let [x, y] = [0, 0];
+      for (const [, order, a, b] of path.matchAll(/([Mmh])(-?\d+)(?: (-?\d+))?/g)) {
+        if (order === 'M') [x, y] = [Number(a), Number(b)];
+        else if (order === 'm') x += Number(a);
+        else {
+          for (let from = x; from < x + Number(a); from += cellWidth)
+            drawn.add(`${(from - left) / cellWidth} ${Math.floor(y / 14)}`);
+          x += Number(a);
+        }
+      }
+    }
+    const pairs = connect.columns.map((column) => column.filter((_, at) => at % 2 === 0));
+    const high = Math.max(...pairs.flat());
+    assert.deepEqual(
+      [...drawn].toSorted(),
+      pairs.flatMap((steps, column) => steps.map((step) => `${column} ${high - step}`)).toSorted(),
+    );
+    const raster = /<section id="losses"[\s\S]*?<svg role="img"[\s\S]*?<\/svg>/.exec(main)?.[0] ?? '';
+    const boxes = [...raster.matchAll(/M(\d+) (\d+)h(\d+)v12h-\d+z/g)];
+    const buckets = (losses.sources[0]?.at ?? []).filter((_, at) => at % 2 === 0);
+    const width = Math.floor(720 / ((buckets.at(-1) ?? 0) + 1));
+    assert.deepEqual(
+      boxes.map(([, x, y, wide]) => [
+        (Number(x) - left) / width,
+        Math.floor(Number(y) / 14),
+        Number(wide) + 1,
+      ]),
+      Array.from({ length: 24 }, (_, row) => buckets.map((bucket) => [bucket, row, width])).flat(),
+    );
+  });
+
   it('has a table behind each chart, and says what it leaves out', () => {
     const { main } = pageBody(largeReport());
     for (const id of [
