@@ -73,6 +73,23 @@ export function tableBehind(id: string, title: string, table: Markup): Markup {
   return markup`<details id="${id}"><summary>${title}</summary>${table}</details>`;
 }
 
+/** Rows of a list that are open: the charts stay near the top of the page. */
+const SHOWN_MAX = 24;
+
+/** A list or table of which the rest is closed. @param made of some of the rows, with a title of its own */
+export function openedInParts<Row>(
+  id: string,
+  what: string,
+  rows: readonly Row[],
+  made: (some: readonly Row[], title: string) => Markup,
+): Markup {
+  const first = made(rows.slice(0, SHOWN_MAX), what);
+  const more = rows.length - SHOWN_MAX;
+  if (more <= 0) return first;
+  const title = `${more} more ${what}`;
+  return markup`${first}${tableBehind(id, title, made(rows.slice(SHOWN_MAX), title))}`;
+}
+
 /** JSON inside a script element: no text in it can end the element or begin a comment. */
 export function scriptJson(value: unknown): Markup {
   return new Markup(

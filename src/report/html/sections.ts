@@ -6,7 +6,7 @@ import { type Counts, totalOf } from '../../base/outcome.ts';
 import { formatBytes, formatCount, formatDuration, formatMs, formatRate } from '../../base/units.ts';
 import type { AgentReport, Latency, RunReport, TimelinePoint } from '../../judge/report.ts';
 import { verdictLine } from '../verdict-text.ts';
-import { type Cell, htmlTable, type Markup, markup, tableBehind } from './markup.ts';
+import { type Cell, htmlTable, type Markup, markup, openedInParts, tableBehind } from './markup.ts';
 import {
   heatMap,
   incidentsOf,
@@ -19,23 +19,6 @@ import {
 
 /** Rows of lists that another process makes long: agents, places, losses. */
 const LIST_ROWS_MAX = 150;
-
-/** Of these the first are shown at once, so that the charts are near the top of the page; the others when they are opened. */
-const SHOWN_MAX = 24;
-
-/** A list or table of which the rest is closed. @param made of some of the rows, with a title of its own */
-function openedInParts<Row>(
-  id: string,
-  what: string,
-  rows: readonly Row[],
-  made: (some: readonly Row[], title: string) => Markup,
-): Markup {
-  const first = made(rows.slice(0, SHOWN_MAX), what);
-  const more = rows.length - SHOWN_MAX;
-  if (more <= 0) return first;
-  const title = `${formatCount(more)} more ${what}`;
-  return markup`${first}${tableBehind(id, title, made(rows.slice(SHOWN_MAX), title))}`;
-}
 
 /** A number with its field: what is shown can be compared with the JSON. null: not known. */
 function field(path: string, value: number | null, text: (value: number) => string = formatCount): Markup {
