@@ -33,6 +33,7 @@ export async function readKubernetesRun(values: FlagValues): Promise<KubernetesR
   // In a pod the reference is a number; here any will do.
   const request = readRunRequest(withIndex(values, '0'));
   readWatch(values, request);
+  refuseFiles(values);
   checkAgentFlags(values);
   checkTargets(request.targets, values);
   const hasNetAdmin = values.on('net-admin');
@@ -66,6 +67,21 @@ export async function readKubernetesRun(values: FlagValues): Promise<KubernetesR
     ca: readAuthority(request),
     token: formatToken(await masterToken(flagValue(values, 'token-file'), environmentToken())),
   };
+}
+
+/** A pod has no files of ours, and its arguments are read by whoever may read the Job. */
+function refuseFiles(values: FlagValues): void {
+  const named = [
+    ...values.list('header').map((text) => ['header', text]),
+    ['body', values.one('body') ?? ''],
+  ];
+  const [name, text] = named.find(([, each]) => each?.startsWith('@')) ?? [];
+  if (name === undefined) return;
+  throw usageError(
+    ErrorCode.usage,
+    `${values.origin(name)} ${text} is a file, which a pod does not have`,
+    `type ${values.origin(name)} with the text itself: whoever may read the Job sees it`,
+  );
 }
 
 /** What describes a host or its owner's limits is for each agent, the rest for the coordinator. */

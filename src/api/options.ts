@@ -51,6 +51,14 @@ interface CommonOptions {
   readonly httpStatus?: number;
   /** ws, wss, http, https: what to send as Host; default: the host of `target` */
   readonly hostHeader?: string;
+  /** ws, wss, http, https: headers to send, such as `Authorization: Bearer x`; `@FILE`: those in the file */
+  readonly header?: string | readonly string[];
+  /** ws, wss: subprotocols to offer, of which the server must choose one */
+  readonly wsProtocol?: string | readonly string[];
+  /** http, https: the method of each request; default `GET`, with a body `POST` */
+  readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE' | 'OPTIONS';
+  /** http, https: the body of each request; `@FILE`: what is in the file */
+  readonly body?: string;
   /** tls, wss, https: name to ask for (SNI) and to find in the certificate; default: the host of `target` */
   readonly tlsServername?: string;
   /** tls, wss, https: file with the certificates to trust, PEM; default: those of Node.js */

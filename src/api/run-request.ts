@@ -28,6 +28,7 @@ import { freeName } from '../plan/alias-command.ts';
 import { PREFIXES_MAX, parseSourcePrefix, prefixText } from '../run/alias.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
+import { readRequest } from './protocol-request.ts';
 
 /** How often a connection proves itself, unless the user says otherwise. */
 const PROBE_EVERY_MS = 10_000;
@@ -182,12 +183,17 @@ const TAKEN_BY: readonly (readonly [flag: string, takes: (name: ProtocolName) =>
     ['ws-message', (name) => name === 'ws' || name === 'wss', 'ws:// and wss://'],
     ['http-status', (name) => name === 'http' || name === 'https', 'http:// and https://'],
     ['host-header', hasPath, 'ws://, wss://, http:// and https://'],
+    ['header', hasPath, 'ws://, wss://, http:// and https://'],
+    ['ws-protocol', (name) => name === 'ws' || name === 'wss', 'ws:// and wss://'],
+    ['method', (name) => name === 'http' || name === 'https', 'http:// and https://'],
+    ['body', (name) => name === 'http' || name === 'https', 'http:// and https://'],
     ['tls-servername', isTls, 'tls://, wss:// and https://'],
     ['tls-ca', isTls, 'tls://, wss:// and https://'],
     ['insecure', isTls, 'tls://, wss:// and https://'],
   ];
 
 function isGiven(values: FlagValues, flag: string): boolean {
+  if (flag === 'header' || flag === 'ws-protocol') return values.list(flag).length > 0;
   return flag === 'insecure' ? values.on(flag) : values.one(flag) !== null;
 }
 
@@ -211,14 +217,16 @@ function readProtocolOptions(
   }
   const banner = readBanner(values);
   if (!hasPath(protocol) && !isTls(protocol) && banner === null) return null;
+  const { request, hostHeader } = readRequest(values);
   return {
     path: commonPath(targets) ?? '/',
     host: commonName(targets),
-    hostHeader: flagValue(values, 'host-header'),
+    hostHeader,
     banner,
     message: flagValue(values, 'ws-message'),
     httpStatus: flagValue(values, 'http-status'),
     tls: readTls(values),
+    ...(request === null ? {} : { request }),
   };
 }
 

@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import { type Family, isAddress, parseAddress, unmapV4 } from './address.ts';
 import { BenchError, ErrorCode, usageError } from './errors.ts';
+import type { RequestOptions } from './request-options.ts';
 import { formatCount } from './units.ts';
 
 /** One `address:port` of the target. */
@@ -311,6 +312,8 @@ export interface ProtocolOptions {
   /** the one HTTP status that is good; null: 200 to 399 */
   readonly httpStatus: number | null;
   readonly tls: TlsOptions;
+  /** absent: a plain GET */
+  readonly request?: RequestOptions;
 }
 
 /** Nothing asked for. */

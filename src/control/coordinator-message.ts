@@ -19,6 +19,15 @@ import {
   SERVERNAME_PATTERN,
   WS_MESSAGE_BYTES_MAX,
 } from '../base/endpoint.ts';
+import {
+  areHeadersBounded,
+  BODY_BYTES_MAX,
+  HEADERS_MAX,
+  headerProblem,
+  isSubprotocol,
+  REQUEST_METHODS,
+  SUBPROTOCOLS_MAX,
+} from '../base/request-options.ts';
 import { RunBound, type SharedSpec } from '../run/run-spec.ts';
 import {
   epoch,
@@ -73,6 +82,28 @@ function areDistinct(endpoints: readonly { readonly address: string; readonly po
   return new Set(names).size === names.length;
 }
 
+/** Base64 has four characters for three bytes. */
+const BODY_CHARACTERS_MAX = Math.ceil(BODY_BYTES_MAX / 3) * 4;
+
+const requestOptions = v.object({
+  method: v.picklist(REQUEST_METHODS),
+  headers: v.pipe(
+    v.array(
+      v.pipe(
+        v.object({ name: v.string(), value: v.string() }),
+        v.check((field) => headerProblem(field) === null, 'expected a header field that may be sent'),
+      ),
+    ),
+    v.maxLength(HEADERS_MAX),
+    v.check((headers) => areHeadersBounded(headers), 'expected fewer or shorter header fields'),
+  ),
+  body: v.nullable(v.pipe(v.string(), v.maxLength(BODY_CHARACTERS_MAX), v.regex(/^[A-Za-z0-9+/]*={0,2}$/))),
+  subprotocols: v.pipe(
+    v.array(v.pipe(v.string(), v.check(isSubprotocol, 'expected a token'))),
+    v.maxLength(SUBPROTOCOLS_MAX),
+  ),
+});
+
 const protocolOptions = v.object({
   path: v.pipe(v.string(), v.maxLength(PATH_CHARACTERS_MAX), v.regex(PATH_PATTERN)),
   host: v.nullable(v.pipe(v.string(), v.maxLength(HOST_CHARACTERS_MAX), v.regex(HOST_HEADER_PATTERN))),
@@ -87,6 +118,7 @@ const protocolOptions = v.object({
     ca: v.nullable(v.pipe(v.string(), v.maxLength(CA_CHARACTERS_MAX))),
     isVerified: v.boolean(),
   }),
+  request: v.exactOptional(requestOptions),
 });
 
 /** No address, device, network, port or number of processes of the agent's host: who sends one is not heard. */

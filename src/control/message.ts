@@ -24,6 +24,7 @@
 
 import * as v from 'valibot';
 import { cleanText } from '../base/clean-text.ts';
+import type { SharedSpec } from '../run/run-spec.ts';
 import { type AgentMessage, agentMessageSchema } from './agent-message.ts';
 import { type CoordinatorMessage, coordinatorMessageSchema } from './coordinator-message.ts';
 
@@ -31,7 +32,26 @@ export type { AgentMessage, AgentMessageOf } from './agent-message.ts';
 export type { CoordinatorMessage, CoordinatorMessageOf } from './coordinator-message.ts';
 
 /** Major differences are refused; see docs/PROTOCOL.md. */
-export const PROTOCOL_VERSION = '1.1';
+export const PROTOCOL_VERSION = '1.2';
+
+/**
+ * What of a spec agents below a minor version would leave out, and so do something else than was asked; null: nothing is.
+ * @returns `minor` is the first version that has it, `words` are the flags
+ */
+export function needsOf({
+  protocolOptions,
+}: SharedSpec): { readonly minor: number; readonly words: string } | null {
+  const request = protocolOptions?.request;
+  if (request === undefined) return null;
+  const asked: readonly (readonly [string, boolean])[] = [
+    ['--header', request.headers.length > 0],
+    ['--ws-protocol', request.subprotocols.length > 0],
+    ['--method', request.method !== 'GET'],
+    ['--body', request.body !== null],
+  ];
+  const words = asked.filter(([, isAsked]) => isAsked).map(([flag]) => flag);
+  return { minor: 2, words: words.join(' and ') };
+}
 
 /** The largest message in bytes: the final stats of an agent with 65,536 source addresses fit. */
 export const CONTROL_MESSAGE_BYTES_MAX = 8 * 1024 * 1024;

@@ -56,6 +56,8 @@ interface ControlServerOptions {
     identity: string,
     from: string,
   ) => ChannelEvents<AgentMessage>;
+  /** what the run asks of every agent that an earlier minor version would leave out, and the first one that does not */
+  readonly needs?: { readonly minor: number; readonly words: string } | null;
   /** @param who null: it is no agent, as far as it showed */
   readonly onRefused: (reason: RefusalReason, who: TurnedAway | null) => void;
 }
@@ -229,7 +231,7 @@ export class ControlServer {
             return;
           }
           giveUp();
-          const hello = helloOf(message, name);
+          const hello = helloOf(message, name, this.#options.needs ?? null);
           if ('reason' in hello) {
             refuse(hello.reason, hello.text, hello.reason === 'version' ? 'version' : 'unwanted');
             return;
@@ -275,12 +277,19 @@ export class ControlServer {
 function helloOf(
   message: AgentMessage,
   name: string | null,
+  needs: ControlServerOptions['needs'] | null,
 ): AgentMessageOf<'hello'> | { readonly reason: RefusalReason; readonly text: string } {
   if (message.type !== 'hello') return { reason: 'first-not-hello', text: 'the first message must be hello' };
   if (message.protocol.split('.')[0] !== PROTOCOL_VERSION.split('.')[0]) {
     return {
       reason: 'version',
       text: `this coordinator speaks protocol ${PROTOCOL_VERSION}, the agent ${message.protocol}`,
+    };
+  }
+  if (needs && Number(message.protocol.split('.')[1]) < needs.minor) {
+    return {
+      reason: 'version',
+      text: `the run has ${needs.words}, which agents below protocol 1.${needs.minor} leave out, and this one speaks ${message.protocol}`,
     };
   }
   if (name !== null && name !== message.name) {

@@ -5,7 +5,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { type Clock, StandStill } from '../base/clock.ts';
-import type { AgentMessageOf } from '../control/message.ts';
+import { type AgentMessageOf, needsOf } from '../control/message.ts';
 import { ControlServer } from '../control/server.ts';
 import type { RunReport } from '../judge/report.ts';
 import { holdersCpuMs } from '../judge/report-parts.ts';
@@ -98,6 +98,7 @@ export class Run {
       host: listen.host,
       port: listen.port,
       keyFor: (identity) => this.#startedAgents.keyFor(identity),
+      needs: needsOf(this.#options.spec),
       onAgent: (channel, hello, identity, from) => this.#contact.welcome(channel, hello, identity, from),
       onRefused: (reason, who) => {
         this.#log.connectionRefused(reason);

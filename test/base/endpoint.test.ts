@@ -12,6 +12,7 @@ import {
   type TargetSpec,
 } from '../../src/base/endpoint.ts';
 import { BenchError } from '../../src/base/errors.ts';
+import { DEFAULT_REQUEST_OPTIONS } from '../../src/base/request-options.ts';
 import { coordinatorMessageIn } from '../support/decoded.ts';
 
 /** What matters of a target, as one line. */
@@ -202,6 +203,7 @@ function decoded(change: object): ReturnType<typeof coordinatorMessageIn> {
 }
 
 const TLS = DEFAULT_PROTOCOL_OPTIONS.tls;
+const REQUEST = DEFAULT_REQUEST_OPTIONS;
 
 test('options arrive as they were sent', () => {
   const options: ProtocolOptions = {
@@ -212,6 +214,12 @@ test('options arrive as they were sent', () => {
     message: 'grüß dich',
     httpStatus: 204,
     tls: { servername: 'a.example', ca: '-----BEGIN CERTIFICATE-----', isVerified: false },
+    request: {
+      method: 'PUT',
+      headers: [{ name: 'X-A', value: 'b c' }],
+      body: 'AAEC/w==',
+      subprotocols: ['mqtt'],
+    },
   };
   const message = decoded(options);
   assert(message.type === 'spec', message.type);
@@ -229,6 +237,18 @@ for (const [what, change] of [
   ['a message above 4,096 bytes', { message: 'x'.repeat(4_097) }],
   ['an interim status', { httpStatus: 101 }],
   ['an address for SNI', { tls: { ...TLS, servername: '10.0.0.1' } }],
+  ['a header that ends its line', { request: { ...REQUEST, headers: [{ name: 'X', value: 'a\r\nY: b' }] } }],
+  [
+    'a header of the connection',
+    { request: { ...REQUEST, headers: [{ name: 'connection', value: 'close' }] } },
+  ],
+  [
+    'more than 64 headers',
+    { request: { ...REQUEST, headers: Array.from({ length: 65 }, () => ({ name: 'X', value: '' })) } },
+  ],
+  ['a body that is no base64', { request: { ...REQUEST, body: '\r\n' } }],
+  ['a body above 64 KiB', { request: { ...REQUEST, body: 'A'.repeat(87_388) } }],
+  ['a subprotocol that ends its line', { request: { ...REQUEST, subprotocols: ['a\r\nX: y'] } }],
   ['a CA above 1 MiB', { tls: { ...TLS, ca: 'x'.repeat(1_048_577) } }],
 ] as const) {
   test(`${what} is refused`, () => {

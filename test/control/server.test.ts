@@ -51,7 +51,9 @@ async function until(done: () => boolean, what: string): Promise<void> {
   assert.fail(`timed out waiting for ${what}`);
 }
 
-async function startServer(t: TestContext, master: Token, clock: Clock = systemClock) {
+type Needs = { readonly minor: number; readonly words: string } | null;
+
+async function startServer(t: TestContext, master: Token, clock: Clock = systemClock, needs: Needs = null) {
   const seen = {
     aheadMs: 0,
     agents: [] as { name: string; identity: string }[],
@@ -64,6 +66,7 @@ async function startServer(t: TestContext, master: Token, clock: Clock = systemC
     host: '127.0.0.1',
     port: 0,
     keyFor: (identity) => knownKeyOf(master, identity, Date.now() + seen.aheadMs),
+    needs,
     onRefused: (reason) => seen.refusals.push(reason),
     onAgent: (_channel, { name }, identity) => {
       seen.agents.push({ name, identity });
@@ -352,5 +355,21 @@ describe('who has a key', () => {
     });
     const forged = await session(t, seen.port, offering({ identity: wider.identity, key: token.key }));
     assert.match(forged.error ?? 'taken', /DECRYPT_ERROR$/);
+  });
+
+  it('is turned away when it would leave out what the run asks for, and taken otherwise', async (t) => {
+    const master = generateToken();
+    const seen = await startServer(t, master, systemClock, { minor: 2, words: '--header' });
+    const old = JSON.stringify({ ...HELLO, protocol: '1.1' });
+    const first = await session(t, seen.port, offering(master));
+    assert.equal(await speak(first.socket, old), 4001);
+    assert.deepEqual([seen.refusals, seen.agents], [['version'], []]);
+    const second = await session(t, seen.port, offering(master));
+    void speak(second.socket, JSON.stringify({ ...HELLO, protocol: '1.2' }));
+    await until(() => seen.agents.length === 1, 'the agent of now');
+    const plain = await startServer(t, master);
+    const third = await session(t, plain.port, offering(master));
+    void speak(third.socket, old);
+    await until(() => plain.agents.length === 1, 'the old agent, where nothing needs a newer one');
   });
 });

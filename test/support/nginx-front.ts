@@ -42,6 +42,10 @@ export async function startNginxFront(
     .join('\n');
   const locations = `
     location = /ok { return 200 "fine\\n"; }
+    location = /token {
+      if ($http_authorization = "Bearer right") { return 200 "$request_method\n"; }
+      return 401;
+    }
     location = /teapot { return 418; }
     location = /ws {
       proxy_pass http://127.0.0.1:${upstreamPort};

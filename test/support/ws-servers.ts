@@ -35,7 +35,7 @@ async def hold(socket, path=None):
     finally:
         held.discard(socket)
 async def main():
-    async with websockets.serve(hold, '127.0.0.1', 0, compression=None, ping_interval=None, backlog=4096,
+    async with websockets.serve(hold, '127.0.0.1', 0, subprotocols=['graphql-transport-ws', 'mqtt'], compression=None, ping_interval=None, backlog=4096,
                                 max_queue=1, read_limit=1024, write_limit=1024) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         reader = asyncio.StreamReader()
@@ -109,6 +109,7 @@ function runServer(): void {
     port: 0,
     backlog: 4_096,
     perMessageDeflate: false,
+    handleProtocols: (offered) => (offered.has('mqtt') ? 'mqtt' : false),
   });
   server.on('listening', () => process.stdout.write(`${(server.address() as AddressInfo).port}\n`));
   server.on('connection', (socket) => socket.on('error', () => {}));

@@ -1,11 +1,14 @@
 /** The protocols that prove, through the real command line and against servers that this project did not write. */
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, type TestContext, test } from 'node:test';
 import { startBench, until } from '../support/bench-run.ts';
 import { type Certificates, makeCertificates } from '../support/certificates.ts';
 import { type NginxFront, startNginxFront } from '../support/nginx-front.ts';
 import { whyNot } from '../support/targets.ts';
-import { type ForeignWsServer, startWsServer } from '../support/ws-servers.ts';
+import { type ForeignWsServer, startWsServer, whyNoPython } from '../support/ws-servers.ts';
 
 const FEW = 500;
 const RUN = { timeoutMs: 180_000 };
@@ -124,3 +127,56 @@ test('http:// keep-alive to nginx: requests prove every connection; a bad status
   const asked = ['--target', `http://127.0.0.1:${plainPort}/teapot`, '--http-status', '418'];
   assert.equal((await startBench(t, [...asked, ...few], RUN).result).code, 0);
 });
+
+test('nginx that wants a token in a header: held with it from a file, each probe too, 401 without it', {
+  skip: whyNot('nginx'),
+}, async (t) => {
+  const { plainPort, tlsPorts } = await front(t);
+  const folder = mkdtempSync(join(tmpdir(), 'c100k-header-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, 'token.txt'), '# who we are\nAuthorization: Bearer right\n');
+  const load = ['--conns', '200', '--duration', '3s', '--probe-every', '500ms'];
+  const secure = ['--tls-ca', certificates.ca.certPath, '--tls-servername', 'server.test'];
+  for (const [target, more] of [
+    [`http://127.0.0.1:${plainPort}/token`, ['--engine', 'uring', '--method', 'PUT', '--body', 'x=1']],
+    [`http://127.0.0.1:${plainPort}/token`, ['--engine', 'epoll']],
+    [`https://127.0.0.1:${tlsPorts[0]}/token`, secure],
+  ] as const) {
+    const run = startBench(
+      t,
+      ['--target', target, ...load, ...more, '--header', `@${folder}/token.txt`],
+      RUN,
+    );
+    const { code, stdout } = await run.result;
+    assert.equal(code, 0, stdout);
+    const report = run.report();
+    assert.equal(report.connections.verified, 200);
+    assert.ok(report.probes.answered >= 800, `${report.probes.answered}`);
+    assert.ok(!JSON.stringify(report).includes('right'), 'the token is not in the report');
+  }
+  const wrong = ['--header', 'Authorization: Bearer wrong', '--conns', '20', '--duration', '1s'];
+  const refused = startBench(t, ['--target', `http://127.0.0.1:${plainPort}/token`, ...wrong], RUN);
+  assert.equal((await refused.result).code, 1);
+  assert.deepEqual(refused.report().connections.failed, { handshake: 20 });
+  assert.ok(refused.report().notes.some((note) => note.startsWith('20 x http status 401')));
+});
+
+for (const kind of ['ws', 'python'] as const) {
+  test(`a subprotocol that the server of ${kind} takes is held, one that it does not is named`, {
+    skip: kind === 'python' ? whyNoPython() : false,
+  }, async (t) => {
+    const server = await startWsServer(t, kind);
+    const load = ['--target', `ws://127.0.0.1:${server.port}/`, '--conns', '100', '--duration', '2s'];
+    const run = startBench(t, [...load, '--ws-protocol', 'other', '--ws-protocol', 'mqtt'], RUN);
+    assert.equal((await run.result).code, 0);
+    assert.equal(run.report().connections.verified, 100);
+    const wrong = startBench(t, [...load, '--ws-protocol', 'nonsense'], RUN);
+    assert.equal((await wrong.result).code, 1);
+    const { notes, connections } = wrong.report();
+    assert.deepEqual(connections.failed, { handshake: 100 });
+    assert.ok(
+      notes.some((note) => note.startsWith('100 x ws no subprotocol of those offered was chosen')),
+      notes.join('\n'),
+    );
+  });
+}

@@ -3,10 +3,12 @@
  * Must never read a value (flags.ts).
  */
 import { BANNER_BYTES_MAX, WS_MESSAGE_BYTES_MAX } from '../../base/endpoint.ts';
+import { BODY_BYTES_MAX, REQUEST_METHODS } from '../../base/request-options.ts';
 
 import { ALIAS_LEASE_MAX_MS, ALIAS_LEASE_MIN_MS } from '../../run/alias.ts';
 import { RunBound } from '../../run/run-spec.ts';
 import { type CommandName, flagSwitch, list, one } from './flag.ts';
+import { header, subprotocol } from './request-types.ts';
 import {
   aliasDevice,
   boundedText,
@@ -215,6 +217,36 @@ export const RUN_FLAGS = {
     commands: RUN,
     describe: 'ws, wss, http, https: what to send as Host',
     defaultNote: 'the host of --target',
+    pods: 'argument',
+  }),
+  header: list({
+    ...header,
+    group: 'Proof:',
+    commands: RUN,
+    describe:
+      "ws, wss, http, https: a header to send, such as 'Authorization: Bearer x'; @FILE: those in the file; repeatable",
+    pods: 'argument',
+  }),
+  'ws-protocol': list({
+    ...subprotocol,
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'ws, wss: a subprotocol to offer; the server must choose one of them; repeatable',
+    pods: 'argument',
+  }),
+  method: one({
+    ...choice(...REQUEST_METHODS),
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'http, https: the method of each request',
+    defaultNote: 'GET; POST with --body',
+    pods: 'argument',
+  }),
+  body: one({
+    ...boundedText(BODY_BYTES_MAX),
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'http, https: the body of each request; @FILE: what is in the file',
     pods: 'argument',
   }),
   'tls-servername': one({

@@ -1,14 +1,16 @@
 /**
- * Owns the HTTP/1.1 keep-alive proof: one GET at a time, its status checked, its body read to the end and thrown away.
+ * Owns the HTTP/1.1 keep-alive proof: one request at a time (GET unless another method was asked for), its status checked, its body read to the end and thrown away.
  * Must never hold a body: what is left of it is a number.
  *
- *   us -> target : GET path                      when the kernel has connected, then each probe
+ *   us -> target : GET path [body]               when the kernel has connected, then each probe
  *   target -> us : status, head, body            the first makes it open and verified, the others answer a probe
  *
  * An answer that ends the connection (`Connection: close`, HTTP/1.0, a body without a length) cannot be held: it is
  * lost as `protocol`.
  */
+import type { ProtocolOptions } from '../../base/endpoint.ts';
 import { DropReason, FailReason } from '../../base/outcome.ts';
+import { DEFAULT_REQUEST_OPTIONS, type RequestMethod, requestHead } from '../../base/request-options.ts';
 import { HeadReader, hasToken, otherProtocol, type ResponseHead, refusalText, saidEnd } from './http-head.ts';
 import { type Protocol, type ProtocolHost, SendBuffer } from './protocol.ts';
 import type { RequestTarget } from './ws.ts';
@@ -45,12 +47,29 @@ function hexOf(byte: number): number {
   return lower >= 97 && lower <= 102 ? lower - 87 : -1;
 }
 
+/** Methods whose request has a length even when it has no body (RFC 9110 section 8.6). */
+const METHODS_WITH_BODY: ReadonlySet<RequestMethod> = new Set(['POST', 'PUT', 'PATCH']);
+
+function requestOf({ path, request }: ProtocolOptions, authority: string): Buffer {
+  const { method, headers, body } = request ?? DEFAULT_REQUEST_OPTIONS;
+  const bytes = Buffer.from(body ?? '', 'base64');
+  const length = { name: 'Content-Length', value: String(bytes.length) };
+  const own = [
+    { name: 'User-Agent', value: 'c100k-bench' },
+    { name: 'Accept', value: '*/*' },
+    ...(body !== null || METHODS_WITH_BODY.has(method) ? [length] : []),
+  ];
+  const head = requestHead(`${method} ${path} HTTP/1.1`, authority, own, headers);
+  return Buffer.concat([Buffer.from(head, 'latin1'), bytes]);
+}
+
 /** HTTP/1.1 connections that are kept alive. */
 export class HttpProtocol implements Protocol {
   readonly hasHandshake = true;
   readonly canProbe = true;
   readonly #host: ProtocolHost;
   readonly #target: RequestTarget;
+  readonly #method: RequestMethod;
   readonly #heads = new HeadReader();
   readonly #unsent: SendBuffer;
   readonly #requests = new Map<string, Buffer>();
@@ -65,6 +84,7 @@ export class HttpProtocol implements Protocol {
   constructor(host: ProtocolHost, target: RequestTarget) {
     this.#host = host;
     this.#target = target;
+    this.#method = (target.options.request ?? DEFAULT_REQUEST_OPTIONS).method;
     this.#unsent = new SendBuffer(host);
     this.#part = new Uint8Array(host.capacity);
     this.#isOpen = new Uint8Array(host.capacity);
@@ -90,11 +110,7 @@ export class HttpProtocol implements Protocol {
     const authority = this.#target.authority(slot);
     let request = this.#requests.get(authority);
     if (request === undefined) {
-      const { path } = this.#target.options;
-      request = Buffer.from(
-        `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\nUser-Agent: c100k-bench\r\nAccept: */*\r\n\r\n`,
-        'latin1',
-      );
+      request = requestOf(this.#target.options, authority);
       this.#requests.set(authority, request);
     }
     this.#unsent.send(slot, request, request.length);
@@ -159,7 +175,8 @@ export class HttpProtocol implements Protocol {
   #beginBody(slot: number, { status, fields }: ResponseHead, next: number): number {
     const coding = fields.get('transfer-encoding');
     const lengths = fields.get('content-length')?.split(',') ?? [];
-    if (status === 204 || status === 304) return this.#complete(slot) ? next : -1;
+    // An answer to HEAD has the length of a body that does not come.
+    if (status === 204 || status === 304 || this.#method === 'HEAD') return this.#complete(slot) ? next : -1;
     if (coding !== undefined) {
       if (coding.toLowerCase() !== 'chunked') return this.#lose(slot, 'an unknown Transfer-Encoding');
       if (lengths.length > 0) return this.#lose(slot, 'both Content-Length and Transfer-Encoding');

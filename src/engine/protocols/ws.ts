@@ -16,6 +16,7 @@
 import { createCipheriv, createHash, randomBytes } from 'node:crypto';
 import type { ProtocolOptions } from '../../base/endpoint.ts';
 import { DropReason, FailReason } from '../../base/outcome.ts';
+import { DEFAULT_REQUEST_OPTIONS, requestHead } from '../../base/request-options.ts';
 import { HeadReader, hasToken, otherProtocol, type ResponseHead, refusalText, saidEnd } from './http-head.ts';
 import { type Protocol, type ProtocolHost, SendBuffer } from './protocol.ts';
 import {
@@ -51,6 +52,7 @@ export class WsProtocol implements Protocol, FrameSink {
   readonly #target: RequestTarget;
   readonly #salt: number;
   readonly #keys = new HandshakeKeys();
+  readonly #subprotocols: readonly string[];
   readonly #heads = new HeadReader();
   readonly #frames: FrameReader;
   readonly #unsent: SendBuffer;
@@ -74,6 +76,7 @@ export class WsProtocol implements Protocol, FrameSink {
     this.#host = host;
     this.#target = target;
     this.#salt = salt;
+    this.#subprotocols = (target.options.request ?? DEFAULT_REQUEST_OPTIONS).subprotocols;
     this.#frames = new FrameReader(capacity, this);
     this.#unsent = new SendBuffer(host);
     const { message } = target.options;
@@ -96,7 +99,7 @@ export class WsProtocol implements Protocol, FrameSink {
     const authority = this.#target.authority(slot);
     let request = this.#requests.get(authority);
     if (request === undefined) {
-      request = requestOf(this.#target.options.path, authority);
+      request = requestOf(this.#target.options, authority);
       this.#requests.set(authority, request);
     }
     request.write(this.#key(slot), request.length - KEY_CHARACTERS - 4, 'latin1');
@@ -117,7 +120,7 @@ export class WsProtocol implements Protocol, FrameSink {
     const wrong =
       result.type === 'bad'
         ? (otherProtocol(buffer, 0, length) ?? result.what)
-        : wrongUpgrade(result.head, this.#key(slot));
+        : wrongUpgrade(result.head, this.#key(slot), this.#subprotocols);
     if (wrong !== null) {
       const text = result.type === 'head' ? refusalText(result.head, buffer, result.next, length) : buffer;
       this.#host.said(slot, text, 0, text === buffer ? saidEnd(buffer, 0, length) : text.length);
@@ -224,26 +227,40 @@ export class WsProtocol implements Protocol, FrameSink {
 }
 
 /** The request, with room for a key right before the blank line. */
-function requestOf(path: string, authority: string): Buffer {
+function requestOf(options: ProtocolOptions, authority: string): Buffer {
+  const { headers, subprotocols } = options.request ?? DEFAULT_REQUEST_OPTIONS;
+  const offer = { name: 'Sec-WebSocket-Protocol', value: subprotocols.join(', ') };
+  const own = [
+    { name: 'User-Agent', value: 'c100k-bench' },
+    { name: 'Upgrade', value: 'websocket' },
+    { name: 'Connection', value: 'Upgrade' },
+    { name: 'Sec-WebSocket-Version', value: '13' },
+    ...(subprotocols.length === 0 ? [] : [offer]),
+  ];
+  const key = { name: 'Sec-WebSocket-Key', value: '='.repeat(KEY_CHARACTERS) };
   return Buffer.from(
-    `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\nUser-Agent: c100k-bench\r\nUpgrade: websocket\r\n` +
-      `Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${'='.repeat(KEY_CHARACTERS)}\r\n\r\n`,
+    requestHead(`GET ${options.path} HTTP/1.1`, authority, own, [...headers, key]),
     'latin1',
   );
 }
 
 /** What is wrong with the answer to an upgrade (RFC 6455 section 4.1, the six checks at its end); null: nothing. */
-function wrongUpgrade(head: ResponseHead, key: string): string | null {
+function wrongUpgrade(head: ResponseHead, key: string, offered: readonly string[]): string | null {
   const { status, isHttp11, fields } = head;
   if (!isHttp11) return 'an answer in HTTP/1.0';
   if (status !== 101) return `status ${status}`;
   if (fields.get('upgrade')?.toLowerCase() !== 'websocket') return 'no "Upgrade: websocket"';
   if (!hasToken(fields.get('connection'), 'upgrade')) return 'no "Connection: Upgrade"';
   if (fields.get('sec-websocket-accept') !== acceptOf(key)) return 'wrong Sec-WebSocket-Accept';
-  // We offer neither, so a server may choose neither.
+  // None is offered, so a server may choose none.
   if ((fields.get('sec-websocket-extensions') ?? '') !== '') return 'an extension that was not offered';
-  if (fields.has('sec-websocket-protocol')) return 'a subprotocol that was not offered';
-  return null;
+  return wrongSubprotocol(fields.get('sec-websocket-protocol'), offered);
+}
+
+/** A browser ends a connection whose server chooses none of what was offered, and so does this. */
+function wrongSubprotocol(chosen: string | undefined, offered: readonly string[]): string | null {
+  if (chosen === undefined) return offered.length === 0 ? null : 'no subprotocol of those offered was chosen';
+  return offered.includes(chosen) ? null : 'a subprotocol that was not offered';
 }
 
 /** Characters of a key: 16 bytes in base64. */

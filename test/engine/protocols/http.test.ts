@@ -174,3 +174,71 @@ test('--http-status makes one status the good one', async () => {
   await run.stop();
   await target.close();
 });
+
+for (const engine of ['epoll', 'uring'] as const) {
+  test(`headers, method and body go with every request, also a body larger than a socket takes, with ${engine}`, async () => {
+    const bytes = Buffer.alloc(60_000, 'abc');
+    const heads = new Set<string>();
+    const counts = { bodies: 0, wrong: 0 };
+    const target = await Target.listen((socket) => {
+      let got = Buffer.alloc(0);
+      socket.on('data', (chunk) => {
+        got = Buffer.concat([got, chunk]);
+        const end = got.indexOf('\r\n\r\n') + 4;
+        if (end < 4 || got.length < end + bytes.length) return;
+        heads.add(got.subarray(0, end).toString());
+        counts.bodies++;
+        if (!got.subarray(end, end + bytes.length).equals(bytes)) counts.wrong++;
+        got = got.subarray(end + bytes.length);
+        socket.write(`${OK}Content-Length: 0\r\n\r\n`);
+      });
+    });
+    const request = {
+      method: 'PUT' as const,
+      headers: [
+        { name: 'Authorization', value: 'Bearer x' },
+        { name: 'accept', value: 'text/plain' },
+      ],
+      body: bytes.toString('base64'),
+      subprotocols: [],
+    };
+    const spec = specTo(target.port, 5, { protocol: 'http', probeEveryMs: 200, engine });
+    const protocolOptions = { ...DEFAULT_PROTOCOL_OPTIONS, hostHeader: 'a.example', request };
+    const run = new EngineRun({ ...spec, protocolOptions });
+    assert.equal((await run.open()).verified, 5);
+    await until('each has sent it again', () => counts.bodies >= 15);
+    assert.equal(counts.wrong, 0);
+    assert.deepEqual(
+      [...heads],
+      [
+        'PUT / HTTP/1.1\r\nHost: a.example\r\nUser-Agent: c100k-bench\r\nContent-Length: 60000\r\n' +
+          'Authorization: Bearer x\r\naccept: text/plain\r\n\r\n',
+      ],
+    );
+    assert.deepEqual(run.stats().dropped, {});
+    await run.stop();
+    await target.close();
+  });
+}
+
+test('an answer to HEAD has no body, whatever its length says, and a POST without a body says so', async () => {
+  const requests: string[] = [];
+  const target = await Target.listen((socket) => {
+    socket.on('data', (chunk) => {
+      requests.push(chunk.toString());
+      socket.write(`${OK}Content-Length: ${chunk.toString().startsWith('HEAD') ? 500 : 0}\r\n\r\n`);
+    });
+  });
+  for (const method of ['HEAD', 'POST'] as const) {
+    const request = { method, headers: [], body: null, subprotocols: [] };
+    const run = runOn(target.port, 2, { request });
+    assert.equal((await run.open()).verified, 2, method);
+    const before = requests.length;
+    await until('each is asked again', () => requests.length >= before + 4);
+    assert.deepEqual(run.stats().dropped, {});
+    await run.stop();
+  }
+  assert.ok(requests.some((text) => text.startsWith('HEAD / ') && !text.includes('Content-Length')));
+  assert.ok(requests.some((text) => text.startsWith('POST / ') && text.includes('Content-Length: 0\r\n')));
+  await target.close();
+});

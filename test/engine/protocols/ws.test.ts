@@ -416,3 +416,37 @@ test('ws:// works over IPv6, with the address in brackets in the Host field', as
   await run.stop();
   await target.close();
 });
+
+test('headers and subprotocols go with the upgrade, and the server must choose one of those offered', async () => {
+  const peers: ScriptedSocket[] = [];
+  const answers = ['', 'Sec-WebSocket-Protocol: b\r\n', 'Sec-WebSocket-Protocol: c\r\n'];
+  const target = await Target.listen((socket) => {
+    const field = answers[peers.length % answers.length];
+    peers.push(
+      new ScriptedSocket(socket, (self) =>
+        self.socket.write(self.answer.replace('Upgrade: websocket\r\n', `Upgrade: websocket\r\n${field}`)),
+      ),
+    );
+  });
+  const request = {
+    method: 'GET' as const,
+    headers: [{ name: 'Authorization', value: 'Bearer x' }],
+    body: null,
+    subprotocols: ['a', 'b'],
+  };
+  const protocolOptions = { ...DEFAULT_PROTOCOL_OPTIONS, request };
+  const run = new EngineRun(wsSpec(target.port, 6, { protocolOptions }));
+  const stats = await run.open();
+  assert.equal(stats.open, 2);
+  assert.deepEqual(stats.troubles, {
+    'ws no subprotocol of those offered was chosen': 2,
+    'ws a subprotocol that was not offered': 2,
+  });
+  for (const peer of peers) {
+    assert.match(peer.request, /^Sec-WebSocket-Protocol: a, b\r$/m);
+    assert.match(peer.request, /^Authorization: Bearer x\r$/m);
+  }
+  assert.equal(new Set(peers.map((peer) => peer.key)).size, 6, 'keys differ');
+  await run.stop();
+  await target.close();
+});
