@@ -42,6 +42,7 @@ const ALONE: Readonly<Record<string, string>> = {
   'protocols-cost.test.ts': 'measures CPU and memory of a holder',
   'report-page.test.ts': '130,000 connections',
   'sources-many.test.ts': '130,000 connections',
+  'starved.test.ts': 'leaves no core to others',
   'targets.test.ts': '130,000 connections',
 };
 
