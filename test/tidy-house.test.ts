@@ -87,7 +87,6 @@ const TESTED_ELSEWHERE: Readonly<Record<string, string>> = {
     'test/ci.test.ts runs the action with a usage error; formats.test.ts has its texts',
   'src/cli/run-observers.ts': 'test/system/metrics.test.ts and report-page.test.ts look at runs through it',
   'src/coordinator/http-listener.ts': 'test/coordinator/live-page.test.ts asks it',
-  'src/coordinator/metrics-export.ts': 'test/system/metrics.test.ts has Prometheus and a collector ask it',
   'src/report/layout.ts': 'lines and columns; the tests of text and plan-text compare them',
   ...Object.fromEntries(
     ['epoll-target', 'held-ring', 'target', 'uring-target'].map((name) => [

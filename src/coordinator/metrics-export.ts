@@ -2,7 +2,9 @@
  * Owns the metrics of a run while it goes on: answers a scrape of Prometheus, and sends to a collector of OpenTelemetry
  * (OTLP over HTTP, JSON). Must never wait for either in a way that the run notices, nor fail a run for them.
  */
+import { cleanText, cutText } from '../base/clean-text.ts';
 import type { Clock } from '../base/clock.ts';
+import { counted } from '../base/units.ts';
 import type { RunReport } from '../judge/report.ts';
 import { otlpJson, scrapeText } from '../report/metrics-text.ts';
 import { after } from '../time/timer.ts';
@@ -13,6 +15,56 @@ const FRESH_MS = 1_000;
 const COST_FACTOR = 20;
 const OTLP_EVERY_MS = 10_000;
 const OTLP_TIMEOUT_MS = 5_000;
+/** What is read of a collector's answer, and shown of a text in it. */
+const ANSWER_BYTES_MAX = 65_536;
+const ANSWER_TEXT_MAX = 200;
+
+/** What a collector says in JSON; whatever it sends, `{}` where that is nothing of the kind. */
+interface CollectorAnswer {
+  /** of a request that was taken in part: `ExportMetricsPartialSuccess` */
+  readonly partialSuccess?: unknown;
+  /** of one that was refused: `google.rpc.Status` */
+  readonly message?: unknown;
+}
+
+/** The beginning of a body; the rest is not waited for. */
+async function readAnswer(response: Response): Promise<CollectorAnswer> {
+  const parts: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const part of response.body ?? []) {
+    parts.push(part as Uint8Array);
+    bytes += (part as Uint8Array).length;
+    if (bytes > ANSWER_BYTES_MAX) return {};
+  }
+  try {
+    const answer: unknown = JSON.parse(Buffer.concat(parts).toString());
+    return typeof answer === 'object' && answer !== null ? answer : {};
+  } catch {
+    return {};
+  }
+}
+
+/** A collector's text behind a colon, on one line; empty where it has none. */
+function saidText(text: unknown): string {
+  return typeof text === 'string' && text !== '' ? `: ${cutText(cleanText(text), ANSWER_TEXT_MAX)}` : '';
+}
+
+/**
+ * What a collector that took a request says against it, in words; null: nothing.
+ * The names are those of the protocol's JSON (https://opentelemetry.io/docs/specs/otlp/#partial-success-1), 64-bit numbers are texts in it.
+ */
+function complaintOf({ partialSuccess }: CollectorAnswer): string | null {
+  if (typeof partialSuccess !== 'object' || partialSuccess === null) return null;
+  const { rejectedDataPoints = 0, errorMessage } = partialSuccess as {
+    rejectedDataPoints?: unknown;
+    errorMessage?: unknown;
+  };
+  const rejected = Number(rejectedDataPoints);
+  const text = saidText(errorMessage);
+  if (Number.isFinite(rejected) && rejected > 0)
+    return `the collector did not take ${counted(rejected, 'data point', 'data points')}${text}`;
+  return text === '' ? null : `the collector took all data points, and warns${text}`;
+}
 
 /** The newest report, made when it is asked for and not too often. */
 class NewestReport {
@@ -65,6 +117,7 @@ export class MetricsExport {
   #nextSendMs = 0;
   #isSending = false;
   #hasSaidFailure = false;
+  #hasWarned = false;
 
   private constructor(clock: Clock, { otlp, onNote }: MetricsPlaces) {
     this.#clock = clock;
@@ -136,11 +189,17 @@ export class MetricsExport {
         signal: abort.signal,
         redirect: 'error',
       });
-      await response.body?.cancel();
-      if (!response.ok) this.#failed(`it answered ${response.status}`);
+      const answer = await readAnswer(response);
+      if (!response.ok) {
+        this.#failed(`it answered ${response.status}${saidText(answer.message)}`);
+        return;
+      }
+      const complaint = complaintOf(answer);
+      if (complaint !== null) this.#warn(complaint);
     } catch (error) {
       const { message, cause } = error as Error;
-      this.#failed(cause instanceof Error ? cause.message : message);
+      if (abort.signal.aborted) this.#failed(`no answer within ${OTLP_TIMEOUT_MS / 1_000} s`);
+      else this.#failed(cause instanceof Error ? cause.message : message);
     } finally {
       timer.cancel();
       this.#isSending = false;
@@ -151,5 +210,12 @@ export class MetricsExport {
     if (this.#hasSaidFailure) return;
     this.#hasSaidFailure = true;
     this.#onNote(`--otlp: metrics could not be sent: ${why}`);
+  }
+
+  /** Once: it will most likely say the same of each request. */
+  #warn(complaint: string): void {
+    if (this.#hasWarned) return;
+    this.#hasWarned = true;
+    this.#onNote(`warning: --otlp: ${complaint}`);
   }
 }
