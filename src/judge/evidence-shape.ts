@@ -76,6 +76,7 @@ export type DiagnosisFacts = Pick<
   readonly evidence?: DiagnosisEvidence | null;
   readonly timeline?: readonly TimelinePoint[];
   readonly connectMs?: Pick<RunReport['connectMs'], 'max'>;
+  readonly ramp?: Pick<RunReport['ramp'], 'retransmittedConnects'>;
   readonly echoMs?: Pick<RunReport['echoMs'], 'p90'>;
   readonly troubles?: RunReport['troubles'];
 };
@@ -128,6 +129,39 @@ export function newConnects(facts: DiagnosisFacts): Aftermath['connect'] | null 
 export function isRouted(facts: DiagnosisFacts): boolean | null {
   const all = new Set(aftermathsOf(facts).map((one) => one.isRouted));
   return all.size === 1 ? ([...all][0] ?? null) : null;
+}
+
+/**
+ * Whether only the target's own host can have sent a RST for it: it is this host, or no router is between. A filter of a router that rejects
+ * by reset sends it from the target's address, and no TCP socket sees its time to live.
+ */
+export function isNear(facts: DiagnosisFacts): boolean {
+  const { length } = farSidesOf(facts);
+  return isRouted(facts) === false || (length > 0 && length >= facts.asked.endpoints.length);
+}
+
+/** What tells a RST of the target from one of a filter on the way, as a command. */
+export const WHO_RESETS =
+  "at the target, while one connect is made: tcpdump -n 'tcp[tcpflags] & (tcp-syn|tcp-rst) != 0' (a SYN that does not arrive there was rejected on the way); from here the same with -v: the ttl of the RST beside that of ping";
+
+/** A share of connects that needed a further SYN from which packets get lost all along, and of losses that is no accident. */
+const LOSSY_SHARE = 0.02;
+const HEAVY_SHARE = 0.2;
+const MIXED_SHARE = 0.1;
+const FEW_SHARE = 0.05;
+
+/**
+ * Whether packets get lost at random while connections live on: connects needed further SYNs, and of the probes without an answer some were
+ * acknowledged and some were not. Then an acknowledgement without an answer says nothing about the application, and silence is no cut.
+ */
+export function isLossy(facts: DiagnosisFacts): boolean {
+  const { established, open } = facts.connections;
+  const again = facts.ramp?.retransmittedConnects ?? 0;
+  if (again >= Math.max(1, established * HEAVY_SHARE)) return true;
+  if (again < established * LOSSY_SHARE || again === 0) return false;
+  const { acknowledged = 0, notAcknowledged = 0 } = facts.evidence ?? {};
+  const isMixed = notAcknowledged >= (acknowledged + notAcknowledged) * MIXED_SHARE;
+  return open >= established * MIXED_SHARE && (isMixed || acknowledged <= established * FEW_SHARE);
 }
 
 /** The share of failures from which they have begun, and of successes after it that is none. */

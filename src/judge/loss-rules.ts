@@ -12,13 +12,16 @@ import {
   equalLength,
   farSidesOf,
   isEviction,
+  isLossy,
+  isNear,
   isRouted,
   medianMs,
   newConnects,
+  WHO_RESETS,
 } from './evidence-shape.ts';
 import type { Rule } from './generator-health.ts';
 import type { Missing, MissingKinds } from './missing.ts';
-import { saidWords } from './target-rules.ts';
+import { hasSaidNo, saidWords } from './target-rules.ts';
 
 const n = formatCount;
 
@@ -105,12 +108,16 @@ const targetTimeout: Rule = (facts, missing) => {
   const isSaid = /time(?:d[ _]?)?[ _]?out/i.test(said);
   const ms = found?.ms ?? (isSaid ? medianMs(facts.evidence?.lossAgeMs?.[kind]) : null);
   if (ms === null || ms < LENGTH_MS_MIN) return null;
+  const isProven = kind === 'fin' || hasSaidNo(facts) || isNear(facts);
+  const whose = isProven
+    ? 'at the target or its proxy'
+    : 'at the target, its proxy, or a device on the way that resets what is idle';
   return {
-    party: 'target',
+    party: isProven ? 'target' : 'unknown',
     what: 'target-timeout',
     kinds,
     message: (count) =>
-      `${n(count)} connections were closed by the far side, each ${seconds(ms)} ${found?.since ?? 'after it was opened'}, whenever that was: a timeout of about ${seconds(ms)} at the target or its proxy${said}`,
+      `${n(count)} connections were closed by the far side, each ${seconds(ms)} ${found?.since ?? 'after it was opened'}, whenever that was: a timeout of about ${seconds(ms)} ${whose}${said}`,
     next: `an idle timeout: stay below it with --probe-every (less than ${seconds(ms)}), or raise it there; a timeout for login, header or handshake: send what the target expects first`,
   };
 };
@@ -141,16 +148,20 @@ const targetClosed: Rule = (facts, missing) => {
   const { burstMax } = facts.losses;
   const kinds = ended(missing);
   const count = sumOf(kinds);
-  const how = (kinds['dropped rst'] ?? 0) > count / 2 ? 'reset' : 'closed';
+  const isReset = (kinds['dropped rst'] ?? 0) > count / 2;
+  const how = isReset ? 'reset' : 'closed';
+  // A FIN is the application's, or its proxy's; a RST is also what a filter on the way sends.
+  const isProven = !isReset || isNear(facts) || hasSaidNo(facts);
   const burst = burstMax === null ? '' : `, up to ${n(Math.min(burstMax, count))} of them within one second`;
   const median = medianMs(facts.evidence?.lossAgeMs?.fin) ?? medianMs(facts.evidence?.lossAgeMs?.rst);
   const age = median === null ? '' : `, half of them after ${seconds(median)} or less`;
   return {
-    party: 'target',
-    what: 'target-closed',
+    party: isProven ? 'target' : 'unknown',
+    what: isProven ? 'target-closed' : 'resets',
     kinds,
-    message: (all) => `${n(all)} connections were ${how} by the far side${burst}${age}${saidWords(facts)}`,
-    next: 'see its log, its idle timeout and its limits, and whether it ended: ps -o pid,etime; a proxy or firewall on the way may send this for it',
+    message: (all) =>
+      `${n(all)} connections were ${how} by the far side${burst}${age}${saidWords(facts)}${isProven ? '' : ': by the target, or by a filter on the way that resets for it'}`,
+    next: `see its log, its idle timeout and its limits, and whether it ended: ps -o pid,etime; a proxy or firewall on the way may send this for it${isProven ? '' : `; ${WHO_RESETS}`}`,
   };
 };
 
@@ -194,6 +205,22 @@ const targetForgotHandshake: Rule = (facts, missing) => {
     message: (all) =>
       `the target's kernel had answered the handshakes of ${n(all)} connections, and reset them when it was asked for them (by a TCP keepalive): it does not have them, and no router is between that could have forgotten them. So does a kernel whose accept queue is full, behind SYN cookies`,
     next: 'at the target: ss -ltn (Recv-Q against Send-Q of its listener), nstat -az TcpExtListenOverflows TcpExtTCPReqQFullDoCookies; its backlog and net.core.somaxconn',
+  };
+};
+
+/** Some of everything got no answer, from the first SYN on, and the others live. */
+const pathLoss: Rule = (facts, missing) => {
+  if (missing.of('dropped probe-timeout') === 0 || !isLossy(facts)) return null;
+  const kinds = missing.all('dropped probe-timeout', 'dropped timeout', 'failed timeout');
+  const again = facts.ramp?.retransmittedConnects ?? 0;
+  const { established, open } = facts.connections;
+  return {
+    party: 'unknown',
+    what: 'path-loss',
+    kinds,
+    message: (count) =>
+      `${n(again)} of ${n(established)} connects needed a further SYN, and ${n(count)} connects or probes got no answer in time${open === 0 ? '' : ` while ${n(open)} connections live`}: packets get lost, on the way or at a host that is overloaded`,
+    next: 'where they get lost: nstat -az TcpRetransSegs here and there, ip -s link, ethtool -S, mtr; at the target ss -ltn (Recv-Q)',
   };
 };
 
@@ -304,6 +331,7 @@ export const SHAPE_RULES: readonly Rule[] = [targetResetsMessage, targetEvicts, 
 /** What is left of losses. */
 export const LOSS_RULES: readonly Rule[] = [
   targetForgotHandshake,
+  pathLoss,
   targetSilent,
   deadOnProbe,
   silentOnProbe,

@@ -10,12 +10,16 @@ import {
   endedYoung,
   equalShareOf,
   farSidesOf,
+  isNear,
   lostUnanswered,
   medianMs,
+  newConnects,
+  orderOf,
   outlierOf,
+  WHO_RESETS,
 } from './evidence-shape.ts';
 import type { Rule } from './generator-health.ts';
-import type { Missing, MissingKinds } from './missing.ts';
+import type { Claim, Missing, MissingKinds } from './missing.ts';
 import { limitNear } from './path-rules.ts';
 
 const n = formatCount;
@@ -40,6 +44,15 @@ function saidBy(facts: DiagnosisFacts): { text: string; count: number } | null {
 export function saidWords(facts: DiagnosisFacts): string {
   const said = saidBy(facts);
   return said === null ? '' : `; it said "${said.text}"`;
+}
+
+/** Words of servers that refuse; a banner is none. */
+const NO_IN_WORDS =
+  /err(?:or)?\b|fatal|denied|refus|reject|too many|\bmax|exceed|limit|\bfull\b|not allowed|busy|unavailable|clos(?:ed|ing)|time(?:d[ _]?)?[ _]?out|\b[45]\d\d\b/i;
+
+/** Whether the target itself said why. */
+export function hasSaidNo(facts: DiagnosisFacts): boolean {
+  return NO_IN_WORDS.test(saidBy(facts)?.text ?? '');
 }
 
 function young(missing: Missing): MissingKinds {
@@ -206,8 +219,10 @@ const targetEndpoint: Rule = (facts, missing) => {
     outlier.bad.reduce((sum, [, { failed }]) => sum + (failed[reason] ?? 0), 0);
   const lost = (reason: 'fin' | 'rst'): number =>
     outlier.bad.reduce((sum, [, { dropped }]) => sum + (dropped[reason] ?? 0), 0);
+  const byReset = of('refused') + of('reset') + lost('rst');
+  const isProven = isNear(facts) || byReset <= (byReset + lost('fin') + of('handshake') + of('tls')) * MOST;
   return {
-    party: 'target',
+    party: isProven ? 'target' : 'unknown',
     what: 'target-endpoint',
     kinds: {
       ...missing.some(of('refused'), 'failed refused'),
@@ -217,8 +232,8 @@ const targetEndpoint: Rule = (facts, missing) => {
       ...missing.some(lost('fin') + lost('rst'), 'young', 'dropped fin', 'dropped rst', 'reset-on-probe'),
     },
     message: (count) =>
-      `of ${n(outlier.bad.length + outlier.good.length)} endpoints only ${names} fails: ${n(count)} connections were refused or ended there, and next to none elsewhere`,
-    next: `see who listens at ${names}: ss -ltn`,
+      `of ${n(outlier.bad.length + outlier.good.length)} endpoints only ${names} fails: ${n(count)} connections were refused or ended there, and next to none elsewhere${isProven ? '' : '. No process listens there, or a filter on the way resets for it: from here they look alike'}`,
+    next: `see who listens at ${names}: ss -ltn${isProven ? '' : `; ${WHO_RESETS}`}`,
   };
 };
 
@@ -277,16 +292,17 @@ const targetSourceLimit: Rule = (facts, missing) => {
   const equal = equalShareOf(facts);
   const kinds = young(missing);
   if (equal === null || sumOf(kinds) < missing.rest * MOST) return null;
+  const isProven = !isResetAmbiguous(facts, kinds);
   const both = equal.isProven
     ? ''
     : `, or of ${n(equal.each * equal.sources)} in all, which took turns (the same run with one --source-ip tells)`;
   return {
-    party: 'target',
+    party: isProven ? 'target' : 'unknown',
     what: 'target-source-limit',
     kinds,
     message: (count) =>
-      `${n(equal.each)} connections of each of ${n(equal.sources)} source addresses are kept, and ${n(count)} further ones were closed within a second: a limit of ${n(equal.each)} for each source${both}`,
-    next: "see the target's limit of connections per client, or use more --source-ip",
+      `${n(equal.each)} connections of each of ${n(equal.sources)} source addresses are kept, and ${n(count)} further ones were closed within a second: a limit of ${n(equal.each)} for each source${both}${isProven ? '' : ', at the target or in a filter on the way that resets'}`,
+    next: `see the target's limit of connections per client, or use more --source-ip${isProven ? '' : `; ${WHO_RESETS}`}`,
   };
 };
 
@@ -294,6 +310,25 @@ const targetSourceLimit: Rule = (facts, missing) => {
 function ageWords({ evidence }: DiagnosisFacts): string {
   const half = medianMs(evidence?.lossAgeMs?.fin) ?? medianMs(evidence?.lossAgeMs?.rst);
   return half === null ? ' (within a second)' : ` (half of them within ${formatMs(half)})`;
+}
+
+/** Most were reset and have said nothing, and more than the target's own host can have sent that. */
+function isResetAmbiguous(facts: DiagnosisFacts, kinds: MissingKinds): boolean {
+  const most = sumOf(kinds) * MOST;
+  const resets = endedYoung(facts).rst + (facts.connections.failed.reset ?? 0);
+  return !isNear(facts) && resets > most && !hasSaidNo(facts);
+}
+
+/** Reset as soon as they were established, without a word, and a router is between (or it is not known). */
+function resetsOf(facts: DiagnosisFacts, kinds: MissingKinds): Claim {
+  return {
+    party: 'unknown',
+    what: 'resets',
+    kinds,
+    message: (count) =>
+      `${n(count)} connections were reset soon after they were opened${ageWords(facts)}, without a word: by the target, or by a filter on the way that resets for it: from here they look alike`,
+    next: `see the target's log and its limit of clients; ${WHO_RESETS}`,
+  };
 }
 
 /** Taken and closed again within a second, or a while later where the target is busy. */
@@ -309,6 +344,8 @@ const targetCloses: Rule = (facts, missing) => {
       ? ', from the first to the last and without a word: a proxy does so that has no server behind it, and so does a server that admits no client'
       : '';
   const why = protocolErrorNotes(facts.troubles ?? {})[0];
+  // A FIN or a word is the application's, or its proxy's; a RST is also what a filter on the way sends.
+  if (isResetAmbiguous(facts, kinds)) return resetsOf(facts, kinds);
   const never = lostUnanswered(facts);
   const when =
     closed + never.fin + never.rst >= sumOf(kinds) * NEARLY_ALL
@@ -332,6 +369,41 @@ function backEndsOf(gaps: readonly number[]): number | null {
   return isTelling && (gaps[most] ?? 0) >= all * NEARLY_ALL ? most + 1 : null;
 }
 
+/** Refused by the target's own host. */
+function refusedHere({ connections }: DiagnosisFacts, kinds: MissingKinds): Claim {
+  const { established } = connections;
+  return {
+    party: 'target',
+    what: 'target-refused',
+    kinds,
+    message: (count) =>
+      established === 0
+        ? 'no process listens there: every connect that was answered was refused'
+        : `${n(count)} connects were refused beside ${n(established)} that were accepted`,
+    next: 'see who listens on the target: ss -ltn; a firewall of its host that rejects looks the same: nft list ruleset',
+  };
+}
+
+/** Refused behind a router: a closed port and a filter on the way that rejects by reset give the same packet. */
+function refusedSomewhere(facts: DiagnosisFacts, kinds: MissingKinds): Claim {
+  const { established } = facts.connections;
+  const stops = orderOf(facts, 'answeredNo') === 'stops' && newConnects(facts) === 'refused';
+  const both =
+    established === 0
+      ? 'no process listens there, or a filter on the way rejects'
+      : stops
+        ? `the target stopped listening, or a firewall on the way or there lets ${n(established)} through and rejects further ones`
+        : 'the target does not listen all the time or everywhere (a back end, a restart), or a firewall on the way or there rejects some, such as those above a rate';
+  return {
+    party: 'unknown',
+    what: 'refused',
+    kinds,
+    message: (count) =>
+      `${established === 0 ? `every connect that was answered was refused (${n(count)})` : `${n(count)} connects were refused beside ${n(established)} that were accepted`}: ${both}; a reset looks the same from here, whoever sends it`,
+    next: `see who listens on the target: ss -ltn; ${WHO_RESETS}`,
+  };
+}
+
 const targetRefused: Rule = (facts, missing) => {
   const { established } = facts.connections;
   const backEnds = backEndsOf(facts.evidence?.gapsBetweenFailures ?? []);
@@ -345,16 +417,7 @@ const targetRefused: Rule = (facts, missing) => {
         `every ${n(backEnds)}. connect is refused, from the first to the last (${n(count)} in all): one back end of ${n(backEnds)} behind a load balancer is not there`,
       next: 'see the health of each back end, and whether the load balancer checks it',
     };
-  return {
-    party: 'target',
-    what: 'target-refused',
-    kinds,
-    message: (count) =>
-      established === 0
-        ? 'no process listens there: every connect that was answered was refused'
-        : `${n(count)} connects were refused beside ${n(established)} that were accepted`,
-    next: 'see who listens on the target: ss -ltn; a firewall that rejects looks the same',
-  };
+  return isNear(facts) ? refusedHere(facts, kinds) : refusedSomewhere(facts, kinds);
 };
 
 /** What the target or its kernel says of itself. */

@@ -20,6 +20,7 @@ export type PeerPackage =
   | 'openssl'
   | 'pgbouncer'
   | 'postgresql'
+  | 'python3-websockets'
   | 'redis-server';
 
 export interface CaseSpec {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import type { CaseSpec } from './case.ts';
 import { FIREWALL_CASES } from './catalogue/firewall.ts';
+import { FURTHER_CASES } from './catalogue/further.ts';
 import { GONE_CASES } from './catalogue/gone.ts';
 import { HANDSHAKE_CASES } from './catalogue/handshakes.ts';
 import { HOLD_END_CASES } from './catalogue/hold-end.ts';
@@ -12,6 +13,7 @@ import { REJECTION_CASES } from './catalogue/rejections.ts';
 import { RIGHT_CASES } from './catalogue/right.ts';
 import { STRANGER_CASES } from './catalogue/strangers.ts';
 import { TIMEOUT_CASES } from './catalogue/timeouts.ts';
+import { WAY_CASES } from './catalogue/ways.ts';
 import { WORD_CASES } from './catalogue/words.ts';
 
 export const CASES: readonly CaseSpec[] = [
@@ -27,6 +29,8 @@ export const CASES: readonly CaseSpec[] = [
   ...RIGHT_CASES,
   ...STRANGER_CASES,
   ...REJECTION_CASES,
+  ...FURTHER_CASES,
+  ...WAY_CASES,
 ];
 
 /** What each commit must show: faults that people have reported, and one case for each protocol. */

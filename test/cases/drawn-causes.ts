@@ -399,6 +399,13 @@ const PATH: readonly Cause[] = [
     apply: (draw) => {
       const lost = draw.random();
       loseSyns(draw, () => draw.random() < lost);
+      if (!draw.isProbed || draw.random() < 0.5) return;
+      // What is not answered after as many retransmits has timed out; the probe or only its answer got lost.
+      for (const one of established(draw))
+        if (draw.random() < lost ** 4)
+          loseByProbe(draw, one, afterRamp(draw), draw.random() < 0.5 ? 'acknowledged' : 'unacknowledged');
+      if (draw.aftermath !== null && draw.random() < lost)
+        draw.aftermath = { ...draw.aftermath, connect: 'silent' };
     },
   },
   {
@@ -439,6 +446,23 @@ const PATH: readonly Cause[] = [
       ][Math.floor(draw.random() * 4)] as ['refused', Omit<Rejection, 'by'>];
       for (const [at, one] of draw.connections.entries()) fail(one, at < each ? result : 'timeout');
       rejectsByIcmp(draw, { by: draw.random() < 0.5 ? '10.0.0.9' : '10.0.2.1', ...sent }, each);
+    },
+  },
+  {
+    name: 'a router rejects by reset',
+    party: 'path',
+    apply: (draw) => {
+      const kind = draw.random();
+      const first = draw.random() < 0.5 ? 0 : share(draw, 0, 0.9);
+      const portOf = draw.random() < 0.3 ? draw.endpoints[0] : null;
+      for (const [at, one] of draw.connections.entries()) {
+        if (portOf === null ? at < first : one.endpoint !== portOf) continue;
+        if (kind < 0.6) fail(one, 'refused');
+        else closeYoung(draw, [one], 'rst');
+      }
+      draw.farSide = null;
+      if (draw.aftermath === null) return;
+      draw.aftermath = { ...draw.aftermath, isRouted: true, connect: kind < 0.6 ? 'refused' : 'taken' };
     },
   },
   {

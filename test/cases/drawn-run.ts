@@ -427,6 +427,7 @@ export function factsOf(draw: Draw, sends: boolean): Facts {
     draw.farSide === null || !sends ? 0 : draw.farSide.waitingLast + (draw.farSide.halfOpenLast ?? 0);
   const held = isProbed ? verified : open.length - Math.min(open.length, notTaken);
   return {
+    ramp: { retransmittedConnects: retried },
     asked: {
       connections: list.length,
       target: [isProbed ? 'echo://10.0.0.9:8000' : 'tcp://10.0.0.9:8000'],

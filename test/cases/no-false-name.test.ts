@@ -17,6 +17,7 @@ const NEVER_TOLD_APART: readonly string[] = [
   'one back end is silent',
   'the host of one endpoint is down',
   'everything is dropped',
+  'a router rejects by reset',
   'a NAT forgets and resets',
 ];
 

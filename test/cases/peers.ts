@@ -26,6 +26,7 @@ const PROGRAMS: Readonly<Record<PeerPackage, string>> = {
   openssl: '/usr/bin/openssl',
   pgbouncer: '/usr/sbin/pgbouncer',
   postgresql: POSTGRES_ROOT,
+  'python3-websockets': '/usr/lib/python3/dist-packages/websockets',
   'redis-server': '/usr/bin/redis-server',
 };
 const TCPDUMP = '/usr/bin/tcpdump';
@@ -56,12 +57,13 @@ export function startNginx(
   host: Host,
   http: string,
   listens: readonly number[],
+  workerConnections = 8_192,
 ): Promise<Peer> {
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
     .map((name) => `${name}_temp_path ${join(stage.folder, name)};`)
     .join(' ');
   const config = `daemon off; worker_processes 1; user root; pid ${join(stage.folder, 'nginx.pid')}; error_log stderr crit;
-events { worker_connections 8192; }
+events { worker_connections ${workerConnections}; }
 http { access_log off; ${temporary}
 ${http}
 }
@@ -193,8 +195,8 @@ export function startDnsmasq(stage: Stage, host: Host, port: number): Promise<Pe
   return stage.start(host, [PROGRAMS['dnsmasq-base'], ...args, '-p', String(port)], [port]);
 }
 
-/** Apache with the event MPM, as it is configured by default. */
-export function startApache(stage: Stage, host: Host, port: number): Promise<Peer> {
+/** Apache with the event MPM, as it is configured by default; `more` are further lines of its configuration. */
+export function startApache(stage: Stage, host: Host, port: number, more = ''): Promise<Peer> {
   const modules = '/usr/lib/apache2/modules';
   chmodSync(stage.folder, 0o777);
   mkdirSync(join(stage.folder, 'www'));
@@ -211,6 +213,7 @@ ErrorLog ${stage.folder}/apache.log
 DocumentRoot ${stage.folder}/www
 DirectoryIndex index.html
 ServerName x
+${more}
 <Directory ${stage.folder}/www>
  Require all granted
 </Directory>

@@ -69,6 +69,8 @@ const SHOWN: Readonly<
 > = {
   'path-forgot-drop': [{ notAcknowledged: 1_000 }, connect('taken', true)],
   'path-forgot-reset': [{}, connect('taken', true)],
+  'rst-storm': [{}, connect('taken', false)],
+  'target-refused': [{}, connect('refused', false)],
   'path-ports-100': [
     {
       connectsAt: {
@@ -295,7 +297,7 @@ test('refused connects are named after who listens only as far as no ICMP error 
   const answer = {
     connect: 'refused',
     planConnect: 'refused',
-    isRouted: true,
+    isRouted: false,
     isNeighbourThere: null,
   } as const;
   const answered = (by: string, code: number, isOwn = false): Partial<HostEvidence> => ({
@@ -305,11 +307,24 @@ test('refused connects are named after who listens only as far as no ICMP error 
   assert.deepEqual(of({}), [['target', 'target-refused', refused]]);
   assert.deepEqual(of({ IcmpInDestUnreachs: 3 }), [['target', 'target-refused', refused]]);
   // Who sent them was not seen.
-  assert.deepEqual(of({ IcmpInDestUnreachs: refused }), [['unknown', 'path-rejected', refused]]);
+  assert.deepEqual(of({ IcmpInDestUnreachs: refused }, { aftermath: {} }), [
+    ['unknown', 'path-rejected', refused],
+  ]);
   // One more connect was answered by a RST: the errors are of something else.
   assert.deepEqual(of({ IcmpInDestUnreachs: refused }, { aftermath: { 'x:1': answer } }), [
     ['target', 'target-refused', refused],
   ]);
+  // Behind a router a filter on the way sends the same packet as a closed port.
+  const [behind] = diagnose({
+    ...facts,
+    evidence: {},
+    kernel: {
+      ...facts.kernel,
+      hosts: facts.kernel.hosts.map((each) => ({ ...each, ...connect('refused', true) })),
+    },
+  });
+  assert.deepEqual([behind?.party, behind?.what, behind?.count], ['unknown', 'refused', refused]);
+  assert.match(`${behind?.message} ${behind?.next}`, /filter on the way.*ss -ltn.*tcpdump/);
   const seen = answered('10.0.0.254', 3);
   assert.deepEqual(of({ IcmpInDestUnreachs: refused }, seen), [['path', 'path-rejected', refused]]);
   assert.deepEqual(of({ Icmp6InDestUnreachs: 20 }, seen), [
