@@ -10,6 +10,7 @@ import { agentToken, formatToken, generateToken } from '../../src/control/token.
 import { says, startAgent, startCoordinator } from '../support/agents.ts';
 import { freePort, startNetTarget } from '../support/net-target.ts';
 import { handshake } from '../support/refused-clients.ts';
+import { until } from '../support/waiting.ts';
 
 /** The lines of a text that have this in them. */
 function linesWith(text: string, pattern: RegExp): string[] {
@@ -67,7 +68,7 @@ test('an agent that is turned away: both ends say why, once', async (t) => {
     linesWith(run.stderr(), /turned away/).map((line) => line.replace(/^.*?(?=turned away)/, '')),
     wanted,
   );
-  assert.ok(closed.length >= 3, `${closed.length} of bob's were closed`);
+  await until("the oldest of bob's are closed", () => closed.length >= 3);
   run.child.kill('SIGINT');
   await run.result;
 });
