@@ -129,13 +129,18 @@ function hintOf(detail: string): string {
   if (status === '421') return '; check --host-header';
   if (status === '400') return '; the target does not take the request: its own words say why';
   if (status === '426') return '; the target wants an upgrade: ws://';
-  if (status === '405') return '; the target does not take a GET there: check the path of --target';
+  if (status === '405')
+    return '; the target does not take that method there: check --method and the path of --target';
   if (status === '502' || status === '504') return '; a proxy got no answer from the server behind it';
-  if (status === '401' || status === '403') return '; the target asks for a permission that we do not have';
+  if (status === '401' || status === '403')
+    return '; the target asks for a permission that we do not have: --header gives one';
   if (status === '429') return '; the target limits how many requests it takes';
   if (status === '503') return '; the target says that it is overloaded, or has no server behind it';
   if (detail.startsWith('http status 3') || detail.startsWith('ws status 3'))
     return '; the target sends clients elsewhere: aim --target there';
+  if (detail === 'ws no subprotocol of those offered was chosen')
+    return '; check --ws-protocol against what the server takes';
+  if (detail === 'ws a subprotocol that was not offered') return '; offer it with --ws-protocol';
   if (detail.startsWith('http keep-alive')) return '; raise the number of requests per connection there';
   return '';
 }

@@ -18,6 +18,17 @@ test('a certificate that will not do is named with its code and what to type', (
   );
 });
 
+test('what a request can fix is named by its flag', () => {
+  const notes = protocolErrorNotes({
+    'ws no subprotocol of those offered was chosen': 4,
+    'ws a subprotocol that was not offered': 3,
+    'http status 401': 2,
+    'http status 405': 1,
+  });
+  const flags = ['--ws-protocol', '--ws-protocol', '--header', '--method'];
+  for (const [at, flag] of flags.entries()) assert.ok(notes[at]?.includes(flag), notes[at]);
+});
+
 // PROTOCOL.md: memory-tables
 test('details are counted, and too many different ones under one key', () => {
   const tally = new ProtocolErrorTally();
