@@ -79,7 +79,7 @@ interface Counted {
 interface FinalCounts {
   /** before closing began */
   readonly atEnd: Stats;
-  /** after it: what was closed, and the bytes */
+  /** after it: the bytes */
   readonly closed: Stats;
   readonly holders: readonly HolderHealth[];
   readonly kernel: readonly KernelCount[];
@@ -156,7 +156,9 @@ export class AgentReporter {
   /** The final message: what its details leave out is counted before. */
   sendDone({ atEnd, closed, holders, kernel, evidence, notes }: FinalCounts): void {
     this.#losses.finish();
-    const { closed: closedCount, bytesIn, bytesOut } = closed;
+    const { bytesIn, bytesOut } = closed;
+    // Whatever ended each of them between the count and our close: it is in this count, and in no other.
+    const closedCount = atEnd.closed + atEnd.open;
     this.say({
       type: 'done',
       epoch: this.#epoch,

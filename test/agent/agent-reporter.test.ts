@@ -117,6 +117,20 @@ test('the final message has what was open before closing, what was closed after 
   assert.deepEqual(sent.at(-1), done);
 });
 
+test('what the target ends between the last count and our close is in one count (simulated: seed 100057)', () => {
+  const { report, sent } = made();
+  const atEnd = { ...emptyStats(), attempted: 3, established: 3, open: 2, dropped: { rst: 1 } };
+  report.sendDone({
+    atEnd,
+    closed: { ...atEnd, open: 0, closed: 0, dropped: { rst: 3 } },
+    ...{ holders: [], kernel: [], evidence: null, notes: [] },
+  });
+  const done = sent.at(-1);
+  assert(done?.type === 'done');
+  const { established, closed, dropped } = done.stats;
+  assert.equal(established, closed + (dropped.rst ?? 0));
+});
+
 test('details that find no room in the final messages are counted in it', () => {
   const { report, sent } = made();
   const many = 62 * 1_000;

@@ -106,10 +106,15 @@ export class Invariants implements WorldWatch {
       case 'done':
       case 'refuse':
         share.isOver = true;
-        if (message.type === 'done') this.#counts(share, message.stats, true);
+        if (message.type === 'done') this.#counts(share, message.stats, true, null);
         break;
       case 'stats':
-        this.#counts(share, message.stats, false);
+        this.#counts(
+          share,
+          message.stats,
+          false,
+          message.settled && message.quota > 0 ? message.quota : null,
+        );
         break;
       case 'quota':
         this.#given(share, message.connections);
@@ -136,7 +141,12 @@ export class Invariants implements WorldWatch {
     if (given > this.#total) this.broken(`quotas of ${given} are out, of ${this.#total}`);
   }
 
-  #counts({ agent, counted }: Share, stats: AgentMessageOf<'stats'>['stats'], isLast: boolean): void {
+  #counts(
+    { agent, counted }: Share,
+    stats: AgentMessageOf<'stats'>['stats'],
+    isLast: boolean,
+    settled: number | null,
+  ): void {
     const [failed, dropped] = [sum(stats.failed), sum(stats.dropped)];
     const now: [string, number][] = [
       ...GROWING.map((name): [string, number] => [name, stats[name]]),
@@ -152,6 +162,10 @@ export class Invariants implements WorldWatch {
     if (stats.attempted !== first + failed + stats.pending)
       this.broken(
         `${agent}: attempted ${stats.attempted} is not ${first} established, ${failed} failed and ${stats.pending} pending`,
+      );
+    if (settled !== null && stats.attempted + stats.unattempted !== settled)
+      this.broken(
+        `${agent}: settled with ${stats.attempted} attempted and ${stats.unattempted} unattempted, of ${settled}`,
       );
     // The last message has what was open before it was closed.
     const nowOpen = isLast ? 0 : stats.open;

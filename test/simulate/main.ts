@@ -7,6 +7,7 @@ import { register } from 'node:module';
 import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import type { Plant } from './hooks.ts';
+import { PLANTED_FAULTS } from './planted-faults.ts';
 import type { Outcome } from './simulation.ts';
 import { useVirtualTimers } from './virtual-timers.ts';
 
@@ -43,8 +44,15 @@ function readArguments(): Asked {
     runs: values.runs === undefined ? (hasEnd ? Number.MAX_SAFE_INTEGER : 1_000) : number(values.runs, 0),
     minutes: values.minutes === undefined ? Number.MAX_SAFE_INTEGER : number(values.minutes, 0),
     isVerbose: values.trace,
-    plants: values.plant === undefined ? [] : (JSON.parse(values.plant) as Plant[]),
+    plants: values.plant === undefined ? [] : plantsOf(values.plant),
   };
+}
+
+function plantsOf(name: string): readonly Plant[] {
+  const plant = PLANTED_FAULTS.get(name);
+  if (plant === undefined)
+    throw new Error(`no planted fault ${name}: ${[...PLANTED_FAULTS.keys()].join(', ')}`);
+  return [plant];
 }
 
 type Simulate = (seed: number, faultsMax?: number) => Promise<Outcome>;

@@ -219,8 +219,9 @@ export class SimHolder {
     if (this.#isClosing) return;
     const nowMs = this.#nowMs;
     const mayOpen = this.#isReady && nowMs < this.#openUntilMs;
-    const rate = this.#ratePerSec ?? Number.POSITIVE_INFINITY;
-    this.#credit = Math.min(AT_ONCE_MAX, this.#credit + (rate * (nowMs - this.#lookedMs)) / 1_000);
+    const earned =
+      this.#ratePerSec === null ? AT_ONCE_MAX : (this.#ratePerSec * (nowMs - this.#lookedMs)) / 1_000;
+    this.#credit = Math.min(AT_ONCE_MAX, this.#credit + earned);
     this.#lookedMs = nowMs;
     const wanted = this.#toBegin + this.#toReopen;
     const room = Math.min(wanted, Math.floor(this.#credit), this.#pendingMax - this.#pending);
@@ -238,12 +239,16 @@ export class SimHolder {
     const map = this.#map;
     const spec = this.#spec;
     if (map === null || spec === null) return null;
-    const index = this.#free.pop() ?? (this.#nextTuple < spec.sliceTo ? this.#nextTuple++ : null);
-    if (index === null) return null;
-    return {
-      index,
-      name: `${spec.addresses[map.addressIndexAt(index)]}:${map.portAt(index)} ${map.endpointIndexAt(index)}`,
-    };
+    for (;;) {
+      const index = this.#free.pop() ?? (this.#nextTuple < spec.sliceTo ? this.#nextTuple++ : null);
+      if (index === null) return null;
+      const name = `${spec.addresses[map.addressIndexAt(index)]}:${map.portAt(index)} ${map.endpointIndexAt(index)}`;
+      const owner = this.#world.host(this.process.host).tuples.get(name);
+      // The kernel gives no tuple of another agent's. Of one of the same agent the plan is to blame.
+      if (owner === undefined || owner.parent === this.parent) return { index, name };
+      const skips = this.#counts.localSkips;
+      this.#set({ localSkips: { ...skips, 'port-in-use': (skips['port-in-use'] ?? 0) + 1 } });
+    }
   }
 
   #connect(count: number): void {

@@ -170,14 +170,27 @@ class Simulation implements Cast {
       this.ending = report.verdict;
       this.#world.note(`run: ${report.verdict}: ${report.reason}`);
       this.#invariants.onReport(report);
+      this.#checkUntouched(report.verdict);
     } catch (error) {
       if (!(error instanceof NeverRanError)) throw error;
       verdicts += 1;
       this.ending = 'never ran';
       this.#world.note(`run: ${error.message}`);
+      this.#checkUntouched(this.ending);
     }
     if (verdicts !== 1) this.#invariants.broken(`${verdicts} verdicts`);
     this.coordinator.die();
+  }
+
+  /** Where nothing went wrong, nothing is missing. */
+  #checkUntouched(ending: string): void {
+    if (this.#scenario.faults.length === 0 && ending !== 'pass')
+      this.#invariants.broken(`a run without faults comes to: ${ending}`);
+  }
+
+  /** An error that no code has caught would have ended the process. */
+  threw(error: unknown): void {
+    this.#invariants.broken(error instanceof Error ? (error.stack ?? error.message) : String(error));
   }
 
   agentOn(host: string): SimProcess | undefined {
@@ -233,6 +246,9 @@ class Simulation implements Cast {
   }
 }
 
+let onUncaught: (error: unknown) => void = () => {};
+process.on('unhandledRejection', (error) => onUncaught(error));
+
 /**
  * Simulates the run of a seed.
  * @param faultsMax only so many of its faults, the first ones; Infinity: all
@@ -243,8 +259,10 @@ export async function simulate(seed: number, faultsMax = Number.POSITIVE_INFINIT
   const world = new World(seed);
   enterWorld(world);
   const simulation = new Simulation(world, { ...drawn, faults });
+  onUncaught = (error) => simulation.threw(error);
   simulation.begin();
   const healedMs = Math.max(0, ...drawn.joinsAtMs, ...faults.map(({ endMs }) => endMs));
+  world.time.onError = (error) => simulation.threw(error);
   await world.time.run(
     healedMs + END_WITHIN_MS,
     () => simulation.violations.length > 0 || (world.time.nowMs > healedMs && simulation.isOver),

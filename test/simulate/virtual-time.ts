@@ -52,6 +52,10 @@ export class VirtualTime {
   nowMs = 0;
   /** the process whose event is running, or ran last */
   current: SimProcess;
+  /** gets what an event threw */
+  onError: (error: unknown) => void = (error) => {
+    throw error;
+  };
   /** events that have run */
   events = 0;
   readonly #heap: Due[] = [];
@@ -118,7 +122,11 @@ export class VirtualTime {
       }
       this.events += 1;
       this.current = due.process;
-      due.call();
+      try {
+        due.call();
+      } catch (error) {
+        this.onError(error);
+      }
       return true;
     }
     return false;

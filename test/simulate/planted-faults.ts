@@ -1,0 +1,93 @@
+/**
+ * Owns the faults by which the simulator itself is tested: one line of the program each, as it is compiled, and what it becomes. Must
+ * never be part of the program.
+ */
+import type { Plant } from './hooks.ts';
+
+/** By name. */
+export const PLANTED_FAULTS: ReadonlyMap<string, Plant> = new Map([
+  [
+    'an agent that is not heard goes on opening',
+    {
+      module: 'run/lease',
+      from: 'openUntilMs: contactMs + times.quietMs,',
+      to: 'openUntilMs: contactMs + times.leaseMs,',
+    },
+  ],
+  [
+    'connections outlive the lease',
+    {
+      module: 'run/lease',
+      from: 'liveUntilMs: contactMs + times.leaseMs - rhythmOf(times).closeEarlyMs,',
+      to: 'liveUntilMs: contactMs + times.leaseMs * 2,',
+    },
+  ],
+  [
+    'the lease counts from the answer, not from what was answered',
+    {
+      module: 'agent/agent',
+      from: 'Math.max(this.#contactMs, Math.min(sentAtMs, askedMs))',
+      to: 'this.#clock.monotonicMs()',
+    },
+  ],
+  [
+    'the remainder of a split is lost',
+    { module: 'run/quota', from: 'index < remainder ? share + 1 : share', to: 'share' },
+  ],
+  [
+    'holders are not sent the renewed lease',
+    { module: 'agent/agent-run', from: 'holdersOf(this.#phase)?.lease(this.#ends);', to: '' },
+  ],
+  [
+    'one holder overwrites the counts of another',
+    {
+      module: 'stats/stats',
+      from: 'established: a.established + b.established,',
+      to: 'established: b.established,',
+    },
+  ],
+  [
+    'a lost quota is handed over before the lease is over',
+    { module: 'run/quota', from: 'atMs - agent.lastSeenMs >= leaseMs', to: 'true' },
+  ],
+  [
+    'the hold begins before all have settled',
+    {
+      module: 'run/run-state',
+      from: "agent.stage !== 'running' || !agent.settled",
+      to: "agent.stage !== 'running'",
+    },
+  ],
+  [
+    'what a lost agent held still counts as open',
+    {
+      module: 'run/agent-record',
+      from: 'stats: withAllLost(agent.stats, DropReason.agentLost, agent.quota),',
+      to: 'stats: agent.stats,',
+    },
+  ],
+  [
+    'a silent agent is never lost',
+    {
+      module: 'run/run-state',
+      from: 'isLive(agent) && atMs - agent.lastSeenMs > terms.leaseMs',
+      to: 'false',
+    },
+  ],
+  [
+    'an agent without contact never ends',
+    { module: 'agent/agent', from: 'nowMs >= run.liveUntilMs', to: 'false' },
+  ],
+  [
+    'a quota that grows gets tuples that a holder has',
+    { module: 'agent/agent-quota', from: 'tuplesFrom: taken.tuplesEnd', to: 'tuplesFrom: 0' },
+  ],
+  [
+    'connects in flight of a lost holder stay attempted',
+    {
+      module: 'stats/stats',
+      from: 'const attempted = stats.attempted - stats.pending;',
+      to: 'const attempted = stats.attempted;',
+    },
+  ],
+]);
