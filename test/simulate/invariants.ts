@@ -50,6 +50,9 @@ export class Invariants implements WorldWatch {
   /** the lowest number open since the hold began, by the world; null: no hold */
   #heldMin: number | null = null;
   #isStopped = false;
+  #isStarted = false;
+  /** a quota that grew after the start was another's */
+  #isHandedOver = false;
 
   constructor(world: World, total: number, lease: LeaseTimes, hostOf: (agent: string) => string) {
     this.#world = world;
@@ -119,6 +122,9 @@ export class Invariants implements WorldWatch {
       case 'quota':
         this.#given(share, message.connections);
         break;
+      case 'start':
+        this.#isStarted = true;
+        break;
       case 'hold':
         this.#heldMin ??= this.#world.open;
         break;
@@ -132,6 +138,7 @@ export class Invariants implements WorldWatch {
     const { nowMs } = this.#world.time;
     if (connections < share.quota)
       this.broken(`the quota of ${share.agent} shrank from ${share.quota} to ${connections}`);
+    if (this.#isStarted && connections > share.quota) this.#isHandedOver = true;
     share.quota = connections;
     let given = 0;
     for (const each of this.#shares.values()) {
@@ -179,8 +186,9 @@ export class Invariants implements WorldWatch {
   onReport({ verdict, exitCode, connections }: RunReport): void {
     const { attempted, established, reopened, open, closed, unattempted, failed, dropped, held } =
       connections;
+    // A quota that is handed over is attempted once more.
     const known = attempted + unattempted;
-    if (known > this.#total)
+    if (!this.#isHandedOver && known > this.#total)
       this.broken(`the report counts ${known} attempted and unattempted, of ${this.#total}`);
     if (attempted < established - reopened + sum(failed))
       this.broken(

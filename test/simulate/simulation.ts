@@ -60,13 +60,15 @@ function drawScenario(seed: number): Scenario {
   const count = random.whole(1, HOST_NAMES.length);
   const [first = 'a', ...more] = HOST_NAMES.slice(0, count);
   const hosts: readonly [string, ...string[]] = [first, ...more];
-  const isPaced = random.isLucky(0.5);
+  const connections = random.whole(1, 60);
+  // A ramp that takes its time is where most can go wrong.
+  const rampSec = random.isLucky(0.6) ? random.between(1, 25) : null;
   return {
     hosts,
     spec: runSpec({
       endpoints: [{ address: '127.0.0.1', port: 8_000, family: 4 }],
-      connections: random.whole(1, 60),
-      ratePerSec: isPaced ? random.whole(5, 60) : null,
+      connections,
+      ratePerSec: rampSec === null ? null : Math.max(1, connections / rampSec),
       pendingMax: random.whole(1, 40),
       connectTimeoutMs: random.of([2_000, 5_000]),
       holdMs: random.whole(1_000, 15_000),
