@@ -111,7 +111,7 @@ function sectionsOf(report: RunReport, files: readonly string[], width: number):
     always(whole('target', targetText(report))),
     optional(3, whole('load', loadText(report))),
     ...measured,
-    always(causeLines(report, width)),
+    causeSection(report, width),
     warningSection(report, width),
     optional(8, files.length === 0 ? [] : whole('files', files.join('  '))),
   ];
@@ -263,25 +263,48 @@ function requirementLines({ requirements }: RunReport, width: number): Line[] {
     );
 }
 
-/** Each cause once, with its next command; of a refusal what is missing, with the command that fixes it. */
-function causeLines(report: RunReport, width: number): Line[] {
-  if (report.verdict === 'pass') return [];
-  const refusals = report.findings.filter(({ severity }) => severity === 'refuse');
-  if (report.verdict === 'refused' && refusals.length > 0) {
-    return refusals.flatMap(({ message, fix }) => [
-      ...labelledLines('refused', message, width, 'bad'),
-      // A command is never wrapped: it must survive copy and paste.
-      ...(fix === null ? [] : [{ label: '', text: fix, style: null }]),
-    ]);
+/** Of a refusal what is missing, with the command that fixes it. */
+function refusalLines({ findings }: RunReport, width: number): Line[] {
+  const refusals = findings.filter(({ severity }) => severity === 'refuse');
+  return refusals.flatMap(({ message, fix }) => [
+    ...labelledLines('refused', message, width, 'bad'),
+    // A command is never wrapped: it must survive copy and paste.
+    ...(fix === null ? [] : [{ label: '', text: fix, style: null }]),
+  ]);
+}
+
+/**
+ * Each cause once, with its next command. Where not all fit, those that explain least are counted: a verdict that has left the
+ * terminal helps less than a cause that the full form has.
+ */
+function causeSection(report: RunReport, width: number): Section {
+  if (report.verdict === 'pass') return { forms: [[]], rank: 0 };
+  if (report.verdict === 'refused') {
+    const lines = refusalLines(report, width);
+    if (lines.length > 0) return { forms: [lines], rank: 0 };
   }
   const { diagnoses } = report;
   // What a cause says is said once.
   const reason = diagnoses.reduce((text, { message }) => text.replace(message, ''), reasonText(report));
-  const causes = diagnoses.flatMap(({ party, message, next }) => [
-    ...labelledLines('cause', `${party}: ${message}`, width, 'warn'),
-    ...labelledLines('', `next: ${next}`, width),
-  ]);
-  return [...labelledLines('why', reason.replace(/[;:,\s]+$/, ''), width), ...causes];
+  const why = labelledLines('why', reason.replace(/[;:,\s]+$/, ''), width);
+  const byCount = diagnoses.toSorted((a, b) => b.count - a.count);
+  const some = (most: number): Line[] => {
+    const left = byCount.slice(most);
+    const causes = diagnoses
+      .filter((diagnosis) => !left.includes(diagnosis))
+      .flatMap(({ party, message, next }) => [
+        ...labelledLines('cause', `${party}: ${message}`, width, 'warn'),
+        ...labelledLines('', `next: ${next}`, width),
+      ]);
+    if (left.length === 0) return [...why, ...causes];
+    const explained = left.reduce((sum, { count }) => sum + count, 0);
+    const rest = `and ${counted(left.length, 'more cause')}, of ${counted(explained, 'connection')}: --report full shows all`;
+    return [...why, ...causes, ...labelledLines('', rest, width, 'dim')];
+  };
+  const forms = Array.from({ length: Math.max(1, diagnoses.length) }, (_, less) =>
+    some(diagnoses.length - less),
+  );
+  return { forms, rank: 1 };
 }
 
 function warningSection({ findings, notes }: RunReport, width: number): Section {

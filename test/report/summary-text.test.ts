@@ -1,5 +1,5 @@
 /**
- * Tests the short report with recorded runs of real peers (test/cases/recordings, and seven that are kept beside their frames): at every width it fits the terminal, nothing is cut,
+ * Tests the short report with recorded runs of real peers (test/cases/recordings, and those that are kept beside their frames): at every width it fits the terminal, nothing is cut,
  * and the verdict is its last line. Frames of some are kept as files; `UPDATE_FRAMES=1` writes them anew.
  */
 import assert from 'node:assert/strict';
@@ -62,6 +62,11 @@ const SHOWN: Readonly<Record<string, RunReport | null>> = {
   'pass-kernel-only': kept('haproxy-maxconn-silent'),
   'fail-one-endpoint': kept('one-endpoint-drops'),
   'fail-killed': kept('haproxy-killed-in-hold'),
+  // 130,000 over eight sources, as in the README.
+  'pass-130k': keptWhole('readme'),
+  'fail-unknown': kept('five-hundred-in-all'),
+  'fail-ended-early': kept('all-dropped'),
+  'fail-losses': kept('forty-percent-lost'),
   incomplete: kept('own-address-gone'),
   refused,
   interrupted,
@@ -96,16 +101,28 @@ test('every recorded run fits 24 rows at 60, 80 and 120 columns, and ends with i
     }
 });
 
-test('causes and their next commands are whole, whatever the width, and each cause is said once', () => {
+test('causes and their next commands are whole, each once; where not all fit, the largest are, and the others are counted', () => {
+  let withRest = 0;
   for (const [name, report] of REPORTS)
     for (const columns of WIDTHS) {
       const text = bare(short(report, columns));
       if (report.verdict === 'pass') continue;
-      for (const { message, next } of report.diagnoses) {
+      const rest = Number(
+        /and(\d+)morecauses?,of[\d,]+connections?:--reportfullshowsall/.exec(text)?.[1] ?? 0,
+      );
+      const largest = report.diagnoses.toSorted((a, b) => b.count - a.count);
+      const shownCauses = largest.slice(0, largest.length - rest);
+      if (rest > 0) {
+        withRest += 1;
+        assert(shownCauses.length > 0, `${name} at ${columns}`);
+        assert(columns < 120, `${name}: at ${columns} columns all fit`);
+      }
+      for (const { message, next } of shownCauses) {
         assert.equal(text.split(bare(message)).length, 2, `${name} at ${columns}: ${message}`);
         assert(text.includes(bare(`next: ${next}`)), `${name} at ${columns}: ${next}`);
       }
     }
+  assert(withRest < 8, `${withRest} have more causes than fit`);
 });
 
 test('the full form has the verdict as its last line too, and fits its width', () => {
