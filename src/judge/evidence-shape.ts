@@ -161,7 +161,9 @@ export function isLossy(facts: DiagnosisFacts): boolean {
   if (again < established * LOSSY_SHARE || again === 0) return false;
   const { acknowledged = 0, notAcknowledged = 0 } = facts.evidence ?? {};
   const isMixed = notAcknowledged >= (acknowledged + notAcknowledged) * MIXED_SHARE;
-  return open >= established * MIXED_SHARE && (isMixed || acknowledged <= established * FEW_SHARE);
+  return (
+    open >= established * MIXED_SHARE && (isMixed || acknowledged <= Math.max(again, established * FEW_SHARE))
+  );
 }
 
 /** The share of failures from which they have begun, and of successes after it that is none. */

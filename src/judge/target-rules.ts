@@ -10,6 +10,7 @@ import {
   endedYoung,
   equalShareOf,
   farSidesOf,
+  isLossy,
   isNear,
   lostUnanswered,
   medianMs,
@@ -140,8 +141,12 @@ const targetAcceptQueue: Rule = (facts, missing) => {
   const queued = sides.reduce((sum, { queuedMax }) => sum + (queuedMax ?? 0), 0);
   if (waiting === 0 && queued === 0 && !isFull) return null;
   const silent = Math.min(Math.max(waiting, queued), silentHandshakes(facts, missing));
+  // A probe that timed out ends its connection, which then waits no longer: its kernel had acknowledged it, and as many were in the queue.
+  const silentNow = facts.evidence?.acknowledged ?? 0;
+  const isQueued = queued >= silentNow * NEARLY_ALL && !isLossy(facts);
+  const asked = Math.max(waiting, isQueued ? silentNow : 0);
   const stuck: MissingKinds = {
-    ...missing.some(waiting, 'waiting', 'dropped probe-timeout', 'unanswered'),
+    ...missing.some(asked, 'waiting', 'dropped probe-timeout', 'unanswered'),
     ...missing.some(silent, 'failed handshake', 'failed tls'),
   };
   const overflowed: MissingKinds = isFull

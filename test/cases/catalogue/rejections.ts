@@ -206,7 +206,7 @@ listen l
     expected: {
       exit: 1,
       party: 'target',
-      rule: ['target-accept-queue', 'target-silent'],
+      rule: 'target-accept-queue',
       explains: [249, 250],
       held: [150, 151],
     },
