@@ -101,9 +101,18 @@ export function argumentsOf(flag: Flag, values: FlagValues): string[] {
   return texts.flatMap((given) => (given === null ? [] : [`--${flag.name}=${given}`]));
 }
 
+/** Header fields whose value is a credential, or is named as one. */
+const CREDENTIAL_FIELD = /^(?:proxy-)?authorization$|cookie|token|secret|passw|api-?key|credential|session/i;
+
+/** `--header` as a report may show it: reports are passed on, and a credential in one would be passed on with it. */
+function withoutCredential(argument: string): string {
+  const [, field] = /^--header=\s*([^:]*?)\s*:/.exec(argument) ?? [];
+  return field !== undefined && CREDENTIAL_FIELD.test(field) ? `--header=${field}: ...` : argument;
+}
+
 /**
  * The command line that does the same again, from whatever place the values came. What no flag carries is not in it: a
- * token comes from a file or the environment, and stays there.
+ * token comes from a file or the environment, and stays there. The value of a header field that is a credential is `...`.
  * @param command which command
  * @param values what it was given
  */
@@ -111,6 +120,7 @@ export function echoedCommand(command: CommandName, values: FlagValues): string 
   const words = flagsOf(command)
     .filter((flag) => values.isGiven(flag.name))
     .flatMap((flag) => argumentsOf(flag, values))
+    .map(withoutCredential)
     .map(shellWord);
   return ['c100k-bench', ...(command === 'run' ? [] : [command]), ...words].join(' ');
 }

@@ -74,6 +74,24 @@ async function assertRepeat(typed: readonly (readonly string[])[]): Promise<void
   }
 }
 
+it('a credential in a header is not in what a report shows, other fields are', async () => {
+  const echoed = async (field: string): Promise<string> => {
+    const { values } = await parse(['-t', 'ws://127.0.0.1:1', '-c', '1', '--header', field]);
+    return echoedCommand('run', values);
+  };
+  for (const name of [
+    'Authorization',
+    'authorization',
+    'Proxy-Authorization',
+    'Cookie',
+    'X-Auth-Token',
+    'X-Api-Key',
+  ])
+    assert.match(await echoed(`${name}: s3cret`), new RegExp(`--header '${name}: \\.\\.\\.'$`));
+  assert.match(await echoed('X-Room: blue'), /--header 'X-Room: blue'$/);
+  assert.match(await echoed('@token.txt'), /--header=?.?@token\.txt/);
+});
+
 /** So many command lines a shell; one that fails is told as it is, because to shrink this many takes minutes. */
 function several<T>(each: fc.Arbitrary<T>): fc.Arbitrary<T[]> {
   return fc.array(each, { minLength: 20, maxLength: 20 });
