@@ -165,15 +165,14 @@ export class Invariants implements WorldWatch {
       if (count < before) this.broken(`${name} of ${agent} fell from ${before} to ${count}`);
       counted.set(name, count);
     }
-    const first = stats.established - stats.reopened;
-    if (stats.attempted !== first + failed + stats.pending)
+    const { attempted, unattempted, established, pending } = stats;
+    if (attempted !== established + failed + pending)
       this.broken(
-        `${agent}: attempted ${stats.attempted} is not ${first} established, ${failed} failed and ${stats.pending} pending`,
+        `${agent}: attempted ${attempted} is not ${established} established, ${failed} failed and ${pending} pending`,
       );
-    if (settled !== null && stats.attempted + stats.unattempted !== settled)
-      this.broken(
-        `${agent}: settled with ${stats.attempted} attempted and ${stats.unattempted} unattempted, of ${settled}`,
-      );
+    const ofQuota = attempted - stats.reopened + unattempted;
+    if (settled !== null && ofQuota !== settled)
+      this.broken(`${agent}: settled with ${ofQuota} attempted or given up, of ${settled}`);
     // The last message has what was open before it was closed.
     const nowOpen = isLast ? 0 : stats.open;
     if (stats.established !== nowOpen + stats.closed + dropped || stats.open + dropped > stats.established)
@@ -187,12 +186,12 @@ export class Invariants implements WorldWatch {
     const { attempted, established, reopened, open, closed, unattempted, failed, dropped, held } =
       connections;
     // A quota that is handed over is attempted once more.
-    const known = attempted + unattempted;
+    const known = attempted - reopened + unattempted;
     if (!this.#isHandedOver && known > this.#total)
       this.broken(`the report counts ${known} attempted and unattempted, of ${this.#total}`);
-    if (attempted < established - reopened + sum(failed))
+    if (attempted < established + sum(failed))
       this.broken(
-        `the report has ${attempted} attempted, ${established - reopened} established and ${sum(failed)} failed`,
+        `the report has ${attempted} attempted, ${established} established and ${sum(failed)} failed`,
       );
     if (established < Math.max(open, closed) + sum(dropped))
       this.broken(

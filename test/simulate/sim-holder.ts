@@ -96,6 +96,8 @@ export class SimHolder {
   #toBegin = 0;
   #toReopen = 0;
   #pending = 0;
+  /** of these, in place of lost ones */
+  #pendingAgain = 0;
   #isStarted = false;
   #isHolding = false;
   #isReady = false;
@@ -265,8 +267,8 @@ export class SimHolder {
     }
     this.#credit -= begun.length;
     this.#pending += begun.length;
-    const firsts = begun.filter(({ isAgain }) => !isAgain).length;
-    this.#set({ attempted: this.#counts.attempted + firsts });
+    this.#pendingAgain += begun.filter(({ isAgain }) => isAgain).length;
+    this.#set({ attempted: this.#counts.attempted + begun.length });
     for (const { name } of begun) {
       this.#begun.add(name);
       this.#world.opened(this, name);
@@ -288,6 +290,7 @@ export class SimHolder {
     this.#pending -= begun.length;
     for (const { name } of begun) this.#begun.delete(name);
     const again = begun.filter(({ isAgain }) => isAgain).length;
+    this.#pendingAgain -= again;
     if (answer === 'established') {
       for (const { name, index } of begun) this.#open.set(name, index);
       const { established, reopened } = this.#counts;
@@ -303,7 +306,8 @@ export class SimHolder {
       const failed = { ...this.#counts.failed };
       const firsts = begun.length - again;
       if (firsts > 0) failed[reason] = (failed[reason] ?? 0) + firsts;
-      this.#set({ failed, reopenFailed: this.#counts.reopenFailed + again });
+      const { attempted, reopenFailed } = this.#counts;
+      this.#set({ failed, attempted: attempted - again, reopenFailed: reopenFailed + again });
     }
     this.#settle();
   }
@@ -330,7 +334,7 @@ export class SimHolder {
       by[key] = (by[key] ?? 0) + 1;
     }
     this.#set({ dropped: { ...dropped, rst: (dropped.rst ?? 0) + lost.length }, droppedBy: by });
-    if (this.#spec?.onDrop === 'reopen') this.#toReopen += lost.length;
+    if (this.#spec?.onDrop === 'reopen' && this.#isHolding) this.#toReopen += lost.length;
     if (this.#isHolding) this.#set({ openMin: Math.min(this.#counts.openMin, this.#open.size) });
   }
 
@@ -415,7 +419,7 @@ export class SimHolder {
         pending: 0,
         closed: stats.closed + open,
         attempted: stats.attempted - pending,
-        unattempted: stats.unattempted + pending,
+        unattempted: stats.unattempted + pending - this.#pendingAgain,
         openBySource: {},
         openByEndpoint: {},
       },
