@@ -388,7 +388,8 @@ export function withAllLost(stats: Stats, reason: DropReason, quota: number): St
   return {
     ...stats,
     attempted,
-    unattempted: Math.max(0, quota - attempted),
+    // What was opened in place of a lost connection was attempted beyond the quota.
+    unattempted: Math.max(0, quota - (attempted - stats.reopened)),
     pending: 0,
     open: 0,
     openMin: 0,

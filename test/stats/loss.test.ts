@@ -32,6 +32,19 @@ it('what a dead holder held is dropped by a reason of its own, and nothing is co
   assert.equal(after.established + 10 + after.unattempted, 100, 'established + failed + unattempted = quota');
 });
 
+it('what was opened in place of lost connections takes nothing from what was never attempted', () => {
+  const before = {
+    ...emptyStats(),
+    attempted: 50,
+    established: 50,
+    reopened: 20,
+    open: 30,
+    dropped: { fin: 20 },
+    unattempted: 70,
+  };
+  assert.equal(withAllLost(before, 'holder-lost', 100).unattempted, 70);
+});
+
 it('a holder that held nothing has no loss to report', () => {
   assert.deepEqual(withAllLost(emptyStats(), 'agent-lost', 7).dropped, {});
   assert.equal(withAllLost(emptyStats(), 'agent-lost', 7).unattempted, 7);
