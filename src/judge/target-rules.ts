@@ -132,6 +132,17 @@ function overflowsOf(facts: DiagnosisFacts, sides: ReturnType<typeof farSidesOf>
   return Math.max(0, Math.min(dropped - counterOf(facts, 'TCPDeferAcceptDrop'), ofQueues));
 }
 
+/** The process of an endpoint of this host whose descriptors are known; undefined: none is. */
+function knownProcess(facts: DiagnosisFacts): ReturnType<typeof farSidesOf>[number] | undefined {
+  return farSidesOf(facts).find(({ descriptorsMax }) => descriptorsMax !== null);
+}
+
+/** It has next to none left. */
+function areDescriptorsFull(facts: DiagnosisFacts): boolean {
+  const known = knownProcess(facts);
+  return known !== undefined && (known.descriptorsUsed ?? 0) >= (known.descriptorsMax ?? 0) * 0.98;
+}
+
 /** Established by the kernel of an endpoint of this host, and taken by no process. */
 const targetAcceptQueue: Rule = (facts, missing) => {
   const sides = farSidesOf(facts);
@@ -142,8 +153,9 @@ const targetAcceptQueue: Rule = (facts, missing) => {
   if (waiting === 0 && queued === 0 && !isFull) return null;
   const silent = Math.min(Math.max(waiting, queued), silentHandshakes(facts, missing));
   // A probe that timed out ends its connection, which then waits no longer: its kernel had acknowledged it, and as many were in the queue.
+  // Why the process takes none is known where it has no descriptor left.
   const silentNow = facts.evidence?.acknowledged ?? 0;
-  const isQueued = queued >= silentNow * NEARLY_ALL && !isLossy(facts);
+  const isQueued = queued >= silentNow * NEARLY_ALL && !isLossy(facts) && !areDescriptorsFull(facts);
   const asked = Math.max(waiting, isQueued ? silentNow : 0);
   const stuck: MissingKinds = {
     ...missing.some(asked, 'waiting', 'dropped probe-timeout', 'unanswered'),
@@ -194,12 +206,12 @@ const targetDescriptors: Rule = (facts, missing) => {
     ...missing.some(silentHandshakes(facts, missing), 'failed handshake'),
     ...(saidBy(facts) === null ? young(missing) : {}),
   };
-  const known = farSidesOf(facts).find(({ descriptorsMax }) => descriptorsMax !== null);
+  const known = knownProcess(facts);
   const used = known?.descriptorsUsed ?? 0;
   const most = known?.descriptorsMax ?? limit;
   // A round number is as well a limit of clients that was typed.
   const isGuess = limit !== null && taken % ROUND !== 0;
-  const isFull = known === undefined ? isGuess : used >= (known.descriptorsMax ?? 0) * 0.98;
+  const isFull = known === undefined ? isGuess : areDescriptorsFull(facts);
   if (!isFull || most === null || taken === 0) return null;
   const how =
     known === undefined

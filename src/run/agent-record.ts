@@ -115,7 +115,8 @@ export function withLoss(agent: AgentRecord): AgentRecord {
 /** A lost one after others took so much of its quota: they attempt now what it did not. */
 export function withHandedOver(agent: AgentRecord, given: number): AgentRecord {
   const quota = agent.quota - given;
-  const unattempted = Math.min(agent.stats.unattempted, Math.max(0, quota - agent.stats.attempted));
+  const { unattempted: before, attempted, reopened } = agent.stats;
+  const unattempted = Math.min(before, Math.max(0, quota - (attempted - reopened)));
   return { ...agent, quota, isReplaced: true, stats: { ...agent.stats, unattempted } };
 }
 

@@ -41,6 +41,13 @@ test('what others take of a lost quota is not unattempted any more', () => {
   assert.deepEqual([all.quota, all.stats.unattempted], [0, 0]);
 });
 
+test('what was opened again before the loss was attempted beyond the quota', () => {
+  const counts = { attempted: 450, established: 450, reopened: 50, open: 400, dropped: { fin: 50 } };
+  const lost = withLoss(agentWith(1_000, counts));
+  assert.equal(lost.stats.unattempted, 600);
+  assert.equal(withHandedOver(lost, 250).stats.unattempted, 350);
+});
+
 test('a histogram that a snapshot leaves out is the one that is known', () => {
   const known = agentWith(10, { connectUs: [100, 7], probeUs: [5, 1] });
   const stats = { ...emptyStats(), open: 3, connectUs: null, probeUs: [5, 2] };
