@@ -113,6 +113,7 @@ export const GONE_CASES: readonly CaseSpec[] = [
   {
     name: 'target-lost-its-address',
     fault: "the target's address is removed there in mid-hold",
+    looksLike: 'own-address-gone',
     play: async (stage) => {
       const { client, server } = await stage.pair();
       await stage.serve(server, 8_000, ['--mode', 'echo']);

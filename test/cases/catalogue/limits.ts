@@ -235,6 +235,7 @@ net.createServer((s) => { s.on('error', () => {}); s.on('data', (d) => s.write(d
   {
     name: 'nat-of-1012-ports-echo',
     fault: 'the same NAT before an echo target, which cannot see it',
+    looksLike: 'nat-of-1012-ports',
     play: async (stage) => {
       const { client, server } = await stage.routed(MASQUERADE_1012);
       await stage.serve(server, 8_000, ['--mode', 'echo']);

@@ -99,6 +99,7 @@ export const PLACE_CASES: readonly CaseSpec[] = [
   {
     name: 'one-endpoint-refuses',
     fault: 'of three ports of the target one has no listener',
+    looksLike: 'one-endpoint-drops',
     reports: ['grafana/k6#1109', 'envoyproxy/nighthawk#613'],
     play: async (stage) => {
       const host = await stage.lone();
