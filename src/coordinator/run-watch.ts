@@ -91,6 +91,11 @@ export class RunWatch {
     return this.#entries;
   }
 
+  /** What the target has counted before anything is opened. */
+  async askTargetBefore(): Promise<void> {
+    await this.#target?.askBefore();
+  }
+
   async askTarget(): Promise<void> {
     await this.#target?.ask();
   }

@@ -109,6 +109,7 @@ export class Run {
     onListening(bound);
     const timer = every(rhythmOf(this.#lease).reportEveryMs, () => this.#tick());
     try {
+      void this.#watch.askTargetBefore();
       this.#showProgress(this.#clock.monotonicMs(), true);
       if (this.#state.phase === 'gathering') this.#startedAgents.start(bound.port);
       return this.#report(await finished);
@@ -261,6 +262,7 @@ export class Run {
     this.#checkRequirements(atMs);
     this.#showProgress(atMs, false);
     const { phase } = this.#state;
+    if (phase === 'gathering' || phase === 'preparing') void this.#watch.askTargetBefore();
     if (phase !== 'ramping' && phase !== 'holding') return;
     void this.#watch.askTarget();
     const problem = this.#watch.takeTargetProblem();

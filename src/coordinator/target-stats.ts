@@ -87,6 +87,9 @@ function fetchCounts(url: URL): Promise<TargetAnswer> {
 export class TargetCountLog {
   readonly #witness: TargetWitness;
   #last: TargetCounts | null = null;
+  /** what it had counted before the run, since it was started; null: not known */
+  #before: TargetCounts | null = null;
+  #isAskingBefore = false;
   #openMax = 0;
   #isCurrent = false;
   #isAsking = false;
@@ -99,6 +102,18 @@ export class TargetCountLog {
 
   constructor(witness: TargetWitness) {
     this.#witness = witness;
+  }
+
+  /**
+   * Asks before the run opens anything: what the target has counted by then is of runs before. One that does not answer yet is no problem
+   * of the run.
+   */
+  async askBefore(): Promise<void> {
+    if (this.#isAskingBefore || this.#last !== null) return;
+    this.#isAskingBefore = true;
+    const answer = await this.#witness.ask();
+    this.#isAskingBefore = false;
+    if ('counts' in answer && this.#last === null) this.#before = answer.counts;
   }
 
   /** Asks again unless it is being asked; the answer counts from when it comes. */
@@ -123,7 +138,14 @@ export class TargetCountLog {
     }
     const { counts } = answer;
     this.#last = counts;
-    this.#openMax = Math.max(this.#openMax, counts.openNow, counts.openMax);
+    // One that counts less than before was started again in between, and what it counts is of this run.
+    if (this.#before !== null && counts.acceptedTotal < this.#before.acceptedTotal)
+      this.#before = ZERO_COUNTS;
+    // The built-in target has nothing behind it; of another one what came before its first answer is not known to be of this run.
+    this.#before ??= this.#witness.isRequired ? counts : ZERO_COUNTS;
+    // A maximum that has not grown may be of a run before.
+    const ofRun = counts.openMax > this.#before.openMax ? counts.openMax : counts.openNow;
+    this.#openMax = Math.max(this.#openMax, ofRun);
     // After the hold its count includes connections that are being closed.
     if (wasHolding && this.#isHolding) this.#openInHold = Math.max(this.#openInHold ?? 0, counts.openNow);
   }
@@ -161,14 +183,15 @@ export class TargetCountLog {
     if (this.#last === null) return null;
     // Field by field: a witness may know more than the report's schema allows.
     const { openNow, acceptedTotal, sourceAddresses, descriptorsFull, workersLost } = this.#last;
+    const before = this.#before ?? ZERO_COUNTS;
     return {
       source: this.#witness.source,
       openNow,
       openMax: this.#openMax,
       acceptedTotal,
       sourceAddresses,
-      descriptorsFull,
-      workersLost,
+      descriptorsFull: Math.max(0, descriptorsFull - before.descriptorsFull),
+      workersLost: Math.max(0, workersLost - before.workersLost),
       unanswered: this.#unanswered,
     };
   }
@@ -183,6 +206,15 @@ interface TargetCounts {
   readonly descriptorsFull: number;
   readonly workersLost: number;
 }
+
+const ZERO_COUNTS: TargetCounts = {
+  openNow: 0,
+  openMax: 0,
+  acceptedTotal: 0,
+  sourceAddresses: 0,
+  descriptorsFull: 0,
+  workersLost: 0,
+};
 
 const FIELDS = [
   'openNow',

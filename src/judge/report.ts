@@ -95,11 +95,13 @@ export interface TargetReport {
   readonly source: string;
   /** at the end of the hold */
   readonly openNow: number;
+  /** during this run */
   readonly openMax: number;
+  /** since it was started */
   readonly acceptedTotal: number;
   /** of several targets that of the one that saw the most: the same source may connect to each */
   readonly sourceAddresses: number;
-  /** how many times it stopped accepting because it had no descriptor left */
+  /** how many times in this run it stopped accepting because it had no descriptor left */
   readonly descriptorsFull: number;
   readonly workersLost: number;
   /** questions that it did not answer */

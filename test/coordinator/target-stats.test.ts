@@ -124,6 +124,41 @@ test('only an answer to a question of the hold is a proof, and the highest one c
   assert.equal(log.proof()?.open, 4, 'what comes after the hold is about closing');
 });
 
+test('what the target counted before the run is not of the run', async () => {
+  const before = {
+    ...COUNTS,
+    openNow: 0,
+    openMax: 900,
+    acceptedTotal: 5_000,
+    descriptorsFull: 7,
+    workersLost: 1,
+  };
+  let counts = before;
+  const witness = { source: 'test', targets: 1, isRequired: true, ask: async () => ({ counts }) };
+  const asked = new TargetCountLog(witness);
+  await asked.askBefore();
+  counts = { ...before, openNow: 40, acceptedTotal: 5_040 };
+  await asked.ask();
+  const said = (log: TargetCountLog) => {
+    const { openMax, descriptorsFull, workersLost } = log.report()!;
+    return { openMax, descriptorsFull, workersLost };
+  };
+  assert.deepEqual(said(asked), { openMax: 40, descriptorsFull: 0, workersLost: 0 });
+  counts = { ...before, openNow: 950, openMax: 960, acceptedTotal: 5_990, descriptorsFull: 9 };
+  await asked.ask();
+  assert.deepEqual(said(asked), { openMax: 960, descriptorsFull: 2, workersLost: 0 });
+  const late = new TargetCountLog(witness);
+  await late.ask();
+  assert.equal(
+    said(late).descriptorsFull,
+    0,
+    'its first answer came in the ramp: whose these are is not known',
+  );
+  counts = { ...COUNTS, openNow: 30, openMax: 30, acceptedTotal: 30, descriptorsFull: 3, workersLost: 0 };
+  await asked.ask();
+  assert.equal(said(asked).descriptorsFull, 3, 'it was started again: all of it is of this run');
+});
+
 test('the built-in target is asked without being a proof that the user asked for', () => {
   const ask = async (): Promise<{ counts: typeof COUNTS }> => ({ counts: COUNTS });
   assert.equal(new TargetCountLog({ source: 'self', targets: 1, isRequired: false, ask }).proof(), null);
@@ -132,12 +167,18 @@ test('the built-in target is asked without being a proof that the user asked for
 test('several targets prove what they hold together, and nothing while one of them is silent', async (t) => {
   const told = { ...COUNTS };
   let isSilent = false;
+  let descriptorsFullThere = 0;
   const first = await serverOf(t, (_, response) => void response.end(JSON.stringify(told)));
   const second = await serverOf(t, (_, response) => {
     if (isSilent) response.writeHead(503).end();
-    else response.end(JSON.stringify({ ...COUNTS, openNow: 3, sourceAddresses: 4, descriptorsFull: 2 }));
+    else
+      response.end(
+        JSON.stringify({ ...COUNTS, openNow: 3, sourceAddresses: 4, descriptorsFull: descriptorsFullThere }),
+      );
   });
   const log = new TargetCountLog(httpWitness([first, second]));
+  await log.askBefore();
+  descriptorsFullThere = 2;
   await log.holdBegins();
   assert.deepEqual([log.openNow, log.proof()?.targets, log.proof()?.open], [8, 2, 8]);
   const { openMax, acceptedTotal, sourceAddresses, descriptorsFull } = log.report()!;
