@@ -138,11 +138,13 @@ test('a port that is taken is reported with what to type', async (t) => {
 });
 
 test('what the target says is what is read, and null when it is gone or answers nonsense', async (t) => {
-  let body: unknown = COUNTS;
+  let body: unknown = { ...COUNTS, openNow: 0, openMax: 0, acceptedTotal: 0 };
   const server = await serveStats('127.0.0.1', 0, async () => body as typeof COUNTS);
   t.after(() => server.close());
   const books = new TargetCountLog(httpWitness([new URL(`http://127.0.0.1:${server.port}/`)]));
+  await books.askBefore();
   assert.deepEqual([books.openNow, books.report()], [null, null]);
+  body = COUNTS;
   await books.ask();
   assert.equal(books.openNow, 41);
   body = { openNow: 'many' };
