@@ -5,9 +5,9 @@
  *
  * The parent binds its child right after the fork, with a pipe that no process writes to: the parent has its writing end, the child
  * an open file of its reading end, and the kernel sends the child a signal when the last writer is gone. So a child that has
- * not run a line of its own is bound too. (Left over: one that is stopped between the fork and the next line of a parent that is
- * killed in that same millisecond. The kernel takes a pid for this, and no process has it before the fork.) A child asks for the same again once it has loaded (PR_SET_PDEATHSIG, prctl(2)),
- * for a parent that could not. Both hold from the moment they are made, so a parent that ended before is looked for afterwards.
+ * not run a line of its own is bound too, unless it is stopped between the fork and the next line of a parent that is killed in
+ * that same millisecond: the kernel takes a pid for this, and no process has it before the fork. A child asks for the same again
+ * once it has loaded (PR_SET_PDEATHSIG, prctl(2)), for a parent that could not. Both hold from the moment they are made, so a parent that ended before is looked for afterwards.
  */
 import { closeSync, constants as files, openSync } from 'node:fs';
 import { constants } from 'node:os';

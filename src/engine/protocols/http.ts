@@ -1,5 +1,6 @@
 /**
- * Owns the HTTP/1.1 keep-alive proof: one request at a time (GET unless another method was asked for), its status checked, its body read to the end and thrown away.
+ * Owns the HTTP/1.1 keep-alive proof: one request at a time (GET unless another method was asked for), its status checked, its
+ * body read to the end and thrown away.
  * Must never hold a body: what is left of it is a number.
  *
  *   us -> target : GET path [body]               when the kernel has connected, then each probe

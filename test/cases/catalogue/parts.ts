@@ -27,12 +27,16 @@ export function filterRule(hook: 'input' | 'output' | 'forward', rule: string): 
 }`;
 }
 
-/** Lets the kernel count connections for a limit, in a set when `per` names something. */
+/**
+ * Lets the kernel count connections for a limit, in a set when `per` names something.
+ * @param verdict what becomes of those above it
+ */
 export function countLimit(
-  hook: 'input' | 'forward',
+  hook: 'input' | 'forward' | 'output',
   port: number,
   limit: number,
   per: 'source' | 'all',
+  verdict = 'drop',
 ): string {
   const over = per === 'source' ? `add @m { ip saddr ct count over ${limit} }` : `ct count over ${limit}`;
   return `table ip cases {
@@ -43,7 +47,7 @@ export function countLimit(
   }
   chain ${hook} {
     type filter hook ${hook} priority 0;
-    tcp dport ${port} ct state new ${over} drop
+    tcp dport ${port} ct state new ${over} ${verdict}
   }
 }`;
 }

@@ -84,12 +84,7 @@ const RESETTING: readonly CaseSpec[] = [
     name: 'router-limit-resets',
     fault: 'a router lets 120 connections through and resets further ones',
     looksLike: 'stops-after-six-hundred',
-    play: (stage) =>
-      routed(
-        stage,
-        countLimit('forward', 8_000, 120, 'all').replace(/ drop\n/, ` ${RESET}\n`),
-        '-c 300 -d 2s',
-      ),
+    play: (stage) => routed(stage, countLimit('forward', 8_000, 120, 'all', RESET), '-c 300 -d 2s'),
     expected: {
       exit: 1,
       party: 'path',
@@ -103,13 +98,7 @@ const RESETTING: readonly CaseSpec[] = [
     name: 'host-limit-resets',
     fault: "the target's own firewall lets 120 connections through and resets further ones",
     looksLike: 'router-limit-resets',
-    play: (stage) =>
-      segment(
-        stage,
-        'server',
-        countLimit('input', 8_000, 120, 'all').replace(/ drop\n/, ` ${RESET}\n`),
-        '-c 300 -d 2s',
-      ),
+    play: (stage) => segment(stage, 'server', countLimit('input', 8_000, 120, 'all', RESET), '-c 300 -d 2s'),
     expected: {
       exit: 1,
       party: 'target',
@@ -180,10 +169,7 @@ const RESETTING: readonly CaseSpec[] = [
     play: (stage) =>
       routed(
         stage,
-        countLimit('forward', 8_000, 120, 'all').replace(
-          / drop\n/,
-          ' reject with icmp type admin-prohibited\n',
-        ),
+        countLimit('forward', 8_000, 120, 'all', 'reject with icmp type admin-prohibited'),
         '-c 300 -d 2s --connect-timeout 4s',
       ),
     expected: {
@@ -200,12 +186,7 @@ const RESETTING: readonly CaseSpec[] = [
     fault: 'our own firewall lets 120 connections out and drops further ones',
     looksLike: 'router-limit-300',
     play: (stage) =>
-      segment(
-        stage,
-        'client',
-        countLimit('input', 8_000, 120, 'all').replaceAll('input', 'output'),
-        '-c 300 -d 2s --connect-timeout 3s',
-      ),
+      segment(stage, 'client', countLimit('output', 8_000, 120, 'all'), '-c 300 -d 2s --connect-timeout 3s'),
     expected: {
       exit: 4,
       party: 'generator',
@@ -218,15 +199,7 @@ const RESETTING: readonly CaseSpec[] = [
     name: 'own-output-limit-resets',
     fault: 'our own firewall lets 120 connections out and resets further ones',
     looksLike: 'router-limit-resets',
-    play: (stage) =>
-      segment(
-        stage,
-        'client',
-        countLimit('input', 8_000, 120, 'all')
-          .replaceAll('input', 'output')
-          .replace(/ drop\n/, ` ${RESET}\n`),
-        '-c 300 -d 2s',
-      ),
+    play: (stage) => segment(stage, 'client', countLimit('output', 8_000, 120, 'all', RESET), '-c 300 -d 2s'),
     expected: {
       exit: 4,
       party: 'generator',
