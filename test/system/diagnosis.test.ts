@@ -14,7 +14,10 @@ fault('target-never-answers', ({ report, result }) => {
   assert.equal(report.connections.held, 0);
   assert.equal(report.whoRanOut, 'target');
   assert.equal(result.code, 1);
-  assert.match(report.reason, /500 connections waited in the accept queue of the target: its application .*or has stopped/);
+  assert.match(
+    report.reason,
+    /500 connections waited in the accept queue of the target: its application .*or has stopped/,
+  );
 });
 
 fault('target-descriptors-accept-stops', (ran) => {
