@@ -8,6 +8,7 @@ import { counted, formatCount, formatDuration } from '../base/units.ts';
 import type { AgentMessage, CoordinatorMessage, CoordinatorMessageOf } from '../control/message.ts';
 import type { Allowance } from '../plan/allowance.ts';
 import type { EndReason } from '../run/run-event.ts';
+import { holdWords } from '../run/run-spec.ts';
 
 /** Lines about cuts and returns in one run. */
 const CONTACT_LINES_MAX = 20;
@@ -129,7 +130,7 @@ export class AgentLog {
         this.#sayOnce(`opening ${counted(this.#quota, 'connection', 'connections')}`);
         break;
       case 'hold':
-        this.#sayOnce(`every agent has opened; holding for ${formatDuration(this.#holdMs)}`);
+        this.#sayOnce(`every agent has opened; holding ${holdWords(this.#holdMs)}`);
         break;
       case 'stop': {
         const { reason } = message;
@@ -163,7 +164,7 @@ export class AgentLog {
     if (agent !== undefined) this.#name = agent;
     this.#say(
       `joined the run at ${this.#where}${renamed}: ${counted(spec.connections, 'connection', 'connections')} in all` +
-        `${target}${others} (${spec.protocol}), held for ${formatDuration(spec.holdMs)}`,
+        `${target}${others} (${spec.protocol}), held ${holdWords(spec.holdMs)}`,
     );
   }
 

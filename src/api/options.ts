@@ -17,7 +17,7 @@ interface CommonOptions {
   readonly conns: number;
   /** connects per second, above 0; default: as fast as the target accepts */
   readonly ratePerSec?: number;
-  /** how long to hold after the ramp, milliseconds, 1 to 365 days; default 30,000 */
+  /** how long to hold after the ramp, milliseconds, up to 365 days; 0: until `signal` ends it; default 30,000 */
   readonly durationMs?: number;
   /** a connect that takes longer has failed, milliseconds; default 10,000 */
   readonly connectTimeoutMs?: number;

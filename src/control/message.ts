@@ -24,7 +24,7 @@
 
 import * as v from 'valibot';
 import { cleanText } from '../base/clean-text.ts';
-import type { SharedSpec } from '../run/run-spec.ts';
+import { isEndless, type SharedSpec } from '../run/run-spec.ts';
 import { type AgentMessage, agentMessageSchema } from './agent-message.ts';
 import { type CoordinatorMessage, coordinatorMessageSchema } from './coordinator-message.ts';
 
@@ -38,19 +38,18 @@ export const PROTOCOL_VERSION = '1.2';
  * What of a spec agents below a minor version would leave out, and so do something else than was asked; null: nothing is.
  * @returns `minor` is the first version that has it, `words` are the flags
  */
-export function needsOf({
-  protocolOptions,
-}: SharedSpec): { readonly minor: number; readonly words: string } | null {
-  const request = protocolOptions?.request;
-  if (request === undefined) return null;
+export function needsOf(spec: SharedSpec): { readonly minor: number; readonly words: string } | null {
+  const request = spec.protocolOptions?.request;
   const asked: readonly (readonly [string, boolean])[] = [
-    ['--header', request.headers.length > 0],
-    ['--ws-protocol', request.subprotocols.length > 0],
-    ['--method', request.method !== 'GET'],
-    ['--body', request.body !== null],
+    ['--header', (request?.headers.length ?? 0) > 0],
+    ['--ws-protocol', (request?.subprotocols.length ?? 0) > 0],
+    ['--method', (request?.method ?? 'GET') !== 'GET'],
+    ['--body', (request?.body ?? null) !== null],
+    // An earlier agent's own --max-duration would end what it was not asked for.
+    ['--duration forever', isEndless(spec)],
   ];
   const words = asked.filter(([, isAsked]) => isAsked).map(([flag]) => flag);
-  return { minor: 2, words: words.join(' and ') };
+  return words.length === 0 ? null : { minor: 2, words: words.join(' and ') };
 }
 
 /** The largest message in bytes: the final stats of an agent with 65,536 source addresses fit. */

@@ -6,6 +6,7 @@ import { addCounts, type Counts, type DropReason, type FailReason, totalOf } fro
 import type { TimelinePoint } from '../judge/report.ts';
 import { holdersCpuMs } from '../judge/report-parts.ts';
 import type { AgentRecord } from '../run/agent-record.ts';
+import { isEndless } from '../run/run-spec.ts';
 import type { RunState } from '../run/run-state.ts';
 import { emptyHistogram, latencySummary, mergeHistograms, type SparseHistogram } from '../stats/histogram.ts';
 import type { Phase } from '../stats/stats.ts';
@@ -32,7 +33,7 @@ export interface Progress {
   readonly elapsedMs: number;
   /** milliseconds since the phase began */
   readonly phaseMs: number;
-  /** what is left of the hold phase; null outside it */
+  /** what is left of the hold phase; null outside it, and of one that a signal ends */
   readonly holdLeftMs: number | null;
   /** of a ramp, milliseconds at its mean rate so far; of gathering, how long it may still take; null: not known */
   readonly leftMs: number | null;
@@ -112,7 +113,8 @@ export class RunProgress {
       phase,
       elapsedMs: atMs - this.#startedMs,
       phaseMs: atMs - phaseSinceMs,
-      holdLeftMs: phase === 'holding' ? Math.max(0, spec.holdMs - (atMs - phaseSinceMs)) : null,
+      holdLeftMs:
+        phase === 'holding' && !isEndless(spec) ? Math.max(0, spec.holdMs - (atMs - phaseSinceMs)) : null,
       leftMs: leftMs(state, total, atMs - phaseSinceMs),
       asked: spec.connections,
       total,

@@ -14,6 +14,7 @@ import { verdictLine } from '../report/verdict-text.ts';
 import type { AgentRecord } from '../run/agent-record.ts';
 import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../run/lease.ts';
 import type { EndReason, RunChange, RunEvent } from '../run/run-event.ts';
+import { isEndless } from '../run/run-spec.ts';
 import { initialRunState, type RunState, step } from '../run/run-state.ts';
 import { mergeAllStats, type Phase, type Stats } from '../stats/stats.ts';
 import { DueTimer, every } from '../time/timer.ts';
@@ -215,6 +216,7 @@ export class Run {
     if (from === 'holding') this.#watch.holdEnds();
     if (to !== 'holding') return;
     this.#watch.holdBegins();
+    if (isEndless(this.#state.spec)) return;
     this.#holdEnd.arm(atMs + this.#state.spec.holdMs, () =>
       this.#dispatch({ type: 'ticked', atMs: this.#clock.monotonicMs() }),
     );

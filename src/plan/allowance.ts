@@ -8,7 +8,7 @@ import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { ErrorCode, type Finding, usageError } from '../base/errors.ts';
 import { type PortRange, parsePortRanges } from '../base/tuple-space.ts';
 import { formatCount, formatDuration } from '../base/units.ts';
-import type { RunSpec } from '../run/run-spec.ts';
+import { holdWords, isEndless, type RunSpec } from '../run/run-spec.ts';
 
 /** One `CIDR:ports` that may be a target; null ports: all. */
 export interface AllowedTarget {
@@ -174,11 +174,11 @@ export function checkAllowance(allowance: Allowance, spec: RunSpec): Finding[] {
       ),
     );
   }
-  if (spec.holdMs > allowance.runMsMax) {
+  if (spec.holdMs > allowance.runMsMax || (isEndless(spec) && Number.isFinite(allowance.runMsMax))) {
     findings.push(
       refusal(
         'max-duration',
-        `the run holds for ${formatDuration(spec.holdMs)}, this agent allows ${formatDuration(allowance.runMsMax)} in all`,
+        `the run holds ${holdWords(spec.holdMs)}, this agent allows ${formatDuration(allowance.runMsMax)} in all`,
         `ask for less: --duration ${formatDuration(allowance.runMsMax / 2)}`,
       ),
     );

@@ -6,6 +6,7 @@
 import { totalOf } from '../base/outcome.ts';
 import { counted, formatCount, formatDuration, formatMs } from '../base/units.ts';
 import type { Latency, RunReport } from '../judge/report.ts';
+import { holdWords } from '../run/run-spec.ts';
 import type { PlaceOutcomes } from '../stats/place-outcomes.ts';
 import { chartRow, openOverTime } from './chart.ts';
 import { countPieces, formatWholeSeconds, type Paint, wrapText } from './layout.ts';
@@ -168,7 +169,7 @@ function loadText({ asked, agents }: RunReport): string {
       : `${formatCount(asked.ratePerSec)} connects/s`;
   const probes = asked.probeEveryMs === null ? '' : `, a probe every ${formatDuration(asked.probeEveryMs)}`;
   const many = agents.length > 1 ? `, ${counted(agents.length, 'agent')}` : '';
-  return `${counted(asked.connections, 'connection')}, ${rate}, held for ${formatDuration(asked.holdMs)}${probes}${many}`;
+  return `${counted(asked.connections, 'connection')}, ${rate}, held ${holdWords(asked.holdMs)}${probes}${many}`;
 }
 
 /** Open connections over the time since the ramp began, as high as what was asked for. */

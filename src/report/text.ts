@@ -9,6 +9,7 @@ import { type Counts, totalOf } from '../base/outcome.ts';
 import { counted, formatBytes, formatCount, formatDuration, formatMs } from '../base/units.ts';
 import { limitsPhrase } from '../judge/generator-health.ts';
 import type { AgentReport, Latency, RunReport } from '../judge/report.ts';
+import { holdWords } from '../run/run-spec.ts';
 import { evidenceLines } from './evidence-text.ts';
 import {
   attentionLines,
@@ -86,7 +87,7 @@ function headLines({ toolVersion, startedAt, asked }: RunReport): string[] {
     ...labelledPieces('load', [
       counted(asked.connections, 'connection'),
       ...rate,
-      `held for ${formatDuration(asked.holdMs)}`,
+      `held ${holdWords(asked.holdMs)}`,
     ]),
     ...labelledPieces('run', [`c100k-bench ${toolVersion}`, startedAt]),
   ];

@@ -5,7 +5,7 @@
  */
 import type { Endpoint, ProtocolName, ProtocolOptions } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
-import { DURATION_MS_MAX, RATE_PER_SEC_MAX } from '../base/units.ts';
+import { DURATION_MS_MAX, formatDuration, RATE_PER_SEC_MAX } from '../base/units.ts';
 
 /** How a holder drives its sockets (engine/drivers/). */
 export type EngineName = 'uring' | 'epoll';
@@ -40,7 +40,7 @@ export interface SharedSpec {
   /** connects in flight over all agents */
   readonly pendingMax: number;
   readonly connectTimeoutMs: number;
-  /** how long to hold after the ramp */
+  /** how long to hold after the ramp; 0: until it is interrupted, which then is its end (`isEndless`) */
   readonly holdMs: number;
   readonly close: CloseMode;
   /** null: no probes */
@@ -140,6 +140,16 @@ export const RunBound = {
   quietMsMin: 50,
   endpoints: 65_536,
 } as const;
+
+/** Whether only a signal ends the hold. */
+export function isEndless({ holdMs }: Pick<SharedSpec, 'holdMs'>): boolean {
+  return holdMs === 0;
+}
+
+/** How long a run holds, after the word `held` or `holding`. @param holdMs 0: until it is interrupted */
+export function holdWords(holdMs: number): string {
+  return holdMs === 0 ? 'until interrupted' : `for ${formatDuration(holdMs)}`;
+}
 
 /** Connections that are asked per millisecond at the end of a phase, at least. */
 const CHECKED_PER_MS = 10;

@@ -19,7 +19,7 @@ import {
 } from './agent-record.ts';
 import { firstQuotas, handedOver, quotaCommands, refusalFindings, refusalsOf } from './quota.ts';
 import type { AgentCommand, EndReason, RunChange, RunEvent } from './run-event.ts';
-import type { RunSpec, RunTerms } from './run-spec.ts';
+import { isEndless, type RunSpec, type RunTerms } from './run-spec.ts';
 
 export interface RunState {
   readonly spec: RunSpec;
@@ -36,6 +36,8 @@ export interface RunState {
   /** the hold phase has begun */
   readonly hasHeld: boolean;
   readonly interrupted: 'SIGINT' | 'SIGTERM' | null;
+  /** a signal has ended a hold that lasts until one comes: the next one is an interruption */
+  readonly wasEnded: boolean;
   /** set from the moment that the end is decided; always set when the phase is `ended` */
   readonly endReason: EndReason | null;
 }
@@ -62,6 +64,7 @@ export function initialRunState(spec: RunSpec, terms: RunTerms, atMs: number): R
     stalled: false,
     hasHeld: false,
     interrupted: null,
+    wasEnded: false,
     endReason: null,
   };
 }
@@ -476,7 +479,7 @@ function agentsMissing(state: RunState, atMs: number): Stepped {
 
 function runningTick(state: RunState, atMs: number): Stepped {
   const { terms, spec } = state;
-  if (state.phase === 'holding' && atMs - state.phaseSinceMs >= spec.holdMs) {
+  if (state.phase === 'holding' && !isEndless(spec) && atMs - state.phaseSinceMs >= spec.holdMs) {
     return drain(state, { type: 'held' }, atMs);
   }
   const handed = handOver(state, atMs);
@@ -492,7 +495,10 @@ function runningTick(state: RunState, atMs: number): Stepped {
 
 function interrupted(state: RunState, signal: 'SIGINT' | 'SIGTERM', atMs: number): Stepped {
   const reason: EndReason = { type: 'interrupted', signal };
-  if (state.interrupted !== null) return finish(state, reason, atMs);
+  if (state.phase === 'holding' && isEndless(state.spec))
+    return drain({ ...state, wasEnded: true }, { type: 'held' }, atMs);
+  if (state.interrupted !== null || state.wasEnded)
+    return finish({ ...state, interrupted: signal }, reason, atMs);
   const next = { ...state, interrupted: signal };
   if (state.phase === 'draining') return stay(next);
   return drain(next, reason, atMs);

@@ -98,6 +98,15 @@ describe('the flags of a run', () => {
     }
   });
 
+  it('hold for as long as was said, or until Ctrl-C', async () => {
+    const holdMs = async (text: string): Promise<number> =>
+      (await request(`-t 127.0.0.1:1 -c 1 --duration ${text}`)).spec.holdMs;
+    assert.deepEqual(
+      [await holdMs('90s'), await holdMs('0'), await holdMs('forever'), await holdMs('0s')],
+      [90_000, 0, 0, 0],
+    );
+  });
+
   it('are refused when they cannot be', async () => {
     await assert.rejects(request('-c 1'), isUsage(/--target is missing/));
     await assert.rejects(request('-t 127.0.0.1:1'), isUsage(/--conns is missing/));
@@ -107,7 +116,7 @@ describe('the flags of a run', () => {
     await assert.rejects(request('-t self -t 127.0.0.1:1 -c 1'), isUsage(/self alone/));
     await assert.rejects(request('-t 127.0.0.1:1 -t echo://127.0.0.1:2 -c 1'), isUsage(/one protocol/));
     await assert.rejects(request('-t 127.0.0.1:1 -c 1 --source-ip 999.1.1.1'), isUsage(/999/));
-    await assert.rejects(request('-t 127.0.0.1:1 -c 1 --duration 0'), isUsage(/--duration/));
+    await assert.rejects(request('-t 127.0.0.1:1 -c 1 --duration -1s'), isUsage(/--duration/));
     await assert.rejects(request('-t 127.0.0.1:1 -c 1 --holders 2000'), isUsage(/--holders/));
   });
 });

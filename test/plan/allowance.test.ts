@@ -124,6 +124,13 @@ describe('a run that asks for too much', () => {
     assert.match(findings[0]!.message, /8\.8\.8\.8:8000$/);
   });
 
+  it('is refused where it has no end of its own and this host wants one', () => {
+    const local = { endpoints: [endpoint('10.0.0.1')], holdMs: 0 } as unknown as RunSpec;
+    const [finding, ...more] = checkAllowance({ ...STRANGER, runMsMax: 10_000 }, local);
+    assert.match(finding?.message ?? '', /holds until interrupted, this agent allows 10s in all/);
+    assert.deepEqual([more, checkAllowance(STRANGER, local)], [[], []]);
+  });
+
   it('is not refused by the agent of the person who typed the target', () => {
     assert.deepEqual(checkAllowance(OWNER_ALLOWANCE, spec), []);
   });

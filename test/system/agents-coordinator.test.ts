@@ -126,7 +126,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
     const target = await startNetTarget(t);
     const waiting = await startLyingCoordinator(
       t,
-      (victim) => victim.say(specWith(target.port, { holdMs: 0 })),
+      (victim) => victim.say(specWith(target.port, { holdMs: 1 })),
       (message, victim) => {
         renewing(message, victim);
         if (message.type === 'offer') victim.say(honestQuota(5));
@@ -141,7 +141,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
     assert.equal((await target.counts()).accepted, 0);
     const endless = await startLyingCoordinator(
       t,
-      (victim) => victim.say(specWith(target.port, { holdMs: 0 })),
+      (victim) => victim.say(specWith(target.port, { holdMs: 1 })),
       goingOn(honestQuota(5)),
     );
     // It renews, and never closes the channel after `done`. So long because holders must be ready before the time is over.

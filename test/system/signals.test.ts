@@ -93,6 +93,34 @@ for (const { signal, exitCode } of [
   });
 }
 
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  test(`${signal} ends a hold that has no end of its own: it passes when everything was held`, async (t) => {
+    const args = ['--conns', '2000', '--duration', 'forever', '--holders', '2'];
+    const started = await startAndWait(t, args, 2_000);
+    await started.run.saw(/holding/);
+    signalGroup(started.run, signal);
+    const { code, stdout, stderr } = await started.run.result;
+    assert.equal(code, 0, stderr);
+    await assertNothingLeft(started);
+    const report = started.run.report();
+    assert.deepEqual(schemaErrors(report), []);
+    assert.deepEqual([report.verdict, report.asked.holdMs, report.connections.held], ['pass', 0, 2_000]);
+    assert.match(stdout, /held until interrupted/);
+  });
+}
+
+test('a hold that has no end of its own fails when something was lost before Ctrl-C', async (t) => {
+  const args = ['--conns', '500', '--duration', '0', '--holders', '1'];
+  const started = await startAndWait(t, args, 500);
+  await started.run.saw(/holding/);
+  started.target.reset(3);
+  await until('they are gone', HANG_MS, async () => (await started.target.counts()).open === 497);
+  signalGroup(started.run, 'SIGINT');
+  const { code, stderr } = await started.run.result;
+  assert.equal(code, 1, stderr);
+  assert.equal(started.run.report().connections.held, 497);
+});
+
 test('Ctrl-C twice ends at once, with nothing left', async (t) => {
   const started = await startAndWait(t, IN_RAMP, 1_000);
   signalGroup(started.run, 'SIGINT');

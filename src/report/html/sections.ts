@@ -5,6 +5,7 @@
 import { type Counts, totalOf } from '../../base/outcome.ts';
 import { formatBytes, formatCount, formatDuration, formatMs, formatRate } from '../../base/units.ts';
 import type { AgentReport, Latency, RunReport, TimelinePoint } from '../../judge/report.ts';
+import { holdWords } from '../../run/run-spec.ts';
 import { verdictLine } from '../verdict-text.ts';
 import { type Cell, htmlTable, type Markup, markup, openedInParts, tableBehind } from './markup.ts';
 import {
@@ -460,7 +461,7 @@ function askedSection({ asked, about, schemaVersion }: RunReport): Markup {
       ['rate', asked.ratePerSec === null ? 'as fast as the target accepts' : formatRate(asked.ratePerSec)],
       ['in flight at most', field('asked.pendingMax', asked.pendingMax)],
       ['connect timeout', formatDuration(asked.connectTimeoutMs)],
-      ['hold', field('asked.holdMs', asked.holdMs, formatDuration)],
+      ['hold', field('asked.holdMs', asked.holdMs, holdWords)],
       ['probe every', ms(asked.probeEveryMs, 'never')],
       ['on drop', asked.onDrop],
       ['close', asked.close],
