@@ -11,7 +11,7 @@ import { type AgentRecord, type AgentSnapshot, isLive } from '../run/agent-recor
 import type { LeaseTimes } from '../run/lease.ts';
 import type { AgentCommand, RunEvent } from '../run/run-event.ts';
 import type { HostSpec, RunSpec, SharedSpec } from '../run/run-spec.ts';
-import type { RunState } from '../run/run-state.ts';
+import type { RunState } from '../run/run-transition.ts';
 import { after } from '../time/timer.ts';
 import {
   type AgentSession,

@@ -20,7 +20,7 @@ import {
 import { isStopped } from '../host/proc-file.ts';
 import type { RunReport } from '../judge/report.ts';
 import type { EndReason, RunEvent } from '../run/run-event.ts';
-import type { RunState } from '../run/run-state.ts';
+import type { RunState } from '../run/run-transition.ts';
 import { after } from '../time/timer.ts';
 import { LocalAgent } from './local-agent.ts';
 import { LOCAL_AGENT, type RunOptions, type SshAgentsOptions } from './run-settings.ts';

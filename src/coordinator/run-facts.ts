@@ -15,7 +15,7 @@ import { EMPTY_TIMELINE, metricFactsOf, withPoint } from '../judge/report-parts.
 import { makeReport, type RunFacts } from '../judge/run-report.ts';
 import type { EndReason } from '../run/run-event.ts';
 import type { RunSpec } from '../run/run-spec.ts';
-import { initialRunState, type RunState } from '../run/run-state.ts';
+import { initialRunState, type RunState } from '../run/run-transition.ts';
 import { BurstMeter, type Loss, type RecentLosses } from '../stats/loss.ts';
 import { OverTimeLog } from '../stats/over-time.ts';
 import type { Phase, Stats } from '../stats/stats.ts';

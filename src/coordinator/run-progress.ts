@@ -7,7 +7,7 @@ import type { TimelinePoint } from '../judge/report.ts';
 import { holdersCpuMs } from '../judge/report-parts.ts';
 import type { AgentRecord } from '../run/agent-record.ts';
 import { isEndless } from '../run/run-spec.ts';
-import type { RunState } from '../run/run-state.ts';
+import type { RunState } from '../run/run-transition.ts';
 import { emptyHistogram, latencySummary, mergeHistograms, type SparseHistogram } from '../stats/histogram.ts';
 import type { Phase } from '../stats/stats.ts';
 

@@ -6,7 +6,7 @@ import { ExitCode, type Finding } from '../base/errors.ts';
 import { totalOf } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
 import { type AgentRecord, isLive } from '../run/agent-record.ts';
-import type { RunState } from '../run/run-state.ts';
+import type { RunState } from '../run/run-transition.ts';
 import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
 import { encodeHistogram } from '../stats/histogram-encoding.ts';
 import type { OverTime } from '../stats/over-time.ts';

@@ -8,126 +8,28 @@
 import assert from 'node:assert/strict';
 import type { Finding } from '../base/errors.ts';
 import type { Phase } from '../stats/stats.ts';
-import {
-  type AgentRecord,
-  AgentTable,
-  isCarrying,
-  isLive,
-  newAgent,
-  withLoss,
-  withSnapshot,
-} from './agent-record.ts';
+import { type AgentRecord, isCarrying, isLive, newAgent, withLoss, withSnapshot } from './agent-record.ts';
 import { firstQuotas, handedOver, quotaCommands, refusalFindings, refusalsOf } from './quota.ts';
 import type { AgentCommand, EndReason, RunChange, RunEvent } from './run-event.ts';
-import { isEndless, type RunSpec, type RunTerms } from './run-spec.ts';
-
-export interface RunState {
-  readonly spec: RunSpec;
-  readonly terms: RunTerms;
-  readonly phase: Phase;
-  readonly phaseSinceMs: number;
-  /** by id, in the order in which they joined */
-  readonly agents: AgentTable;
-  /** connections that were ever established, over all agents; the highest of it so far, and when that was reached */
-  readonly established: number;
-  readonly establishedMax: number;
-  readonly grewAtMs: number;
-  readonly stalled: boolean;
-  /** the hold phase has begun */
-  readonly hasHeld: boolean;
-  readonly interrupted: 'SIGINT' | 'SIGTERM' | null;
-  /** a signal has ended a hold that lasts until one comes: the next one is an interruption */
-  readonly wasEnded: boolean;
-  /** set from the moment that the end is decided; always set when the phase is `ended` */
-  readonly endReason: EndReason | null;
-}
-
-interface Stepped {
-  readonly state: RunState;
-  /** what is different now, in order */
-  readonly changes: readonly RunChange[];
-  /** what agents are sent because of it, in order */
-  readonly commands: readonly AgentCommand[];
-}
-
-/** The state before an agent has joined. */
-export function initialRunState(spec: RunSpec, terms: RunTerms, atMs: number): RunState {
-  return {
-    spec,
-    terms,
-    phase: 'gathering',
-    phaseSinceMs: atMs,
-    agents: AgentTable.empty(),
-    established: 0,
-    establishedMax: 0,
-    grewAtMs: atMs,
-    stalled: false,
-    hasHeld: false,
-    interrupted: null,
-    wasEnded: false,
-    endReason: null,
-  };
-}
+import { isEndless } from './run-spec.ts';
+import {
+  agentsWhere,
+  andThen,
+  drain,
+  enter,
+  finish,
+  idsOf,
+  put,
+  type RunState,
+  type Stepped,
+  stay,
+  update,
+} from './run-transition.ts';
 
 /** Agents above those that are expected, gone ones included: they may come while the run goes on. */
 const SPARES_MAX = 1_000;
 
 const isRunPhase = (phase: Phase): boolean => phase === 'ramping' || phase === 'holding';
-const stay = (state: RunState): Stepped => ({ state, changes: [], commands: [] });
-const idsOf = (agents: readonly AgentRecord[]): string[] => agents.map((agent) => agent.id);
-
-/** One step after another. */
-function andThen(first: Stepped, next: (state: RunState) => Stepped): Stepped {
-  const second = next(first.state);
-  return {
-    state: second.state,
-    changes: [...first.changes, ...second.changes],
-    commands: [...first.commands, ...second.commands],
-  };
-}
-
-function agentsWhere(state: RunState, isMeant: (agent: AgentRecord) => boolean): AgentRecord[] {
-  return [...state.agents.values()].filter(isMeant);
-}
-
-/** With this record in place of the one of its id. */
-function put(state: RunState, agent: AgentRecord): RunState {
-  const before = state.agents.get(agent.id)?.stats.established ?? 0;
-  const established = state.established + agent.stats.established - before;
-  return { ...state, agents: state.agents.with(agent), established };
-}
-
-function update(state: RunState, id: string, change: Partial<AgentRecord>): RunState {
-  const agent = state.agents.get(id);
-  return agent === undefined ? state : put(state, { ...agent, ...change });
-}
-
-function enter(state: RunState, phase: Phase, atMs: number): Stepped {
-  const changes: RunChange[] = [{ type: 'phase-changed', from: state.phase, to: phase }];
-  return { state: { ...state, phase, phaseSinceMs: atMs }, changes, commands: [] };
-}
-
-/** Ends the run now. @param reason null: it was decided when draining began */
-function finish(state: RunState, reason: EndReason | null, atMs: number): Stepped {
-  const endReason = state.endReason ?? reason;
-  assert(endReason !== null, 'a run must not end without a reason');
-  return andThen(enter({ ...state, endReason }, 'ended', atMs), (ended) => ({
-    ...stay(ended),
-    changes: [{ type: 'run-ended', reason: endReason }],
-  }));
-}
-
-/** Orders every live agent to close, and ends immediately when there is none. */
-function drain(state: RunState, reason: EndReason, atMs: number): Stepped {
-  const endReason = state.endReason ?? reason;
-  const live = agentsWhere(state, isLive);
-  if (live.length === 0) return finish({ ...state, endReason }, endReason, atMs);
-  return {
-    ...enter({ ...state, endReason }, 'draining', atMs),
-    commands: live.map(({ id }) => ({ type: 'send-stop', agent: id, reason: endReason.type })),
-  };
-}
-
 /**
  * The next state, what changed, and what agents are sent.
  * @param event must not be older than the ones before it

@@ -15,7 +15,7 @@ import { LOCAL_AGENT, type RunOptions } from '../../src/coordinator/run-settings
 import { AgentTable, newAgent } from '../../src/run/agent-record.ts';
 import type { RunEvent } from '../../src/run/run-event.ts';
 import type { RunTerms } from '../../src/run/run-spec.ts';
-import { initialRunState, type RunState } from '../../src/run/run-state.ts';
+import { initialRunState, type RunState } from '../../src/run/run-transition.ts';
 import { runSpec } from '../run/run-spec-fixture.ts';
 import { settled, until } from '../support/waiting.ts';
 import { FAKE_AGENT_ENTRY } from './fake-agent.ts';

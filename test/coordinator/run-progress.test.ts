@@ -5,7 +5,7 @@ import type { AgentProgress } from '../../src/coordinator/run-progress.ts';
 import { RunProgress, timelinePoint } from '../../src/coordinator/run-progress.ts';
 import { type AgentRecord, AgentTable, newAgent, withLoss } from '../../src/run/agent-record.ts';
 import type { RunTerms } from '../../src/run/run-spec.ts';
-import { initialRunState, type RunState } from '../../src/run/run-state.ts';
+import { initialRunState, type RunState } from '../../src/run/run-transition.ts';
 import { LatencyRecorder } from '../../src/stats/histogram.ts';
 import { emptyStats, newHolderHealth, type Stats } from '../../src/stats/stats.ts';
 import { runSpec } from '../run/run-spec-fixture.ts';

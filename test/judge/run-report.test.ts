@@ -7,7 +7,7 @@ import { HELD_ALL, parseRequirement } from '../../src/judge/requirement.ts';
 import { makeReport, type RunFacts } from '../../src/judge/run-report.ts';
 import { type AgentRecord, AgentTable, newAgent, withLoss } from '../../src/run/agent-record.ts';
 import type { RunSpec, RunTerms } from '../../src/run/run-spec.ts';
-import { initialRunState, type RunState } from '../../src/run/run-state.ts';
+import { initialRunState, type RunState } from '../../src/run/run-transition.ts';
 import { emptyStats, newHolderHealth, type Stats } from '../../src/stats/stats.ts';
 import { runSpec } from '../run/run-spec-fixture.ts';
 import { schemaErrors } from '../support/report-schema.ts';

@@ -2,7 +2,8 @@
 import type { Finding } from '../../src/base/errors.ts';
 import type { AgentCommand, RunChange, RunEvent } from '../../src/run/run-event.ts';
 import type { RunSpec, RunTerms } from '../../src/run/run-spec.ts';
-import { initialRunState, step } from '../../src/run/run-state.ts';
+import { step } from '../../src/run/run-state.ts';
+import { initialRunState } from '../../src/run/run-transition.ts';
 import { emptyStats } from '../../src/stats/stats.ts';
 import { runSpec } from './run-spec-fixture.ts';
 

@@ -1,7 +1,7 @@
 /** Owns the check that a step of the reducer says what it changed. Must never look at commands. */
 import assert from 'node:assert/strict';
 import type { RunChange } from '../../src/run/run-event.ts';
-import type { RunState } from '../../src/run/run-state.ts';
+import type { RunState } from '../../src/run/run-transition.ts';
 
 /** Whatever is different between two states has been said, and nothing else. */
 export function assertChangesSaid(before: RunState, after: RunState, changes: readonly RunChange[]): void {
