@@ -71,6 +71,7 @@ export function andThen(first: Stepped, next: (state: RunState) => Stepped): Ste
   };
 }
 
+/** The records that are meant, in the order in which their agents joined. */
 export function agentsWhere(state: RunState, isMeant: (agent: AgentRecord) => boolean): AgentRecord[] {
   return [...state.agents.values()].filter(isMeant);
 }
@@ -82,11 +83,13 @@ export function put(state: RunState, agent: AgentRecord): RunState {
   return { ...state, agents: state.agents.with(agent), established };
 }
 
+/** With a record changed; one that is not there stays so. */
 export function update(state: RunState, id: string, change: Partial<AgentRecord>): RunState {
   const agent = state.agents.get(id);
   return agent === undefined ? state : put(state, { ...agent, ...change });
 }
 
+/** From one phase into another. */
 export function enter(state: RunState, phase: Phase, atMs: number): Stepped {
   const changes: RunChange[] = [{ type: 'phase-changed', from: state.phase, to: phase }];
   return { state: { ...state, phase, phaseSinceMs: atMs }, changes, commands: [] };
