@@ -96,6 +96,9 @@ export class Connections implements ProtocolHost {
     const sockets = {
       probeSoon: (slot: number) => this.probes.soon(slot, this.nowMs),
       keepalive: (slot: number, isOn: boolean) => driver.setKeepalive(slot, isOn),
+      beginHearing: (slot: number) => driver.beginHearing(slot),
+      hasHeard: (slots: Int32Array, count: number, isHeard: Uint8Array) =>
+        driver.hasHeard(slots, count, isHeard),
       idleMs: (slot: number) => this.#info.idleMs(slot),
       silent: (slot: number) => this.lost(slot, FailReason.other, DropReason.timeout),
     };

@@ -10,6 +10,7 @@
 import { DropReason } from '../base/outcome.ts';
 import type { FinalCheck as Counts } from '../stats/evidence.ts';
 import { type ConnectionTable, SlotState } from './connection-table.ts';
+import { HEARD_MAX } from './drivers/driver.ts';
 
 /**
  * What one host may ask within a millisecond. Keepalives leave with the kernel's clock tick, all of a tick in one go, and a queue of loopback
@@ -20,10 +21,8 @@ const OF_BACKLOG_PER_MS = 0.16;
 const BACKLOG_DEFAULT = 1_000;
 /** With a longer queue other things are in the way: the cores, and the path. */
 const PER_MS_MAX = 400;
-/** Connections that are looked at in one turn. */
-const LOOKS_PER_TURN = 512;
 /** The few that have not answered are asked again slowly: what has lost their packets was a queue. */
-const FEW_PER_MS = 5;
+const FEW_PER_MS = 20;
 /** They are few when they are no more than one in so many. */
 const FEW_OF = 20;
 /** What a turn that comes late makes up for: not more, for the same reason. */
@@ -45,6 +44,8 @@ const PARTS = 256;
 /** After so long it is looked whether a keepalive was answered; then those that were not are asked again, after the second look already. */
 const LOOKS_MS = [50, 400, 2_000] as const;
 const LOOKS_BEFORE_NEXT = 2;
+/** So often the few are asked again after their first look: where a queue of this host has lost their packets it has room by then. */
+const SOON_ROUNDS = 2;
 /** How often a silent connection is asked: one lost packet is no lost connection. And where only few are silent, which a path that is cut does not look like. */
 const ROUNDS = 2;
 const ROUNDS_OF_FEW = 6;
@@ -65,6 +66,10 @@ interface CheckedSockets {
   probeSoon(slot: number): void;
   /** a keepalive is to be sent now, or once the socket was idle for a second; false: none any more */
   keepalive(slot: number, isOn: boolean): void;
+  /** from now on `hasHeard` says whether any segment came */
+  beginHearing(slot: number): void;
+  /** whether any segment came on each of the slots since; false: not known by this way, and nothing was written */
+  hasHeard(slots: Int32Array, count: number, isHeard: Uint8Array): boolean;
   /** milliseconds since anything came from the far kernel; -1: not known */
   idleMs(slot: number): number;
   /** the far side has not answered: the connection is lost */
@@ -96,6 +101,9 @@ export class FinalChecker {
   #look = -1;
   #round = 0;
   #left = 0;
+  /** the slots of one turn's looks, and what they found */
+  readonly #looked = new Int32Array(HEARD_MAX);
+  readonly #isHeard = new Uint8Array(HEARD_MAX);
   /** how many were asked in all */
   #asks = 0;
 
@@ -175,10 +183,27 @@ export class FinalChecker {
   #lookAtSome(nowMs: number): void {
     const { capacity } = this.#table;
     let looks = 0;
-    for (; this.#lookCursor < capacity && looks < LOOKS_PER_TURN; this.#lookCursor++) {
-      if (this.#look < 0 && !this.#isDueForLook(this.#lookCursor, nowMs)) return;
-      if (this.#lookAt(this.#lookCursor, nowMs)) looks++;
+    for (; this.#lookCursor < capacity && looks < HEARD_MAX; this.#lookCursor++) {
+      if (this.#look < 0 && !this.#isDueForLook(this.#lookCursor, nowMs)) break;
+      if (this.#asked[this.#lookCursor] === Asked.yes) this.#looked[looks++] = this.#lookCursor;
     }
+    if (looks === 0) return;
+    if (!this.#sockets.hasHeard(this.#looked, looks, this.#isHeard))
+      for (let at = 0; at < looks; at++)
+        this.#isHeard[at] = this.#cameSince(this.#looked[at]!, nowMs) === true ? 1 : 0;
+    for (let at = 0; at < looks; at++) if (this.#isHeard[at] === 1) this.#heard(this.#looked[at]!);
+  }
+
+  /** Whether TCP_INFO says that anything came since the check began; null: it cannot be asked. */
+  #cameSince(slot: number, nowMs: number): boolean | null {
+    const idleMs = this.#sockets.idleMs(slot);
+    return idleMs < 0 ? null : nowMs - idleMs > this.#sinceMs;
+  }
+
+  #heard(slot: number): void {
+    this.#sockets.keepalive(slot, false);
+    this.#settle(slot, Asked.answered);
+    if (this.#counts !== null) this.#counts.answered++;
   }
 
   /** Whether all of the slot's part have been asked, and had time to answer. */
@@ -206,7 +231,8 @@ export class FinalChecker {
     const isLast = this.#round + 1 >= (this.#areFewLeft ? ROUNDS_OF_FEW : ROUNDS);
     // The first look was part of the pass that asks.
     const look = Math.max(0, this.#look) + 1;
-    if (look < (isLast ? LOOKS_MS.length : LOOKS_BEFORE_NEXT)) {
+    const isSoon = this.#areFewLeft && this.#round < SOON_ROUNDS;
+    if (look < (isLast ? LOOKS_MS.length : isSoon ? 1 : LOOKS_BEFORE_NEXT)) {
       this.#beginPass(look, nowMs + (LOOKS_MS[look] ?? 0) - (LOOKS_MS[look - 1] ?? 0));
       return;
     }
@@ -216,8 +242,11 @@ export class FinalChecker {
       return;
     }
     for (let slot = 0; slot < this.#table.capacity; slot++) {
+      if (this.#asked[slot] !== Asked.yes) continue;
       // What cannot be looked at (no descriptor is left for it) has not answered to our knowledge, and is not lost for that.
-      if (this.#asked[slot] === Asked.yes && this.#sockets.idleMs(slot) >= 0) this.#sockets.silent(slot);
+      const came = this.#cameSince(slot, nowMs);
+      if (came === true) this.#heard(slot);
+      if (came === false) this.#sockets.silent(slot);
     }
     this.#end();
   }
@@ -240,18 +269,8 @@ export class FinalChecker {
       return true;
     }
     this.#asked[slot] = Asked.yes;
+    this.#sockets.beginHearing(slot);
     this.#sockets.keepalive(slot, true);
-    return true;
-  }
-
-  /** @returns whether there was anything to do */
-  #lookAt(slot: number, nowMs: number): boolean {
-    if (this.#asked[slot] !== Asked.yes) return false;
-    const idleMs = this.#sockets.idleMs(slot);
-    if (idleMs < 0 || nowMs - idleMs <= this.#sinceMs) return true;
-    this.#sockets.keepalive(slot, false);
-    this.#settle(slot, Asked.answered);
-    if (this.#counts !== null) this.#counts.answered++;
     return true;
   }
 

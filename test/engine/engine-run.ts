@@ -211,9 +211,11 @@ export function deafListener(backlog: number): { readonly port: number; close():
 }
 
 /** How many sockets with this state the kernel has towards `127.0.0.1:port` (or `[::1]:port`), on the client's side. */
-export function kernelCount(state: string, port: number): number {
+export function kernelCount(state: string, port: number, source: string | null = null): number {
   // Not by the port alone: accepted sockets of another target may have a peer with that port.
   const filter = ['(', 'dst', '127.0.0.1', 'or', 'dst', '[::1]', ')', 'and', 'dport', '=', `:${port}`];
+  // Another process may have had a target at that port a moment ago.
+  if (source !== null) filter.push('and', 'src', source);
   const text = execFileSync('ss', ['-Htn', 'state', state, ...filter], { encoding: 'utf8' });
   return text.split('\n').filter((line) => line !== '').length;
 }

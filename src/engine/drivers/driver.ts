@@ -34,6 +34,9 @@ export type DriverEvent = (typeof DriverEvent)[keyof typeof DriverEvent];
 export const OpenStep = { socket: 1, option: 2, bind: 3, connect: 4, watch: 5 } as const;
 export type OpenStep = (typeof OpenStep)[keyof typeof OpenStep];
 
+/** Slots that `hasHeard` is asked for in one call. */
+export const HEARD_MAX = 512;
+
 /** How our side ends a connection. With `rst` nothing stays behind; what is not sent yet is lost. */
 export type CloseHow = 'fin' | 'rst';
 
@@ -87,6 +90,15 @@ export interface Driver {
   tcpInfo(slot: number, info: Uint8Array): number;
   /** One TCP keepalive of the slot's socket, or none any more, as libc.ts says. */
   setKeepalive(slot: number, isOn: boolean): void;
+  /** From now on `hasHeard` says whether any segment of the far kernel has come. */
+  beginHearing(slot: number): void;
+  /**
+   * Whether a segment has come on each of the slots since its `beginHearing`, asked now and for many together.
+   * @param slots the first `count` of them, at most HEARD_MAX
+   * @param isHeard receives 1 or 0 for each
+   * @returns false: this driver does not know better than TCP_INFO, and nothing was written
+   */
+  hasHeard(slots: Int32Array, count: number, isHeard: Uint8Array): boolean;
   /**
    * The slot's socket becomes a common, non-blocking descriptor that belongs to the caller; the driver says nothing of
    * it any more, and `close` does no more than set that its last close resets (`rst`): call it before yours. For a connected slot whose `send`s are done.

@@ -187,6 +187,13 @@ export class EpollDriver implements Driver {
     this.#calls.setKeepalive(this.#fd[slot]!, isOn);
   }
 
+  beginHearing(): void {}
+
+  /** TCP_INFO is one call here, and needs no mark. */
+  hasHeard(): boolean {
+    return false;
+  }
+
   detach(slot: number): number {
     const fd = this.#fd[slot]!;
     const removed = this.#poller.remove(fd);

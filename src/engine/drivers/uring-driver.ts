@@ -56,11 +56,11 @@ export class UringDriver implements Driver {
   readonly #cellGeneration = new Uint16Array(CELLS);
   readonly #detached = new Map<number, number>();
 
-  /** the ring whose completions next() reads */
-  #cursor = 0;
+  #cursor = 0; // the ring whose completions next() reads
   #hasReceived = false;
   #opensQueued = 0;
   #isEnded = false;
+  #canHear = true;
 
   /** @throws RingError when the kernel refuses */
   constructor(options: DriverOptions, sizes: UringSizes & { readonly kernel?: UringKernel } = {}) {
@@ -187,6 +187,16 @@ export class UringDriver implements Driver {
     if (index >= 0 && !this.#isEnded) this.#requests.setKeepalive(index, isOn);
   }
 
+  beginHearing(slot: number): void {
+    const index = this.#table.indexOf[slot]!;
+    if (index >= 0 && !this.#isEnded) this.#requests.beginHearing(index);
+  }
+
+  hasHeard(slots: Int32Array, count: number, isHeard: Uint8Array): boolean {
+    if (!this.#canHear || this.#isEnded) return false;
+    return this.#requests.hasHeard(this.#table.indexOf, slots, count, isHeard);
+  }
+
   detach(slot: number): number {
     const index = this.#table.indexOf[slot]!;
     const fd = this.#install(index);
@@ -297,6 +307,9 @@ export class UringDriver implements Driver {
         return this.#written(index, this.#sends.sent(index, tag, result));
       case Kind.install:
         if (result >= 0) libc.close(result);
+        return DriverEvent.none;
+      case Kind.hear:
+        this.#canHear = false;
         return DriverEvent.none;
     }
     if (tag !== this.#table.generation[index]) return DriverEvent.none;

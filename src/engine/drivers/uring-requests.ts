@@ -7,9 +7,10 @@
 
 import type { SockAddr } from '../libc.ts';
 import * as libc from '../libc.ts';
-import { OpenStep } from './driver.ts';
+import { HEARD_MAX, OpenStep } from './driver.ts';
 import type { RingSet } from './ring-set.ts';
 import {
+  CMD_GETSOCKOPT,
   CMD_SETSOCKOPT,
   type MappedMemory,
   Op,
@@ -37,6 +38,8 @@ export const Kind = {
   /** tag: number of the chunk */
   send: 9,
   install: 10,
+  /** `beginHearing` was refused: its looks would take what came before for an answer */
+  hear: 11,
 } as const;
 
 const KIND_BITS = 4;
@@ -78,11 +81,16 @@ const SOCK_STREAM = 1;
 /** struct sockaddr_in6 has 28 bytes */
 const ADDRESS_WORDS = 8;
 const ADDRESS_BYTES = ADDRESS_WORDS * 4;
-/** Memory that requests point at: the int 1 for SO_REUSEADDR, struct linger { 1, 0 }, endpoints, sources. */
+/** Memory that requests point at: the int 1 for SO_REUSEADDR, struct linger { 1, 0 }, answers to looks, endpoints, sources. */
 const ONE_AT = 0;
 const LINGER_AT = 8;
 const ZERO_AT = 16;
-const ADDRESSES_AT = 64;
+/** the int that says that no segment has come, and what the kernel has answered to each look */
+const UNHEARD_AT = 20;
+const LOOKS_AT = 64;
+const ADDRESSES_AT = LOOKS_AT + HEARD_MAX * 4;
+/** No number of a core. */
+const UNHEARD = -1;
 
 const RECEIVE_FLAGS = libc.MSG_DONTWAIT;
 const SEND_FLAGS = libc.MSG_DONTWAIT | libc.MSG_NOSIGNAL;
@@ -137,6 +145,7 @@ export class UringRequests {
     this.#words = new Int32Array(memory.buffer, 0, bytes >> 2);
     this.#words[ONE_AT >> 2] = 1;
     this.#words[LINGER_AT >> 2] = 1;
+    this.#words[UNHEARD_AT >> 2] = UNHEARD;
     for (const [index, { bytes: of, length }] of endpoints.entries()) {
       new Uint8Array(memory.buffer).set(of.subarray(0, length), ADDRESSES_AT + index * ADDRESS_BYTES);
     }
@@ -308,8 +317,59 @@ export class UringRequests {
     if (isOn) this.#setInt(ring, index, libc.IPPROTO_TCP, libc.TCP_KEEPIDLE, ONE_AT);
   }
 
-  #setInt(ring: Ring, index: number, level: number, name: number, valueAt: number): void {
-    const at = this.#setOption(ring, QUIET, this.#set.fileOf(index), Kind.none, index);
+  /**
+   * Has the kernel forget which core the last segment came on. It writes that down for each one (sk_incoming_cpu_update() in tcp_v4_rcv() and
+   * tcp_v6_rcv()), and SO_INCOMING_CPU can be set (Linux 4.4) and is of SOL_SOCKET: so a batch of requests finds out what TCP_INFO, which is
+   * not, would tell by three calls for each connection.
+   */
+  beginHearing(index: number): void {
+    this.#setInt(
+      this.#reserve(index, 1),
+      index,
+      libc.SOL_SOCKET,
+      libc.SO_INCOMING_CPU,
+      UNHEARD_AT,
+      Kind.hear,
+    );
+  }
+
+  /**
+   * Whether a segment has come since `beginHearing` on each of the slots: the kernel answers while it takes the requests.
+   * @param indexOf by slot; below 0: there is no socket to look at
+   * @param slots the first `count`, at most HEARD_MAX
+   */
+  hasHeard(indexOf: Int32Array, slots: Int32Array, count: number, isHeard: Uint8Array): true {
+    const looks = LOOKS_AT >> 2;
+    this.#words.fill(UNHEARD, looks, looks + count);
+    for (let place = 0; place < count; place++) {
+      const index = indexOf[slots[place]!]!;
+      if (index >= 0) this.#look(index, LOOKS_AT + place * 4);
+    }
+    this.#set.submitQueued();
+    for (let place = 0; place < count; place++)
+      isHeard[place] = this.#words[looks + place] === UNHEARD ? 0 : 1;
+    return true;
+  }
+
+  #look(index: number, offset: number): void {
+    const ring = this.#reserve(index, 1);
+    const at = ring.begin(Op.URING_CMD | QUIET, this.#set.fileOf(index), Kind.none, index);
+    ring.entries[at + Sqe.OFF] = CMD_GETSOCKOPT;
+    ring.entries[at + Sqe.ADDR] = libc.SOL_SOCKET;
+    ring.entries[at + Sqe.ADDR_HIGH] = libc.SO_INCOMING_CPU;
+    ring.entries[at + Sqe.FILE_INDEX] = 4;
+    this.#pointTo(ring.entries, at + Sqe.ADDR3, this.#memory.address + offset);
+  }
+
+  #setInt(
+    ring: Ring,
+    index: number,
+    level: number,
+    name: number,
+    valueAt: number,
+    kind: number = Kind.none,
+  ): void {
+    const at = this.#setOption(ring, QUIET, this.#set.fileOf(index), kind, index);
     ring.entries[at + Sqe.ADDR] = level;
     ring.entries[at + Sqe.ADDR_HIGH] = name;
     ring.entries[at + Sqe.FILE_INDEX] = 4;

@@ -306,6 +306,9 @@ function scene(play: Play, isFlooded: boolean): void {
     for (let slot = 0; slot < 5; slot++) {
       driver.tcpInfo(slot, info);
       if (!play.isConnected(slot)) continue;
+      driver.beginHearing(slot);
+      driver.setKeepalive(slot, true);
+      driver.hasHeard(Int32Array.of(slot), 1, info);
       play.send(slot, 700 + slot);
       const socket = play.socketOf(slot)!;
       host.arrive(socket, pattern(socket.sentByFar.length, 10));
@@ -341,9 +344,11 @@ function sequence(seed: number, { faults, enterErrnos, make }: Cast): void {
   const play = new Play(make(random));
   const { host, driver } = play;
   const faultRate = pick([0, 0.02, 0.15]);
+  let hearFailed = false;
   host.fault = (point) => {
     if (faults[point] === undefined || random() >= faultRate) return 0;
     if (point === 'linger') play.lingerFailed = true;
+    if (point === 'hear') hearFailed = true;
     return pick(faults[point]!);
   };
   host.enterFault = () => {
@@ -355,15 +360,21 @@ function sequence(seed: number, { faults, enterErrnos, make }: Cast): void {
     return what < 0.15 ? -1 : what < 0.25 ? SYN_REJECTED : 0;
   };
   const info = new Uint8Array(256);
+  const looked = new Int32Array(1);
   for (let step = 0; step < 60; step++) {
     const slot = Math.floor(random() * SLOTS);
+    looked[0] = slot;
     const socket = play.isConnected(slot) ? play.socketOf(slot) : null;
     const what = random();
     if (what < 0.3) play.side.turn(0);
     else if (play.ports[slot] === 0) play.open(slot);
     else if (what < 0.4) play.close(slot, pick(['fin', 'rst']));
-    else if (what < 0.45) driver.tcpInfo(slot, info);
-    else if (what < 0.5 && host.hanging.length > 0)
+    else if (what < 0.43) driver.tcpInfo(slot, info);
+    else if (what < 0.45) {
+      driver.beginHearing(slot);
+      if (driver.hasHeard(looked, 1, info) && info[0] === 1)
+        assert(socket?.isHeard || hearFailed, 'nothing has come since it was asked');
+    } else if (what < 0.5 && host.hanging.length > 0)
       host.resolve(pick(host.hanging), pick([0, 0, Errno.ECONNREFUSED, Errno.ETIMEDOUT, Errno.EHOSTUNREACH]));
     else if (socket === null) play.side.turn(0);
     else if (what < 0.7) play.send(slot, pick(SIZES));

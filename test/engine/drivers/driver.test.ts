@@ -422,6 +422,40 @@ for (const { name, skip, make } of DRIVERS) {
     far.sockets[0]?.destroy();
   });
 
+  test(
+    `${name}: whether a segment has come since it was asked, of many connections at once`,
+    options,
+    async (t) => {
+      const far = await farSide(t);
+      const side = new Watched(make(optionsTo([far.port], 40)));
+      t.after(() => side.driver.end());
+      for (let slot = 0; slot < 40; slot++) assert(side.driver.open(slot, 0, PORT + slot, 0));
+      await side.until(
+        'they are accepted',
+        () => far.sockets.length === 40 && side.told.every((told) => told.connected === 1),
+      );
+      const slots = Int32Array.from({ length: 40 }, (_, slot) => slot);
+      const isHeard = new Uint8Array(40);
+      for (const slot of slots) side.driver.beginHearing(slot);
+      if (!side.driver.hasHeard(slots, 40, isHeard)) return assert.equal(name, 'epoll');
+      assert.equal(isHeard.indexOf(1), -1, 'nothing has come since');
+      // An answer of the far kernel to a keepalive is a segment, and so are bytes of its application.
+      side.driver.setKeepalive(3, true);
+      const byPort = far.sockets.find((socket) => socket.remotePort === PORT + 7);
+      byPort?.write('x');
+      const heard = (): string => {
+        assert(side.driver.hasHeard(slots, 40, isHeard));
+        return [...isHeard.keys()].filter((slot) => isHeard[slot] === 1).join(' ');
+      };
+      // The socket must have been idle for a second.
+      await side.until('two were heard', () => heard() === '3 7');
+      side.driver.beginHearing(7);
+      assert.equal(heard(), '3');
+      side.driver.close(3, 'rst');
+      assert.equal(heard(), '', 'of a connection that is closed nothing is known');
+    },
+  );
+
   test(`${name}: TCP_INFO after a connect has failed, until the slot is closed`, options, async (t) => {
     const far = await farSide(t);
     const deadPort = far.port;

@@ -9,6 +9,7 @@
  */
 import assert from 'node:assert/strict';
 import {
+  CMD_GETSOCKOPT,
   CQE_MORE,
   Cqe,
   Feature,
@@ -300,11 +301,19 @@ export class SimulatedKernel extends FarSides implements UringKernel, SimulatedH
     if (point === 'send') return this.#send(request, socket, errno);
     if (errno !== 0) return -errno;
     if (point === 'linger') socket.isReset = true;
+    if (point === 'hear') socket.isHeard = false;
+    if (point === 'look') this.#look(request, socket);
     if (point === 'bind')
       assert.equal(this.#opens.get(keyOf(request))!.socket, socket, 'a chain binds its own socket');
     // A descriptor that is really there: the driver asks it, and closes it.
     if (point === 'install') return libc.eventfd();
     return 0;
+  }
+
+  /** The core that the last segment came on. */
+  #look(request: Request, socket: SimulatedSocket): void {
+    const { buffer, offset } = this.#at(addressOf(request, Sqe.ADDR3));
+    new DataView(buffer).setInt32(offset, socket.isHeard ? 1 : -1, true);
   }
 
   #end(port: number, point: FaultPoint, errno: number): void {
@@ -587,11 +596,20 @@ const POINTS: Readonly<Record<number, FaultPoint>> = {
   [Op.FIXED_FD_INSTALL]: 'install',
 };
 
+const OPTIONS: Readonly<Record<number, FaultPoint>> = {
+  [libc.SO_LINGER]: 'linger',
+  [libc.SO_KEEPALIVE]: 'keepalive',
+  [libc.SO_INCOMING_CPU]: 'hear',
+};
+
 function pointOf(request: Request): FaultPoint {
   const point = POINTS[request.op];
   if (point !== undefined) return point;
-  if (request.op === Op.URING_CMD)
-    return request.words[Sqe.ADDR_HIGH] === libc.SO_LINGER ? 'linger' : 'reuse';
+  if (request.op === Op.URING_CMD) {
+    if (request.words[Sqe.OFF] === CMD_GETSOCKOPT) return 'look';
+    if (request.words[Sqe.ADDR] === libc.IPPROTO_TCP) return 'keepalive';
+    return OPTIONS[request.words[Sqe.ADDR_HIGH]!] ?? 'reuse';
+  }
   assert.equal(request.op, Op.POLL_ADD);
   return request.words[Sqe.OP_FLAGS] === POLLOUT ? 'watchWritable' : 'watch';
 }

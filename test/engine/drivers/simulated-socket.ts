@@ -33,6 +33,10 @@ export type FaultPoint =
   | 'close'
   | 'cancel'
   | 'install'
+  /** setting and getting what `hasHeard` is about, and the two options of a keepalive */
+  | 'hear'
+  | 'look'
+  | 'keepalive'
   /** of epoll alone: the watch is set again, so that the rest of a flood is reported */
   | 'watchAgain';
 
@@ -85,6 +89,8 @@ export class SimulatedSocket {
   isDead = false;
   error = 0;
   isReset = false;
+  /** a segment has come since it was last asked to forget that */
+  isHeard = false;
   isInTable = true;
   readonly watches = new Set<Watch>();
   connect: Request | null = null;
@@ -159,6 +165,7 @@ export abstract class FarSides {
 
   arrive(socket: SimulatedSocket, bytes: Uint8Array): void {
     socket.sentByFar = Buffer.concat([socket.sentByFar, bytes]);
+    socket.isHeard = true;
     this.wake(socket, POLLIN);
   }
 

@@ -122,7 +122,7 @@ const SIZES_BY_CHANCE = [
 ];
 
 const CAST: Cast = {
-  faults: FAULTS,
+  faults: { ...FAULTS, hear: [Errno.EPERM], look: [Errno.EOPNOTSUPP] },
   enterErrnos: [Errno.EAGAIN, Errno.EINTR, Errno.EBUSY],
   make: (random) =>
     simulated(
