@@ -9,7 +9,6 @@
  */
 import assert from 'node:assert/strict';
 import {
-  CMD_GETSOCKOPT,
   CQE_MORE,
   Cqe,
   Feature,
@@ -36,6 +35,7 @@ import {
   POLLIN,
   POLLOUT,
   POLLRDHUP,
+  pointOf,
   type Request,
   type SimulatedHost,
   SimulatedSocket,
@@ -584,32 +584,3 @@ export class SimulatedKernel extends FarSides implements UringKernel, SimulatedH
 }
 
 const STEPS: Partial<Record<FaultPoint, number>> = { socket: 1, place: 1, reuse: 2, bind: 3, connect: 4 };
-
-const POINTS: Readonly<Record<number, FaultPoint>> = {
-  [Op.SOCKET]: 'socket',
-  [Op.BIND]: 'bind',
-  [Op.CONNECT]: 'connect',
-  [Op.RECV]: 'receive',
-  [Op.SEND]: 'send',
-  [Op.CLOSE]: 'close',
-  [Op.ASYNC_CANCEL]: 'cancel',
-  [Op.FIXED_FD_INSTALL]: 'install',
-};
-
-const OPTIONS: Readonly<Record<number, FaultPoint>> = {
-  [libc.SO_LINGER]: 'linger',
-  [libc.SO_KEEPALIVE]: 'keepalive',
-  [libc.SO_INCOMING_CPU]: 'hear',
-};
-
-function pointOf(request: Request): FaultPoint {
-  const point = POINTS[request.op];
-  if (point !== undefined) return point;
-  if (request.op === Op.URING_CMD) {
-    if (request.words[Sqe.OFF] === CMD_GETSOCKOPT) return 'look';
-    if (request.words[Sqe.ADDR] === libc.IPPROTO_TCP) return 'keepalive';
-    return OPTIONS[request.words[Sqe.ADDR_HIGH]!] ?? 'reuse';
-  }
-  assert.equal(request.op, Op.POLL_ADD);
-  return request.words[Sqe.OP_FLAGS] === POLLOUT ? 'watchWritable' : 'watch';
-}

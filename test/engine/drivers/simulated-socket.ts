@@ -2,7 +2,8 @@
  * Owns what the simulated kernel remembers of a connection: the socket, what watches it, and what became of its open.
  * Must never act by itself.
  */
-import { Sqe } from '../../../src/engine/drivers/uring-binding.ts';
+import assert from 'node:assert/strict';
+import { CMD_GETSOCKOPT, Op, Sqe } from '../../../src/engine/drivers/uring-binding.ts';
 import * as libc from '../../../src/engine/libc.ts';
 
 export const POLLIN = libc.EPOLLIN;
@@ -184,4 +185,34 @@ export abstract class FarSides {
     socket.room += bytes;
     this.wake(socket, POLLOUT);
   }
+}
+
+const POINTS: Readonly<Record<number, FaultPoint>> = {
+  [Op.SOCKET]: 'socket',
+  [Op.BIND]: 'bind',
+  [Op.CONNECT]: 'connect',
+  [Op.RECV]: 'receive',
+  [Op.SEND]: 'send',
+  [Op.CLOSE]: 'close',
+  [Op.ASYNC_CANCEL]: 'cancel',
+  [Op.FIXED_FD_INSTALL]: 'install',
+};
+
+const OPTIONS: Readonly<Record<number, FaultPoint>> = {
+  [libc.SO_LINGER]: 'linger',
+  [libc.SO_KEEPALIVE]: 'keepalive',
+  [libc.SO_INCOMING_CPU]: 'hear',
+};
+
+/** What a request is for. */
+export function pointOf(request: Request): FaultPoint {
+  const point = POINTS[request.op];
+  if (point !== undefined) return point;
+  if (request.op === Op.URING_CMD) {
+    if (request.words[Sqe.OFF] === CMD_GETSOCKOPT) return 'look';
+    if (request.words[Sqe.ADDR] === libc.IPPROTO_TCP) return 'keepalive';
+    return OPTIONS[request.words[Sqe.ADDR_HIGH]!] ?? 'reuse';
+  }
+  assert.equal(request.op, Op.POLL_ADD);
+  return request.words[Sqe.OP_FLAGS] === POLLOUT ? 'watchWritable' : 'watch';
 }
