@@ -43,6 +43,10 @@ interface CommonOptions {
   readonly probeTimeoutMs?: number;
   /** a connection that is lost while held is counted, or counted and opened again; default `count` */
   readonly onDrop?: 'count' | 'reopen';
+  /** when a lost connection is opened again: `immediate`, `fixed:1s` or `backoff:1s..60s`; default `immediate` */
+  readonly reopenAfter?: string;
+  /** the part of each wait that is left to chance, such as `50%`; default `0%` */
+  readonly reopenJitter?: string;
   /** tcp, tls: the target speaks first, and begins with this text; `any`: with anything */
   readonly expectBanner?: string;
   /** ws, wss: a text message to send before each ping */

@@ -26,6 +26,7 @@ import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
 import { counted, DURATION_MS_MAX, flagAway, flagWith, formatCount, formatDuration } from '../base/units.ts';
 import { freeName } from '../plan/alias-command.ts';
 import { PREFIXES_MAX, parseSourcePrefix, prefixText } from '../run/alias.ts';
+import { IMMEDIATE } from '../run/reopen-policy.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
 import { readRequest } from './protocol-request.ts';
@@ -64,11 +65,28 @@ export function readRunRequest(values: FlagValues): RunRequest {
       sources: readSources(values),
       holders: flagValue(values, 'holders'),
       ...engineOf(values),
-      onDrop: flagValue(values, 'on-drop'),
+      ...readReopening(values),
       // Their times and places are in each of these.
       wantsLossDetails: ['events', 'html', 'json', 'live'].some((name) => values.one(name) !== null),
     },
   };
+}
+
+/** What becomes of a lost connection, and when. */
+function readReopening(values: FlagValues): Pick<RunSpec, 'onDrop' | 'reopen'> {
+  const onDrop = flagValue(values, 'on-drop');
+  const after = flagValue(values, 'reopen-after');
+  const jitter = flagValue(values, 'reopen-jitter');
+  const given = after !== null ? 'reopen-after' : jitter !== null ? 'reopen-jitter' : null;
+  if (given === null) return { onDrop };
+  if (onDrop !== 'reopen') {
+    throw usageError(
+      ErrorCode.usage,
+      `${values.origin(given)} says when lost connections are opened again, and they are only counted`,
+      'add --on-drop reopen',
+    );
+  }
+  return { onDrop, reopen: { ...(after ?? IMMEDIATE), jitter: jitter ?? 0 } };
 }
 
 /** What was said of the engine of this host. */

@@ -28,6 +28,7 @@ import {
   REQUEST_METHODS,
   SUBPROTOCOLS_MAX,
 } from '../base/request-options.ts';
+import { REOPEN_WAIT_MS_MAX } from '../run/reopen-policy.ts';
 import { RunBound, type SharedSpec } from '../run/run-spec.ts';
 import {
   epoch,
@@ -121,6 +122,14 @@ const protocolOptions = v.object({
   request: v.exactOptional(requestOptions),
 });
 
+const reopenWait = duration(0, REOPEN_WAIT_MS_MAX);
+const reopen = v.object({
+  kind: v.picklist(['immediate', 'fixed', 'backoff']),
+  firstMs: reopenWait,
+  mostMs: reopenWait,
+  jitter: v.pipe(v.number(), v.minValue(0), v.maxValue(1)),
+});
+
 /** No address, device, network, port or number of processes of the agent's host: who sends one is not heard. */
 const sharedSpec = v.object({
   endpoints: v.pipe(
@@ -140,6 +149,7 @@ const sharedSpec = v.object({
   probeEveryMs: v.nullable(duration(RunBound.probeEveryMsMin, RunBound.probeEveryMs)),
   probeTimeoutMs: duration(RunBound.answerMsMin, RunBound.answerMs),
   onDrop: v.picklist(['count', 'reopen']),
+  reopen: v.exactOptional(reopen),
   wantsLossDetails: v.boolean(),
 });
 

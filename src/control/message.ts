@@ -47,6 +47,8 @@ export function needsOf(spec: SharedSpec): { readonly minor: number; readonly wo
     ['--body', (request?.body ?? null) !== null],
     // An earlier agent's own --max-duration would end what it was not asked for.
     ['--duration forever', isEndless(spec)],
+    ['--reopen-after', spec.reopen !== undefined && spec.reopen.kind !== 'immediate'],
+    ['--reopen-jitter', (spec.reopen?.jitter ?? 0) > 0],
   ];
   const words = asked.filter(([, isAsked]) => isAsked).map(([flag]) => flag);
   return words.length === 0 ? null : { minor: 2, words: words.join(' and ') };

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 
-/** Where a slot is in its life: free -> connecting -> (handshaking ->) open -> free. */
+/** Where a slot is in its life: free -> connecting -> (handshaking ->) open -> free; or free -> waiting -> free. */
 export const SlotState = {
   free: 0,
   /** connect(2) was called, the kernel has not answered */
@@ -13,6 +13,8 @@ export const SlotState = {
   handshaking: 2,
   /** counted as open */
   open: 3,
+  /** no connection: one that was lost waits here to be opened again */
+  waiting: 4,
 } as const;
 export type SlotState = (typeof SlotState)[keyof typeof SlotState];
 

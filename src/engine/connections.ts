@@ -30,6 +30,9 @@ import { Tally } from './tally.ts';
 import { Delivery, SynRetransmits, TcpInfo } from './tcp-info.ts';
 import { TimerWheel } from './timer-wheel.ts';
 
+/** One that was opened again and is lost within this has not come back. */
+const SHORT_MS = 1_000;
+
 /** What connections are made from. */
 interface ConnectionsOf {
   readonly spec: HolderSpec;
@@ -81,7 +84,7 @@ export class Connections implements ProtocolHost {
     this.wheel = wheel;
     this.tally = tally;
     this.#retransmits = new SynRetransmits(table, tally, this.#info);
-    this.opener = new Opener(spec, { clock, table, wheel, driver, tally, engine: this, onWarning });
+    this.opener = new Opener(spec, { clock, table, wheel, driver, tally, engine: this, salt, onWarning });
     const { map } = this.opener;
     this.losses = new LossLedger(spec, map);
     this.evidence = new EvidenceRecorder(spec, map, table);
@@ -126,7 +129,8 @@ export class Connections implements ProtocolHost {
     const lost = new Set(addresses);
     const { map } = this.opener;
     for (let slot = 0; slot < this.table.capacity; slot++) {
-      if (this.table.state[slot] === SlotState.free) continue;
+      const state = this.table.state[slot];
+      if (state === SlotState.free || state === SlotState.waiting) continue;
       const source = map.addressIndexAt(this.table.tuple[slot]!);
       if (lost.has(this.#parts.spec.addresses[source]!))
         this.lost(slot, FailReason.sourceLost, DropReason.aliasLost);
@@ -208,6 +212,9 @@ export class Connections implements ProtocolHost {
         case SlotState.open:
           this.#probeTimer(slot);
           break;
+        case SlotState.waiting:
+          this.opener.waited(slot, this.nowMs);
+          break;
       }
     }
     this.#isOverdue = false;
@@ -261,6 +268,8 @@ export class Connections implements ProtocolHost {
   lost(slot: number, fail: FailReason, drop: DropReason, detail?: string): void {
     if (detail !== undefined) this.#protocolErrors.add(detail);
     const tuple = this.table.tuple[slot]!;
+    const tries = this.opener.triesOf(slot);
+    const isReopening = (this.table.flags[slot]! & SlotFlag.reopening) !== 0;
     if (this.table.state[slot] === SlotState.open) {
       const { map } = this.opener;
       this.tally.dropped(
@@ -272,19 +281,22 @@ export class Connections implements ProtocolHost {
       this.probes.left(slot);
       this.evidence.lost(slot, drop, this.nowMs);
       this.finalCheck.lost(slot, drop);
-      this.#noteLoss(slot, tuple, drop);
+      const ageMs = this.#noteLoss(slot, tuple, drop);
+      this.#release(slot, 'fin');
+      if (this.#parts.spec.onDrop !== 'reopen' || !this.tally.isHolding || !this.mayReopen) return;
+      this.opener.supply.freed(tuple, this.nowMs);
+      this.opener.reopen(tries, isReopening && ageMs < SHORT_MS, this.nowMs);
     } else {
-      const isReopening = (this.table.flags[slot]! & SlotFlag.reopening) !== 0;
       this.evidence.failed(slot, fail, this.#isOverdue || fail === FailReason.timeout, isReopening);
       this.tally.pending--;
       this.opener.supply.freed(tuple, this.nowMs);
+      this.#release(slot, 'fin');
       if (!isReopening) this.tally.failed(fail, 1);
       else {
         this.tally.attempted--;
-        this.opener.notReopened(1, this.nowMs);
+        this.opener.notReopened(tries, this.nowMs);
       }
     }
-    this.#release(slot, 'fin');
   }
 
   handOver(slot: number): number {
@@ -304,13 +316,14 @@ export class Connections implements ProtocolHost {
     this.tally.bytesOut += bytesOut;
   }
 
-  #noteLoss(slot: number, tuple: number, drop: DropReason): void {
-    this.#how.ageMs = Math.max(0, this.nowMs - this.table.openedAtMs[slot]!);
+  /** @returns how long the connection was open, milliseconds */
+  #noteLoss(slot: number, tuple: number, drop: DropReason): number {
+    const ageMs = Math.max(0, this.nowMs - this.table.openedAtMs[slot]!);
+    this.#how.ageMs = ageMs;
     this.#how.isProbing = this.probes.isWaiting(slot);
     this.losses.add(drop, tuple, this.nowMs, this.#how);
     this.#how.isAcked = false;
-    if (this.#parts.spec.onDrop !== 'reopen' || !this.tally.isHolding || !this.mayReopen) return;
-    this.opener.reopen(tuple, this.nowMs);
+    return ageMs;
   }
 
   /** Closes the socket and frees the slot; counting is up to the caller. */

@@ -230,7 +230,8 @@ export class Engine {
       tuplesUsed: this.#connections.opener.supply.used,
       tuplesMax: this.#connections.opener.supply.size,
       // A connection of io_uring takes no number of the process's table.
-      descriptorsUsed: this.#driver.name === 'epoll' ? this.#connections.table.used : 0,
+      descriptorsUsed:
+        this.#driver.name === 'epoll' ? this.#connections.table.used - this.#connections.opener.waiting : 0,
     };
   }
 

@@ -11,10 +11,11 @@ import type { Clock } from '../base/clock.ts';
 import { FailReason, SkipReason } from '../base/outcome.ts';
 import { TupleMap, type TupleSpace } from '../base/tuple-space.ts';
 import { formatCount } from '../base/units.ts';
+import { IMMEDIATE, type ReopenPolicy, reopenWaitMs, TRIES_MAX } from '../run/reopen-policy.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { LatencyRecorder } from '../stats/histogram.ts';
 import { Backlog } from './backlog.ts';
-import { type ConnectionTable, SlotFlag } from './connection-table.ts';
+import { type ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
 import type { Driver, OpenOutcome } from './drivers/driver.ts';
 import type { EvidenceRecorder } from './evidence-recorder.ts';
 import { Pacer } from './pacer.ts';
@@ -33,6 +34,8 @@ interface OpenerParts {
   readonly driver: Driver;
   readonly tally: Tally;
   readonly engine: { readonly evidence: EvidenceRecorder };
+  /** 32 bits that differ between processes */
+  readonly salt: number;
   /** one line for a person; each kind of warning once */
   readonly onWarning: (message: string) => void;
 }
@@ -50,6 +53,12 @@ export class Opener {
   /** taken from the supply and not begun yet, or -1 */
   #inHand = -1;
   readonly #backlog: Backlog;
+  readonly #policy: ReopenPolicy;
+  /** by slot: how many tries have failed since the connection was lost that it stands in for */
+  readonly #tries: Uint8Array;
+  /** slots in which a lost connection waits */
+  #waiting = 0;
+  readonly #chance: Chance;
   readonly #pacer: Pacer;
   /** connects in flight at most */
   #pendingMax: number;
@@ -70,12 +79,20 @@ export class Opener {
     this.#selfPorts = selfPortsOf(spec);
     this.#skips = new Uint8Array(parts.table.capacity);
     this.#backlog = new Backlog(spec.connections);
+    this.#policy = spec.reopen ?? IMMEDIATE;
+    this.#tries = new Uint8Array(parts.table.capacity);
+    this.#chance = new Chance(parts.salt);
     this.#pacer = new Pacer(spec.ratePerSec);
     this.#pendingMax = spec.pendingMax;
     assert(spec.sliceTo <= this.map.size, 'the slice lies inside the tuple space');
   }
 
-  /** Whether nothing is left to begin; what waits for another try is not meant. */
+  /** Lost connections that wait for their time to be opened again. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  /** Whether nothing is due; what waits for another try is not meant. */
   get isDone(): boolean {
     return this.#backlog.size === 0;
   }
@@ -141,17 +158,15 @@ export class Opener {
 
   /** When there is something to do again: a moment that may have passed; Infinity: not by itself. */
   nextAtMs(): number {
-    const againAtMs = this.#backlog.againAtMs;
     const isHeldUp = this.#parts.tally.pending >= this.#pendingMax;
-    if (this.isDone || this.#isLeaseOver() || isHeldUp) return againAtMs;
-    return Math.min(againAtMs, this.#pacer.nextAtMs);
+    if (this.isDone || this.#isLeaseOver() || isHeldUp) return Number.POSITIVE_INFINITY;
+    return this.#pacer.nextAtMs;
   }
 
   /** Begins what is due, as much as fits into one turn. */
   dialBatch(nowMs: number): void {
     const isLeaseOver = this.#isLeaseOver();
     if (this.isDone || isLeaseOver) this.#pacer.idle(nowMs);
-    this.#backlog.retryDue(nowMs);
     if (this.isDone || isLeaseOver) return;
     const { tally } = this.#parts;
     for (let tries = 0; tries < DIALS_PER_TURN_MAX && !this.isDone; tries++) {
@@ -182,7 +197,9 @@ export class Opener {
     if (tally.firstConnectAtMs < 0) tally.firstConnectAtMs = calledAtMs;
     const intendedMs = this.#pacer.begin(calledAtMs);
     this.#lateUs.record((calledAtMs - intendedMs) * 1_000);
-    if (this.#backlog.take()) table.flags[slot]! |= SlotFlag.reopening;
+    const failedTries = this.#backlog.take();
+    if (failedTries >= 0) table.flags[slot]! |= SlotFlag.reopening;
+    this.#tries[slot] = Math.max(0, failedTries);
     tally.attempted++;
     tally.pending++;
     this.#called(slot, intendedMs, calledAtMs);
@@ -283,7 +300,7 @@ export class Opener {
     table.free(slot);
     tally.attempted--;
     tally.pending--;
-    this.#backlog.putBack(isReopening);
+    this.#backlog.putBack(isReopening ? this.#tries[slot]! : -1);
   }
 
   #exhausted(nowMs: number): void {
@@ -295,7 +312,7 @@ export class Opener {
   #warnExhausted(): void {
     const { resting } = this.supply;
     const rest = resting > 0 ? ` (${resting} of them were in use when they were tried, and rest)` : '';
-    if (this.#backlog.hasWaiting) {
+    if (this.#waiting > 0) {
       this.#warnOnce(`no source port is free for lost connections${rest}: they are opened again when one is`);
     } else {
       this.#warnOnce(`the slice of source ports is used up${rest}: the rest of the quota cannot be opened`);
@@ -307,13 +324,17 @@ export class Opener {
    * @param tuple what the one was meant for; -1: not said
    */
   #failUnopened(reason: FailReason, count: number, tuple: number, nowMs: number): void {
-    const reopenings = this.#backlog.drop(count);
-    if (reopenings > 0) this.notReopened(reopenings, nowMs);
-    if (reopenings === count) return;
+    let unopened = 0;
+    for (let each = 0; each < count; each++) {
+      const tries = this.#backlog.take();
+      if (tries < 0) unopened++;
+      else this.notReopened(tries, nowMs);
+    }
+    if (unopened === 0) return;
     const { tally } = this.#parts;
-    tally.attempted += count - reopenings;
-    tally.failed(reason, count - reopenings);
-    this.#parts.engine.evidence.notCalled(tuple, reason, count - reopenings, nowMs);
+    tally.attempted += unopened;
+    tally.failed(reason, unopened);
+    this.#parts.engine.evidence.notCalled(tuple, reason, unopened, nowMs);
   }
 
   #warnOnce(message: string): void {
@@ -324,20 +345,83 @@ export class Opener {
 
   /** What was not begun counts as unattempted; what stood in for lost connections is forgotten. */
   giveUp(): void {
-    this.#parts.tally.unattempted += this.#backlog.clear();
+    const { table, wheel, tally } = this.#parts;
+    tally.unattempted += this.#backlog.clear();
+    for (let slot = 0; this.#waiting > 0 && slot < table.capacity; slot++) {
+      if (table.state[slot] !== SlotState.waiting) continue;
+      wheel.cancel(slot);
+      table.free(slot);
+      this.#waiting--;
+    }
   }
 
-  /** Another connection is to stand in for one that was lost; its tuple may be used again. */
-  reopen(tuple: number, nowMs: number): void {
-    this.supply.freed(tuple, nowMs);
+  /** How many tries have failed to open what the slot's connection stands in for. */
+  triesOf(slot: number): number {
+    return this.#tries[slot]!;
+  }
+
+  /**
+   * Another connection is to stand in for one that was lost and whose slot is free.
+   * @param wasShort it had been opened again a moment ago: that was one more try that failed
+   */
+  reopen(tries: number, wasShort: boolean, nowMs: number): void {
+    // Without a wait, one that is closed as soon as it is open comes back as fast as the target lets it.
+    const failed = wasShort && this.#policy.kind !== 'immediate' ? Math.min(TRIES_MAX, tries + 1) : 0;
+    this.#wait(failed, nowMs);
+  }
+
+  /** A connection that stood in for a lost one failed, and its slot is free; it is tried again later. */
+  notReopened(tries: number, nowMs: number): void {
+    this.#parts.tally.reopenFailed++;
+    this.#wait(Math.min(TRIES_MAX, tries + 1), nowMs);
+  }
+
+  #wait(tries: number, nowMs: number): void {
+    const { table, wheel } = this.#parts;
+    const waitMs = reopenWaitMs(this.#policy, tries, this.#chance.next());
+    if (waitMs === 0) {
+      this.#due(tries, nowMs);
+      return;
+    }
+    const slot = table.take(-1);
+    assert(slot >= 0, 'what was lost has left its slot');
+    table.state[slot] = SlotState.waiting;
+    this.#tries[slot] = tries;
+    this.#waiting++;
+    wheel.set(slot, Math.ceil(nowMs + waitMs));
+  }
+
+  /** The wait in a slot is over. */
+  waited(slot: number, nowMs: number): void {
+    this.#parts.table.free(slot);
+    this.#waiting--;
+    this.#due(this.#tries[slot]!, nowMs);
+  }
+
+  #due(tries: number, nowMs: number): void {
     if (this.isDone) this.#pacer.idle(nowMs);
-    this.#backlog.reopen();
+    this.#backlog.reopen(tries);
+  }
+}
+
+/** Draws numbers without allocating: xorshift32 (Marsaglia, "Xorshift RNGs", 2003), which is good enough to spread waits. */
+class Chance {
+  readonly #state = new Uint32Array(1);
+
+  constructor(seed: number) {
+    this.#state[0] = seed;
+    // 0 stays 0.
+    if (this.#state[0] === 0) this.#state[0] = 1;
   }
 
-  /** `count` connections that stood in for lost ones failed; they are tried again later. */
-  notReopened(count: number, nowMs: number): void {
-    this.#parts.tally.reopenFailed += count;
-    this.#backlog.tryAgain(count, nowMs);
+  /** 0 up to, not including, 1. */
+  next(): number {
+    let bits = this.#state[0]!;
+    bits ^= bits << 13;
+    bits ^= bits >>> 17;
+    bits ^= bits << 5;
+    this.#state[0] = bits;
+    return this.#state[0]! / 2 ** 32;
   }
 }
 

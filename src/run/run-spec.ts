@@ -6,6 +6,7 @@
 import type { Endpoint, ProtocolName, ProtocolOptions } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 import { DURATION_MS_MAX, formatDuration, RATE_PER_SEC_MAX } from '../base/units.ts';
+import type { ReopenPolicy } from './reopen-policy.ts';
 
 /** How a holder drives its sockets (engine/drivers/). */
 export type EngineName = 'uring' | 'epoll';
@@ -47,6 +48,8 @@ export interface SharedSpec {
   readonly probeEveryMs: number | null;
   readonly probeTimeoutMs: number;
   readonly onDrop: DropPolicy;
+  /** with `reopen`: when; absent: immediately */
+  readonly reopen?: ReopenPolicy;
   /** whether each loss is reported with its details, or only counted */
   readonly wantsLossDetails: boolean;
 }

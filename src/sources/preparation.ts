@@ -174,6 +174,7 @@ export function holderSpecs(
       probeEveryMs: spec.probeEveryMs,
       probeTimeoutMs: spec.probeTimeoutMs,
       onDrop: spec.onDrop,
+      ...(spec.reopen === undefined ? {} : { reopen: spec.reopen }),
       wantsLossDetails: spec.wantsLossDetails,
       engine: plan.engine.name,
     };

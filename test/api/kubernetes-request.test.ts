@@ -48,6 +48,13 @@ describe('a run in pods', () => {
 });
 
 describe('the flags of a run and of an agent', () => {
+  /** What a flag goes with, where it does not go alone. */
+  const NEEDS: Readonly<Record<string, readonly string[]>> = {
+    'alias-dev': ['--source-ip=10.0.0.9'],
+    'reopen-after': ['--on-drop=reopen'],
+    'reopen-jitter': ['--on-drop=reopen'],
+  };
+
   /** One value for each carried flag, with the target that takes it. */
   const SAMPLES: Readonly<Record<string, readonly [value: string | null, target?: string]>> = {
     rate: ['5k/s'],
@@ -67,6 +74,8 @@ describe('the flags of a run and of an agent', () => {
     'abort-early': [null],
     engine: ['epoll'],
     'on-drop': ['reopen'],
+    'reopen-after': ['backoff:1s..60s'],
+    'reopen-jitter': ['50%'],
     'target-stats': ['http://my-server:8001'],
     'expect-banner': ['SSH-2.0-'],
     'ws-message': ['hello there', 'ws://my-server'],
@@ -115,7 +124,7 @@ describe('the flags of a run and of an agent', () => {
   for (const [name, [value, target = 'my-server:8000']] of Object.entries(SAMPLES)) {
     it(`--${name} reaches the pod that it is for, and that pod takes it`, async () => {
       const given = value === null ? `--${name}` : `--${name}=${value}`;
-      const more = name === 'alias-dev' ? ['--source-ip=10.0.0.9'] : [];
+      const more = NEEDS[name] ?? [];
       const base = ['--target', target, '--conns', '100k', '--expect-agents', '5', '--image', IMAGE];
       const manifests = await manifestsOf([...base, '--net-admin', ...more, given]);
       const args = (['coordinator', 'agent'] as const).map(

@@ -55,6 +55,25 @@ describe('the flags of a run', () => {
     ]);
   });
 
+  it('say when lost connections come back, where they are opened again', async () => {
+    const base = '-t a:1 -c 10 --on-drop reopen';
+    assert.equal('reopen' in (await request(base)).spec, false);
+    const { spec } = await request(`${base} --reopen-after backoff:1s..60s --reopen-jitter 25%`);
+    assert.deepEqual(spec.reopen, { kind: 'backoff', firstMs: 1_000, mostMs: 60_000, jitter: 0.25 });
+    assert.deepEqual((await request(`${base} --reopen-jitter 100`)).spec.reopen, {
+      kind: 'immediate',
+      firstMs: 0,
+      mostMs: 0,
+      jitter: 1,
+    });
+    for (const flag of ['--reopen-after=fixed:1s', '--reopen-jitter=5%'])
+      await assert.rejects(request(`-t a:1 -c 10 ${flag}`), isUsage(/only counted \| add --on-drop reopen/));
+    await assert.rejects(
+      request(`${base} --reopen-after backoff:9s..1s`),
+      isUsage(/type .*backoff:1s\.\.9s/),
+    );
+  });
+
   it('let echo connections prove themselves every 10 s unless set otherwise', async () => {
     assert.equal((await request('-t echo://127.0.0.1:7 -c 1')).spec.probeEveryMs, 10_000);
     assert.equal((await request('-t echo://127.0.0.1:7 -c 1 --probe-every 3s')).spec.probeEveryMs, 3000);

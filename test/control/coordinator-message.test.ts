@@ -31,11 +31,29 @@ describe('what an honest coordinator says', () => {
       { connections: 1, ratePerSec: 1e-9, pendingMax: 1, connectTimeoutMs: 1, probeTimeoutMs: 1, holdMs: 0 },
       { connections: 100_000_000, ratePerSec: 1e9, pendingMax: 100_000_000, connectTimeoutMs: 3_600_000 },
       { probeEveryMs: 100, holdMs: 365 * 86_400_000, probeTimeoutMs: 3_600_000 },
+      { onDrop: 'reopen', reopen: { kind: 'backoff', firstMs: 0, mostMs: 86_400_000, jitter: 1 } },
+      { onDrop: 'reopen', reopen: { kind: 'immediate', firstMs: 0, mostMs: 0, jitter: 0 } },
       { probeEveryMs: 7 * 86_400_000, endpoints: [endpoint('::1', 6), endpoint('::ffff:10.0.0.1', 6)] },
     ]) {
       assert.deepEqual(decoded(specWith(change)), specWith(change));
     }
   });
+});
+
+it('a wait that cannot be, or a kind of waiting that this version does not know, is refused', () => {
+  const good = { kind: 'fixed', firstMs: 1_000, mostMs: 1_000, jitter: 0.5 };
+  assert.equal('type' in decoded(specWith({ reopen: good })), true);
+  for (const change of [
+    ...EVERYWHERE.map((firstMs) => ({ firstMs })),
+    ...EVERYWHERE.map((mostMs) => ({ mostMs })),
+    ...EVERYWHERE.map((jitter) => ({ jitter })),
+    { jitter: 1.01 },
+    { mostMs: 86_400_001 },
+    { kind: 'linear' },
+  ]) {
+    const said = specWith({ reopen: { ...good, ...change } });
+    assert.throws(() => assert.deepEqual(decoded(said), said), JSON.stringify(change));
+  }
 });
 
 describe('what belongs to the agent’s host', () => {

@@ -6,9 +6,12 @@ import {
   CONTROL_MESSAGE_BYTES_MAX,
   type CoordinatorMessage,
   encodeMessage,
+  needsOf,
 } from '../../src/control/message.ts';
+import type { SharedSpec } from '../../src/run/run-spec.ts';
 import { emptyStats } from '../../src/stats/stats.ts';
 import { agentMessageIn, coordinatorMessageIn } from '../support/decoded.ts';
+import { honestSpec } from '../support/lying-coordinator.ts';
 
 function decoded(change: object): ReturnType<typeof agentMessageIn> {
   const message = {
@@ -76,6 +79,20 @@ describe('the codec', () => {
       kernel: [],
     } as unknown as AgentMessage;
     assert.deepEqual(structuredClone(agentMessageIn(encodeMessage(message))), message);
+  });
+
+  it('what an older agent would leave out of a spec is named by its flags', () => {
+    const { spec } = honestSpec(8_000);
+    const needs = (reopen: SharedSpec['reopen']) =>
+      needsOf({ ...spec, onDrop: 'reopen', ...(reopen === undefined ? {} : { reopen }) });
+    assert.equal(needs(undefined), null);
+    const fixed = { kind: 'fixed' as const, firstMs: 1, mostMs: 1, jitter: 0 };
+    assert.deepEqual(needs(fixed), { minor: 2, words: '--reopen-after' });
+    assert.equal(needs({ ...fixed, kind: 'immediate' }), null, 'as every agent does');
+    assert.deepEqual(needs({ ...fixed, jitter: 1 }), {
+      minor: 2,
+      words: '--reopen-after and --reopen-jitter',
+    });
   });
 
   it('never throws and never lets unknown text through', () => {

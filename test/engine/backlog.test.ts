@@ -1,53 +1,38 @@
-/** Tests how many connections are still to be begun, and which of them stand in for lost ones. */
+/** Tests how many connections are due to be begun, and which of them stand in for lost ones. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Backlog } from '../../src/engine/backlog.ts';
+import { TRIES_MAX } from '../../src/run/reopen-policy.ts';
 
-test('a backlog begins what was never begun first, stand-ins for lost connections last', () => {
+function takeAll(backlog: Backlog): number[] {
+  const taken: number[] = [];
+  while (backlog.size > 0) taken.push(backlog.take());
+  return taken;
+}
+
+test('a backlog begins what was never begun first, then what was tried most often', () => {
   const backlog = new Backlog(2);
-  backlog.reopen();
-  const taken: [boolean, boolean][] = [];
-  for (let each = 0; each < 3; each++) taken.push([backlog.hasNew, backlog.take()]);
-  assert.deepEqual(taken, [
-    [true, false],
-    [true, false],
-    [false, true],
-  ]);
-  assert.equal(backlog.size, 0);
+  for (const tries of [0, TRIES_MAX, 3, 0]) backlog.reopen(tries);
+  assert.equal(backlog.hasNew, true);
+  assert.equal(backlog.size, 6);
+  assert.deepEqual(takeAll(backlog), [-1, -1, TRIES_MAX, 3, 0, 0]);
+  assert.equal(backlog.hasNew, false);
 });
 
-test('of those that cannot be opened, the stand-ins are distinguished', () => {
-  const backlog = new Backlog(7);
-  for (let lost = 0; lost < 3; lost++) backlog.reopen();
-  assert.equal(backlog.drop(5), 0, 'the first seven stand in for none');
-  assert.equal(backlog.drop(5), 3);
-  assert.equal(backlog.clear(), 0);
-});
-
-test('stand-ins that failed wait for a second, and are stand-ins again', () => {
+test('what is not begun after all is due as it was', () => {
   const backlog = new Backlog(1);
-  assert.equal(backlog.drop(1), 0, 'the first one stood in for none');
-  backlog.reopen();
-  backlog.reopen();
-  assert.equal(backlog.drop(2), 2);
-  backlog.tryAgain(2, 5_000);
-  assert.equal(backlog.hasWaiting, true);
-  assert.equal(backlog.againAtMs, 6_000);
-  backlog.retryDue(5_999);
-  assert.equal(backlog.size, 0);
-  backlog.retryDue(6_000);
-  assert.equal(backlog.size, 2);
-  assert.equal(backlog.hasWaiting, false);
-  assert.equal(backlog.againAtMs, Number.POSITIVE_INFINITY);
-  assert.deepEqual([backlog.take(), backlog.take()], [true, true]);
+  backlog.reopen(2);
+  const taken = takeAll(backlog);
+  for (const tries of taken) backlog.putBack(tries);
+  assert.equal(backlog.hasNew, true);
+  assert.deepEqual(takeAll(backlog), taken);
 });
 
-test('clearing it counts what was never begun, and forgets the stand-ins, waiting ones included', () => {
+test('clearing it counts what was never begun, and forgets the stand-ins', () => {
   const backlog = new Backlog(7);
-  backlog.reopen();
-  backlog.tryAgain(3, 0);
+  for (let lost = 0; lost < 3; lost++) backlog.reopen(lost);
   assert.equal(backlog.clear(), 7);
   assert.equal(backlog.size, 0);
-  backlog.retryDue(1_000_000);
-  assert.equal(backlog.size, 0);
+  backlog.reopen(1);
+  assert.deepEqual(takeAll(backlog), [1]);
 });

@@ -8,6 +8,7 @@ import { BODY_BYTES_MAX, REQUEST_METHODS } from '../../base/request-options.ts';
 import { ALIAS_LEASE_MAX_MS, ALIAS_LEASE_MIN_MS } from '../../run/alias.ts';
 import { RunBound } from '../../run/run-spec.ts';
 import { type CommandName, flagSwitch, list, one } from './flag.ts';
+import { jitter, reopenAfter } from './reopen-types.ts';
 import { header, subprotocol } from './request-types.ts';
 import {
   aliasDevice,
@@ -180,6 +181,23 @@ export const RUN_FLAGS = {
     commands: RUN,
     describe: 'a connection that is lost while held is counted, or counted and opened again',
     default: 'count',
+    pods: 'argument',
+  }),
+  'reopen-after': one({
+    ...reopenAfter,
+    group: 'Proof:',
+    commands: RUN,
+    describe:
+      'with --on-drop reopen, how long a lost connection waits: immediate, fixed:1s, or backoff:1s..60s, which doubles after each try that fails',
+    defaultNote: 'immediate, and 1s after each try that fails',
+    pods: 'argument',
+  }),
+  'reopen-jitter': one({
+    ...jitter,
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'with --on-drop reopen, the part of each wait that is left to chance, 0% to 100%',
+    defaultNote: '0%',
     pods: 'argument',
   }),
   'target-stats': list({

@@ -142,7 +142,7 @@ const RUN_ARGUMENTS: fc.Arbitrary<string[]> = fc
       ['--source-ports', '1024-2047,3000'],
       ['--source-prefix', '10.9.0.0/24'],
       ['--holders', '3'],
-      ['--on-drop', 'reopen'],
+      ['--on-drop', 'reopen', '--reopen-after', 'backoff:500ms..1m30s', '--reopen-jitter', '12.5'],
       ['--probe-timeout', '900ms'],
       ['--require', 'held>=99.9%'],
     ].map((words) => fc.option(fc.constant(words), { nil: [] })),
