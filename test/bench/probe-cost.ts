@@ -37,7 +37,7 @@ export interface ProbeCost {
 }
 
 /** A WebSocket server in C, which answers pings; compiled by `cc`. */
-export async function startWsResponder(
+async function startWsResponder(
   sourceFolder: string,
   processes: number,
 ): Promise<{ readonly port: number; stop(): Promise<void> }> {
@@ -60,7 +60,7 @@ export async function startWsResponder(
 }
 
 /** Opens connections with one holder, probes them for a while, and reads what that cost. */
-export async function probeOnce(
+async function probeOnce(
   port: number,
   protocol: 'echo' | 'ws',
   {

@@ -4,13 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { RunReport } from '../../src/judge/report.ts';
 import { DESCRIPTORS_RESERVED } from '../../src/plan/cost.ts';
-import { probeOnce, startWsResponder } from '../bench/probe-cost.ts';
 import { startBench, until } from '../support/bench-run.ts';
-import { repositoryRoot } from '../support/run-cli.ts';
 import { type ForeignWsServer, startWsServer, whyNoPython } from '../support/ws-servers.ts';
 
 /** `ulimit -Hn`: what the kernel gives any one process. */
@@ -86,18 +83,3 @@ for (const [kind, name, skip] of [
     );
   });
 }
-
-test('one holder opens 5,000 ws:// connections for a second of CPU, and 20,000 probes cost it half a core', async (t) => {
-  const sources = join(repositoryRoot, 'test', 'bench');
-  const server = await startWsResponder(sources, 1);
-  t.after(() => server.stop());
-  const cost = await probeOnce(server.port, 'ws', { holdMs: 4_000 });
-  // CPU, not wall time: the cores of a test machine are shared with the target, the test, and others.
-  assert(cost.openUs <= 200, `${cost.openUs.toFixed(0)} us of CPU for each connection`);
-  const percent = (cost.percent / cost.probesPerSec) * 20_000;
-  assert(percent <= 50, `${percent.toFixed(1)} % of a core for 20,000 probes a second`);
-  t.diagnostic(
-    `${cost.openUs.toFixed(0)} us CPU each, ${cost.openedPerSec.toFixed(0)} opened a second on shared cores; ` +
-      `${cost.probesPerSec.toFixed(0)} pings a second for ${cost.percent.toFixed(1)} % of a core`,
-  );
-});
