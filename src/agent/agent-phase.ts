@@ -219,6 +219,12 @@ export function connectionsOf(phase: RunPhase): number {
   return staffOf(phase)?.connections ?? 0;
 }
 
+/** Whether no holder has anything left to open, and the whole quota has holders: one that grows waits for its further ones. */
+export function isSettled(phase: RunPhase): boolean {
+  const staff = staffOf(phase);
+  return staff === null || (staff.holders.settled && staff.holders.quota >= staff.connections);
+}
+
 /** What counts as this host's in a phase. */
 export function statsOf(phase: RunPhase): Stats {
   return phase.name === 'closing' ? phase.atEnd : (holdersOf(phase)?.stats() ?? emptyStats());

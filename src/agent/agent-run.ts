@@ -35,6 +35,7 @@ import {
   holdersOf,
   holding,
   isActive,
+  isSettled,
   isStarted,
   mayGrow,
   OFFERING,
@@ -404,7 +405,7 @@ export class AgentRun {
   /** Reports immediately when the holders settle, so that the barrier into the hold phase is not a second late. */
   #changed(): void {
     const phase = this.#phase;
-    if (isStarted(phase) && this.#report.isChanged(phase.holders.settled)) this.#sendStats();
+    if (isStarted(phase) && this.#report.isChanged(isSettled(phase))) this.#sendStats();
   }
 
   #sendStats(): void {
@@ -413,7 +414,7 @@ export class AgentRun {
       stats: statsOf(this.#phase),
       quota: connectionsOf(this.#phase),
       holders: holders?.health() ?? [],
-      isSettled: holders?.settled ?? true,
+      isSettled: isSettled(this.#phase),
       kernel: this.#kernel,
     });
   }

@@ -384,6 +384,11 @@ export class HolderPool {
     return this.#holders.length;
   }
 
+  /** Connections that holders were given, lost ones included. */
+  get quota(): number {
+    return this.#holders.reduce((sum, { spec }) => sum + spec.connections, 0);
+  }
+
   /** The first tuple index that no holder has. */
   get tuplesEnd(): number {
     return Math.max(0, ...this.#holders.map((entry) => entry.spec.sliceTo));

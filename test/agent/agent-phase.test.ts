@@ -11,6 +11,7 @@ import {
   holdersOf,
   holding,
   isActive,
+  isSettled,
   isStarted,
   mayGrow,
   OFFERING,
@@ -208,4 +209,12 @@ test('nothing follows from the end, and without a run there is nothing to be don
   const done = withDone(SERVING, 6);
   for (const stage of [over, JOINING, unserved, done]) assert.equal(withDone(stage, 9), stage);
   for (const stage of [over, done]) assert.equal(withRefusal(stage, ExitCode.refused, 9), stage);
+});
+
+test('a quota is settled when all of it has holders, and none of them has anything left to open', () => {
+  assert.equal(isSettled(OFFERED), true, 'nothing was asked for yet');
+  const idle = { ...RUNNING, connections: 0 };
+  assert.equal(isSettled(idle), true);
+  // Between the quota and its further holders there is a look at the memory.
+  assert.equal(isSettled(grown(idle, 4)), false);
 });
