@@ -96,7 +96,8 @@ function decode<T>(
   if (parsed.success) return { type: 'message', message: parsed.output };
   const issue = parsed.issues[0];
   const path = v.getDotPath(issue) ?? 'message';
-  const expected = issue.expected === null ? issue.message : `expected ${issue.expected}`;
+  const isOurs = issue.type === 'custom' || issue.expected === null;
+  const expected = isOurs ? issue.message : `expected ${issue.expected}`;
   return { type: 'malformed', problem: cleanText(`${path.slice(0, 80)}: ${expected.slice(0, 80)}`) };
 }
 

@@ -24,22 +24,27 @@ export const NumberBound = {
   epoch: 2 ** 31,
 } as const;
 
-const whole = (max: number) => v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(max));
+// One check each: most of a message are numbers, and an action for each bound would cost the coordinator of thousands of
+// agents more than everything else together.
+const isWhole = (value: unknown, from: number, to: number): value is number =>
+  typeof value === 'number' && Number.isSafeInteger(value) && value >= from && value <= to;
+const whole = (from: number, to: number) =>
+  v.custom<number>((value) => isWhole(value, from, to), `expected a whole number from ${from} to ${to}`);
+const between = (from: number, to: number) =>
+  v.custom<number>(
+    (value) => typeof value === 'number' && value >= from && value <= to,
+    `expected a number from ${from} to ${to}`,
+  );
 /** How often something happened. */
-export const eventCount = whole(NumberBound.count);
-export const connections = whole(NumberBound.connections);
-export const bytes = whole(NumberBound.bytes);
-export const epoch = whole(NumberBound.epoch);
+export const eventCount = whole(0, NumberBound.count);
+export const connections = whole(0, NumberBound.connections);
+export const bytes = whole(0, NumberBound.bytes);
+export const epoch = whole(0, NumberBound.epoch);
 /** A length of time or a moment of a monotonic clock, milliseconds. */
-export const milliseconds = v.pipe(v.number(), v.finite(), v.minValue(0), v.maxValue(NumberBound.ms));
+export const milliseconds = between(0, NumberBound.ms);
 /** What a host says of itself: it may be negative, and has a fraction. */
-export const figure = v.pipe(
-  v.number(),
-  v.finite(),
-  v.minValue(-NumberBound.figure),
-  v.maxValue(NumberBound.figure),
-);
-export const port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535));
+export const figure = between(-NumberBound.figure, NumberBound.figure);
+export const port = whole(1, 65_535);
 export const address = v.pipe(v.string(), v.ip());
 
 /** What identifies: compared as it is, so it is refused rather than cleaned. */
@@ -78,10 +83,7 @@ export const wordOf = <Known extends string>(known: readonly Known[], instead: N
 export const KEY = /^[\x21-\x7e]+$/;
 export const REASON = WORD;
 
-// The long parts of a message are checked by one loop each: an action per number would cost the coordinator of
-// thousands of agents more than everything else together.
-const isWhole = (value: unknown, from: number, to: number): value is number =>
-  typeof value === 'number' && Number.isSafeInteger(value) && value >= from && value <= to;
+// The long parts of a message are checked by one loop each.
 const isCount = (value: unknown): boolean => isWhole(value, 0, NumberBound.count);
 
 function isTable(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -5,7 +5,7 @@
 import type { Random } from './random.ts';
 import type { SimHolder } from './sim-holder.ts';
 import type { SimProcess } from './virtual-time.ts';
-import type { ConnectAnswer, World } from './world.ts';
+import { CONNECT_MS_MAX, type ConnectAnswer, type World } from './world.ts';
 
 /** What the faults of a run are done to. */
 export interface Cast {
@@ -48,6 +48,35 @@ function partition(random: Random, host: string): Drawn {
     },
     end: ({ network }) => {
       for (const [from, to] of pairs) network.heal(from, to);
+    },
+  };
+}
+
+/** A route that flaps: answers stall, then what they answer stalls too, and then the answers come late. */
+function flapping(random: Random, host: string): Drawn {
+  const forMs = random.between(500, FLAP_MS_MAX);
+  const messagesStallMs = random.between(100, forMs);
+  return {
+    what: `answers to ${host} stall for ${(forMs / 1_000).toFixed(1)} s, its messages from ${(messagesStallMs / 1_000).toFixed(1)} s on`,
+    begin: ({ network, time, outside }) => {
+      network.block(COORDINATOR_HOST, host);
+      time.after(messagesStallMs, outside, () => network.block(host, COORDINATOR_HOST));
+      time.after(forMs, outside, () => network.heal(COORDINATOR_HOST, host));
+    },
+    end: ({ network, time, outside }) => {
+      // Not before it has begun.
+      time.after(FLAP_MS_MAX, outside, () => network.heal(host, COORDINATOR_HOST));
+    },
+  };
+}
+
+/** What an agent says arrives as what no agent says: a liar, or a version that is none. */
+function garbled(random: Random, host: string): Drawn {
+  const text = random.of(GARBLED);
+  return {
+    what: `the next message of ${host} is ${text.slice(0, 30)}`,
+    begin: ({ network }) => {
+      for (const { toServer } of network.ofHost(host)) toServer.nextText = text;
     },
   };
 }
@@ -190,6 +219,27 @@ function interrupted(random: Random): Drawn {
   };
 }
 
+/** A target, or a way to it, that takes its time: connects are in flight for longer. */
+function slowTarget(random: Random): Drawn {
+  const upToMs = random.between(200, 4_000);
+  return {
+    what: `connects take up to ${Math.round(upToMs)} ms`,
+    begin: (world) => {
+      world.connectMsMax = upToMs;
+    },
+    end: (world) => {
+      world.connectMsMax = CONNECT_MS_MAX;
+    },
+  };
+}
+
+/** Below the silence after which an agent makes a new link. */
+const FLAP_MS_MAX = 3_400;
+const GARBLED = [
+  '{"type":"stats","epoch":1}',
+  'no message',
+  '{"type":"losses","epoch":-1,"losses":[]}',
+] as const;
 const FAULTS_MAX = 7;
 
 /**
@@ -202,8 +252,11 @@ export function drawFaults(random: Random, hosts: readonly [string, ...string[]]
   const kinds: readonly [() => Drawn, ...(() => Drawn)[]] = [
     () => partition(random, random.of(hosts)),
     () => partition(random, random.of(hosts)),
+    () => flapping(random, random.of(hosts)),
     () => cut(random, random.of(hosts)),
     () => cut(random, random.of(hosts)),
+    () => garbled(random, random.of(hosts)),
+    () => slowTarget(random),
     () => slowReader(random, random.of(hosts)),
     () => stopped(random, random.of(hosts)),
     () => killed(random, random.of(hosts)),
@@ -217,7 +270,7 @@ export function drawFaults(random: Random, hosts: readonly [string, ...string[]]
   ];
   const faults = Array.from({ length: count }, (): Fault => {
     const atMs = random.between(0, withinMs);
-    const forMs = random.isLucky(0.5) ? random.between(50, 6_000) : random.between(6_000, 35_000);
+    const forMs = random.isLucky(0.6) ? random.between(50, 6_000) : random.between(6_000, 30_000);
     const drawn = random.of(kinds)();
     return { ...drawn, atMs, endMs: drawn.end === undefined ? atMs : atMs + forMs };
   });

@@ -26,6 +26,7 @@ const DOUBLES = new URL('./doubles/', import.meta.url).href;
 const REPLACED: ReadonlyMap<string, string> = new Map([
   ['node:https', 'https'],
   ['node:tls', 'tls'],
+  ['node:os', 'os'],
   ['ws', 'ws'],
   ['control/gate', 'gate'],
   ['time/timer', 'timer'],

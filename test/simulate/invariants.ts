@@ -107,9 +107,12 @@ export class Invariants implements WorldWatch {
     }
     switch (message.type) {
       case 'done':
-      case 'refuse':
         share.isOver = true;
-        if (message.type === 'done') this.#counts(share, message.stats, true, null);
+        this.#counts(share, message.stats, true, null);
+        break;
+      case 'refuse':
+        // One that has started closes what it has, and that may take as long as its lease.
+        if (!this.#isStarted) share.isOver = true;
         break;
       case 'stats':
         this.#counts(

@@ -6,12 +6,14 @@ import { randomInt } from 'node:crypto';
 import { register } from 'node:module';
 import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
 import type { Plant } from './hooks.ts';
 import { PLANTED_FAULTS } from './planted-faults.ts';
 import type { Outcome } from './simulation.ts';
 import { useVirtualTimers } from './virtual-timers.ts';
 
 const SEEDS = 2 ** 31;
+const YOUNG_MIB = 64;
 
 interface Asked {
   readonly seed: number;
@@ -70,6 +72,8 @@ async function main(): Promise<number> {
   const asked = readArguments();
   register('./hooks.js', import.meta.url, { data: { plants: asked.plants } });
   useVirtualTimers();
+  // Much of a run is short-lived: a larger young generation is collected less often.
+  setFlagsFromString(`--max-semi-space-size=${YOUNG_MIB}`);
   const { simulate } = await import('./simulation.js');
   const say = (line: string): void => void process.stdout.write(`${line}\n`);
   say(`simulating from seed ${asked.seed}`);
@@ -82,7 +86,10 @@ async function main(): Promise<number> {
     events += outcome.events;
     virtualMs += outcome.virtualMs;
     endings.set(outcome.ending, (endings.get(outcome.ending) ?? 0) + 1);
-    if (asked.isVerbose) for (const line of outcome.trace) say(line);
+    if (asked.isVerbose) {
+      for (const line of outcome.trace) say(line);
+      say(`seed ${outcome.seed} comes to ${outcome.ending}, history ${outcome.digest.toString(16)}`);
+    }
     if (outcome.violations.length === 0) continue;
     const { outcome: short, faults } = await shortest(simulate, outcome);
     say(`seed ${outcome.seed} fails with its first ${faults} of ${outcome.faultsDrawn} faults:`);

@@ -75,6 +75,14 @@ export class SimChild extends EventEmitter {
   }
 }
 
+/** A connect in flight. */
+interface Begun {
+  readonly name: string;
+  readonly index: number;
+  /** in place of a lost connection */
+  readonly isAgain: boolean;
+}
+
 /** One holder. */
 export class SimHolder {
   readonly process: SimProcess;
@@ -89,15 +97,15 @@ export class SimHolder {
   #counts = emptyStats();
   /** open ones: tuple index by its name */
   readonly #open = new Map<string, number>();
-  /** in flight */
-  readonly #begun = new Set<string>();
+  /** how many of them each source address has */
+  readonly #openBySource = new Map<string, number>();
+  /** in flight, by the name of the tuple */
+  readonly #begun = new Map<string, Begun>();
   readonly #free: number[] = [];
   #nextTuple = 0;
   #toBegin = 0;
   #toReopen = 0;
   #pending = 0;
-  /** of these, in place of lost ones */
-  #pendingAgain = 0;
   #isStarted = false;
   #isHolding = false;
   #isReady = false;
@@ -108,6 +116,7 @@ export class SimHolder {
   #lookedMs = 0;
   #openUntilMs = Number.POSITIVE_INFINITY;
   #leaseTimer: Due | null = null;
+  #lookAgain: Due | null = null;
   #firstMs = 0;
   #hasBegun = false;
   #wasSettled = false;
@@ -160,10 +169,12 @@ export class SimHolder {
       case 'lease':
         this.#openUntilMs = message.openUntilMs;
         this.#liveUntil(message.liveUntilMs);
+        this.#look();
         break;
       case 'pace':
         this.#ratePerSec = message.ratePerSec;
         this.#pendingMax = message.pendingMax;
+        this.#look();
         break;
       case 'stop-opening':
         this.#stopOpening();
@@ -197,6 +208,7 @@ export class SimHolder {
     this.#after(this.#world.random.between(1, WARM_UP_MS_MAX), () => {
       this.#isReady = true;
       this.#say({ type: 'ready' });
+      this.#look();
     });
   }
 
@@ -216,9 +228,11 @@ export class SimHolder {
     this.#look();
   }
 
-  /** Begins what the rate, the pending cap and the lease allow. */
+  /** Begins what the rate, the pending cap and the lease allow, and looks again when they may allow more. */
   #look(): void {
-    if (this.#isClosing) return;
+    if (this.#lookAgain !== null) this.#lookAgain.isCancelled = true;
+    this.#lookAgain = null;
+    if (this.#isClosing || !this.#isStarted) return;
     const nowMs = this.#nowMs;
     const mayOpen = this.#isReady && nowMs < this.#openUntilMs;
     const earned =
@@ -228,13 +242,11 @@ export class SimHolder {
     const wanted = this.#toBegin + this.#toReopen;
     const room = Math.min(wanted, Math.floor(this.#credit), this.#pendingMax - this.#pending);
     if (mayOpen && room > 0) this.#connect(room);
-    if (this.#hasNothingToDo) return;
-    this.#after(LOOK_EVERY_MS, () => this.#look());
-  }
-
-  /** Nothing will come that makes it open: it looks again when something is lost. */
-  get #hasNothingToDo(): boolean {
-    return this.#toBegin + this.#toReopen === 0 && this.#spec?.onDrop !== 'reopen';
+    // A renewed lease, another pace, an answer and a loss each make it look.
+    if (!mayOpen || this.#toBegin + this.#toReopen === 0 || this.#pending >= this.#pendingMax) return;
+    const perMs = this.#ratePerSec === null ? 1 : this.#ratePerSec / 1_000;
+    const earnedInMs = (1 - this.#credit) / perMs;
+    this.#lookAgain = this.#after(Math.max(LOOK_EVERY_MS, earnedInMs), () => this.#look());
   }
 
   #tuple(): { name: string; index: number } | null {
@@ -256,7 +268,7 @@ export class SimHolder {
   #connect(count: number): void {
     const { random } = this.#world;
     const answer = this.#world.host(this.process.host).connects ?? this.#world.connects;
-    const begun: { name: string; index: number; isAgain: boolean }[] = [];
+    const begun: Begun[] = [];
     for (let left = count; left > 0; left -= 1) {
       const tuple = this.#tuple();
       if (tuple === null) break;
@@ -267,13 +279,15 @@ export class SimHolder {
     }
     this.#credit -= begun.length;
     this.#pending += begun.length;
-    this.#pendingAgain += begun.filter(({ isAgain }) => isAgain).length;
     this.#set({ attempted: this.#counts.attempted + begun.length });
-    for (const { name } of begun) {
-      this.#begun.add(name);
-      this.#world.opened(this, name);
+    for (const each of begun) {
+      this.#begun.set(each.name, each);
+      this.#world.opened(this, each.name);
     }
-    const takesMs = answer === 'timeout' ? (this.#spec?.connectTimeoutMs ?? 0) : random.between(0.1, 8);
+    const takesMs =
+      answer === 'timeout'
+        ? (this.#spec?.connectTimeoutMs ?? 0)
+        : random.between(0.1, this.#world.connectMsMax);
     this.#after(takesMs, () => this.#answered(begun, answer));
     if (this.#toBegin === 0 && !this.#hasBegun) {
       this.#hasBegun = true;
@@ -282,17 +296,17 @@ export class SimHolder {
     }
   }
 
-  #answered(
-    begun: readonly { name: string; index: number; isAgain: boolean }[],
-    answer: ConnectAnswer,
-  ): void {
+  #answered(asked: readonly Begun[], answer: ConnectAnswer): void {
     if (this.#isClosing) return;
+    const begun = asked.filter((each) => this.#begun.get(each.name) === each);
     this.#pending -= begun.length;
     for (const { name } of begun) this.#begun.delete(name);
     const again = begun.filter(({ isAgain }) => isAgain).length;
-    this.#pendingAgain -= again;
     if (answer === 'established') {
-      for (const { name, index } of begun) this.#open.set(name, index);
+      for (const { name, index } of begun) {
+        this.#open.set(name, index);
+        this.#counted(name, 1);
+      }
       const { established, reopened } = this.#counts;
       this.#set({
         established: established + begun.length,
@@ -310,6 +324,12 @@ export class SimHolder {
       this.#set({ failed, attempted: attempted - again, reopenFailed: reopenFailed + again });
     }
     this.#settle();
+    this.#look();
+  }
+
+  #counted(name: string, change: 1 | -1): void {
+    const source = sourceOf(name);
+    this.#openBySource.set(source, (this.#openBySource.get(source) ?? 0) + change);
   }
 
   #freed(name: string, index: number): void {
@@ -323,25 +343,36 @@ export class SimHolder {
     const lost = [...this.#open].slice(0, count);
     for (const [name, index] of lost) {
       this.#open.delete(name);
+      this.#counted(name, -1);
       this.#freed(name, index);
     }
     if (lost.length === 0) return;
     const { dropped, droppedBy } = this.#counts;
     const by = { ...droppedBy };
     for (const [name] of lost) {
-      const source = name.slice(0, name.lastIndexOf(':'));
-      const key = lossKey(DropReason.rst, source, ENDPOINT);
+      const key = lossKey(DropReason.rst, sourceOf(name), ENDPOINT);
       by[key] = (by[key] ?? 0) + 1;
     }
     this.#set({ dropped: { ...dropped, rst: (dropped.rst ?? 0) + lost.length }, droppedBy: by });
     if (this.#spec?.onDrop === 'reopen' && this.#isHolding) this.#toReopen += lost.length;
     if (this.#isHolding) this.#set({ openMin: Math.min(this.#counts.openMin, this.#open.size) });
+    this.#look();
   }
 
+  /** As the engine does: connects in flight are given up too. */
   #stopOpening(): void {
-    this.#set({ unattempted: this.#counts.unattempted + this.#toBegin });
+    const inFlight = [...this.#begun.values()];
+    const firsts = inFlight.filter(({ isAgain }) => !isAgain).length;
+    const { attempted, unattempted } = this.#counts;
+    this.#set({
+      attempted: attempted - inFlight.length,
+      unattempted: unattempted + this.#toBegin + firsts,
+    });
+    this.#begun.clear();
+    this.#pending = 0;
     this.#toBegin = 0;
     this.#toReopen = 0;
+    for (const { name, index } of inFlight) this.#freed(name, index);
     if (this.#isStarted) this.#settle();
   }
 
@@ -361,10 +392,7 @@ export class SimHolder {
 
   #stats(): Stats {
     const bySource: Record<string, number> = {};
-    for (const name of this.#open.keys()) {
-      const source = name.slice(0, name.lastIndexOf(':'));
-      bySource[source] = (bySource[source] ?? 0) + 1;
-    }
+    for (const [source, count] of this.#openBySource) if (count > 0) bySource[source] = count;
     const open = this.#open.size;
     return {
       ...this.#counts,
@@ -409,17 +437,14 @@ export class SimHolder {
     this.#stopOpening();
     const stats = this.#stats();
     this.#isClosing = true;
-    const { open, pending } = stats;
+    const { open } = stats;
     this.#closeAll();
     const done: HolderToAgent = {
       type: 'done',
       stats: {
         ...stats,
         open: 0,
-        pending: 0,
         closed: stats.closed + open,
-        attempted: stats.attempted - pending,
-        unattempted: stats.unattempted + pending - this.#pendingAgain,
         openBySource: {},
         openByEndpoint: {},
       },
@@ -433,11 +458,17 @@ export class SimHolder {
   }
 
   #closeAll(): void {
-    for (const name of [...this.#open.keys(), ...this.#begun]) this.#world.closed(this, name);
+    for (const name of [...this.#open.keys(), ...this.#begun.keys()]) this.#world.closed(this, name);
     this.#open.clear();
+    this.#openBySource.clear();
     this.#begun.clear();
     this.#isClosing = true;
   }
 }
 
 const ENDPOINT = '127.0.0.1:8000';
+
+/** The address in a tuple's name. */
+function sourceOf(name: string): string {
+  return name.slice(0, name.lastIndexOf(':'));
+}

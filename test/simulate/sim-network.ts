@@ -24,6 +24,8 @@ class Lane {
   #lastMs = 0;
   /** sent, and not delivered */
   bytes = 0;
+  /** arrives in place of the next message; null: that arrives */
+  nextText: string | null = null;
   /** until when its reader is slow */
   slowUntilMs = 0;
   isClosed = false;

@@ -1,6 +1,6 @@
 /**
  * Owns one end of a connection as the modules under test see it: a TLS socket, and the WebSocket on top of it. Must never
- * change what is sent.
+ * change what is sent but for a fault that says so.
  */
 import { EventEmitter } from 'node:events';
 import type { Wire } from './sim-network.ts';
@@ -93,9 +93,12 @@ export class SimWebSocket extends EventEmitter {
   }
 
   send(text: string): void {
-    if (this.readyState !== this.OPEN) return;
-    const bytes = text.length + FRAME_BYTES;
-    this.#lane?.send(bytes, () => this.#peer?.read(() => this.#peer?.heard(text, bytes)));
+    const lane = this.#lane;
+    if (this.readyState !== this.OPEN || lane === undefined) return;
+    const sent = lane.nextText ?? text;
+    lane.nextText = null;
+    const bytes = sent.length + FRAME_BYTES;
+    lane.send(bytes, () => this.#peer?.read(() => this.#peer?.heard(sent, bytes)));
   }
 
   /** What has come is read now, or when it is read again. */

@@ -22,8 +22,11 @@ const HOST_NAMES = ['a', 'b', 'd', 'e'] as const;
 /** Few, because each plan makes a table of them. */
 const PORTS = { from: 20_000, to: 20_099 };
 const WAIT_AGENTS_MS = 30_000;
-/** Nothing goes wrong after this. */
-const FAULTS_WITHIN_MS = 45_000;
+const JOIN_TIMEOUT_MS = 15_000;
+/** How many runs take their time. */
+const LONG_SHARE = 0.3;
+/** From the last join to the start, and what an end may take. */
+const READY_MS = 2_000;
 const LOOK_EVERY_MS = 500;
 /**
  * By when a run and everything of it must be over after the last fault has healed: agents are waited for, get ready, open (two
@@ -40,6 +43,8 @@ export interface Outcome {
   /** in words; faults and lines of the run */
   readonly trace: readonly string[];
   readonly events: number;
+  /** another history has another one */
+  readonly digest: number;
   readonly virtualMs: number;
   /** the verdict, or that there was no run */
   readonly ending: string;
@@ -61,8 +66,14 @@ function drawScenario(seed: number): Scenario {
   const [first = 'a', ...more] = HOST_NAMES.slice(0, count);
   const hosts: readonly [string, ...string[]] = [first, ...more];
   const connections = random.whole(1, 60);
-  // A ramp that takes its time is where most can go wrong.
-  const rampSec = random.isLucky(0.6) ? random.between(1, 25) : null;
+  // Most runs are short, so that many fit into a minute; what takes its time goes wrong in the others.
+  const isLong = random.isLucky(LONG_SHARE);
+  const rampSec = random.isLucky(0.7) ? random.between(0.5, isLong ? 25 : 5) : null;
+  const holdMs = random.whole(1_000, isLong ? 15_000 : 4_000);
+  const latestJoinMs = isLong ? 20_000 : 3_000;
+  const joinsAtMs = hosts.map(() => random.between(0, random.isLucky(0.7) ? 500 : latestJoinMs));
+  // Later there is nothing left that could go wrong.
+  const faultsWithinMs = Math.max(...joinsAtMs) + READY_MS + (rampSec ?? 0) * 1_000 + holdMs;
   return {
     hosts,
     spec: runSpec({
@@ -71,13 +82,13 @@ function drawScenario(seed: number): Scenario {
       ratePerSec: rampSec === null ? null : Math.max(1, connections / rampSec),
       pendingMax: random.whole(1, 40),
       connectTimeoutMs: random.of([2_000, 5_000]),
-      holdMs: random.whole(1_000, 15_000),
+      holdMs,
       onDrop: random.of(['count', 'reopen']),
     }),
     onAgentLoss: random.of(['fail', 'continue', 'replace']),
-    joinsAtMs: hosts.map(() => (random.isLucky(0.7) ? random.between(0, 500) : random.between(0, 20_000))),
+    joinsAtMs,
     holders: random.whole(1, 3),
-    faults: drawFaults(random, hosts, FAULTS_WITHIN_MS),
+    faults: drawFaults(random, hosts, faultsWithinMs),
   };
 }
 
@@ -216,7 +227,7 @@ class Simulation implements Cast {
         allowance: OWNER_ALLOWANCE,
         hostSpec: { sources: { ...spec.sources, ports: [PORTS] }, holders, engine: 'epoll' },
         stay: false,
-        joinTimeoutMs: WAIT_AGENTS_MS,
+        joinTimeoutMs: JOIN_TIMEOUT_MS,
         partialReportPath: null,
         onNote: (line) => this.#world.note(`${line}`),
       });
@@ -272,6 +283,7 @@ export async function simulate(seed: number, faultsMax = Number.POSITIVE_INFINIT
     faultsDrawn: drawn.faults.length,
     trace: world.trace,
     events: world.time.events,
+    digest: world.time.digest,
     virtualMs: world.time.nowMs,
     ending: simulation.ending,
   };

@@ -21,15 +21,18 @@ export interface Due {
 export class SimProcess extends EventEmitter {
   readonly name: string;
   readonly host: string;
+  /** among those of its world */
+  readonly number: number;
   state: 'running' | 'stopped' | 'dead' = 'running';
   /** what has come while it was stopped */
   readonly held: Due[] = [];
   /** called once, when it is dead: the kernel closes what it had */
   readonly onDeath: (() => void)[] = [];
 
-  constructor(name: string, host: string) {
+  constructor(name: string, host: string, number: number) {
     super();
     this.setMaxListeners(0);
+    this.number = number;
     this.name = name;
     this.host = host;
   }
@@ -46,6 +49,9 @@ function isBefore(one: Due, other: Due): boolean {
   return one.atMs < other.atMs || (one.atMs === other.atMs && one.order < other.order);
 }
 
+/** Calls of `setImmediate` in one turn of Node's loop, each with one event: a turn asks the kernel what has come. */
+const TURNS_AT_ONCE = 64;
+
 /** The events of one simulation, the next one first. */
 export class VirtualTime {
   /** milliseconds since the simulation began */
@@ -58,6 +64,8 @@ export class VirtualTime {
   };
   /** events that have run */
   events = 0;
+  /** of when each event ran, in which process and in which order they were planned: another history has another one */
+  digest = 0;
   readonly #heap: Due[] = [];
   #order = 0;
 
@@ -97,19 +105,30 @@ export class VirtualTime {
    */
   run(untilMs: number, isOver: () => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
+      let isEnded = false;
+      let left = 0;
       const turn = (): void => {
+        left -= 1;
+        if (isEnded) return;
         try {
-          if (this.#turn(untilMs, isOver)) setImmediate(turn);
-          else resolve();
+          if (this.#turn(untilMs, isOver)) {
+            if (left === 0) more();
+            return;
+          }
+          resolve();
         } catch (error) {
           reject(error);
         }
+        isEnded = true;
       };
-      setImmediate(turn);
+      const more = (): void => {
+        for (left = 0; left < TURNS_AT_ONCE; left += 1) setImmediate(turn);
+      };
+      more();
     });
   }
 
-  /** One event. Node settles its promises before the next call of `setImmediate`. */
+  /** One event. Node settles its promises before the next call of `setImmediate`, in the same turn of its loop too. */
   #turn(untilMs: number, isOver: () => boolean): boolean {
     while (!isOver()) {
       const due = this.#pop();
@@ -122,6 +141,9 @@ export class VirtualTime {
       }
       this.events += 1;
       this.current = due.process;
+      this.#mix(due.order);
+      this.#mix(Math.round(due.atMs * 1_000) | 0);
+      this.#mix(due.process.number);
       try {
         due.call();
       } catch (error) {
@@ -130,6 +152,11 @@ export class VirtualTime {
       return true;
     }
     return false;
+  }
+
+  /** One step of FNV-1a, on words. */
+  #mix(word: number): void {
+    this.digest = Math.imul(this.digest ^ word, 0x01000193) >>> 0;
   }
 
   #push(due: Due): void {

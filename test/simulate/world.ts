@@ -12,6 +12,8 @@ import { SimProcess, VirtualTime } from './virtual-time.ts';
 /** What a target, or the host itself, answers a connect with. */
 export type ConnectAnswer = 'established' | 'refused' | 'timeout' | 'reset' | 'descriptors' | 'memory';
 
+export const CONNECT_MS_MAX = 8;
+
 /** One host of the world. */
 export interface SimHost {
   readonly name: string;
@@ -31,7 +33,7 @@ export interface WorldWatch {
 
 /** One world; `currentWorld` is the one that the replaced modules act in. */
 export class World {
-  readonly outside = new SimProcess('world', 'nowhere');
+  readonly outside = new SimProcess('world', 'nowhere', 0);
   readonly time = new VirtualTime(this.outside);
   readonly random: Random;
   readonly network: SimNetwork;
@@ -42,6 +44,8 @@ export class World {
   watch: WorldWatch = { onOpen: () => {}, onClose: () => {} };
   /** what the target answers */
   connects: ConnectAnswer = 'established';
+  /** within what time it answers, but for a timeout */
+  connectMsMax = CONNECT_MS_MAX;
   /** connections open now, by what the kernels have */
   open = 0;
   #pid = 1_000;
@@ -69,7 +73,7 @@ export class World {
   }
 
   spawn(name: string, host: string): SimProcess {
-    const process = new SimProcess(name, host);
+    const process = new SimProcess(name, host, this.processes.length + 1);
     this.processes.push(process);
     return process;
   }
