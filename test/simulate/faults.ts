@@ -5,7 +5,7 @@
 import type { Random } from './random.ts';
 import type { SimHolder } from './sim-holder.ts';
 import type { SimProcess } from './virtual-time.ts';
-import { CONNECT_MS_MAX, type ConnectAnswer, type World } from './world.ts';
+import type { ConnectAnswer, World } from './world.ts';
 
 /** What the faults of a run are done to. */
 export interface Cast {
@@ -222,13 +222,15 @@ function interrupted(random: Random): Drawn {
 /** A target, or a way to it, that takes its time: connects are in flight for longer. */
 function slowTarget(random: Random): Drawn {
   const upToMs = random.between(200, 4_000);
+  let beforeMs = 0;
   return {
     what: `connects take up to ${Math.round(upToMs)} ms`,
     begin: (world) => {
+      beforeMs = world.connectMsMax;
       world.connectMsMax = upToMs;
     },
     end: (world) => {
-      world.connectMsMax = CONNECT_MS_MAX;
+      world.connectMsMax = beforeMs;
     },
   };
 }
@@ -253,12 +255,14 @@ export function drawFaults(random: Random, hosts: readonly [string, ...string[]]
     () => partition(random, random.of(hosts)),
     () => partition(random, random.of(hosts)),
     () => flapping(random, random.of(hosts)),
+    () => flapping(random, random.of(hosts)),
     () => cut(random, random.of(hosts)),
     () => cut(random, random.of(hosts)),
     () => garbled(random, random.of(hosts)),
     () => slowTarget(random),
     () => slowReader(random, random.of(hosts)),
     () => stopped(random, random.of(hosts)),
+    () => killed(random, random.of(hosts)),
     () => killed(random, random.of(hosts)),
     () => coordinatorStopped(),
     () => clockStep(random, random.of([COORDINATOR_HOST, ...hosts])),

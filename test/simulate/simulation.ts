@@ -15,7 +15,7 @@ import { type Cast, COORDINATOR_HOST, drawFaults, type Fault } from './faults.ts
 import { Invariants } from './invariants.ts';
 import { Random } from './random.ts';
 import type { SimProcess } from './virtual-time.ts';
-import { enterWorld, World } from './world.ts';
+import { CONNECT_MS_MAX, enterWorld, World } from './world.ts';
 
 const PORT = 7_000;
 const HOST_NAMES = ['a', 'b', 'd', 'e'] as const;
@@ -57,6 +57,8 @@ interface Scenario {
   readonly onAgentLoss: LossPolicy;
   readonly joinsAtMs: readonly number[];
   readonly holders: number;
+  /** within what time the target answers */
+  readonly connectMsMax: number;
   readonly faults: readonly Fault[];
 }
 
@@ -88,6 +90,7 @@ function drawScenario(seed: number): Scenario {
     onAgentLoss: random.of(['fail', 'continue', 'replace']),
     joinsAtMs,
     holders: random.whole(1, 3),
+    connectMsMax: random.isLucky(0.7) ? CONNECT_MS_MAX : random.between(100, 1_500),
     faults: drawFaults(random, hosts, faultsWithinMs),
   };
 }
@@ -113,6 +116,7 @@ class Simulation implements Cast {
       this.#hostOf(agent),
     );
     world.watch = this.#invariants;
+    world.connectMsMax = scenario.connectMsMax;
     this.coordinator = world.spawn('coordinator', COORDINATOR_HOST);
     world.time.current = this.coordinator;
     this.#run = new Run(this.#runOptions());
