@@ -6,6 +6,7 @@ import { environmentName, FLAGS } from '../src/api/flags/flags.ts';
 import { ErrorCode, ExitCode } from '../src/base/errors.ts';
 import { DropReason, FailReason, SkipReason } from '../src/base/outcome.ts';
 import { COMMANDS } from '../src/cli/commands.ts';
+import { runFileSchemaJson } from '../src/cli/run-file-schema.ts';
 import { agentMessageSchema } from '../src/control/agent-message.ts';
 import { coordinatorMessageSchema } from '../src/control/coordinator-message.ts';
 import { PROTOCOL_VERSION } from '../src/control/message.ts';
@@ -265,4 +266,13 @@ describe('the schema of the report', () => {
     assert.deepEqual(keys('dropped'), Object.values(DropReason).toSorted());
     assert.deepEqual(keys('localSkips'), Object.values(SkipReason).toSorted());
   });
+});
+
+it('the schema of run files is the one of the table of flags', () => {
+  const published = readFileSync(join(repositoryRoot, 'docs', 'run-file.schema.json'), 'utf8');
+  assert.equal(
+    published,
+    runFileSchemaJson(),
+    'node bin/c100k-bench.js init --schema > docs/run-file.schema.json',
+  );
 });

@@ -67,7 +67,7 @@ const HOME_OF_PACKAGE: Readonly<Record<string, string | readonly string[]>> = {
   yargs: 'src/cli/',
   'cli-progress': 'src/cli/',
   'hdr-histogram-js': 'src/stats/',
-  yaml: 'src/place/kubernetes.ts',
+  yaml: ['src/place/kubernetes.ts', 'src/api/run-file.ts', 'src/cli/commands/init-command.ts'],
 };
 
 /** What a holder or a worker of the target must not load, because there are many of them and each pays for it. */

@@ -28,6 +28,7 @@ export const ErrorCode = {
   badPorts: 'bad-ports',
   badRequirement: 'bad-requirement',
   badDevice: 'bad-device',
+  badRunFile: 'bad-run-file',
   nameNotResolved: 'name-not-resolved',
   preflightRefused: 'preflight-refused',
   notOurAddress: 'not-our-address',

@@ -296,19 +296,26 @@ export function formatMs(ms: number | null): string {
   return `${trimmed(ms, ms >= 9.995 ? 1 : ms >= 0.9995 ? 2 : 3)} ms`;
 }
 
+/** How a value of a run file was given: its place, then its name. */
+const IN_FILE = /:\d+:\d+: ([a-z][a-z0-9-]*)$/;
+
 /**
  * A flag with its value, as a hint says it.
- * @param flag how the value was given: `--conns`, or the environment variable `C100K_CONNS`
+ * @param flag how the value was given: `--conns`, the environment variable `C100K_CONNS`, or `soak.yaml:3:8: conns`
  * @param value what to type
  */
 export function flagWith(flag: string, value: string): string {
+  const name = IN_FILE.exec(flag)?.[1];
+  if (name !== undefined) return `${name}: ${value}`;
   return flag.startsWith('-') ? `${flag} ${value}` : `${flag}=${value}`;
 }
 
 /**
  * How to go without a flag.
- * @param flag how the value was given: `--rate`, or the environment variable `C100K_RATE`
+ * @param flag how the value was given: `--rate`, the environment variable `C100K_RATE`, or `soak.yaml:3:8: rate`
  */
 export function flagAway(flag: string): string {
+  const name = IN_FILE.exec(flag)?.[1];
+  if (name !== undefined) return `leave ${name} out`;
   return flag.startsWith('-') ? `leave ${flag} out` : `unset ${flag}`;
 }

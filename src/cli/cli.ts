@@ -4,6 +4,7 @@
  */
 
 import type { CommandName } from '../api/flags/flag.ts';
+import type { FlagValues } from '../api/flags/flags.ts';
 import { hideEnvironmentToken } from '../api/token-source.ts';
 import type { ExitCode } from '../base/errors.ts';
 import { ownPackage } from '../host/own-package.ts';
@@ -17,15 +18,18 @@ import { helpColumns, tell, writeResult } from './output.ts';
  * @throws BenchError when the command could not do its work
  */
 export async function runCli(argv: readonly string[]): Promise<ExitCode> {
+  const read: { values: FlagValues | null } = { values: null };
   try {
-    return await runCommand(argv);
+    return await runCommand(argv, (values) => {
+      read.values = values;
+    });
   } catch (error) {
-    (await import('./ci-failure.ts')).reportToCi(error, argv.slice(2), process.env);
+    (await import('./ci-failure.ts')).reportToCi(error, argv.slice(2), process.env, read.values);
     throw error;
   }
 }
 
-async function runCommand(argv: readonly string[]): Promise<ExitCode> {
+async function runCommand(argv: readonly string[], onRead: (values: FlagValues) => void): Promise<ExitCode> {
   const parsed = await parseCommandLine(argv.slice(2), process.env, ownPackage().version, helpColumns());
   if (parsed.kind === 'print') {
     await writeResult(parsed.text);
@@ -33,6 +37,7 @@ async function runCommand(argv: readonly string[]): Promise<ExitCode> {
   }
   hideEnvironmentToken();
   const { command, values, words, files, warnings } = parsed;
+  onRead(values);
   if (!values.on('quiet')) for (const line of warnings) tell(`warning: ${line}`);
   return await commandOf(command)({ values, words, files });
 }
@@ -60,6 +65,8 @@ function commandOf(command: CommandName): (context: CommandContext) => Promise<E
       return async (context) => (await import('./commands/report-command.ts')).reportCommand(context);
     case 'compare':
       return async (context) => (await import('./commands/compare-command.ts')).compareCommand(context);
+    case 'init':
+      return async (context) => (await import('./commands/init-command.ts')).initCommand(context);
     case 'help':
       return async (context) => (await import('./commands/help-command.ts')).helpCommand(context);
     case 'completion':

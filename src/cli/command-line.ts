@@ -1,6 +1,6 @@
 /**
- * Owns the command line: argv and environment in, the chosen command and its flags as typed text out; a `C100K_*` variable
- * that means nothing is a slip that would change a run without a word.
+ * Owns the command line: argv, environment and run file in, the chosen command and its flags as typed text out; a `C100K_*`
+ * variable that means nothing is a slip that would change a run without a word.
  * Must never parse a value (api/flags/) or do what was asked (the *-command.ts files).
  */
 
@@ -8,6 +8,7 @@ import yargs, { type Argv } from 'yargs';
 import type { CommandName, Flag } from '../api/flags/flag.ts';
 import { environmentName, FLAGS, type FlagValues, flagsOf } from '../api/flags/flags.ts';
 import { nearestWord } from '../api/flags/value-types.ts';
+import type { RunFile } from '../api/run-file.ts';
 import { BenchError, ErrorCode, usageError } from '../base/errors.ts';
 import { COMMANDS, POSITIONALS } from './commands.ts';
 import { commandHelp, shortHelp } from './help.ts';
@@ -38,7 +39,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
  * @param environment for the `C100K_*` variables
  * @param toolVersion what `--version` prints
  * @param widthColumns the width that help is wrapped to
- * @throws BenchError (exit code 2) on an unknown flag or word, a missing or repeated value
+ * @throws BenchError (exit code 2) on an unknown flag or word, a missing or repeated value, and what is wrong in a run file
  */
 export async function parseCommandLine(
   args: readonly string[],
@@ -54,20 +55,43 @@ export async function parseCommandLine(
   const parser = buildParser(toolVersion, args, (command, argv) => {
     chosen = { command, argv };
   });
-  await parser.parseAsync([...args], {}, (_error: unknown, _argv: unknown, text: string) => {
+  await parser.parseAsync(withStream(args), {}, (_error: unknown, _argv: unknown, text: string) => {
     output = text;
   });
   const picked = chosen as { command: CommandName; argv: Record<string, unknown> } | null;
   if (picked === null) return { kind: 'print', text: `${output}\n` };
   const warnings = checkEnvironment(environment);
+  const files = readFiles(picked.command, picked.argv);
+  const runFile = picked.command === 'run' ? await runFileOf(files) : null;
   return {
     kind: 'command',
     command: picked.command,
-    values: readValues(picked.command, picked.argv, environment),
+    values: readValues(picked.command, picked.argv, environment, runFile),
     words: readWords(picked.command, picked.argv),
-    files: readFiles(picked.command, picked.argv),
-    warnings,
+    files,
+    warnings: [...warnings, ...(runFile?.warnings ?? [])],
   };
+}
+
+/** The one file behind `run`; null: there is none. The reader is loaded only for it. */
+async function runFileOf(files: readonly string[]): Promise<RunFile | null> {
+  const [path] = files;
+  if (path === undefined) return null;
+  if (files.length > 1) {
+    throw usageError(
+      ErrorCode.usage,
+      `run takes one file, not ${files.length}`,
+      `for example: c100k-bench run ${path}`,
+    );
+  }
+  return (await import('../api/run-file.ts')).readRunFile(path);
+}
+
+/** `-` behind the command is a stream; the parser would drop it without a word. */
+function withStream(args: readonly string[]): string[] {
+  const [command = '', first, ...rest] = args;
+  const stream = command === 'run' ? '/dev/stdin' : command === 'init' ? '/dev/stdout' : null;
+  return first === '-' && stream !== null ? [command, stream, ...rest] : [...args];
 }
 
 /** The text of `--help`, which wins over whatever stands beside it; null: it is not there. */
@@ -77,7 +101,7 @@ function askedHelp(args: readonly string[], widthColumns: number): string | null
   if (!own.includes('--help') && !own.includes('-h')) return null;
   const [first = ''] = own;
   if (first.startsWith('-')) return shortHelp(widthColumns);
-  const command = COMMANDS.find((one) => one.command === first && one.command !== 'run')?.command;
+  const command = COMMANDS.find((one) => one.command === first)?.command;
   if (command === undefined) throw unknownArgument(first, args);
   return commandHelp(command, widthColumns);
 }
@@ -117,18 +141,21 @@ function buildParser(
     .fail((message, error) => {
       throw error instanceof BenchError ? error : translateFailure(message ?? error?.message ?? '', args);
     });
-  for (const { command, words } of COMMANDS) {
+  const add = (line: string, command: CommandName, hasWords: boolean): void => {
     parser = parser.command(
-      command === 'run' ? '$0' : [command, words].join(' ').trimEnd(),
+      line,
       '',
-      (builder) => addFlags(builder, command),
+      (builder) => addFlags(builder, command, hasWords),
       (argv) => onChosen(command, argv as Record<string, unknown>),
     );
-  }
+  };
+  for (const { command, words } of COMMANDS) add(`${command} ${words}`.trimEnd(), command, true);
+  // A run is what is done without a command; a word alone is then a slip, not a file.
+  add('$0', 'run', false);
   return parser;
 }
 
-function addFlags(builder: Argv, command: CommandName): Argv {
+function addFlags(builder: Argv, command: CommandName, hasWords: boolean): Argv {
   let built = builder;
   for (const flag of flagsOf(command)) {
     built = built.option(flag.name, {
@@ -142,7 +169,7 @@ function addFlags(builder: Argv, command: CommandName): Argv {
       ...(flag.choices === undefined ? {} : { choices: flag.choices }),
     });
   }
-  for (const positional of POSITIONALS[command] ?? []) {
+  for (const positional of hasWords ? (POSITIONALS[command] ?? []) : []) {
     const { name, choices } = positional;
     built = built.positional(name, choices.length === 0 ? {} : { choices });
   }
@@ -181,8 +208,11 @@ function unknownArgument(name: string, args: readonly string[]): BenchError {
   if (!isFlag && !args.some((arg) => /^-[^-]/.test(arg) && arg.includes(name) && name.length === 1)) {
     const command = nearestWord(
       name,
-      COMMANDS.map((one) => one.command).filter((one) => one !== 'run'),
+      COMMANDS.map((one) => one.command),
     );
+    if (/\.(?:ya?ml|json)$/.test(name)) {
+      return usageError(ErrorCode.usage, `unexpected word ${name}`, `did you mean c100k-bench run ${name}?`);
+    }
     if (name.includes(':')) {
       return usageError(ErrorCode.usage, `unexpected word ${name}`, `did you mean --target ${name}?`);
     }
@@ -233,14 +263,18 @@ function readValues(
   command: CommandName,
   argv: Readonly<Record<string, unknown>>,
   environment: Environment,
+  runFile: RunFile | null,
 ): FlagValues {
   const values = new Map<string, Value>();
   const origins = new Map<string, string>();
   const given = new Set<string>();
   for (const flag of flagsOf(command)) {
     const typed = typedValue(flag, argv[flag.name]);
-    const value = typed ?? environmentValue(flag, environment[environmentName(flag)]);
-    if (typed === null && value !== null) origins.set(flag.name, environmentName(flag));
+    const ofEnvironment = typed === null ? environmentValue(flag, environment[environmentName(flag)]) : null;
+    const ofFile = runFile?.values.get(flag.name);
+    const value = typed ?? ofEnvironment ?? ofFile?.value ?? null;
+    if (ofEnvironment !== null) origins.set(flag.name, environmentName(flag));
+    else if (typed === null && ofFile !== undefined) origins.set(flag.name, ofFile.origin);
     if (value !== null) {
       values.set(flag.name, value);
       given.add(flag.name);
@@ -285,7 +319,7 @@ function environmentValue(flag: Flag, text: string | undefined): Value | null {
   }
   if (flag.kind === 'switch') {
     if (/^(1|true|yes|on)$/i.test(text)) return true;
-    if (/^(0|false|no|off)$/i.test(text)) return null;
+    if (/^(0|false|no|off)$/i.test(text)) return false;
     throw usageError(
       ErrorCode.usage,
       `${name}: "${text}" is neither true nor false`,

@@ -41,12 +41,12 @@ function exitsOfPrinting(done: string, ...more: readonly Exit[]): readonly Exit[
 export const COMMANDS: readonly Command[] = [
   {
     command: 'run',
-    words: '',
+    words: '[files..]',
     describe: 'Open, hold and prove TCP connections, and say what ran out',
     epilogue:
       'Counts take k, m and _ (130k, 1m, 130_000), rates /s (5k/s), durations ms, s, m, h (1h30m; a plain ' +
       'number is seconds). Each flag may come from the environment: C100K_CONNS for --conns, C100K_NO_PROGRESS ' +
-      'for --no-progress.\nThe first Ctrl-C stops opening, drains and reports; the second exits at once.',
+      'for --no-progress. c100k-bench run FILE reads flags from a YAML file too (c100k-bench help run-file).\nThe first Ctrl-C stops opening, drains and reports; the second exits at once.',
     exits: [
       { code: ExitCode.held, meaning: 'held as required' },
       { code: ExitCode.notHeld, meaning: 'the target or the path did not hold' },
@@ -164,6 +164,14 @@ export const COMMANDS: readonly Command[] = [
     exits: exitsOfPrinting('the script was printed'),
   },
   {
+    command: 'init',
+    words: '[files..]',
+    describe: 'Write a run file to begin with, every flag in it with what it means',
+    epilogue:
+      'Without a name it writes c100k-bench.yaml; - prints it. A file that is there is not written over without --force.',
+    exits: exitsOfPrinting('the file was written'),
+  },
+  {
     command: 'help',
     words: '[topic]',
     describe: 'Explain a command or a topic, or show every flag',
@@ -181,6 +189,8 @@ interface Positional {
 
 /** The positional words of each command that has some. */
 export const POSITIONALS: Readonly<Partial<Record<CommandName, readonly Positional[]>>> = {
+  run: [{ name: 'files', describe: 'a run file in YAML, behind the word run', choices: [], isFile: true }],
+  init: [{ name: 'files', describe: 'the run file to write', choices: [], isFile: true }],
   completion: [{ name: 'shell', describe: 'the shell', choices: ['bash', 'zsh', 'fish'], isFile: false }],
   // A word that is none of these is refused by the command itself, with the nearest.
   help: [{ name: 'topic', describe: 'a command, a topic, or all', choices: [], isFile: false }],
@@ -199,6 +209,7 @@ export const EXAMPLES: Readonly<Partial<Record<CommandName, readonly (readonly [
       'add four addresses, which no other host has, for the run',
     ],
     ['-t echo://10.0.0.1:7 -c 10k --json r.json', 'prove each connection by echo'],
+    ['run soak.yaml --conns 10k', 'what the file says, with another number'],
   ],
   plan: [
     ['plan -t 192.168.0.10:8000 -c 130k', 'what is missing on this host?'],
@@ -221,6 +232,10 @@ export const EXAMPLES: Readonly<Partial<Record<CommandName, readonly (readonly [
   report: [['report run.json --html run.html', 'a page']],
   compare: [
     ['compare --label a=a1.json,a2.json --label b=b1.json,b2.json --fail-on connect_p99:10%', 'for CI'],
+  ],
+  init: [
+    ['init soak.yaml', 'a run file with every flag'],
+    ['init --schema > run-file.schema.json', 'for an editor'],
   ],
   help: [
     ['help all', 'every flag of every command'],

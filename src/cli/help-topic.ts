@@ -20,6 +20,7 @@ export const TOPICS: readonly Topic[] = [
   { name: 'numbers', headings: ['Numbers'] },
   { name: 'sources', headings: ['Sources'] },
   { name: 'agents', headings: ['Agents'] },
+  { name: 'run-file', headings: ['Run file'] },
   { name: 'environment', headings: ['Environment'] },
   { name: 'output', headings: ['Output'] },
   { name: 'errors', headings: ['Errors'] },

@@ -94,7 +94,11 @@ export function shortHelp(width: number): string {
     ['c100k-bench help TOPIC', TOPICS.map(({ name }) => name).join(', ')],
   ];
   return text([
-    ['Usage: c100k-bench --target ENDPOINT --conns N [flags]', '       c100k-bench COMMAND [flags]'],
+    [
+      'Usage: c100k-bench --target ENDPOINT --conns N [flags]',
+      '       c100k-bench run FILE [flags]',
+      '       c100k-bench COMMAND [flags]',
+    ],
     narrowed([`${summaryOf('run')}.`], width, new Set()),
     ['Examples:', ...exampleLines('run', MAIN_EXAMPLES)],
     [

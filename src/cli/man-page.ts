@@ -92,6 +92,8 @@ export function manPage(version: string, manual: string): string {
     ...section('NAME', [`c100k\\-bench \\- ${roff((run?.describe ?? '').replace(/^Open/, 'open'))}`]),
     ...section('SYNOPSIS', [
       `.B ${roff(usageLine('run'))}`,
+      '.br',
+      `.B ${roff('c100k-bench run FILE [flags]')}`,
       ...others.flatMap(({ command }) => ['.br', `.B ${roff(usageLine(command))}`]),
     ]),
     ...section('DESCRIPTION', [

@@ -13,6 +13,8 @@ interface OwnPackage {
   readonly entryPath: string;
   /** the manual; an image may be without it */
   readonly manualPath: string;
+  /** the JSON Schema of run files, for editors */
+  readonly runFileSchemaPath: string;
 }
 
 /** The nearest package.json above this file that is ours; it is there in a clone and in an installed package alike. */
@@ -26,6 +28,7 @@ export function ownPackage(): OwnPackage {
           version: String(found.version),
           entryPath: join(folder, 'bin', 'c100k-bench.js'),
           manualPath: join(folder, 'docs', 'MANUAL.md'),
+          runFileSchemaPath: join(folder, 'docs', 'run-file.schema.json'),
         };
       }
     } catch {

@@ -94,10 +94,12 @@ export function failureJunit(given: FailedCommand): string {
   ].join('\n');
 }
 
-/** A workflow command for a command line that ended without a report. */
+/** A workflow command for a command line that ended without a report; with the place in a run file, where that is wrong. */
 export function failureAnnotation(given: FailedCommand): string {
   const { name, code, message, hint } = cleanDeep(given);
-  return workflowCommand('error', name, code, `${message}. ${hint}`);
+  const [, file, line, col] = /^(.+?):(\d+):(\d+): /.exec(message) ?? [];
+  const place = file === undefined ? {} : { file, line, col };
+  return workflowCommand('error', name, code, `${message}. ${hint}`, place);
 }
 
 interface Case {
@@ -239,9 +241,17 @@ export function annotations(given: RunReport): string[] {
 }
 
 /** Escaped as GitHub's own toolkit does it: `%`, line ends, and in properties also `:` and `,`. */
-function workflowCommand(kind: 'error' | 'warning', name: string, title: string, message: string): string {
+function workflowCommand(
+  kind: 'error' | 'warning',
+  name: string,
+  title: string,
+  message: string,
+  place: Readonly<Record<string, string | undefined>> = {},
+): string {
   const data = (text: string): string =>
     text.replaceAll('%', '%25').replaceAll('\r', '%0D').replaceAll('\n', '%0A');
   const property = (text: string): string => data(text).replaceAll(':', '%3A').replaceAll(',', '%2C');
-  return `::${kind} title=${property(`${`c100k-bench ${name}`.trimEnd()}: ${title}`)}::${data(message)}`;
+  const properties = { title: `${`c100k-bench ${name}`.trimEnd()}: ${title}`, ...place };
+  const said = Object.entries(properties).map(([key, text = '']) => `${key}=${property(text)}`);
+  return `::${kind} ${said.join(',')}::${data(message)}`;
 }

@@ -144,6 +144,16 @@ export const KUBERNETES_FLAGS = {
 
 /** Part of the table (flags.ts). */
 export const OTHER_FLAGS = {
+  force: flagSwitch({
+    group: 'Init:',
+    commands: ['init'],
+    describe: 'write over a file that is there',
+  }),
+  schema: flagSwitch({
+    group: 'Init:',
+    commands: ['init'],
+    describe: 'print the JSON Schema of run files instead',
+  }),
   'dry-run': flagSwitch({
     group: 'Cleanup:',
     commands: ['cleanup'],

@@ -13,6 +13,7 @@ export type CommandName =
   | 'report'
   | 'compare'
   | 'completion'
+  | 'init'
   | 'help';
 
 type FlagGroup =
@@ -27,6 +28,7 @@ type FlagGroup =
   | 'Kubernetes:'
   | 'Cleanup:'
   | 'Compare:'
+  | 'Init:'
   | 'Path:';
 
 /** The range of a number, both ends included. */
@@ -46,6 +48,8 @@ export interface ValueType<Value> {
   readonly choices?: readonly string[];
   /** the value is the name of a file (completion offers files) */
   readonly file?: boolean;
+  /** a value that begins with `@` names a file */
+  readonly fileAt?: boolean;
   /**
    * The checked value.
    * @param origin how it was given, for the message: `--conns`, or `C100K_CONNS`

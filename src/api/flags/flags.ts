@@ -110,6 +110,12 @@ function withoutCredential(argument: string): string {
   return field !== undefined && CREDENTIAL_FIELD.test(field) ? `--header=${field}: ...` : argument;
 }
 
+/** Whether a text of a flag is a credential, which is not to be passed on. */
+export function holdsCredential(flag: Flag, text: string): boolean {
+  const argument = `--${flag.name}=${text}`;
+  return withoutCredential(argument) !== argument;
+}
+
 /**
  * The command line that does the same again, from whatever place the values came. What no flag carries is not in it: a
  * token comes from a file or the environment, and stays there. The value of a header field that is a credential is `...`.

@@ -16,7 +16,7 @@ export const header: ValueType<HeaderField | string> = {
       name: given.slice(0, Math.max(0, colon)),
       value: given.slice(colon + 1).replace(/^[ \t]+|[ \t]+$/g, ''),
     };
-    const hint = `type ${flagWith(origin.split(' ')[0] ?? origin, "'Authorization: Bearer ...'")}`;
+    const hint = `type ${flagWith(origin.replace(/ @.*/s, ''), "'Authorization: Bearer ...'")}`;
     if (colon < 0) throw usageError(ErrorCode.usage, `${origin} without a colon is no header field`, hint);
     const problem = headerProblem(field);
     if (problem === null) return field;

@@ -240,6 +240,7 @@ export const RUN_FLAGS = {
   }),
   header: list({
     ...header,
+    fileAt: true,
     group: 'Proof:',
     commands: RUN,
     describe:
@@ -263,6 +264,7 @@ export const RUN_FLAGS = {
   }),
   body: one({
     ...boundedText(BODY_BYTES_MAX),
+    fileAt: true,
     group: 'Proof:',
     commands: RUN,
     describe: 'http, https: the body of each request; @FILE: what is in the file',

@@ -29,9 +29,8 @@ export async function completionCommand({ words }: CommandContext): Promise<Exit
   return ExitCode.held;
 }
 
-const SUBCOMMANDS: readonly CommandName[] = COMMANDS.map(({ command }) => command).filter(
-  (command) => command !== 'run',
-);
+/** `run` is one of them: what follows it may be a file. */
+const SUBCOMMANDS: readonly CommandName[] = COMMANDS.map(({ command }) => command);
 
 /** The commands whose words are names of files. */
 function takingFiles(): readonly CommandName[] {
@@ -84,6 +83,8 @@ function bashScript(): string {
     `  case "\${COMP_WORDS[1]}" in ${takingFiles().join('|')}) COMPREPLY=($(compgen -f -- "$word")) ;; esac`,
     `  if [ "$COMP_CWORD" -eq 1 ]; then words="${SUBCOMMANDS.join(' ')} $words"; fi`,
     '  COMPREPLY+=($(compgen -W "$words" -- "$word"))',
+    // No word that matches is no failure: files may.
+    '  return 0',
     '}',
     'complete -F _c100k_bench c100k-bench',
   ];
@@ -101,9 +102,7 @@ function zshScript(): string {
     '_c100k_bench() {',
     '  local -a commands',
     '  commands=(',
-    ...COMMANDS.filter(({ command }) => command !== 'run').map(
-      ({ command, describe }) => `    '${command}:${zshText(describe)}'`,
-    ),
+    ...COMMANDS.map(({ command, describe }) => `    '${command}:${zshText(describe)}'`),
     '  )',
     `  case "\${words[2]}" in`,
     ...SUBCOMMANDS.flatMap((command) => zshArguments(command, command)),
@@ -120,12 +119,13 @@ function zshScript(): string {
 }
 
 function zshArguments(pattern: string, command: CommandName): string[] {
-  const positional = (POSITIONALS[command] ?? []).map(({ describe, isFile }, index) =>
+  const isBare = pattern === '*';
+  const positional = (isBare ? [] : (POSITIONALS[command] ?? [])).map(({ describe, isFile }, index) =>
     isFile
       ? `'*:${zshText(describe)}:_files'`
       : `'${index + 2}:${zshText(describe)}:(${positionalWords(command).join(' ')})'`,
   );
-  const first = command === 'run' ? `'1:command:{_describe command commands}'` : `'1:command:(${command})'`;
+  const first = isBare ? `'1:command:{_describe command commands}'` : `'1:command:(${command})'`;
   const specs = [first, ...positional, ...flagsOf(command).map(zshSpec), `'--help[show help]'`];
   return [
     `    ${pattern})`,
@@ -158,23 +158,29 @@ function zshText(text: string): string {
 
 function fishScript(): string {
   const isNone = `not __fish_seen_subcommand_from ${SUBCOMMANDS.join(' ')}`;
-  const others = COMMANDS.filter(({ command }) => command !== 'run');
   const lines = [
     '# c100k-bench completion for fish: c100k-bench completion fish > ~/.config/fish/completions/c100k-bench.fish',
     'complete -c c100k-bench -e',
     'complete -c c100k-bench -f',
-    ...others.map(
+    ...COMMANDS.map(
       ({ command, describe }) =>
         `complete -c c100k-bench -n __fish_use_subcommand -a ${command} -d ${fishText(describe)}`,
     ),
-    ...others.flatMap(({ command }) => fishWords(command)),
-    ...COMMANDS.flatMap(({ command }) => {
-      const condition = command === 'run' ? isNone : `__fish_seen_subcommand_from ${command}`;
-      return [...flagsOf(command).map((flag) => fishFlag(flag, condition)), fishHelp(condition)];
-    }),
+    ...COMMANDS.flatMap(({ command }) => fishWords(command)),
+    ...[
+      [isNone, 'run'] as const,
+      ...COMMANDS.map(({ command }) => [seen(command), command] as const),
+    ].flatMap(([condition, command]) => [
+      ...flagsOf(command).map((flag) => fishFlag(flag, condition)),
+      fishHelp(condition),
+    ]),
     `complete -c c100k-bench -n ${fishText(isNone)} -l version -d 'show the version'`,
   ];
   return `${lines.join('\n')}\n`;
+}
+
+function seen(command: CommandName): string {
+  return `__fish_seen_subcommand_from ${command}`;
 }
 
 function fishHelp(condition: string): string {
@@ -183,7 +189,7 @@ function fishHelp(condition: string): string {
 
 /** The positional words of a command: files, or given ones. */
 function fishWords(command: CommandName): string[] {
-  const condition = fishText(`__fish_seen_subcommand_from ${command}`);
+  const condition = fishText(seen(command));
   return (POSITIONALS[command] ?? []).map(({ isFile }) =>
     isFile
       ? `complete -c c100k-bench -n ${condition} -F`

@@ -78,6 +78,8 @@ describe('the completion for bash', () => {
     assert.ok(offeredByBash('--live', '--con').includes('--conns'), 'its value may be left out');
     assert.deepEqual(offeredByBash('help', 'exit'), ['exit-codes']);
     assert.ok(offeredByBash('--json', 'comp').includes('completion.bash'));
+    assert.ok(offeredByBash('run', 'comp').includes('completion.bash'));
+    assert.ok(offeredByBash('run', '--con').includes('--conns'));
   });
 });
 
@@ -178,7 +180,7 @@ describe('the completion for fish', { skip: noFish }, () => {
   });
 
   it('offers commands, words, choices, files, and nothing for a number', () => {
-    const commands = COMMANDS.map(({ command }) => command).filter((command) => command !== 'run');
+    const commands = COMMANDS.map(({ command }) => command);
     assert.deepEqual(offeredByFish('c100k-bench ').toSorted(), commands.toSorted());
     assert.deepEqual(offeredByFish('c100k-bench completion ').toSorted(), ['bash', 'fish', 'zsh']);
     assert.deepEqual(offeredByFish('c100k-bench help exit'), ['exit-codes']);
@@ -186,6 +188,8 @@ describe('the completion for fish', { skip: noFish }, () => {
     assert.deepEqual(offeredByFish('c100k-bench --conns '), []);
     assert.ok(offeredByFish('c100k-bench --json comp').includes('completion.bash'));
     assert.ok(offeredByFish('c100k-bench report comp').includes('completion.bash'));
+    assert.ok(offeredByFish('c100k-bench run comp').includes('completion.bash'));
+    assert.ok(offeredByFish('c100k-bench run --con').includes('--conns'));
     assert.deepEqual(offeredByFish('c100k-bench --live --connect-t'), ['--connect-timeout']);
   });
 });
