@@ -320,7 +320,7 @@ function wrongTexts({ bounds, choices }: Flag): readonly string[] {
     case 'count':
       return ['5q', '10s', '1.5', `${bounds.max + 1}`, ...(bounds.min > 0 ? [`${bounds.min - 1}`] : [])];
     case 'duration':
-      return ['5k/s', '5 apples', `${Math.ceil(bounds.maxMs / 1_000) + 1}s`, '0.0001ms'];
+      return ['5k/s', '5 apples', `${Math.ceil(bounds.maxMs / 1_000) + 1}s`, '0.4ms'];
     case 'rate':
       return ['5q', '5k/fortnight', '0'];
     default:

@@ -144,21 +144,25 @@ function linesOf(flag: Flag): string[] {
   return said === undefined ? lines.map((line) => `#${line}`) : lines;
 }
 
-/** A value that the flag takes. */
-function exampleOf({
-  default: fallback,
-  choices,
-  bounds,
-  bare,
-  name,
-  placeholder,
-  file,
-}: Flag): string | number {
+/** A value that the flag takes: its default, or one that its words or its placeholder name. */
+function exampleOf(flag: Flag): string | number {
+  const { default: fallback, choices, bounds, bare, name, placeholder, file, describe } = flag;
   const known = fallback ?? choices?.[0] ?? bare;
   if (known !== null && known !== undefined) return /^\d+$/.test(known) ? Number(known) : known;
   if (file === true) return `${name}.out`;
   if (bounds?.kind === 'count') return bounds.min;
   if (bounds?.kind === 'duration')
     return formatDuration(Math.min(bounds.maxMs, Math.max(bounds.minMs, 10_000)));
-  return EXAMPLES[placeholder] ?? 'text';
+  const named = [...describe.matchAll(/(?:such as|:|or|,) '?([^\s',;]+)/g)].map(([, word = '']) => word);
+  const words = [EXAMPLES[placeholder] ?? '', 'text', ...named, ...placeholder.split('|')];
+  return words.find((word) => word !== '' && isTaken(flag, word)) ?? placeholder;
+}
+
+function isTaken(flag: Flag, text: string): boolean {
+  try {
+    flag.parse(text, flag.name);
+    return true;
+  } catch {
+    return false;
+  }
 }
