@@ -148,8 +148,10 @@ const targetClosed: Rule = (facts, missing) => {
   const { burstMax } = facts.losses;
   const kinds = ended(missing);
   const count = sumOf(kinds);
-  const isReset = (kinds['dropped rst'] ?? 0) > count / 2;
-  const how = isReset ? 'reset' : 'closed';
+  const [fin, rst] = [kinds['dropped fin'] ?? 0, kinds['dropped rst'] ?? 0];
+  const isReset = rst > count / 2;
+  const how = isReset && fin === 0 ? 'reset' : 'closed';
+  const mix = fin > 0 && rst > 0 ? ` (${n(fin)} by FIN, ${n(rst)} by RST)` : '';
   // A FIN is the application's, or its proxy's; a RST is also what a filter on the way sends.
   const isProven = !isReset || isNear(facts) || hasSaidNo(facts);
   const burst = burstMax === null ? '' : `, up to ${n(Math.min(burstMax, count))} of them within one second`;
@@ -160,7 +162,7 @@ const targetClosed: Rule = (facts, missing) => {
     what: isProven ? 'target-closed' : 'resets',
     kinds,
     message: (all) =>
-      `${n(all)} connections were ${how} by the far side${burst}${age}${saidWords(facts)}${isProven ? '' : ': by the target, or by a filter on the way that resets for it'}`,
+      `${n(all)} connections were ${how} by the far side${mix}${burst}${age}${saidWords(facts)}${isProven ? '' : ': by the target, or by a filter on the way that resets for it'}`,
     next: `see its log, its idle timeout and its limits, and whether it ended: ps -o pid,etime; a proxy or firewall on the way may send this for it${isProven ? '' : `; ${WHO_RESETS}`}`,
   };
 };
