@@ -340,15 +340,15 @@ test('refused connects are named after who listens only as far as no ICMP error 
   ]);
 });
 
-test('what was ended partly by FIN and partly by RST is told with both counts, and is neither "reset" nor "closed" alone', () => {
+test('what was ended partly by FIN and partly by RST says both counts, and is neither "reset" nor "closed" alone', () => {
   const facts = factsOf('rst-storm');
-  const told = (dropped: DiagnosisFacts['connections']['dropped']): string | undefined =>
+  const saidOf = (dropped: DiagnosisFacts['connections']['dropped']): string | undefined =>
     diagnose({ ...facts, connections: { ...facts.connections, dropped } })[0]?.message;
-  assert.match(told({ rst: 5_000 }) ?? '', /^5,000 connections were reset by the far side,/);
-  assert.match(told({ fin: 5_000 }) ?? '', /^5,000 connections were closed by the far side,/);
+  assert.match(saidOf({ rst: 5_000 }) ?? '', /^5,000 connections were reset by the far side,/);
+  assert.match(saidOf({ fin: 5_000 }) ?? '', /^5,000 connections were closed by the far side,/);
   for (const fin of [2_000, 3_000]) {
     const rst = 5_000 - fin;
     const both = `closed by the far side \\(${fin / 1_000},000 by FIN, ${rst / 1_000},000 by RST\\)`;
-    assert.match(told({ fin, rst }) ?? '', new RegExp(`^5,000 connections were ${both},`));
+    assert.match(saidOf({ fin, rst }) ?? '', new RegExp(`^5,000 connections were ${both},`));
   }
 });
