@@ -97,7 +97,7 @@ export class AgentQuota {
       pendingMax: Math.max(1, Math.floor(quota.pendingMax * part)),
     };
     const { agent, spec } = this.#options;
-    const placement = { tuplesFrom: taken.tuplesEnd, indexFrom: taken.size };
+    const placement = { tuplesFrom: taken.tuplesEnd, indexFrom: taken.size, connectionsFrom: before };
     return {
       specs: holderSpecs(agent, spec, plan, share, this.#keepFree(quota), placement),
       keptRatePerSec: ratePerSec === null ? null : ratePerSec * (1 - part),

@@ -63,11 +63,23 @@ interface CommonOptions {
   readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE' | 'OPTIONS';
   /** http, https: the body of each request; `@FILE`: what is in the file */
   readonly body?: string;
-  /** tls, wss, https: name to ask for (SNI) and to find in the certificate; default: the host of `target` */
+  /** mqtt, mqtts: the version to speak; default `5` */
+  readonly mqttVersion?: '5' | '3.1.1';
+  /** mqtt, mqtts: the client id; `{agent}` and `{conn}` stand for the agent and the number of the connection */
+  readonly mqttClientId?: string;
+  /** mqtt, mqtts: the user name, with `{agent}` and `{conn}`; `@FILE`: what is in the file */
+  readonly mqttUser?: string;
+  /** mqtt, mqtts: the password; `@FILE`: what is in the file */
+  readonly mqttPassword?: string;
+  /** mqtt, mqtts: the keep alive, milliseconds, whole seconds up to 65,535,000; 0: none; default 60,000 */
+  readonly mqttKeepAliveMs?: number;
+  /** mqtt, mqtts: the topic filter that each connection subscribes to, with `{agent}` and `{conn}` */
+  readonly mqttSubscribe?: string;
+  /** tls, wss, https, mqtts: name to ask for (SNI) and to find in the certificate; default: the host of `target` */
   readonly tlsServername?: string;
-  /** tls, wss, https: file with the certificates to trust, PEM; default: those of Node.js */
+  /** tls, wss, https, mqtts: file with the certificates to trust, PEM; default: those of Node.js */
   readonly tlsCa?: string;
-  /** tls, wss, https: take any certificate; default false */
+  /** tls, wss, https, mqtts: take any certificate; default false */
   readonly insecure?: boolean;
   /** holder processes on this host, 1 to 256; default: as many as descriptors and cores ask for */
   readonly holders?: number;

@@ -76,7 +76,7 @@ function headersOfFile(path: string, origin: string): HeaderField[] {
 }
 
 /** A file as it is. @throws BenchError (exit code 2) naming it as `what` */
-function readWhole(path: string, what: string, bytesMax: number): Buffer {
+export function readWhole(path: string, what: string, bytesMax: number): Buffer {
   let bytes: Buffer;
   try {
     bytes = readFileSync(path);

@@ -16,6 +16,7 @@ import {
   endpointsOf,
   formatEndpoint,
   hasPath,
+  isMqtt,
   isTls,
   type ProtocolName,
   type ProtocolOptions,
@@ -23,6 +24,7 @@ import {
   type TlsOptions,
 } from '../base/endpoint.ts';
 import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
+import { keepAliveProbeMs } from '../base/session-options.ts';
 import { counted, DURATION_MS_MAX, flagAway, flagWith, formatCount, formatDuration } from '../base/units.ts';
 import { freeName } from '../plan/alias-command.ts';
 import { PREFIXES_MAX, parseSourcePrefix, prefixText } from '../run/alias.ts';
@@ -30,6 +32,7 @@ import { IMMEDIATE } from '../run/reopen-policy.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
 import { readRequest } from './protocol-request.ts';
+import { readMqtt } from './session-request.ts';
 
 /** How often a connection proves itself, unless the user says otherwise. */
 const PROBE_EVERY_MS = 10_000;
@@ -188,11 +191,15 @@ function readProof(
       'use --target echo://host:port when the target sends back what it gets, or ws:// or http:// when it speaks these',
     );
   }
+  const everyMs = Math.min(every ?? PROBE_EVERY_MS, keepAliveMs(values, protocol));
   return {
-    probeEveryMs: why === null ? (every ?? PROBE_EVERY_MS) : null,
+    probeEveryMs: why === null ? everyMs : null,
     probeTimeoutMs: flagValue(values, 'probe-timeout'),
   };
 }
+
+const TLS_WORDS = 'tls://, wss://, https:// and mqtts://';
+const MQTT_WORDS = 'mqtt:// and mqtts://';
 
 /** Which protocols take a flag, and how to say so. */
 const TAKEN_BY: readonly (readonly [flag: string, takes: (name: ProtocolName) => boolean, words: string])[] =
@@ -205,14 +212,27 @@ const TAKEN_BY: readonly (readonly [flag: string, takes: (name: ProtocolName) =>
     ['ws-protocol', (name) => name === 'ws' || name === 'wss', 'ws:// and wss://'],
     ['method', (name) => name === 'http' || name === 'https', 'http:// and https://'],
     ['body', (name) => name === 'http' || name === 'https', 'http:// and https://'],
-    ['tls-servername', isTls, 'tls://, wss:// and https://'],
-    ['tls-ca', isTls, 'tls://, wss:// and https://'],
-    ['insecure', isTls, 'tls://, wss:// and https://'],
+    ['tls-servername', isTls, TLS_WORDS],
+    ['tls-ca', isTls, TLS_WORDS],
+    ['insecure', isTls, TLS_WORDS],
+    ['mqtt-version', isMqtt, MQTT_WORDS],
+    ['mqtt-client-id', isMqtt, MQTT_WORDS],
+    ['mqtt-user', isMqtt, MQTT_WORDS],
+    ['mqtt-password', isMqtt, MQTT_WORDS],
+    ['mqtt-keep-alive', isMqtt, MQTT_WORDS],
+    ['mqtt-subscribe', isMqtt, MQTT_WORDS],
   ];
+
+/** A session of MQTT lives from its probes, however rarely they are asked for. */
+function keepAliveMs(values: FlagValues, protocol: ProtocolName): number {
+  const keepAlive = isMqtt(protocol) ? flagValue(values, 'mqtt-keep-alive') : 0;
+  return keepAlive === 0 ? Number.POSITIVE_INFINITY : keepAliveProbeMs(keepAlive / 1_000);
+}
 
 function isGiven(values: FlagValues, flag: string): boolean {
   if (flag === 'header' || flag === 'ws-protocol') return values.list(flag).length > 0;
-  return flag === 'insecure' ? values.on(flag) : values.one(flag) !== null;
+  if (flag === 'insecure') return values.on(flag);
+  return values.one(flag) !== null && values.isGiven(flag);
 }
 
 /**
@@ -234,7 +254,7 @@ function readProtocolOptions(
     );
   }
   const banner = readBanner(values);
-  if (!hasPath(protocol) && !isTls(protocol) && banner === null) return null;
+  if (!hasPath(protocol) && !isTls(protocol) && !isMqtt(protocol) && banner === null) return null;
   const { request, hostHeader } = readRequest(values);
   return {
     path: commonPath(targets) ?? '/',
@@ -245,6 +265,7 @@ function readProtocolOptions(
     httpStatus: flagValue(values, 'http-status'),
     tls: readTls(values),
     ...(request === null ? {} : { request }),
+    ...(isMqtt(protocol) ? { mqtt: readMqtt(values) } : {}),
   };
 }
 

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { type Family, isAddress, parseAddress, unmapV4 } from './address.ts';
 import { BenchError, ErrorCode, usageError } from './errors.ts';
 import type { RequestOptions } from './request-options.ts';
+import type { MqttOptions } from './session-options.ts';
 import { formatCount } from './units.ts';
 
 /** One `address:port` of the target. */
@@ -18,13 +19,31 @@ export interface Endpoint {
 }
 
 /** Every protocol that is built, in the order in which help lists them. */
-export const PROTOCOL_NAMES = ['tcp', 'echo', 'whoami', 'ws', 'http', 'tls', 'wss', 'https'] as const;
+export const PROTOCOL_NAMES = [
+  'tcp',
+  'echo',
+  'whoami',
+  'ws',
+  'http',
+  'mqtt',
+  'tls',
+  'wss',
+  'https',
+  'mqtts',
+] as const;
 
 /** How a connection proves itself. More protocols join this union as they are built. */
 export type ProtocolName = (typeof PROTOCOL_NAMES)[number];
 
 /** Ports that need not be typed. */
-const DEFAULT_PORTS: Partial<Record<ProtocolName, number>> = { ws: 80, http: 80, wss: 443, https: 443 };
+const DEFAULT_PORTS: Partial<Record<ProtocolName, number>> = {
+  ws: 80,
+  http: 80,
+  mqtt: 1_883,
+  wss: 443,
+  https: 443,
+  mqtts: 8_883,
+};
 
 /** The port of a scheme that has one; null: it must be typed. */
 export function defaultPortOf(protocol: ProtocolName): number | null {
@@ -33,7 +52,7 @@ export function defaultPortOf(protocol: ProtocolName): number | null {
 
 /** Whether requests of this protocol name a path. */
 export function hasPath(protocol: ProtocolName): boolean {
-  return defaultPortOf(protocol) !== null;
+  return protocol === 'ws' || protocol === 'wss' || protocol === 'http' || protocol === 'https';
 }
 
 /** Whether the built-in target speaks it. */
@@ -43,12 +62,17 @@ function isSelfSpoken(protocol: ProtocolName): protocol is 'tcp' | 'echo' | 'who
 
 /** Whether it runs inside TLS. */
 export function isTls(protocol: ProtocolName): boolean {
-  return protocol === 'tls' || protocol === 'wss' || protocol === 'https';
+  return protocol === 'tls' || protocol === 'wss' || protocol === 'https' || protocol === 'mqtts';
+}
+
+/** Whether it speaks MQTT. */
+export function isMqtt(protocol: ProtocolName): boolean {
+  return protocol === 'mqtt' || protocol === 'mqtts';
 }
 
 /** Whether a connection can be asked again and again. */
 export function canProbe(protocol: ProtocolName): boolean {
-  return protocol === 'echo' || hasPath(protocol);
+  return protocol === 'echo' || hasPath(protocol) || isMqtt(protocol);
 }
 
 /** Whether an answer of the far application, and not its kernel alone, is part of an open connection. */
@@ -314,6 +338,8 @@ export interface ProtocolOptions {
   readonly tls: TlsOptions;
   /** absent: a plain GET */
   readonly request?: RequestOptions;
+  /** of `mqtt://` and `mqtts://` */
+  readonly mqtt?: MqttOptions;
 }
 
 /** Nothing asked for. */

@@ -28,6 +28,12 @@ import {
   REQUEST_METHODS,
   SUBPROTOCOLS_MAX,
 } from '../base/request-options.ts';
+import {
+  KEEP_ALIVE_SEC_MAX,
+  passwordProblem,
+  templateProblem,
+  topicProblem,
+} from '../base/session-options.ts';
 import { REOPEN_WAIT_MS_MAX } from '../run/reopen-policy.ts';
 import { RunBound, type SharedSpec } from '../run/run-spec.ts';
 import {
@@ -105,6 +111,22 @@ const requestOptions = v.object({
   ),
 });
 
+/** Text that a rule of base/session-options.ts takes. */
+const ruled = (problemOf: (text: string) => string | null) =>
+  v.pipe(
+    v.string(),
+    v.check((given) => problemOf(given) === null, 'expected a text that MQTT takes'),
+  );
+
+const mqttOptions = v.object({
+  level: v.picklist([4, 5]),
+  clientId: ruled(templateProblem),
+  user: v.nullable(ruled(templateProblem)),
+  password: v.nullable(ruled(passwordProblem)),
+  keepAliveSec: whole(0, KEEP_ALIVE_SEC_MAX),
+  subscribe: v.nullable(ruled(topicProblem)),
+});
+
 const protocolOptions = v.object({
   path: v.pipe(v.string(), v.maxLength(PATH_CHARACTERS_MAX), v.regex(PATH_PATTERN)),
   host: v.nullable(v.pipe(v.string(), v.maxLength(HOST_CHARACTERS_MAX), v.regex(HOST_HEADER_PATTERN))),
@@ -120,6 +142,7 @@ const protocolOptions = v.object({
     isVerified: v.boolean(),
   }),
   request: v.exactOptional(requestOptions),
+  mqtt: v.exactOptional(mqttOptions),
 });
 
 const reopenWait = duration(0, REOPEN_WAIT_MS_MAX);

@@ -24,6 +24,7 @@
 
 import * as v from 'valibot';
 import { cleanText } from '../base/clean-text.ts';
+import { isMqtt } from '../base/endpoint.ts';
 import { isEndless, type SharedSpec } from '../run/run-spec.ts';
 import { type AgentMessage, agentMessageSchema } from './agent-message.ts';
 import { type CoordinatorMessage, coordinatorMessageSchema } from './coordinator-message.ts';
@@ -41,6 +42,7 @@ export const PROTOCOL_VERSION = '1.2';
 export function needsOf(spec: SharedSpec): { readonly minor: number; readonly words: string } | null {
   const request = spec.protocolOptions?.request;
   const asked: readonly (readonly [string, boolean])[] = [
+    [`${spec.protocol}://`, isMqtt(spec.protocol)],
     ['--header', (request?.headers.length ?? 0) > 0],
     ['--ws-protocol', (request?.subprotocols.length ?? 0) > 0],
     ['--method', (request?.method ?? 'GET') !== 'GET'],

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import type { Clock } from '../base/clock.ts';
 import { DEFAULT_PROTOCOL_OPTIONS, defaultPortOf, isTls } from '../base/endpoint.ts';
 import { DropReason, FailReason } from '../base/outcome.ts';
+import { DEFAULT_MQTT_OPTIONS } from '../base/session-options.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { ProtocolErrorTally } from '../stats/protocol-errors.ts';
 import type { Stats } from '../stats/stats.ts';
@@ -21,6 +22,7 @@ import { Probes } from './probes.ts';
 import { EchoProtocol } from './protocols/echo.ts';
 import { HttpProtocol } from './protocols/http.ts';
 import { authorityOf } from './protocols/http-head.ts';
+import { type ConnectionNumbers, MqttProtocol } from './protocols/mqtt.ts';
 import type { Protocol, ProtocolHost } from './protocols/protocol.ts';
 import { BannerProtocol, SilentProtocol } from './protocols/tcp.ts';
 import { TlsLayer } from './protocols/tls-layer.ts';
@@ -94,7 +96,7 @@ export class Connections implements ProtocolHost {
       endpointIndex: (slot: number) => map.endpointIndexAt(table.tuple[slot]!),
     };
     this.protocol = makeProtocol(this, spec, bound, salt);
-    const probeEveryMs = this.protocol.canProbe ? (spec.probeEveryMs ?? 0) : 0;
+    const probeEveryMs = probeEveryMsOf(this.protocol, spec.probeEveryMs);
     this.probes = new Probes(probeEveryMs, { table, wheel, tally, timeoutMs: spec.probeTimeoutMs });
     const sockets = {
       probeSoon: (slot: number) => this.probes.soon(slot, this.nowMs),
@@ -310,6 +312,10 @@ export class Connections implements ProtocolHost {
     return this.nowMs;
   }
 
+  probeAtLeastEvery(ms: number): void {
+    this.probes.atLeastEvery(ms);
+  }
+
   transferred(slot: number, bytesIn: number, bytesOut: number): void {
     this.evidence.moved(slot, this.nowMs);
     this.tally.bytesIn += bytesIn;
@@ -351,6 +357,14 @@ export class Connections implements ProtocolHost {
   }
 }
 
+/** Milliseconds between two probes of a connection; 0: none is sent. */
+function probeEveryMsOf({ canProbe, probeEveryMsMax }: Protocol, askedMs: number | null): number {
+  const everyMs = canProbe
+    ? Math.min(askedMs ?? Number.POSITIVE_INFINITY, probeEveryMsMax ?? Number.POSITIVE_INFINITY)
+    : 0;
+  return Number.isFinite(everyMs) ? everyMs : 0;
+}
+
 /**
  * The protocol of a run.
  * @param bound what a slot's connection was bound to
@@ -390,7 +404,16 @@ function plainProtocol(
     case 'http':
     case 'https':
       return new HttpProtocol(host, target);
+    case 'mqtt':
+    case 'mqtts':
+      return new MqttProtocol(host, options.mqtt ?? DEFAULT_MQTT_OPTIONS, numbersOf(spec));
     default:
       return options.banner === null ? new SilentProtocol(host) : new BannerProtocol(host, options.banner);
   }
+}
+
+/** How the connections of a holder are numbered. */
+function numbersOf({ id, connectionsFrom }: HolderSpec): ConnectionNumbers {
+  // The name of an agent may hold a slash; the number of its holder comes after the last one.
+  return { agent: id.replace(/\/\d+$/, ''), from: connectionsFrom ?? 0 };
 }

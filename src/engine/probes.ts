@@ -19,7 +19,7 @@ interface ProbesOf {
 
 /** The probes of one engine. No method allocates. Moments are milliseconds since the engine's start. */
 export class Probes {
-  readonly everyMs: number;
+  #everyMs: number;
   readonly #table: ConnectionTable;
   readonly #wheel: TimerWheel;
   readonly #tally: Tally;
@@ -27,11 +27,21 @@ export class Probes {
 
   /** @param everyMs between two probes of one connection; 0: none is ever due, and `first` may not be called */
   constructor(everyMs: number, { table, wheel, tally, timeoutMs }: ProbesOf) {
-    this.everyMs = everyMs;
+    this.#everyMs = everyMs;
     this.#table = table;
     this.#wheel = wheel;
     this.#tally = tally;
     this.#timeoutMs = timeoutMs;
+  }
+
+  /** Milliseconds between two probes of one connection; 0: none is ever due. */
+  get everyMs(): number {
+    return this.#everyMs;
+  }
+
+  /** Probes come at least so often from now on; those that wait for their moment keep it. @param ms above 0 */
+  atLeastEvery(ms: number): void {
+    if (this.#everyMs > 0) this.#everyMs = Math.min(this.#everyMs, ms);
   }
 
   /**

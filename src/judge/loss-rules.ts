@@ -143,6 +143,13 @@ const targetEnded: Rule = (facts, missing) => {
   };
 };
 
+/** A broker of MQTT that gives a client id to another connection says so in MQTT 5, and not always then. */
+function sessionWords({ asked }: DiagnosisFacts): string {
+  return /^mqtts?:/.test(asked.target[0] ?? '')
+    ? '; a broker may also have given a session to another client with the same id (--mqtt-client-id): its log says so'
+    : '';
+}
+
 /** What no better rule explains: the far side said so, at different times or to some only. */
 const targetClosed: Rule = (facts, missing) => {
   const { burstMax } = facts.losses;
@@ -163,7 +170,7 @@ const targetClosed: Rule = (facts, missing) => {
     kinds,
     message: (all) =>
       `${n(all)} connections were ${how} by the far side${mix}${burst}${age}${saidWords(facts)}${isProven ? '' : ': by the target, or by a filter on the way that resets for it'}`,
-    next: `see its log, its idle timeout and its limits, and whether it ended: ps -o pid,etime; a proxy or firewall on the way may send this for it${isProven ? '' : `; ${WHO_RESETS}`}`,
+    next: `see its log, its idle timeout and its limits, and whether it ended: ps -o pid,etime; a proxy or firewall on the way may send this for it${sessionWords(facts)}${isProven ? '' : `; ${WHO_RESETS}`}`,
   };
 };
 

@@ -109,6 +109,8 @@ export interface HolderSpec extends Omit<SharedSpec, 'holdMs' | 'onDrop' | 'want
   readonly ports: readonly PortRange[];
   readonly sliceFrom: number;
   readonly sliceTo: number;
+  /** the number of its first connection among those of its agent; absent: 0 */
+  readonly connectionsFrom?: number;
   /** absent: `count` */
   readonly onDrop?: DropPolicy;
   /** absent: false */

@@ -129,6 +129,8 @@ export function planSources(
 interface Placement {
   readonly tuplesFrom: number;
   readonly indexFrom: number;
+  /** connections of the agent's holders before these */
+  readonly connectionsFrom: number;
 }
 
 /**
@@ -142,7 +144,7 @@ export function holderSpecs(
   plan: HostPlan,
   share: { connections: number; ratePerSec: number | null; pendingMax: number },
   keepFree: number,
-  placement: Placement = { tuplesFrom: 0, indexFrom: 0 },
+  placement: Placement = { tuplesFrom: 0, indexFrom: 0, connectionsFrom: 0 },
 ): HolderSpec[] {
   const holders = holdersFor(share.connections, plan.shape);
   const quotas = splitEvenly(share.connections, holders);
@@ -165,6 +167,7 @@ export function holderSpecs(
       sliceFrom: placement.tuplesFrom + slice.from,
       sliceTo: placement.tuplesFrom + slice.to,
       connections,
+      connectionsFrom: quotas.slice(0, index).reduce((sum, each) => sum + each, placement.connectionsFrom),
       ratePerSec,
       pendingMax,
       connectTimeoutMs: spec.connectTimeoutMs,

@@ -141,8 +141,33 @@ function hintOf(detail: string): string {
   if (detail === 'ws no subprotocol of those offered was chosen')
     return '; check --ws-protocol against what the server takes';
   if (detail === 'ws a subprotocol that was not offered') return '; offer it with --ws-protocol';
+  if (detail.startsWith('mqtt ')) return mqttHintOf(detail);
   if (detail.startsWith('http keep-alive')) return '; raise the number of requests per connection there';
   return '';
+}
+
+/** What helps with a reason that a broker gives; the codes are those of 3.1.1 and of 5. */
+function mqttHintOf(detail: string): string {
+  const [, packet, code] = /^mqtt (CONNACK|SUBACK|DISCONNECT) (\d+):/.exec(detail) ?? [];
+  switch (packet === 'SUBACK' ? 'SUBACK' : code) {
+    case 'SUBACK':
+      return '; check --mqtt-subscribe against what the broker lets this user read';
+    case '1':
+    case '132':
+      return '; the broker speaks another version: check --mqtt-version';
+    case '2':
+    case '133':
+      return '; the broker does not take the client id, or not such a keep alive: check --mqtt-client-id and --mqtt-keep-alive';
+    case '4':
+    case '5':
+    case '134':
+    case '135':
+      return '; check --mqtt-user and --mqtt-password, and what the broker allows this user';
+    case '142':
+      return '; give --mqtt-client-id a name that no other client has';
+    default:
+      return '';
+  }
 }
 
 /** One line for each detail, the most frequent first. */

@@ -112,6 +112,7 @@ describe('the holders of a quota', () => {
     const [next] = holderSpecs('a', SPEC, plan, share, 0, {
       tuplesFrom: first?.sliceTo ?? 0,
       indexFrom: 1,
+      connectionsFrom: 0,
     });
     assert.deepEqual([first?.id, next?.id], ['a/1', 'a/2']);
     assert(first !== undefined && next !== undefined && next.sliceFrom >= first.sliceTo);

@@ -29,6 +29,18 @@ test('what a request can fix is named by its flag', () => {
   for (const [at, flag] of flags.entries()) assert.ok(notes[at]?.includes(flag), notes[at]);
 });
 
+test('what a broker says is named by the flag that helps', () => {
+  const helps: readonly (readonly [detail: string, help: RegExp])[] = [
+    ['mqtt CONNACK 1: unacceptable protocol version', /--mqtt-version/],
+    ['mqtt CONNACK 2: identifier rejected', /--mqtt-client-id and --mqtt-keep-alive/],
+    ['mqtt CONNACK 135: not authorized', /--mqtt-user and --mqtt-password/],
+    ['mqtt SUBACK 135: not authorized', /--mqtt-subscribe/],
+    ['mqtt DISCONNECT 142: session taken over', /--mqtt-client-id/],
+  ];
+  for (const [detail, help] of helps) assert.match(protocolErrorNotes({ [detail]: 3 })[0] ?? '', help);
+  assert.deepEqual(protocolErrorNotes({ 'mqtt a second CONNACK': 1 }), ['1 x mqtt a second CONNACK']);
+});
+
 // PROTOCOL.md: memory-tables
 test('details are counted, and too many different ones under one key', () => {
   const tally = new ProtocolErrorTally();

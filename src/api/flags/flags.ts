@@ -7,10 +7,12 @@ import { AGENTS_FLAGS, JOIN_FLAGS, KUBERNETES_FLAGS, OTHER_FLAGS, SERVE_FLAGS } 
 import type { CommandName, Flag } from './flag.ts';
 import { OUTPUT_FLAGS } from './output-flags.ts';
 import { RUN_FLAGS } from './run-flags.ts';
+import { SESSION_FLAGS } from './session-flags.ts';
 
 /** In the order of the help. */
 const TABLE = {
   ...RUN_FLAGS,
+  ...SESSION_FLAGS,
   ...AGENTS_FLAGS,
   ...SERVE_FLAGS,
   ...JOIN_FLAGS,
@@ -104,8 +106,10 @@ export function argumentsOf(flag: Flag, values: FlagValues): string[] {
 /** Header fields whose value is a credential, or is named as one. */
 const CREDENTIAL_FIELD = /^(?:proxy-)?authorization$|cookie|token|secret|passw|api-?key|credential|session/i;
 
-/** `--header` as a report may show it: reports are passed on, and a credential in one would be passed on with it. */
+/** `--header` and `--mqtt-password` as a report may show it: reports are passed on, and a credential in one would be passed on with it. */
 function withoutCredential(argument: string): string {
+  // The name of a file shows nothing of what is in it.
+  if (/^--mqtt-password=(?!@.)/.test(argument)) return '--mqtt-password=...';
   const [, field] = /^--header=\s*([^:]*?)\s*:/.exec(argument) ?? [];
   return field !== undefined && CREDENTIAL_FIELD.test(field) ? `--header=${field}: ...` : argument;
 }
@@ -118,7 +122,7 @@ export function holdsCredential(flag: Flag, text: string): boolean {
 
 /**
  * The command line that does the same again, from whatever place the values came. What no flag carries is not in it: a
- * token comes from a file or the environment, and stays there. The value of a header field that is a credential is `...`.
+ * token comes from a file or the environment, and stays there. A password, and the value of a header field that is a credential, is `...`.
  * @param command which command
  * @param values what it was given
  */

@@ -42,7 +42,7 @@ export const RUN_FLAGS = {
     group: 'Target:',
     commands: ['run', 'plan', 'path'],
     describe:
-      'what to connect to: host:port, host:8000-8080, [::1]:8000, with echo://, ws://, http://, tls://, wss:// or https:// in front, or self; repeatable',
+      'what to connect to: host:port, host:8000-8080, [::1]:8000, with echo://, ws://, http://, mqtt://, tls://, wss://, https:// or mqtts:// in front, or self; repeatable',
     required: true,
     pods: 'argument',
   }),
@@ -150,7 +150,7 @@ export const RUN_FLAGS = {
     group: 'Proof:',
     commands: RUN,
     describe: 'how often each connection must prove itself',
-    defaultNote: '10s for echo, ws, wss, http and https; never for tcp and tls',
+    defaultNote: '10s; never for tcp and tls',
     pods: 'argument',
   }),
   'probe-timeout': one({
@@ -274,7 +274,7 @@ export const RUN_FLAGS = {
     ...servername,
     group: 'Proof:',
     commands: RUN,
-    describe: 'tls, wss, https: name to ask for (SNI) and to find in the certificate',
+    describe: 'tls, wss, https, mqtts: name to ask for (SNI) and to find in the certificate',
     defaultNote: 'the host of --target',
     pods: 'argument',
   }),
@@ -282,14 +282,14 @@ export const RUN_FLAGS = {
     ...file,
     group: 'Proof:',
     commands: RUN,
-    describe: 'tls, wss, https: file with the certificates to trust, PEM',
+    describe: 'tls, wss, https, mqtts: file with the certificates to trust, PEM',
     defaultNote: 'those of Node.js',
     pods: 'manifest',
   }),
   insecure: flagSwitch({
     group: 'Proof:',
     commands: RUN,
-    describe: 'tls, wss, https: take any certificate',
+    describe: 'tls, wss, https, mqtts: take any certificate',
     pods: 'argument',
   }),
   report: one({

@@ -36,6 +36,8 @@ export interface ProtocolHost {
   handOver(slot: number): number;
   /** Must be called first by a protocol that acts outside of the engine's own calls. @returns ms since the start */
   awake(): number;
+  /** From now on the next probe of a connection comes no later than this after the one before it: the target asks for it. */
+  probeAtLeastEvery(ms: number): void;
   /** Bytes that went past `send`. */
   transferred(slot: number, bytesIn: number, bytesOut: number): void;
   /** The target said something that is no valid answer of the protocol: kept in case the connection ends. @param to exclusive */
@@ -48,6 +50,8 @@ export interface Protocol {
   readonly hasHandshake: boolean;
   /** Whether it can probe; probes of a protocol that cannot are never due. */
   readonly canProbe: boolean;
+  /** Milliseconds between two probes at most, whatever was asked; absent: any. */
+  readonly probeEveryMsMax?: number;
   /** Whether it lives on Node's own loop, so that the engine must not block it. */
   readonly runsInNode?: boolean;
   /** The kernel has connected. May send. */

@@ -39,6 +39,7 @@ export class TlsLayer implements Protocol, ProtocolHost {
   readonly hasHandshake = true;
   readonly runsInNode = true;
   readonly canProbe: boolean;
+  readonly probeEveryMsMax: number;
   readonly #host: ProtocolHost;
   readonly #options: TlsLayerOptions;
   readonly #inner: Protocol;
@@ -64,6 +65,7 @@ export class TlsLayer implements Protocol, ProtocolHost {
     this.#context = this.#tls.createSecureContext(ca === null ? {} : { ca });
     this.#inner = makeInner(this);
     this.canProbe = this.#inner.canProbe;
+    this.probeEveryMsMax = this.#inner.probeEveryMsMax ?? Number.POSITIVE_INFINITY;
   }
 
   /** Figures of the sessions so far. */
@@ -256,6 +258,10 @@ export class TlsLayer implements Protocol, ProtocolHost {
 
   awake(): number {
     return this.#host.awake();
+  }
+
+  probeAtLeastEvery(ms: number): void {
+    this.#host.probeAtLeastEvery(ms);
   }
 
   transferred(slot: number, bytesIn: number, bytesOut: number): void {

@@ -30,6 +30,7 @@ function bufferOn(socket: Socket): SendBuffer {
     lost: none,
     handOver: none,
     awake: none,
+    probeAtLeastEvery: none,
     transferred: none,
     said: none,
   });

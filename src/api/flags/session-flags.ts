@@ -1,0 +1,62 @@
+/**
+ * Owns the rows of what a session is asked with: MQTT. Must never read a value (flags.ts).
+ */
+import { KEEP_ALIVE_SEC_MAX } from '../../base/session-options.ts';
+import { type CommandName, one } from './flag.ts';
+import { clientId, mqttPassword, mqttUser, topic } from './session-types.ts';
+import { choice, duration } from './value-types.ts';
+
+const RUN: readonly CommandName[] = ['run', 'plan'];
+
+/** Part of the table (flags.ts). */
+export const SESSION_FLAGS = {
+  'mqtt-version': one({
+    ...choice('5', '3.1.1'),
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'mqtt, mqtts: the version to speak; only 5 lets the broker say why it ends a session',
+    default: '5',
+    pods: 'argument',
+  }),
+  'mqtt-client-id': one({
+    ...clientId,
+    group: 'Proof:',
+    commands: RUN,
+    describe:
+      'mqtt, mqtts: the client id; {agent} and {conn} stand for the agent and the number of the connection',
+    defaultNote: 'c100k-XXXX-{agent}-{conn}, XXXX different in each run',
+    pods: 'argument',
+  }),
+  'mqtt-user': one({
+    ...mqttUser,
+    group: 'Proof:',
+    commands: RUN,
+    describe:
+      'mqtt, mqtts: the user name, with {agent} and {conn} as in the client id; @FILE: what is in the file',
+    pods: 'argument',
+  }),
+  'mqtt-password': one({
+    ...mqttPassword,
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'mqtt, mqtts: the password; @FILE: what is in the file',
+    pods: { why: 'manifests are passed on: give the pods C100K_MQTT_PASSWORD from a Secret of your own' },
+  }),
+  'mqtt-keep-alive': one({
+    ...duration(0, KEEP_ALIVE_SEC_MAX * 1_000),
+    group: 'Proof:',
+    commands: RUN,
+    describe:
+      'mqtt, mqtts: the keep alive, whole seconds; 0: none. A PINGREQ goes out at least each three quarters of it',
+    default: '60s',
+    pods: 'argument',
+  }),
+  'mqtt-subscribe': one({
+    ...topic,
+    group: 'Proof:',
+    commands: RUN,
+    describe:
+      'mqtt, mqtts: the topic filter that each connection subscribes to, with {agent} and {conn}; open once it is granted',
+    pods: 'argument',
+  }),
+};
