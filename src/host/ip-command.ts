@@ -43,31 +43,72 @@ export interface EndpointRoute {
 
 /** What `ip -j addr` says of one address; only what is read here. */
 interface AddressJson {
-  readonly family?: string;
-  readonly local?: string;
-  readonly prefixlen?: number;
-  readonly scope?: string;
-  readonly label?: string;
-  readonly valid_life_time?: number;
-  readonly tentative?: boolean;
-  readonly deprecated?: boolean;
-  readonly dadfailed?: boolean;
+  readonly family: string | undefined;
+  readonly local: string | undefined;
+  readonly prefixlen: number | undefined;
+  readonly scope: string | undefined;
+  readonly label: string | undefined;
+  readonly valid_life_time: number | undefined;
+  readonly isUsable: boolean;
 }
 
 interface DeviceJson {
-  readonly ifname?: string;
-  readonly flags?: readonly string[];
-  readonly addr_info?: readonly AddressJson[];
+  readonly ifname: string | undefined;
+  readonly flags: readonly string[];
+  readonly addr_info: readonly AddressJson[];
 }
 
 /** What `ip -j route get` says. */
 interface RouteJson {
-  readonly type?: string;
-  readonly dst?: string;
-  readonly from?: string;
-  readonly dev?: string;
-  readonly gateway?: string;
-  readonly prefsrc?: string;
+  readonly type: string | undefined;
+  readonly dst: string | undefined;
+  readonly from: string | undefined;
+  readonly dev: string | undefined;
+  readonly gateway: string | undefined;
+  readonly prefsrc: string | undefined;
+}
+
+/** One thing in a list of JSON, whatever is in it. */
+type Listed = Readonly<Record<string, unknown>>;
+
+/** `ip` has many versions and stand-ins: a field of another kind is as good as none. */
+const textIn = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+const numberIn = (value: unknown): number | undefined => (typeof value === 'number' ? value : undefined);
+const listIn = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
+
+function isListed(value: unknown): value is Listed {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function addressIn(info: Listed): AddressJson {
+  return {
+    family: textIn(info.family),
+    local: textIn(info.local),
+    prefixlen: numberIn(info.prefixlen),
+    scope: textIn(info.scope),
+    label: textIn(info.label),
+    valid_life_time: numberIn(info.valid_life_time),
+    isUsable: info.tentative !== true && info.deprecated !== true && info.dadfailed !== true,
+  };
+}
+
+function deviceIn(device: Listed): DeviceJson {
+  return {
+    ifname: textIn(device.ifname),
+    flags: listIn(device.flags).filter((flag) => typeof flag === 'string'),
+    addr_info: listIn(device.addr_info).filter(isListed).map(addressIn),
+  };
+}
+
+function routeIn(route: Listed): RouteJson {
+  return {
+    type: textIn(route.type),
+    dst: textIn(route.dst),
+    from: textIn(route.from),
+    dev: textIn(route.dev),
+    gateway: textIn(route.gateway),
+    prefsrc: textIn(route.prefsrc),
+  };
 }
 
 /** An address that is on a device now. */
@@ -92,17 +133,15 @@ interface AddressesNow {
  */
 export async function readAddressesNow(run: RunProgram): Promise<AddressesNow | null> {
   const result = await run('ip', ['-j', 'addr'], { timeoutMs: READ_TIMEOUT_MS });
-  const devices = result.code === 0 && !result.truncated ? parseList<DeviceJson>(result.stdout) : null;
+  const devices = result.code === 0 && !result.truncated ? parseList(result.stdout, deviceIn) : null;
   if (devices === null) return null;
   return {
-    addresses: devices.flatMap((device) =>
-      (device.addr_info ?? []).flatMap((info) => presentOn(device, info)),
-    ),
+    addresses: devices.flatMap((device) => device.addr_info.flatMap((info) => presentOn(device, info))),
     devices: devices.flatMap((device) => (device.ifname === undefined ? [] : [device.ifname])),
   };
 }
 
-function presentOn({ ifname = '', flags = [] }: DeviceJson, info: AddressJson): PresentAddress[] {
+function presentOn({ ifname = '', flags }: DeviceJson, info: AddressJson): PresentAddress[] {
   const { local, valid_life_time: valid = FOREVER_SEC } = info;
   if (local === undefined || (info.family !== 'inet' && info.family !== 'inet6') || !isAddress(local))
     return [];
@@ -114,7 +153,7 @@ function presentOn({ ifname = '', flags = [] }: DeviceJson, info: AddressJson): 
       prefix: info.prefixlen ?? (family === 4 ? 32 : 128),
       device: ifname,
       scope: info.scope ?? 'global',
-      usable: info.tentative !== true && info.deprecated !== true && info.dadfailed !== true,
+      usable: info.isUsable,
       label: info.label ?? null,
       validSec: valid >= FOREVER_SEC ? null : valid,
       isOnVirtualDevice: flags.includes('LOOPBACK') || flags.includes('NOARP'),
@@ -211,9 +250,7 @@ async function askRoutes(run: RunProgram, questions: readonly string[]): Promise
     input: questions.map((question) => `route get ${question}\n`).join(''),
   });
   // A line that is no answer stands for an error, which is on stderr.
-  return result.missing
-    ? null
-    : result.stdout.split('\n').flatMap((line) => parseList<RouteJson>(line) ?? []);
+  return result.missing ? null : result.stdout.split('\n').flatMap((line) => parseList(line, routeIn) ?? []);
 }
 
 /** The kernel's choice of source for a target, without `ip`. Connecting a UDP socket sends no packet. */
@@ -250,10 +287,10 @@ function withoutZone(text: string): string {
   return text.replace(/%[^/]*/, '');
 }
 
-function parseList<Item>(text: string): Item[] | null {
+function parseList<Item>(text: string, itemIn: (value: Listed) => Item): Item[] | null {
   try {
     const value: unknown = JSON.parse(text);
-    return Array.isArray(value) ? (value as Item[]) : null;
+    return Array.isArray(value) ? value.filter(isListed).map(itemIn) : null;
   } catch {
     return null;
   }

@@ -205,7 +205,7 @@ export interface NetworkSettings {
 export function readKernel(procRoot = '/proc'): KernelReadings {
   const readings: Record<string, { value: number; limit: number | null }> = {};
   const add = (name: string, value: number | null, limit: number | null): void => {
-    if (value !== null) readings[name] = { value, limit };
+    if (value !== null && Number.isFinite(value)) readings[name] = { value, limit };
   };
   add(
     'conntrack',
@@ -241,7 +241,8 @@ function neighbourEntries(procRoot: string): number | null {
 
 function numberAfter(text: string, name: string): number | null {
   const match = new RegExp(`(?:^| )${name} (\\d+)`).exec(text);
-  return match === null ? null : Number(match[1]);
+  const number = match === null ? Number.NaN : Number(match[1]);
+  return Number.isFinite(number) ? number : null;
 }
 
 /** Counters by the kernel's names; `Tcp` and `TcpExt` share no name. */
@@ -254,6 +255,18 @@ const GROUPS: ReadonlyMap<string, string> = new Map([
   ['Ip', 'Ip'],
   ['Icmp', 'Icmp'],
 ]);
+
+/** A column that is no number is none of the kernel's. */
+function addCounters(
+  counters: Record<string, number>,
+  names: readonly string[],
+  fields: readonly string[],
+): void {
+  for (const [index, name] of names.entries()) {
+    const count = Number(fields[index] ?? 0);
+    if (Number.isFinite(count)) counters[name] = count;
+  }
+}
 
 /**
  * The Tcp, Ip and Icmp counters of /proc/net/snmp, the TcpExt counters of /proc/net/netstat, and those of /proc/net/snmp6, whose names
@@ -273,13 +286,18 @@ function readTcpExt(procRoot = '/proc'): TcpCounters {
       if (prefix === undefined) continue;
       const heads = names.get(name);
       if (heads === undefined) names.set(name, fields);
-      else for (const [index, head] of heads.entries()) counters[prefix + head] = Number(fields[index] ?? 0);
+      else
+        addCounters(
+          counters,
+          heads.map((head) => prefix + head),
+          fields,
+        );
     }
   }
   for (const [, name = '', value] of (readText(procRoot, 'net/snmp6') ?? '').matchAll(
     /^((?:Ip|Icmp)6\w+)\s+(\d+)$/gm,
   ))
-    counters[name] = Number(value);
+    addCounters(counters, [name], [value ?? '0']);
   return counters;
 }
 

@@ -167,3 +167,19 @@ test('the next hop is that of the route; none is known without one, without ip, 
   assert.equal(await readGateway(saying({ code: 1 }), '203.0.113.1'), null);
   assert.equal(await readGateway(saying({ code: null, missing: true }), '203.0.113.1'), null);
 });
+
+test('what is of another kind than `ip` says it is as good as absent', async () => {
+  const devices = [null, 7, { ifname: 3, addr_info: {} }, { ifname: 'eth0', flags: 'UP', addr_info: [null] }];
+  assert.deepEqual(await readAddressesNow(saying({ stdout: JSON.stringify(devices) })), {
+    addresses: [],
+    devices: ['eth0'],
+  });
+  const routes = [
+    { dst: 5, dev: ['eth0'] },
+    { dst: '192.0.2.1', dev: {}, prefsrc: null, type: 1 },
+  ];
+  const stdout = `${JSON.stringify(routes)}\n`;
+  assert.deepEqual(await readRoutes(['192.0.2.1'], [], saying({ stdout })), [
+    { address: '192.0.2.1', device: null, source: null, local: false },
+  ]);
+});

@@ -107,6 +107,17 @@ test('without the files there are no counters', () => {
   assert.deepEqual(readCounters(kernel.procRoot), {});
 });
 
+test('a counter that is no finite number is none', () => {
+  const long = '9'.repeat(400);
+  kernel = fakeKernel({
+    'proc/net/snmp': `Tcp: A B C\nTcp: x ${long} 3\n`,
+    'proc/net/snmp6': `Ip6InReceives ${long}\n`,
+    'proc/net/sockstat': `TCP: inuse ${long} tw 4\n`,
+  });
+  assert.deepEqual(readCounters(kernel.procRoot), { C: 3 });
+  assert.deepEqual(Object.keys(readKernel(kernel.procRoot)), ['time-wait']);
+});
+
 test('a delta names what changed', () => {
   assert.deepEqual(tcpExtDelta({ A: 1, B: 2 }, { A: 1, B: 5, C: 7 }), { B: 3, C: 7 });
 });
