@@ -34,7 +34,7 @@ type OlderHolder = Older<
 type OlderAgent = Older<Omit<AgentReport, 'holders'>, 'engine'> & {
   readonly holders: readonly OlderHolder[];
 };
-type OlderReport = Older<Omit<RunReport, 'agents'>, 'evidence' | 'overTime' | 'about'> & {
+type OlderReport = Older<Omit<RunReport, 'agents'>, 'evidence' | 'incidents' | 'overTime' | 'about'> & {
   readonly agents: readonly OlderAgent[];
 };
 
@@ -47,6 +47,7 @@ function completed(report: OlderReport): RunReport {
   return {
     ...report,
     evidence: report.evidence ?? null,
+    incidents: report.incidents ?? null,
     overTime: report.overTime ?? null,
     about: report.about ?? null,
     agents: report.agents.map((agent) => ({

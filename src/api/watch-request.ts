@@ -8,7 +8,7 @@ import { type BenchError, ErrorCode, usageError } from '../base/errors.ts';
 import { counted, formatCount } from '../base/units.ts';
 import { PARTIAL_EVERY_MS, type RunWatchOptions } from '../coordinator/run-watch.ts';
 import { httpWitness, type TargetWitness } from '../coordinator/target-stats.ts';
-import { needsProbes } from '../judge/metric.ts';
+import { needsProbes, recoveryPart } from '../judge/metric.ts';
 import type { RunReport } from '../judge/report.ts';
 import { hopelessRange, REQUIREMENTS_MAX, type Requirement, withDefault } from '../judge/requirement.ts';
 import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
@@ -71,6 +71,9 @@ function checkMeasured(requirement: Requirement, spec: RunRequest['spec']): void
       `nothing verifies a silent ${spec.protocol}:// connection`,
       'use a target that answers, such as echo://host:port, or --expect-banner any when it speaks first',
     );
+  }
+  if (recoveryPart(requirement.metric) !== null && spec.onDrop !== 'reopen') {
+    throw bad('lost connections do not come back, they are only counted', 'add --on-drop reopen');
   }
   const range = hopelessRange(requirement, spec.connections, spec.onDrop === 'reopen');
   if (range === null) return;

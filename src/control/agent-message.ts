@@ -178,6 +178,10 @@ const saidStats = v.object({
   dropBurstMax: v.exactOptional(count),
   /** absent in version 1.0: then it is not known */
   recentLosses: v.exactOptional(recentLosses),
+  /** absent where nothing is opened again, and from an agent that does not report it */
+  recentReturns: v.exactOptional(
+    v.object({ calls: recentLosses, back: recentLosses, refused: recentLosses, failed: recentLosses }),
+  ),
   reopened: count,
   reopenFailed: count,
   synRetransmits: count,

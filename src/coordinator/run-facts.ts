@@ -16,8 +16,10 @@ import { makeReport, type RunFacts } from '../judge/run-report.ts';
 import type { EndReason } from '../run/run-event.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import { initialRunState, type RunState } from '../run/run-transition.ts';
+import { type Incident, IncidentLog } from '../stats/incident-log.ts';
 import { BurstMeter, type Loss, type RecentLosses } from '../stats/loss.ts';
 import { OverTimeLog } from '../stats/over-time.ts';
+import type { RecentReturns } from '../stats/returns.ts';
 import type { Phase, Stats } from '../stats/stats.ts';
 import { type RunOptions, termsOf } from './run-settings.ts';
 import { RunWatch, UNWATCHED } from './run-watch.ts';
@@ -84,7 +86,14 @@ const HOLD_SAMPLE_MS_MIN = 500;
 /** What the log adds to the facts that a report is made from. */
 type LogFacts = Pick<
   RunFacts,
-  'timeline' | 'holdStartedMs' | 'holdEndedMs' | 'holdCpu' | 'notes' | 'lossBurstMax' | 'overTime'
+  | 'timeline'
+  | 'holdStartedMs'
+  | 'holdEndedMs'
+  | 'holdCpu'
+  | 'notes'
+  | 'lossBurstMax'
+  | 'overTime'
+  | 'incidents'
 >;
 
 /** One run's log. */
@@ -94,7 +103,9 @@ export class RunLog {
   readonly #notes: string[] = [];
   readonly #burst = new BurstMeter();
   readonly #overTime = new OverTimeLog();
+  readonly #incidents = new IncidentLog();
   #isBurstKnown = true;
+  #areReturnsKnown = true;
   #timeline = EMPTY_TIMELINE;
   #rampStartedMs = 0;
   #holdStartedMs: number | null = null;
@@ -118,11 +129,31 @@ export class RunLog {
   /**
    * What an agent reports of the losses of the last half minute.
    * @param recent null: its version does not report them
+   * @param returns of lost connections; absent: there are none, or its version does not report them
    * @param startedMs when it was started, monotonic
    */
-  recentLosses(agent: string, recent: RecentLosses | null, startedMs: number, atMs: number): void {
-    if (recent === null) this.#isBurstKnown = false;
-    else this.#burst.take(agent, recent, startedMs - this.#rampStartedMs, atMs - this.#rampStartedMs);
+  recentLosses(
+    agent: string,
+    recent: RecentLosses | null,
+    returns: RecentReturns | undefined,
+    startedMs: number,
+    atMs: number,
+  ): void {
+    // Before its holders have reported an agent knows of neither.
+    if (returns === undefined && this.#spec.onDrop === 'reopen' && (recent ?? []).length > 0)
+      this.#areReturnsKnown = false;
+    if (recent === null) {
+      this.#isBurstKnown = false;
+      return;
+    }
+    const [laterMs, nowMs] = [startedMs - this.#rampStartedMs, atMs - this.#rampStartedMs];
+    this.#burst.take(agent, recent, laterMs, nowMs);
+    this.#incidents.take(agent, recent, returns, laterMs, nowMs);
+  }
+
+  /** null: an agent of an earlier version does not report what they are made from. */
+  get #knownIncidents(): readonly Incident[] | null {
+    return this.#isBurstKnown && this.#areReturnsKnown ? this.#incidents.incidents() : null;
   }
 
   /** Losses with their details, times since the start of the ramp. @param atMs now, monotonic: none is of a later time */
@@ -164,6 +195,9 @@ export class RunLog {
   /** Adds to the timeline, which begins with the ramp. @param isLandmark a change of phase */
   addPoint(atMs: number, point: Omit<TimelinePoint, 'atSec'>, isLandmark: boolean): void {
     const atSec = Math.round(atMs - this.#rampStartedMs) / 1000;
+    // What is closed at the end is not missing.
+    if (point.phase === 'ramping' || point.phase === 'holding')
+      this.#incidents.level(point.open, atMs - this.#rampStartedMs);
     this.#timeline = withPoint(this.#timeline, { atSec, ...point }, isLandmark);
   }
 
@@ -174,6 +208,7 @@ export class RunLog {
       hasHold: this.#holdStartedMs !== null,
       rampSeconds: ((this.#holdStartedMs ?? atMs) - this.#rampStartedMs) / 1000,
       holdSeconds: this.#holdStartedMs === null ? 0 : (atMs - this.#holdStartedMs) / 1000,
+      incidents: this.#knownIncidents,
     });
   }
 
@@ -186,6 +221,7 @@ export class RunLog {
       timeline: this.#timeline,
       overTime: this.#rampStartedMs === 0 ? null : this.#overTime.value(),
       lossBurstMax: this.#isBurstKnown ? this.#burst.max : null,
+      incidents: this.#knownIncidents,
       holdStartedMs: this.#holdStartedMs,
       holdEndedMs: this.#holdEndedMs,
       holdCpu: cpu === null ? null : { cpuMs: cpu.toCpuMs - cpu.fromCpuMs, elapsedMs: cpu.toMs - cpu.fromMs },

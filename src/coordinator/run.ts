@@ -225,10 +225,10 @@ export class Run {
 
   #noteLosses(
     { id, startedMs }: AgentRecord,
-    { recentLosses }: AgentMessageOf<'stats'>['stats'],
+    { recentLosses, recentReturns }: AgentMessageOf<'stats'>['stats'],
     atMs: number,
   ): void {
-    if (startedMs !== null) this.#log.recentLosses(id, recentLosses ?? null, startedMs, atMs);
+    if (startedMs !== null) this.#log.recentLosses(id, recentLosses ?? null, recentReturns, startedMs, atMs);
   }
 
   #takeLosses(

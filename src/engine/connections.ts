@@ -116,6 +116,7 @@ export class Connections implements ProtocolHost {
     return {
       ...stats,
       bytesOut: stats.bytesOut + this.#driver.bytesSent,
+      ...(this.#parts.spec.onDrop === 'reopen' ? { recentReturns: this.opener.returns.list() } : {}),
       ...(this.protocol instanceof WhoamiProtocol ? { seen: this.protocol.seen.counts() } : {}),
       ...(this.#protocolErrors.isEmpty ? {} : { troubles: this.#protocolErrors.counts() }),
       ...(this.protocol instanceof TlsLayer ? { tls: this.protocol.counts() } : {}),
@@ -254,6 +255,7 @@ export class Connections implements ProtocolHost {
     const tuple = this.table.tuple[slot]!;
     const isReopened = (this.table.flags[slot]! & SlotFlag.reopening) !== 0;
     this.tally.opened(map.addressIndexAt(tuple), map.endpointIndexAt(tuple), this.nowMs, isReopened);
+    if (isReopened) this.opener.returns.isBack(this.nowMs);
     if (this.probes.everyMs > 0) this.probes.first(slot, this.nowMs);
     else this.wheel.cancel(slot);
   }
@@ -296,7 +298,7 @@ export class Connections implements ProtocolHost {
       if (!isReopening) this.tally.failed(fail, 1);
       else {
         this.tally.attempted--;
-        this.opener.notReopened(tries, this.nowMs);
+        this.opener.notReopened(tries, fail, this.nowMs);
       }
     }
   }

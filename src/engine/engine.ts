@@ -119,6 +119,7 @@ export class Engine {
     const laterMs = this.#originMs - (runStartedMs ?? this.#originMs);
     this.#connections.losses.startsLater(laterMs);
     this.#connections.evidence.startsLater(laterMs);
+    this.#connections.opener.returns.startsLater(laterMs);
     this.#connections.opener.begin(this.#originMs);
     this.#loop.begin();
   }

@@ -14,6 +14,7 @@ import { formatCount } from '../base/units.ts';
 import { IMMEDIATE, type ReopenPolicy, reopenWaitMs, TRIES_MAX } from '../run/reopen-policy.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { LatencyRecorder } from '../stats/histogram.ts';
+import { ReturnRecorder } from '../stats/returns.ts';
 import { Backlog } from './backlog.ts';
 import { type ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
 import type { Driver, OpenOutcome } from './drivers/driver.ts';
@@ -43,6 +44,7 @@ interface OpenerParts {
 /** Opens the connections of one quota. No method allocates per connection. */
 export class Opener {
   readonly supply: TupleSupply;
+  readonly returns = new ReturnRecorder();
   readonly #spec: HolderSpec;
   readonly #parts: OpenerParts;
   /** What a tuple stands for. */
@@ -198,7 +200,10 @@ export class Opener {
     const intendedMs = this.#pacer.begin(calledAtMs);
     this.#lateUs.record((calledAtMs - intendedMs) * 1_000);
     const failedTries = this.#backlog.take();
-    if (failedTries >= 0) table.flags[slot]! |= SlotFlag.reopening;
+    if (failedTries >= 0) {
+      table.flags[slot]! |= SlotFlag.reopening;
+      this.returns.called(calledAtMs);
+    }
     this.#tries[slot] = Math.max(0, failedTries);
     tally.attempted++;
     tally.pending++;
@@ -328,7 +333,7 @@ export class Opener {
     for (let each = 0; each < count; each++) {
       const tries = this.#backlog.take();
       if (tries < 0) unopened++;
-      else this.notReopened(tries, nowMs);
+      else this.notReopened(tries, reason, nowMs);
     }
     if (unopened === 0) return;
     const { tally } = this.#parts;
@@ -371,7 +376,8 @@ export class Opener {
   }
 
   /** A connection that stood in for a lost one failed, and its slot is free; it is tried again later. */
-  notReopened(tries: number, nowMs: number): void {
+  notReopened(tries: number, reason: FailReason, nowMs: number): void {
+    this.returns.failed(reason === FailReason.refused, nowMs);
     this.#parts.tally.reopenFailed++;
     this.#wait(Math.min(TRIES_MAX, tries + 1), nowMs);
   }

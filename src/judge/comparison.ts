@@ -3,7 +3,7 @@
  * worse by more than it may. Must never read a file or make a text.
  */
 import { totalOf } from '../base/outcome.ts';
-import { METRICS, type MetricKind } from './metric.ts';
+import { METRICS, type MetricKind, recoveryPart, recoverySec } from './metric.ts';
 import { beyondNoise, ERROR_RATE, RUNS_MIN, type TestedMetric } from './rank-test.ts';
 import type { Latency, RunReport } from './report.ts';
 
@@ -79,6 +79,9 @@ const HEADLINES: readonly string[] = [
   'connect_p99',
   'probe_p50',
   'probe_p99',
+  'recovery_p50',
+  'recovery_p99',
+  'recovery_all',
 ];
 /** More of these is better; less of all others, but for those that are neither. */
 const MORE_IS_BETTER = new Set(['held', 'verified', 'open', 'established', 'rate']);
@@ -96,6 +99,11 @@ function reportedValue(report: RunReport, metric: string): number | null {
   if (latency !== undefined) {
     const value = latency(report)[part as 'p50' | 'p90' | 'p99' | 'p999' | 'max'];
     return value ?? null;
+  }
+  const returned = recoveryPart(metric);
+  if (returned !== null) {
+    const seconds = recoverySec(report.incidents ?? null, returned);
+    return seconds === Number.POSITIVE_INFINITY ? null : seconds;
   }
   const { connections: c, ramp, hold } = report;
   const plain: Readonly<Record<string, number>> = {

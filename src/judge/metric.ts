@@ -5,6 +5,7 @@
 
 import { type Counts, DropReason, FailReason, totalOf } from '../base/outcome.ts';
 import { histogramCount, latencySummary, type SparseHistogram, valueUsAtRank } from '../stats/histogram.ts';
+import { type Incident, RECOVERY_PARTS, type RecoveryPart } from '../stats/incident-log.ts';
 import { OTHER_PLACES, type PlaceOutcomes, type PlaceTable } from '../stats/place-outcomes.ts';
 import { firstOpened, rampRatePerSec, type Stats } from '../stats/stats.ts';
 
@@ -24,6 +25,8 @@ export interface MetricFacts {
   readonly holdSeconds: number;
   /** lost connections are opened again (`--on-drop reopen`) */
   readonly canReopen: boolean;
+  /** null: not known */
+  readonly incidents: readonly Incident[] | null;
 }
 
 /** What a metric can still become; both ends are equal once it is settled. */
@@ -63,6 +66,8 @@ const PLAIN_METRICS = {
 } as const satisfies Readonly<Record<string, MetricKind>>;
 type PlainMetric = keyof typeof PLAIN_METRICS;
 
+const RECOVERY = 'recovery_';
+
 /** Every metric with its kind, in the order in which the manual lists them. */
 export const METRICS: Readonly<Record<string, MetricKind>> = {
   ...PLAIN_METRICS,
@@ -71,7 +76,26 @@ export const METRICS: Readonly<Record<string, MetricKind>> = {
       LATENCY_PARTS.map((part) => [`${name}_${part}`, 'latency' as const]),
     ),
   ),
+  ...Object.fromEntries(
+    Object.keys(RECOVERY_PARTS).map((part) => [`${RECOVERY}${part}`, 'seconds' as const]),
+  ),
 };
+
+/** What of an incident a metric names; null: it names none. */
+export function recoveryPart(metric: string): RecoveryPart | null {
+  if (!metric.startsWith(RECOVERY)) return null;
+  const part = metric.slice(RECOVERY.length);
+  return part in RECOVERY_PARTS ? (part as RecoveryPart) : null;
+}
+
+/**
+ * How long the slowest of all incidents took for its return, in seconds.
+ * @returns Infinity: one of them has not; null: there was no incident, or it is not known
+ */
+export function recoverySec(incidents: readonly Incident[] | null, part: RecoveryPart): number | null {
+  if (incidents === null || incidents.length === 0) return null;
+  return Math.max(...incidents.map(({ backSec }) => backSec[part] ?? Number.POSITIVE_INFINITY));
+}
 
 /** Metrics that one endpoint, or one source, has too. */
 export const PLACE_METRICS = ['held', 'established', 'failed', 'dropped'] as const;
@@ -179,6 +203,8 @@ export function needsProbes(metric: string): boolean {
 export function metricValue(metric: string, facts: MetricFacts): number | null {
   const latency = latencyOf(metric);
   if (latency !== null) return latencySummary(latency.pick(facts.stats))[latency.part];
+  const part = recoveryPart(metric);
+  if (part !== null) return recoverySec(facts.incidents, part);
   const narrowed = narrowedMetric(metric);
   if (narrowed !== null && narrowed.place !== null) return placeValue(narrowed, facts);
   if (narrowed !== null && narrowed.reason !== null) return narrowedValue(narrowed, facts.stats);
@@ -234,6 +260,8 @@ export function metricRange(metric: string, facts: MetricFacts): MetricRange | n
   if (facts.phase === 'ended') return value === null ? null : { low: value, high: value };
   const latency = latencyOf(metric);
   if (latency !== null) return latencyRange(metric, latency.pick(facts.stats), latency.part, facts);
+  const part = recoveryPart(metric);
+  if (part !== null) return recoveryRange(part, facts);
   const narrowed = narrowedMetric(metric);
   if (narrowed !== null && (narrowed.place !== null || narrowed.reason !== null))
     return narrowedRange(narrowed, value ?? 0, facts);
@@ -272,6 +300,14 @@ function plainRange(metric: PlainMetric, now: number, facts: MetricFacts): Metri
     case 'hold_seconds':
       return { low: now, high: Number.POSITIVE_INFINITY };
   }
+}
+
+/** The slowest so far, one that still lasts included: it only gets slower. */
+function recoveryRange(part: RecoveryPart, { incidents, canReopen }: MetricFacts): MetricRange {
+  const high = Number.POSITIVE_INFINITY;
+  if (!canReopen) return { low: high, high };
+  const so = (incidents ?? []).map(({ backSec, lastedSec }) => backSec[part] ?? lastedSec);
+  return { low: Math.max(0, ...so), high };
 }
 
 /** Counts only grow; what is open at a place only falls once the ramp is over, unless lost ones are opened again. */

@@ -78,11 +78,12 @@ export function metricFactsOf(
     readonly hasHold: boolean;
     readonly rampSeconds: number;
     readonly holdSeconds: number;
+    readonly incidents: MetricFacts['incidents'];
     /** connections that no application has taken; absent: none is known of */
     readonly notTaken?: number;
   },
 ): MetricFacts {
-  const { phase, hasHold, rampSeconds, holdSeconds, notTaken = 0 } = at;
+  const { phase, hasHold, rampSeconds, holdSeconds, incidents, notTaken = 0 } = at;
   return {
     asked: spec.connections,
     phase,
@@ -91,6 +92,7 @@ export function metricFactsOf(
     rampSeconds,
     holdSeconds,
     canReopen: spec.onDrop === 'reopen',
+    incidents,
   };
 }
 

@@ -9,6 +9,7 @@ import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import type { AgentEngine } from '../run/agent-record.ts';
 import type { DropPolicy } from '../run/run-spec.ts';
 import type { Evidence } from '../stats/evidence.ts';
+import type { Incident } from '../stats/incident-log.ts';
 import type { LossCount } from '../stats/loss.ts';
 import type { SeenCounts } from '../stats/observed-sources.ts';
 import type { OverTime } from '../stats/over-time.ts';
@@ -242,6 +243,8 @@ export interface RunReport {
   };
   readonly findings: readonly Finding[];
   readonly timeline: readonly TimelinePoint[];
+  /** drops of 1 % or more within a second, and how they came back; null: an agent of an earlier version does not report that */
+  readonly incidents: readonly Incident[] | null;
   /** losses and latencies by time; null: the ramp has not begun, or an older version made this report */
   readonly overTime: OverTime | null;
   /** null: an older version made this report */

@@ -19,6 +19,7 @@ import {
   PLACE_METRICS,
   placesOf,
   REASONS_OF,
+  recoveryPart,
 } from './metric.ts';
 
 /** Longest first, so that `>=` is not read as `>`. */
@@ -268,13 +269,22 @@ export function judgeRequirement(requirement: Requirement, facts: MetricFacts): 
     metric,
     isDefault,
     passed: value !== null && compare(value, operator, thresholdOf(requirement, facts)),
-    actual: value !== null && kind === 'latency' ? value / 1_000 : value,
+    actual:
+      value !== null && kind === 'latency'
+        ? value / 1_000
+        : value === Number.POSITIVE_INFINITY
+          ? null
+          : value,
     actualText: value === null ? unmeasuredText(metric, facts) : valueText(kind, value, requirement, facts),
   };
 }
 
 /** Why there is no value. */
-function unmeasuredText(metric: string, { stats }: MetricFacts): string {
+function unmeasuredText(metric: string, { stats, incidents }: MetricFacts): string {
+  if (recoveryPart(metric) !== null)
+    return incidents === null
+      ? 'not known: an agent of an earlier version does not report it'
+      : 'no incident: never was 1 % lost within a second';
   const place = narrowedMetric(metric)?.place ?? null;
   const known = place === null ? [] : placesOf(place.kind, stats);
   if (place === null || known.length === 0 || known.includes(place.name)) return 'nothing was measured';
@@ -297,6 +307,7 @@ function valueText(kind: MetricKind, value: number, requirement: Requirement, fa
     case 'rate':
       return formatRate(value);
     case 'seconds':
+      if (value === Number.POSITIVE_INFINITY) return 'not until the end';
       return `${Math.round(value * 100) / 100} s`;
   }
 }
@@ -343,6 +354,7 @@ export function hopelessRange(
     rampSeconds: 0,
     holdSeconds: 0,
     canReopen,
+    incidents: [],
   };
   return isBroken(requirement, facts) ? metricRange(requirement.metric, facts) : null;
 }

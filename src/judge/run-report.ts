@@ -9,6 +9,7 @@ import { type AgentRecord, isLive } from '../run/agent-record.ts';
 import type { RunState } from '../run/run-transition.ts';
 import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
 import { encodeHistogram } from '../stats/histogram-encoding.ts';
+import type { Incident } from '../stats/incident-log.ts';
 import type { OverTime } from '../stats/over-time.ts';
 import { protocolErrorNotes } from '../stats/protocol-errors.ts';
 import { mergeAllStats, rampRatePerSec, type Stats } from '../stats/stats.ts';
@@ -67,6 +68,8 @@ export interface RunFacts {
   readonly targetProof: TargetProof | null;
   /** the most losses within one second; null: an agent of an earlier version does not report it */
   readonly lossBurstMax: number | null;
+  /** null: an agent of an earlier version does not report what they are made from */
+  readonly incidents: readonly Incident[] | null;
   /** losses with a line in the events file; null: there is no such file */
   readonly ledgerEntries: number | null;
   /** the run still goes on: these are the numbers so far */
@@ -185,6 +188,7 @@ export function makeReport(facts: RunFacts): RunReport {
     generator,
     findings: uniqueFindings([...refusals, ...records.flatMap((agent) => agent.findings)]),
     timeline: facts.timeline.points,
+    incidents: facts.incidents,
     overTime: facts.overTime,
     about: facts.about,
     notes: notesOf(facts, records, stats, mismatches),
@@ -248,6 +252,7 @@ function requirementsOf(facts: RunFacts, stats: Stats, notTaken: number): RunRep
     hasHold: facts.holdStartedMs !== null,
     rampSeconds: stats.rampMs / 1000,
     holdSeconds: holdSecondsOf(facts),
+    incidents: facts.incidents,
     notTaken,
   });
   return facts.requirements.map((requirement) => judgeRequirement(requirement, metrics));

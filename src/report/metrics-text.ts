@@ -5,8 +5,11 @@
  * Prometheus is text 0.0.4: `# HELP`, `# TYPE`, then one sample a line; label values escape backslash, quote and newline. OTLP is
  * the JSON of opentelemetry-proto's ExportMetricsServiceRequest: names in lowerCamelCase, 64-bit integers as text.
  */
+
 import { cleanDeep } from '../base/clean-text.ts';
+import { recoverySec } from '../judge/metric.ts';
 import type { AgentReport, Latency, RunReport } from '../judge/report.ts';
+import { type Incident, RECOVERY_PARTS, type RecoveryPart } from '../stats/incident-log.ts';
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -77,6 +80,44 @@ function connectionGauges(report: RunReport, byAgent: boolean): Gauge[] {
   ];
 }
 
+/** Drops and how they came back: the slowest of each part, as requirements name it. */
+function incidentGauges({ incidents }: RunReport): Gauge[] {
+  if (!incidents) return [];
+  const most = (pick: (incident: Incident) => number): Sample[] => [
+    { value: Math.max(0, ...incidents.map(pick)) },
+  ];
+  return [
+    {
+      name: 'incidents',
+      help: 'drops of 1 % or more within a second',
+      samples: [{ value: incidents.length }],
+    },
+    {
+      name: 'incidents_missing',
+      help: 'connections that were lost in them and are not back',
+      samples: [{ value: incidents.at(-1)?.missing ?? 0 }],
+    },
+    {
+      name: 'recovery_seconds',
+      help: 'until a part of the connections that were lost together was back, in the slowest incident; left out: not yet',
+      samples: Object.keys(RECOVERY_PARTS).flatMap((part) => {
+        const value = recoverySec(incidents, part as RecoveryPart);
+        return value === null || value === Number.POSITIVE_INFINITY ? [] : [{ labels: { part }, value }];
+      }),
+    },
+    {
+      name: 'recovery_connects_per_second_max',
+      help: 'the most connects that were called within one second of an incident',
+      samples: most(({ connectsPerSecMax }) => connectsPerSecMax),
+    },
+    {
+      name: 'recovery_connects_refused',
+      help: 'connects that were refused in the incident with the most of them',
+      samples: most(({ refused }) => refused),
+    },
+  ];
+}
+
 /** What is known of a run only when it is over. */
 function endGauges(report: RunReport): Gauge[] {
   const passed = report.verdict === 'pass' ? 1 : 0;
@@ -108,6 +149,7 @@ function gaugesOf(report: RunReport, byAgent: boolean): Gauge[] {
       '0 when the generator was too slow to measure',
       report.latencyTrustworthy ? 1 : 0,
     ),
+    ...incidentGauges(report),
     single('ramp_seconds', 'first connect to last established', report.ramp.seconds),
     single('hold_seconds', 'how long was held', report.hold.seconds),
     single('syn_retransmits', 'SYNs that were sent again', report.ramp.synRetransmits),

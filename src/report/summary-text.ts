@@ -9,6 +9,7 @@ import type { Latency, RunReport } from '../judge/report.ts';
 import { holdWords } from '../run/run-spec.ts';
 import type { PlaceOutcomes } from '../stats/place-outcomes.ts';
 import { chartRow, openOverTime } from './chart.ts';
+import { incidentPieces } from './incident-text.ts';
 import { countPieces, formatWholeSeconds, type Paint, wrapText } from './layout.ts';
 import { isInterrupted, reasonText, verdictLine } from './verdict-text.ts';
 
@@ -105,6 +106,7 @@ function sectionsOf(report: RunReport, files: readonly string[], width: number):
         optional(5, whole('checked', checkedText(report))),
         optional(7, latencyLines(report, width)),
         optional(6, placeLines(report, width, PLACES_MAX), placeLines(report, width, 1)),
+        optional(5, incidentLines(report, width)),
         always(requirementLines(report, width)),
       ];
   return [
@@ -249,6 +251,12 @@ function placeLines({ evidence }: RunReport, width: number, most: number): Line[
   });
   const more = worst.length - most;
   return more > 0 ? [...lines, ...labelledLines('', `and ${formatCount(more)} more`, width, 'dim')] : lines;
+}
+
+function incidentLines(report: RunReport, width: number): Line[] {
+  return incidentPieces(report).flatMap((pieces, at) =>
+    labelledLines(at === 0 ? 'incidents' : '', pieces.map(kept).join(', '), width),
+  );
 }
 
 function requirementLines({ requirements }: RunReport, width: number): Line[] {

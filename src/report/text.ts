@@ -11,6 +11,7 @@ import { limitsPhrase } from '../judge/generator-health.ts';
 import type { AgentReport, Latency, RunReport } from '../judge/report.ts';
 import { holdWords } from '../run/run-spec.ts';
 import { evidenceLines } from './evidence-text.ts';
+import { incidentPieces } from './incident-text.ts';
 import {
   attentionLines,
   bulleted,
@@ -207,6 +208,7 @@ function connectionLines(report: RunReport): string[] {
   if (c.reopened > 0) pieces.push(`reopened ${formatCount(c.reopened)}`);
   return [
     ...labelledPieces('connections', pieces),
+    ...incidentPieces(report).flatMap((pieces, at) => labelledPieces(at === 0 ? 'incidents' : '', pieces)),
     ...countLines('failed', c.failed),
     ...countLines('dropped', c.dropped),
     ...(totalOf(c.localSkips) > 0 ? countLines('skipped', c.localSkips) : []),

@@ -55,7 +55,7 @@ export const DROP_REASONS: readonly DropReason[] = Object.values(DropReason);
 /** Losses are counted by this much time since the run's start, milliseconds. */
 export const QUARTER_MS = 250;
 /** A second has so many. */
-const QUARTERS_OF_SECOND = 4;
+export const QUARTERS_OF_SECOND = 4;
 /** Quarters that are sent again and again (32 s): longer than an agent may be out of contact and still be part of a run. */
 export const QUARTERS_REPORTED = 128;
 

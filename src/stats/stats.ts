@@ -21,6 +21,7 @@ import { lossKey, newestLosses, type RecentLosses } from './loss.ts';
 import { mergeSeen, type SeenCounts } from './observed-sources.ts';
 import { withDrops } from './place-outcomes.ts';
 import { addProtocolErrors, type ProtocolErrors } from './protocol-errors.ts';
+import { mergeReturns, type RecentReturns } from './returns.ts';
 
 /** Cumulative since the start of the run; a lost snapshot costs nothing. */
 export interface Stats {
@@ -61,6 +62,8 @@ export interface Stats {
   readonly probeTimeoutsAcked: number;
   /** losses of the last half minute by quarter of a second since the start (loss.ts) */
   readonly recentLosses: RecentLosses;
+  /** how lost connections came back, of the last half minute by quarter of a second; absent: none is opened again, or it is not reported */
+  readonly recentReturns?: RecentReturns;
   /** connections that were opened in place of lost ones (`--on-drop reopen`); part of `established` */
   readonly reopened: number;
   /** tries to do so that failed, to be tried again; neither in `attempted` nor in `failed` */
@@ -254,6 +257,7 @@ function mergeStats(a: Stats, b: Stats): Stats {
     openBySource: addCounts(a.openBySource, b.openBySource) as Record<string, number>,
     openByEndpoint: addCounts(a.openByEndpoint, b.openByEndpoint) as Record<string, number>,
     rampMs: Math.max(a.rampMs, b.rampMs),
+    ...returnsOfBoth(a, b),
     ...seenOfBoth(a.seen, b.seen),
     ...protocolsOfBoth(a, b),
     ...evidenceOfBoth(a, b),
@@ -266,6 +270,11 @@ function evidenceOfBoth(a: Stats, b: Stats): Pick<Stats, 'evidence'> {
     return { evidence: mergeEvidence(a.evidence, b.evidence) };
   const [known, unknown] = a.evidence === undefined ? [b, a] : [a, b];
   return known.evidence === undefined || unknown.attempted > 0 ? {} : { evidence: known.evidence };
+}
+
+function returnsOfBoth(a: Stats, b: Stats): Pick<Stats, 'recentReturns'> {
+  const recentReturns = mergeReturns(a.recentReturns, b.recentReturns);
+  return recentReturns === undefined ? {} : { recentReturns };
 }
 
 function protocolsOfBoth(a: Stats, b: Stats): Pick<Stats, 'troubles' | 'tls'> {

@@ -15,6 +15,7 @@ import {
 } from '../../src/judge/requirement.ts';
 import { LatencyRecorder } from '../../src/stats/histogram.ts';
 import { emptyStats, type Stats } from '../../src/stats/stats.ts';
+import { incidentOf, lastingIncident } from '../support/incident.ts';
 import { evidenceOf } from '../support/sample-evidence.ts';
 
 function histogramOf(...us: number[]) {
@@ -50,11 +51,17 @@ const FACTS: MetricFacts = {
   rampSeconds: 4,
   holdSeconds: 60,
   canReopen: false,
+  incidents: [incidentOf(), incidentOf({ backSec: { p50: 1, p90: 3.5, p99: 4.5, p999: 5, all: 7 } })],
 };
 
 /** What each documented metric is in FACTS, as a threshold that it just reaches, one below and one above. */
 const BOTH_SIDES: Readonly<Record<string, readonly [exact: string, below: string, above: string]>> = {
   held: ['910', '909', '911'],
+  recovery_p50: ['1.25', '1', '1.26s'],
+  recovery_p90: ['3500ms', '3.4', '3.6s'],
+  recovery_p99: ['4.5s', '4', '5'],
+  recovery_p999: ['5.5', '5', '6'],
+  recovery_all: ['8', '7', '9'],
   verified: ['920', '919', '921'],
   open: ['940', '939', '941'],
   established: ['980', '979', '981'],
@@ -109,6 +116,35 @@ test('every metric is judged on both sides of its threshold, with every comparis
     assert.equal(holds(`${metric}<${exact}`), false, `${metric}<${exact}`);
     assert.equal(holds(`${metric}!=${exact}`), false, `${metric}!=${exact}`);
   }
+});
+
+test('the return of lost connections is kept, broken, and neither where nothing was lost', () => {
+  const judged = (text: string, incidents: MetricFacts['incidents']) =>
+    judgeRequirement(parseRequirement(text), { ...FACTS, incidents });
+  const kept = judged('recovery_p99<30s', [incidentOf()]);
+  assert.deepEqual([kept.passed, kept.actual, kept.actualText], [true, 4, '4 s']);
+  const broken = judged('recovery_p99<3s', [incidentOf()]);
+  assert.deepEqual([broken.passed, broken.actual], [false, 4]);
+  // One that has not ended is slower than any limit, whatever others took.
+  const lasting = judged('recovery_p99<30s', [incidentOf(), lastingIncident()]);
+  assert.deepEqual([lasting.passed, lasting.actual, lasting.actualText], [false, null, 'not until the end']);
+  assert.equal(judged('recovery_p50<2s', [incidentOf(), lastingIncident()]).passed, true);
+  // What was not measured does not hold.
+  const none = judged('recovery_p99<30s', []);
+  assert.deepEqual([none.passed, none.actual], [false, null]);
+  assert.match(none.actualText, /no incident: never was 1 % lost within a second/);
+  assert.match(judged('recovery_p99<30s', null).actualText, /not known/);
+});
+
+test('a return that takes too long is broken while it lasts', () => {
+  const facts: MetricFacts = { ...FACTS, phase: 'holding', canReopen: true, incidents: [lastingIncident()] };
+  const isOver = (text: string, change: Partial<MetricFacts> = {}): boolean =>
+    isBroken(parseRequirement(text), { ...facts, ...change });
+  assert.equal(isOver('recovery_p99<5s'), true, 'after five seconds it is not back');
+  assert.equal(isOver('recovery_p99<6s'), false);
+  assert.equal(isOver('recovery_p50<1s'), true);
+  assert.equal(isOver('recovery_p50<2s'), false);
+  assert.equal(isOver('recovery_p50<1s', { incidents: [] }), false, 'the incident is still to come');
 });
 
 test('connections may be required as a share of those that were asked for', () => {

@@ -1,7 +1,9 @@
 /**
  * Owns a RunReport with every field filled, for the tests of everything that reads one.
  */
+
 import { REPORT_SCHEMA_VERSION, type RunReport } from '../../src/judge/report.ts';
+import { incidentOf } from '../support/incident.ts';
 import { evidenceOf } from '../support/sample-evidence.ts';
 
 /** A run that held everything; `change` replaces fields. */
@@ -233,6 +235,7 @@ export function sampleReport(change: Partial<RunReport> = {}): RunReport {
         seenByTarget: 24_000,
       },
     ],
+    incidents: [incidentOf()],
     overTime: {
       losses: {
         bucketMs: 250,

@@ -1,6 +1,6 @@
 /**
  * Owns the pictures of a report: points of its line charts, thinned to what a screen shows, and the loss raster and the heat
- * map as SVG, each with the rows of the table behind it, and the incidents in a timeline. Must never leave a peak or a trough of what was open out.
+ * map as SVG, each with the rows of the table behind it. Must never leave a peak or a trough of what was open out.
  */
 import { cutText } from '../../base/clean-text.ts';
 import { formatCount, formatMs } from '../../base/units.ts';
@@ -96,45 +96,6 @@ export function chartData(report: RunReport, spectrum: ChartData['spectrum']): C
     },
     spectrum,
   };
-}
-
-/** A share of what was asked that is lost within a second, and makes an incident. */
-const INCIDENT_SHARE = 0.01;
-
-interface Incident {
-  readonly atSec: number;
-  readonly lost: number;
-  readonly lowest: number;
-  /** seconds until as many were open as before; null: not until the end */
-  readonly backAfterSec: number | null;
-}
-
-/** Losses of 1 % or more between two points of the timeline, from the first connect to the end of the hold, and how long each lasted. */
-export function incidentsOf({ timeline, asked }: RunReport): readonly Incident[] {
-  const found: Incident[] = [];
-  // A loss just before the hold is noticed belongs here too.
-  const points = timeline.filter(({ phase }) => phase === 'ramping' || phase === 'holding');
-  for (let at = 1; at < points.length; at++) {
-    const [before, now] = [points[at - 1], points[at]];
-    if (before === undefined || now === undefined) break;
-    if (now.dropped - before.dropped < INCIDENT_SHARE * asked.connections) continue;
-    let lowest = now.open;
-    let end = at;
-    while (end < points.length && (points[end]?.open ?? 0) < before.open) {
-      lowest = Math.min(lowest, points[end]?.open ?? lowest);
-      end += 1;
-    }
-    const back = points[end];
-    const last = points[Math.min(end, points.length - 1)] ?? now;
-    found.push({
-      atSec: before.atSec,
-      lost: last.dropped - before.dropped,
-      lowest,
-      backAfterSec: back === undefined ? null : back.atSec - before.atSec,
-    });
-    at = end;
-  }
-  return found;
 }
 
 /** A raster of rows and columns in SVG; pixels. */

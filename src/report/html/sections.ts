@@ -7,16 +7,9 @@ import { formatBytes, formatCount, formatDuration, formatMs, formatRate } from '
 import type { AgentReport, Latency, RunReport, TimelinePoint } from '../../judge/report.ts';
 import { holdWords } from '../../run/run-spec.ts';
 import { verdictLine } from '../verdict-text.ts';
+import { incidentSection } from './incidents.ts';
 import { type Cell, htmlTable, type Markup, markup, openedInParts, tableBehind } from './markup.ts';
-import {
-  heatMap,
-  incidentsOf,
-  lossRaster,
-  type Picture,
-  ROWS_MAX,
-  type spectraOf,
-  thinned,
-} from './pictures.ts';
+import { heatMap, lossRaster, type Picture, ROWS_MAX, type spectraOf, thinned } from './pictures.ts';
 
 /** Rows of lists that another process makes long: agents, places, losses. */
 const LIST_ROWS_MAX = 150;
@@ -249,22 +242,6 @@ function lossSection(report: RunReport): Markup {
   ]);
 }
 
-function incidentSection(report: RunReport): Markup {
-  const rows = incidentsOf(report).map(({ atSec, lost, lowest, backAfterSec }) => [
-    atSec.toFixed(1),
-    formatCount(lost),
-    formatCount(lowest),
-    backAfterSec === null ? 'not until the end' : `${backAfterSec.toFixed(1)} s`,
-  ]);
-  if (rows.length === 0) return markup``;
-  const { left, rows: shown } = cut(rows, 'incidents');
-  return section('incidents', 'Incidents', [
-    markup`<p class="note">1 % or more of what was asked lost from one point of the timeline to the next.</p>`,
-    htmlTable('Incidents', ['second', 'lost', 'lowest open', 'as many open again after'], shown),
-    left,
-  ]);
-}
-
 const PERCENTILES = ['p50', 'p90', 'p99', 'p999', 'max'] as const;
 
 function latencyRow(name: string, path: string, latency: Latency): readonly Cell[] {
@@ -478,7 +455,7 @@ export function sectionsOf(report: RunReport, spectra: ReturnType<typeof spectra
       ? [markup`<p id="open" class="note">Nothing was opened.</p>`]
       : [
           connectionsSection(report),
-          incidentSection(report),
+          incidentSection(report, { field, section }),
           lossSection(report),
           latencySection(report, spectra),
           placesSection(report),

@@ -200,16 +200,16 @@ describe('the page of a report', () => {
       at(4, 130_000, 70_000),
       at(5, 130_000, 70_000),
     ];
-    const { main } = pageBody(sampleReport({ timeline }));
+    const { main } = pageBody(sampleReport({ timeline, incidents: null }));
     assert.match(main, /<th scope="row">1\.0<\/th><td>70,000<\/td><td>60,000<\/td><td>3\.0 s<\/td>/);
     // What was lost before the hold was noticed is one too.
     const early: TimelinePoint = { ...at(1, 130_000, 0), phase: 'ramping' };
     assert.match(
-      pageBody(sampleReport({ timeline: [early, ...timeline.slice(1)] })).main,
+      pageBody(sampleReport({ incidents: null, timeline: [early, ...timeline.slice(1)] })).main,
       /<th scope="row">1\.0<\/th><td>70,000<\/td>/,
     );
     assert.doesNotMatch(
-      pageBody(sampleReport({ timeline: [at(1, 5, 0), at(2, 5, 1_299)] })).main,
+      pageBody(sampleReport({ incidents: null, timeline: [at(1, 5, 0), at(2, 5, 1_299)] })).main,
       /id="incidents"/,
     );
   });
