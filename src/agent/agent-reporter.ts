@@ -159,10 +159,12 @@ export class AgentReporter {
     const { bytesIn, bytesOut } = closed;
     // Whatever ended each of them between the count and our close: it is in this count, and in no other.
     const closedCount = atEnd.closed + atEnd.open;
+    // Opening had been given up: what is in flight stood in for what was lost since, and no answer to it is waited for.
+    const attempted = atEnd.attempted - atEnd.pending;
     this.say({
       type: 'done',
       epoch: this.#epoch,
-      stats: { ...this.#withCut(atEnd), closed: closedCount, bytesIn, bytesOut },
+      stats: { ...this.#withCut(atEnd), attempted, pending: 0, closed: closedCount, bytesIn, bytesOut },
       holders: [...holders],
       kernel: [...kernel],
       evidence: evidence === null ? null : { ...evidence, synLadderSec: [...evidence.synLadderSec] },

@@ -131,6 +131,16 @@ test('what the target ends between the last count and our close is in one count 
   assert.equal(established, closed + (dropped.rst ?? 0));
 });
 
+test('what stands in for a loss of the last moment, and is in flight as all is closed, was not attempted (simulated: seed 1001936)', () => {
+  const { report, sent } = made();
+  const atEnd = { ...emptyStats(), attempted: 9, established: 6, dropped: { rst: 6 }, pending: 3 };
+  report.sendDone({ atEnd, closed: atEnd, holders: [], kernel: [], evidence: null, notes: [] });
+  const done = sent.at(-1);
+  assert(done?.type === 'done');
+  assert.equal(done.stats.attempted, 6);
+  assert.equal(done.stats.pending, 0);
+});
+
 test('details that find no room in the final messages are counted in it', () => {
   const { report, sent } = made();
   const many = 62 * 1_000;
