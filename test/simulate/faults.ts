@@ -4,6 +4,7 @@
  */
 import type { Random } from './random.ts';
 import type { SimHolder } from './sim-holder.ts';
+import type { IpMood } from './sim-ip.ts';
 import type { SimProcess } from './virtual-time.ts';
 import type { ConnectAnswer, World } from './world.ts';
 
@@ -139,7 +140,10 @@ function killed(random: Random, host: string): Drawn {
       : `the agent on ${host} killed${isStartedAgain ? ', and started again' : ''}`,
     begin: (world, cast) => {
       if (isHolder) holdersOn(world, host)[0]?.killBy('SIGKILL');
-      else cast.agentOn(host)?.die();
+      else {
+        cast.agentOn(host)?.die();
+        world.host(host).mayLeaveAliases = true;
+      }
       if (!isHolder && isStartedAgain)
         world.time.after(1_500, world.outside, () => cast.startAgent(host, host));
     },
@@ -200,6 +204,28 @@ function losses(random: Random): Drawn {
   };
 }
 
+function ipFails(random: Random, host: string): Drawn {
+  const mood = random.of<IpMood>(['slow', 'forbidden', 'missing']);
+  return {
+    what: `ip on ${host} is ${mood}`,
+    begin: (world) => {
+      const there = world.host(host);
+      there.ip.mood = mood;
+      there.mayLeaveAliases = true;
+    },
+    end: (world) => {
+      world.host(host).ip.mood = 'well';
+    },
+  };
+}
+
+function aliasStolen(host: string): Drawn {
+  return {
+    what: `an alias of ${host} is deleted`,
+    begin: (world) => world.host(host).ip.steal(),
+  };
+}
+
 function newcomer(random: Random, host: string): Drawn {
   const name = random.isLucky(0.5) ? host : `${host}-stranger`;
   return {
@@ -248,8 +274,14 @@ const FAULTS_MAX = 7;
  * What goes wrong in the run of a seed, in order of its beginning.
  * @param hosts of agents
  * @param withinMs after which nothing begins any more
+ * @param hasAliases agents add addresses to their hosts
  */
-export function drawFaults(random: Random, hosts: readonly [string, ...string[]], withinMs: number): Fault[] {
+export function drawFaults(
+  random: Random,
+  hosts: readonly [string, ...string[]],
+  withinMs: number,
+  hasAliases: boolean,
+): Fault[] {
   const count = random.isLucky(0.1) ? 0 : random.whole(1, FAULTS_MAX);
   const kinds: readonly [() => Drawn, ...(() => Drawn)[]] = [
     () => partition(random, random.of(hosts)),
@@ -270,6 +302,14 @@ export function drawFaults(random: Random, hosts: readonly [string, ...string[]]
     () => hostFails(random, random.of(hosts)),
     () => losses(random),
     () => newcomer(random, random.of(hosts)),
+    ...(hasAliases
+      ? [
+          () => ipFails(random, random.of(hosts)),
+          () => ipFails(random, random.of(hosts)),
+          () => aliasStolen(random.of(hosts)),
+          () => aliasStolen(random.of(hosts)),
+        ]
+      : []),
     () => (random.isLucky(0.4) ? interrupted(random) : losses(random)),
   ];
   const faults = Array.from({ length: count }, (): Fault => {

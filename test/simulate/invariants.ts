@@ -82,6 +82,15 @@ export class Invariants implements WorldWatch {
     if (this.#heldMin !== null && !this.#isStopped) this.#heldMin = Math.min(this.#heldMin, this.#world.open);
   }
 
+  onAddressGone({ name, tuples }: SimHost, address: string, byProgram: boolean): void {
+    if (!byProgram) return;
+    for (const [tuple, holder] of tuples)
+      if (tuple.startsWith(`${address}:`)) {
+        this.broken(`${address} of ${name} is removed while ${holder.process.name} has ${tuple}`);
+        return;
+      }
+  }
+
   /** What no message shows: who holds what although it was not heard for longer than its lease. */
   look(): void {
     const { nowMs } = this.#world.time;
@@ -174,6 +183,7 @@ export class Invariants implements WorldWatch {
         `${agent}: attempted ${attempted} is not ${established} established, ${failed} failed and ${pending} pending`,
       );
     const ofQuota = attempted - stats.reopened + unattempted;
+    if (isLast && pending > 0) this.broken(`${agent}: ${pending} are pending when it is done`);
     if (settled !== null && ofQuota !== settled)
       this.broken(`${agent}: settled with ${ofQuota} attempted or given up, of ${settled}`);
     // The last message has what was open before it was closed.
@@ -192,7 +202,7 @@ export class Invariants implements WorldWatch {
     const known = attempted - reopened + unattempted;
     if (!this.#isHandedOver && known > this.#total)
       this.broken(`the report counts ${known} attempted and unattempted, of ${this.#total}`);
-    if (attempted < established + sum(failed))
+    if (attempted !== established + sum(failed))
       this.broken(
         `the report has ${attempted} attempted, ${established} established and ${sum(failed)} failed`,
       );
@@ -212,6 +222,9 @@ export class Invariants implements WorldWatch {
   onEnd(): void {
     for (const { name, state } of this.#world.processes)
       if (state !== 'dead') this.broken(`${name} is still there, ${state}`);
+    for (const { name, ip, mayLeaveAliases } of this.#world.hosts.values())
+      if (ip.aliases.length > 0 && !mayLeaveAliases)
+        this.broken(`${ip.aliases.join(' and ')} of ${name} are left, although no agent was killed`);
     if (this.#world.open > 0) this.broken(`${this.#world.open} connections are left`);
   }
 }

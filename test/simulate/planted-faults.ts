@@ -83,6 +83,18 @@ export const PLANTED_FAULTS: ReadonlyMap<string, Plant> = new Map([
     { module: 'agent/agent-quota', from: 'tuplesFrom: taken.tuplesEnd', to: 'tuplesFrom: 0' },
   ],
   [
+    'what was added to a host is not given back',
+    {
+      module: 'sources/alias-lease',
+      from: 'const failed = await this.#removeSoon(() => this.held);',
+      to: 'const failed = [];',
+    },
+  ],
+  [
+    'what is in flight at the end still counts as attempted',
+    { module: 'agent/agent-reporter', from: 'atEnd.attempted - atEnd.pending', to: 'atEnd.attempted' },
+  ],
+  [
     'connects in flight of a lost holder stay attempted',
     {
       module: 'stats/stats',

@@ -4,7 +4,7 @@
  */
 import { EventEmitter } from 'node:events';
 import type { AgentToHolder, HolderToAgent } from '../../src/agent/process-pipe.ts';
-import { DropReason, type FailReason } from '../../src/base/outcome.ts';
+import { DropReason, FailReason } from '../../src/base/outcome.ts';
 import { TupleMap } from '../../src/base/tuple-space.ts';
 import type { HolderSpec } from '../../src/run/run-spec.ts';
 import { lossKey } from '../../src/stats/loss.ts';
@@ -15,6 +15,8 @@ import type { ConnectAnswer, World } from './world.ts';
 const LOOK_EVERY_MS = 25;
 /** Connects begun at one look, where no rate says fewer. */
 const AT_ONCE_MAX = 40;
+/** A source that is gone is not tried again and again at one moment. */
+const UNBOUND_AGAIN_MS = 200;
 const PIPE_MS_MAX = 1;
 const WARM_UP_MS_MAX = 60;
 
@@ -110,6 +112,7 @@ export class SimHolder {
   #isHolding = false;
   #isReady = false;
   #isClosing = false;
+  #mayReopen = true;
   #ratePerSec: number | null = null;
   #pendingMax = 1;
   #credit = 1;
@@ -184,13 +187,20 @@ export class SimHolder {
         this.#set({ openAtHold: this.#open.size, openMin: this.#open.size });
         break;
       case 'check':
+        if (message.which === 'holdEnd') this.#mayReopen = false;
         this.#after(this.#world.random.between(1, 40), () => {
           this.#report(null, false);
           this.#say({ type: 'checked', which: message.which });
         });
         break;
-      case 'lose-sources':
+      case 'lose-sources': {
+        const lost = new Set(message.addresses);
+        this.#loseThose(
+          DropReason.aliasLost,
+          [...this.#open].filter(([name]) => lost.has(sourceOf(name))),
+        );
         break;
+      }
       case 'stop':
         this.#stop();
         break;
@@ -288,7 +298,13 @@ export class SimHolder {
       answer === 'timeout'
         ? (this.#spec?.connectTimeoutMs ?? 0)
         : random.between(0.1, this.#world.connectMsMax);
-    this.#after(takesMs, () => this.#answered(begun, answer));
+    const { ip } = this.#world.host(this.process.host);
+    // What has no address of this host to be bound to fails before it is on its way.
+    const unbound = begun.filter(({ name }) => !ip.has(sourceOf(name)));
+    if (unbound.length > 0)
+      this.#after(UNBOUND_AGAIN_MS, () => this.#answered(unbound, FailReason.sourceLost));
+    const bound = unbound.length === 0 ? begun : begun.filter((each) => !unbound.includes(each));
+    if (bound.length > 0) this.#after(takesMs, () => this.#answered(bound, answer));
     if (this.#toBegin === 0 && !this.#hasBegun) {
       this.#hasBegun = true;
       if (this.#isInTurns) [this.#ratePerSec, this.#pendingMax] = [0, 0];
@@ -340,7 +356,10 @@ export class SimHolder {
   /** The target, or the way, ends some of its connections. */
   loseSome(count: number): void {
     if (this.#isClosing || this.process.state === 'dead') return;
-    const lost = [...this.#open].slice(0, count);
+    this.#loseThose(DropReason.rst, [...this.#open].slice(0, count));
+  }
+
+  #loseThose(reason: DropReason, lost: readonly [string, number][]): void {
     for (const [name, index] of lost) {
       this.#open.delete(name);
       this.#counted(name, -1);
@@ -350,11 +369,11 @@ export class SimHolder {
     const { dropped, droppedBy } = this.#counts;
     const by = { ...droppedBy };
     for (const [name] of lost) {
-      const key = lossKey(DropReason.rst, sourceOf(name), ENDPOINT);
+      const key = lossKey(reason, sourceOf(name), ENDPOINT);
       by[key] = (by[key] ?? 0) + 1;
     }
-    this.#set({ dropped: { ...dropped, rst: (dropped.rst ?? 0) + lost.length }, droppedBy: by });
-    if (this.#spec?.onDrop === 'reopen' && this.#isHolding) this.#toReopen += lost.length;
+    this.#set({ dropped: { ...dropped, [reason]: (dropped[reason] ?? 0) + lost.length }, droppedBy: by });
+    if (this.#spec?.onDrop === 'reopen' && this.#isHolding && this.#mayReopen) this.#toReopen += lost.length;
     if (this.#isHolding) this.#set({ openMin: Math.min(this.#counts.openMin, this.#open.size) });
     this.#look();
   }

@@ -9,7 +9,7 @@ import { Run } from '../../src/coordinator/run.ts';
 import type { RunOptions } from '../../src/coordinator/run-settings.ts';
 import { OWNER_ALLOWANCE } from '../../src/plan/allowance.ts';
 import { LEASE_TIMES } from '../../src/run/lease.ts';
-import type { LossPolicy, RunSpec } from '../../src/run/run-spec.ts';
+import type { LossPolicy, RunSpec, SourceSpec } from '../../src/run/run-spec.ts';
 import { runSpec } from '../run/run-spec-fixture.ts';
 import { type Cast, COORDINATOR_HOST, drawFaults, type Fault } from './faults.ts';
 import { Invariants } from './invariants.ts';
@@ -25,6 +25,13 @@ const WAIT_AGENTS_MS = 30_000;
 const JOIN_TIMEOUT_MS = 15_000;
 /** How many runs take their time. */
 const LONG_SHARE = 0.3;
+/** How many runs add addresses to their hosts, and how many addresses. */
+const ALIASES_SHARE = 0.25;
+const ALIASES_MAX = 4;
+const ALIAS_LEASE_MS = 60_000;
+/** How long an agent that is over may take to give back what it added: a lock and some slow calls of `ip`. */
+const GIVE_BACK_MS = 60_000;
+const GIVE_BACK_LOOK_MS = 100;
 /** From the last join to the start, and what an end may take. */
 const READY_MS = 2_000;
 const LOOK_EVERY_MS = 500;
@@ -57,6 +64,8 @@ interface Scenario {
   readonly onAgentLoss: LossPolicy;
   readonly joinsAtMs: readonly number[];
   readonly holders: number;
+  /** addresses that each agent adds to its host; 0: none */
+  readonly aliases: number;
   /** within what time the target answers */
   readonly connectMsMax: number;
   readonly faults: readonly Fault[];
@@ -76,8 +85,10 @@ function drawScenario(seed: number): Scenario {
   const joinsAtMs = hosts.map(() => random.between(0, random.isLucky(0.7) ? 500 : latestJoinMs));
   // Later there is nothing left that could go wrong.
   const faultsWithinMs = Math.max(...joinsAtMs) + READY_MS + (rampSec ?? 0) * 1_000 + holdMs;
+  const aliases = random.isLucky(ALIASES_SHARE) ? random.whole(1, ALIASES_MAX) : 0;
   return {
     hosts,
+    aliases,
     spec: runSpec({
       endpoints: [{ address: '127.0.0.1', port: 8_000, family: 4 }],
       connections,
@@ -91,7 +102,7 @@ function drawScenario(seed: number): Scenario {
     joinsAtMs,
     holders: random.whole(1, 3),
     connectMsMax: random.isLucky(0.7) ? CONNECT_MS_MAX : random.between(100, 1_500),
-    faults: drawFaults(random, hosts, faultsWithinMs),
+    faults: drawFaults(random, hosts, faultsWithinMs, aliases > 0),
   };
 }
 
@@ -218,8 +229,24 @@ class Simulation implements Cast {
     this.#world.time.after(0, process, () => void this.#serve(process, host, name));
   }
 
+  #sourcesOf(host: string): SourceSpec {
+    const { spec, aliases, hosts } = this.#scenario;
+    const own = { ...spec.sources, ports: [PORTS] };
+    if (aliases === 0) return own;
+    const number = hosts.indexOf(host);
+    const addresses = Array.from({ length: aliases }, (_, index) => `10.1.${number}.${index + 1}`);
+    return { ...own, addresses, aliasDevice: 'eth0', aliasLeaseMs: ALIAS_LEASE_MS };
+  }
+
+  /** A process ends when it has nothing left to do. */
+  async #untilGivenBack(process: SimProcess): Promise<void> {
+    const { records } = this.#world.host(process.host).ip;
+    for (let waitedMs = 0; records.has(process) && waitedMs < GIVE_BACK_MS; waitedMs += GIVE_BACK_LOOK_MS)
+      await this.#world.sleep(GIVE_BACK_LOOK_MS);
+  }
+
   async #serve(process: SimProcess, host: string, name: string): Promise<void> {
-    const { holders, spec } = this.#scenario;
+    const { holders } = this.#scenario;
     try {
       const code = await runAgent({
         host: '10.0.0.1',
@@ -229,7 +256,7 @@ class Simulation implements Cast {
         entryPath: '',
         clock: this.#world.clockOf(host),
         allowance: OWNER_ALLOWANCE,
-        hostSpec: { sources: { ...spec.sources, ports: [PORTS] }, holders, engine: 'epoll' },
+        hostSpec: { sources: this.#sourcesOf(host), holders, engine: 'epoll' },
         stay: false,
         joinTimeoutMs: JOIN_TIMEOUT_MS,
         partialReportPath: null,
@@ -239,6 +266,7 @@ class Simulation implements Cast {
     } catch (error) {
       this.#world.note(`${process.name} ends: ${error instanceof Error ? error.message : error}`);
     }
+    await this.#untilGivenBack(process);
     process.die();
   }
 

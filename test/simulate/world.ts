@@ -6,11 +6,19 @@ import assert from 'node:assert/strict';
 import type { Clock } from '../../src/base/clock.ts';
 import { Random } from './random.ts';
 import type { SimHolder } from './sim-holder.ts';
+import { SimIp } from './sim-ip.ts';
 import { SimNetwork } from './sim-network.ts';
 import { SimProcess, VirtualTime } from './virtual-time.ts';
 
 /** What a target, or the host itself, answers a connect with. */
-export type ConnectAnswer = 'established' | 'refused' | 'timeout' | 'reset' | 'descriptors' | 'memory';
+export type ConnectAnswer =
+  | 'established'
+  | 'refused'
+  | 'timeout'
+  | 'reset'
+  | 'descriptors'
+  | 'memory'
+  | 'source-lost';
 
 export const CONNECT_MS_MAX = 8;
 
@@ -23,12 +31,17 @@ export interface SimHost {
   /** of the host itself; null: none, and the target answers */
   connects: ConnectAnswer | null;
   readonly tuples: Map<string, SimHolder>;
+  readonly ip: SimIp;
+  /** an agent on it was killed, or its `ip` did not work: what it added may stay until its lifetime is over */
+  mayLeaveAliases: boolean;
 }
 
 /** Called for what happens in the world, as it happens. */
 export interface WorldWatch {
   onOpen(host: SimHost, holder: SimHolder, tuple: string): void;
   onClose(): void;
+  /** an address that a run has added is gone, by `ip` or by itself */
+  onAddressGone(host: SimHost, address: string, byProgram: boolean): void;
 }
 
 /** One world; `currentWorld` is the one that the replaced modules act in. */
@@ -41,7 +54,7 @@ export class World {
   readonly processes: SimProcess[] = [];
   readonly holders: SimHolder[] = [];
   readonly trace: string[] = [];
-  watch: WorldWatch = { onOpen: () => {}, onClose: () => {} };
+  watch: WorldWatch = { onOpen: () => {}, onClose: () => {}, onAddressGone: () => {} };
   /** what the target answers */
   connects: ConnectAnswer = 'established';
   /** within what time it answers, but for a timeout */
@@ -61,7 +74,21 @@ export class World {
   }
 
   addHost(name: string, clockFromMs: number): SimHost {
-    const host = { name, clockFromMs, wallStepMs: 0, connects: null, tuples: new Map() };
+    const ip = new SimIp({
+      nowMs: () => this.time.nowMs,
+      random: (from, to) => this.random.between(from, to),
+      sleep: (ms) => this.sleep(ms),
+      onRemoved: (address, byProgram) => this.watch.onAddressGone(host, address, byProgram),
+    });
+    const host: SimHost = {
+      name,
+      clockFromMs,
+      wallStepMs: 0,
+      connects: null,
+      tuples: new Map(),
+      ip,
+      mayLeaveAliases: false,
+    };
     this.hosts.set(name, host);
     return host;
   }

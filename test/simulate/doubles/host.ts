@@ -2,9 +2,13 @@
  * Owns what a simulated host says of itself to its agent: facts, `ip`, what the kernel counts, its records of aliases. Must
  * never read the real host.
  */
+
+import type { RunProgram } from '../../../src/host/command.ts';
 import type { HostFacts } from '../../../src/host/host-facts.ts';
 import type { Alias } from '../../../src/run/alias.ts';
+import type { AliasRecord } from '../../../src/sources/alias-records.ts';
 import { FACTS } from '../../plan/plan-fixture.ts';
+import type { SimProcess } from '../virtual-time.ts';
 import { currentWorld } from '../world.ts';
 
 const ANSWER_MS_MAX = 30;
@@ -19,18 +23,11 @@ export async function gatherHostFacts(): Promise<HostFacts> {
   return FACTS;
 }
 
-interface Answer {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-  readonly missing: boolean;
-  readonly truncated: boolean;
-}
-
-export async function runProgram(): Promise<Answer> {
-  await answerSoon();
-  return { code: 0, stdout: '[]', stderr: '', missing: false, truncated: false };
-}
+/** On the host whose process asks. */
+export const runProgram: RunProgram = (...asked) => {
+  const world = currentWorld();
+  return world.host(world.time.current.host).ip.run(...asked);
+};
 
 export async function countEstablished(): Promise<{
   readonly established: number;
@@ -59,20 +56,55 @@ export const readNetworkSettings = (): readonly never[] => [];
 /** Without io_uring the plan is the same on every machine that simulates. */
 export const probeUring = (): { readonly text: string } => ({ text: 'simulated' });
 
-/** No record is left by anyone. */
+const LOCK_MS_MAX = 10_000;
+const LOCK_RETRY_MS = 20;
+
+/** As src/sources/alias-records.ts has it; a record lies in a folder of the host. */
 export class AliasRecords {
   readonly foreignFolder = null;
-  write(_aliases: readonly Alias[]): boolean {
+  readonly #me = currentWorld().time.current;
+
+  get #records(): Map<SimProcess, readonly Alias[]> {
+    return currentWorld().host(this.#me.host).ip.records;
+  }
+
+  write(aliases: readonly Alias[]): boolean {
+    if (aliases.length === 0) this.#records.delete(this.#me);
+    else this.#records.set(this.#me, aliases);
     return true;
   }
-  read(): never[] {
-    return [];
+
+  read(): AliasRecord[] {
+    return [...this.#records].map(([writer, aliases]) => ({
+      path: String(writer.number),
+      pid: writer.number,
+      aliases,
+      isAlive: writer.state !== 'dead',
+      isMine: writer === this.#me,
+    }));
   }
-  erase(): boolean {
+
+  erase(path: string): boolean {
+    for (const writer of this.#records.keys())
+      if (String(writer.number) === path) this.#records.delete(writer);
     return true;
   }
 }
 
-export function withAddressLock<Result>(work: (isLocked: boolean) => Promise<Result>): Promise<Result> {
-  return work(true);
+/** As src/sources/alias-records.ts has it: the kernel gives up the lock of a process that is dead. */
+export async function withAddressLock<Result>(work: (isLocked: boolean) => Promise<Result>): Promise<Result> {
+  const { time } = currentWorld();
+  const me = time.current;
+  const { ip } = currentWorld().host(me.host);
+  const untilMs = time.nowMs + LOCK_MS_MAX;
+  // One process may ask twice, and then waits for itself.
+  while (ip.lockedBy !== null && ip.lockedBy.state !== 'dead' && time.nowMs < untilMs)
+    await currentWorld().sleep(LOCK_RETRY_MS);
+  const isLocked = ip.lockedBy === null || ip.lockedBy.state === 'dead';
+  if (isLocked) ip.lockedBy = me;
+  try {
+    return await work(isLocked);
+  } finally {
+    if (isLocked) ip.lockedBy = null;
+  }
 }
