@@ -73,7 +73,7 @@ export async function readKubernetesRun(values: FlagValues): Promise<KubernetesR
 function refuseFiles(values: FlagValues): void {
   const named = [
     ...values.list('header').map((text) => ['header', text]),
-    ['body', values.one('body') ?? ''],
+    ...['body', 'first-message', 'expect', 'send'].map((name) => [name, values.one(name) ?? '']),
   ];
   const [name, text] = named.find(([, each]) => each?.startsWith('@')) ?? [];
   if (name === undefined) return;

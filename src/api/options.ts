@@ -51,6 +51,16 @@ interface CommonOptions {
   readonly expectBanner?: string;
   /** ws, wss: a text message to send before each ping */
   readonly wsMessage?: string;
+  /** tcp, tls, ws, wss: what to send once when a connection is open, such as `PING\r\n`; a template: see Messages in the manual */
+  readonly firstMessage?: string;
+  /** tcp, tls, ws, wss: what an answer begins with, or a `/regular expression/` */
+  readonly expect?: string;
+  /** tcp, tls, ws, wss: what to answer when the target says something, such as `2=3` */
+  readonly answer?: string | readonly string[];
+  /** tcp, tls, echo, ws, wss: a message that each connection sends again and again; a template */
+  readonly send?: string;
+  /** how often each connection sends its message, milliseconds, 100 ms to 7 days; default 1,000 */
+  readonly sendEveryMs?: number;
   /** http, https: the status that proves, 200 to 599; default: 200 to 399 */
   readonly httpStatus?: number;
   /** ws, wss, http, https: what to send as Host; default: the host of `target` */

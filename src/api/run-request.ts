@@ -25,6 +25,7 @@ import {
 } from '../base/endpoint.ts';
 import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
 import { keepAliveProbeMs } from '../base/session-options.ts';
+import type { TrafficOptions } from '../base/traffic-options.ts';
 import { counted, DURATION_MS_MAX, flagAway, flagWith, formatCount, formatDuration } from '../base/units.ts';
 import { freeName } from '../plan/alias-command.ts';
 import { PREFIXES_MAX, parseSourcePrefix, prefixText } from '../run/alias.ts';
@@ -33,6 +34,7 @@ import type { RunSpec } from '../run/run-spec.ts';
 import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
 import { readRequest } from './protocol-request.ts';
 import { readMqtt } from './session-request.ts';
+import { readTraffic } from './traffic-request.ts';
 
 /** How often a connection proves itself, unless the user says otherwise. */
 const PROBE_EVERY_MS = 10_000;
@@ -64,7 +66,7 @@ export function readRunRequest(values: FlagValues): RunRequest {
       protocol,
       ...(protocolOptions === null ? {} : { protocolOptions }),
       ...readLoad(values),
-      ...readProof(values, protocol),
+      ...readProof(values, protocol, protocolOptions?.traffic),
       sources: readSources(values),
       holders: flagValue(values, 'holders'),
       ...engineOf(values),
@@ -181,8 +183,17 @@ function readProtocol(values: FlagValues, named: ProtocolName): ProtocolName {
 function readProof(
   values: FlagValues,
   protocol: ProtocolName,
+  traffic: TrafficOptions | undefined,
 ): Pick<RunSpec, 'probeEveryMs' | 'probeTimeoutMs'> {
   const every = flagValue(values, 'probe-every');
+  if (traffic?.send != null) {
+    // A message that is answered is a probe.
+    const isAnswered = canProbe(protocol) || traffic.expect !== null;
+    return {
+      probeEveryMs: isAnswered ? traffic.send.everyMs : null,
+      probeTimeoutMs: flagValue(values, 'probe-timeout'),
+    };
+  }
   const why = whyNoProbes(protocol);
   if (every !== null && why !== null) {
     throw usageError(
@@ -201,9 +212,19 @@ function readProof(
 const TLS_WORDS = 'tls://, wss://, https:// and mqtts://';
 const MQTT_WORDS = 'mqtt:// and mqtts://';
 
+/** Whether what is said and answered is up to the user. */
+function isTalked(name: ProtocolName): boolean {
+  return name === 'tcp' || name === 'tls' || name === 'ws' || name === 'wss';
+}
+
 /** Which protocols take a flag, and how to say so. */
 const TAKEN_BY: readonly (readonly [flag: string, takes: (name: ProtocolName) => boolean, words: string])[] =
   [
+    ['first-message', isTalked, 'tcp://, tls://, ws:// and wss://'],
+    ['expect', isTalked, 'tcp://, tls://, ws:// and wss://'],
+    ['answer', isTalked, 'tcp://, tls://, ws:// and wss://'],
+    ['send', (name) => isTalked(name) || name === 'echo', 'tcp://, tls://, echo://, ws:// and wss://'],
+    ['send-every', (name) => isTalked(name) || name === 'echo', 'tcp://, tls://, echo://, ws:// and wss://'],
     ['expect-banner', (name) => name === 'tcp' || name === 'tls', 'tcp:// and tls://'],
     ['ws-message', (name) => name === 'ws' || name === 'wss', 'ws:// and wss://'],
     ['http-status', (name) => name === 'http' || name === 'https', 'http:// and https://'],
@@ -230,7 +251,7 @@ function keepAliveMs(values: FlagValues, protocol: ProtocolName): number {
 }
 
 function isGiven(values: FlagValues, flag: string): boolean {
-  if (flag === 'header' || flag === 'ws-protocol') return values.list(flag).length > 0;
+  if (flag === 'header' || flag === 'ws-protocol' || flag === 'answer') return values.list(flag).length > 0;
   if (flag === 'insecure') return values.on(flag);
   return values.one(flag) !== null && values.isGiven(flag);
 }
@@ -254,7 +275,9 @@ function readProtocolOptions(
     );
   }
   const banner = readBanner(values);
-  if (!hasPath(protocol) && !isTls(protocol) && !isMqtt(protocol) && banner === null) return null;
+  const traffic = readTraffic(values);
+  const isBare = !hasPath(protocol) && !isTls(protocol) && !isMqtt(protocol);
+  if (isBare && banner === null && traffic === null) return null;
   const { request, hostHeader } = readRequest(values);
   return {
     path: commonPath(targets) ?? '/',
@@ -266,6 +289,7 @@ function readProtocolOptions(
     tls: readTls(values),
     ...(request === null ? {} : { request }),
     ...(isMqtt(protocol) ? { mqtt: readMqtt(values) } : {}),
+    ...(traffic === null ? {} : { traffic }),
   };
 }
 

@@ -8,7 +8,7 @@ import { type BenchError, ErrorCode, usageError } from '../base/errors.ts';
 import { counted, formatCount } from '../base/units.ts';
 import { PARTIAL_EVERY_MS, type RunWatchOptions } from '../coordinator/run-watch.ts';
 import { httpWitness, type TargetWitness } from '../coordinator/target-stats.ts';
-import { needsProbes, recoveryPart } from '../judge/metric.ts';
+import { needsAnswers, needsMessages, needsProbes, recoveryPart } from '../judge/metric.ts';
 import type { RunReport } from '../judge/report.ts';
 import { hopelessRange, REQUIREMENTS_MAX, type Requirement, withDefault } from '../judge/requirement.ts';
 import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
@@ -53,13 +53,19 @@ function readRequirements(values: FlagValues, { spec }: RunRequest): readonly Re
     );
   }
   for (const requirement of requirements) checkMeasured(requirement, spec);
-  return withDefault(requirements);
+  const isSending = (spec.protocolOptions?.traffic?.send ?? null) !== null;
+  return withDefault(requirements, isSending && spec.probeEveryMs !== null);
 }
 
 /** A requirement that nothing can measure, or that no run of this size can keep, is a slip. */
 function checkMeasured(requirement: Requirement, spec: RunRequest['spec']): void {
   const bad = (what: string, hint: string): BenchError =>
     usageError(ErrorCode.badRequirement, `--require "${requirement.text}": ${what}`, hint);
+  const isSending = (spec.protocolOptions?.traffic?.send ?? null) !== null;
+  if (needsMessages(requirement.metric) && !isSending)
+    throw bad('no message is sent', 'add --send with what each connection is to send');
+  if (needsAnswers(requirement.metric) && spec.probeEveryMs === null)
+    throw bad('no message is answered', 'add --expect with what the answer begins with');
   if (needsProbes(requirement.metric) && spec.probeEveryMs === null) {
     throw bad(
       'without probes nothing is measured',
@@ -69,7 +75,7 @@ function checkMeasured(requirement: Requirement, spec: RunRequest['spec']): void
   if (requirement.metric === 'verified' && !isVerifying(spec.protocol, spec.protocolOptions)) {
     throw bad(
       `nothing verifies a silent ${spec.protocol}:// connection`,
-      'use a target that answers, such as echo://host:port, or --expect-banner any when it speaks first',
+      'use a target that answers, such as echo://host:port, or --expect-banner any when it speaks first, or --first-message and --expect',
     );
   }
   if (recoveryPart(requirement.metric) !== null && spec.onDrop !== 'reopen') {

@@ -8,6 +8,7 @@ import { type Family, isAddress, parseAddress, unmapV4 } from './address.ts';
 import { BenchError, ErrorCode, usageError } from './errors.ts';
 import type { RequestOptions } from './request-options.ts';
 import type { MqttOptions } from './session-options.ts';
+import type { TrafficOptions } from './traffic-options.ts';
 import { formatCount } from './units.ts';
 
 /** One `address:port` of the target. */
@@ -77,7 +78,8 @@ export function canProbe(protocol: ProtocolName): boolean {
 
 /** Whether an answer of the far application, and not its kernel alone, is part of an open connection. */
 export function isVerifying(protocol: ProtocolName, options: ProtocolOptions | undefined): boolean {
-  return protocol !== 'tcp' || (options?.banner ?? null) !== null;
+  const hasAnswer = (options?.banner ?? null) !== null || (options?.traffic?.expect ?? null) !== null;
+  return protocol !== 'tcp' || hasAnswer;
 }
 
 /** What `--target` names, before any name is resolved. */
@@ -340,6 +342,8 @@ export interface ProtocolOptions {
   readonly request?: RequestOptions;
   /** of `mqtt://` and `mqtts://` */
   readonly mqtt?: MqttOptions;
+  /** absent: nothing is said beyond the handshake and its probes */
+  readonly traffic?: TrafficOptions;
 }
 
 /** Nothing asked for. */

@@ -200,6 +200,9 @@ const saidStats = v.object({
   seen: v.exactOptional(seen),
   troubles: v.exactOptional(countsByText(TableShapes.protocolErrors)),
   tls: v.exactOptional(tlsCounts),
+  messages: v.exactOptional(
+    v.object({ sent: count, sentInHold: count, wrong: count, late: count, missing: count }),
+  ),
   /** null: not changed since the last stats on this channel; absent: from an agent that does not tell */
   evidence: v.exactOptional(v.nullable(evidenceSchema)),
 });

@@ -34,6 +34,15 @@ import {
   templateProblem,
   topicProblem,
 } from '../base/session-options.ts';
+import {
+  ANSWERS_MAX,
+  MESSAGE_BYTES_MAX,
+  messageProblem,
+  patternProblem,
+  RAND_SIZE_MAX,
+  TEMPLATE_FIELDS,
+  TEMPLATE_PARTS_MAX,
+} from '../base/traffic-options.ts';
 import { REOPEN_WAIT_MS_MAX } from '../run/reopen-policy.ts';
 import { RunBound, type SharedSpec } from '../run/run-spec.ts';
 import {
@@ -90,7 +99,8 @@ function areDistinct(endpoints: readonly { readonly address: string; readonly po
 }
 
 /** Base64 has four characters for three bytes. */
-const BODY_CHARACTERS_MAX = Math.ceil(BODY_BYTES_MAX / 3) * 4;
+const base64 = (bytesMax: number) =>
+  v.pipe(v.string(), v.maxLength(Math.ceil(bytesMax / 3) * 4), v.regex(/^[A-Za-z0-9+/]*={0,2}$/));
 
 const requestOptions = v.object({
   method: v.picklist(REQUEST_METHODS),
@@ -104,7 +114,7 @@ const requestOptions = v.object({
     v.maxLength(HEADERS_MAX),
     v.check((headers) => areHeadersBounded(headers), 'expected fewer or shorter header fields'),
   ),
-  body: v.nullable(v.pipe(v.string(), v.maxLength(BODY_CHARACTERS_MAX), v.regex(/^[A-Za-z0-9+/]*={0,2}$/))),
+  body: v.nullable(base64(BODY_BYTES_MAX)),
   subprotocols: v.pipe(
     v.array(v.pipe(v.string(), v.check(isSubprotocol, 'expected a token'))),
     v.maxLength(SUBPROTOCOLS_MAX),
@@ -127,6 +137,45 @@ const mqttOptions = v.object({
   subscribe: v.nullable(ruled(topicProblem)),
 });
 
+const messageTemplate = v.pipe(
+  v.object({
+    isBinary: v.boolean(),
+    parts: v.pipe(
+      v.array(
+        v.variant('type', [
+          v.object({ type: v.literal('bytes'), base64: base64(MESSAGE_BYTES_MAX) }),
+          v.object({ type: v.literal('field'), name: v.picklist(TEMPLATE_FIELDS) }),
+          v.object({ type: v.literal('rand'), size: whole(1, RAND_SIZE_MAX) }),
+          v.object({ type: v.literal('group'), index: whole(0, 9) }),
+        ]),
+      ),
+      v.maxLength(TEMPLATE_PARTS_MAX),
+    ),
+  }),
+  v.check((template) => messageProblem(template) === null, 'expected a message that may be sent'),
+);
+const messagePattern = v.pipe(
+  v.variant('type', [
+    v.object({ type: v.literal('text'), template: messageTemplate }),
+    v.object({ type: v.literal('regex'), source: v.string(), flags: v.string() }),
+  ]),
+  v.check((pattern) => patternProblem(pattern) === null, 'expected a pattern that can match'),
+);
+const trafficOptions = v.object({
+  first: v.nullable(messageTemplate),
+  expect: v.nullable(messagePattern),
+  answers: v.pipe(
+    v.array(v.object({ pattern: messagePattern, reply: messageTemplate })),
+    v.maxLength(ANSWERS_MAX),
+  ),
+  send: v.nullable(
+    v.object({
+      template: messageTemplate,
+      everyMs: duration(RunBound.probeEveryMsMin, RunBound.probeEveryMs),
+    }),
+  ),
+});
+
 const protocolOptions = v.object({
   path: v.pipe(v.string(), v.maxLength(PATH_CHARACTERS_MAX), v.regex(PATH_PATTERN)),
   host: v.nullable(v.pipe(v.string(), v.maxLength(HOST_CHARACTERS_MAX), v.regex(HOST_HEADER_PATTERN))),
@@ -143,6 +192,7 @@ const protocolOptions = v.object({
   }),
   request: v.exactOptional(requestOptions),
   mqtt: v.exactOptional(mqttOptions),
+  traffic: v.exactOptional(trafficOptions),
 });
 
 const reopenWait = duration(0, REOPEN_WAIT_MS_MAX);

@@ -25,6 +25,8 @@
 import * as v from 'valibot';
 import { cleanText } from '../base/clean-text.ts';
 import { isMqtt } from '../base/endpoint.ts';
+import { DEFAULT_REQUEST_OPTIONS } from '../base/request-options.ts';
+import { NO_TRAFFIC } from '../base/traffic-options.ts';
 import { isEndless, type SharedSpec } from '../run/run-spec.ts';
 import { type AgentMessage, agentMessageSchema } from './agent-message.ts';
 import { type CoordinatorMessage, coordinatorMessageSchema } from './coordinator-message.ts';
@@ -40,13 +42,17 @@ export const PROTOCOL_VERSION = '1.2';
  * @returns `minor` is the first version that has it, `words` are the flags
  */
 export function needsOf(spec: SharedSpec): { readonly minor: number; readonly words: string } | null {
-  const request = spec.protocolOptions?.request;
+  const { request = DEFAULT_REQUEST_OPTIONS, traffic = NO_TRAFFIC } = spec.protocolOptions ?? {};
   const asked: readonly (readonly [string, boolean])[] = [
     [`${spec.protocol}://`, isMqtt(spec.protocol)],
-    ['--header', (request?.headers.length ?? 0) > 0],
-    ['--ws-protocol', (request?.subprotocols.length ?? 0) > 0],
-    ['--method', (request?.method ?? 'GET') !== 'GET'],
-    ['--body', (request?.body ?? null) !== null],
+    ['--header', request.headers.length > 0],
+    ['--ws-protocol', request.subprotocols.length > 0],
+    ['--method', request.method !== 'GET'],
+    ['--body', request.body !== null],
+    ['--first-message', traffic.first !== null],
+    ['--expect', traffic.expect !== null],
+    ['--answer', traffic.answers.length > 0],
+    ['--send', traffic.send !== null],
     // An earlier agent's own --max-duration would end what it was not asked for.
     ['--duration forever', isEndless(spec)],
     ['--reopen-after', spec.reopen !== undefined && spec.reopen.kind !== 'immediate'],

@@ -1,15 +1,13 @@
 /**
- * Owns what happens to each connection of one holder: what an event, a timer or its protocol means for it, and which protocol
- * that is. Must never allocate per connection or wait: `nowMs` is the moment of the turn, which all events of one batch share.
+ * Owns what happens to each connection of one holder: what an event, a timer or its protocol means for it. Must
+ * never allocate per connection or wait: `nowMs` is the moment of the turn, which all events of one batch share.
  */
 
 import assert from 'node:assert/strict';
 import type { Clock } from '../base/clock.ts';
-import { DEFAULT_PROTOCOL_OPTIONS, defaultPortOf, isTls } from '../base/endpoint.ts';
 import { DropReason, FailReason } from '../base/outcome.ts';
-import { DEFAULT_MQTT_OPTIONS } from '../base/session-options.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
-import { ProtocolErrorTally } from '../stats/protocol-errors.ts';
+import { ANSWER_DIFFERS, NO_ANSWER, ProtocolErrorTally } from '../stats/protocol-errors.ts';
 import type { Stats } from '../stats/stats.ts';
 import { ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
 import { type CloseHow, type Driver, DriverEvent, OpenStep, openOutcomeOf } from './drivers/driver.ts';
@@ -19,15 +17,11 @@ import { dropReasonOf, failReasonOf } from './libc.ts';
 import { type LossCircumstances, LossLedger } from './loss-ledger.ts';
 import { Opener } from './opener.ts';
 import { Probes } from './probes.ts';
-import { EchoProtocol } from './protocols/echo.ts';
-import { HttpProtocol } from './protocols/http.ts';
-import { authorityOf } from './protocols/http-head.ts';
-import { type ConnectionNumbers, MqttProtocol } from './protocols/mqtt.ts';
+import { makeProtocol, numbersOf } from './protocols/make-protocol.ts';
+import type { MessageFacts } from './protocols/message-renderer.ts';
 import type { Protocol, ProtocolHost } from './protocols/protocol.ts';
-import { BannerProtocol, SilentProtocol } from './protocols/tcp.ts';
 import { TlsLayer } from './protocols/tls-layer.ts';
-import { type BoundTuples, SeenTally, WhoamiProtocol } from './protocols/whoami.ts';
-import { type RequestTarget, WsProtocol } from './protocols/ws.ts';
+import { type BoundTuples, WhoamiProtocol } from './protocols/whoami.ts';
 import { Tally } from './tally.ts';
 import { Delivery, SynRetransmits, TcpInfo } from './tcp-info.ts';
 import { TimerWheel } from './timer-wheel.ts';
@@ -65,6 +59,8 @@ export class Connections implements ProtocolHost {
   /** false: what is lost from now on stays lost, whatever the spec says */
   mayReopen = true;
   readonly #parts: ConnectionsOf;
+  /** probes are messages that the user asked for */
+  readonly #isSending: boolean;
   /** timers are being looked at: what fails now was not answered */
   #isOverdue = false;
   readonly #how: LossCircumstances = { ageMs: 0, isProbing: false, isAcked: false };
@@ -95,9 +91,17 @@ export class Connections implements ProtocolHost {
       port: (slot: number) => map.portAt(table.tuple[slot]!),
       endpointIndex: (slot: number) => map.endpointIndexAt(table.tuple[slot]!),
     };
-    this.protocol = makeProtocol(this, spec, bound, salt);
+    this.protocol = makeProtocol(this, spec, { bound, salt, facts: this.#messageFacts(bound) });
+    const send = spec.protocolOptions?.traffic?.send ?? null;
+    this.#isSending = send !== null;
     const probeEveryMs = probeEveryMsOf(this.protocol, spec.probeEveryMs);
-    this.probes = new Probes(probeEveryMs, { table, wheel, tally, timeoutMs: spec.probeTimeoutMs });
+    this.probes = new Probes(send?.everyMs ?? probeEveryMs, {
+      table,
+      wheel,
+      tally,
+      timeoutMs: spec.probeTimeoutMs,
+      areAnswered: this.protocol.canProbe,
+    });
     const sockets = {
       probeSoon: (slot: number) => this.probes.soon(slot, this.nowMs),
       keepalive: (slot: number, isOn: boolean) => driver.setKeepalive(slot, isOn),
@@ -107,7 +111,25 @@ export class Connections implements ProtocolHost {
       idleMs: (slot: number) => this.#info.idleMs(slot),
       silent: (slot: number) => this.lost(slot, FailReason.other, DropReason.timeout),
     };
-    this.finalCheck = new FinalChecker(table, sockets, probeEveryMs > 0);
+    this.finalCheck = new FinalChecker(table, sockets, this.probes.areProof);
+  }
+
+  /** What messages may say of these connections. */
+  #messageFacts(bound: BoundTuples): MessageFacts {
+    const { spec, clock } = this.#parts;
+    const { agent, from } = numbersOf(spec);
+    let originMs: number | null = null;
+    return {
+      agent,
+      source: (slot) => spec.addresses[bound.sourceIndex(slot)] ?? '',
+      port: bound.port,
+      connection: (slot) => from + slot,
+      sequence: (slot) => this.table.probeSequence[slot]!,
+      timeMs: (slot) => {
+        originMs ??= clock.wallMs() - this.opener.clockMs();
+        return originMs + this.table.intendedAtMs[slot]!;
+      },
+    };
   }
 
   /** A snapshot of the counts. */
@@ -210,7 +232,7 @@ export class Connections implements ProtocolHost {
           this.lost(slot, FailReason.timeout, DropReason.other);
           break;
         case SlotState.handshaking:
-          this.lost(slot, FailReason.handshake, DropReason.other);
+          this.#handshakeOverdue(slot);
           break;
         case SlotState.open:
           this.#probeTimer(slot);
@@ -223,18 +245,50 @@ export class Connections implements ProtocolHost {
     this.#isOverdue = false;
   }
 
+  #handshakeOverdue(slot: number): void {
+    const overdue = this.protocol.overdue?.(slot) ?? null;
+    // Something was said: that it is not the answer is known only now.
+    if (overdue === 'other-said') this.#isOverdue = false;
+    const detail = overdue === null ? undefined : overdue === 'other-said' ? ANSWER_DIFFERS : NO_ANSWER;
+    this.lost(slot, FailReason.handshake, DropReason.other, detail);
+    this.#isOverdue = true;
+  }
+
   #probeTimer(slot: number): void {
-    if (this.probes.isWaiting(slot)) {
-      const delivery = this.#info.delivery(slot);
-      this.evidence.probeTimedOut(delivery);
-      this.#how.isAcked = delivery === Delivery.acknowledged;
-      this.lost(slot, FailReason.other, DropReason.probeTimeout);
+    if (this.probes.isWaiting(slot)) this.#probeOverdue(slot);
+    else if (this.#isSending) this.#sendMessage(slot);
+    else {
+      this.finalCheck.probed(slot);
+      // The clock itself: a process that is stopped in the middle of a turn sends the rest of it afterwards.
+      const sequence = this.probes.begin(slot, this.opener.clockMs());
+      this.protocol.onProbeDue(slot, sequence);
+    }
+  }
+
+  #probeOverdue(slot: number): void {
+    if (this.protocol.overdue?.(slot) === 'other-said') {
+      this.lost(slot, FailReason.other, DropReason.probeMismatch);
       return;
     }
+    const delivery = this.#info.delivery(slot);
+    this.evidence.probeTimedOut(delivery);
+    this.#how.isAcked = delivery === Delivery.acknowledged;
+    this.lost(slot, FailReason.other, DropReason.probeTimeout);
+  }
+
+  /** One that has answered after the hold was over is asked no more: what is sent then is in no account. */
+  #sendMessage(slot: number): void {
+    const { areProof } = this.probes;
+    if (!this.mayReopen && (!areProof || this.finalCheck.hasAnswered(slot))) return;
     this.finalCheck.probed(slot);
-    // The clock itself: a process that is stopped in the middle of a turn sends the rest of it afterwards.
-    const sequence = this.probes.begin(slot, this.opener.clockMs());
-    this.protocol.onProbeDue(slot, sequence);
+    this.tally.messagesSent++;
+    if (this.tally.isHolding && this.mayReopen) this.tally.messagesSentInHold++;
+    if (areProof) {
+      this.protocol.onProbeDue(slot, this.probes.begin(slot, this.opener.clockMs()));
+      return;
+    }
+    this.protocol.onProbeDue(slot, this.probes.beginUnanswered(slot));
+    this.probes.sent(slot, this.nowMs);
   }
 
   send(slot: number, buffer: Uint8Array, length: number): number {
@@ -265,8 +319,22 @@ export class Connections implements ProtocolHost {
   }
 
   answered(slot: number): void {
+    if (this.#isSending && this.nowMs - this.table.intendedAtMs[slot]! > this.probes.everyMs)
+      this.tally.messagesLate++;
     this.probes.answered(slot, this.nowMs);
     this.finalCheck.answered(slot);
+  }
+
+  answeredWrongly(slot: number, isLost: boolean): boolean {
+    // One that never answers rightly would never be proven, and never be lost.
+    if (isLost || !this.probes.isVerified(slot)) {
+      this.lost(slot, FailReason.handshake, DropReason.probeMismatch);
+      return false;
+    }
+    this.tally.messagesWrong++;
+    this.probes.answeredWrongly(slot, this.nowMs);
+    this.finalCheck.answered(slot);
+    return true;
   }
 
   lost(slot: number, fail: FailReason, drop: DropReason, detail?: string): void {
@@ -282,6 +350,10 @@ export class Connections implements ProtocolHost {
         map.endpointIndexAt(tuple),
         this.probes.isVerified(slot),
       );
+      if (this.#isSending && this.probes.isWaiting(slot)) {
+        if (drop === DropReason.probeMismatch) this.tally.messagesWrong++;
+        else this.tally.messagesMissing++;
+      }
       this.probes.left(slot);
       this.evidence.lost(slot, drop, this.nowMs);
       this.finalCheck.lost(slot, drop);
@@ -365,57 +437,4 @@ function probeEveryMsOf({ canProbe, probeEveryMsMax }: Protocol, askedMs: number
     ? Math.min(askedMs ?? Number.POSITIVE_INFINITY, probeEveryMsMax ?? Number.POSITIVE_INFINITY)
     : 0;
   return Number.isFinite(everyMs) ? everyMs : 0;
-}
-
-/**
- * The protocol of a run.
- * @param bound what a slot's connection was bound to
- * @param salt 32 bits that differ between processes
- */
-function makeProtocol(host: ProtocolHost, spec: HolderSpec, bound: BoundTuples, salt: number): Protocol {
-  if (spec.protocol === 'whoami') return new WhoamiProtocol(host, new SeenTally(spec), bound);
-  const { endpointIndex } = bound;
-  const options = spec.protocolOptions ?? DEFAULT_PROTOCOL_OPTIONS;
-  if (!isTls(spec.protocol)) return plainProtocol(host, spec, endpointIndex, salt);
-  const layer = {
-    options,
-    closesGently: spec.close === 'fin',
-    address: (slot: number) => spec.endpoints[endpointIndex(slot)]!.address,
-  };
-  return new TlsLayer(host, layer, (inner) => plainProtocol(inner, spec, endpointIndex, salt));
-}
-
-function plainProtocol(
-  host: ProtocolHost,
-  spec: HolderSpec,
-  endpointIndex: (slot: number) => number,
-  salt: number,
-): Protocol {
-  const options = spec.protocolOptions ?? DEFAULT_PROTOCOL_OPTIONS;
-  const defaultPort = defaultPortOf(spec.protocol) ?? 0;
-  const authorities = spec.endpoints.map(
-    ({ address, port }) => options.hostHeader ?? authorityOf(options.host ?? address, port, defaultPort),
-  );
-  const target: RequestTarget = { options, authority: (slot) => authorities[endpointIndex(slot)]! };
-  switch (spec.protocol) {
-    case 'echo':
-      return new EchoProtocol(host, salt);
-    case 'ws':
-    case 'wss':
-      return new WsProtocol(host, salt, target);
-    case 'http':
-    case 'https':
-      return new HttpProtocol(host, target);
-    case 'mqtt':
-    case 'mqtts':
-      return new MqttProtocol(host, options.mqtt ?? DEFAULT_MQTT_OPTIONS, numbersOf(spec));
-    default:
-      return options.banner === null ? new SilentProtocol(host) : new BannerProtocol(host, options.banner);
-  }
-}
-
-/** How the connections of a holder are numbered. */
-function numbersOf({ id, connectionsFrom }: HolderSpec): ConnectionNumbers {
-  // The name of an agent may hold a slash; the number of its holder comes after the last one.
-  return { agent: id.replace(/\/\d+$/, ''), from: connectionsFrom ?? 0 };
 }

@@ -313,7 +313,7 @@ export class Engine {
       this.#events.onOpened?.();
     }
     const { probes, tally } = this.#connections;
-    if (probes.everyMs > 0 && tally.open > tally.verified) return;
+    if (probes.areProof && tally.open > tally.verified) return;
     this.#settled = true;
     this.#events.onSettled();
   }

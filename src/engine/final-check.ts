@@ -284,6 +284,11 @@ export class FinalChecker {
     if (this.#asked[slot] === Asked.due) this.#asked[slot] = Asked.yes;
   }
 
+  /** Whether the slot has answered the last question of its phase. */
+  hasAnswered(slot: number): boolean {
+    return this.#asked[slot] === Asked.answered;
+  }
+
   /** The slot's probe was answered. */
   answered(slot: number): void {
     if (this.#counts === null) return;

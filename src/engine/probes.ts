@@ -15,19 +15,24 @@ interface ProbesOf {
   readonly tally: Tally;
   /** milliseconds from the sending of a probe until it is overdue */
   readonly timeoutMs: number;
+  /** false: what is sent is not answered, and proves nothing */
+  readonly areAnswered: boolean;
 }
 
 /** The probes of one engine. No method allocates. Moments are milliseconds since the engine's start. */
 export class Probes {
   #everyMs: number;
+  /** whether they prove anything */
+  readonly areProof: boolean;
   readonly #table: ConnectionTable;
   readonly #wheel: TimerWheel;
   readonly #tally: Tally;
   readonly #timeoutMs: number;
 
   /** @param everyMs between two probes of one connection; 0: none is ever due, and `first` may not be called */
-  constructor(everyMs: number, { table, wheel, tally, timeoutMs }: ProbesOf) {
+  constructor(everyMs: number, { table, wheel, tally, timeoutMs, areAnswered }: ProbesOf) {
     this.#everyMs = everyMs;
+    this.areProof = everyMs > 0 && areAnswered;
     this.#table = table;
     this.#wheel = wheel;
     this.#tally = tally;
@@ -49,7 +54,13 @@ export class Probes {
    * slots together probe evenly: slots are as evenly spread over the period as they are over the table.
    */
   first(slot: number, nowMs: number): void {
-    const spreadMs = Math.min(this.everyMs, FIRST_PROBE_WITHIN_MS);
+    // Where the period is that short, the first is one of its own phase already: no second one follows too soon.
+    if (this.everyMs <= FIRST_PROBE_WITHIN_MS) {
+      const phaseMs = this.#phaseMs(slot);
+      this.#set(slot, Math.ceil((nowMs - phaseMs) / this.everyMs) * this.everyMs + phaseMs);
+      return;
+    }
+    const spreadMs = FIRST_PROBE_WITHIN_MS;
     // Multiples of the golden ratio spread any run of neighbouring slots evenly (equidistribution).
     const share = (slot * 0.618_033_988_749_894_9) % 1;
     this.#set(slot, nowMs + share * spreadMs);
@@ -62,13 +73,34 @@ export class Probes {
 
   /** A probe is sent now; its timer begins. @returns its number, 32 bits */
   begin(slot: number, nowMs: number): number {
-    const sequence = (this.#table.probeSequence[slot]! + 1) >>> 0;
-    this.#table.probeSequence[slot] = sequence;
+    const sequence = this.#number(slot);
     this.#table.flags[slot]! |= SlotFlag.probing;
     this.#tally.probesSent++;
     // The timeout runs from the real sending: our own lateness must not use up the target's time.
     this.#wheel.set(slot, Math.ceil(nowMs + this.#timeoutMs));
     return sequence;
+  }
+
+  #number(slot: number): number {
+    const sequence = (this.#table.probeSequence[slot]! + 1) >>> 0;
+    this.#table.probeSequence[slot] = sequence;
+    return sequence;
+  }
+
+  /** What is not answered is sent now. @returns its number, 32 bits; `sent` comes next */
+  beginUnanswered(slot: number): number {
+    return this.#number(slot);
+  }
+
+  /** It was sent: the next one is due at its own phase. */
+  sent(slot: number, nowMs: number): void {
+    this.#next(slot, nowMs);
+  }
+
+  /** The probe on its way was answered, and wrongly: that proves nothing, and the next one is due at its own phase. */
+  answeredWrongly(slot: number, nowMs: number): void {
+    this.#table.flags[slot]! &= ~SlotFlag.probing;
+    this.#next(slot, nowMs);
   }
 
   /** The next probe is due now, or as soon as the one on its way is answered. */
@@ -110,7 +142,7 @@ export class Probes {
   /** The probe after the one that was just answered. */
   #next(slot: number, nowMs: number): void {
     const { everyMs } = this;
-    const phaseMs = (slot / this.#table.capacity) * everyMs;
+    const phaseMs = this.#phaseMs(slot);
     const lastMs = this.#table.intendedAtMs[slot]!;
     let dueMs = Math.floor((lastMs - phaseMs) / everyMs + 1) * everyMs + phaseMs;
     // An answer that took longer than a period has skipped probes; they are not sent in a burst afterwards.
@@ -118,6 +150,10 @@ export class Probes {
       dueMs += Math.ceil((nowMs - everyMs - dueMs) / everyMs) * everyMs;
     }
     this.#set(slot, dueMs);
+  }
+
+  #phaseMs(slot: number): number {
+    return (slot / this.#table.capacity) * this.everyMs;
   }
 
   #set(slot: number, dueMs: number): void {

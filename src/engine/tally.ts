@@ -9,7 +9,7 @@ import { formatEndpoint } from '../base/endpoint.ts';
 import type { Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { LatencyRecorder } from '../stats/histogram.ts';
-import type { Stats } from '../stats/stats.ts';
+import type { MessageCounts, Stats } from '../stats/stats.ts';
 import type { LossLedger } from './loss-ledger.ts';
 
 /** Plain numbers for the hot loop; `stats` makes records of them. */
@@ -29,6 +29,11 @@ export class Tally {
   bytesOut = 0;
   probesSent = 0;
   probesAnswered = 0;
+  messagesSent = 0;
+  messagesSentInHold = 0;
+  messagesWrong = 0;
+  messagesLate = 0;
+  messagesMissing = 0;
   reopened = 0;
   /** tries to open a lost connection again that failed; neither attempted nor failed */
   reopenFailed = 0;
@@ -116,6 +121,16 @@ export class Tally {
     this.#openByEndpoint[endpoint]!--;
   }
 
+  #messages(): MessageCounts {
+    return {
+      sent: this.messagesSent,
+      sentInHold: this.messagesSentInHold,
+      wrong: this.messagesWrong,
+      late: this.messagesLate,
+      missing: this.messagesMissing,
+    };
+  }
+
   /** A snapshot that later changes do not touch. */
   stats(losses: LossLedger): Stats {
     return {
@@ -147,6 +162,7 @@ export class Tally {
       bytesOut: this.bytesOut,
       probesSent: this.probesSent,
       probesAnswered: this.probesAnswered,
+      ...(this.messagesSent === 0 ? {} : { messages: this.#messages() }),
       connectUs: this.connectUs.sparse(),
       connectFromIntendedUs: this.connectFromIntendedUs.sparse(),
       probeUs: this.probeUs.sparse(),

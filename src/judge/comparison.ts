@@ -84,12 +84,21 @@ const HEADLINES: readonly string[] = [
   'recovery_all',
 ];
 /** More of these is better; less of all others, but for those that are neither. */
-const MORE_IS_BETTER = new Set(['held', 'verified', 'open', 'established', 'rate']);
-const NEITHER = new Set(['reopened', 'hold_seconds']);
+const MORE_IS_BETTER = new Set([
+  'held',
+  'verified',
+  'open',
+  'established',
+  'rate',
+  'messages_rate',
+  'messages_answered',
+]);
+const NEITHER = new Set(['reopened', 'hold_seconds', 'messages_sent']);
 const LATENCIES: Readonly<Record<string, (report: RunReport) => Latency>> = {
   connect: (report) => report.connectMs,
   intended: (report) => report.connectFromIntendedMs,
   probe: (report) => report.echoMs,
+  message: (report) => report.echoMs,
 };
 
 /** What a report says of a metric: connections, counts, milliseconds, per second, seconds; null: not measured. */
@@ -105,8 +114,14 @@ function reportedValue(report: RunReport, metric: string): number | null {
     const seconds = recoverySec(report.incidents ?? null, returned);
     return seconds === Number.POSITIVE_INFINITY ? null : seconds;
   }
-  const { connections: c, ramp, hold } = report;
-  const plain: Readonly<Record<string, number>> = {
+  const { connections: c, ramp, hold, messages } = report;
+  const plain: Readonly<Record<string, number | undefined>> = {
+    messages_sent: messages?.sent,
+    messages_answered: messages?.answered,
+    messages_wrong: messages?.wrong,
+    messages_late: messages?.late,
+    messages_missing: messages?.missing,
+    messages_rate: messages?.ratePerSec,
     held: c.held,
     verified: c.verified,
     open: c.open,

@@ -48,6 +48,7 @@ const LATENCY_OF = {
   connect: (stats: Stats) => stats.connectUs,
   intended: (stats: Stats) => stats.connectFromIntendedUs,
   probe: (stats: Stats) => stats.probeUs,
+  message: (stats: Stats) => stats.probeUs,
 } as const;
 
 const PLAIN_METRICS = {
@@ -60,7 +61,13 @@ const PLAIN_METRICS = {
   reopened: 'connections',
   unattempted: 'connections',
   retransmits: 'count',
+  messages_sent: 'count',
+  messages_answered: 'count',
+  messages_wrong: 'count',
+  messages_late: 'count',
+  messages_missing: 'count',
   rate: 'rate',
+  messages_rate: 'rate',
   ramp_seconds: 'seconds',
   hold_seconds: 'seconds',
 } as const satisfies Readonly<Record<string, MetricKind>>;
@@ -192,7 +199,17 @@ function placeValue(narrowed: Narrowed, facts: MetricFacts): number | null {
 
 /** Whether only probes can measure it. */
 export function needsProbes(metric: string): boolean {
-  return metric.startsWith('probe_');
+  return metric.startsWith('probe_') || needsAnswers(metric);
+}
+
+/** Whether only messages that are sent can be counted in it. */
+export function needsMessages(metric: string): boolean {
+  return metric.startsWith('messages_') || metric.startsWith('message_');
+}
+
+/** Whether only messages that are answered can be counted in it. */
+export function needsAnswers(metric: string): boolean {
+  return needsMessages(metric) && metric !== 'messages_sent' && metric !== 'messages_rate';
 }
 
 /**
@@ -232,8 +249,20 @@ function plainValue(metric: PlainMetric, facts: MetricFacts): number {
       return stats.unattempted;
     case 'retransmits':
       return stats.synRetransmits;
+    case 'messages_sent':
+      return stats.messages?.sent ?? 0;
+    case 'messages_answered':
+      return stats.messages === undefined ? 0 : stats.probesAnswered;
+    case 'messages_wrong':
+      return stats.messages?.wrong ?? 0;
+    case 'messages_late':
+      return stats.messages?.late ?? 0;
+    case 'messages_missing':
+      return stats.messages?.missing ?? 0;
     case 'rate':
       return rampRatePerSec(stats);
+    case 'messages_rate':
+      return facts.holdSeconds > 0 ? (stats.messages?.sentInHold ?? 0) / facts.holdSeconds : 0;
     case 'ramp_seconds':
       return stats.rampMs / 1_000;
     case 'hold_seconds':
@@ -288,7 +317,14 @@ function plainRange(metric: PlainMetric, now: number, facts: MetricFacts): Metri
     case 'reopened':
     case 'unattempted':
     case 'retransmits':
+    case 'messages_sent':
+    case 'messages_answered':
+    case 'messages_wrong':
+    case 'messages_late':
+    case 'messages_missing':
       return { low: now, high: Number.POSITIVE_INFINITY };
+    case 'messages_rate':
+      return ANYTHING;
     case 'rate':
       // What is left of a ramp whose connections are all open or gone is waiting for proof.
       if (!isRamping || firstOpened(stats) + gone >= asked) return { low: now, high: now };

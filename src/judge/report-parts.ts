@@ -14,7 +14,15 @@ import type { HolderHealth, Stats, TlsCounts } from '../stats/stats.ts';
 import { laterSeries } from '../stats/time-series.ts';
 import { judgeGenerator } from './generator-health.ts';
 import type { MetricFacts } from './metric.ts';
-import type { AgentReport, Latency, ProofName, RunReport, TimelinePoint, TlsReport } from './report.ts';
+import type {
+  AgentReport,
+  Latency,
+  MessageReport,
+  ProofName,
+  RunReport,
+  TimelinePoint,
+  TlsReport,
+} from './report.ts';
 
 /** Names of kernel counters that a report tells apart. */
 const COUNTERS_MAX = 256;
@@ -93,6 +101,23 @@ export function metricFactsOf(
     holdSeconds,
     canReopen: spec.onDrop === 'reopen',
     incidents,
+  };
+}
+
+/** What was sent and answered; null: no message was asked for. */
+export function messagesOf(spec: RunSpec, stats: Stats, holdSeconds: number): MessageReport | null {
+  const send = spec.protocolOptions?.traffic?.send ?? null;
+  if (send === null) return null;
+  const { sent = 0, sentInHold = 0, wrong = 0, late = 0, missing = 0 } = stats.messages ?? {};
+  return {
+    everyMs: send.everyMs,
+    areAnswered: spec.probeEveryMs !== null,
+    sent,
+    ratePerSec: holdSeconds > 0 ? sentInHold / holdSeconds : 0,
+    answered: stats.probesAnswered,
+    wrong,
+    late,
+    missing,
   };
 }
 

@@ -17,7 +17,7 @@ import type { ProtocolErrors } from '../stats/protocol-errors.ts';
 import type { HolderHealth } from '../stats/stats.ts';
 import type { RequirementResult } from './requirement.ts';
 
-export const REPORT_SCHEMA_VERSION = '1.3.0';
+export const REPORT_SCHEMA_VERSION = '1.4.0';
 
 export type VerdictName = 'pass' | 'fail' | 'incomplete' | 'refused';
 
@@ -75,6 +75,23 @@ export interface TimelinePoint {
   readonly verified: number;
   /** what the target itself said it holds (`--target-stats`, `--target self`); null: it was not asked or did not answer */
   readonly seenByTarget: number | null;
+}
+
+/** Messages that were sent again and again; their latency is `echoMs`. */
+export interface MessageReport {
+  readonly everyMs: number;
+  /** false: none was asked to be answered, and nothing but `sent` says anything */
+  readonly areAnswered: boolean;
+  readonly sent: number;
+  /** in the hold, per second */
+  readonly ratePerSec: number;
+  /** rightly */
+  readonly answered: number;
+  readonly wrong: number;
+  /** of those answered rightly, those whose answer came after the next message was due */
+  readonly late: number;
+  /** not answered when their connection was lost */
+  readonly missing: number;
 }
 
 /** Figures of the TLS sessions. */
@@ -177,6 +194,8 @@ export interface RunReport {
     readonly answered: number;
     readonly timedOutAcknowledged: number;
   };
+  /** messages that the user asked for (`--send`); null: none; absent: an older version made this report */
+  readonly messages?: MessageReport | null;
   readonly losses: {
     /** complete by reason, source and endpoint */
     readonly counts: readonly LossCount[];

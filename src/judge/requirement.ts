@@ -63,6 +63,16 @@ export const HELD_ALL: Requirement = {
   isDefault: true,
 };
 
+/** What a run whose messages are answered must do as well. */
+const ANSWERED_RIGHTLY: Requirement = {
+  text: 'messages_wrong==0',
+  metric: 'messages_wrong',
+  operator: '==',
+  threshold: 0,
+  isPercent: false,
+  isDefault: true,
+};
+
 function bad(text: string, what: string, hint: string): BenchError {
   return usageError(ErrorCode.badRequirement, `--require "${text}": ${what}`, hint);
 }
@@ -71,7 +81,7 @@ const EXAMPLES: Readonly<Record<MetricKind, readonly [example: string, words: st
   connections: ['129900, 129.9k or 99.9%', 'a number of connections, or a percentage of those asked for'],
   count: ['100 or 1k', 'a number'],
   latency: ['250ms, 1.5s or 800us', 'a time with its unit'],
-  rate: ['5000/s or 5k/s', 'connections per second'],
+  rate: ['5000/s or 5k/s', 'a number per second'],
   seconds: ['60 or 60s', 'seconds'],
 };
 
@@ -99,9 +109,10 @@ export function parseRequirement(
   const metric = canonical(typed);
   const kind = metricKind(metric);
   if (kind === null) throw unknownMetric(text, typed, metric, `${percent}${sign}${value}`, nearest);
-  const operator = OPERATORS.find((one) => one === sign);
+  // One sign of equality is meant like two: nothing is ever set here.
+  const operator = OPERATORS.find((one) => one === (sign === '=' ? '==' : sign));
   if (operator === undefined) {
-    const meant = { '=>': '>=', '=<': '<=', '=': '==' }[sign] ?? '>=';
+    const meant = sign === '=<' ? '<=' : '>=';
     throw bad(text, `"${sign}" is no comparison`, `did you mean --require '${metric}${meant}${value}'?`);
   }
   const isPercent = percent === '%' || value.endsWith('%');
@@ -227,9 +238,17 @@ function attempt(parse: () => number): number | null {
   }
 }
 
-/** The requirements of a run: one on `held` stands in for the default, any other comes on top of it. */
-export function withDefault(requirements: readonly Requirement[]): readonly Requirement[] {
-  return requirements.some(({ metric }) => metric === 'held') ? requirements : [HELD_ALL, ...requirements];
+/**
+ * The requirements of a run: one on `held` stands in for the default, any other comes on top of it.
+ * @param checksAnswers messages are sent and answered: then no answer may be wrong, unless a requirement says otherwise
+ */
+export function withDefault(
+  requirements: readonly Requirement[],
+  checksAnswers = false,
+): readonly Requirement[] {
+  const defaults = checksAnswers ? [HELD_ALL, ANSWERED_RIGHTLY] : [HELD_ALL];
+  const missing = defaults.filter((each) => requirements.every(({ metric }) => metric !== each.metric));
+  return [...missing, ...requirements];
 }
 
 function compare(value: number, operator: Operator, threshold: number): boolean {

@@ -30,6 +30,7 @@ import {
   kernelMismatches,
   kernelOf,
   lossesOf,
+  messagesOf,
   metricFactsOf,
   notTakenOf,
   proofOf,
@@ -200,7 +201,7 @@ function numbersOf(
   facts: RunFacts,
   stats: Stats,
   held: number,
-): Pick<RunReport, 'asked' | 'connections' | 'probes' | 'losses' | 'hold' | 'target'> {
+): Pick<RunReport, 'asked' | 'connections' | 'probes' | 'messages' | 'losses' | 'hold' | 'target'> {
   const { spec } = facts.state;
   return {
     asked: {
@@ -235,6 +236,7 @@ function numbersOf(
       answered: stats.probesAnswered,
       timedOutAcknowledged: stats.probeTimeoutsAcked,
     },
+    messages: messagesOf(spec, stats, holdSecondsOf(facts)),
     losses: lossesOf(stats, totalOf(stats.dropped), facts.ledgerEntries, facts.lossBurstMax),
     hold: { seconds: holdSecondsOf(facts), proof: proofOf(spec, stats, held) },
     target: facts.target,

@@ -3,7 +3,7 @@
  * answered with a no, closed them young. Must never name it for a counter of its host alone.
  */
 import { formatCount, formatMs } from '../base/units.ts';
-import { protocolErrorNotes } from '../stats/protocol-errors.ts';
+import { NO_ANSWER, protocolErrorNotes } from '../stats/protocol-errors.ts';
 import {
   counterOf,
   type DiagnosisFacts,
@@ -70,7 +70,11 @@ function failedHandshakes(
   missing: Missing,
 ): { said: number; silent: number; closed: number } {
   const all = missing.of('failed handshake', 'failed tls');
-  const details = Object.values(facts.troubles ?? {}).reduce((sum, count) => sum + count, 0);
+  // Silence has a name too, where an answer was waited for.
+  const details = Object.entries(facts.troubles ?? {}).reduce(
+    (sum, [detail, count]) => sum + (detail === NO_ANSWER ? 0 : count),
+    0,
+  );
   const { dropped, failed } = facts.connections;
   const said = Math.min(all, Math.max(0, details - (dropped.protocol ?? 0) - (dropped.tls ?? 0)));
   const silentAt = facts.evidence?.connectsAt?.counts.silent;

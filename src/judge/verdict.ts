@@ -282,7 +282,8 @@ function judgeShortfall(input: VerdictInput): Verdict {
 }
 
 /** Metrics that say how fast or how late, and not how many: a slow generator spoils them. */
-const TIMING_METRICS = /^(?:connect|intended|probe)_|^(?:rate|ramp_seconds|retransmits)$/;
+const TIMING_METRICS =
+  /^(?:connect|intended|probe|message)_|^(?:rate|ramp_seconds|retransmits|messages_(?:rate|sent|answered|late))$/;
 
 const NO_PARTY = { party: 'unknown' } as const;
 

@@ -10,7 +10,7 @@ import { cleanDeep, cleanJson } from '../base/clean-text.ts';
 import type { RunReport } from '../judge/report.ts';
 import type { Plan } from './plan-text.ts';
 import { renderReport } from './text.ts';
-import { verdictLine } from './verdict-text.ts';
+import { messagePieces, verdictLine } from './verdict-text.ts';
 
 /**
  * The report as JSON, ending in a line break.
@@ -56,7 +56,9 @@ export function junitXml(given: RunReport): string {
 /** What the suite as a whole came to. */
 function saidOf(report: RunReport): string[] {
   const party = report.whoRanOut === null ? [] : [`who ran out: ${report.whoRanOut}`];
-  return [verdictLine(report), report.reason, ...party, ...report.notes];
+  const messages = messagePieces(report).join(', ');
+  const counts = messages === '' ? [] : [`messages: ${messages}`];
+  return [verdictLine(report), report.reason, ...party, ...counts, ...report.notes];
 }
 
 /** What tells a run from others of the same job: its name, or its target. */

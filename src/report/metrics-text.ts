@@ -132,6 +132,25 @@ function endGauges(report: RunReport): Gauge[] {
   ];
 }
 
+/** Of messages that were asked for. */
+function messageGauges({ messages }: RunReport): Gauge[] {
+  if (messages == null) return [];
+  const { sent, answered, wrong, late, missing, ratePerSec, areAnswered } = messages;
+  const counts = areAnswered ? { sent, answered, wrong, late, missing } : { sent };
+  return [
+    {
+      name: 'messages',
+      help: 'messages by what became of them; late ones are answered too',
+      samples: Object.entries(counts).map(([state, value]) => ({ labels: { state }, value })),
+    },
+    {
+      name: 'messages_per_second',
+      help: 'messages sent in a second of the hold',
+      samples: [{ value: ratePerSec }],
+    },
+  ];
+}
+
 function gaugesOf(report: RunReport, byAgent: boolean): Gauge[] {
   const { generator: g } = report;
   const single = (name: string, help: string, value: number | null): Gauge => ({
@@ -144,6 +163,7 @@ function gaugesOf(report: RunReport, byAgent: boolean): Gauge[] {
     ...connectionGauges(report, byAgent),
     { name: 'connect_seconds', help: 'connect latency by quantile', samples: quantiles(report.connectMs) },
     { name: 'probe_seconds', help: 'probe latency by quantile', samples: quantiles(report.echoMs) },
+    ...messageGauges(report),
     single(
       'latency_trustworthy',
       '0 when the generator was too slow to measure',

@@ -11,7 +11,7 @@ import type { PlaceOutcomes } from '../stats/place-outcomes.ts';
 import { chartRow, openOverTime } from './chart.ts';
 import { incidentPieces } from './incident-text.ts';
 import { countPieces, formatWholeSeconds, type Paint, wrapText } from './layout.ts';
-import { isInterrupted, reasonText, verdictLine } from './verdict-text.ts';
+import { isInterrupted, messagePieces, reasonText, verdictLine } from './verdict-text.ts';
 
 /** Rows of the report: with the line of the shell's prompt, and one for what was typed, a terminal of 24 shows all of it. */
 const ROWS_MAX = 22;
@@ -164,12 +164,14 @@ function targetText({ asked }: RunReport): string {
   return `${firstOf(asked.target)} (${asked.protocol}${endpoints})`;
 }
 
-function loadText({ asked, agents }: RunReport): string {
+function loadText({ asked, agents, messages }: RunReport): string {
   const rate =
     asked.ratePerSec === null
       ? 'as fast as the target accepts'
       : `${formatCount(asked.ratePerSec)} connects/s`;
-  const probes = asked.probeEveryMs === null ? '' : `, a probe every ${formatDuration(asked.probeEveryMs)}`;
+  const everyMs = messages?.everyMs ?? asked.probeEveryMs;
+  const what = messages == null ? 'probe' : 'message';
+  const probes = everyMs === null ? '' : `, a ${what} every ${formatDuration(everyMs)}`;
   const many = agents.length > 1 ? `, ${counted(agents.length, 'agent')}` : '';
   return `${counted(asked.connections, 'connection')}, ${rate}, held ${holdWords(asked.holdMs)}${probes}${many}`;
 }
@@ -208,7 +210,8 @@ function countLines(report: RunReport, width: number): Line[] {
   };
   const lost = [...of('failed', c.failed), ...of('dropped', c.dropped)];
   const none = lost.length === 0 ? ', nothing failed, nothing was lost' : '';
-  return [...labelledLines('counts', pieces.join(', ') + none, width), ...lost];
+  const messages = labelledLines('messages', messagePieces(report).map(kept).join(', '), width);
+  return [...labelledLines('counts', pieces.join(', ') + none, width), ...lost, ...messages];
 }
 
 /** Who else has counted or answered. */
@@ -229,7 +232,10 @@ function latencyLines(report: RunReport, width: number): Line[] {
       : [
           `${what} ${[`p50 ${formatMs(p50)}`, `p99 ${formatMs(p99)}`, `max ${formatMs(max)}`].map(kept).join(', ')}`,
         ];
-  const pieces = [...of('connect', report.connectMs), ...of('probe', report.echoMs)];
+  const pieces = [
+    ...of('connect', report.connectMs),
+    ...of(report.messages == null ? 'probe' : 'message', report.echoMs),
+  ];
   if (pieces.length === 0) return [];
   const lines = labelledLines('latency', pieces.join('; '), width);
   if (report.latencyTrustworthy) return lines;

@@ -28,7 +28,7 @@ import {
 } from './layout.ts';
 import { seenLines } from './plan-text.ts';
 import { renderSummary, verdictStyle } from './summary-text.ts';
-import { reasonText, verdictLine } from './verdict-text.ts';
+import { messagePieces, reasonText, verdictLine } from './verdict-text.ts';
 
 /** Sources or endpoints up to this number are listed one by one; above it only their spread is shown. */
 const LIST_MAX = 8;
@@ -120,6 +120,7 @@ function measuredLines(report: RunReport): string[] {
     ...connectionLines(report),
     ...proofLines(report),
     ...targetLines(report),
+    ...labelledMessages(report),
     ...latencyLines(report),
     ...rampLines(report),
     ...spreadLines('by source', report.bySource),
@@ -220,12 +221,17 @@ function countLines(label: string, counts: Counts<string>): string[] {
   return labelledPieces(label, [formatCount(totalOf(counts)), ...countPieces(counts)]);
 }
 
+function labelledMessages(report: RunReport): string[] {
+  const pieces = messagePieces(report);
+  return pieces.length === 0 ? [] : labelledPieces('messages', pieces);
+}
+
 function latencyLines(report: RunReport): string[] {
   const lines = percentileLines('connect', report.connectMs);
   if (lines.length > 0 && differs(report.connectMs, report.connectFromIntendedMs)) {
     lines.push(...percentileLines('  intended', report.connectFromIntendedMs));
   }
-  lines.push(...percentileLines('echo', report.echoMs));
+  lines.push(...percentileLines(report.messages == null ? 'echo' : 'message', report.echoMs));
   if (lines.length > 0 && !report.latencyTrustworthy) {
     lines.push(
       ...labelled('', `not trustworthy: generator limited (${limitsPhrase(report.generator.limits)})`),

@@ -1,4 +1,4 @@
-/** Owns the verdict of a report in one line, and why it is that one. Must never decide it (judge/verdict.ts). */
+/** Owns the verdict of a report in one line, why it is that one, and the counts of messages in words. Must never decide it (judge/verdict.ts). */
 import { ExitCode } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
 import type { RunReport } from '../judge/report.ts';
@@ -33,4 +33,21 @@ export function reasonText(report: RunReport): string {
 /** Whether a person or a supervisor has ended the run: that is no failure of either side. */
 export function isInterrupted({ exitCode }: RunReport): boolean {
   return exitCode === ExitCode.interrupted || exitCode === ExitCode.terminated;
+}
+
+/** What became of the messages that were asked for; empty: none was. */
+export function messagePieces({ messages }: Pick<RunReport, 'messages'>): string[] {
+  if (messages == null) return [];
+  const { sent, answered, wrong, late, missing, ratePerSec, areAnswered } = messages;
+  const answers = [
+    `answered ${formatCount(answered)}`,
+    `wrong ${formatCount(wrong)}`,
+    `late ${formatCount(late)}`,
+    `missing ${formatCount(missing)}`,
+  ];
+  return [
+    `sent ${formatCount(sent)}`,
+    ...(areAnswered ? answers : ['no answer asked for']),
+    `${formatCount(Math.round(ratePerSec))}/s while holding`,
+  ];
 }

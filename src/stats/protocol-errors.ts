@@ -13,6 +13,10 @@ const PROTOCOL_ERRORS_MAX = 64;
 /** The key of what no longer has a key of its own. */
 export const OTHER_PROTOCOL_ERROR = 'other';
 
+/** Details of the answers that `--expect` waits for before a connection is open. */
+export const ANSWER_DIFFERS = 'answer differs from --expect';
+export const NO_ANSWER = 'nothing was said that --expect waits for';
+
 /** The longest detail; what is longer is cut. */
 export const PROTOCOL_ERROR_CHARACTERS_MAX = 128;
 

@@ -94,6 +94,8 @@ export interface Stats {
   readonly troubles?: ProtocolErrors;
   /** absent where no TLS is spoken */
   readonly tls?: TlsCounts;
+  /** absent where none was sent; those that were answered rightly are `probesAnswered` */
+  readonly messages?: MessageCounts;
   /** what a diagnosis rests on; absent: an agent of an earlier version does not tell, and then the sum is not known */
   readonly evidence?: Evidence;
 }
@@ -260,8 +262,38 @@ function mergeStats(a: Stats, b: Stats): Stats {
     ...returnsOfBoth(a, b),
     ...seenOfBoth(a.seen, b.seen),
     ...protocolsOfBoth(a, b),
+    ...messagesOfBoth(a.messages, b.messages),
     ...evidenceOfBoth(a, b),
   };
+}
+
+/** Messages that the user asked for (`--send`), cumulative. */
+export interface MessageCounts {
+  readonly sent: number;
+  /** of these, between the begin and the end of the hold */
+  readonly sentInHold: number;
+  /** answered with something else than was expected */
+  readonly wrong: number;
+  /** answered rightly, after the next one was due */
+  readonly late: number;
+  /** without an answer when their connection was lost */
+  readonly missing: number;
+}
+
+function messagesOfBoth(
+  a: MessageCounts | undefined,
+  b: MessageCounts | undefined,
+): { readonly messages?: MessageCounts } {
+  if (a === undefined) return b === undefined ? {} : { messages: b };
+  if (b === undefined) return { messages: a };
+  const messages = {
+    sent: a.sent + b.sent,
+    sentInHold: a.sentInHold + b.sentInHold,
+    wrong: a.wrong + b.wrong,
+    late: a.late + b.late,
+    missing: a.missing + b.missing,
+  };
+  return { messages };
 }
 
 /** A part that has attempted something and has no evidence makes that of the whole unknown: it is not zero. */

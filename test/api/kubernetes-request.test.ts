@@ -51,6 +51,7 @@ describe('the flags of a run and of an agent', () => {
   /** What a flag goes with, where it does not go alone. */
   const NEEDS: Readonly<Record<string, readonly string[]>> = {
     'alias-dev': ['--source-ip=10.0.0.9'],
+    'send-every': ['--send=x'],
     'reopen-after': ['--on-drop=reopen'],
     'reopen-jitter': ['--on-drop=reopen'],
   };
@@ -79,6 +80,11 @@ describe('the flags of a run and of an agent', () => {
     'target-stats': ['http://my-server:8001'],
     'expect-banner': ['SSH-2.0-'],
     'ws-message': ['hello there', 'ws://my-server'],
+    'first-message': ['PING'],
+    expect: ['+PONG'],
+    answer: ['2=3'],
+    send: ['PING {seq}'],
+    'send-every': ['5s'],
     'http-status': ['204', 'https://my-server'],
     'host-header': ['www.example', 'http://my-server'],
     header: ['Authorization: Bearer x', 'https://my-server'],

@@ -13,6 +13,7 @@ import {
 } from '../../src/base/endpoint.ts';
 import { BenchError } from '../../src/base/errors.ts';
 import { DEFAULT_REQUEST_OPTIONS } from '../../src/base/request-options.ts';
+import { NO_TRAFFIC } from '../../src/base/traffic-options.ts';
 import { coordinatorMessageIn } from '../support/decoded.ts';
 
 /** What matters of a target, as one line. */
@@ -204,6 +205,8 @@ function decoded(change: object): ReturnType<typeof coordinatorMessageIn> {
 
 const TLS = DEFAULT_PROTOCOL_OPTIONS.tls;
 const REQUEST = DEFAULT_REQUEST_OPTIONS;
+const WORD = { isBinary: false, parts: [{ type: 'bytes', base64: 'Mg==' }] } as const;
+const RULE = { pattern: { type: 'text', template: WORD }, reply: WORD } as const;
 
 test('options arrive as they were sent', () => {
   const options: ProtocolOptions = {
@@ -219,6 +222,26 @@ test('options arrive as they were sent', () => {
       headers: [{ name: 'X-A', value: 'b c' }],
       body: 'AAEC/w==',
       subprotocols: ['mqtt'],
+    },
+    traffic: {
+      first: { isBinary: true, parts: [{ type: 'bytes', base64: '/wA=' }] },
+      expect: { type: 'regex', source: '^[SN]', flags: 'i' },
+      answers: [
+        {
+          pattern: { type: 'text', template: WORD },
+          reply: { isBinary: false, parts: [{ type: 'group', index: 1 }] },
+        },
+      ],
+      send: {
+        template: {
+          isBinary: false,
+          parts: [
+            { type: 'field', name: 'conn' },
+            { type: 'rand', size: 16 },
+          ],
+        },
+        everyMs: 1_000,
+      },
     },
   };
   const message = decoded(options);
@@ -249,6 +272,33 @@ for (const [what, change] of [
   ['a body that is no base64', { request: { ...REQUEST, body: '\r\n' } }],
   ['a body above 64 KiB', { request: { ...REQUEST, body: 'A'.repeat(87_388) } }],
   ['a subprotocol that ends its line', { request: { ...REQUEST, subprotocols: ['a\r\nX: y'] } }],
+  ['a message without a part', { traffic: { ...NO_TRAFFIC, first: { isBinary: false, parts: [] } } }],
+  [
+    'a place that is not known',
+    { traffic: { ...NO_TRAFFIC, first: { isBinary: false, parts: [{ type: 'field', name: 'token' }] } } },
+  ],
+  [
+    'a message above 16 KiB',
+    {
+      traffic: {
+        ...NO_TRAFFIC,
+        first: { isBinary: false, parts: Array.from({ length: 5 }, () => ({ type: 'group', index: 1 })) },
+      },
+    },
+  ],
+  ['more than 16 answers', { traffic: { ...NO_TRAFFIC, answers: Array.from({ length: 17 }, () => RULE) } }],
+  [
+    'an expression that is none',
+    { traffic: { ...NO_TRAFFIC, expect: { type: 'regex', source: '(', flags: '' } } },
+  ],
+  [
+    'an expression that keeps a place',
+    { traffic: { ...NO_TRAFFIC, expect: { type: 'regex', source: 'x', flags: 'g' } } },
+  ],
+  [
+    'messages too soon after each other',
+    { traffic: { ...NO_TRAFFIC, send: { template: WORD, everyMs: 99 } } },
+  ],
   ['a CA above 1 MiB', { tls: { ...TLS, ca: 'x'.repeat(1_048_577) } }],
 ] as const) {
   test(`${what} is refused`, () => {

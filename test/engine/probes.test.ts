@@ -12,7 +12,11 @@ function scheduleOf(everyMs: number): { probes: Probes; table: ConnectionTable; 
   const table = new ConnectionTable(PROBED_SLOTS);
   const wheel = new TimerWheel(PROBED_SLOTS);
   const tally = new Tally({ addresses: [], endpoints: [] });
-  return { probes: new Probes(everyMs, { table, wheel, tally, timeoutMs: 5_000 }), table, wheel };
+  return {
+    probes: new Probes(everyMs, { table, wheel, tally, timeoutMs: 5_000, areAnswered: true }),
+    table,
+    wheel,
+  };
 }
 
 /** How many of the slots are due in each tenth of a span. */
@@ -64,7 +68,7 @@ test('a connection counts as proven once, and as proven in the hold until it lea
   const table = new ConnectionTable(4);
   const wheel = new TimerWheel(4);
   const tally = new Tally({ addresses: [], endpoints: [] });
-  const probes = new Probes(1_000, { table, wheel, tally, timeoutMs: 5_000 });
+  const probes = new Probes(1_000, { table, wheel, tally, timeoutMs: 5_000, areAnswered: true });
   const sequence = probes.begin(2, 10);
   assert.equal(probes.begin(2, 20), sequence + 1);
   assert.equal(probes.isWaiting(2), true);

@@ -41,6 +41,8 @@ const STATS: Stats = {
   rampMs: 4_000,
   connectUs: histogramOf(...Array.from({ length: 1_000 }, (_, index) => (index + 1) * 100)),
   connectFromIntendedUs: histogramOf(...Array.from({ length: 1_000 }, (_, index) => (index + 1) * 200)),
+  probesAnswered: 1_204,
+  messages: { sent: 1_230, sentInHold: 1_206, wrong: 19, late: 21, missing: 23 },
   probeUs: histogramOf(...Array.from({ length: 1_000 }, (_, index) => (index + 1) * 300)),
 };
 const FACTS: MetricFacts = {
@@ -70,6 +72,12 @@ const BOTH_SIDES: Readonly<Record<string, readonly [exact: string, below: string
   reopened: ['3', '2', '4'],
   unattempted: ['7', '6', '8'],
   retransmits: ['17', '16', '18'],
+  messages_sent: ['1230', '1229', '1231'],
+  messages_answered: ['1204', '1203', '1205'],
+  messages_wrong: ['19', '18', '20'],
+  messages_late: ['21', '20', '22'],
+  messages_missing: ['23', '22', '24'],
+  messages_rate: ['20.1/s', '20/s', '21/s'],
   rate: ['244.25/s', '244/s', '245/s'],
   ramp_seconds: ['4', '3.9', '4.1'],
   hold_seconds: ['60s', '59s', '61s'],
@@ -88,6 +96,12 @@ const BOTH_SIDES: Readonly<Record<string, readonly [exact: string, below: string
   probe_p99: ['297ms', '295ms', '299ms'],
   probe_p999: ['299.7ms', '298ms', '301ms'],
   probe_max: ['300ms', '298ms', '302ms'],
+  // A message that is answered is a probe.
+  message_p50: ['150ms', '149ms', '151ms'],
+  message_p90: ['270ms', '268ms', '272ms'],
+  message_p99: ['297ms', '295ms', '299ms'],
+  message_p999: ['299.7ms', '298ms', '301ms'],
+  message_max: ['300ms', '298ms', '302ms'],
 };
 
 function holds(text: string, facts: MetricFacts = FACTS): boolean {
@@ -193,7 +207,7 @@ test('what cannot be read is refused with what to type instead', () => {
   assert.match(refusal('connect_p98<1s').hint, /connect_p9/);
   assert.match(refusal('bananas>=5').hint, /the metrics are held, /);
   assert.match(refusal('held=>5').hint, /held>=5/);
-  assert.match(refusal('held=5').hint, /held==5/);
+  assert.deepEqual(parseRequirement('held=5'), parseRequirement('held==5'));
   assert.match(refusal('connect_p99<250').hint, /250ms/);
   assert.match(refusal('connect_p99<99%').message, /no share of the connections/);
   assert.match(refusal('held>=101%').message, /not a number of connections, or a percentage/);
@@ -223,6 +237,15 @@ test('a requirement on held stands in for the default, any other comes on top of
   const quick = parseRequirement('connect_p99<1s');
   assert.deepEqual(withDefault([held, quick]), [held, quick]);
   assert.deepEqual(withDefault([quick]), [HELD_ALL, quick]);
+  const [, right] = withDefault([], true);
+  assert.equal(right?.text, 'messages_wrong==0');
+  assert.equal(right?.isDefault, true);
+  const few = parseRequirement('messages_wrong<=3');
+  assert.deepEqual(
+    withDefault([held, few], true),
+    [held, few],
+    'a requirement on them stands in for the default',
+  );
 });
 
 test('what was never measured does not hold', () => {

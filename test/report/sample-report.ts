@@ -32,6 +32,7 @@ export function sampleReport(change: Partial<RunReport> = {}): RunReport {
     latencyTrustworthy: true,
     troubles: { 'tls CERT_HAS_EXPIRED': 2 },
     evidence: evidenceOf(1),
+    messages: null,
     tls: {
       sessions: 3,
       resumed: 0,

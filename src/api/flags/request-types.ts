@@ -1,8 +1,10 @@
 /**
- * Owns what the texts of flags mean that say something in a request: header fields and subprotocols. Must never read a file.
+ * Owns what the texts of flags mean that say something in a request or in a message: header fields, subprotocols, templates, patterns.
+ * Must never read a file.
  */
 import { ErrorCode, usageError } from '../../base/errors.ts';
 import { type HeaderField, headerProblem, isSubprotocol } from '../../base/request-options.ts';
+import { readAnswer, readPattern, readTemplate } from '../../base/traffic-options.ts';
 import { flagWith } from '../../base/units.ts';
 import type { ValueType } from './flag.ts';
 
@@ -38,3 +40,36 @@ export const subprotocol: ValueType<string> = {
   },
   write: (value) => value,
 };
+
+/** What is typed where a file may be named instead: `read` says what is wrong with it. */
+function typed(
+  placeholder: string,
+  example: string,
+  read: (given: string) => { readonly value: unknown } | { readonly problem: string },
+): ValueType<string> {
+  return {
+    placeholder,
+    parse: (given, origin) => {
+      const result = read(given);
+      if (!('problem' in result)) return given;
+      const flag = origin.split(' ')[0] ?? origin;
+      throw usageError(ErrorCode.usage, `${origin}: ${result.problem}`, `type ${flagWith(flag, example)}`);
+    },
+    write: (value) => value,
+  };
+}
+
+/** What is sent; `@` and a file: what is in it. */
+export const message = typed('TEMPLATE', "'PING\\r\\n'", (given) =>
+  given.startsWith('@') && given.length > 1
+    ? { value: given }
+    : readTemplate(Buffer.from(given), { hasEscapes: true, hasGroups: false }),
+);
+
+/** What an answer must be; `@` and a file: what is in it. */
+export const expectation = typed('PATTERN', "'+PONG' or '/^[SN]/'", (given) =>
+  given.startsWith('@') && given.length > 1 ? { value: given } : readPattern(given),
+);
+
+/** What the target says, and what it is answered. */
+export const answer = typed('PATTERN=REPLY', "'2=3'", readAnswer);

@@ -9,7 +9,7 @@ import { ALIAS_LEASE_MAX_MS, ALIAS_LEASE_MIN_MS } from '../../run/alias.ts';
 import { RunBound } from '../../run/run-spec.ts';
 import { type CommandName, flagSwitch, list, one } from './flag.ts';
 import { jitter, reopenAfter } from './reopen-types.ts';
-import { header, subprotocol } from './request-types.ts';
+import { answer, expectation, header, message, subprotocol } from './request-types.ts';
 import {
   aliasDevice,
   boundedText,
@@ -220,6 +220,49 @@ export const RUN_FLAGS = {
     group: 'Proof:',
     commands: RUN,
     describe: 'ws, wss: a text message to send before each ping',
+    pods: 'argument',
+  }),
+  'first-message': one({
+    ...message,
+    fileAt: true,
+    group: 'Proof:',
+    commands: RUN,
+    describe:
+      "tcp, tls, ws, wss: what to send once when a connection is open, such as 'PING\\r\\n' or 0x0804; {conn}, {rand:16}: see Messages in the manual; @FILE: what is in the file",
+    pods: 'argument',
+  }),
+  expect: one({
+    ...expectation,
+    fileAt: true,
+    group: 'Proof:',
+    commands: RUN,
+    describe:
+      "tcp, tls, ws, wss: what an answer begins with, such as '+PONG', or a /regular expression/; a connection counts once it has come; @FILE: what is in the file",
+    pods: 'argument',
+  }),
+  answer: list({
+    ...answer,
+    group: 'Proof:',
+    commands: RUN,
+    describe:
+      "tcp, tls, ws, wss: what to answer when the target says something, such as '2=3' for Socket.IO; repeatable",
+    pods: 'argument',
+  }),
+  send: one({
+    ...message,
+    fileAt: true,
+    group: 'Load:',
+    commands: RUN,
+    describe:
+      'tcp, tls, echo, ws, wss: a message that each connection sends again and again; with --expect, and to echo, it must be answered; @FILE: what is in the file',
+    pods: 'argument',
+  }),
+  'send-every': one({
+    ...duration(RunBound.probeEveryMsMin, RunBound.probeEveryMs),
+    group: 'Load:',
+    commands: RUN,
+    describe: 'how often each connection sends its message',
+    defaultNote: '1s with --send',
     pods: 'argument',
   }),
   'http-status': one({

@@ -28,6 +28,12 @@ export interface ProtocolHost {
   /** The slot's probe was answered in full. */
   answered(slot: number): void;
   /**
+   * The slot's probe was answered, and not as it should be.
+   * @param isLost the connection is of no use any more
+   * @returns whether the slot is still there
+   */
+  answeredWrongly(slot: number, isLost: boolean): boolean;
+  /**
    * The connection is no good: counted as `fail` while it is being opened, as `drop` when it was open; then closed.
    * @param detail what the protocol knows beyond that, see stats/protocol-errors.ts
    */
@@ -43,6 +49,9 @@ export interface ProtocolHost {
   /** The target said something that is no valid answer of the protocol: kept in case the connection ends. @param to exclusive */
   said(slot: number, buffer: Uint8Array, from: number, to: number): void;
 }
+
+/** What has come of an answer that is overdue: nothing, or something else; null: none is waited for, or that is all the same. */
+export type Overdue = 'nothing-said' | 'other-said' | null;
 
 /** One way to use a connection. */
 export interface Protocol {
@@ -64,6 +73,8 @@ export interface Protocol {
   onProbeDue(slot: number, sequence: number): void;
   /** The engine closes the connection now by its own will (not after a loss): say goodbye if the protocol has a word for it. */
   onClosing(slot: number): void;
+  /** What was said of an answer whose time is up; asked before the slot is lost. */
+  overdue?(slot: number): Overdue;
   /** The slot is gone, for whatever reason. */
   onForgotten(slot: number): void;
   /** The engine has ended, perhaps with slots in use: nothing may keep the process alive. */

@@ -15,7 +15,7 @@ import { DropReason, FailReason } from '../../base/outcome.ts';
 import { LatencyRecorder } from '../../stats/histogram.ts';
 import type { TlsCounts } from '../../stats/stats.ts';
 import { dropReasonOf, Errno, failReasonOf } from '../libc.ts';
-import type { Protocol, ProtocolHost } from './protocol.ts';
+import type { Overdue, Protocol, ProtocolHost } from './protocol.ts';
 
 /** Bytes that Node may keep for one socket before the inner protocol is asked to wait. */
 const WRITABLE_BYTES_MAX = 65_536;
@@ -114,6 +114,10 @@ export class TlsLayer implements Protocol, ProtocolHost {
 
   onProbeDue(slot: number, sequence: number): void {
     this.#inner.onProbeDue(slot, sequence);
+  }
+
+  overdue(slot: number): Overdue {
+    return this.#inner.overdue?.(slot) ?? null;
   }
 
   onClosing(slot: number): void {
@@ -246,6 +250,10 @@ export class TlsLayer implements Protocol, ProtocolHost {
 
   answered(slot: number): void {
     this.#host.answered(slot);
+  }
+
+  answeredWrongly(slot: number, isLost: boolean): boolean {
+    return this.#host.answeredWrongly(slot, isLost);
   }
 
   lost(slot: number, fail: FailReason, drop: DropReason, detail?: string): void {

@@ -3,7 +3,8 @@
  * control frames out; the check of text for UTF-8, piece by piece (RFC 3629 section 4); and writing masked client frames.
  * Must never touch a socket, decode text or decide what an answer proves.
  *
- *   data frames     are checked and thrown away: text must be UTF-8, lengths are bounded, fragments must fit
+ *   data frames     are checked: text must be UTF-8, lengths are bounded, fragments must fit; then thrown away, unless the
+ *                   sink wants them: then it gets their payload piece by piece
  *   control frames  are handed over whole, also when they come between the fragments of a message
  *
  * State is a few bytes per slot. A frame header or control frame that is cut by the end of a read (at most 131 bytes)
@@ -34,6 +35,12 @@ const UNIT_BYTES_MAX = 2 + 4 + CONTROL_BYTES_MAX;
 export interface FrameSink {
   /** A whole control frame. @returns whether the slot is still there */
   onControl(slot: number, opcode: number, payload: Uint8Array, length: number): boolean;
+  /**
+   * Payload of a message; absent: it is thrown away.
+   * @param isEnd the message ends with it; the last piece may be empty
+   * @returns whether the slot is still there
+   */
+  onData?(slot: number, bytes: Uint8Array, from: number, to: number, isEnd: boolean): boolean;
   /** The server broke the protocol: the slot must be failed with this close code. */
   onBroken(slot: number, code: number, what: string): void;
 }
@@ -57,9 +64,12 @@ export class FrameReader {
   readonly #carry = new Map<number, Uint8Array>();
   readonly #scratch = new Uint8Array(UNIT_BYTES_MAX * 2);
   readonly #payload = new Uint8Array(CONTROL_BYTES_MAX);
+  readonly #wantsData: boolean;
 
-  constructor(capacity: number, sink: FrameSink) {
+  /** @param wantsData whether the sink is to be handed what messages say */
+  constructor(capacity: number, sink: FrameSink, wantsData = false) {
     this.#sink = sink;
+    this.#wantsData = wantsData;
     this.#message = new Uint8Array(capacity);
     this.#isFinal = new Uint8Array(capacity);
     this.#utf8 = new Uint8Array(capacity);
@@ -184,7 +194,7 @@ export class FrameReader {
     this.#messageBytes[slot]! += length;
     this.#remaining[slot] = length;
     this.#isFinal[slot] = isFinal ? 1 : 0;
-    if (length === 0 && !this.#endFrame(slot)) return FAILED;
+    if (length === 0 && !(this.#endFrame(slot) && this.#handOn(slot, bytes, at, at))) return FAILED;
     return header;
   }
 
@@ -198,7 +208,14 @@ export class FrameReader {
     }
     this.#remaining[slot]! -= end - at;
     if (this.#remaining[slot] === 0 && !this.#endFrame(slot)) return FAILED;
-    return end;
+    return this.#wantsData && !this.#handOn(slot, bytes, at, end) ? FAILED : end;
+  }
+
+  /** After the end of the frame was noted, if it is that. @returns whether the slot is still there */
+  #handOn(slot: number, bytes: Uint8Array, from: number, to: number): boolean {
+    if (!this.#wantsData) return true;
+    const isEnd = this.#message[slot] === 0;
+    return this.#sink.onData?.(slot, bytes, from, to, isEnd) ?? true;
   }
 
   /** Whether all is well. */

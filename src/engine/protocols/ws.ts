@@ -8,6 +8,7 @@
  *   target -> us : 101, Sec-WebSocket-Accept         open and verified
  *   us -> target : [text message], ping              each probe; its 16 bytes name slot and number
  *   target -> us : pong                              answered, when it is equal
+ *   both ways    : messages, where some are asked for (messages.ts)
  *   target -> us : ping                              pong
  *   target -> us : close                             the same code back, then lost as `fin`
  *   target -> us : what RFC 6455 forbids             close 1002, 1007 or 1009, then lost as `protocol`
@@ -17,8 +18,10 @@ import { createCipheriv, createHash, randomBytes } from 'node:crypto';
 import type { ProtocolOptions } from '../../base/endpoint.ts';
 import { DropReason, FailReason } from '../../base/outcome.ts';
 import { DEFAULT_REQUEST_OPTIONS, requestHead } from '../../base/request-options.ts';
+import { MESSAGE_BYTES_MAX } from '../../base/traffic-options.ts';
 import { HeadReader, hasToken, otherProtocol, type ResponseHead, refusalText, saidEnd } from './http-head.ts';
-import { type Protocol, type ProtocolHost, SendBuffer } from './protocol.ts';
+import { Messages, type MessagesOf } from './messages.ts';
+import { type Overdue, type Protocol, type ProtocolHost, SendBuffer } from './protocol.ts';
 import {
   CloseCode,
   FrameReader,
@@ -61,6 +64,10 @@ export class WsProtocol implements Protocol, FrameSink {
   readonly #pingView = new DataView(this.#ping.buffer);
   readonly #closing = new Uint8Array(2);
   readonly #message: Uint8Array | null;
+  /** null: nothing is said but pings */
+  readonly #messages: Messages | null;
+  /** messages that came in pieces, by slot; nearly always empty */
+  readonly #pieces = new Map<number, Uint8Array>();
   /** requests by authority: a run has few endpoints, and a request is the same but for its key */
   readonly #requests = new Map<string, Buffer>();
   readonly #phase: Uint8Array;
@@ -70,18 +77,25 @@ export class WsProtocol implements Protocol, FrameSink {
   /** how many connections the slot has begun */
   readonly #connection: Uint32Array;
 
-  /** @param salt 32 bits that differ between processes */
-  constructor(host: ProtocolHost, salt: number, target: RequestTarget) {
+  /**
+   * @param salt 32 bits that differ between processes
+   * @param said what connections say; null: nothing but pings
+   */
+  constructor(host: ProtocolHost, salt: number, target: RequestTarget, said: MessagesOf | null) {
     const { capacity } = host;
     this.#host = host;
     this.#target = target;
     this.#salt = salt;
     this.#subprotocols = (target.options.request ?? DEFAULT_REQUEST_OPTIONS).subprotocols;
-    this.#frames = new FrameReader(capacity, this);
+    this.#frames = new FrameReader(capacity, this, said !== null);
     this.#unsent = new SendBuffer(host);
     const { message } = target.options;
     this.#message = message === null ? null : new TextEncoder().encode(message);
-    this.#writer = new FrameWriter(Math.max(CONTROL_BYTES_MAX, this.#message?.length ?? 0));
+    const payloadMax = said === null ? CONTROL_BYTES_MAX : MESSAGE_BYTES_MAX;
+    this.#writer = new FrameWriter(Math.max(payloadMax, this.#message?.length ?? 0));
+    const transmit = (slot: number, payload: Uint8Array, length: number, isBinary: boolean): void =>
+      this.#send(slot, isBinary ? Opcode.binary : Opcode.text, payload, length);
+    this.#messages = said === null ? null : new Messages(host, said, transmit);
     this.#phase = new Uint8Array(capacity);
     this.#pinging = new Uint8Array(capacity);
     this.#sequence = new Uint32Array(capacity);
@@ -90,7 +104,7 @@ export class WsProtocol implements Protocol, FrameSink {
 
   /** User memory of one slot, in bytes. */
   get bytesPerSlot(): number {
-    return 1 + 1 + 4 + 4 + this.#frames.bytesPerSlot;
+    return 1 + 1 + 4 + 4 + this.#frames.bytesPerSlot + (this.#messages?.bytesPerSlot ?? 0);
   }
 
   onConnected(slot: number): void {
@@ -128,13 +142,20 @@ export class WsProtocol implements Protocol, FrameSink {
       return;
     }
     this.#phase[slot] = Phase.open;
-    this.#host.opened(slot);
-    this.#host.verified(slot);
+    if (this.#messages?.opensByAnswer !== true) {
+      this.#host.opened(slot);
+      this.#host.verified(slot);
+    }
+    this.#messages?.begin(slot);
     if (result.type === 'head' && result.next < length) this.#frames.take(slot, buffer, result.next, length);
   }
 
   onProbeDue(slot: number, sequence: number): void {
     this.#sequence[slot] = sequence;
+    if (this.#messages?.isSending === true) {
+      this.#messages.say(slot);
+      if (this.#messages.areAnswered) return;
+    }
     this.#pinging[slot] = 1;
     if (this.#message !== null) this.#send(slot, Opcode.text, this.#message, this.#message.length);
     this.#writePing(slot);
@@ -154,6 +175,22 @@ export class WsProtocol implements Protocol, FrameSink {
 
   onWritable(slot: number): void {
     this.#unsent.flush(slot);
+  }
+
+  onData(slot: number, bytes: Uint8Array, from: number, to: number, isEnd: boolean): boolean {
+    const before = this.#pieces.get(slot);
+    if (this.#messages === null) return true;
+    if (before === undefined && isEnd) return this.#messages.hearMessage(slot, bytes, from, to);
+    const room = MESSAGE_BYTES_MAX - (before?.length ?? 0);
+    const piece = bytes.subarray(from, Math.min(to, from + room));
+    const heard = Buffer.concat(before === undefined ? [piece] : [before, piece]);
+    if (isEnd) this.#pieces.delete(slot);
+    else this.#pieces.set(slot, heard);
+    return isEnd ? this.#messages.hearMessage(slot, heard, 0, heard.length) : true;
+  }
+
+  overdue(slot: number): Overdue {
+    return this.#phase[slot] === Phase.open ? (this.#messages?.overdue(slot) ?? null) : null;
   }
 
   onControl(slot: number, opcode: number, payload: Uint8Array, length: number): boolean {
@@ -220,6 +257,8 @@ export class WsProtocol implements Protocol, FrameSink {
   onForgotten(slot: number): void {
     this.#phase[slot] = Phase.none;
     this.#pinging[slot] = 0;
+    this.#messages?.forget(slot);
+    this.#pieces.delete(slot);
     this.#frames.forget(slot);
     this.#heads.forget(slot);
     this.#unsent.forget(slot);

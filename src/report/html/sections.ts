@@ -6,7 +6,7 @@ import { type Counts, totalOf } from '../../base/outcome.ts';
 import { formatBytes, formatCount, formatDuration, formatMs, formatRate } from '../../base/units.ts';
 import type { AgentReport, Latency, RunReport, TimelinePoint } from '../../judge/report.ts';
 import { holdWords } from '../../run/run-spec.ts';
-import { verdictLine } from '../verdict-text.ts';
+import { messagePieces, verdictLine } from '../verdict-text.ts';
 import { incidentSection } from './incidents.ts';
 import { type Cell, htmlTable, type Markup, markup, openedInParts, tableBehind } from './markup.ts';
 import { heatMap, lossRaster, type Picture, ROWS_MAX, type spectraOf, thinned } from './pictures.ts';
@@ -138,6 +138,7 @@ function connectionsSection(report: RunReport): Markup {
     ...reasonRows('connections.dropped', 'lost', c.dropped),
     ['reopened', field('connections.reopened', c.reopened), 'own count'],
     ['not attempted', field('connections.unattempted', c.unattempted), 'own count'],
+    ...(report.messages == null ? [] : [['messages', messagePieces(report).join(', '), 'own count']]),
   ];
   const points = thinned(report.timeline, ROWS_MAX);
   const caption = 'Open connections over time';

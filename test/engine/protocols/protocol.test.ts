@@ -27,6 +27,7 @@ function bufferOn(socket: Socket): SendBuffer {
     opened: none,
     verified: none,
     answered: none,
+    answeredWrongly: none,
     lost: none,
     handOver: none,
     awake: none,
