@@ -45,6 +45,8 @@ interface CommonOptions {
   readonly onDrop?: 'count' | 'reopen';
   /** when a lost connection is opened again: `immediate`, `fixed:1s` or `backoff:1s..60s`; default `immediate` */
   readonly reopenAfter?: string;
+  /** where the name of a connection's back end stands: `/regex/` with one group over its first bytes, or `header:NAME` */
+  readonly backendFrom?: string;
   /** the part of each wait that is left to chance, such as `50%`; default `0%` */
   readonly reopenJitter?: string;
   /** tcp, tls: the target speaks first, and begins with this text; `any`: with anything */

@@ -34,7 +34,10 @@ type OlderHolder = Older<
 type OlderAgent = Older<Omit<AgentReport, 'holders'>, 'engine'> & {
   readonly holders: readonly OlderHolder[];
 };
-type OlderReport = Older<Omit<RunReport, 'agents'>, 'evidence' | 'incidents' | 'overTime' | 'about'> & {
+type OlderReport = Older<
+  Omit<RunReport, 'agents'>,
+  'evidence' | 'balance' | 'incidents' | 'overTime' | 'about'
+> & {
   readonly agents: readonly OlderAgent[];
 };
 
@@ -47,6 +50,7 @@ function completed(report: OlderReport): RunReport {
   return {
     ...report,
     evidence: report.evidence ?? null,
+    balance: report.balance ?? null,
     incidents: report.incidents ?? null,
     overTime: report.overTime ?? null,
     about: report.about ?? null,

@@ -71,10 +71,27 @@ export function readRunRequest(values: FlagValues): RunRequest {
       holders: flagValue(values, 'holders'),
       ...engineOf(values),
       ...readReopening(values),
+      ...readBackend(values, protocol),
       // Their times and places are in each of these.
       wantsLossDetails: ['events', 'html', 'json', 'live'].some((name) => values.one(name) !== null),
     },
   };
+}
+
+/** Where the name of a connection's back end stands. */
+function readBackend(values: FlagValues, protocol: ProtocolName): Pick<RunSpec, 'backendFrom'> {
+  const backendFrom = flagValue(values, 'backend-from');
+  if (backendFrom === null) return {};
+  const isHeader = backendFrom.startsWith('header:');
+  if (protocol === 'whoami' || (isHeader && !hasPath(protocol))) {
+    const what = isHeader ? 'has no headers' : 'says whom it sees, and nothing else';
+    throw usageError(
+      ErrorCode.usage,
+      `${values.origin('backend-from')} ${backendFrom}: a ${protocol}:// target ${what}`,
+      isHeader ? 'give a /regex/ with one group, or use http:// or ws://' : 'use --target tcp:// or http://',
+    );
+  }
+  return { backendFrom };
 }
 
 /** What becomes of a lost connection, and when. */

@@ -81,6 +81,8 @@ function checkMeasured(requirement: Requirement, spec: RunRequest['spec']): void
   if (recoveryPart(requirement.metric) !== null && spec.onDrop !== 'reopen') {
     throw bad('lost connections do not come back, they are only counted', 'add --on-drop reopen');
   }
+  if (requirement.metric === 'balance' && spec.backendFrom === undefined)
+    throw bad('no back end is looked for', 'add --backend-from, such as --backend-from header:X-Served-By');
   const range = hopelessRange(requirement, spec.connections, spec.onDrop === 'reopen');
   if (range === null) return;
   const most = Number.isFinite(range.high) ? ` to ${formatCount(range.high)}` : ' or more';

@@ -7,6 +7,7 @@
  * taken as the one that says least, and their names are kept in `troubles`.
  */
 import * as v from 'valibot';
+import { BACKEND_NAME_MAX, BACKENDS_MAX } from '../base/backend-pattern.ts';
 import { type Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
 import type { KernelSample } from '../host/kernel-evidence.ts';
 import type { AgentEngine, AgentPreparation, AgentRecord, AgentSnapshot } from '../run/agent-record.ts';
@@ -103,6 +104,7 @@ export const TableShapes = {
     keyCharactersMax: PROTOCOL_ERROR_CHARACTERS_MAX,
     pattern: ANY_TEXT,
   },
+  backends: { keysMax: BACKENDS_MAX + 1, keyCharactersMax: BACKEND_NAME_MAX, pattern: ANY_TEXT },
   ciphers: {
     keysMax: AgentBound.reasons,
     keyCharactersMax: AgentBound.cipherCharacters,
@@ -179,6 +181,7 @@ const saidStats = v.object({
   /** absent in version 1.0: then it is not known */
   recentLosses: v.exactOptional(recentLosses),
   /** absent where nothing is opened again, and from an agent that does not report it */
+  backends: v.exactOptional(countsByText(TableShapes.backends)),
   recentReturns: v.exactOptional(
     v.object({ calls: recentLosses, back: recentLosses, refused: recentLosses, failed: recentLosses }),
   ),

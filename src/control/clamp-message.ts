@@ -3,6 +3,7 @@
  * an honest agent with very much to say is not taken for one that breaks the rules. Must never drop a count: what finds
  * no room of its own is added up under one key, and lines and findings that are left out are counted.
  */
+import { OTHER_BACKENDS } from '../base/backend-pattern.ts';
 import { cleanText } from '../base/clean-text.ts';
 import type { Finding } from '../base/errors.ts';
 import { DropReason, isDropReason } from '../base/outcome.ts';
@@ -141,6 +142,7 @@ const FOLDED_KEY: Readonly<Record<keyof typeof TableShapes, (key: string) => str
   seen: () => SEEN_OTHER,
   protocolErrors: () => OTHER_PROTOCOL_ERROR,
   ciphers: () => 'other',
+  backends: () => OTHER_BACKENDS,
 };
 
 /** A table that fits: the sum of its counts stays what it was. */
@@ -193,6 +195,7 @@ function clampedStats(stats: WireStats): WireStats {
             byEndpoint: clampedTable(seen.byEndpoint, 'seen', budget),
           },
         }),
+    ...(stats.backends === undefined ? {} : { backends: clampedTable(stats.backends, 'backends', budget) }),
     openBySource: clampedTable(stats.openBySource, 'open', budget),
     openByEndpoint: clampedTable(stats.openByEndpoint, 'open', budget),
     droppedBy: clampedTable(stats.droppedBy, 'losses', budget),

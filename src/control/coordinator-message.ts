@@ -8,6 +8,7 @@
  */
 import * as v from 'valibot';
 import { isAddress, parseAddress } from '../base/address.ts';
+import { BACKEND_PATTERN_MAX, backendExpression } from '../base/backend-pattern.ts';
 import {
   BANNER_BYTES_MAX,
   CA_CHARACTERS_MAX,
@@ -223,6 +224,13 @@ const sharedSpec = v.object({
   probeTimeoutMs: duration(RunBound.answerMsMin, RunBound.answerMs),
   onDrop: v.picklist(['count', 'reopen']),
   reopen: v.exactOptional(reopen),
+  backendFrom: v.exactOptional(
+    v.pipe(
+      v.string(),
+      v.maxLength(BACKEND_PATTERN_MAX),
+      v.check((pattern) => backendExpression(pattern) !== null, 'expected an expression with one group'),
+    ),
+  ),
   wantsLossDetails: v.boolean(),
 });
 

@@ -57,6 +57,7 @@ export function needsOf(spec: SharedSpec): { readonly minor: number; readonly wo
     ['--duration forever', isEndless(spec)],
     ['--reopen-after', spec.reopen !== undefined && spec.reopen.kind !== 'immediate'],
     ['--reopen-jitter', (spec.reopen?.jitter ?? 0) > 0],
+    ['--backend-from', spec.backendFrom !== undefined],
   ];
   const words = asked.filter(([, isAsked]) => isAsked).map(([flag]) => flag);
   return words.length === 0 ? null : { minor: 2, words: words.join(' and ') };

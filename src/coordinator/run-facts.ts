@@ -16,6 +16,7 @@ import { makeReport, type RunFacts } from '../judge/run-report.ts';
 import type { EndReason } from '../run/run-event.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import { initialRunState, type RunState } from '../run/run-transition.ts';
+import { BalanceLog } from '../stats/balance.ts';
 import { type Incident, IncidentLog } from '../stats/incident-log.ts';
 import { BurstMeter, type Loss, type RecentLosses } from '../stats/loss.ts';
 import { OverTimeLog } from '../stats/over-time.ts';
@@ -94,6 +95,7 @@ type LogFacts = Pick<
   | 'lossBurstMax'
   | 'overTime'
   | 'incidents'
+  | 'balance'
 >;
 
 /** One run's log. */
@@ -104,6 +106,7 @@ export class RunLog {
   readonly #burst = new BurstMeter();
   readonly #overTime = new OverTimeLog();
   readonly #incidents = new IncidentLog();
+  readonly #balance = new BalanceLog();
   #isBurstKnown = true;
   #areReturnsKnown = true;
   #timeline = EMPTY_TIMELINE;
@@ -201,6 +204,12 @@ export class RunLog {
     this.#timeline = withPoint(this.#timeline, { atSec, ...point }, isLandmark);
   }
 
+  /** How connections are spread over back ends now; absent: nothing is looked for. */
+  backends(backends: Stats['backends'], phase: Phase, atMs: number): void {
+    if (backends === undefined || (phase !== 'ramping' && phase !== 'holding')) return;
+    this.#balance.add(backends, atMs - this.#rampStartedMs, phase === 'holding');
+  }
+
   /** The metrics' facts at some moment of the ramp or the hold phase. */
   metricFacts(stats: Stats, phase: MetricFacts['phase'], atMs: number): MetricFacts {
     return metricFactsOf(this.#spec, stats, {
@@ -220,6 +229,7 @@ export class RunLog {
     return {
       timeline: this.#timeline,
       overTime: this.#rampStartedMs === 0 ? null : this.#overTime.value(),
+      balance: this.#balance.value(),
       lossBurstMax: this.#isBurstKnown ? this.#burst.max : null,
       incidents: this.#knownIncidents,
       holdStartedMs: this.#holdStartedMs,

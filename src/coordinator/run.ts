@@ -290,6 +290,12 @@ export class Run {
     this.#options.onProgress(progress);
     this.#options.onTick?.(() => makeReport(this.#facts({ isPartial: true })));
     if (this.#log.rampStartedMs === 0) return;
+    if (this.#state.spec.backendFrom !== undefined)
+      this.#log.backends(
+        mergeAllStats(this.#agents().map(({ stats }) => stats)).backends,
+        this.#state.phase,
+        atMs,
+      );
     this.#log.addPoint(atMs, timelinePoint(progress, this.#state.agents.values(), seenByTarget), isLandmark);
   }
 }

@@ -4,6 +4,7 @@
  */
 
 import assert from 'node:assert/strict';
+import { backendExpression } from '../base/backend-pattern.ts';
 import type { Clock } from '../base/clock.ts';
 import { DropReason, FailReason } from '../base/outcome.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
@@ -17,6 +18,7 @@ import { dropReasonOf, failReasonOf } from './libc.ts';
 import { type LossCircumstances, LossLedger } from './loss-ledger.ts';
 import { Opener } from './opener.ts';
 import { Probes } from './probes.ts';
+import { BackendTally } from './protocols/backend.ts';
 import { makeProtocol, numbersOf } from './protocols/make-protocol.ts';
 import type { MessageFacts } from './protocols/message-renderer.ts';
 import type { Protocol, ProtocolHost } from './protocols/protocol.ts';
@@ -66,6 +68,7 @@ export class Connections implements ProtocolHost {
   readonly #how: LossCircumstances = { ageMs: 0, isProbing: false, isAcked: false };
   readonly #protocolErrors = new ProtocolErrorTally();
   readonly #driver: Driver;
+  readonly #backends: BackendTally | null;
   readonly #info: TcpInfo;
   readonly #retransmits: SynRetransmits;
 
@@ -91,7 +94,14 @@ export class Connections implements ProtocolHost {
       port: (slot: number) => map.portAt(table.tuple[slot]!),
       endpointIndex: (slot: number) => map.endpointIndexAt(table.tuple[slot]!),
     };
-    this.protocol = makeProtocol(this, spec, { bound, salt, facts: this.#messageFacts(bound) });
+    const expression = spec.backendFrom === undefined ? null : backendExpression(spec.backendFrom);
+    this.#backends = expression === null ? null : new BackendTally(expression, this.capacity);
+    this.protocol = makeProtocol(this, spec, {
+      bound,
+      salt,
+      facts: this.#messageFacts(bound),
+      backends: this.#backends,
+    });
     const send = spec.protocolOptions?.traffic?.send ?? null;
     this.#isSending = send !== null;
     const probeEveryMs = probeEveryMsOf(this.protocol, spec.probeEveryMs);
@@ -138,6 +148,7 @@ export class Connections implements ProtocolHost {
     return {
       ...stats,
       bytesOut: stats.bytesOut + this.#driver.bytesSent,
+      ...(this.#backends === null ? {} : { backends: this.#backends.counts() }),
       ...(this.#parts.spec.onDrop === 'reopen' ? { recentReturns: this.opener.returns.list() } : {}),
       ...(this.protocol instanceof WhoamiProtocol ? { seen: this.protocol.seen.counts() } : {}),
       ...(this.#protocolErrors.isEmpty ? {} : { troubles: this.#protocolErrors.counts() }),

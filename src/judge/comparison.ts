@@ -82,6 +82,7 @@ const HEADLINES: readonly string[] = [
   'recovery_p50',
   'recovery_p99',
   'recovery_all',
+  'balance',
 ];
 /** More of these is better; less of all others, but for those that are neither. */
 const MORE_IS_BETTER = new Set([
@@ -115,13 +116,14 @@ function reportedValue(report: RunReport, metric: string): number | null {
     return seconds === Number.POSITIVE_INFINITY ? null : seconds;
   }
   const { connections: c, ramp, hold, messages } = report;
-  const plain: Readonly<Record<string, number | undefined>> = {
+  const plain: Readonly<Record<string, number | null | undefined>> = {
     messages_sent: messages?.sent,
     messages_answered: messages?.answered,
     messages_wrong: messages?.wrong,
     messages_late: messages?.late,
     messages_missing: messages?.missing,
     messages_rate: messages?.ratePerSec,
+    balance: report.balance?.ratioAtEnd,
     held: c.held,
     verified: c.verified,
     open: c.open,

@@ -4,13 +4,14 @@
  */
 
 import { type Counts, DropReason, FailReason, totalOf } from '../base/outcome.ts';
+import { balanceRatio } from '../stats/balance.ts';
 import { histogramCount, latencySummary, type SparseHistogram, valueUsAtRank } from '../stats/histogram.ts';
 import { type Incident, RECOVERY_PARTS, type RecoveryPart } from '../stats/incident-log.ts';
 import { OTHER_PLACES, type PlaceOutcomes, type PlaceTable } from '../stats/place-outcomes.ts';
 import { firstOpened, rampRatePerSec, type Stats } from '../stats/stats.ts';
 
 /** How a metric is written and compared. */
-export type MetricKind = 'connections' | 'count' | 'latency' | 'rate' | 'seconds';
+export type MetricKind = 'connections' | 'count' | 'latency' | 'rate' | 'seconds' | 'ratio';
 
 /** What the metrics are taken from. */
 export interface MetricFacts {
@@ -70,6 +71,7 @@ const PLAIN_METRICS = {
   messages_rate: 'rate',
   ramp_seconds: 'seconds',
   hold_seconds: 'seconds',
+  balance: 'ratio',
 } as const satisfies Readonly<Record<string, MetricKind>>;
 type PlainMetric = keyof typeof PLAIN_METRICS;
 
@@ -228,7 +230,7 @@ export function metricValue(metric: string, facts: MetricFacts): number | null {
   return plainValue(metric as PlainMetric, facts);
 }
 
-function plainValue(metric: PlainMetric, facts: MetricFacts): number {
+function plainValue(metric: PlainMetric, facts: MetricFacts): number | null {
   const { stats } = facts;
   switch (metric) {
     case 'held':
@@ -267,6 +269,8 @@ function plainValue(metric: PlainMetric, facts: MetricFacts): number {
       return stats.rampMs / 1_000;
     case 'hold_seconds':
       return facts.holdSeconds;
+    case 'balance':
+      return balanceRatio(stats.backends);
   }
 }
 
@@ -335,6 +339,8 @@ function plainRange(metric: PlainMetric, now: number, facts: MetricFacts): Metri
         : { low: now, high: now };
     case 'hold_seconds':
       return { low: now, high: Number.POSITIVE_INFINITY };
+    case 'balance':
+      return ANYTHING;
   }
 }
 

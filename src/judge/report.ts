@@ -8,6 +8,7 @@ import type { Counts, DropReason, FailReason, Party, SkipReason } from '../base/
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import type { AgentEngine } from '../run/agent-record.ts';
 import type { DropPolicy } from '../run/run-spec.ts';
+import type { Balance } from '../stats/balance.ts';
 import type { Evidence } from '../stats/evidence.ts';
 import type { Incident } from '../stats/incident-log.ts';
 import type { LossCount } from '../stats/loss.ts';
@@ -262,6 +263,8 @@ export interface RunReport {
   };
   readonly findings: readonly Finding[];
   readonly timeline: readonly TimelinePoint[];
+  /** connections by back end (`--backend-from`); null: nothing was looked for */
+  readonly balance: Balance | null;
   /** drops of 1 % or more within a second, and how they came back; null: an agent of an earlier version does not report that */
   readonly incidents: readonly Incident[] | null;
   /** losses and latencies by time; null: the ramp has not begun, or an older version made this report */

@@ -83,6 +83,7 @@ const EXAMPLES: Readonly<Record<MetricKind, readonly [example: string, words: st
   latency: ['250ms, 1.5s or 800us', 'a time with its unit'],
   rate: ['5000/s or 5k/s', 'a number per second'],
   seconds: ['60 or 60s', 'seconds'],
+  ratio: ['1.2', 'a number with or without a fraction'],
 };
 
 /**
@@ -219,6 +220,8 @@ function typedValue(kind: MetricKind, text: string): number | null {
       return attempt(() => parseCount(text, '--require', { min: 0 }));
     case 'rate':
       return attempt(() => parseRate(text, '--require'));
+    case 'ratio':
+      return digits === '' || unit !== '' ? null : Number(digits);
     case 'latency': {
       const usPerUnit = US_PER_UNIT[unit.toLowerCase()];
       return digits === '' || usPerUnit === undefined ? null : Number(digits) * usPerUnit;
@@ -321,6 +324,8 @@ function valueText(kind: MetricKind, value: number, requirement: Requirement, fa
     }
     case 'count':
       return formatCount(value);
+    case 'ratio':
+      return String(Math.round(value * 1e3) / 1e3);
     case 'latency':
       return formatMs(value / 1_000);
     case 'rate':

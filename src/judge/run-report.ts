@@ -7,6 +7,7 @@ import { totalOf } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
 import { type AgentRecord, isLive } from '../run/agent-record.ts';
 import type { RunState } from '../run/run-transition.ts';
+import type { Balance } from '../stats/balance.ts';
 import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
 import { encodeHistogram } from '../stats/histogram-encoding.ts';
 import type { Incident } from '../stats/incident-log.ts';
@@ -69,6 +70,8 @@ export interface RunFacts {
   readonly targetProof: TargetProof | null;
   /** the most losses within one second; null: an agent of an earlier version does not report it */
   readonly lossBurstMax: number | null;
+  /** null: nothing was looked for */
+  readonly balance: Balance | null;
   /** null: an agent of an earlier version does not report what they are made from */
   readonly incidents: readonly Incident[] | null;
   /** losses with a line in the events file; null: there is no such file */
@@ -189,6 +192,7 @@ export function makeReport(facts: RunFacts): RunReport {
     generator,
     findings: uniqueFindings([...refusals, ...records.flatMap((agent) => agent.findings)]),
     timeline: facts.timeline.points,
+    balance: facts.balance,
     incidents: facts.incidents,
     overTime: facts.overTime,
     about: facts.about,

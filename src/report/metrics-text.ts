@@ -9,7 +9,9 @@
 import { cleanDeep } from '../base/clean-text.ts';
 import { recoverySec } from '../judge/metric.ts';
 import type { AgentReport, Latency, RunReport } from '../judge/report.ts';
+import { balanceRatio } from '../stats/balance.ts';
 import { type Incident, RECOVERY_PARTS, type RecoveryPart } from '../stats/incident-log.ts';
+import { backendName } from './balance-text.ts';
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -76,6 +78,27 @@ function connectionGauges(report: RunReport, byAgent: boolean): Gauge[] {
       name: 'connections_dropped',
       help: 'connections that were lost while held, by reason',
       samples: byAgent ? perAgent(({ dropped }) => dropped) : byReason(c.dropped),
+    },
+  ];
+}
+
+/** Connections by back end, at the end of the hold or now. */
+function balanceGauges({ balance }: RunReport): Gauge[] {
+  const last = balance?.end ?? balance?.series.at(-1);
+  if (!balance || !last) return [];
+  return [
+    {
+      name: 'backend_connections',
+      help: 'open connections by back end',
+      samples: Object.entries(last.open).map(([name, value]) => ({
+        labels: { backend: backendName(name) },
+        value,
+      })),
+    },
+    {
+      name: 'backend_balance',
+      help: 'the highest number of connections of one back end over the mean of all',
+      samples: [{ value: balanceRatio(last.open) }],
     },
   ];
 }
@@ -170,6 +193,7 @@ function gaugesOf(report: RunReport, byAgent: boolean): Gauge[] {
       report.latencyTrustworthy ? 1 : 0,
     ),
     ...incidentGauges(report),
+    ...balanceGauges(report),
     single('ramp_seconds', 'first connect to last established', report.ramp.seconds),
     single('hold_seconds', 'how long was held', report.hold.seconds),
     single('syn_retransmits', 'SYNs that were sent again', report.ramp.synRetransmits),

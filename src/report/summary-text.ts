@@ -8,6 +8,7 @@ import { counted, formatCount, formatDuration, formatMs } from '../base/units.ts
 import type { Latency, RunReport } from '../judge/report.ts';
 import { holdWords } from '../run/run-spec.ts';
 import type { PlaceOutcomes } from '../stats/place-outcomes.ts';
+import { balancePieces } from './balance-text.ts';
 import { chartRow, openOverTime } from './chart.ts';
 import { incidentPieces } from './incident-text.ts';
 import { countPieces, formatWholeSeconds, type Paint, wrapText } from './layout.ts';
@@ -107,6 +108,7 @@ function sectionsOf(report: RunReport, files: readonly string[], width: number):
         optional(7, latencyLines(report, width)),
         optional(6, placeLines(report, width, PLACES_MAX), placeLines(report, width, 1)),
         optional(5, incidentLines(report, width)),
+        optional(6, whole('back ends', balancePieces(report).map(kept).join(', '))),
         always(requirementLines(report, width)),
       ];
   return [

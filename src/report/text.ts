@@ -10,6 +10,7 @@ import { counted, formatBytes, formatCount, formatDuration, formatMs } from '../
 import { limitsPhrase } from '../judge/generator-health.ts';
 import type { AgentReport, Latency, RunReport } from '../judge/report.ts';
 import { holdWords } from '../run/run-spec.ts';
+import { balancePieces } from './balance-text.ts';
 import { evidenceLines } from './evidence-text.ts';
 import { incidentPieces } from './incident-text.ts';
 import {
@@ -125,6 +126,7 @@ function measuredLines(report: RunReport): string[] {
     ...rampLines(report),
     ...spreadLines('by source', report.bySource),
     ...spreadLines('by endpoint', report.byEndpoint),
+    ...backendLines(report),
     ...evidenceLines(report.evidence),
     ...(report.seen === null ? [] : seenLines(report.seen)),
     ...kernelLines(report),
@@ -297,6 +299,11 @@ function spreadLines(label: string, counts: Readonly<Record<string, number>>): s
   const least = formatCount(Math.min(...values));
   const most = formatCount(Math.max(...values));
   return labelled(label, `${formatCount(entries.length)} of them, from ${least} to ${most} connections each`);
+}
+
+function backendLines(report: RunReport): string[] {
+  const pieces = balancePieces(report);
+  return pieces.length === 0 ? [] : labelledPieces('back ends', pieces);
 }
 
 function kernelLines(report: RunReport): string[] {

@@ -48,6 +48,8 @@ export interface SharedSpec {
   readonly probeEveryMs: number | null;
   readonly probeTimeoutMs: number;
   readonly onDrop: DropPolicy;
+  /** where the name of a connection's back end stands (base/backend-pattern.ts); absent: nothing is looked for */
+  readonly backendFrom?: string;
   /** with `reopen`: when; absent: immediately */
   readonly reopen?: ReopenPolicy;
   /** whether each loss is reported with its details, or only counted */

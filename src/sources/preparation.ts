@@ -177,6 +177,7 @@ export function holderSpecs(
       probeEveryMs: spec.probeEveryMs,
       probeTimeoutMs: spec.probeTimeoutMs,
       onDrop: spec.onDrop,
+      ...(spec.backendFrom === undefined ? {} : { backendFrom: spec.backendFrom }),
       ...(spec.reopen === undefined ? {} : { reopen: spec.reopen }),
       wantsLossDetails: spec.wantsLossDetails,
       engine: plan.engine.name,

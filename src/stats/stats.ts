@@ -7,6 +7,7 @@
  * was lost is not known here: the sender sends everything again after contact was cut.
  */
 
+import { BACKENDS_MAX, OTHER_BACKENDS } from '../base/backend-pattern.ts';
 import {
   addBounded,
   addCounts,
@@ -62,6 +63,8 @@ export interface Stats {
   readonly probeTimeoutsAcked: number;
   /** losses of the last half minute by quarter of a second since the start (loss.ts) */
   readonly recentLosses: RecentLosses;
+  /** open connections by back end (`--backend-from`), now; absent: nothing is looked for */
+  readonly backends?: Readonly<Record<string, number>>;
   /** how lost connections came back, of the last half minute by quarter of a second; absent: none is opened again, or it is not reported */
   readonly recentReturns?: RecentReturns;
   /** connections that were opened in place of lost ones (`--on-drop reopen`); part of `established` */
@@ -260,6 +263,7 @@ function mergeStats(a: Stats, b: Stats): Stats {
     openByEndpoint: addCounts(a.openByEndpoint, b.openByEndpoint) as Record<string, number>,
     rampMs: Math.max(a.rampMs, b.rampMs),
     ...returnsOfBoth(a, b),
+    ...backendsOfBoth(a.backends, b.backends),
     ...seenOfBoth(a.seen, b.seen),
     ...protocolsOfBoth(a, b),
     ...messagesOfBoth(a.messages, b.messages),
@@ -307,6 +311,12 @@ function evidenceOfBoth(a: Stats, b: Stats): Pick<Stats, 'evidence'> {
 function returnsOfBoth(a: Stats, b: Stats): Pick<Stats, 'recentReturns'> {
   const recentReturns = mergeReturns(a.recentReturns, b.recentReturns);
   return recentReturns === undefined ? {} : { recentReturns };
+}
+
+function backendsOfBoth(a: Stats['backends'], b: Stats['backends']): Pick<Stats, 'backends'> {
+  if (a === undefined || b === undefined)
+    return a === undefined && b === undefined ? {} : { backends: a ?? b ?? {} };
+  return { backends: addBounded(a, b, BACKENDS_MAX, OTHER_BACKENDS) };
 }
 
 function protocolsOfBoth(a: Stats, b: Stats): Pick<Stats, 'troubles' | 'tls'> {
@@ -444,6 +454,7 @@ export function withAllLost(stats: Stats, reason: DropReason, quota: number): St
       : {}),
     openBySource: {},
     openByEndpoint: {},
+    ...(stats.backends === undefined ? {} : { backends: {} }),
   };
 }
 

@@ -87,6 +87,7 @@ describe('the flags of a run and of an agent', () => {
     'send-every': ['5s'],
     'http-status': ['204', 'https://my-server'],
     'host-header': ['www.example', 'http://my-server'],
+    'backend-from': ['/^(.)/'],
     header: ['Authorization: Bearer x', 'https://my-server'],
     'ws-protocol': ['mqtt', 'ws://my-server'],
     method: ['POST', 'https://my-server'],

@@ -74,6 +74,20 @@ describe('the flags of a run', () => {
     );
   });
 
+  it('say where the name of a back end stands, where the protocol has such a place', async () => {
+    const { spec } = await request('-t http://a:1 -c 10 --backend-from header:X-Served-By');
+    assert.equal(spec.backendFrom, 'header:X-Served-By');
+    assert.equal((await request('-t a:1 -c 10 --backend-from /^(.)/')).spec.backendFrom, '/^(.)/');
+    await assert.rejects(
+      request('-t a:1 -c 1 --backend-from header:X'),
+      isUsage(/a tcp:\/\/ target has no headers/),
+    );
+    await assert.rejects(
+      request('-t a:1 -c 1 --probe whoami --backend-from /(.)/'),
+      isUsage(/a whoami:\/\/ target says whom it sees/),
+    );
+  });
+
   it('let echo connections prove themselves every 10 s unless set otherwise', async () => {
     assert.equal((await request('-t echo://127.0.0.1:7 -c 1')).spec.probeEveryMs, 10_000);
     assert.equal((await request('-t echo://127.0.0.1:7 -c 1 --probe-every 3s')).spec.probeEveryMs, 3000);

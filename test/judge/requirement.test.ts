@@ -37,6 +37,7 @@ const STATS: Stats = {
   failed: { timeout: 6, refused: 5 },
   dropped: { rst: 30, fin: 10 },
   reopened: 3,
+  backends: { one: 300, two: 100, three: 80 },
   synRetransmits: 17,
   rampMs: 4_000,
   connectUs: histogramOf(...Array.from({ length: 1_000 }, (_, index) => (index + 1) * 100)),
@@ -59,6 +60,7 @@ const FACTS: MetricFacts = {
 /** What each documented metric is in FACTS, as a threshold that it just reaches, one below and one above. */
 const BOTH_SIDES: Readonly<Record<string, readonly [exact: string, below: string, above: string]>> = {
   held: ['910', '909', '911'],
+  balance: ['1.875', '1.8', '1.9'],
   recovery_p50: ['1.25', '1', '1.26s'],
   recovery_p90: ['3500ms', '3.4', '3.6s'],
   recovery_p99: ['4.5s', '4', '5'],

@@ -67,6 +67,7 @@ function reportOf({
   const report = makeReport({
     targetText: ['127.0.0.1:80'],
     about: null,
+    balance: null,
     incidents: [],
     overTime: null,
     toolVersion: '0.0.0',

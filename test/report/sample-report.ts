@@ -236,6 +236,13 @@ export function sampleReport(change: Partial<RunReport> = {}): RunReport {
         seenByTarget: 24_000,
       },
     ],
+    balance: {
+      start: { atSec: 3, open: { one: 65_000, two: 65_000 } },
+      end: { atSec: 60, open: { one: 32_500, two: 97_500 } },
+      ratioAtStart: 1,
+      ratioAtEnd: 1.5,
+      series: [{ atSec: 3, open: { one: 65_000, two: 65_000 } }],
+    },
     incidents: [incidentOf()],
     overTime: {
       losses: {

@@ -140,6 +140,7 @@ export async function deployHaproxy(
   maxconn ${maxconn}
 defaults
   mode tcp
+  option redispatch
   timeout connect 10s
   timeout client 30m
   timeout server 30m
@@ -148,7 +149,7 @@ frontend front
   default_backend servers
 backend servers
   balance ${balance}
-${servers.map((server, at) => `  server s${at + 1} ${ADDRESS}:${server.port}`).join('\n')}
+${servers.map((server, at) => `  server s${at + 1} ${ADDRESS}:${server.port} check inter 500ms fall 1 rise 1`).join('\n')}
 `,
   );
   return deploy(t, 'haproxy', port, ['-db', '-f', config]);

@@ -3,6 +3,7 @@
  * report says of the incident is compared with what the target wrote down.
  */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -156,6 +157,67 @@ test('HAProxy with two servers is restarted: all come back over both', {
   const counts = servers.map((server) => server.firstRequestsMs().length);
   for (const count of counts) assert(count >= HELD * 0.9, counts.join(' and '));
 });
+
+/** How many connections a server holds, by the kernel's own count. */
+function heldBy({ port }: { readonly port: number }): number {
+  const filter = ['-Htn', 'state', 'established', 'sport', '=', `:${port}`];
+  return execFileSync('ss', filter, { encoding: 'utf8' }).split('\n').filter(Boolean).length;
+}
+
+const sumOf = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
+
+/** What all hold, at a moment at which none of HAProxy's checks is under way. */
+async function countsOfAll(servers: readonly { readonly port: number }[], held: number): Promise<number[]> {
+  let counts: number[] = [];
+  await until('they hold all', 60_000, () => {
+    counts = servers.map(heldBy);
+    return sumOf(counts) === held;
+  });
+  return counts;
+}
+
+for (const balance of ['roundrobin', 'leastconn']) {
+  test(`three back ends behind HAProxy, ${balance}: counted as they count themselves, also after one was restarted`, {
+    skip: skip || whyNot('haproxy'),
+  }, async (t) => {
+    const names = ['one', 'two', 'three'];
+    const servers: DeployedNginx[] = [];
+    for (const name of names) servers.push(await deployNginx(t, name));
+    const front = await deployHaproxy(t, servers, balance);
+    const held = 900;
+    const run = startBench(t, [
+      ...['--target', `http://127.0.0.1:${front.port}`, '--conns', `${held}`, '--duration', '10m'],
+      ...['--on-drop', 'reopen', '--reopen-after', 'fixed:500ms', '--backend-from', 'header:X-Served-By'],
+      ...['--require', 'held>=0', '--require', 'balance<=3', '--require', 'balance<1'],
+    ]);
+    await until('the hold has begun', 120_000, () => / holding /.test(run.stderr()));
+    await sleep(2_000);
+    const before = await countsOfAll(servers, held);
+    await servers[0]?.stop();
+    await until('the others have all', 120_000, () => sumOf(servers.map(heldBy)) === held);
+    await servers[0]?.start();
+    await sleep(2_500);
+    const after = await countsOfAll(servers, held);
+    run.child.kill('SIGINT');
+    await run.result;
+    const report = run.report();
+    const countsOf = (open: Readonly<Record<string, number>> | undefined): number[] =>
+      names.map((name) => open?.[name] ?? 0);
+    if (balance === 'roundrobin') assert.deepEqual(before, [300, 300, 300]);
+    assert.deepEqual(countsOf(report.balance?.start?.open), before);
+    assert.deepEqual(countsOf(report.balance?.end?.open), after);
+    assert.equal(after[0], 0, 'what was restarted has none: nothing new came');
+    assert.equal(report.balance?.ratioAtStart, (Math.max(...before) * 3) / held);
+    const ratio = (Math.max(...after) * 3) / held;
+    assert(Math.abs((report.balance?.ratioAtEnd ?? 0) - ratio) < 1e-9);
+    const judged = report.requirements.filter(({ metric }) => metric === 'balance');
+    assert.deepEqual(
+      judged.map(({ passed }) => passed),
+      [true, false],
+    );
+    assert(Math.abs((judged[0]?.actual ?? 0) - ratio) < 1e-9);
+  });
+}
 
 test('a run in which nothing is lost does not pass a limit on its recovery, and says why', {
   skip,

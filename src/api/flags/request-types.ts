@@ -2,6 +2,7 @@
  * Owns what the texts of flags mean that say something in a request or in a message: header fields, subprotocols, templates, patterns.
  * Must never read a file.
  */
+import { backendExpression } from '../../base/backend-pattern.ts';
 import { ErrorCode, usageError } from '../../base/errors.ts';
 import { type HeaderField, headerProblem, isSubprotocol } from '../../base/request-options.ts';
 import { readAnswer, readPattern, readTemplate } from '../../base/traffic-options.ts';
@@ -25,6 +26,20 @@ export const header: ValueType<HeaderField | string> = {
     throw usageError(ErrorCode.usage, `${origin}: ${problem}`, hint);
   },
   write: (value) => (typeof value === 'string' ? `@${value}` : `${value.name}: ${value.value}`),
+};
+
+/** Where the name of a back end stands. */
+export const backendFrom: ValueType<string> = {
+  placeholder: 'PATTERN',
+  parse: (given, origin) => {
+    if (backendExpression(given) !== null) return given;
+    throw usageError(
+      ErrorCode.usage,
+      `${origin} "${given}" is neither /regex/ with exactly one group nor header:NAME`,
+      `type ${flagWith(origin, 'header:X-Served-By')} or ${flagWith(origin, "'/^server=(\\w+)/'")}`,
+    );
+  },
+  write: (value) => value,
 };
 
 /** What a WebSocket client offers. */

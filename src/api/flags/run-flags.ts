@@ -9,7 +9,7 @@ import { ALIAS_LEASE_MAX_MS, ALIAS_LEASE_MIN_MS } from '../../run/alias.ts';
 import { RunBound } from '../../run/run-spec.ts';
 import { type CommandName, flagSwitch, list, one } from './flag.ts';
 import { jitter, reopenAfter } from './reopen-types.ts';
-import { answer, expectation, header, message, subprotocol } from './request-types.ts';
+import { answer, backendFrom, expectation, header, message, subprotocol } from './request-types.ts';
 import {
   aliasDevice,
   boundedText,
@@ -198,6 +198,14 @@ export const RUN_FLAGS = {
     commands: RUN,
     describe: 'with --on-drop reopen, the part of each wait that is left to chance, 0% to 100%',
     defaultNote: '0%',
+    pods: 'argument',
+  }),
+  'backend-from': one({
+    ...backendFrom,
+    group: 'Proof:',
+    commands: RUN,
+    describe:
+      'count connections by back end, whose name is the group of a /regex/ over their first bytes, or a response header: header:NAME',
     pods: 'argument',
   }),
   'target-stats': list({

@@ -4,6 +4,7 @@
 import { DEFAULT_PROTOCOL_OPTIONS, defaultPortOf, isTls } from '../../base/endpoint.ts';
 import { DEFAULT_MQTT_OPTIONS } from '../../base/session-options.ts';
 import type { HolderSpec } from '../../run/run-spec.ts';
+import { type BackendTally, withBackends } from './backend.ts';
 import { EchoProtocol } from './echo.ts';
 import { HttpProtocol } from './http.ts';
 import { authorityOf } from './http-head.ts';
@@ -25,13 +26,15 @@ interface ProtocolParts {
   readonly salt: number;
   /** what messages may say */
   readonly facts: MessageFacts;
+  /** who counts back ends; absent or null: nothing is looked for */
+  readonly backends?: BackendTally | null;
 }
 
 /** The protocol of a run. @throws Error from OpenSSL when a CA is no PEM */
 export function makeProtocol(
   host: ProtocolHost,
   spec: HolderSpec,
-  { bound, salt, facts }: ProtocolParts,
+  { bound, salt, facts, backends = null }: ProtocolParts,
 ): Protocol {
   if (spec.protocol === 'whoami') return new WhoamiProtocol(host, new SeenTally(spec), bound);
   const { endpointIndex } = bound;
@@ -39,13 +42,17 @@ export function makeProtocol(
   const { traffic } = options;
   const isEcho = spec.protocol === 'echo';
   const said = traffic === undefined ? null : { traffic, facts, salt, isEcho };
-  if (!isTls(spec.protocol)) return plainProtocol(host, spec, endpointIndex, salt, said);
+  const plain = (inner: ProtocolHost): Protocol => {
+    const protocol = plainProtocol(inner, spec, endpointIndex, salt, said);
+    return backends === null ? protocol : withBackends(protocol, backends);
+  };
+  if (!isTls(spec.protocol)) return plain(host);
   const layer = {
     options,
     closesGently: spec.close === 'fin',
     address: (slot: number) => spec.endpoints[endpointIndex(slot)]!.address,
   };
-  return new TlsLayer(host, layer, (inner) => plainProtocol(inner, spec, endpointIndex, salt, said));
+  return new TlsLayer(host, layer, plain);
 }
 
 function plainProtocol(

@@ -7,6 +7,7 @@ import { formatBytes, formatCount, formatDuration, formatMs, formatRate } from '
 import type { AgentReport, Latency, RunReport, TimelinePoint } from '../../judge/report.ts';
 import { holdWords } from '../../run/run-spec.ts';
 import { messagePieces, verdictLine } from '../verdict-text.ts';
+import { balanceSection } from './balance-section.ts';
 import { incidentSection } from './incidents.ts';
 import { type Cell, htmlTable, type Markup, markup, openedInParts, tableBehind } from './markup.ts';
 import { heatMap, lossRaster, type Picture, ROWS_MAX, type spectraOf, thinned } from './pictures.ts';
@@ -457,6 +458,7 @@ export function sectionsOf(report: RunReport, spectra: ReturnType<typeof spectra
       : [
           connectionsSection(report),
           incidentSection(report, { field, section }),
+          balanceSection(report, section),
           lossSection(report),
           latencySection(report, spectra),
           placesSection(report),
