@@ -50,7 +50,8 @@ function placesOf(value: Json): { holder: Json[] | { [key: string]: Json }; key:
   const places: { holder: Json[] | { [key: string]: Json }; key: string }[] = [];
   for (const [key, below] of Object.entries(value)) {
     places.push({ holder: value, key });
-    places.push(...placesOf(below));
+    // Not spread: a list may have more places than a call may have arguments.
+    for (const place of placesOf(below)) places.push(place);
   }
   return places;
 }

@@ -184,7 +184,8 @@ export class Invariants implements WorldWatch {
       );
     const ofQuota = attempted - stats.reopened + unattempted;
     if (isLast && pending > 0) this.broken(`${agent}: ${pending} are pending when it is done`);
-    if (settled !== null && ofQuota !== settled)
+    // Before the start there is nothing to settle, and the coordinator asks nothing of it.
+    if (this.#isStarted && settled !== null && ofQuota !== settled)
       this.broken(`${agent}: settled with ${ofQuota} attempted or given up, of ${settled}`);
     // The last message has what was open before it was closed.
     const nowOpen = isLast ? 0 : stats.open;

@@ -14,6 +14,7 @@ import { useVirtualTimers } from './virtual-timers.ts';
 
 const SEEDS = 2 ** 31;
 const YOUNG_MIB = 64;
+const STACK_FRAMES = 20;
 
 interface Asked {
   readonly seed: number;
@@ -65,7 +66,8 @@ async function shortest(simulate: Simulate, failing: Outcome): Promise<{ outcome
     const outcome = await simulate(failing.seed, faults);
     if (outcome.violations.length > 0) return { outcome, faults };
   }
-  return { outcome: failing, faults: failing.faultsDrawn };
+  // Once more, with the traces of what was thrown.
+  return { outcome: await simulate(failing.seed), faults: failing.faultsDrawn };
 }
 
 async function main(): Promise<number> {
@@ -77,6 +79,8 @@ async function main(): Promise<number> {
   const { simulate } = await import('./simulation.js');
   const say = (line: string): void => void process.stdout.write(`${line}\n`);
   say(`simulating from seed ${asked.seed}`);
+  // An agent that cannot connect makes an error for each try.
+  Error.stackTraceLimit = 0;
   const beganMs = performance.now();
   const cpuBefore = process.cpuUsage();
   const endings = new Map<string, number>();
@@ -91,6 +95,7 @@ async function main(): Promise<number> {
       say(`seed ${outcome.seed} comes to ${outcome.ending}, history ${outcome.digest.toString(16)}`);
     }
     if (outcome.violations.length === 0) continue;
+    Error.stackTraceLimit = STACK_FRAMES;
     const { outcome: short, faults } = await shortest(simulate, outcome);
     say(`seed ${outcome.seed} fails with its first ${faults} of ${outcome.faultsDrawn} faults:`);
     for (const line of short.trace) say(`  ${line}`);

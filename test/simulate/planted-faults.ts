@@ -91,10 +91,6 @@ export const PLANTED_FAULTS: ReadonlyMap<string, Plant> = new Map([
     },
   ],
   [
-    'what is in flight at the end still counts as attempted',
-    { module: 'agent/agent-reporter', from: 'atEnd.attempted - atEnd.pending', to: 'atEnd.attempted' },
-  ],
-  [
     'connects in flight of a lost holder stay attempted',
     {
       module: 'stats/stats',

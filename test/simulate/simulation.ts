@@ -21,8 +21,10 @@ const PORT = 7_000;
 const HOST_NAMES = ['a', 'b', 'd', 'e'] as const;
 /** Few, because each plan makes a table of them. */
 const PORTS = { from: 20_000, to: 20_099 };
-const WAIT_AGENTS_MS = 30_000;
-const JOIN_TIMEOUT_MS = 15_000;
+/** For all agents, in a run that takes its time and in another one. */
+const WAIT_AGENTS_LONG_MS = 30_000;
+const WAIT_AGENTS_MS = 10_000;
+const JOIN_TIMEOUT_MS = 6_000;
 /** How many runs take their time. */
 const LONG_SHARE = 0.3;
 /** How many runs add addresses to their hosts, and how many addresses. */
@@ -30,7 +32,7 @@ const ALIASES_SHARE = 0.25;
 const ALIASES_MAX = 4;
 const ALIAS_LEASE_MS = 60_000;
 /** How long an agent that is over may take to give back what it added: a lock and some slow calls of `ip`. */
-const GIVE_BACK_MS = 60_000;
+const GIVE_BACK_MS = 40_000;
 const GIVE_BACK_LOOK_MS = 100;
 /** From the last join to the start, and what an end may take. */
 const READY_MS = 2_000;
@@ -63,6 +65,7 @@ interface Scenario {
   readonly spec: RunSpec;
   readonly onAgentLoss: LossPolicy;
   readonly joinsAtMs: readonly number[];
+  readonly waitAgentsMs: number;
   readonly holders: number;
   /** addresses that each agent adds to its host; 0: none */
   readonly aliases: number;
@@ -100,6 +103,7 @@ function drawScenario(seed: number): Scenario {
     }),
     onAgentLoss: random.of(['fail', 'continue', 'replace']),
     joinsAtMs,
+    waitAgentsMs: isLong ? WAIT_AGENTS_LONG_MS : WAIT_AGENTS_MS,
     holders: random.whole(1, 3),
     connectMsMax: random.isLucky(0.7) ? CONNECT_MS_MAX : random.between(100, 1_500),
     faults: drawFaults(random, hosts, faultsWithinMs, aliases > 0),
@@ -141,7 +145,7 @@ class Simulation implements Cast {
   readonly #hosts = new Map<string, string>();
 
   #runOptions(): RunOptions {
-    const { spec, hosts, onAgentLoss } = this.#scenario;
+    const { spec, hosts, onAgentLoss, waitAgentsMs } = this.#scenario;
     return {
       spec,
       targetText: ['tcp://127.0.0.1:8000'],
@@ -152,7 +156,7 @@ class Simulation implements Cast {
       token: this.#token,
       hasLocalAgent: false,
       remoteAgents: hosts.length,
-      waitAgentsMs: WAIT_AGENTS_MS,
+      waitAgentsMs,
       onAgentLoss,
       ssh: null,
       onProgress: () => {},
@@ -240,9 +244,13 @@ class Simulation implements Cast {
 
   /** A process ends when it has nothing left to do. */
   async #untilGivenBack(process: SimProcess): Promise<void> {
-    const { records } = this.#world.host(process.host).ip;
-    for (let waitedMs = 0; records.has(process) && waitedMs < GIVE_BACK_MS; waitedMs += GIVE_BACK_LOOK_MS)
+    const { ip, mayLeaveAliases } = this.#world.host(process.host);
+    const isLeft = (): boolean =>
+      (ip.records.get(process) ?? []).some(({ address }) => ip.aliases.includes(address));
+    for (let waitedMs = 0; isLeft() && waitedMs < GIVE_BACK_MS; waitedMs += GIVE_BACK_LOOK_MS)
       await this.#world.sleep(GIVE_BACK_LOOK_MS);
+    if (isLeft() && !mayLeaveAliases)
+      this.#invariants.broken(`${process.name} does not give back what it has added to its host`);
   }
 
   async #serve(process: SimProcess, host: string, name: string): Promise<void> {
