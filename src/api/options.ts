@@ -87,6 +87,10 @@ interface CommonOptions {
   readonly mqttKeepAliveMs?: number;
   /** mqtt, mqtts: the topic filter that each connection subscribes to, with `{agent}` and `{conn}` */
   readonly mqttSubscribe?: string;
+  /** each connection begins with a PROXY header of this version, before any protocol */
+  readonly proxyProtocol?: 'v1' | 'v2';
+  /** with `proxyProtocol`: the network of the clients in the header; default: each connection says its own source */
+  readonly proxySource?: string;
   /** tls, wss, https, mqtts: name to ask for (SNI) and to find in the certificate; default: the host of `target` */
   readonly tlsServername?: string;
   /** tls, wss, https, mqtts: file with the certificates to trust, PEM; default: those of Node.js */

@@ -65,6 +65,7 @@ export function readRunRequest(values: FlagValues): RunRequest {
     spec: {
       protocol,
       ...(protocolOptions === null ? {} : { protocolOptions }),
+      ...readProxyHeader(values, targets),
       ...readLoad(values),
       ...readProof(values, protocol, protocolOptions?.traffic),
       sources: readSources(values),
@@ -115,6 +116,28 @@ function readReopening(values: FlagValues): Pick<RunSpec, 'onDrop' | 'reopen'> {
 export function engineOf(values: FlagValues): Pick<RunSpec, 'engine'> {
   const engine = flagValue(values, 'engine');
   return engine === null ? {} : { engine };
+}
+
+/** What is said before any protocol; the built-in target reads none. */
+function readProxyHeader(values: FlagValues, targets: readonly TargetSpec[]): Pick<RunSpec, 'proxyHeader'> {
+  const version = flagValue(values, 'proxy-protocol');
+  const clients = flagValue(values, 'proxy-source');
+  if (version === null) {
+    if (clients === null) return {};
+    throw usageError(
+      ErrorCode.usage,
+      `${values.origin('proxy-source')} says what is in a PROXY header, and none is sent`,
+      'add --proxy-protocol v2',
+    );
+  }
+  if (targets.some(({ self }) => self)) {
+    throw usageError(
+      ErrorCode.usage,
+      `${values.origin('proxy-protocol')} needs a target that reads the header, and the built-in one does not`,
+      'name a proxy, such as HAProxy with accept-proxy: --target 10.0.0.1:8000',
+    );
+  }
+  return { proxyHeader: { version, clients } };
 }
 
 function readLoad(

@@ -20,6 +20,7 @@ import {
   SERVERNAME_PATTERN,
   WS_MESSAGE_BYTES_MAX,
 } from '../base/endpoint.ts';
+import { clientsProblem, PROXY_VERSIONS } from '../base/proxy-header.ts';
 import {
   areHeadersBounded,
   BODY_BYTES_MAX,
@@ -196,6 +197,17 @@ const protocolOptions = v.object({
   traffic: v.exactOptional(trafficOptions),
 });
 
+const proxyHeader = v.object({
+  version: v.picklist(PROXY_VERSIONS),
+  clients: v.nullable(
+    v.pipe(
+      v.string(),
+      v.maxLength(ADDRESS_CHARACTERS_MAX),
+      v.check((clients) => clientsProblem(clients, '') === null, 'expected an address or a network'),
+    ),
+  ),
+});
+
 const reopenWait = duration(0, REOPEN_WAIT_MS_MAX);
 const reopen = v.object({
   kind: v.picklist(['immediate', 'fixed', 'backoff']),
@@ -214,6 +226,7 @@ const sharedSpec = v.object({
   ),
   protocol: v.picklist(PROTOCOL_NAMES),
   protocolOptions: v.exactOptional(protocolOptions),
+  proxyHeader: v.exactOptional(proxyHeader),
   connections,
   ratePerSec: v.nullable(rate),
   pendingMax,

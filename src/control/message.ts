@@ -55,6 +55,7 @@ export function needsOf(spec: SharedSpec): { readonly minor: number; readonly wo
     ['--send', traffic.send !== null],
     // An earlier agent's own --max-duration would end what it was not asked for.
     ['--duration forever', isEndless(spec)],
+    ['--proxy-protocol', spec.proxyHeader !== undefined],
     ['--reopen-after', spec.reopen !== undefined && spec.reopen.kind !== 'immediate'],
     ['--reopen-jitter', (spec.reopen?.jitter ?? 0) > 0],
     ['--backend-from', spec.backendFrom !== undefined],

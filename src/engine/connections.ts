@@ -24,6 +24,7 @@ import type { MessageFacts } from './protocols/message-renderer.ts';
 import type { Protocol, ProtocolHost } from './protocols/protocol.ts';
 import { TlsLayer } from './protocols/tls-layer.ts';
 import { type BoundTuples, WhoamiProtocol } from './protocols/whoami.ts';
+import { ProxyHeaders } from './proxy-headers.ts';
 import { Tally } from './tally.ts';
 import { Delivery, SynRetransmits, TcpInfo } from './tcp-info.ts';
 import { TimerWheel } from './timer-wheel.ts';
@@ -71,6 +72,10 @@ export class Connections implements ProtocolHost {
   readonly #backends: BackendTally | null;
   readonly #info: TcpInfo;
   readonly #retransmits: SynRetransmits;
+  /** null: connections begin with their protocol */
+  readonly #proxyHeaders: ProxyHeaders | null;
+  readonly #sendHeader = (slot: number, buffer: Uint8Array, length: number): number =>
+    this.send(slot, buffer, length);
 
   constructor(parts: ConnectionsOf) {
     const { spec, clock, driver, salt, onWarning } = parts;
@@ -94,6 +99,7 @@ export class Connections implements ProtocolHost {
       port: (slot: number) => map.portAt(table.tuple[slot]!),
       endpointIndex: (slot: number) => map.endpointIndexAt(table.tuple[slot]!),
     };
+    this.#proxyHeaders = spec.proxyHeader === undefined ? null : new ProxyHeaders(spec, bound);
     const expression = spec.backendFrom === undefined ? null : backendExpression(spec.backendFrom);
     this.#backends = expression === null ? null : new BackendTally(expression, this.capacity);
     this.protocol = makeProtocol(this, spec, {
@@ -209,7 +215,7 @@ export class Connections implements ProtocolHost {
         else this.lost(slot, failReasonOf(value), dropReasonOf(value));
         break;
       case DriverEvent.writable:
-        this.protocol.onWritable(slot);
+        this.#writable(slot);
         break;
     }
   }
@@ -227,9 +233,19 @@ export class Connections implements ProtocolHost {
     this.tally.connectFromIntendedUs.record(fromIntendedMs * 1_000);
     this.tally.connectUs.record((fromIntendedMs - this.table.calledLateMs[slot]!) * 1_000);
     this.#retransmits.decided(slot, this.nowMs);
-    if (this.protocol.hasHandshake) this.table.state[slot] = SlotState.handshaking;
-    else this.opened(slot);
+    this.table.state[slot] = SlotState.handshaking;
+    if (this.#proxyHeaders?.send(slot, this.#sendHeader) !== false) this.#begin(slot);
+  }
+
+  /** The connection is its protocol's. */
+  #begin(slot: number): void {
+    if (!this.protocol.hasHandshake) this.opened(slot);
     this.protocol.onConnected(slot);
+  }
+
+  #writable(slot: number): void {
+    if (this.#proxyHeaders?.isPending(slot) !== true) this.protocol.onWritable(slot);
+    else if (this.#proxyHeaders.sendRest(slot, this.#sendHeader)) this.#begin(slot);
   }
 
   /** Every timer that is due. */
@@ -422,6 +438,7 @@ export class Connections implements ProtocolHost {
     // Before the protocol: one that has the descriptor closes it when it hears that the slot is gone.
     this.#driver.close(slot, how);
     this.protocol.onForgotten(slot);
+    this.#proxyHeaders?.forget(slot);
     this.evidence.said.forget(slot);
     this.wheel.cancel(slot);
     this.table.free(slot);

@@ -291,6 +291,19 @@ function withoutFinalReport(agents: readonly AgentRecord[]): string[] {
   return agents.filter((agent) => isLive(agent) && agent.quota > 0).map((agent) => agent.id);
 }
 
+/** Whether the target took connections and did not like what it was sent, as far as counts say. */
+function isAnsweredWithNo({ failed, dropped }: Stats): boolean {
+  const refusing = [
+    failed.handshake,
+    failed.tls,
+    dropped.protocol,
+    dropped['probe-mismatch'],
+    dropped.fin,
+    dropped.rst,
+  ];
+  return refusing.some((count = 0) => count > 0);
+}
+
 function notesOf(
   facts: RunFacts,
   agents: readonly AgentRecord[],
@@ -330,6 +343,12 @@ function notesOf(
   }
   const skipped = totalOf(stats.localSkips);
   if (skipped > 0) notes.push(`${formatCount(skipped)} local ports were taken and skipped`);
+  const { proxyHeader } = facts.state.spec;
+  if (proxyHeader !== undefined && isAnsweredWithNo(stats)) {
+    notes.push(
+      `each connection began with a PROXY header (${proxyHeader.version}): a target that does not expect one takes it for the begin of its protocol and ends the connection`,
+    );
+  }
   notes.push(...protocolErrorNotes(stats.troubles ?? {}), ...tlsNotes(stats.tls));
   for (const agent of agents) notes.push(...agent.notes);
   return [...new Set(notes)];

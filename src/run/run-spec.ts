@@ -4,6 +4,7 @@
  * Must never hold host facts or results.
  */
 import type { Endpoint, ProtocolName, ProtocolOptions } from '../base/endpoint.ts';
+import type { ProxyHeaderSpec } from '../base/proxy-header.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 import { DURATION_MS_MAX, formatDuration, RATE_PER_SEC_MAX } from '../base/units.ts';
 import type { ReopenPolicy } from './reopen-policy.ts';
@@ -34,6 +35,8 @@ export interface SharedSpec {
   readonly protocol: ProtocolName;
   /** absent: the defaults */
   readonly protocolOptions?: ProtocolOptions;
+  /** what each connection says first, before its protocol; absent: nothing */
+  readonly proxyHeader?: ProxyHeaderSpec;
   /** connections over all agents */
   readonly connections: number;
   /** connects per second over all agents; null: as fast as the target accepts */

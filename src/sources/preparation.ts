@@ -174,6 +174,7 @@ export function holderSpecs(
       close: spec.close,
       protocol: spec.protocol,
       ...(spec.protocolOptions === undefined ? {} : { protocolOptions: spec.protocolOptions }),
+      ...(spec.proxyHeader === undefined ? {} : { proxyHeader: spec.proxyHeader }),
       probeEveryMs: spec.probeEveryMs,
       probeTimeoutMs: spec.probeTimeoutMs,
       onDrop: spec.onDrop,

@@ -54,6 +54,7 @@ describe('the flags of a run and of an agent', () => {
     'send-every': ['--send=x'],
     'reopen-after': ['--on-drop=reopen'],
     'reopen-jitter': ['--on-drop=reopen'],
+    'proxy-source': ['--proxy-protocol=v2'],
   };
 
   /** One value for each carried flag, with the target that takes it. */
@@ -77,6 +78,8 @@ describe('the flags of a run and of an agent', () => {
     'on-drop': ['reopen'],
     'reopen-after': ['backoff:1s..60s'],
     'reopen-jitter': ['50%'],
+    'proxy-protocol': ['v1'],
+    'proxy-source': ['203.0.113.0/24'],
     'target-stats': ['http://my-server:8001'],
     'expect-banner': ['SSH-2.0-'],
     'ws-message': ['hello there', 'ws://my-server'],

@@ -55,6 +55,13 @@ describe('the flags of a run', () => {
     ]);
   });
 
+  it('say what stands in a PROXY header, where the target can read one', async () => {
+    const proxied = await request('-t a:1 -c 1 --proxy-protocol v1 --proxy-source 10.0.0.0/8');
+    assert.deepEqual(proxied.spec.proxyHeader, { version: 'v1', clients: '10.0.0.0/8' });
+    await assert.rejects(request('-t a:1 -c 1 --proxy-source 10.0.0.0/8'), /none is sent/);
+    await assert.rejects(request('-t self -c 1 --proxy-protocol v2'), /the built-in one does not/);
+  });
+
   it('say when lost connections come back, where they are opened again', async () => {
     const base = '-t a:1 -c 10 --on-drop reopen';
     assert.equal('reopen' in (await request(base)).spec, false);

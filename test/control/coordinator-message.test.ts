@@ -33,6 +33,8 @@ describe('what an honest coordinator says', () => {
       { probeEveryMs: 100, holdMs: 365 * 86_400_000, probeTimeoutMs: 3_600_000 },
       { onDrop: 'reopen', reopen: { kind: 'backoff', firstMs: 0, mostMs: 86_400_000, jitter: 1 } },
       { onDrop: 'reopen', reopen: { kind: 'immediate', firstMs: 0, mostMs: 0, jitter: 0 } },
+      { proxyHeader: { version: 'v1', clients: null } },
+      { proxyHeader: { version: 'v2', clients: '2001:db8::/64' } },
       { probeEveryMs: 7 * 86_400_000, endpoints: [endpoint('::1', 6), endpoint('::ffff:10.0.0.1', 6)] },
     ]) {
       assert.deepEqual(decoded(specWith(change)), specWith(change));
@@ -53,6 +55,19 @@ it('a wait that cannot be, or a kind of waiting that this version does not know,
   ]) {
     const said = specWith({ reopen: { ...good, ...change } });
     assert.throws(() => assert.deepEqual(decoded(said), said), JSON.stringify(change));
+  }
+});
+
+it('a PROXY header that this version does not know, or of clients that cannot be, is refused', () => {
+  for (const proxyHeader of [
+    { version: 'v3', clients: null },
+    { version: 'v1' },
+    { version: 'v1', clients: '10.0.0.0/33' },
+    { version: 'v1', clients: `10.0.0.0/8${' '.repeat(64)}` },
+    { version: 'v2', clients: 'PROXY' },
+  ]) {
+    const said = specWith({ proxyHeader });
+    assert.throws(() => assert.deepEqual(decoded(said), said), JSON.stringify(proxyHeader));
   }
 });
 

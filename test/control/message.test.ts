@@ -93,6 +93,10 @@ describe('the codec', () => {
       minor: 2,
       words: '--reopen-after and --reopen-jitter',
     });
+    assert.deepEqual(needsOf({ ...spec, proxyHeader: { version: 'v1', clients: null } }), {
+      minor: 2,
+      words: '--proxy-protocol',
+    });
   });
 
   it('never throws and never lets unknown text through', () => {

@@ -112,10 +112,25 @@ describe('the holders of a quota', () => {
     const [next] = holderSpecs('a', SPEC, plan, share, 0, {
       tuplesFrom: first?.sliceTo ?? 0,
       indexFrom: 1,
-      connectionsFrom: 0,
+      connectionsFrom: 100,
     });
     assert.deepEqual([first?.id, next?.id], ['a/1', 'a/2']);
     assert(first !== undefined && next !== undefined && next.sliceFrom >= first.sliceTo);
     assert(next.sliceTo <= plan.tuples);
+  });
+
+  it('number the clients of PROXY headers one after the other, over all holders', () => {
+    const spec = { ...SPEC, proxyHeader: { version: 'v1', clients: '10.0.0.0/8' } } as const;
+    const share = { connections: 100, ratePerSec: null, pendingMax: 10 };
+    const grown = { tuplesFrom: 0, indexFrom: 3, connectionsFrom: 40 };
+    for (const [from, placement] of [[0, undefined] as const, [40, grown] as const]) {
+      let next = from;
+      for (const each of holderSpecs('a', spec, plan, share, 0, placement)) {
+        assert.equal(each.connectionsFrom ?? 0, next);
+        assert.deepEqual(each.proxyHeader, spec.proxyHeader);
+        next += each.connections;
+      }
+    }
+    assert.equal('proxyHeader' in (holderSpecs('a', SPEC, plan, share, 0)[0] ?? {}), false);
   });
 });

@@ -1,9 +1,11 @@
 /**
- * Owns what the texts of flags mean that say something in a request or in a message: header fields, subprotocols, templates, patterns.
+ * Owns what the texts of flags mean that say something in a request or in a message: header fields, subprotocols, templates, patterns,
+ * the clients of a PROXY header.
  * Must never read a file.
  */
 import { backendExpression } from '../../base/backend-pattern.ts';
 import { ErrorCode, usageError } from '../../base/errors.ts';
+import { clientsProblem } from '../../base/proxy-header.ts';
 import { type HeaderField, headerProblem, isSubprotocol } from '../../base/request-options.ts';
 import { readAnswer, readPattern, readTemplate } from '../../base/traffic-options.ts';
 import { flagWith } from '../../base/units.ts';
@@ -67,7 +69,7 @@ function typed(
     parse: (given, origin) => {
       const result = read(given);
       if (!('problem' in result)) return given;
-      const flag = origin.split(' ')[0] ?? origin;
+      const flag = origin.replace(/ @.*/s, '');
       throw usageError(ErrorCode.usage, `${origin}: ${result.problem}`, `type ${flagWith(flag, example)}`);
     },
     write: (value) => value,
@@ -88,3 +90,14 @@ export const expectation = typed('PATTERN', "'+PONG' or '/^[SN]/'", (given) =>
 
 /** What the target says, and what it is answered. */
 export const answer = typed('PATTERN=REPLY', "'2=3'", readAnswer);
+
+/** The network that client addresses of a PROXY header are made up from. */
+export const clients: ValueType<string> = {
+  placeholder: 'CIDR',
+  parse: (given, origin) => {
+    const problem = clientsProblem(given, origin);
+    if (problem !== null) throw problem;
+    return given.trim();
+  },
+  write: (value) => value,
+};

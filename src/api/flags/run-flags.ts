@@ -3,13 +3,14 @@
  * Must never read a value (flags.ts).
  */
 import { BANNER_BYTES_MAX, WS_MESSAGE_BYTES_MAX } from '../../base/endpoint.ts';
+import { PROXY_VERSIONS } from '../../base/proxy-header.ts';
 import { BODY_BYTES_MAX, REQUEST_METHODS } from '../../base/request-options.ts';
 
 import { ALIAS_LEASE_MAX_MS, ALIAS_LEASE_MIN_MS } from '../../run/alias.ts';
 import { RunBound } from '../../run/run-spec.ts';
 import { type CommandName, flagSwitch, list, one } from './flag.ts';
 import { jitter, reopenAfter } from './reopen-types.ts';
-import { answer, backendFrom, expectation, header, message, subprotocol } from './request-types.ts';
+import { answer, backendFrom, clients, expectation, header, message, subprotocol } from './request-types.ts';
 import {
   aliasDevice,
   boundedText,
@@ -319,6 +320,22 @@ export const RUN_FLAGS = {
     group: 'Proof:',
     commands: RUN,
     describe: 'http, https: the body of each request; @FILE: what is in the file',
+    pods: 'argument',
+  }),
+  'proxy-protocol': one({
+    ...choice(...PROXY_VERSIONS),
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'begin each connection with a PROXY header of this version, before any protocol',
+    pods: 'argument',
+  }),
+  'proxy-source': one({
+    ...clients,
+    group: 'Proof:',
+    commands: RUN,
+    describe:
+      'with --proxy-protocol, the network of the clients in the header, such as 203.0.113.0/24: each connection is the next of them',
+    defaultNote: 'each connection says its own source',
     pods: 'argument',
   }),
   'tls-servername': one({

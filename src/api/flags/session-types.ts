@@ -15,6 +15,7 @@ function judged(
 ): ValueType<string> {
   return {
     placeholder,
+    fileAt: mayBeFile,
     parse: (given, origin) => {
       const problem = mayBeFile && /^@./.test(given) ? null : problemOf(given);
       if (problem === null) return given;
