@@ -1,9 +1,10 @@
 /**
- * Owns what `--header`, `--ws-protocol`, `--method` and `--body` ask for, together: files read, contradictions refused.
+ * Owns what `--header`, `--ws-protocol`, `--method` and `--body` ask for, together: files read, contradictions refused; and what
+ * is said before any protocol.
  * Must never know the network.
  */
 import { readFileSync } from 'node:fs';
-import { HOST_CHARACTERS_MAX, HOST_HEADER_PATTERN } from '../base/endpoint.ts';
+import { HOST_CHARACTERS_MAX, HOST_HEADER_PATTERN, type TargetSpec } from '../base/endpoint.ts';
 import { ErrorCode, usageError } from '../base/errors.ts';
 import {
   areHeadersBounded,
@@ -16,6 +17,7 @@ import {
   SUBPROTOCOLS_MAX,
 } from '../base/request-options.ts';
 import { flagAway, flagWith, formatCount } from '../base/units.ts';
+import type { SharedSpec } from '../run/run-spec.ts';
 import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
 import { header } from './flags/request-types.ts';
 
@@ -135,4 +137,32 @@ function readMethod(values: FlagValues, hasBody: boolean): RequestOptions['metho
     );
   }
   return given ?? (hasBody ? 'POST' : DEFAULT_REQUEST_OPTIONS.method);
+}
+
+/**
+ * What is said before any protocol; the built-in target reads none.
+ * @throws BenchError (exit code 2) for clients without a header, and for the built-in target
+ */
+export function readProxyHeader(
+  values: FlagValues,
+  targets: readonly TargetSpec[],
+): Pick<SharedSpec, 'proxyHeader'> {
+  const version = flagValue(values, 'proxy-protocol');
+  const clients = flagValue(values, 'proxy-source');
+  if (version === null) {
+    if (clients === null) return {};
+    throw usageError(
+      ErrorCode.usage,
+      `${values.origin('proxy-source')} says what is in a PROXY header, and none is sent`,
+      'add --proxy-protocol v2',
+    );
+  }
+  if (targets.some(({ self }) => self)) {
+    throw usageError(
+      ErrorCode.usage,
+      `${values.origin('proxy-protocol')} needs a target that reads the header, and the built-in one does not`,
+      'name a proxy, such as HAProxy with accept-proxy: --target 10.0.0.1:8000',
+    );
+  }
+  return { proxyHeader: { version, clients } };
 }

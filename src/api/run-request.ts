@@ -32,7 +32,7 @@ import { PREFIXES_MAX, parseSourcePrefix, prefixText } from '../run/alias.ts';
 import { IMMEDIATE } from '../run/reopen-policy.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
-import { readRequest } from './protocol-request.ts';
+import { readProxyHeader, readRequest } from './protocol-request.ts';
 import { readMqtt } from './session-request.ts';
 import { readTraffic } from './traffic-request.ts';
 
@@ -116,28 +116,6 @@ function readReopening(values: FlagValues): Pick<RunSpec, 'onDrop' | 'reopen'> {
 export function engineOf(values: FlagValues): Pick<RunSpec, 'engine'> {
   const engine = flagValue(values, 'engine');
   return engine === null ? {} : { engine };
-}
-
-/** What is said before any protocol; the built-in target reads none. */
-function readProxyHeader(values: FlagValues, targets: readonly TargetSpec[]): Pick<RunSpec, 'proxyHeader'> {
-  const version = flagValue(values, 'proxy-protocol');
-  const clients = flagValue(values, 'proxy-source');
-  if (version === null) {
-    if (clients === null) return {};
-    throw usageError(
-      ErrorCode.usage,
-      `${values.origin('proxy-source')} says what is in a PROXY header, and none is sent`,
-      'add --proxy-protocol v2',
-    );
-  }
-  if (targets.some(({ self }) => self)) {
-    throw usageError(
-      ErrorCode.usage,
-      `${values.origin('proxy-protocol')} needs a target that reads the header, and the built-in one does not`,
-      'name a proxy, such as HAProxy with accept-proxy: --target 10.0.0.1:8000',
-    );
-  }
-  return { proxyHeader: { version, clients } };
 }
 
 function readLoad(

@@ -1,7 +1,14 @@
 /** Tests that the texts of requests and messages say what to type instead, and are written back as they were. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { answer, clients, expectation, header, message, subprotocol } from '../../../src/api/flags/request-types.ts';
+import {
+  answer,
+  clients,
+  expectation,
+  header,
+  message,
+  subprotocol,
+} from '../../../src/api/flags/request-types.ts';
 import { BenchError } from '../../../src/base/errors.ts';
 
 test('what is right is written back as it was typed', () => {
