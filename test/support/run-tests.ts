@@ -52,6 +52,7 @@ const MATRIX: readonly string[] = [
   'ledger.test.ts',
   'main-run.test.ts',
   'protocols.test.ts',
+  'recovery.test.ts',
   'reopen.test.ts',
   'short-hold.test.ts',
   'target-start.test.ts',
