@@ -34,7 +34,10 @@ function numberSchema(bounds: Bounds, word: string | null): Schema {
 }
 
 function valueSchema(flag: Flag): Schema {
-  if (flag.choices !== undefined) return { enum: flag.choices };
+  if (flag.choices !== undefined) {
+    // YAML reads a word of digits as a number.
+    return { enum: flag.choices.flatMap((word) => (/^\d+$/.test(word) ? [word, Number(word)] : [word])) };
+  }
   if (flag.bounds === undefined) return { type: ['string', 'number'] };
   // A word that stands for the least: `forever` for a hold without an end.
   const least = flag.bounds.kind === 'duration' ? flag.write(flag.bounds.minMs) : '1';
