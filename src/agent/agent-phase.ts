@@ -244,7 +244,7 @@ type Order =
       readonly phase: Ready | Running | Holding;
       readonly quota: CoordinatorMessageOf<'quota'>;
     }
-  | { readonly do: 'start'; readonly phase: Ready }
+  | { readonly do: 'start'; readonly phase: Ready; readonly elapsedMs: number }
   | { readonly do: 'stop-opening'; readonly holders: HolderPool }
   | { readonly do: 'hold'; readonly phase: Running }
   /** `isHeld`: the hold was over */
@@ -268,7 +268,7 @@ export function orderIn(phase: RunPhase, message: RunMessage): Order {
         ? { do: 'grow', phase, quota: message }
         : NOTHING;
     case 'start':
-      return phase.name === 'ready' ? { do: 'start', phase } : NOTHING;
+      return phase.name === 'ready' ? { do: 'start', phase, elapsedMs: message.elapsedMs ?? 0 } : NOTHING;
     case 'stop-opening': {
       const holders = isActive(phase) ? holdersOf(phase) : null;
       return holders === null ? NOTHING : { do: 'stop-opening', holders };

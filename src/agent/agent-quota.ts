@@ -9,6 +9,7 @@ import type { CoordinatorMessageOf } from '../control/message.ts';
 import { type Allowance, allowedShare } from '../plan/allowance.ts';
 import type { HostPlan } from '../plan/host-plan.ts';
 import type { HolderSpec, RunSpec } from '../run/run-spec.ts';
+import { cutShares } from '../run/schedule.ts';
 import { holderSpecs } from '../sources/preparation.ts';
 
 type Quota = CoordinatorMessageOf<'quota'>;
@@ -95,6 +96,7 @@ export class AgentQuota {
       connections: extra,
       ratePerSec: ratePerSec === null ? null : ratePerSec * part,
       pendingMax: Math.max(1, Math.floor(quota.pendingMax * part)),
+      ...(quota.shares === undefined ? {} : { shares: cutShares(quota.shares, [before, extra])[1] ?? [] }),
     };
     const { agent, spec } = this.#options;
     const placement = { tuplesFrom: taken.tuplesEnd, indexFrom: taken.size, connectionsFrom: before };
@@ -156,7 +158,7 @@ const NOT_ALLOWED = 'the coordinator has no permission for that: see docs/PROTOC
  * @returns why it is refused; null: it may be
  */
 function checkQuota(
-  quota: { readonly connections: number; readonly pendingMax: number },
+  quota: Pick<Quota, 'connections' | 'pendingMax' | 'shares'>,
   terms: QuotaTerms,
 ): Finding | null {
   const { connections } = quota;
@@ -176,6 +178,10 @@ function checkQuota(
     const bound = offered <= wholeRun ? 'this agent offered' : 'the whole run has';
     const message = `a quota of ${formatCount(connections)} connections was asked for, ${bound} ${formatCount(most)}`;
     return refusal('quota', connections, most, 'connections', message, NOT_ALLOWED);
+  }
+  if (quota.shares?.some(({ to }) => to > wholeRun) === true) {
+    const message = `connections beyond the ${formatCount(wholeRun)} of the whole run were asked for`;
+    return refusal('quota', connections, wholeRun, 'connections', message, NOT_ALLOWED);
   }
   if (quota.pendingMax > terms.pendingMax) {
     const message = `${formatCount(quota.pendingMax)} connects in flight were asked for, the whole run has ${formatCount(terms.pendingMax)}`;

@@ -58,7 +58,7 @@ import { AgentQuota, brokenRule, noMemoryFor, notStarted, startedLate } from './
 import { AgentReporter } from './agent-reporter.ts';
 import { HolderPool } from './holder-pool.ts';
 import { KernelWatch, watchedHost } from './kernel-watch.ts';
-import { countHoldEnd, countOthers, countRampEnd, evidenceAtEnd } from './phase-end.ts';
+import { countHoldEnd, countOthers, countRampEnd, endOpening, evidenceAtEnd } from './phase-end.ts';
 
 /** What counting and closing may take at the end of --max-duration. */
 const CLOSING_MS = 2_000;
@@ -166,7 +166,7 @@ export class AgentRun {
         void this.#grow(order.phase, order.quota);
         break;
       case 'start':
-        this.#start(order.phase);
+        this.#start(order.phase, order.elapsedMs);
         break;
       case 'stop-opening':
         order.holders.stopOpening();
@@ -355,7 +355,7 @@ export class AgentRun {
     if (later.name === 'holding') later.holders.hold();
   }
 
-  #start(phase: Ready): void {
+  #start(phase: Ready, elapsedMs: number): void {
     const startedMs = this.#options.clock.monotonicMs();
     const { facts } = phase.prepared.found;
     const { addresses } = phase.prepared.plan;
@@ -363,7 +363,7 @@ export class AgentRun {
     watch.start();
     this.#phase = running(phase, startedMs, watch);
     this.#report.expectOpening();
-    phase.holders.start(startedMs);
+    phase.holders.start(startedMs, elapsedMs);
     const { runMsMax } = this.#options.allowance;
     this.#durationTimer?.cancel();
     if (Number.isFinite(runMsMax)) {
@@ -429,7 +429,7 @@ export class AgentRun {
     this.#phase = ending;
     this.#durationTimer?.cancel();
     const holders = holdersOf(ending);
-    holders?.stopOpening();
+    await endOpening(ending.from, this.#spec);
     if (from.name === 'holding') await from.counted;
     if (isStarted(from)) await countHoldEnd(from, isHeld, this.#counted);
     if (this.#now().name === 'over') return;

@@ -7,24 +7,31 @@ import { availableParallelism } from 'node:os';
 import pLimit from 'p-limit';
 import { type Clock, formatSeconds, StandStill } from '../base/clock.ts';
 import { DropReason } from '../base/outcome.ts';
-import type { EngineRamp } from '../engine/engine.ts';
 import { bindChild } from '../engine/parent-bond.ts';
 import type { LeaseEnds } from '../run/lease.ts';
-import type { HolderSpec } from '../run/run-spec.ts';
+import { type HolderSpec, isChanging } from '../run/run-spec.ts';
 import type { FinalCheckName } from '../stats/evidence.ts';
 import type { Loss } from '../stats/loss.ts';
-import {
-  emptyStats,
-  type HolderHealth,
-  mergeAllStats,
-  newHolderHealth,
-  type Stats,
-  withAllLost,
-} from '../stats/stats.ts';
+import { type HolderHealth, mergeAllStats, type Stats, withAllLost } from '../stats/stats.ts';
 import { after, every, type Timer } from '../time/timer.ts';
 import { notReady } from './agent-quota.ts';
+import {
+  type HolderEntry,
+  type HolderPhase,
+  isAtWork,
+  isLost,
+  lossOf,
+  newHolderEntry,
+  processOf,
+} from './holder-entry.ts';
 import { OpenTurns, rampMsOf } from './open-turns.ts';
-import { type AgentToHolder, HOLDER_ENTRY, HOLDER_EXEC_ARGV, type HolderToAgent } from './process-pipe.ts';
+import {
+  type AgentToHolder,
+  type Checked,
+  HOLDER_ENTRY,
+  HOLDER_EXEC_ARGV,
+  type HolderToAgent,
+} from './process-pipe.ts';
 
 /** How long a holder may take to fork, load and answer, counted from its own fork. */
 const READY_TIMEOUT_MS = 20_000;
@@ -35,52 +42,6 @@ const FRESH_LOOKS = 2;
  * the agent itself finds no core to say that it lives.
  */
 const STARTING_MAX = Math.max(2, availableParallelism());
-
-/** Where one holder stands, with what exists then. */
-type HolderPhase =
-  /** others load before it; no process yet */
-  | { readonly name: 'queued' }
-  | { readonly name: 'loading' | 'ready' | 'finished'; readonly process: ChildProcess }
-  /** its process ended, or could not be started, before it had said `done` */
-  | { readonly name: 'gone'; readonly process: ChildProcess }
-  /** it was silent for too long and killed: what it still says does not count */
-  | { readonly name: 'given-up'; readonly process: ChildProcess };
-
-/** One holder, and what it said last. */
-interface HolderEntry {
-  readonly spec: HolderSpec;
-  phase: HolderPhase;
-  /** it was to start: sent, or to be sent as soon as it has a process and it is its turn */
-  hasStart: boolean;
-  /** when it opened, as it reported last; null: not yet */
-  ramp: EngineRamp | null;
-  isSettled: boolean;
-  stats: Stats;
-  health: HolderHealth;
-  /** the last phase at whose end it has asked each connection once more; null: none yet */
-  checked: FinalCheckName | null;
-  /** which tuples of its slice were open when that was asked last */
-  openTuples: string;
-  /** why it cannot go on, in its own words; its process ends then */
-  failure: string | null;
-  /** the last `report` that it has answered: stats may be on their way when one is asked for */
-  answered: number;
-  /** when it said something last, in attended time */
-  heardMs: number;
-}
-
-function processOf({ phase }: HolderEntry): ChildProcess | null {
-  return phase.name === 'queued' ? null : phase.process;
-}
-
-function isLost({ phase }: HolderEntry): boolean {
-  return phase.name === 'gone' || phase.name === 'given-up';
-}
-
-/** Whether it has a process that is to say something still. */
-function isAtWork({ phase }: HolderEntry): boolean {
-  return phase.name === 'loading' || phase.name === 'ready';
-}
 
 /** How old what a holder has said may become. */
 interface AgeLimit {
@@ -121,6 +82,8 @@ export class HolderPool {
   readonly #loading = pLimit(STARTING_MAX);
   readonly #turns: OpenTurns<HolderEntry>;
   #stopping = false;
+  /** how long the run had gone on for others when this agent was started */
+  #elapsedMs = 0;
   /** how often a report was asked for */
   #asked = 0;
   #hasStoppedOpening = false;
@@ -137,10 +100,12 @@ export class HolderPool {
     this.#lease = options.lease ?? null;
     const { clock, lookEveryMs } = options.age;
     this.#attention = new StandStill(lookEveryMs, clock.monotonicMs());
-    this.#turns = new OpenTurns(options.openersMax ?? availableParallelism(), (entry, message) => {
+    // Each follows a load that changes all the time.
+    const openersMax = options.specs.some(isChanging) ? Number.MAX_SAFE_INTEGER : availableParallelism();
+    this.#turns = new OpenTurns(options.openersMax ?? openersMax, (entry, message) => {
       // From its start on it reports each second.
       if (message.type === 'start') entry.heardMs = this.#attention.attendedMs;
-      this.#send(entry, message);
+      this.#send(entry, message.type === 'start' ? { ...message, elapsedMs: this.#elapsedMs } : message);
     });
     this.#turns.bring(options.specs, options.pendingMax);
     this.#looking = every(lookEveryMs, () => this.#look(), { isUnref: true });
@@ -149,20 +114,7 @@ export class HolderPool {
 
   /** The entry immediately, the process when it is its turn. */
   #enqueue(spec: HolderSpec): HolderEntry {
-    const entry: HolderEntry = {
-      spec,
-      phase: { name: 'queued' },
-      hasStart: false,
-      ramp: null,
-      isSettled: false,
-      stats: emptyStats(),
-      health: newHolderHealth(spec.id, 0, spec.sliceTo - spec.sliceFrom),
-      checked: null,
-      openTuples: '',
-      failure: null,
-      answered: 0,
-      heardMs: this.#attention.attendedMs,
-    };
+    const entry = newHolderEntry(spec, this.#attention.attendedMs);
     void this.#loading(async () => {
       if (this.#stopping || this.#hasFailed) return;
       this.#fork(entry);
@@ -337,8 +289,10 @@ export class HolderPool {
   /**
    * All holders that have not begun to connect do so now, those for which there is a core; the others as it is their turn.
    * @param runStartedMs when the agent got `start`, on the host's clock: times of losses count from it; absent: now
+   * @param elapsedMs how long the run had gone on for others then; absent: as was said before
    */
-  start(runStartedMs?: number): void {
+  start(runStartedMs?: number, elapsedMs = this.#elapsedMs): void {
+    this.#elapsedMs = elapsedMs;
     for (const entry of this.#holders) {
       if (entry.hasStart || isLost(entry)) continue;
       entry.hasStart = true;
@@ -362,8 +316,18 @@ export class HolderPool {
   async checkFinally(which: FinalCheckName, timeoutMs: number, perMs: number): Promise<boolean> {
     const holders = Math.max(1, this.#holders.filter(isAtWork).length);
     this.#sendAll({ type: 'check', which, perMs: perMs / holders });
+    return await this.#untilChecked(which, timeoutMs);
+  }
+
+  /** A load that changes stays as it is. @param timeoutMs what is on its way then counts as it is */
+  async freeze(timeoutMs: number): Promise<void> {
+    this.#sendAll({ type: 'freeze' });
+    await this.#untilChecked('freeze', timeoutMs);
+  }
+
+  #untilChecked(which: Checked, timeoutMs: number): Promise<boolean> {
     const isChecked = (entry: HolderEntry): boolean => !isAtWork(entry) || entry.checked === which;
-    return await this.#until(() => this.#stopping || this.#holders.every(isChecked), timeoutMs);
+    return this.#until(() => this.#stopping || this.#holders.every(isChecked), timeoutMs);
   }
 
   /** The rate of all holders together from now on; those that are added bring theirs. */
@@ -488,9 +452,4 @@ export class HolderPool {
   get settled(): boolean {
     return this.#holders.every((entry) => entry.isSettled);
   }
-}
-
-/** A process that died cannot say which connections it had, only how many it last reported; the time is the agent's. */
-function lossOf(holder: string, count: number): Loss {
-  return { atMs: -1, holder, source: '*', endpoint: '*', ageMs: null, reason: DropReason.holderLost, count };
 }

@@ -81,7 +81,7 @@ class Holder {
       case 'start':
         this.#load.rampBegins();
         this.#isInTurns = message.inTurns === true;
-        engine.start(message.runStartedMs);
+        engine.start(message.runStartedMs, message.elapsedMs);
         this.#reportTimer = every(spec.reportEveryMs ?? REPORT_EVERY_MS, this.#report);
         break;
       case 'report':
@@ -100,6 +100,12 @@ class Holder {
         });
         break;
       }
+      case 'freeze':
+        engine.freeze(() => {
+          this.#report();
+          this.#send({ type: 'checked', which: 'freeze' });
+        });
+        break;
       case 'lose-sources':
         engine.loseSources(message.addresses);
         this.#report();

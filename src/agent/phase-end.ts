@@ -11,10 +11,10 @@ import { runProgram } from '../host/command.ts';
 import { countEstablished } from '../host/kernel-count.ts';
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import { readText } from '../host/proc-file.ts';
-import { finalCheckMsMax, type RunSpec } from '../run/run-spec.ts';
+import { finalCheckMsMax, isChanging, type RunSpec } from '../run/run-spec.ts';
 import type { Stats } from '../stats/stats.ts';
 import { lookAfter } from './aftermath.ts';
-import type { Holding, Running } from './agent-phase.ts';
+import { type Active, type Holding, holdersOf, isStarted, type Running } from './agent-phase.ts';
 import { countBesideHolders, OwnTuples } from './kernel-watch.ts';
 
 /** What there is to count of one agent. */
@@ -29,10 +29,22 @@ interface Counted {
 /** Where no probe asks, a keepalive does: a far kernel that has dropped the connection resets it now, and not only at the end. */
 export async function countRampEnd(phase: Running, counted: Counted): Promise<void> {
   const { spec } = counted;
+  // What is open is another number from one moment to the next: it is counted when it stays.
+  if (isChanging(spec)) return await phase.watch.phaseEnds();
   if (spec.probeEveryMs === null)
     void phase.holders.checkFinally('rampEnd', finalCheckMsMax(spec), hostAsksPerMs());
   await countKernel(phase, 'ramp-end', counted);
   await phase.watch.phaseEnds();
+}
+
+/** What is on its way when a load that changes has come to its end. */
+const FREEZE_MS_MAX = 2_000;
+
+/** Nothing more is opened. Of a load that changes, what is on its way may come to its end. */
+export async function endOpening(phase: Active, spec: RunSpec): Promise<void> {
+  if (isStarted(phase) && isChanging(spec))
+    await phase.holders.freeze(FREEZE_MS_MAX + (spec.probeEveryMs === null ? 0 : spec.probeTimeoutMs));
+  holdersOf(phase)?.stopOpening();
 }
 
 /**

@@ -16,6 +16,7 @@
  *                                    move to whoever opens
  *   agent --> holder : stop-opening  give up what is not open yet
  *   agent --> holder : hold          the ramp is over: count the lowest `open` from now
+ *   agent --> holder : freeze        a load that changes stays as it is: `checked` when nothing is on its way
  *   agent --> holder : check         the ramp or the hold is over: ask each open connection once more
  *   agent <-- holder : checked       each has answered, or is lost
  *   agent --> holder : lose-sources  these addresses are no longer on this host: drop what is bound to them
@@ -34,13 +35,22 @@ import type { Loss } from '../stats/loss.ts';
 import type { HolderHealth, Stats } from '../stats/stats.ts';
 import { after, every } from '../time/timer.ts';
 
+/** What a holder has done to the end: a final check, or what was on its way when nothing more was to change. */
+export type Checked = FinalCheckName | 'freeze';
+
 export type AgentToHolder =
   | { readonly type: 'open'; readonly spec: HolderSpec }
   /**
    * `runStartedMs`: when its agent was started, on the host's clock; absent: now. `inTurns`: others open when it has begun all of its own, so it
    * begins nothing more until the next `pace`
    */
-  | { readonly type: 'start'; readonly runStartedMs?: number; readonly inTurns?: boolean }
+  | {
+      readonly type: 'start';
+      readonly runStartedMs?: number;
+      readonly inTurns?: boolean;
+      /** how long the run had gone on for others when its agent was started; absent: not at all */
+      readonly elapsedMs?: number;
+    }
   | { readonly type: 'report'; readonly id: number; readonly wantsTuples: boolean }
   | ({ readonly type: 'lease' } & LeaseEnds)
   | { readonly type: 'pace'; readonly ratePerSec: number | null; readonly pendingMax: number }
@@ -48,6 +58,7 @@ export type AgentToHolder =
   | { readonly type: 'hold' }
   /** `perMs`: how many it may ask within a millisecond */
   | { readonly type: 'check'; readonly which: FinalCheckName; readonly perMs: number }
+  | { readonly type: 'freeze' }
   | { readonly type: 'lose-sources'; readonly addresses: readonly string[] }
   | { readonly type: 'stop' };
 
@@ -67,7 +78,7 @@ export type HolderToAgent =
       /** null: none was called */
       readonly ramp: EngineRamp | null;
     }
-  | { readonly type: 'checked'; readonly which: FinalCheckName }
+  | { readonly type: 'checked'; readonly which: Checked }
   | { readonly type: 'losses'; readonly losses: readonly Loss[] }
   | {
       readonly type: 'done';

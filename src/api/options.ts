@@ -14,7 +14,15 @@ interface CommonOptions {
   /** what to connect to: `host:port`, `echo://host:port`, `wss://host/path`, ..., or `self` for the built-in target */
   readonly target: string | readonly string[];
   /** connections to hold, 1 to 100,000,000 */
-  readonly conns: number;
+  readonly conns?: number;
+  /** in place of `conns` and `durationMs`: `2m:130k` reaches 130,000 within two minutes, in a straight line */
+  readonly stage?: string | readonly string[];
+  /** which are closed where the stages go down; default `newest` */
+  readonly closeOrder?: 'newest' | 'oldest';
+  /** connections that are closed and opened anew each second while their number stays */
+  readonly churnPerSec?: number;
+  /** how long each connection lives before it is closed and another opened: `30s`, `exp:60s` or `uniform:10s..2m` */
+  readonly lifetime?: string;
   /** connects per second, above 0; default: as fast as the target accepts */
   readonly ratePerSec?: number;
   /** how long to hold after the ramp, milliseconds, up to 365 days; 0: until `signal` ends it; default 30,000 */

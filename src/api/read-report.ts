@@ -36,7 +36,7 @@ type OlderAgent = Older<Omit<AgentReport, 'holders'>, 'engine'> & {
 };
 type OlderReport = Older<
   Omit<RunReport, 'agents'>,
-  'evidence' | 'balance' | 'incidents' | 'overTime' | 'about'
+  'evidence' | 'balance' | 'incidents' | 'overTime' | 'about' | 'load'
 > & {
   readonly agents: readonly OlderAgent[];
 };
@@ -54,6 +54,7 @@ function completed(report: OlderReport): RunReport {
     incidents: report.incidents ?? null,
     overTime: report.overTime ?? null,
     about: report.about ?? null,
+    load: report.load ?? null,
     agents: report.agents.map((agent) => ({
       ...agent,
       engine: agent.engine ?? null,

@@ -26,21 +26,19 @@ import {
 import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
 import { keepAliveProbeMs } from '../base/session-options.ts';
 import type { TrafficOptions } from '../base/traffic-options.ts';
-import { counted, DURATION_MS_MAX, flagAway, flagWith, formatCount, formatDuration } from '../base/units.ts';
+import { flagAway, formatCount } from '../base/units.ts';
 import { freeName } from '../plan/alias-command.ts';
 import { PREFIXES_MAX, parseSourcePrefix, prefixText } from '../run/alias.ts';
 import { IMMEDIATE } from '../run/reopen-policy.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
+import { readLoad } from './load-request.ts';
 import { readProxyHeader, readRequest } from './protocol-request.ts';
 import { readMqtt } from './session-request.ts';
 import { readTraffic } from './traffic-request.ts';
 
 /** How often a connection proves itself, unless the user says otherwise. */
 const PROBE_EVERY_MS = 10_000;
-
-/** The longest ramp that a rate may ask for: as long as the longest hold. */
-const RAMP_MS_MAX = DURATION_MS_MAX;
 
 /** Everything of a run but the endpoints, whose names are not resolved yet. */
 export interface RunRequest {
@@ -116,41 +114,6 @@ function readReopening(values: FlagValues): Pick<RunSpec, 'onDrop' | 'reopen'> {
 export function engineOf(values: FlagValues): Pick<RunSpec, 'engine'> {
   const engine = flagValue(values, 'engine');
   return engine === null ? {} : { engine };
-}
-
-function readLoad(
-  values: FlagValues,
-): Pick<RunSpec, 'connections' | 'ratePerSec' | 'pendingMax' | 'connectTimeoutMs' | 'holdMs' | 'close'> {
-  const connections = flagValue(values, 'conns');
-  if (connections === null) {
-    throw usageError(
-      ErrorCode.usage,
-      'how many connections? --conns is missing',
-      'add --conns 130k, or try c100k-bench --target self --conns 130k',
-    );
-  }
-  return {
-    connections,
-    ratePerSec: readRate(values, connections),
-    holdMs: flagValue(values, 'duration'),
-    connectTimeoutMs: flagValue(values, 'connect-timeout'),
-    pendingMax: flagValue(values, 'max-pending'),
-    close: flagValue(values, 'close'),
-  };
-}
-
-/** A rate at which the ramp would not end within a year is a slip, and no process lives for it. */
-function readRate(values: FlagValues, connections: number): number | null {
-  const ratePerSec = flagValue(values, 'rate');
-  if (ratePerSec === null || (connections / ratePerSec) * 1_000 <= RAMP_MS_MAX) return ratePerSec;
-  const flag = values.origin('rate');
-  const days = formatCount(connections / ratePerSec / 86_400);
-  const leastPerHour = Math.ceil((connections * 3_600_000) / RAMP_MS_MAX);
-  throw usageError(
-    ErrorCode.badRate,
-    `${flag} ${values.one('rate')} takes ${days} days for ${counted(connections, 'connection')}, more than ${formatDuration(RAMP_MS_MAX)}`,
-    `type ${flagWith(flag, `${leastPerHour}/h`)} or more`,
-  );
 }
 
 function readTargets(values: FlagValues): readonly TargetSpec[] {

@@ -10,7 +10,15 @@ import { PARTIAL_EVERY_MS, type RunWatchOptions } from '../coordinator/run-watch
 import { httpWitness, type TargetWitness } from '../coordinator/target-stats.ts';
 import { needsAnswers, needsMessages, needsProbes, recoveryPart } from '../judge/metric.ts';
 import type { RunReport } from '../judge/report.ts';
-import { hopelessRange, REQUIREMENTS_MAX, type Requirement, withDefault } from '../judge/requirement.ts';
+import {
+  checkStages,
+  hopelessRange,
+  REQUIREMENTS_MAX,
+  type Requirement,
+  withDefault,
+} from '../judge/requirement.ts';
+import { isChanging } from '../run/run-spec.ts';
+import { spansOf } from '../run/schedule.ts';
 import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
 import { EventsFile } from './report-file.ts';
 import type { RunRequest } from './run-request.ts';
@@ -83,7 +91,8 @@ function checkMeasured(requirement: Requirement, spec: RunRequest['spec']): void
   }
   if (requirement.metric === 'balance' && spec.backendFrom === undefined)
     throw bad('no back end is looked for', 'add --backend-from, such as --backend-from header:X-Served-By');
-  const range = hopelessRange(requirement, spec.connections, spec.onDrop === 'reopen');
+  checkStages([requirement], spansOf(spec.stages ?? []));
+  const range = hopelessRange(requirement, spec.connections, spec.onDrop === 'reopen', isChanging(spec));
   if (range === null) return;
   const most = Number.isFinite(range.high) ? ` to ${formatCount(range.high)}` : ' or more';
   throw bad(

@@ -21,7 +21,7 @@ import {
 import { SEEN_PAIRS_MAX } from '../stats/observed-sources.ts';
 import { PROTOCOL_ERROR_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
 import type { StatsDelta } from '../stats/stats.ts';
-import { evidenceSchema, kernelFurther } from './evidence-schema.ts';
+import { evidenceSchema, kernelFurther, loadSchema } from './evidence-schema.ts';
 import {
   address,
   bytes,
@@ -208,6 +208,8 @@ const saidStats = v.object({
   ),
   /** null: not changed since the last stats on this channel; absent: from an agent that does not tell */
   evidence: v.exactOptional(v.nullable(evidenceSchema)),
+  /** null: not changed; absent: the load does not change */
+  load: v.exactOptional(v.nullable(loadSchema)),
 });
 
 type SaidStats = v.InferOutput<typeof saidStats>;

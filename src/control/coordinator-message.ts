@@ -47,6 +47,7 @@ import {
 } from '../base/traffic-options.ts';
 import { REOPEN_WAIT_MS_MAX } from '../run/reopen-policy.ts';
 import { RunBound, type SharedSpec } from '../run/run-spec.ts';
+import { type LoadShare, peakOf, STAGES_MAX } from '../run/schedule.ts';
 import {
   epoch,
   milliseconds,
@@ -215,6 +216,19 @@ const reopen = v.object({
   mostMs: reopenWait,
   jitter: v.pipe(v.number(), v.minValue(0), v.maxValue(1)),
 });
+const stage = v.object({
+  durationMs: duration(0, RunBound.holdMs),
+  connections: whole(0, RunBound.connections),
+});
+const life = duration(RunBound.lifeMsMin, RunBound.holdMs);
+const churn = v.variant('kind', [
+  v.object({ kind: v.literal('rate'), perSec: rate }),
+  v.object({ kind: v.picklist(['fixed', 'exp']), ms: life }),
+  v.pipe(
+    v.object({ kind: v.literal('uniform'), fromMs: life, toMs: life }),
+    v.check(({ fromMs, toMs }) => fromMs <= toMs, 'expected fromMs up to toMs'),
+  ),
+]);
 
 /** No address, device, network, port or number of processes of the agent's host: who sends one is not heard. */
 const sharedSpec = v.object({
@@ -245,6 +259,9 @@ const sharedSpec = v.object({
     ),
   ),
   wantsLossDetails: v.boolean(),
+  stages: v.exactOptional(v.pipe(v.array(stage), v.minLength(1), v.maxLength(STAGES_MAX))),
+  closeOrder: v.exactOptional(v.picklist(['newest', 'oldest'])),
+  churn: v.exactOptional(churn),
 });
 
 const spec = v.pipe(
@@ -261,8 +278,30 @@ const spec = v.pipe(
     leaseMs: duration(RunBound.quietMsMin, RunBound.leaseMs),
     quietMs: duration(RunBound.quietMsMin, RunBound.leaseMs),
   }),
+  v.check(
+    ({ spec: { stages, connections } }) => stages === undefined || peakOf(stages) === connections,
+    'expected the peak of the stages as connections',
+  ),
   v.check(({ leaseMs, quietMs }) => quietMs < leaseMs, 'expected quietMs below leaseMs'),
 );
+
+/** Each growth brings a few. */
+const SHARES_MAX = 4_096;
+const loadShare = v.object({
+  from: whole(0, RunBound.connections),
+  to: whole(0, RunBound.connections),
+});
+
+function areShares(shares: readonly LoadShare[], connections: number): boolean {
+  const sorted = shares.toSorted((a, b) => a.from - b.from);
+  let [end, sum] = [0, 0];
+  for (const { from, to } of sorted) {
+    if (from < end || to < from) return false;
+    end = to;
+    sum += to - from;
+  }
+  return sum === connections;
+}
 
 /** Of a quota of 0 the parts are 0 as well. */
 const noPart = v.literal(0);
@@ -272,7 +311,13 @@ const quota = v.pipe(
     connections: whole(0, RunBound.connections),
     ratePerSec: v.nullable(v.union([rate, noPart])),
     pendingMax: whole(0, RunBound.connections),
+    /** with stages: which connections of the run these are, in the order in which they came to the agent */
+    shares: v.exactOptional(v.pipe(v.array(loadShare), v.maxLength(SHARES_MAX))),
   }),
+  v.check(
+    ({ connections, shares }) => shares === undefined || areShares(shares, connections),
+    'expected shares of as many connections, none twice',
+  ),
   v.check(
     (said) => said.connections === 0 || (said.ratePerSec !== 0 && said.pendingMax > 0),
     'expected a rate and pendingMax above 0 for a quota above 0',
@@ -296,9 +341,10 @@ export type CoordinatorMessage =
       readonly connections: number;
       readonly ratePerSec: number | null;
       readonly pendingMax: number;
+      readonly shares?: readonly LoadShare[];
     }
   | { readonly type: 'renew'; readonly sentAtMs: number }
-  | { readonly type: 'start' }
+  | { readonly type: 'start'; readonly elapsedMs?: number }
   | { readonly type: 'resumed' }
   | { readonly type: 'stop-opening' }
   | { readonly type: 'hold' }
@@ -314,7 +360,8 @@ export type CoordinatorMessageOf<Type extends CoordinatorMessage['type']> = Extr
 export const coordinatorMessageSchema = v.variant('type', [
   spec,
   quota,
-  v.object({ type: v.literal('start') }),
+  /** `elapsedMs`: how long the run has gone on for others; absent: not at all */
+  v.object({ type: v.literal('start'), elapsedMs: v.exactOptional(milliseconds) }),
   /** the lease counts from here: the `sentAtMs` of the stats that this answers */
   v.object({ type: v.literal('renew'), sentAtMs: milliseconds }),
   v.object({ type: v.literal('resumed') }),

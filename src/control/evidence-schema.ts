@@ -4,15 +4,19 @@
  */
 import * as v from 'valibot';
 import { addCounts, type Counts, DropReason, FailReason } from '../base/outcome.ts';
+import { STAGES_MAX } from '../run/schedule.ts';
 import { type Evidence, GAPS_MAX } from '../stats/evidence.ts';
 import { COUNTS_LENGTH, LOSS_TIMES_MAX } from '../stats/histogram.ts';
+import type { LoadCounts } from '../stats/load-counts.ts';
 import { PLACES_MAX, type PlaceTable, PORT_BLOCKS } from '../stats/place-outcomes.ts';
 import { SAID_CHARACTERS_MAX, SAID_TEXTS_MAX } from '../stats/target-texts.ts';
 import { SERIES_BUCKETS, SERIES_FOLDS_MAX } from '../stats/time-series.ts';
 import {
+  connections,
   eventCount as count,
   counts,
   countsList,
+  histogram,
   KEY,
   milliseconds,
   REASON,
@@ -143,3 +147,24 @@ export const kernelFurther = {
   farSide: v.exactOptional(byName(farSide)),
   aftermath: v.exactOptional(byName(aftermath)),
 };
+
+const stageCounts = v.object({
+  openMin: connections,
+  waiting: count,
+  open: connections,
+  reachedMs: milliseconds,
+  established: count,
+  failed: count,
+  dropped: count,
+  lowered: count,
+  churned: count,
+  connectUs: histogram,
+});
+
+/** What a load that changes has done (stats/load-counts.ts). */
+export const loadSchema = v.object({
+  churned: count,
+  lowered: count,
+  openedLater: count,
+  stages: v.pipe(v.array(stageCounts), v.maxLength(STAGES_MAX)),
+}) satisfies v.GenericSchema<unknown, LoadCounts>;

@@ -59,6 +59,10 @@ export function needsOf(spec: SharedSpec): { readonly minor: number; readonly wo
     ['--reopen-after', spec.reopen !== undefined && spec.reopen.kind !== 'immediate'],
     ['--reopen-jitter', (spec.reopen?.jitter ?? 0) > 0],
     ['--backend-from', spec.backendFrom !== undefined],
+    ['--stage', spec.stages !== undefined],
+    ['--close-order', spec.closeOrder !== undefined],
+    ['--churn', spec.churn?.kind === 'rate'],
+    ['--lifetime', spec.churn !== undefined && spec.churn.kind !== 'rate'],
   ];
   const words = asked.filter(([, isAsked]) => isAsked).map(([flag]) => flag);
   return words.length === 0 ? null : { minor: 2, words: words.join(' and ') };

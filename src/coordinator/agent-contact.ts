@@ -348,15 +348,19 @@ export class CommandSender {
         this.#sendSpec(agent);
         break;
       case 'send-quota': {
-        const { connections, ratePerSec, pendingMax } = command;
-        this.send(agent, { type: 'quota', connections, ratePerSec, pendingMax });
+        const { connections, ratePerSec, pendingMax, shares } = command;
+        const message = { type: 'quota', connections, ratePerSec, pendingMax } as const;
+        this.send(agent, shares === undefined ? message : { ...message, shares });
         break;
       }
       case 'send-resumed':
         this.send(agent, { type: 'resumed' });
         break;
       case 'send-start':
-        this.send(agent, { type: 'start' });
+        this.send(
+          agent,
+          command.elapsedMs === 0 ? { type: 'start' } : { type: 'start', elapsedMs: command.elapsedMs },
+        );
         break;
       case 'send-stop-opening':
         this.send(agent, { type: 'stop-opening' });

@@ -186,6 +186,9 @@ function wrongStats(
   for (const field of WITHIN_QUOTA) {
     if (stats[field] > quota) return `${field}: it speaks of ${stats[field]}, and was given ${quota}`;
   }
+  const stage = stats.load?.stages.find(({ open, openMin }) => Math.max(open, openMin) > quota);
+  if (stage !== undefined)
+    return `stage: it speaks of ${Math.max(stage.open, stage.openMin)}, and was given ${quota}`;
   if (holders.some(({ id }) => !isHolderOf(name, id))) return 'holder: it speaks of one that is not its own';
   return null;
 }

@@ -6,8 +6,7 @@ import { addCounts, type Counts, type DropReason, type FailReason, totalOf } fro
 import type { TimelinePoint } from '../judge/report.ts';
 import { holdersCpuMs } from '../judge/report-parts.ts';
 import type { AgentRecord } from '../run/agent-record.ts';
-import { isEndless } from '../run/run-spec.ts';
-import type { RunState } from '../run/run-transition.ts';
+import { phaseEndsMs, type RunState } from '../run/run-transition.ts';
 import { emptyHistogram, latencySummary, mergeHistograms, type SparseHistogram } from '../stats/histogram.ts';
 import type { Phase } from '../stats/stats.ts';
 
@@ -100,6 +99,7 @@ export class RunProgress {
    */
   at(state: RunState, atMs: number, { note, target }: Beside): Progress {
     const { phase, phaseSinceMs, spec } = state;
+    const endsMs = phaseEndsMs(state);
     const looks = new Map<string, Look>();
     const records = [...state.agents.values()];
     const agents = records.map((agent): AgentProgress => {
@@ -113,8 +113,7 @@ export class RunProgress {
       phase,
       elapsedMs: atMs - this.#startedMs,
       phaseMs: atMs - phaseSinceMs,
-      holdLeftMs:
-        phase === 'holding' && !isEndless(spec) ? Math.max(0, spec.holdMs - (atMs - phaseSinceMs)) : null,
+      holdLeftMs: phase === 'holding' && endsMs !== null ? Math.max(0, endsMs - atMs) : null,
       leftMs: leftMs(state, total, atMs - phaseSinceMs),
       asked: spec.connections,
       total,

@@ -14,9 +14,9 @@ import { verdictLine } from '../report/verdict-text.ts';
 import type { AgentRecord } from '../run/agent-record.ts';
 import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../run/lease.ts';
 import type { EndReason, RunChange, RunEvent } from '../run/run-event.ts';
-import { isEndless } from '../run/run-spec.ts';
+import { isChanging } from '../run/run-spec.ts';
 import { step } from '../run/run-state.ts';
-import { initialRunState, type RunState } from '../run/run-transition.ts';
+import { initialRunState, phaseEndsMs, type RunState } from '../run/run-transition.ts';
 import { mergeAllStats, type Phase, type Stats } from '../stats/stats.ts';
 import { DueTimer, every } from '../time/timer.ts';
 import { AgentContact, CommandSender, holderOf } from './agent-contact.ts';
@@ -215,12 +215,10 @@ export class Run {
     this.#log.phaseChanged(from, to, atMs);
     if (to === 'ramping') this.#watch.rampBegins(atMs, this.#clock.wallMs());
     if (from === 'holding') this.#watch.holdEnds();
-    if (to !== 'holding') return;
-    this.#watch.holdBegins();
-    if (isEndless(this.#state.spec)) return;
-    this.#holdEnd.arm(atMs + this.#state.spec.holdMs, () =>
-      this.#dispatch({ type: 'ticked', atMs: this.#clock.monotonicMs() }),
-    );
+    if (to === 'holding') this.#watch.holdBegins();
+    const endsMs = phaseEndsMs(this.#state);
+    if (endsMs === null) return;
+    this.#holdEnd.arm(endsMs, () => this.#dispatch({ type: 'ticked', atMs: this.#clock.monotonicMs() }));
   }
 
   #noteLosses(
@@ -239,7 +237,8 @@ export class Run {
     const { rampStartedMs } = this.#log;
     if (rampStartedMs === 0) return;
     const rampedMs = this.#clock.monotonicMs() - rampStartedMs;
-    const reopenedForSec = this.#state.spec.onDrop === 'reopen' ? rampedMs / 1_000 : 0;
+    const { spec } = this.#state;
+    const reopenedForSec = spec.onDrop === 'reopen' || isChanging(spec) ? rampedMs / 1_000 : 0;
     const taken = lossAllowance.take(losses, quota, reopenedForSec);
     // Times are reported since the agent's own start: one that came later has begun later.
     const laterMs = Math.max(0, (startedMs ?? rampStartedMs) - rampStartedMs);

@@ -29,6 +29,16 @@ export class Backlog {
     return this.#new > 0;
   }
 
+  /** Of those that are due, those that stand in for no lost one. */
+  get fresh(): number {
+    return this.#new;
+  }
+
+  /** So many more connections are asked for. */
+  grow(count: number): void {
+    this.#new += count;
+  }
+
   /**
    * One connection is begun, those first that stand in for none, then those that were tried most often.
    * @returns how many tries of it have failed; -1: it stands in for no other

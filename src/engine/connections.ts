@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { backendExpression } from '../base/backend-pattern.ts';
 import type { Clock } from '../base/clock.ts';
 import { DropReason, FailReason } from '../base/outcome.ts';
-import type { HolderSpec } from '../run/run-spec.ts';
+import { type HolderSpec, isChanging } from '../run/run-spec.ts';
 import { ANSWER_DIFFERS, NO_ANSWER, ProtocolErrorTally } from '../stats/protocol-errors.ts';
 import type { Stats } from '../stats/stats.ts';
 import { ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
@@ -15,6 +15,7 @@ import { type CloseHow, type Driver, DriverEvent, OpenStep, openOutcomeOf } from
 import { EvidenceRecorder } from './evidence-recorder.ts';
 import { FinalChecker } from './final-check.ts';
 import { dropReasonOf, failReasonOf } from './libc.ts';
+import { LoadFollower } from './load-follower.ts';
 import { type LossCircumstances, LossLedger } from './loss-ledger.ts';
 import { Opener } from './opener.ts';
 import { Probes } from './probes.ts';
@@ -55,6 +56,8 @@ export class Connections implements ProtocolHost {
   readonly probes: Probes;
   readonly finalCheck: FinalChecker;
   readonly protocol: Protocol;
+  /** null: the load does not change */
+  readonly load: LoadFollower | null;
   /** slots of the connection table */
   readonly capacity: number;
   /** the moment of the turn, milliseconds since the engine's start */
@@ -91,6 +94,15 @@ export class Connections implements ProtocolHost {
     this.tally = tally;
     this.#retransmits = new SynRetransmits(table, tally, this.#info);
     this.opener = new Opener(spec, { clock, table, wheel, driver, tally, engine: this, salt, onWarning });
+    this.load = isChanging(spec)
+      ? new LoadFollower(spec, {
+          capacity: this.capacity,
+          tally,
+          opener: this.opener,
+          salt,
+          close: (slot) => this.#closeInRun(slot),
+        })
+      : null;
     const { map } = this.opener;
     this.losses = new LossLedger(spec, map);
     this.evidence = new EvidenceRecorder(spec, map, table);
@@ -159,6 +171,7 @@ export class Connections implements ProtocolHost {
       ...(this.protocol instanceof WhoamiProtocol ? { seen: this.protocol.seen.counts() } : {}),
       ...(this.#protocolErrors.isEmpty ? {} : { troubles: this.#protocolErrors.counts() }),
       ...(this.protocol instanceof TlsLayer ? { tls: this.protocol.counts() } : {}),
+      ...(this.load === null ? {} : { load: this.load.counts() }),
       evidence: this.evidence.evidence(),
     };
   }
@@ -181,6 +194,7 @@ export class Connections implements ProtocolHost {
 
   /** What is not open yet is given up. */
   giveUp(): void {
+    this.load?.stop();
     this.opener.giveUp();
     for (let slot = 0; this.tally.pending > 0 && slot < this.table.capacity; slot++) {
       const state = this.table.state[slot];
@@ -231,7 +245,9 @@ export class Connections implements ProtocolHost {
   #connected(slot: number): void {
     const fromIntendedMs = this.nowMs - this.table.intendedAtMs[slot]!;
     this.tally.connectFromIntendedUs.record(fromIntendedMs * 1_000);
-    this.tally.connectUs.record((fromIntendedMs - this.table.calledLateMs[slot]!) * 1_000);
+    const connectUs = (fromIntendedMs - this.table.calledLateMs[slot]!) * 1_000;
+    this.tally.connectUs.record(connectUs);
+    if (this.tally.stageConnectUs !== null) this.tally.stageConnectUs.record(connectUs);
     this.#retransmits.decided(slot, this.nowMs);
     this.table.state[slot] = SlotState.handshaking;
     if (this.#proxyHeaders?.send(slot, this.#sendHeader) !== false) this.#begin(slot);
@@ -337,6 +353,10 @@ export class Connections implements ProtocolHost {
     const isReopened = (this.table.flags[slot]! & SlotFlag.reopening) !== 0;
     this.tally.opened(map.addressIndexAt(tuple), map.endpointIndexAt(tuple), this.nowMs, isReopened);
     if (isReopened) this.opener.returns.isBack(this.nowMs);
+    if (this.load !== null) {
+      if (isReopened) this.opener.cameBack();
+      this.load.opened(slot, this.nowMs);
+    }
     if (this.probes.everyMs > 0) this.probes.first(slot, this.nowMs);
     else this.wheel.cancel(slot);
   }
@@ -386,9 +406,11 @@ export class Connections implements ProtocolHost {
       this.finalCheck.lost(slot, drop);
       const ageMs = this.#noteLoss(slot, tuple, drop);
       this.#release(slot, 'fin');
-      if (this.#parts.spec.onDrop !== 'reopen' || !this.tally.isHolding || !this.mayReopen) return;
-      this.opener.supply.freed(tuple, this.nowMs);
-      this.opener.reopen(tries, isReopening && ageMs < SHORT_MS, this.nowMs);
+      const mayReopen = this.mayReopen && (this.tally.isHolding || this.load?.isByLine === true);
+      const isReopened = mayReopen && this.#parts.spec.onDrop === 'reopen';
+      // Of a load that changes the place may be filled in its turn: the tuple is of use.
+      if (isReopened || this.load !== null) this.opener.supply.freed(tuple, this.nowMs);
+      if (isReopened) this.opener.reopen(tries, isReopening && ageMs < SHORT_MS, this.nowMs);
     } else {
       this.evidence.failed(slot, fail, this.#isOverdue || fail === FailReason.timeout, isReopening);
       this.tally.pending--;
@@ -440,8 +462,16 @@ export class Connections implements ProtocolHost {
     this.protocol.onForgotten(slot);
     this.#proxyHeaders?.forget(slot);
     this.evidence.said.forget(slot);
+    this.load?.left(slot);
     this.wheel.cancel(slot);
     this.table.free(slot);
+  }
+
+  /** Closes an open connection while the run goes on. */
+  #closeInRun(slot: number): void {
+    const tuple = this.table.tuple[slot]!;
+    this.closeOpen(slot);
+    this.opener.closedByUs(tuple, this.nowMs);
   }
 
   /** Closes an open connection as the spec says. */

@@ -84,6 +84,7 @@ export class Engine {
   /** slots below are still to be closed */
   #closeCursor = 0;
   #onClosed: (() => void) | null = null;
+  #onFrozen: (() => void) | null = null;
 
   /**
    * @param spec what to open; `sliceTo` at most the size of its tuple space
@@ -111,8 +112,9 @@ export class Engine {
   /**
    * Begins to connect. Once.
    * @param runStartedMs when the run began on this host, on the same clock; absent: now
+   * @param elapsedMs how long it had gone on for others then
    */
-  start(runStartedMs?: number): void {
+  start(runStartedMs?: number, elapsedMs = 0): void {
     assert(this.#phase === 'idle', 'start() is called once');
     this.#phase = 'running';
     this.#originMs = this.#clock.monotonicMs();
@@ -120,6 +122,7 @@ export class Engine {
     this.#connections.losses.startsLater(laterMs);
     this.#connections.evidence.startsLater(laterMs);
     this.#connections.opener.returns.startsLater(laterMs);
+    this.#connections.load?.begin(laterMs + elapsedMs);
     this.#connections.opener.begin(this.#originMs);
     this.#loop.begin();
   }
@@ -127,7 +130,22 @@ export class Engine {
   /** The hold phase begins: `openMin` and `verifiedMin` are counted from now. */
   markHold(): void {
     this.#connections.tally.markHold();
+    this.#connections.load?.holds(this.#readClock());
     this.#lag.markHold();
+  }
+
+  /**
+   * A load that changes stays as it is: what is on its way ends, and nothing is closed or opened any more.
+   * @param done called once, when nothing is on its way and each that is open has proven itself
+   */
+  freeze(done: () => void): void {
+    this.#connections.load?.freeze();
+    if (this.#phase === 'idle') {
+      done();
+      return;
+    }
+    this.#onFrozen = done;
+    this.#loop.interrupt();
   }
 
   /**
@@ -139,7 +157,9 @@ export class Engine {
   checkFinally(which: FinalCheckName, perMs: number, done: () => void): void {
     const { evidence, finalCheck, tally } = this.#connections;
     if (which === 'holdEnd') this.#connections.mayReopen = false;
-    finalCheck.begin(evidence.finalCheck[which], this.#readClock(), perMs, tally.lastEstablishedAtMs, done);
+    const nowMs = this.#readClock();
+    const youngestMs = this.#connections.load === null ? tally.lastEstablishedAtMs : nowMs;
+    finalCheck.begin(evidence.finalCheck[which], nowMs, perMs, youngestMs, done);
     this.#loop.interrupt();
   }
 
@@ -273,7 +293,9 @@ export class Engine {
       this.#isGivingUp = false;
       this.#connections.giveUp();
     }
+    this.#connections.load?.turn(this.#connections.nowMs, this.#isQuiet);
     this.#connections.opener.dialBatch(this.#connections.nowMs);
+    this.#checkFrozen();
     this.#checkBegun();
     this.#checkSettled();
     if (this.#phase === 'closing') this.#closeBatch();
@@ -300,6 +322,20 @@ export class Engine {
     return !this.#connections.opener.isDone || this.#connections.tally.pending > 0;
   }
 
+  /** Whether nothing is on its way, and where probes prove connections each has answered. */
+  get #isQuiet(): boolean {
+    const { probes, tally } = this.#connections;
+    return !this.#isOpening && (!probes.areProof || tally.open === tally.verified);
+  }
+
+  #checkFrozen(): void {
+    const { load, nowMs } = this.#connections;
+    if (this.#onFrozen === null || !this.#isQuiet || load?.hasStopped(nowMs) === false) return;
+    const done = this.#onFrozen;
+    this.#onFrozen = null;
+    done();
+  }
+
   #checkBegun(): void {
     if (this.#hasBegun || !this.#connections.opener.hasBegunAll) return;
     this.#hasBegun = true;
@@ -308,11 +344,13 @@ export class Engine {
 
   #checkSettled(): void {
     if (this.#settled || this.#isOpening) return;
+    const { load, probes, tally } = this.#connections;
+    // A line that begins at 0 has nothing on its way at first.
+    if (load?.isByLine === true && !tally.isHolding) return;
     if (!this.#hasOpened) {
       this.#hasOpened = true;
       this.#events.onOpened?.();
     }
-    const { probes, tally } = this.#connections;
     if (probes.areProof && tally.open > tally.verified) return;
     this.#settled = true;
     this.#events.onSettled();
@@ -334,7 +372,8 @@ export class Engine {
     const timerAtMs =
       Math.floor(this.#connections.nowMs) + this.#connections.wheel.ticksUntilDue(SLEEP_MS_MAX);
     const { opener, finalCheck } = this.#connections;
-    const nextAtMs = Math.min(timerAtMs, opener.nextAtMs(), finalCheck.nextAtMs(nowMs));
+    const loadAtMs = this.#connections.load?.nextAtMs(nowMs) ?? Number.POSITIVE_INFINITY;
+    const nextAtMs = Math.min(timerAtMs, opener.nextAtMs(), finalCheck.nextAtMs(nowMs), loadAtMs);
     return Math.max(0, Math.ceil(nextAtMs - nowMs));
   }
 

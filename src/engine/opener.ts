@@ -16,6 +16,7 @@ import type { HolderSpec } from '../run/run-spec.ts';
 import { LatencyRecorder } from '../stats/histogram.ts';
 import { ReturnRecorder } from '../stats/returns.ts';
 import { Backlog } from './backlog.ts';
+import { Chance } from './chance.ts';
 import { type ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
 import type { Driver, OpenOutcome } from './drivers/driver.ts';
 import type { EvidenceRecorder } from './evidence-recorder.ts';
@@ -64,10 +65,14 @@ export class Opener {
   readonly #pacer: Pacer;
   /** connects in flight at most */
   #pendingMax: number;
+  /** lost ones that are to be opened again, and are not yet */
+  #comingBack = 0;
+  /** of a load that changes: when the oldest that is not begun was due, and the youngest; -1: whenever the pacer says */
+  #dueMs = -1;
+  #dueToMs = -1;
   readonly #lateUs = new LatencyRecorder();
   readonly #warned = new Set<string>();
-  /** on the clock itself */
-  /** null: not begun */
+  /** on the clock itself; null: not begun */
   #beganMs: number | null = null;
   /** on the clock itself */
   #openUntilMs = Number.POSITIVE_INFINITY;
@@ -80,7 +85,8 @@ export class Opener {
     this.map = new TupleMap(spec);
     this.#selfPorts = selfPortsOf(spec);
     this.#skips = new Uint8Array(parts.table.capacity);
-    this.#backlog = new Backlog(spec.connections);
+    // A schedule asks for them one after the other.
+    this.#backlog = new Backlog(spec.stages === undefined ? spec.connections : 0);
     this.#policy = spec.reopen ?? IMMEDIATE;
     this.#tries = new Uint8Array(parts.table.capacity);
     this.#chance = new Chance(parts.salt);
@@ -197,8 +203,9 @@ export class Opener {
       return false;
     }
     if (tally.firstConnectAtMs < 0) tally.firstConnectAtMs = calledAtMs;
-    const intendedMs = this.#pacer.begin(calledAtMs);
-    this.#lateUs.record((calledAtMs - intendedMs) * 1_000);
+    const plannedMs = this.#pacer.begin(calledAtMs);
+    this.#lateUs.record((calledAtMs - plannedMs) * 1_000);
+    const intendedMs = this.#dueMs < 0 ? plannedMs : this.#takeDueMs(plannedMs);
     const failedTries = this.#backlog.take();
     if (failedTries >= 0) {
       table.flags[slot]! |= SlotFlag.reopening;
@@ -209,6 +216,13 @@ export class Opener {
     tally.pending++;
     this.#called(slot, intendedMs, calledAtMs);
     return true;
+  }
+
+  /** Those that are asked for together are due evenly over the time since the look before. */
+  #takeDueMs(plannedMs: number): number {
+    const dueMs = this.#dueMs;
+    this.#dueMs += (this.#dueToMs - dueMs) / Math.max(1, this.#backlog.fresh);
+    return Math.min(plannedMs, dueMs);
   }
 
   #called(slot: number, intendedMs: number, calledAtMs: number): void {
@@ -350,6 +364,7 @@ export class Opener {
 
   /** What was not begun counts as unattempted; what stood in for lost connections is forgotten. */
   giveUp(): void {
+    this.#comingBack = 0;
     const { table, wheel, tally } = this.#parts;
     tally.unattempted += this.#backlog.clear();
     for (let slot = 0; this.#waiting > 0 && slot < table.capacity; slot++) {
@@ -370,6 +385,7 @@ export class Opener {
    * @param wasShort it had been opened again a moment ago: that was one more try that failed
    */
   reopen(tries: number, wasShort: boolean, nowMs: number): void {
+    this.#comingBack++;
     // Without a wait, one that is closed as soon as it is open comes back as fast as the target lets it.
     const failed = wasShort && this.#policy.kind !== 'immediate' ? Math.min(TRIES_MAX, tries + 1) : 0;
     this.#wait(failed, nowMs);
@@ -408,26 +424,47 @@ export class Opener {
     if (this.isDone) this.#pacer.idle(nowMs);
     this.#backlog.reopen(tries);
   }
-}
 
-/** Draws numbers without allocating: xorshift32 (Marsaglia, "Xorshift RNGs", 2003), which is good enough to spread waits. */
-class Chance {
-  readonly #state = new Uint32Array(1);
-
-  constructor(seed: number) {
-    this.#state[0] = seed;
-    // 0 stays 0.
-    if (this.#state[0] === 0) this.#state[0] = 1;
+  /** A connection that stands in for a lost one is open. */
+  cameBack(): void {
+    this.#comingBack--;
   }
 
-  /** 0 up to, not including, 1. */
-  next(): number {
-    let bits = this.#state[0]!;
-    bits ^= bits << 13;
-    bits ^= bits >>> 17;
-    bits ^= bits << 5;
-    this.#state[0] = bits;
-    return this.#state[0]! / 2 ** 32;
+  /** Lost ones that are to be opened again, and are not yet. */
+  get comingBack(): number {
+    return this.#comingBack;
+  }
+
+  /** Whether one more can be begun in this turn. */
+  get hasRoom(): boolean {
+    const { size } = this.#backlog;
+    const room = this.#pendingMax - this.#parts.tally.pending;
+    return size < Math.min(room, DIALS_PER_TURN_MAX) && !this.#isLeaseOver();
+  }
+
+  /**
+   * So many more connections are to be open.
+   * @param sinceMs the look before: they were due from then on until now
+   */
+  ask(count: number, sinceMs: number, nowMs: number): void {
+    if (this.isDone) this.#pacer.idle(nowMs);
+    if (this.#backlog.fresh === 0) this.#dueMs = Math.max(0, sinceMs);
+    this.#dueToMs = nowMs;
+    this.#backlog.grow(count);
+  }
+
+  /** So many less are to be open, as far as they are not begun. @returns how many these are */
+  askLess(count: number): number {
+    const less = Math.min(count, this.#backlog.fresh);
+    this.#backlog.grow(-less);
+    return less;
+  }
+
+  /** We have closed an open connection, and go on: its tuple rests as long as that needs. */
+  closedByUs(tuple: number, nowMs: number): void {
+    // A reset leaves nothing behind (tcp_send_active_reset in net/ipv4/tcp_output.c).
+    if (this.#spec.close === 'rst') this.supply.freed(tuple, nowMs);
+    else this.supply.closedByUs(tuple, nowMs);
   }
 }
 

@@ -7,7 +7,7 @@
  */
 import { formatEndpoint } from '../base/endpoint.ts';
 import type { Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
-import type { HolderSpec } from '../run/run-spec.ts';
+import { type HolderSpec, isChanging } from '../run/run-spec.ts';
 import { LatencyRecorder } from '../stats/histogram.ts';
 import type { MessageCounts, Stats } from '../stats/stats.ts';
 import type { LossLedger } from './loss-ledger.ts';
@@ -37,6 +37,17 @@ export class Tally {
   reopened = 0;
   /** tries to open a lost connection again that failed; neither attempted nor failed */
   reopenFailed = 0;
+  /** closed by us: in its turn, and because the line went down */
+  churned = 0;
+  lowered = 0;
+  /** of a load that changes: opened since the hold began, in place of none that was lost */
+  openedLater = 0;
+  /** places without a connection, and without one on its way that stands in for none that was lost */
+  missing = 0;
+  /** the highest of it since the hold began, or since a stage was reached */
+  worstMissing = 0;
+  /** of a schedule: the connects of the stage that goes on */
+  stageConnectUs: LatencyRecorder | null = null;
   firstConnectAtMs = -1;
   lastEstablishedAtMs = -1;
   readonly connectUs = new LatencyRecorder();
@@ -49,12 +60,16 @@ export class Tally {
   readonly #endpointNames: readonly string[];
   readonly #openBySource: Int32Array;
   readonly #openByEndpoint: Int32Array;
+  /** the load changes: what is held follows from the places that are empty */
+  readonly #isChanging: boolean;
   #isHolding = false;
   #openAtHold = 0;
+  #missingAtHold = 0;
   #openMin = 0;
   #verifiedMin = 0;
 
-  constructor(spec: Pick<HolderSpec, 'addresses' | 'endpoints'>) {
+  constructor(spec: Pick<HolderSpec, 'addresses' | 'endpoints' | 'stages' | 'churn'>) {
+    this.#isChanging = isChanging(spec);
     this.#sourceNames = spec.addresses;
     this.#endpointNames = spec.endpoints.map(formatEndpoint);
     this.#openBySource = new Int32Array(this.#sourceNames.length);
@@ -68,6 +83,21 @@ export class Tally {
     this.#openAtHold = this.open;
     this.#openMin = this.open;
     this.#verifiedMin = this.verified;
+    this.#missingAtHold = this.missing;
+    this.worstMissing = this.missing;
+  }
+
+  get failedBy(): Counts<FailReason> {
+    return this.#failed;
+  }
+
+  get droppedBy(): Counts<DropReason> {
+    return this.#dropped;
+  }
+
+  #miss(count: number): void {
+    this.missing += count;
+    if (this.missing > this.worstMissing) this.worstMissing = this.missing;
   }
 
   get isHolding(): boolean {
@@ -79,7 +109,10 @@ export class Tally {
     this.pending--;
     this.established++;
     this.open++;
-    if (isReopened) this.reopened++;
+    if (isReopened) {
+      this.reopened++;
+      this.missing--;
+    } else if (this.#isChanging && this.#isHolding) this.openedLater++;
     else this.lastEstablishedAtMs = atMs;
     this.#openBySource[source]!++;
     this.#openByEndpoint[endpoint]!++;
@@ -88,6 +121,7 @@ export class Tally {
   /** `count` connections of the quota failed; those that were pending are taken off `pending` by the caller. */
   failed(reason: FailReason, count: number): void {
     this.#failed[reason] = (this.#failed[reason] ?? 0) + count;
+    this.#miss(count);
   }
 
   skipped(reason: SkipReason): void {
@@ -103,6 +137,7 @@ export class Tally {
   dropped(reason: DropReason, source: number, endpoint: number, wasVerified: boolean): void {
     this.#dropped[reason] = (this.#dropped[reason] ?? 0) + 1;
     this.#leave(source, endpoint, wasVerified);
+    this.#miss(1);
     if (!this.#isHolding) return;
     this.#openMin = Math.min(this.#openMin, this.open);
     this.#verifiedMin = Math.min(this.#verifiedMin, this.verified);
@@ -131,6 +166,11 @@ export class Tally {
     };
   }
 
+  /** The lowest number open since the hold began, where those that are opened anew in their turn are no loss. */
+  #openByPlaces(): number {
+    return Math.max(0, this.#openAtHold - (this.worstMissing - this.#missingAtHold));
+  }
+
   /** A snapshot that later changes do not touch. */
   stats(losses: LossLedger): Stats {
     return {
@@ -138,7 +178,7 @@ export class Tally {
       established: this.established,
       open: this.open,
       openAtHold: this.#openAtHold,
-      openMin: this.#openMin,
+      openMin: this.#isChanging ? this.#openByPlaces() : this.#openMin,
       verified: this.verified,
       verifiedMin: this.#verifiedMin,
       verifiedInHold: this.verifiedInHold,

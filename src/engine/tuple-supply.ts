@@ -11,6 +11,7 @@
  */
 import assert from 'node:assert/strict';
 import type { Slice } from '../base/tuple-space.ts';
+import { TIME_WAIT_REST_MS } from '../run/schedule.ts';
 
 /** How long a tuple rests that was in use twice in a row. */
 const REST_SHORT_MS = 1_000;
@@ -25,6 +26,7 @@ export class TupleSupply {
   #next: number;
   readonly #free = new TupleQueue();
   readonly #again = new TupleQueue();
+  readonly #closed = new TupleQueue();
   readonly #restShort = new TupleQueue();
   readonly #restLong = new TupleQueue();
   #skips = 0;
@@ -65,6 +67,7 @@ export class TupleSupply {
     this.#skips = 0;
     if (this.#next < this.#to) return this.#next++;
     if (this.#free.size > 0) return this.#free.take();
+    if (this.#closed.oldestAtMs + TIME_WAIT_REST_MS <= nowMs) return this.#closed.take();
     this.#skips = 1;
     if (this.#again.size > 0) return this.#again.take();
     this.#skips = 2;
@@ -81,6 +84,11 @@ export class TupleSupply {
     if (skips === 0) this.#again.put(tuple, nowMs);
     else if (skips === 1) this.#restShort.put(tuple, nowMs);
     else this.#restLong.put(tuple, nowMs);
+  }
+
+  /** The tuple's socket was closed by our FIN: it is used again when TIME_WAIT is over. */
+  closedByUs(tuple: number, nowMs: number): void {
+    this.#closed.put(tuple, nowMs);
   }
 
   /** The tuple's socket is closed and it may be used again. */

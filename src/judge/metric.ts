@@ -4,11 +4,14 @@
  */
 
 import { type Counts, DropReason, FailReason, totalOf } from '../base/outcome.ts';
+import type { StageSpan } from '../run/schedule.ts';
 import { balanceRatio } from '../stats/balance.ts';
 import { histogramCount, latencySummary, type SparseHistogram, valueUsAtRank } from '../stats/histogram.ts';
 import { type Incident, RECOVERY_PARTS, type RecoveryPart } from '../stats/incident-log.ts';
 import { OTHER_PLACES, type PlaceOutcomes, type PlaceTable } from '../stats/place-outcomes.ts';
 import { firstOpened, rampRatePerSec, type Stats } from '../stats/stats.ts';
+
+import { STAGE_METRICS, stageCounts, stageSpan, stageValue } from './stage-metrics.ts';
 
 /** How a metric is written and compared. */
 export type MetricKind = 'connections' | 'count' | 'latency' | 'rate' | 'seconds' | 'ratio';
@@ -28,6 +31,10 @@ export interface MetricFacts {
   readonly canReopen: boolean;
   /** null: not known */
   readonly incidents: readonly Incident[] | null;
+  /** connections are closed and opened while the run goes on (`--stage`, `--churn`, `--lifetime`) */
+  readonly isChanging: boolean;
+  /** of a schedule */
+  readonly stages: readonly StageSpan[];
 }
 
 /** What a metric can still become; both ends are equal once it is settled. */
@@ -119,7 +126,7 @@ export const REASONS_OF: Readonly<Record<string, readonly string[]>> = {
 /** A metric that is narrowed to a place, to a reason, or to both. */
 interface Narrowed {
   /** null: the whole run */
-  readonly place: { readonly kind: 'endpoint' | 'source'; readonly name: string } | null;
+  readonly place: { readonly kind: 'endpoint' | 'source' | 'stage'; readonly name: string } | null;
   readonly name: string;
   /** null: all reasons */
   readonly reason: string | null;
@@ -130,10 +137,11 @@ interface Narrowed {
  * @returns what is written there, whether or not there is such a thing; null: it is no metric at all
  */
 export function narrowedMetric(metric: string): Narrowed | null {
-  const match = /^(?:(endpoint|source)\[(.+)\]\.)?([a-z][a-z0-9_.]*)(?:\[([^[\]]*)\])?$/.exec(metric);
+  const match = /^(?:(endpoint|source|stage)\[(.+)\]\.)?([a-z][a-z0-9_.]*)(?:\[([^[\]]*)\])?$/.exec(metric);
   if (match === null) return null;
   const [, kind, at = '', name = '', reason = null] = match;
-  const place: Narrowed['place'] = kind === 'endpoint' || kind === 'source' ? { kind, name: at } : null;
+  const isPlace = kind === 'endpoint' || kind === 'source' || kind === 'stage';
+  const place: Narrowed['place'] = isPlace ? { kind, name: at } : null;
   return { place, name, reason };
 }
 
@@ -144,13 +152,22 @@ export function metricKind(metric: string): MetricKind | null {
   const { place, name, reason } = narrowed;
   if (reason !== null && REASONS_OF[name]?.includes(reason) !== true) return null;
   if (place === null) return METRICS[name] ?? null;
+  if (place.kind === 'stage') return reason === null ? stageMetricKind(place.name, name) : null;
   return PLACE_METRICS.some((one) => one === name) ? 'connections' : null;
+}
+
+/** @param number of the stage, from 1 */
+function stageMetricKind(number: string, name: string): MetricKind | null {
+  if (!/^[1-9]\d{0,2}$/.test(number)) return null;
+  if (Object.hasOwn(STAGE_METRICS, name)) return STAGE_METRICS[name as keyof typeof STAGE_METRICS];
+  return name.startsWith('connect_') ? (METRICS[name] ?? null) : null;
 }
 
 /** The connections that a percentage is of: those asked for, or the connects that one place was asked for; null: not known. */
 export function askedOf(metric: string, facts: MetricFacts): number | null {
   const place = narrowedMetric(metric)?.place ?? null;
   if (place === null) return facts.asked;
+  if (place.kind === 'stage') return stageSpan(place.name, facts.stages)?.connections ?? null;
   const outcomes = outcomesAt(place, facts.stats);
   if (outcomes === null) return null;
   // What is opened again is asked for again.
@@ -158,7 +175,11 @@ export function askedOf(metric: string, facts: MetricFacts): number | null {
 }
 
 /** The endpoints or sources that a run has counted, for a person. */
-export function placesOf(kind: 'endpoint' | 'source', { evidence }: Stats): readonly string[] {
+export function placesOf(
+  kind: 'endpoint' | 'source' | 'stage',
+  { evidence, load }: Stats,
+): readonly string[] {
+  if (kind === 'stage') return load?.stages.map((_, index) => String(index + 1)) ?? [];
   const table = kind === 'endpoint' ? evidence?.byEndpoint : evidence?.bySourceOutcome;
   return Object.keys(table ?? {}).filter((name) => name !== OTHER_PLACES);
 }
@@ -167,6 +188,7 @@ function outcomesAt(
   { kind, name }: NonNullable<Narrowed['place']>,
   { evidence }: Stats,
 ): PlaceOutcomes | null {
+  if (kind === 'stage') return null;
   const table: PlaceTable | undefined =
     kind === 'endpoint' ? evidence?.byEndpoint : evidence?.bySourceOutcome;
   return table?.[name] ?? null;
@@ -184,19 +206,33 @@ function narrowedValue(
 
 /** null: the place is none of the run, nothing was asked of it, or an agent of an earlier version does not tell. */
 function placeValue(narrowed: Narrowed, facts: MetricFacts): number | null {
+  if (narrowed.place?.kind === 'stage') return valueOfStage(narrowed, facts);
   const outcomes = narrowed.place === null ? null : outcomesAt(narrowed.place, facts.stats);
   if (outcomes === null || outcomes.asked === 0) return null;
   const { established, dropped } = outcomes;
   switch (narrowed.name as PlaceMetric) {
     case 'held':
       // What is open there: without --on-drop reopen that is the lowest number, because it only falls.
-      return facts.phase === 'ramping' ? 0 : established - totalOf(dropped);
+      if (facts.phase === 'ramping') return 0;
+      return facts.isChanging ? openAt(narrowed.place, facts.stats) : established - totalOf(dropped);
     case 'established':
       return established;
     case 'failed':
     case 'dropped':
       return narrowedValue(narrowed, outcomes);
   }
+}
+
+/** What we have closed ourselves is no loss of the place. */
+function openAt(place: Narrowed['place'], { openByEndpoint, openBySource }: Stats): number {
+  return (place?.kind === 'endpoint' ? openByEndpoint : openBySource)[place?.name ?? ''] ?? 0;
+}
+
+function valueOfStage({ place, name }: Narrowed, { stats }: MetricFacts): number | null {
+  const counts = stageCounts(place?.name ?? '', stats);
+  if (counts === null) return null;
+  const part = latencyOf(name)?.part;
+  return part === undefined ? stageValue(name, counts) : latencySummary(counts.connectUs)[part];
 }
 
 /** Whether only probes can measure it. */
@@ -306,7 +342,8 @@ const ANYTHING: MetricRange = { low: 0, high: Number.POSITIVE_INFINITY };
 function plainRange(metric: PlainMetric, now: number, facts: MetricFacts): MetricRange {
   const { asked, stats, canReopen } = facts;
   const gone = totalOf(stats.failed) + stats.unattempted;
-  const openable = asked - gone - (canReopen ? 0 : totalOf(stats.dropped));
+  // The place of a failure is filled again in its turn.
+  const openable = facts.isChanging ? asked : asked - gone - (canReopen ? 0 : totalOf(stats.dropped));
   const isRamping = facts.phase === 'ramping';
   switch (metric) {
     case 'held':
@@ -315,7 +352,7 @@ function plainRange(metric: PlainMetric, now: number, facts: MetricFacts): Metri
     case 'open':
       return { low: 0, high: openable };
     case 'established':
-      return { low: now, high: canReopen ? Number.POSITIVE_INFINITY : asked - gone };
+      return { low: now, high: canReopen || facts.isChanging ? Number.POSITIVE_INFINITY : asked - gone };
     case 'failed':
     case 'dropped':
     case 'reopened':
@@ -353,13 +390,21 @@ function recoveryRange(part: RecoveryPart, { incidents, canReopen }: MetricFacts
 }
 
 /** Counts only grow; what is open at a place only falls once the ramp is over, unless lost ones are opened again. */
-function narrowedRange({ name }: Narrowed, now: number, { phase, canReopen }: MetricFacts): MetricRange {
+function narrowedRange(narrowed: Narrowed, now: number, facts: MetricFacts): MetricRange {
+  const { phase, canReopen, isChanging } = facts;
+  const { name, place } = narrowed;
+  if (place?.kind === 'stage') {
+    const isOver = Number(place.name) < (facts.stats.load?.stages.length ?? 0);
+    return isOver ? { low: now, high: now } : ANYTHING;
+  }
   if (name !== 'held') return { low: now, high: Number.POSITIVE_INFINITY };
-  return phase === 'ramping' || canReopen ? ANYTHING : { low: 0, high: now };
+  return phase === 'ramping' || canReopen || isChanging ? ANYTHING : { low: 0, high: now };
 }
 
 /** The most that can still be held to the end. */
-function heldMax({ asked, stats, phase, canReopen }: MetricFacts): number {
+function heldMax({ asked, stats, phase, canReopen, isChanging, stages, held }: MetricFacts): number {
+  if (stages.length > 0) return phase === 'ramping' ? asked : held;
+  if (isChanging) return asked - (stats.openAtHold - stats.openMin);
   const openable = asked - totalOf(stats.failed) - stats.unattempted;
   // A connection that is lost in the ramp is not opened again, so it can never be held.
   if (phase === 'ramping' || !canReopen) return openable - totalOf(stats.dropped);
@@ -378,7 +423,7 @@ function latencyRange(
   const count = histogramCount(histogram);
   if (count === 0) return ANYTHING;
   if (part === 'max') return { low: valueUsAtRank(histogram, count), high: Number.POSITIVE_INFINITY };
-  if (needsProbes(metric) || facts.canReopen) return ANYTHING;
+  if (needsProbes(metric) || facts.canReopen || facts.isChanging) return ANYTHING;
   const total = Math.max(count, facts.asked);
   const rank = Math.ceil((PER_MILLE[part] * total) / 1_000) - (total - count);
   return { low: rank < 1 ? 0 : valueUsAtRank(histogram, rank), high: Number.POSITIVE_INFINITY };

@@ -4,11 +4,13 @@
  */
 
 import { addBounded } from '../base/outcome.ts';
-import { formatCount } from '../base/units.ts';
+import { formatCount, formatDuration, formatRate } from '../base/units.ts';
 import type { KernelCount } from '../host/kernel-evidence.ts';
 import type { AgentRecord } from '../run/agent-record.ts';
-import type { RunSpec } from '../run/run-spec.ts';
+import { type Churn, isChanging, type RunSpec } from '../run/run-spec.ts';
+import { type StageSpan, spansOf, targetAt } from '../run/schedule.ts';
 import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
+import type { LoadCounts, StageCounts } from '../stats/load-counts.ts';
 import { lossCounts } from '../stats/loss.ts';
 import type { HolderHealth, Stats, TlsCounts } from '../stats/stats.ts';
 import { laterSeries } from '../stats/time-series.ts';
@@ -17,12 +19,15 @@ import type { MetricFacts } from './metric.ts';
 import type {
   AgentReport,
   Latency,
+  LoadReport,
   MessageReport,
   ProofName,
   RunReport,
+  StageReport,
   TimelinePoint,
   TlsReport,
 } from './report.ts';
+import { heldByStages } from './stage-metrics.ts';
 
 /** Names of kernel counters that a report tells apart. */
 const COUNTERS_MAX = 256;
@@ -33,8 +38,9 @@ const LOSS_COUNTS_MAX = 10_000;
  * The lowest number open since the hold began; where probes run, also no more than have answered. An overdue probe drops
  * its connection, so one that has answered once and is still open was never overdue.
  */
-export function heldOf(spec: RunSpec, stats: Stats, hasHold: boolean): number {
+export function heldOf(spec: RunSpec, stats: Stats, hasHold: boolean, hasEnded = true): number {
   if (!hasHold) return 0;
+  if (spec.stages !== undefined) return heldByStages(spec, stats, hasEnded);
   return spec.probeEveryMs === null ? stats.openMin : Math.min(stats.openMin, stats.verified);
 }
 
@@ -96,7 +102,9 @@ export function metricFactsOf(
     asked: spec.connections,
     phase,
     stats,
-    held: Math.max(0, heldOf(spec, stats, hasHold) - notTaken),
+    held: Math.max(0, heldOf(spec, stats, hasHold, phase === 'ended') - notTaken),
+    isChanging: isChanging(spec),
+    stages: spansOf(spec.stages ?? []),
     rampSeconds,
     holdSeconds,
     canReopen: spec.onDrop === 'reopen',
@@ -122,13 +130,13 @@ export function messagesOf(spec: RunSpec, stats: Stats, holdSeconds: number): Me
 }
 
 /** An agent's row in the report. */
-export function agentReportOf({ id, stage, stats, ...agent }: AgentRecord): AgentReport {
+export function agentReportOf(spec: RunSpec, { id, stage, stats, ...agent }: AgentRecord): AgentReport {
   return {
     name: id,
     quota: agent.quota,
     established: stats.established,
     open: stats.open,
-    held: stats.openMin,
+    held: spec.stages === undefined ? stats.openMin : heldOfShare(spec, stats, agent),
     verified: stats.verified,
     failed: stats.failed,
     dropped: stats.dropped,
@@ -139,6 +147,18 @@ export function agentReportOf({ id, stage, stats, ...agent }: AgentRecord): Agen
     engine: agent.engine,
     holders: agent.holders,
   };
+}
+
+/** What an agent has held of a schedule: its quota, less what was missing of its share of a flat stage where most was. */
+function heldOfShare(
+  { stages = [] }: RunSpec,
+  { load }: Stats,
+  { shares, quota }: Pick<AgentRecord, 'shares' | 'quota'>,
+): number {
+  const missing = spansOf(stages).map(({ isFlat, fromMs }, index) =>
+    isFlat ? targetAt(stages, shares, fromMs) - (load?.stages[index]?.openMin ?? 0) : 0,
+  );
+  return Math.max(0, quota - Math.max(0, ...missing));
 }
 
 /** CPU of all holders together, in milliseconds. */
@@ -276,4 +296,58 @@ export function withPoint(timeline: Timeline, point: TimelinePoint, isLandmark: 
   const points = [...timeline.points, point];
   if (points.length <= TIMELINE_POINTS_MAX) return { ...timeline, points, seen };
   return { points: points.filter((_, index) => index % 2 === 0), every: timeline.every * 2, seen };
+}
+
+/** As `--churn` or `--lifetime` has it. */
+function churnWords(churn: Churn): string {
+  switch (churn.kind) {
+    case 'rate':
+      return formatRate(churn.perSec);
+    case 'uniform':
+      return `uniform:${formatDuration(churn.fromMs)}..${formatDuration(churn.toMs)}`;
+    case 'exp':
+      return `exp:${formatDuration(churn.ms)}`;
+    case 'fixed':
+      return formatDuration(churn.ms);
+  }
+}
+
+/** Its part of the report; null: the load does not change. */
+export function loadReportOf(
+  { stages = [], closeOrder, churn }: RunSpec,
+  load: LoadCounts | undefined,
+  latencyOf: (sparse: SparseHistogram) => Latency,
+): LoadReport | null {
+  if (stages.length === 0 && churn === undefined) return null;
+  return {
+    churn: churn === undefined ? null : churnWords(churn),
+    closeOrder: stages.length === 0 ? null : (closeOrder ?? 'newest'),
+    churned: load?.churned ?? 0,
+    lowered: load?.lowered ?? 0,
+    stages: spansOf(stages).map((span, index) => stageReportOf(span, index, load?.stages[index], latencyOf)),
+  };
+}
+
+function stageReportOf(
+  { durationMs, connections, isFlat }: StageSpan,
+  index: number,
+  counts: StageCounts | undefined,
+  latencyOf: (sparse: SparseHistogram) => Latency,
+): StageReport {
+  const isReached = isFlat && counts !== undefined && counts.waiting === 0;
+  return {
+    stage: index + 1,
+    durationMs,
+    connections,
+    isFlat,
+    held: isFlat && counts !== undefined ? counts.openMin : null,
+    open: counts?.open ?? null,
+    reachedSec: isReached ? counts.reachedMs / 1_000 : null,
+    established: counts?.established ?? 0,
+    failed: counts?.failed ?? 0,
+    dropped: counts?.dropped ?? 0,
+    lowered: counts?.lowered ?? 0,
+    churned: counts?.churned ?? 0,
+    connectMs: latencyOf(counts?.connectUs ?? []),
+  };
 }

@@ -7,7 +7,7 @@ import type { Finding } from '../base/errors.ts';
 import type { Counts, DropReason, FailReason, Party, SkipReason } from '../base/outcome.ts';
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import type { AgentEngine } from '../run/agent-record.ts';
-import type { DropPolicy } from '../run/run-spec.ts';
+import type { CloseOrder, DropPolicy } from '../run/run-spec.ts';
 import type { Balance } from '../stats/balance.ts';
 import type { Evidence } from '../stats/evidence.ts';
 import type { Incident } from '../stats/incident-log.ts';
@@ -145,6 +145,40 @@ export interface RunAbout {
   };
 }
 
+/** One stage, from 1. */
+export interface StageReport {
+  readonly stage: number;
+  readonly durationMs: number;
+  /** asked for at its end */
+  readonly connections: number;
+  readonly isFlat: boolean;
+  /** the lowest number open, once as many as it asks for were; null: it is not flat, or has not begun */
+  readonly held: number | null;
+  /** open at its end; null: it has not begun */
+  readonly open: number | null;
+  /** seconds from its begin until as many as it asks for were open; null: that never was, or it is not flat */
+  readonly reachedSec: number | null;
+  readonly established: number;
+  readonly failed: number;
+  readonly dropped: number;
+  /** closed by us because the line went down */
+  readonly lowered: number;
+  /** closed by us in its turn */
+  readonly churned: number;
+  readonly connectMs: Latency;
+}
+
+/** A load that changes while the run goes on. */
+export interface LoadReport {
+  /** how connections come and go, as typed; null: they stay */
+  readonly churn: string | null;
+  /** which are closed where the stages go down; null: there are no stages */
+  readonly closeOrder: CloseOrder | null;
+  readonly churned: number;
+  readonly lowered: number;
+  readonly stages: readonly StageReport[];
+}
+
 export interface RunReport {
   readonly schemaVersion: string;
   readonly toolVersion: string;
@@ -231,6 +265,8 @@ export interface RunReport {
   readonly troubles: ProtocolErrors;
   /** null where no TLS is spoken */
   readonly tls: TlsReport | null;
+  /** null: the number of connections does not change, nor do they come and go */
+  readonly load: LoadReport | null;
   /** when, where, what was said, what was sent: what diagnoses rest on; null: an agent of an earlier version does not tell */
   readonly evidence: Evidence | null;
   readonly agents: readonly AgentReport[];

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { type BenchError, ErrorCode, usageError } from '../base/errors.ts';
 import { formatCount, formatMs, formatRate, parseCount, parseRate } from '../base/units.ts';
+import type { StageSpan } from '../run/schedule.ts';
 import { emptyStats } from '../stats/stats.ts';
 import {
   askedOf,
@@ -21,6 +22,7 @@ import {
   REASONS_OF,
   recoveryPart,
 } from './metric.ts';
+import { STAGE_METRICS, stageSpan } from './stage-metrics.ts';
 
 /** Longest first, so that `>=` is not read as `>`. */
 const OPERATORS = ['>=', '<=', '==', '!=', '>', '<'] as const;
@@ -100,7 +102,7 @@ export function parseRequirement(
   if (/^\s*verified\s*$/i.test(text)) return parseRequirement('verified>=100%', nearest);
   // The value does not begin with a comparison: `held>==5` is a slip, and not five of something.
   const match =
-    /^\s*((?:(?:endpoint|source)\[.+?\]\.)?[A-Za-z][A-Za-z0-9_.-]*(?:\[[A-Za-z-]*\])?)(%?)\s*(>=|<=|==|!=|=>|=<|=|>|<)\s*([^<>=!\s].*?)\s*$/i.exec(
+    /^\s*((?:(?:endpoint|source|stage)\[.+?\]\.)?[A-Za-z][A-Za-z0-9_.-]*(?:\[[A-Za-z-]*\])?)(%?)\s*(>=|<=|==|!=|=>|=<|=|>|<)\s*([^<>=!\s].*?)\s*$/i.exec(
       text,
     );
   if (match === null) {
@@ -146,7 +148,7 @@ export function parseRequirement(
 /** Small letters, and `_` for `-` but in places and reasons, whose names have it. */
 function canonical(typed: string): string {
   const [, place = '', name = '', reason = ''] =
-    /^((?:endpoint|source)\[.+\]\.)?([^[]*)(\[.*\])?$/i.exec(typed) ?? [];
+    /^((?:endpoint|source|stage)\[.+\]\.)?([^[]*)(\[.*\])?$/i.exec(typed) ?? [];
   return `${place.toLowerCase()}${name.toLowerCase().replaceAll('-', '_')}${reason.toLowerCase()}`;
 }
 
@@ -167,7 +169,11 @@ function unknownMetric(
       ? ([reason, REASONS_OF[name], (one: string) => `${before}${name}[${one}]`, 'reasons'] as const)
       : ([
           name,
-          place === null ? Object.keys(METRICS) : PLACE_METRICS,
+          place === null
+            ? Object.keys(METRICS)
+            : place.kind === 'stage'
+              ? Object.keys(STAGE_METRICS)
+              : PLACE_METRICS,
           (one: string) => `${before}${one}`,
           place === null ? 'metrics' : `metrics of one ${place.kind}`,
         ] as const);
@@ -195,6 +201,35 @@ export function checkPlaces(requirements: readonly Requirement[], endpoints: rea
     const more =
       endpoints.length > PLACES_SHOWN_MAX ? ` and ${endpoints.length - PLACES_SHOWN_MAX} more` : '';
     throw bad(text, `the run has no endpoint ${place.name}`, `its endpoints are ${shown}${more}`);
+  }
+}
+
+/**
+ * Refuses a requirement on a stage that the run does not have, or on what a stage holds that is not flat.
+ * @param stages of the run; empty: it has none
+ * @throws BenchError `bad-requirement`, exit 2, with those that there are
+ */
+export function checkStages(requirements: readonly Requirement[], stages: readonly StageSpan[]): void {
+  const flat = stages.flatMap(({ isFlat }, index) => (isFlat ? [index + 1] : []));
+  for (const { text, metric } of requirements) {
+    const { place = null, name = '' } = narrowedMetric(metric) ?? {};
+    if (place?.kind !== 'stage') continue;
+    const span = stageSpan(place.name, stages);
+    if (span === null) {
+      throw bad(
+        text,
+        `the run has no stage ${place.name}`,
+        stages.length === 0 ? 'give stages with --stage 2m:130k' : `its stages are 1 to ${stages.length}`,
+      );
+    }
+    if ((name !== 'held' && name !== 'reach_seconds') || span.isFlat) continue;
+    throw bad(
+      text,
+      `stage ${place.name} is not flat, and ${name} is judged where the number stays`,
+      flat.length === 0
+        ? `type --require 'stage[${place.name}].open>=99.9%', which is what is open at its end`
+        : `the flat stages are ${flat.join(', ')}`,
+    );
   }
 }
 
@@ -363,12 +398,14 @@ export function isBroken(requirement: Requirement, facts: MetricFacts): boolean 
  * What a metric can become at all, where no run of this size can keep a requirement on it; known before the run begins.
  * @param asked connections that are asked for
  * @param canReopen lost connections are opened again
+ * @param isChanging connections are closed and opened while the run goes on
  * @returns null: the requirement can be kept
  */
 export function hopelessRange(
   requirement: Requirement,
   asked: number,
   canReopen: boolean,
+  isChanging: boolean,
 ): MetricRange | null {
   const facts: MetricFacts = {
     asked,
@@ -379,6 +416,8 @@ export function hopelessRange(
     holdSeconds: 0,
     canReopen,
     incidents: [],
+    isChanging,
+    stages: [],
   };
   return isBroken(requirement, facts) ? metricRange(requirement.metric, facts) : null;
 }

@@ -6,6 +6,7 @@ import { ExitCode, type Finding } from '../base/errors.ts';
 import { totalOf } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
 import { type AgentRecord, isLive } from '../run/agent-record.ts';
+import { isChanging } from '../run/run-spec.ts';
 import type { RunState } from '../run/run-transition.ts';
 import type { Balance } from '../stats/balance.ts';
 import { latencySummary, type SparseHistogram } from '../stats/histogram.ts';
@@ -30,6 +31,7 @@ import {
   heldOf,
   kernelMismatches,
   kernelOf,
+  loadReportOf,
   lossesOf,
   messagesOf,
   metricFactsOf,
@@ -41,6 +43,7 @@ import {
   tlsReportOf,
 } from './report-parts.ts';
 import { judgeRequirement, type Requirement } from './requirement.ts';
+import { provableOf } from './stage-metrics.ts';
 import { judgeRun, type TargetProof, type Verdict } from './verdict.ts';
 
 /** Everything that a finished run knows of itself. */
@@ -136,13 +139,13 @@ export function makeReport(facts: RunFacts): RunReport {
   const records = [...state.agents.values()];
   const stats = mergeAllStats(statsOnRunTime(records));
   const notTaken = notTakenOf(spec, records);
-  const held = Math.max(0, heldOf(spec, stats, facts.holdStartedMs !== null) - notTaken);
+  const held = Math.max(0, heldOf(spec, stats, facts.holdStartedMs !== null, !facts.isPartial) - notTaken);
   const kernel = kernelOf(records);
   const mismatches = kernelMismatches(kernel.counts);
   const refusals = refusalsOf(state);
   const generator = generatorOf(records, facts.holdCpu);
   const numbers = numbersOf(facts, stats, held);
-  const agents = records.map(agentReportOf);
+  const agents = records.map((record) => agentReportOf(spec, record));
   const requirements = requirementsOf(facts, stats, notTaken);
   const shown = shownBy(stats);
   const { points } = facts.timeline;
@@ -153,6 +156,8 @@ export function makeReport(facts: RunFacts): RunReport {
       connections: spec.connections,
       stats,
       held,
+      provable: provableOf(spec, held),
+      isChanging: isChanging(spec),
       interrupted: state.interrupted,
       refusals,
       agentsLost: records.filter((agent) => agent.stage === 'lost').length,
@@ -187,6 +192,7 @@ export function makeReport(facts: RunFacts): RunReport {
     bySource: stats.openBySource,
     byEndpoint: stats.openByEndpoint,
     tls: stats.tls === undefined ? null : tlsReportOf(stats.tls, latencyOf),
+    load: loadReportOf(spec, stats.load, latencyOf),
     agents,
     kernel,
     generator,

@@ -38,6 +38,10 @@ interface VerdictInput {
   readonly stats: Stats;
   /** the lowest number open (and verified, where probes run) while holding; 0 when the hold never began */
   readonly held: number;
+  /** the most that the target must have been seen with, where it was asked for that */
+  readonly provable: number;
+  /** connections are closed and opened while the run goes on */
+  readonly isChanging: boolean;
   readonly interrupted: 'SIGINT' | 'SIGTERM' | null;
   /** findings of severity `refuse`; when there is one, nothing was opened */
   readonly refusals: readonly Finding[];
@@ -199,6 +203,10 @@ function shortfallsOf(input: VerdictInput): Shortfall[] {
   }
   const missing = input.connections - input.held - sumOf(list);
   if (missing <= 0 || (input.endedBeforeHold && list.length > 0)) return list;
+  if (input.isChanging && !input.endedBeforeHold && input.agentsLost === 0) {
+    list.push(shortfall(missing, meaning('unknown', 'was not open in time', 'were not open in time')));
+    return list;
+  }
   const unanswered = input.endedBeforeHold ? 0 : Math.min(missing, stats.openMin - input.held);
   if (unanswered > 0) {
     const what = meaning('unknown', 'was open but did not answer', 'were open but did not answer');
@@ -346,13 +354,13 @@ export function judgeRun(input: VerdictInput): Verdict {
 }
 
 /** Why the count of the target itself is no proof, where it was asked for; null: it is, or was not asked for. */
-function whyUnseen({ targetProof, targetAddresses, held }: VerdictInput): string | null {
+function whyUnseen({ targetProof, targetAddresses, provable }: VerdictInput): string | null {
   if (targetProof === null) return null;
   const { source, targets, open, problem } = targetProof;
   if (open === null) {
     return ` by our own count, but the target was to report its own (${source}) and did not during the hold: ${problem ?? 'the hold was over before an answer'}`;
   }
-  if (open >= held) return null;
+  if (open >= provable) return null;
   const unaskedHint =
     targets < targetAddresses
       ? `; ${formatCount(targets)} of ${formatCount(targetAddresses)} target addresses were asked: type --target-stats for each target`

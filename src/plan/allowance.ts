@@ -9,6 +9,7 @@ import { ErrorCode, type Finding, usageError } from '../base/errors.ts';
 import { type PortRange, parsePortRanges } from '../base/tuple-space.ts';
 import { formatCount, formatDuration } from '../base/units.ts';
 import { holdWords, isEndless, type RunSpec } from '../run/run-spec.ts';
+import { lengthMsOf } from '../run/schedule.ts';
 
 /** One `CIDR:ports` that may be a target; null ports: all. */
 export interface AllowedTarget {
@@ -174,7 +175,8 @@ export function checkAllowance(allowance: Allowance, spec: RunSpec): Finding[] {
       ),
     );
   }
-  if (spec.holdMs > allowance.runMsMax || (isEndless(spec) && Number.isFinite(allowance.runMsMax))) {
+  const takesMs = spec.stages === undefined ? spec.holdMs : lengthMsOf(spec.stages);
+  if (takesMs > allowance.runMsMax || (isEndless(spec) && Number.isFinite(allowance.runMsMax))) {
     findings.push(
       refusal(
         'max-duration',

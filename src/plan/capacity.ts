@@ -22,6 +22,7 @@ import {
   URING_SLOTS_MAX,
 } from './cost.ts';
 import { chooseEngine } from './engine-choice.ts';
+import { tuplesPerConnection } from './resting.ts';
 
 /** The kernel's default, used where the setting cannot be read. */
 const LOCAL_PORT_RANGE_DEFAULT: PortRange = { from: 32_768, to: 60_999 };
@@ -121,6 +122,8 @@ export interface PlanBasis extends PlanRequest {
   readonly tuples: number;
   /** tuples that cannot be used because they sit in TIME_WAIT */
   readonly tuplesInTimeWait: number;
+  /** tuples that each connection takes, those that rest meanwhile included; at least 1 */
+  readonly perConnection: number;
   readonly shape: Shape;
   readonly bounds: HostBounds;
 }
@@ -145,7 +148,13 @@ function pairsOf(addresses: readonly string[], endpoints: readonly Endpoint[]): 
 export function planBasis(request: PlanRequest): PlanBasis {
   const { spec, facts, wanted } = request;
   const pairs = pairsOf(request.addresses, spec.endpoints);
-  const choice = choosePorts({ explicit: spec.sources.ports, facts, tuplesPerPort: pairs, wanted });
+  const perConnection = tuplesPerConnection(spec);
+  const choice = choosePorts({
+    explicit: spec.sources.ports,
+    facts,
+    tuplesPerPort: pairs,
+    wanted: Math.ceil(wanted * perConnection),
+  });
   const tuples = choice.portCount * pairs;
   // With timestamps on, a connect from an explicit port takes a TIME_WAIT tuple over (fact P9).
   const tuplesInTimeWait = facts.tcpTimestamps === 0 ? Math.min(tuples, facts.timeWaitOnTuples ?? 0) : 0;
@@ -165,8 +174,13 @@ export function planBasis(request: PlanRequest): PlanBasis {
     pendingMax: spec.pendingMax,
     sessionBytes: isTls(spec.protocol) ? TLS_BYTES_PER_SESSION : 0,
   };
-  const bounds = boundsOf(facts, spec.endpoints, shape, tuples - tuplesInTimeWait);
-  return { ...request, choice, engine, pairs, tuples, tuplesInTimeWait, shape, bounds };
+  const bounds = boundsOf(
+    facts,
+    spec.endpoints,
+    shape,
+    Math.floor((tuples - tuplesInTimeWait) / perConnection),
+  );
+  return { ...request, choice, engine, pairs, tuples, tuplesInTimeWait, perConnection, shape, bounds };
 }
 
 /** Where `--engine uring` was asked for and io_uring does not work, nothing can be opened. */

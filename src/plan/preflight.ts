@@ -35,6 +35,7 @@ import {
   systemFiles,
 } from './cost.ts';
 import { uringFinding } from './engine-choice.ts';
+import { restingFix, restingWords } from './resting.ts';
 
 /** The most that `fs.nr_open` can be set to (sysctl_nr_open_max in fs/file.c). */
 const NR_OPEN_MAX = 2_147_483_584;
@@ -108,16 +109,17 @@ function tuples(basis: PlanBasis): Finding {
     choice.portCount,
   );
   const less = tuplesInTimeWait > 0 ? `, less ${formatCount(tuplesInTimeWait)} in TIME_WAIT` : '';
-  const available = basis.bounds.tuples;
-  const short = available < wanted;
+  const needed = Math.ceil(wanted * basis.perConnection);
+  const available = basis.tuples - tuplesInTimeWait;
+  const short = basis.bounds.tuples < wanted;
   return {
     what: 'tuples',
     unit: 'tuples',
     severity: short ? 'refuse' : 'ok',
-    needed: wanted,
+    needed,
     available,
-    message: `needs ${formatCount(wanted)} tuples, has ${formatCount(available)} (${factors}${less})`,
-    fix: short ? tuplesFix(basis) : null,
+    message: `needs ${formatCount(needed)} tuples${restingWords(wanted, needed)}, has ${formatCount(available)} (${factors}${less})`,
+    fix: !short ? null : needed > wanted ? restingFix(spec, wanted, available) : tuplesFix(basis),
   };
 }
 

@@ -12,6 +12,7 @@ import { balancePieces } from './balance-text.ts';
 import { chartRow, openOverTime } from './chart.ts';
 import { incidentPieces } from './incident-text.ts';
 import { countPieces, formatWholeSeconds, type Paint, wrapText } from './layout.ts';
+import { churnText, heldText, stagesText } from './load-text.ts';
 import { isInterrupted, messagePieces, reasonText, verdictLine } from './verdict-text.ts';
 
 /** Rows of the report: with the line of the shell's prompt, and one for what was typed, a terminal of 24 shows all of it. */
@@ -105,6 +106,7 @@ function sectionsOf(report: RunReport, files: readonly string[], width: number):
         optional(4, ...CHART_ROWS.map((rows) => chartLines(report, width, rows))),
         always(countLines(report, width)),
         optional(5, whole('checked', checkedText(report))),
+        optional(5, whole('held', heldText(report.load))),
         optional(7, latencyLines(report, width)),
         optional(6, placeLines(report, width, PLACES_MAX), placeLines(report, width, 1)),
         optional(5, incidentLines(report, width)),
@@ -166,7 +168,7 @@ function targetText({ asked }: RunReport): string {
   return `${firstOf(asked.target)} (${asked.protocol}${endpoints})`;
 }
 
-function loadText({ asked, agents, messages }: RunReport): string {
+function loadText({ asked, agents, load, messages }: RunReport): string {
   const rate =
     asked.ratePerSec === null
       ? 'as fast as the target accepts'
@@ -175,7 +177,10 @@ function loadText({ asked, agents, messages }: RunReport): string {
   const what = messages == null ? 'probe' : 'message';
   const probes = everyMs === null ? '' : `, a ${what} every ${formatDuration(everyMs)}`;
   const many = agents.length > 1 ? `, ${counted(agents.length, 'agent')}` : '';
-  return `${counted(asked.connections, 'connection')}, ${rate}, held ${holdWords(asked.holdMs)}${probes}${many}`;
+  const time =
+    load == null || load.stages.length === 0 ? `held ${holdWords(asked.holdMs)}` : stagesText(load);
+  const churn = churnText(load).map((words) => `, ${words}`);
+  return `${counted(asked.connections, 'connection')}, ${rate}, ${time}${churn.join('')}${probes}${many}`;
 }
 
 /** Open connections over the time since the ramp began, as high as what was asked for. */

@@ -27,6 +27,7 @@ import {
   table,
   wrapText,
 } from './layout.ts';
+import { churnText, loadLines, stagesText } from './load-text.ts';
 import { seenLines } from './plan-text.ts';
 import { renderSummary, verdictStyle } from './summary-text.ts';
 import { messagePieces, reasonText, verdictLine } from './verdict-text.ts';
@@ -81,7 +82,7 @@ function paintMark(line: string, paint: Paint): string {
 }
 
 /** What was tested. */
-function headLines({ toolVersion, startedAt, asked }: RunReport): string[] {
+function headLines({ toolVersion, startedAt, asked, load }: RunReport): string[] {
   const endpoints = asked.endpoints.length > 1 ? `, ${formatCount(asked.endpoints.length)} endpoints` : '';
   const rate = asked.ratePerSec === null ? [] : [`${formatCount(asked.ratePerSec)} connects/s`];
   return [
@@ -89,7 +90,8 @@ function headLines({ toolVersion, startedAt, asked }: RunReport): string[] {
     ...labelledPieces('load', [
       counted(asked.connections, 'connection'),
       ...rate,
-      `held ${holdWords(asked.holdMs)}`,
+      load == null || load.stages.length === 0 ? `held ${holdWords(asked.holdMs)}` : stagesText(load),
+      ...churnText(load),
     ]),
     ...labelledPieces('run', [`c100k-bench ${toolVersion}`, startedAt]),
   ];
@@ -122,6 +124,7 @@ function measuredLines(report: RunReport): string[] {
     ...proofLines(report),
     ...targetLines(report),
     ...labelledMessages(report),
+    ...loadLines(report.load),
     ...latencyLines(report),
     ...rampLines(report),
     ...spreadLines('by source', report.bySource),

@@ -13,6 +13,7 @@ import {
   withAllLost,
   withDelta,
 } from '../stats/stats.ts';
+import { cutShares, type LoadShare } from './schedule.ts';
 
 export interface AgentRecord {
   /** unique within the run: one that comes back after its lease has a new one */
@@ -32,6 +33,8 @@ export interface AgentRecord {
   readonly findings: readonly Finding[];
   readonly notes: readonly string[];
   readonly quota: number;
+  /** which connections of the run its quota is, as it came to it */
+  readonly shares: readonly LoadShare[];
   /** what others could take of its quota was handed to them; what is left waits for an agent that comes */
   readonly isReplaced: boolean;
   /** each connection of its quota is open, failed or given up */
@@ -77,6 +80,7 @@ export function newAgent(id: string, atMs: number): AgentRecord {
     findings: [],
     notes: [],
     quota: 0,
+    shares: [],
     isReplaced: false,
     settled: false,
     stats: NO_STATS,
@@ -112,12 +116,13 @@ export function withLoss(agent: AgentRecord): AgentRecord {
   };
 }
 
-/** A lost one after others took so much of its quota: they attempt now what it did not. */
+/** A lost one after others took so much of its quota, the first of it: they attempt now what it did not. */
 export function withHandedOver(agent: AgentRecord, given: number): AgentRecord {
   const quota = agent.quota - given;
+  const [, shares = []] = cutShares(agent.shares, [given, quota]);
   const { unattempted: before, attempted, reopened } = agent.stats;
   const unattempted = Math.min(before, Math.max(0, quota - (attempted - reopened)));
-  return { ...agent, quota, isReplaced: true, stats: { ...agent.stats, unattempted } };
+  return { ...agent, quota, shares, isReplaced: true, stats: { ...agent.stats, unattempted } };
 }
 
 /** Records that are copied for one change, beside one pointer for each so many. */

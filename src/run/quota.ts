@@ -8,6 +8,7 @@ import { formatCount } from '../base/units.ts';
 import { type AgentRecord, withHandedOver } from './agent-record.ts';
 import type { AgentCommand } from './run-event.ts';
 import type { RunSpec } from './run-spec.ts';
+import { cutShares, type LoadShare } from './schedule.ts';
 
 function sumOf(numbers: readonly number[]): number {
   let sum = 0;
@@ -135,7 +136,10 @@ export function quotaCommands(
   return all.flatMap((agent, index): AgentCommand[] => {
     if (!isPicked(agent)) return [];
     const [ratePerSec, pendingMax] = [shareAt(rates, index), shareAt(pendings, index)];
-    return [{ type: 'send-quota', agent: agent.id, connections: agent.quota, ratePerSec, pendingMax }];
+    const shares = spec.stages === undefined ? {} : { shares: agent.shares };
+    return [
+      { type: 'send-quota', agent: agent.id, connections: agent.quota, ratePerSec, pendingMax, ...shares },
+    ];
   });
 }
 
@@ -188,6 +192,14 @@ function capacityFinding(connections: number, agents: readonly AgentRecord[]): F
 }
 
 /**
+ * Which connections of the run each quota is, one after the other.
+ * @param quotas counts, at least 0
+ */
+export function firstShares(quotas: readonly number[]): readonly (readonly LoadShare[])[] {
+  return cutShares([{ from: 0, to: sumOf(quotas) }], quotas);
+}
+
+/**
  * The quotas that the agents get first, by id.
  * @throws AssertionError when these do not sum to the total, which would be a bug
  */
@@ -233,11 +245,13 @@ export function handedOver(
   if (due === undefined) return null;
   const extras = splitQuota(due.quota, agents.map(spareOf));
   const given = extras.reduce((sum, extra) => sum + extra, 0);
+  const parts = cutShares(due.shares, [...extras, due.quota - given]);
   const grown = agents.flatMap((agent, index): AgentRecord[] => {
     const extra = shareAt(extras, index);
     if (extra === 0) return [];
     const stage = agent.stage === 'offered' ? 'quoted' : agent.stage;
-    return [{ ...agent, stage, quota: agent.quota + extra, settled: false }];
+    const shares = [...agent.shares, ...shareAt(parts, index)];
+    return [{ ...agent, stage, quota: agent.quota + extra, shares, settled: false }];
   });
   return [withHandedOver(due, given), ...grown];
 }

@@ -5,6 +5,7 @@
 import type { Finding } from '../base/errors.ts';
 import type { Phase } from '../stats/stats.ts';
 import type { AgentPreparation, AgentRecord, AgentSnapshot } from './agent-record.ts';
+import type { LoadShare } from './schedule.ts';
 
 /** Why a run ended. */
 export type EndReason =
@@ -80,9 +81,12 @@ export type AgentCommand = { readonly agent: string } & (
       readonly connections: number;
       readonly ratePerSec: number | null;
       readonly pendingMax: number;
+      /** which connections of the run these are; absent: it does not matter */
+      readonly shares?: readonly LoadShare[];
     }
   | { readonly type: 'send-resumed' }
-  | { readonly type: 'send-start' }
+  /** `elapsedMs`: how long the run has gone on for others */
+  | { readonly type: 'send-start'; readonly elapsedMs: number }
   | { readonly type: 'send-stop-opening' }
   | { readonly type: 'send-hold' }
   | { readonly type: 'send-stop'; readonly reason: string }

@@ -8,6 +8,7 @@ import type { ProxyHeaderSpec } from '../base/proxy-header.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 import { DURATION_MS_MAX, formatDuration, RATE_PER_SEC_MAX } from '../base/units.ts';
 import type { ReopenPolicy } from './reopen-policy.ts';
+import type { LoadShare, Stage } from './schedule.ts';
 
 /** How a holder drives its sockets (engine/drivers/). */
 export type EngineName = 'uring' | 'epoll';
@@ -28,6 +29,34 @@ export const FIRST_PROBE_WITHIN_MS = 1_000;
 
 /** What becomes of a connection that is lost while holding: counted, or counted and opened again. */
 export type DropPolicy = 'count' | 'reopen';
+
+/** Which connections are closed first. */
+export type CloseOrder = 'newest' | 'oldest';
+
+/** How connections come and go while their number stays: so many a second, over all agents, or each after a time of its own. */
+export type Churn =
+  | { readonly kind: 'rate'; readonly perSec: number }
+  /** drawn from an exponential distribution where `kind` is `exp`, evenly from a range where it is `uniform` */
+  | { readonly kind: 'fixed' | 'exp'; readonly ms: number }
+  | { readonly kind: 'uniform'; readonly fromMs: number; readonly toMs: number };
+
+/** How often a connection is closed to be opened anew, on average, of so many. */
+export function closesPerSec(churn: Churn, connections: number): number {
+  switch (churn.kind) {
+    case 'rate':
+      return churn.perSec;
+    case 'uniform':
+      return (connections * 2_000) / (churn.fromMs + churn.toMs);
+    case 'fixed':
+    case 'exp':
+      return (connections * 1_000) / churn.ms;
+  }
+}
+
+/** Whether connections are closed and opened while the run goes on. */
+export function isChanging({ stages, churn }: Pick<SharedSpec, 'stages' | 'churn'>): boolean {
+  return stages !== undefined || churn !== undefined;
+}
 
 /** What a run asks of every agent alike: what to open where, how fast, for how long. It crosses the control channel. */
 export interface SharedSpec {
@@ -55,6 +84,12 @@ export interface SharedSpec {
   readonly backendFrom?: string;
   /** with `reopen`: when; absent: immediately */
   readonly reopen?: ReopenPolicy;
+  /** how many are open when; absent: all, as fast as can be. `connections` is their peak, and `holdMs` the time from the hold phase to their end */
+  readonly stages?: readonly Stage[];
+  /** which are closed where the stages go down; absent: the newest */
+  readonly closeOrder?: CloseOrder;
+  /** connections that are closed and opened anew since the hold began; absent: none */
+  readonly churn?: Churn;
   /** whether each loss is reported with its details, or only counted */
   readonly wantsLossDetails: boolean;
 }
@@ -122,6 +157,8 @@ export interface HolderSpec extends Omit<SharedSpec, 'holdMs' | 'onDrop' | 'want
   readonly wantsLossDetails?: boolean;
   /** absent: epoll */
   readonly engine?: EngineName;
+  /** with stages: which connections of the run are its own; absent: all */
+  readonly shares?: readonly LoadShare[];
   /** how often it reports its stats; absent: each second */
   readonly reportEveryMs?: number;
 }
@@ -149,11 +186,13 @@ export const RunBound = {
   /** an agent reports five times in it, and a turn of a busy event loop takes tens of milliseconds */
   quietMsMin: 50,
   endpoints: 65_536,
+  /** a connection that lives for less is one that is closed as it is opened */
+  lifeMsMin: 100,
 } as const;
 
 /** Whether only a signal ends the hold. */
-export function isEndless({ holdMs }: Pick<SharedSpec, 'holdMs'>): boolean {
-  return holdMs === 0;
+export function isEndless({ holdMs, stages }: Pick<SharedSpec, 'holdMs' | 'stages'>): boolean {
+  return holdMs === 0 && stages === undefined;
 }
 
 /** How long a run holds, after the word `held` or `holding`. @param holdMs 0: until it is interrupted */

@@ -9,7 +9,7 @@ import assert from 'node:assert/strict';
 import type { Finding } from '../base/errors.ts';
 import type { Phase } from '../stats/stats.ts';
 import { type AgentRecord, isCarrying, isLive, newAgent, withLoss, withSnapshot } from './agent-record.ts';
-import { firstQuotas, handedOver, quotaCommands, refusalFindings, refusalsOf } from './quota.ts';
+import { firstQuotas, firstShares, handedOver, quotaCommands, refusalFindings, refusalsOf } from './quota.ts';
 import type { AgentCommand, EndReason, RunChange, RunEvent } from './run-event.ts';
 import { isEndless } from './run-spec.ts';
 import {
@@ -19,6 +19,7 @@ import {
   enter,
   finish,
   idsOf,
+  phaseEndsMs,
   put,
   type RunState,
   type Stepped,
@@ -123,11 +124,15 @@ function resumed(state: RunState, id: string, atMs: number): Stepped {
   const next = update(state, id, { lastSeenMs: atMs, isCut: false });
   const agent = next.agents.get(id);
   if (agent === undefined || !isLive(agent)) return stay(next);
-  const repeated: Stepped = { ...stay(next), commands: missedCommands(next, agent) };
+  const repeated: Stepped = { ...stay(next), commands: missedCommands(next, agent, atMs) };
   return state.phase === 'gathering' ? andThen(repeated, (each) => assignWhenComplete(each, atMs)) : repeated;
 }
 
-function missedCommands(state: RunState, agent: AgentRecord): readonly AgentCommand[] {
+function startOf({ begunMs }: RunState, agent: string, atMs: number): AgentCommand {
+  return { type: 'send-start', agent, elapsedMs: begunMs === null ? 0 : Math.max(0, atMs - begunMs) };
+}
+
+function missedCommands(state: RunState, agent: AgentRecord, atMs: number): readonly AgentCommand[] {
   const { id, stage } = agent;
   const commands: AgentCommand[] = [{ type: 'send-resumed', agent: id }];
   const isRunning = stage === 'running';
@@ -140,7 +145,7 @@ function missedCommands(state: RunState, agent: AgentRecord): readonly AgentComm
   if (isCarrying(agent))
     commands.push(...quotaCommands(state.spec, state.agents.values(), (each) => each === agent));
   if (!isRunning) return commands;
-  commands.push({ type: 'send-start', agent: id });
+  commands.push(startOf(state, id, atMs));
   if (state.stalled) commands.push({ type: 'send-stop-opening', agent: id });
   if (state.phase === 'holding') commands.push({ type: 'send-hold', agent: id });
   return commands;
@@ -175,9 +180,11 @@ function assign(state: RunState, atMs: number): Stepped {
     return drain(state, { type: 'refused', agent: only, findings: refusals }, atMs);
   }
   const quotas = firstQuotas(spec.connections, agents);
-  const next = agents.map(
-    (agent): AgentRecord => ({ ...agent, stage: 'quoted', quota: quotas.get(agent.id) ?? 0 }),
-  );
+  const counts = agents.map(({ id }) => quotas.get(id) ?? 0);
+  const shares = firstShares(counts);
+  const next = agents.map((agent, index): AgentRecord => {
+    return { ...agent, stage: 'quoted', quota: counts[index] ?? 0, shares: shares[index] ?? [] };
+  });
   const given = withQuotas(state, next);
   return andThen(given, (quoted) => ({
     ...enter(quoted, 'preparing', atMs),
@@ -201,7 +208,7 @@ function ready(state: RunState, event: Extract<RunEvent, { type: 'agent-ready' }
   const known = { ...sender, lastSeenMs: atMs, engine: engine ?? sender.engine, sources, findings, notes };
   if (isRunPhase(state.phase)) {
     // The barrier is behind us: a spare starts as soon as it is ready.
-    const commands: AgentCommand[] = [{ type: 'send-start', agent: id }];
+    const commands: AgentCommand[] = [startOf(state, id, atMs)];
     if (state.phase === 'holding') commands.push({ type: 'send-hold', agent: id });
     return { ...stay(put(state, { ...known, stage: 'running', startedMs: atMs })), commands };
   }
@@ -216,10 +223,10 @@ function begin(state: RunState, atMs: number): Stepped {
   const agents = state.agents.map((agent) =>
     agent.stage === 'ready' ? { ...agent, stage: 'running', startedMs: atMs } : agent,
   );
-  const next = { ...state, agents, grewAtMs: atMs };
+  const next = { ...state, agents, grewAtMs: atMs, begunMs: atMs };
   return {
     ...enter(next, 'ramping', atMs),
-    commands: agentsWhere(next, isLive).map(({ id }) => ({ type: 'send-start', agent: id })),
+    commands: agentsWhere(next, isLive).map(({ id }) => startOf(next, id, atMs)),
   };
 }
 
@@ -253,9 +260,14 @@ function progressed(state: RunState, atMs: number): Stepped {
     if (agent.stage !== 'running' || !agent.settled) return stay(state);
     isNothingOpen &&= agent.stats.open === 0;
   }
+  // A schedule goes on by its time, whatever is open.
+  if (state.spec.stages !== undefined) return stay(state);
   const mayComeBack = state.phase === 'holding' && state.spec.onDrop === 'reopen';
   if (isNothingOpen && !mayComeBack) return drain(state, { type: 'nothing-open' }, atMs);
-  if (state.phase === 'holding') return stay(state);
+  return state.phase === 'holding' ? stay(state) : hold(state, atMs);
+}
+
+function hold(state: RunState, atMs: number): Stepped {
   return {
     ...enter({ ...state, hasHeld: true }, 'holding', atMs),
     commands: agentsWhere(state, isCarrying).map(({ id }) => ({ type: 'send-hold', agent: id })),
@@ -381,11 +393,11 @@ function agentsMissing(state: RunState, atMs: number): Stepped {
 
 function runningTick(state: RunState, atMs: number): Stepped {
   const { terms, spec } = state;
-  if (state.phase === 'holding' && !isEndless(spec) && atMs - state.phaseSinceMs >= spec.holdMs) {
-    return drain(state, { type: 'held' }, atMs);
-  }
+  const endsMs = phaseEndsMs(state);
+  if (endsMs !== null && atMs >= endsMs)
+    return state.phase === 'holding' ? drain(state, { type: 'held' }, atMs) : hold(state, atMs);
   const handed = handOver(state, atMs);
-  if (handed.state !== state) return handed;
+  if (handed.state !== state || spec.stages !== undefined) return handed;
   if (state.phase === 'ramping' && !state.stalled && atMs - state.grewAtMs > terms.stallMs) {
     return {
       ...stay({ ...state, stalled: true }),

@@ -6,13 +6,16 @@ import assert from 'node:assert/strict';
 import type { Phase } from '../stats/stats.ts';
 import { type AgentRecord, AgentTable, isLive } from './agent-record.ts';
 import type { AgentCommand, EndReason, RunChange } from './run-event.ts';
-import type { RunSpec, RunTerms } from './run-spec.ts';
+import { isEndless, type RunSpec, type RunTerms } from './run-spec.ts';
+import { holdFromMsOf, lengthMsOf } from './schedule.ts';
 
 export interface RunState {
   readonly spec: RunSpec;
   readonly terms: RunTerms;
   readonly phase: Phase;
   readonly phaseSinceMs: number;
+  /** when all were started; null: not yet */
+  readonly begunMs: number | null;
   /** by id, in the order in which they joined */
   readonly agents: AgentTable;
   /** connections that were ever established, over all agents; the highest of it so far, and when that was reached */
@@ -45,6 +48,7 @@ export function initialRunState(spec: RunSpec, terms: RunTerms, atMs: number): R
     terms,
     phase: 'gathering',
     phaseSinceMs: atMs,
+    begunMs: null,
     agents: AgentTable.empty(),
     established: 0,
     establishedMax: 0,
@@ -114,4 +118,13 @@ export function drain(state: RunState, reason: EndReason, atMs: number): Stepped
     ...enter({ ...state, endReason }, 'draining', atMs),
     commands: live.map(({ id }) => ({ type: 'send-stop', agent: id, reason: endReason.type })),
   };
+}
+
+/** When time alone ends the phase: the hold where it has an end, and the ramp of a schedule. @returns null: it does not */
+export function phaseEndsMs({ phase, phaseSinceMs, begunMs, spec }: RunState): number | null {
+  if (spec.stages !== undefined && begunMs !== null) {
+    if (phase === 'ramping') return begunMs + holdFromMsOf(spec.stages);
+    return phase === 'holding' ? begunMs + lengthMsOf(spec.stages) : null;
+  }
+  return phase === 'holding' && !isEndless(spec) ? phaseSinceMs + spec.holdMs : null;
 }

@@ -15,8 +15,10 @@ import { ANY_SOURCE, type SourceLimits } from '../plan/allowance.ts';
 import { holdersFor } from '../plan/cost.ts';
 import { mayUseUring } from '../plan/engine-choice.ts';
 import { type HostPlan, planHost, sourceFindings } from '../plan/host-plan.ts';
+import { tuplesPerConnection } from '../plan/resting.ts';
 import { splitEvenly, splitPending, splitRate } from '../run/quota.ts';
 import type { HolderSpec, RunSpec } from '../run/run-spec.ts';
+import { cutShares, type LoadShare } from '../run/schedule.ts';
 import { chooseFrom, type FoundSources, findSources, type SourceChoice } from './discover.ts';
 
 /** What this host can do for `wanted` connections of a run. */
@@ -84,7 +86,7 @@ export async function prepareHost(
     const gathered =
       tasks === null ? measured : { ...measured, tasks: { ...tasks, free: tasks.free + agentTasks } };
     const facts = mayUseUring(spec) ? { ...gathered, uringRefusal: uringRefusal(wanted) } : gathered;
-    const found = await findSources(spec, facts, wanted, undefined, limits);
+    const found = await findSources(spec, facts, tuplesFor(spec, wanted), undefined, limits);
     if (found.forbidden !== null) return [found.forbidden];
     return planSources(spec, wanted, found);
   } catch (error) {
@@ -103,7 +105,7 @@ export function planSources(
   found: FoundSources,
   excluded: ReadonlySet<string> = new Set(),
 ): Preparation {
-  const choice = chooseFrom(found, spec, wanted, excluded);
+  const choice = chooseFrom(found, spec, tuplesFor(spec, wanted), excluded);
   const plan = planHost({ spec, wanted, facts: found.facts, addresses: choice.addresses });
   const ofSources = sourceFindings({
     facts: found.facts,
@@ -142,7 +144,12 @@ export function holderSpecs(
   agent: string,
   spec: RunSpec,
   plan: HostPlan,
-  share: { connections: number; ratePerSec: number | null; pendingMax: number },
+  share: {
+    readonly connections: number;
+    readonly ratePerSec: number | null;
+    readonly pendingMax: number;
+    readonly shares?: readonly LoadShare[];
+  },
   keepFree: number,
   placement: Placement = { tuplesFrom: 0, indexFrom: 0, connectionsFrom: 0 },
 ): HolderSpec[] {
@@ -153,6 +160,7 @@ export function holderSpecs(
   // The slice behind the last holder's belongs to none: a quota that grows takes its tuples from there.
   const tuples = plan.tuples - placement.tuplesFrom;
   const slices = slicesOf(tuples, [...quotas, Math.min(keepFree, tuples - share.connections)]);
+  const shares = share.shares === undefined ? null : cutShares(share.shares, quotas);
   return quotas.map((connections, index) => {
     const [slice, ratePerSec, pendingMax] = [slices[index], rates[index], pendings[index]];
     assert(
@@ -182,6 +190,26 @@ export function holderSpecs(
       ...(spec.reopen === undefined ? {} : { reopen: spec.reopen }),
       wantsLossDetails: spec.wantsLossDetails,
       engine: plan.engine.name,
+      ...loadOf(spec, connections),
+      ...(shares === null ? {} : { shares: shares[index] ?? [] }),
     };
   });
+}
+
+/** Tuples that sources are chosen for: those that rest meanwhile need some too. */
+function tuplesFor(spec: RunSpec, wanted: number): number {
+  return Math.ceil(wanted * tuplesPerConnection(spec));
+}
+
+/** How the load of one holder changes: its part of the closes and opens of a second, and its lives, are as its part of the connections. */
+function loadOf(
+  { stages, closeOrder, churn, connections: all }: RunSpec,
+  connections: number,
+): Pick<HolderSpec, 'stages' | 'closeOrder' | 'churn'> {
+  const own = churn?.kind === 'rate' ? { ...churn, perSec: churn.perSec * (connections / all) } : churn;
+  return {
+    ...(stages === undefined ? {} : { stages }),
+    ...(closeOrder === undefined ? {} : { closeOrder }),
+    ...(own === undefined ? {} : { churn: own }),
+  };
 }

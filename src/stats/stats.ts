@@ -18,6 +18,7 @@ import {
 } from '../base/outcome.ts';
 import { type Evidence, mergeEvidence } from './evidence.ts';
 import { emptyHistogram, histogramCount, mergeHistograms, type SparseHistogram } from './histogram.ts';
+import { changedLoad, type LoadCounts, loadAllLost, loadOfBoth } from './load-counts.ts';
 import { lossKey, newestLosses, type RecentLosses } from './loss.ts';
 import { mergeSeen, type SeenCounts } from './observed-sources.ts';
 import { withDrops } from './place-outcomes.ts';
@@ -99,6 +100,8 @@ export interface Stats {
   readonly tls?: TlsCounts;
   /** absent where none was sent; those that were answered rightly are `probesAnswered` */
   readonly messages?: MessageCounts;
+  /** absent: the load does not change */
+  readonly load?: LoadCounts;
   /** what a diagnosis rests on; absent: an agent of an earlier version does not tell, and then the sum is not known */
   readonly evidence?: Evidence;
 }
@@ -267,6 +270,7 @@ function mergeStats(a: Stats, b: Stats): Stats {
     ...seenOfBoth(a.seen, b.seen),
     ...protocolsOfBoth(a, b),
     ...messagesOfBoth(a.messages, b.messages),
+    ...loadOfBoth(a.load, b.load),
     ...evidenceOfBoth(a, b),
   };
 }
@@ -330,9 +334,9 @@ function seenOfBoth(a: SeenCounts | undefined, b: SeenCounts | undefined): Pick<
   return { seen: b === undefined ? a : mergeSeen(a, b) };
 }
 
-/** Connections of the ramp: those that were opened in place of lost ones are not. */
+/** Connections of the ramp: those that were opened in place of lost ones, or by a load that changes later, are not. */
 export function firstOpened(stats: Stats): number {
-  return stats.established - stats.reopened;
+  return stats.established - stats.reopened - (stats.load?.openedLater ?? 0);
 }
 
 /** Connections of the ramp by its length, per second; where it took no time, their number. */
@@ -384,9 +388,9 @@ export type Phase = 'gathering' | 'preparing' | 'ramping' | 'holding' | 'drainin
 type HistogramField = 'connectUs' | 'connectFromIntendedUs' | 'probeUs';
 
 /** Stats in which null stands for a histogram, or evidence, that has not changed since the last ones on the same channel. */
-export type StatsDelta = Omit<Stats, HistogramField | 'evidence'> & {
+export type StatsDelta = Omit<Stats, HistogramField | 'evidence' | 'load'> & {
   readonly [Field in HistogramField]: SparseHistogram | null;
-} & { readonly evidence?: Evidence | null };
+} & { readonly evidence?: Evidence | null; readonly load?: LoadCounts | null };
 
 /** A histogram only grows, so its total tells whether it changed. */
 function changed(now: SparseHistogram, sent: SparseHistogram | undefined): SparseHistogram | null {
@@ -403,6 +407,7 @@ export function statsDelta(stats: Stats, sent: Stats | null): StatsDelta {
     connectUs: changed(stats.connectUs, sent?.connectUs),
     connectFromIntendedUs: changed(stats.connectFromIntendedUs, sent?.connectFromIntendedUs),
     probeUs: changed(stats.probeUs, sent?.probeUs),
+    ...(stats.load === undefined ? {} : { load: changedLoad(stats.load, sent?.load) }),
     ...(stats.evidence === undefined ? {} : { evidence: changedEvidence(stats.evidence, sent?.evidence) }),
   };
 }
@@ -413,11 +418,13 @@ function changedEvidence(now: Evidence, sent: Evidence | undefined): Evidence | 
 }
 
 /** The whole stats again, from what has changed and what was known before. */
-export function withDelta(known: Stats, { evidence, ...said }: StatsDelta): Stats {
+export function withDelta(known: Stats, { evidence, load, ...said }: StatsDelta): Stats {
+  const keptLoad = load === null ? known.load : load;
   const kept = evidence === null ? known.evidence : evidence;
   return {
     ...said,
     ...(kept === undefined ? {} : { evidence: kept }),
+    ...(keptLoad === undefined ? {} : { load: keptLoad }),
     connectUs: said.connectUs ?? known.connectUs,
     connectFromIntendedUs: said.connectFromIntendedUs ?? known.connectFromIntendedUs,
     probeUs: said.probeUs ?? known.probeUs,
@@ -440,7 +447,7 @@ export function withAllLost(stats: Stats, reason: DropReason, quota: number): St
     ...stats,
     attempted,
     // What was opened in place of a lost connection was attempted beyond the quota.
-    unattempted: Math.max(0, quota - (attempted - stats.reopened)),
+    unattempted: Math.max(0, quota - (attempted - stats.reopened - (stats.load?.openedLater ?? 0))),
     pending: 0,
     open: 0,
     openMin: 0,
@@ -448,6 +455,7 @@ export function withAllLost(stats: Stats, reason: DropReason, quota: number): St
     verifiedMin: 0,
     verifiedInHold: 0,
     dropped,
+    ...(stats.load === undefined ? {} : { load: loadAllLost(stats.load) }),
     droppedBy: isOpen ? withSourcesLost(stats, reason) : stats.droppedBy,
     ...(isOpen && stats.evidence !== undefined
       ? { evidence: evidenceAllLost(stats, stats.evidence, reason) }

@@ -24,6 +24,8 @@ function judgedAnew(report: RunReport, diagnoses: RunReport['diagnoses']): Retur
       unattempted: connections.unattempted,
     },
     held: connections.held,
+    provable: connections.held,
+    isChanging: false,
     interrupted: null,
     refusals: [],
     agentsLost: report.agents.filter(({ lost }) => lost).length,

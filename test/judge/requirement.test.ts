@@ -7,12 +7,14 @@ import { BenchError } from '../../src/base/errors.ts';
 import { METRICS, type MetricFacts, metricRange, metricValue } from '../../src/judge/metric.ts';
 import {
   checkPlaces,
+  checkStages,
   HELD_ALL,
   isBroken,
   judgeRequirement,
   parseRequirement,
   withDefault,
 } from '../../src/judge/requirement.ts';
+import { spansOf } from '../../src/run/schedule.ts';
 import { LatencyRecorder } from '../../src/stats/histogram.ts';
 import { emptyStats, type Stats } from '../../src/stats/stats.ts';
 import { incidentOf, lastingIncident } from '../support/incident.ts';
@@ -55,6 +57,8 @@ const FACTS: MetricFacts = {
   holdSeconds: 60,
   canReopen: false,
   incidents: [incidentOf(), incidentOf({ backSec: { p50: 1, p90: 3.5, p99: 4.5, p999: 5, all: 7 } })],
+  isChanging: false,
+  stages: [],
 };
 
 /** What each documented metric is in FACTS, as a threshold that it just reaches, one below and one above. */
@@ -458,4 +462,84 @@ test('while the run goes on a place breaks a requirement only where nothing can 
   assert.equal(broken('endpoint[10.0.9.9:80].held>=50%', 'holding', true), false);
   assert.equal(broken('endpoint[10.0.9.9:80].held>=40%', 'holding'), false);
   assert.equal(broken('failed[refused]==0', 'ramping'), true);
+});
+
+const STAGES = spansOf([
+  { durationMs: 1_000, connections: 1_000 },
+  { durationMs: 1_000, connections: 1_000 },
+  { durationMs: 1_000, connections: 400 },
+]);
+const ON_STAGES: MetricFacts = {
+  ...FACTS,
+  isChanging: true,
+  stages: STAGES,
+  stats: {
+    ...STATS,
+    load: {
+      churned: 0,
+      lowered: 600,
+      openedLater: 0,
+      stages: [0, 995, 0].map((openMin, index) => ({
+        openMin,
+        waiting: 0,
+        open: 900 - index,
+        reachedMs: 250 * index,
+        established: 1_000 + index,
+        failed: 20 + index,
+        dropped: 30 + index,
+        lowered: 40 + index,
+        churned: 50 + index,
+        connectUs: histogramOf(1_000 * (index + 1)),
+      })),
+    },
+  },
+};
+
+test('a stage is judged by its own numbers, on both sides, and a percentage is of what it asks for', () => {
+  const sides: readonly (readonly [metric: string, exact: string, below: string, above: string])[] = [
+    ['held', '995', '994', '996'],
+    ['held', '99.5%', '99.4%', '99.6%'],
+    ['open', '899', '898', '900'],
+    ['established', '1001', '1000', '1002'],
+    ['failed', '21', '20', '22'],
+    ['dropped', '31', '30', '32'],
+    ['lowered', '41', '40', '42'],
+    ['churned', '51', '50', '52'],
+    ['reach_seconds', '0.25s', '0.24s', '0.26s'],
+    ['connect_p99', '2ms', '1.9ms', '2.1ms'],
+  ];
+  for (const [metric, exact, below, above] of sides) {
+    const text = `stage[2].${metric}`;
+    assert(holds(`${text}>=${exact}`, ON_STAGES) && holds(`${text}<=${exact}`, ON_STAGES), text);
+    assert(!holds(`${text}<=${below}`, ON_STAGES), text);
+    assert(!holds(`${text}>=${above}`, ON_STAGES), text);
+  }
+});
+
+test('a stage that is over can be broken, one that goes on cannot yet', () => {
+  const held = parseRequirement('stage[2].held>=999');
+  const phase = 'holding' as const;
+  assert(isBroken(held, { ...ON_STAGES, phase }));
+  const { load } = ON_STAGES.stats;
+  const going = load === undefined ? [] : load.stages.slice(0, 2);
+  const stats = { ...ON_STAGES.stats, ...(load === undefined ? {} : { load: { ...load, stages: going } }) };
+  assert(!isBroken(held, { ...ON_STAGES, phase, stats }));
+});
+
+test('a stage that there is not, or that is not flat, is refused with those that there are', () => {
+  for (const [text, pattern] of [
+    ['stage[4].held>=1', /no stage 4.*1 to 3/],
+    ['stage[1].held>=1', /stage 1 is not flat.*the flat stages are 2/],
+    ['stage[3].reach_seconds<1', /stage 3 is not flat/],
+  ] as const) {
+    assert.throws(
+      () => checkStages([parseRequirement(text)], STAGES),
+      (error: unknown) => error instanceof BenchError && pattern.test(`${error.message} ${error.hint}`),
+      text,
+    );
+  }
+  assert.throws(() => checkStages([parseRequirement('stage[1].open>=1')], []), /no stage 1/);
+  assert.throws(() => parseRequirement('stage[0].held>=1'), /there is no metric/);
+  assert.throws(() => parseRequirement('stage[1].heldd>=1'), /there is no metric/);
+  checkStages([parseRequirement('stage[2].held>=99.9%'), parseRequirement('stage[3].open>=1')], STAGES);
 });

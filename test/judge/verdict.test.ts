@@ -21,6 +21,8 @@ function judged(change: Partial<Omit<VerdictInput, 'stats'>> & { stats?: Partial
   return judgeRun({
     connections,
     held,
+    provable: held,
+    isChanging: false,
     requirements: [heldAll(held >= connections)],
     abortedFor: null,
     generatorLimits: [],

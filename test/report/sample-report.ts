@@ -33,6 +33,7 @@ export function sampleReport(change: Partial<RunReport> = {}): RunReport {
     troubles: { 'tls CERT_HAS_EXPIRED': 2 },
     evidence: evidenceOf(1),
     messages: null,
+    load: null,
     tls: {
       sessions: 3,
       resumed: 0,

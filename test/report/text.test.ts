@@ -28,6 +28,44 @@ function failedReport(): ReturnType<typeof sampleReport> {
   };
 }
 
+describe('a load that changes', () => {
+  const { connectMs } = sampleReport();
+  const row = {
+    durationMs: 10_000,
+    reachedSec: null,
+    established: 7,
+    failed: 1,
+    dropped: 2,
+    lowered: 3,
+    churned: 4,
+  };
+  const load: RunReport['load'] = {
+    churn: '5,000/s',
+    closeOrder: 'newest',
+    churned: 4,
+    lowered: 3,
+    stages: [
+      { ...row, stage: 1, connections: 130_000, isFlat: false, held: null, open: 129_990, connectMs },
+      { ...row, stage: 2, connections: 130_000, isFlat: true, held: 129_985, open: 129_999, connectMs },
+    ],
+  };
+
+  it('has a row for each stage, and says what held is judged on', () => {
+    const text = renderReport({ ...sampleReport(), load });
+    assert.match(text, /in 2 stages 10s:130,000 10s:130,000/);
+    assert.match(text, /5,000\/s closed and opened/);
+    assert.match(text, /^ *stage +asked +lowest +at end +opened +failed +lost +closed +p99$/m);
+    assert.match(text, /^ *2 +10s:130,000 +129,985 +129,999 +7 +1 +2 +7 /m);
+    assert.match(text, /held is judged on the flat stages: 2/);
+    assert.match(text, /3 closed by us on the way down, 4 closed by us in their turn/);
+    const flatless = { ...load, stages: load.stages.slice(0, 1) };
+    assert.match(
+      renderReport({ ...sampleReport(), load: flatless }),
+      /no stage is flat: held is what was open at the end/,
+    );
+  });
+});
+
 describe('the report as text', () => {
   it('names the engine once, and whose it is only where agents differ', () => {
     const [agent] = sampleReport().agents;

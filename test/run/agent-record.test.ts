@@ -13,7 +13,8 @@ import {
 import { emptyStats, newHolderHealth, type Stats } from '../../src/stats/stats.ts';
 
 function agentWith(quota: number, stats: Partial<Stats>): AgentRecord {
-  return { ...newAgent('a', 0), quota, stage: 'running', stats: { ...emptyStats(), ...stats } };
+  const shares = [{ from: 0, to: quota }];
+  return { ...newAgent('a', 0), quota, shares, stage: 'running', stats: { ...emptyStats(), ...stats } };
 }
 
 // PROTOCOL.md: silence

@@ -15,8 +15,12 @@ function splitQuota(total: number, capacities: readonly number[]): number[] {
   const agents = capacities.map((capacity, index) => ({ ...newAgent(`a${index}`, 0), capacity }));
   if (!(total > sumOf(capacities))) return [...firstQuotas(total, agents).values()];
   const running = agents.map((agent) => ({ ...agent, stage: 'running' as const }));
-  const lost = { ...newAgent('lost', 0), stage: 'lost' as const, quota: total };
-  const changed = new Map(handedOver([...running, lost], 0, 0)?.map((agent) => [agent.id, agent.quota]));
+  const all = [{ from: 0, to: total }];
+  const lost = { ...newAgent('lost', 0), stage: 'lost' as const, quota: total, shares: all };
+  const handed = handedOver([...running, lost], 0, 0) ?? [];
+  const changed = new Map(handed.map((agent) => [agent.id, agent.quota]));
+  for (const { quota, shares } of handed)
+    assert.equal(sumOf(shares.map(({ from, to }) => to - from)), quota, 'the connections go with the quota');
   const shares = agents.map(({ id }) => changed.get(id) ?? 0);
   assert.equal(changed.get('lost'), total - sumOf(shares), 'the rest stays with the lost one');
   return shares;

@@ -9,6 +9,7 @@ import { BODY_BYTES_MAX, REQUEST_METHODS } from '../../base/request-options.ts';
 import { ALIAS_LEASE_MAX_MS, ALIAS_LEASE_MIN_MS } from '../../run/alias.ts';
 import { RunBound } from '../../run/run-spec.ts';
 import { type CommandName, flagSwitch, list, one } from './flag.ts';
+import { holdTime, lifetime, stage } from './load-types.ts';
 import { jitter, reopenAfter } from './reopen-types.ts';
 import { answer, backendFrom, clients, expectation, header, message, subprotocol } from './request-types.ts';
 import {
@@ -18,7 +19,6 @@ import {
   count,
   duration,
   file,
-  holdTime,
   hostHeader,
   portRanges,
   rate,
@@ -52,8 +52,8 @@ export const RUN_FLAGS = {
     letter: 'c',
     group: 'Load:',
     commands: RUN,
-    describe: 'connections to hold, such as 130000, 130k or 1m',
-    required: true,
+    describe: 'connections to hold, such as 130000, 130k or 1m; or --stage',
+    defaultNote: 'required without --stage',
     pods: 'argument',
   }),
   rate: one({
@@ -72,6 +72,37 @@ export const RUN_FLAGS = {
     commands: RUN,
     describe: 'how long to hold after the ramp, such as 90s or 1h30m; 0 or forever: until Ctrl-C',
     default: '30s',
+    pods: 'argument',
+  }),
+  stage: list({
+    ...stage,
+    group: 'Load:',
+    commands: RUN,
+    describe:
+      'a stage such as 2m:130k reaches so many connections within that time, in a straight line; repeatable, in place of --conns and --duration',
+    pods: 'argument',
+  }),
+  'close-order': one({
+    ...choice('newest', 'oldest'),
+    group: 'Load:',
+    commands: RUN,
+    describe: 'which are closed where the stages go down',
+    defaultNote: 'newest',
+    pods: 'argument',
+  }),
+  churn: one({
+    ...rate,
+    group: 'Load:',
+    commands: RUN,
+    describe: 'close and open so many a second while the number stays, such as 5k/s; the oldest first',
+    pods: 'argument',
+  }),
+  lifetime: one({
+    ...lifetime,
+    group: 'Load:',
+    commands: RUN,
+    describe:
+      'close each connection after a time of its own and open another: 30s, exp:60s (mean) or uniform:10s..2m',
     pods: 'argument',
   }),
   'connect-timeout': one({

@@ -28,10 +28,7 @@ import { parseRequirement, type Requirement } from '../../judge/requirement.ts';
 import { formatHop, type Hop, parseHop } from '../../path/path-plan.ts';
 import { type AllowedTarget, parseAllowedSource, parseAllowedTarget } from '../../plan/allowance.ts';
 import { DEVICE_NAME_PATTERN, parseSourcePrefix } from '../../run/alias.ts';
-import { RunBound } from '../../run/run-spec.ts';
 import type { ValueType } from './flag.ts';
-
-const FOREVER = 'forever';
 
 /** A port that a name or an address is reached at. */
 export interface HostPort {
@@ -70,14 +67,6 @@ export function duration(minMs: number, maxMs: number): ValueType<number> {
     write: formatDuration,
   };
 }
-
-/** How long to hold: whole milliseconds, or 0 for a hold that only a signal ends. */
-export const holdTime: ValueType<number> = {
-  ...duration(0, RunBound.holdMs),
-  parse: (text, origin) =>
-    text.trim().toLowerCase() === FOREVER ? 0 : parseDurationMs(text, origin, { maxMs: RunBound.holdMs }),
-  write: (ms) => (ms === 0 ? FOREVER : formatDuration(ms)),
-};
 
 /** Below this `String` takes an exponent, which no rate has. */
 const EXPONENT_BELOW = 1e-6;

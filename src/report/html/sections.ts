@@ -9,6 +9,7 @@ import { holdWords } from '../../run/run-spec.ts';
 import { messagePieces, verdictLine } from '../verdict-text.ts';
 import { balanceSection } from './balance-section.ts';
 import { incidentSection } from './incidents.ts';
+import { loadSection } from './load-section.ts';
 import { type Cell, htmlTable, type Markup, markup, openedInParts, tableBehind } from './markup.ts';
 import { heatMap, lossRaster, type Picture, ROWS_MAX, type spectraOf, thinned } from './pictures.ts';
 
@@ -461,6 +462,7 @@ export function sectionsOf(report: RunReport, spectra: ReturnType<typeof spectra
           balanceSection(report, section),
           lossSection(report),
           latencySection(report, spectra),
+          loadSection(report),
           placesSection(report),
           agentSection(report),
           generatorSection(report),

@@ -16,6 +16,8 @@ const LIMITS = FLAGS.flatMap((flag): (readonly [Flag, Bounds])[] =>
 
 /** What each flag may be given, in the form in which it is written back. */
 const SAMPLES: Readonly<Record<string, readonly string[]>> = {
+  stage: ['2m:130000', '0s:0'],
+  lifetime: ['30s', 'exp:60s', 'uniform:10s..2m'],
   target: ['127.0.0.1:8000-8080', 'wss://h.example/a?b=c', 'self'],
   'source-ip': ['10.0.0.2-10.0.0.9', 'fd00::/120'],
   'source-ports': ['1024-32767,61000'],
@@ -78,6 +80,8 @@ const SAMPLES: Readonly<Record<string, readonly string[]>> = {
 
 /** What no text flag takes. */
 const REFUSED: Readonly<Record<string, readonly string[]>> = {
+  stage: ['', '9', '5x:9', '5s:9:9'],
+  lifetime: ['', 'exp:', '1ms', 'uniform:9s..1s'],
   target: ['', 'a', 'a:1,b:2', 'ftp://a:1'],
   'source-ip': ['', '10.0.0.300', '10.0.0.9-10.0.0.2'],
   'source-ports': ['0', '1-', '9-1', '1-5,3'],
