@@ -132,6 +132,24 @@ function shownBy(stats: Stats): Pick<RunReport, 'connectMs' | 'echoMs' | 'seen' 
   };
 }
 
+/** @param notTaken connections that no application has taken */
+function heldIn({ state, holdStartedMs, isPartial }: RunFacts, stats: Stats, notTaken: number): number {
+  return Math.max(0, heldOf(state.spec, stats, holdStartedMs !== null, !isPartial) - notTaken);
+}
+
+/** How many agents were lost. */
+function lostOf(records: readonly AgentRecord[]): number {
+  return records.filter((agent) => agent.stage === 'lost').length;
+}
+
+/** Which holder could not see what it had to. */
+function blindOf(records: readonly AgentRecord[], spec: RunState['spec']): ReturnType<typeof blindHolder> {
+  return blindHolder(
+    records.flatMap((agent) => agent.holders),
+    spec.probeEveryMs === null ? null : spec.probeTimeoutMs,
+  );
+}
+
 /** The report of a run that has ended, or so far. */
 export function makeReport(facts: RunFacts): RunReport {
   const { state } = facts;
@@ -139,7 +157,7 @@ export function makeReport(facts: RunFacts): RunReport {
   const records = [...state.agents.values()];
   const stats = mergeAllStats(statsOnRunTime(records));
   const notTaken = notTakenOf(spec, records);
-  const held = Math.max(0, heldOf(spec, stats, facts.holdStartedMs !== null, !facts.isPartial) - notTaken);
+  const held = heldIn(facts, stats, notTaken);
   const kernel = kernelOf(records);
   const mismatches = kernelMismatches(kernel.counts);
   const refusals = refusalsOf(state);
@@ -160,13 +178,10 @@ export function makeReport(facts: RunFacts): RunReport {
       isChanging: isChanging(spec),
       interrupted: state.interrupted,
       refusals,
-      agentsLost: records.filter((agent) => agent.stage === 'lost').length,
+      agentsLost: lostOf(records),
       withoutFinalCounts: withoutFinalReport(records),
       kernelMismatch: mismatches.length > 0,
-      blindHolder: blindHolder(
-        records.flatMap((agent) => agent.holders),
-        spec.probeEveryMs === null ? null : spec.probeTimeoutMs,
-      ),
+      blindHolder: blindOf(records, spec),
       targetProof: facts.targetProof,
       targetAddresses: new Set(spec.endpoints.map(({ address }) => address)).size,
       endedBeforeHold: facts.holdStartedMs === null,
