@@ -103,6 +103,14 @@ interface CommonOptions {
   readonly tlsServername?: string;
   /** tls, wss, https, mqtts: file with the certificates to trust, PEM; default: those of Node.js */
   readonly tlsCa?: string;
+  /** tls, wss, https, mqtts: file with the client certificate and its chain, PEM; or a folder of pairs */
+  readonly tlsCert?: string;
+  /** tls, wss, https, mqtts: file with the key of the client certificate, PEM; default: in the file of `tlsCert` */
+  readonly tlsKey?: string;
+  /** tls, wss, https, mqtts: protocols to offer by ALPN, a comma list; default `http/1.1`, nothing with mqtts */
+  readonly alpn?: string;
+  /** tls, wss, https, mqtts: offer the latest session of an endpoint to it again; default false */
+  readonly tlsResume?: boolean;
   /** tls, wss, https, mqtts: take any certificate; default false */
   readonly insecure?: boolean;
   /** holder processes on this host, 1 to 256; default: as many as descriptors and cores ask for */

@@ -31,6 +31,7 @@ import { freeName } from '../plan/alias-command.ts';
 import { PREFIXES_MAX, parseSourcePrefix, prefixText } from '../run/alias.ts';
 import { IMMEDIATE } from '../run/reopen-policy.ts';
 import type { RunSpec } from '../run/run-spec.ts';
+import { readCertificatePairs } from './client-certificates.ts';
 import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
 import { readLoad } from './load-request.ts';
 import { readProxyHeader, readRequest } from './protocol-request.ts';
@@ -217,6 +218,10 @@ const TAKEN_BY: readonly (readonly [flag: string, takes: (name: ProtocolName) =>
     ['tls-servername', isTls, TLS_WORDS],
     ['tls-ca', isTls, TLS_WORDS],
     ['insecure', isTls, TLS_WORDS],
+    ['tls-cert', isTls, TLS_WORDS],
+    ['tls-key', isTls, TLS_WORDS],
+    ['alpn', isTls, TLS_WORDS],
+    ['tls-resume', isTls, TLS_WORDS],
     ['mqtt-version', isMqtt, MQTT_WORDS],
     ['mqtt-client-id', isMqtt, MQTT_WORDS],
     ['mqtt-user', isMqtt, MQTT_WORDS],
@@ -233,7 +238,7 @@ function keepAliveMs(values: FlagValues, protocol: ProtocolName): number {
 
 function isGiven(values: FlagValues, flag: string): boolean {
   if (flag === 'header' || flag === 'ws-protocol' || flag === 'answer') return values.list(flag).length > 0;
-  if (flag === 'insecure') return values.on(flag);
+  if (flag === 'insecure' || flag === 'tls-resume') return values.on(flag);
   return values.one(flag) !== null && values.isGiven(flag);
 }
 
@@ -300,10 +305,15 @@ function readBanner(values: FlagValues): string | null {
 }
 
 function readTls(values: FlagValues): TlsOptions {
+  const pairs = readCertificatePairs(values);
+  const alpn = flagValue(values, 'alpn');
   return {
     servername: flagValue(values, 'tls-servername'),
     ca: readCa(values),
     isVerified: !values.on('insecure'),
+    ...(pairs.length === 0 ? {} : { pairs }),
+    ...(alpn === null ? {} : { alpn }),
+    ...(values.on('tls-resume') ? { resumes: true } : {}),
   };
 }
 

@@ -313,7 +313,7 @@ export function endpointsOf(target: TargetSpec, addresses: readonly string[]): E
   return endpoints;
 }
 
-/** What the TLS layer of `tls://`, `wss://` and `https://` is given. */
+/** What the TLS layer of `tls://`, `wss://`, `https://` and `mqtts://` is given. */
 export interface TlsOptions {
   /** the name that is asked for (SNI) and that the certificate must carry; null: the host of the target */
   readonly servername: string | null;
@@ -321,6 +321,18 @@ export interface TlsOptions {
   readonly ca: string | null;
   /** false (`--insecure`): any certificate will do */
   readonly isVerified: boolean;
+  /** client certificates, dealt out by the number of the connection; absent: none is shown */
+  readonly pairs?: readonly CertificatePair[];
+  /** what is offered by ALPN, the preferred first; absent: what the protocol inside goes by */
+  readonly alpn?: readonly string[];
+  /** each connection offers the latest session of its endpoint; absent: full handshakes alone */
+  readonly resumes?: true;
+}
+
+/** A client certificate with its chain, and its key; PEM. */
+export interface CertificatePair {
+  readonly cert: string;
+  readonly key: string;
 }
 
 /** What a protocol needs beyond its endpoint. */

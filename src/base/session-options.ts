@@ -1,5 +1,6 @@
 /**
- * Owns what a session of MQTT is asked with beyond its endpoint, the templates in it, and their bounds. Must never read a
+ * Owns what a session of MQTT is asked with beyond its endpoint, the templates in it, and their bounds; the bounds of client
+ * certificates and of ALPN. Must never read a
  * file (api/session-request.ts): a password is carried as its text, because agents have no files of the coordinator.
  */
 
@@ -78,4 +79,23 @@ export function topicProblem(text: string): string | null {
 export function passwordProblem(text: string): string | null {
   const bytes = new TextEncoder().encode(text).length;
   return bytes >= 1 && bytes <= PASSWORD_BYTES_MAX ? null : `must have 1 to ${PASSWORD_BYTES_MAX} bytes`;
+}
+
+/** Client certificates of a run, and the characters of one file and of all: they travel in one message. */
+export const PAIRS_MAX = 4_096;
+export const PEM_CHARACTERS_MAX = 65_536;
+export const PAIRS_CHARACTERS_MAX = 4_194_304;
+
+/** Whether all pairs together keep to the bounds. */
+export function arePairsBounded(pairs: readonly { readonly cert: string; readonly key: string }[]): boolean {
+  const characters = pairs.reduce((sum, { cert, key }) => sum + cert.length + key.length, 0);
+  return pairs.length <= PAIRS_MAX && characters <= PAIRS_CHARACTERS_MAX;
+}
+
+/** Protocols that are offered by ALPN at most. */
+export const ALPN_MAX = 16;
+
+/** Whether a text can be offered by ALPN: a name has 1 to 255 bytes (RFC 7301 section 3.1); those in use are visible ASCII. */
+export function isAlpnName(text: string): boolean {
+  return /^[!-+\--~]{1,255}$/.test(text);
 }

@@ -147,6 +147,7 @@ const tlsCounts = v.object({
   unverified: count,
   handshakeUs: histogram,
   ciphers: countsByText(TableShapes.ciphers),
+  alpn: v.exactOptional(countsByText(TableShapes.ciphers)),
 });
 
 const reasonCounts = counts(TableShapes.reasons);

@@ -12,6 +12,7 @@ import type { AgentEngine } from '../run/agent-record.ts';
 import { LOSS_BATCH_MAX, lossKey } from '../stats/loss.ts';
 import { SEEN_OTHER } from '../stats/observed-sources.ts';
 import { OTHER_PROTOCOL_ERROR } from '../stats/protocol-errors.ts';
+import type { TlsCounts } from '../stats/stats.ts';
 import {
   AgentBound,
   type AgentMessage,
@@ -173,6 +174,14 @@ function clampedTable(
   return kept;
 }
 
+function clampedTls(tls: TlsCounts, budget: Budget): TlsCounts {
+  return {
+    ...tls,
+    ciphers: clampedTable(tls.ciphers, 'ciphers', budget),
+    ...(tls.alpn === undefined ? {} : { alpn: clampedTable(tls.alpn, 'ciphers', budget) }),
+  };
+}
+
 /** The tables that matter most come first: they find room before the others. */
 function clampedStats(stats: WireStats): WireStats {
   const budget: Budget = { bytes: TABLE_BYTES_MAX };
@@ -185,7 +194,7 @@ function clampedStats(stats: WireStats): WireStats {
     ...(stats.troubles === undefined
       ? {}
       : { troubles: clampedTable(stats.troubles, 'protocolErrors', budget) }),
-    ...(tls === undefined ? {} : { tls: { ...tls, ciphers: clampedTable(tls.ciphers, 'ciphers', budget) } }),
+    ...(tls === undefined ? {} : { tls: clampedTls(tls, budget) }),
     ...(seen === undefined
       ? {}
       : {

@@ -31,7 +31,11 @@ import {
   SUBPROTOCOLS_MAX,
 } from '../base/request-options.ts';
 import {
+  ALPN_MAX,
+  arePairsBounded,
+  isAlpnName,
   KEEP_ALIVE_SEC_MAX,
+  PEM_CHARACTERS_MAX,
   passwordProblem,
   templateProblem,
   topicProblem,
@@ -178,6 +182,12 @@ const trafficOptions = v.object({
     }),
   ),
 });
+const pem = v.pipe(v.string(), v.minLength(1), v.maxLength(PEM_CHARACTERS_MAX));
+const certificatePairs = v.pipe(
+  v.array(v.object({ cert: pem, key: pem })),
+  v.minLength(1),
+  v.check((pairs) => arePairsBounded(pairs), 'expected fewer or shorter certificates'),
+);
 
 const protocolOptions = v.object({
   path: v.pipe(v.string(), v.maxLength(PATH_CHARACTERS_MAX), v.regex(PATH_PATTERN)),
@@ -192,6 +202,15 @@ const protocolOptions = v.object({
     servername: v.nullable(v.pipe(v.string(), v.maxLength(HOST_CHARACTERS_MAX), v.regex(SERVERNAME_PATTERN))),
     ca: v.nullable(v.pipe(v.string(), v.maxLength(CA_CHARACTERS_MAX))),
     isVerified: v.boolean(),
+    pairs: v.exactOptional(certificatePairs),
+    alpn: v.exactOptional(
+      v.pipe(
+        v.array(v.pipe(v.string(), v.check(isAlpnName, 'expected a name'))),
+        v.minLength(1),
+        v.maxLength(ALPN_MAX),
+      ),
+    ),
+    resumes: v.exactOptional(v.literal(true)),
   }),
   request: v.exactOptional(requestOptions),
   mqtt: v.exactOptional(mqttOptions),

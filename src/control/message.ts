@@ -45,6 +45,9 @@ export function needsOf(spec: SharedSpec): { readonly minor: number; readonly wo
   const { request = DEFAULT_REQUEST_OPTIONS, traffic = NO_TRAFFIC } = spec.protocolOptions ?? {};
   const asked: readonly (readonly [string, boolean])[] = [
     [`${spec.protocol}://`, isMqtt(spec.protocol)],
+    ['--tls-cert', spec.protocolOptions?.tls.pairs !== undefined],
+    ['--alpn', spec.protocolOptions?.tls.alpn !== undefined],
+    ['--tls-resume', spec.protocolOptions?.tls.resumes === true],
     ['--header', request.headers.length > 0],
     ['--ws-protocol', request.subprotocols.length > 0],
     ['--method', request.method !== 'GET'],

@@ -267,9 +267,14 @@ export function tlsNotes(tls: TlsCounts | undefined): string[] {
     tls.unverified === 0
       ? ''
       : `; ${formatCount(tls.unverified)} certificates would not have passed without --insecure`;
+  const chosen = Object.entries(tls.alpn ?? {}).map(([name, count]) => `${formatCount(count)} x ${name}`);
+  // Most servers choose nothing, or the one that is offered: no news.
+  const alpn = Object.keys(tls.alpn ?? {}).every((name) => name === 'none' || name === 'http/1.1')
+    ? ''
+    : `; by ALPN ${chosen.join(', ')}`;
   return [
     `tls: ${formatCount(tls.sessions)} sessions, ${formatCount(tls.resumed)} resumed, handshake p50 ${ms(p50)} ` +
-      `p99 ${ms(p99)}, ${ciphers.join(', ')}${unchecked}`,
+      `p99 ${ms(p99)}, ${ciphers.join(', ')}${alpn}${unchecked}`,
   ];
 }
 

@@ -106,6 +106,8 @@ export interface TlsReport {
   readonly handshakeMs: Latency;
   /** sessions by protocol and cipher */
   readonly ciphers: Readonly<Record<string, number>>;
+  /** sessions by what the target chose by ALPN, `none` where it chose nothing; absent: an agent of an earlier version does not tell */
+  readonly alpn?: Readonly<Record<string, number>>;
 }
 
 /** What the target said of itself. */

@@ -282,8 +282,10 @@ const targetHandshake: Rule = (facts, missing) => {
     /HTTPS (?:port|server)|TLS|SSL-enabled/i.test(said) && /^(?:http|ws):/.test(facts.asked.target[0] ?? '')
       ? 'the target speaks TLS on this port: https:// or wss://'
       : /client certificate|SSL certificate was sent|certificate_required/i.test(said)
-        ? 'it wants a client certificate, and none can be given: let it ask for none (optional) for these clients'
-        : 'see what it expects: its protocol, path, host name, certificate and credentials; its log says why';
+        ? 'it wants a client certificate: --tls-cert and --tls-key give one'
+        : /SSL certificate error/i.test(said)
+          ? 'it does not take our client certificate: compare the CA that it trusts (ssl_client_certificate) with --tls-cert'
+          : 'see what it expects: its protocol, path, host name, certificate and credentials; its log says why';
   return {
     party: 'target',
     what: 'target-handshake',

@@ -78,15 +78,15 @@ const TLS_ERRORS: ReadonlyMap<string, readonly [what: string, fix: string]> = ne
     ],
     ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: [
       'the target wants a client certificate',
-      'none can be given: let it ask for none (optional) for these clients',
+      'pass --tls-cert and --tls-key with one of a CA that it trusts',
     ],
     ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: [
       'the target wants a client certificate, or does not take ours',
-      'let it ask for none for these clients',
+      'pass --tls-cert and --tls-key with one of a CA that it trusts',
     ],
     ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: [
       'the target found no cipher, version or name in common, or wants a client certificate',
-      'see its log and its TLS configuration',
+      'see its log and its TLS configuration; --tls-cert gives a certificate',
     ],
     ERR_SSL_TLSV1_UNRECOGNIZED_NAME: [
       'the target knows no server of that name',
@@ -98,11 +98,27 @@ const TLS_ERRORS: ReadonlyMap<string, readonly [what: string, fix: string]> = ne
     ],
     ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL: [
       'the target wants a protocol by ALPN, such as h2 alone',
-      'let it offer http/1.1 too',
+      'let it offer http/1.1 too, or offer what it takes with --alpn',
     ],
     ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: [
-      'the target does not know the CA of a certificate',
-      'see its log: which certificate it was sent',
+      'the target does not know the CA of our certificate',
+      'pass --tls-cert and --tls-key with one of a CA that it trusts',
+    ],
+    ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: [
+      'the target says that our certificate has expired',
+      'pass --tls-cert with one that is valid now, and compare the clocks of both hosts',
+    ],
+    ERR_SSL_SSLV3_ALERT_CERTIFICATE_REVOKED: [
+      'the target says that our certificate was revoked',
+      'pass --tls-cert with another one',
+    ],
+    ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: [
+      'the target does not take our certificate',
+      'see its log: which client certificates it takes (--tls-cert)',
+    ],
+    ERR_SSL_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE: [
+      'the target does not take a certificate of this kind from a client',
+      'see its log: which purpose it asks for (extendedKeyUsage clientAuth)',
     ],
     ERR_SSL_TLSV1_ALERT_ACCESS_DENIED: ['the target denies access', 'see its log and its rules for clients'],
     ERR_SSL_TLSV1_ALERT_INTERNAL_ERROR: ['the target says that it failed itself', 'see its log'],

@@ -370,6 +370,8 @@ export interface TlsCounts {
   readonly handshakeUs: SparseHistogram;
   /** sessions by `protocol cipher`, such as `TLSv1.3 TLS_AES_256_GCM_SHA384` */
   readonly ciphers: Readonly<Record<string, number>>;
+  /** sessions by what the target chose by ALPN, `none` where it chose nothing; absent: from an agent that does not count it */
+  readonly alpn?: Readonly<Record<string, number>>;
 }
 
 /** The sum of two parts. */
@@ -380,6 +382,9 @@ function mergeTls(a: TlsCounts, b: TlsCounts): TlsCounts {
     unverified: a.unverified + b.unverified,
     handshakeUs: mergeHistograms(a.handshakeUs, b.handshakeUs),
     ciphers: addBounded(a.ciphers, b.ciphers, CIPHERS_MAX, 'other'),
+    ...(a.alpn === undefined && b.alpn === undefined
+      ? {}
+      : { alpn: addBounded(a.alpn ?? {}, b.alpn ?? {}, CIPHERS_MAX, 'other') }),
   };
 }
 

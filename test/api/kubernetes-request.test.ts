@@ -97,6 +97,8 @@ describe('the flags of a run and of an agent', () => {
     body: ['{"a": 1}', 'https://my-server'],
     'tls-servername': ['www.example', 'tls://my-server:8443'],
     insecure: [null, 'wss://my-server'],
+    alpn: ['mqtt', 'mqtts://my-server'],
+    'tls-resume': [null, 'mqtts://my-server'],
     'mqtt-version': ['3.1.1', 'mqtt://my-server'],
     'mqtt-client-id': ['d-{agent}-{conn}', 'mqtt://my-server'],
     'mqtt-user': ['fleet', 'mqtt://my-server'],

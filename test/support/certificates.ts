@@ -3,7 +3,7 @@
  * certificate, one for another name and one that has expired. Must never be used outside of loopback.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -24,6 +24,10 @@ export interface Certificates {
   readonly otherName: KeyPair;
   /** for server.test and 127.0.0.1, until yesterday */
   readonly expired: KeyPair;
+  /** for clients, signed by `ca`, in a folder of their own as client-0.crt and so on, named device-0 and so on */
+  readonly clients: { readonly folder: string; readonly pairs: readonly KeyPair[] };
+  /** for a client, signed by `unknownCa` */
+  readonly strangeClient: KeyPair;
   remove(): void;
 }
 
@@ -74,10 +78,24 @@ subjectAltName = ${names}
   const day = (offset: number): string =>
     `${new Date(Date.now() + offset * 86_400_000).toISOString().replace(/[-:T]/g, '').slice(0, 14)}Z`;
   const names = 'DNS:server.test,IP:127.0.0.1,IP:::1';
+  const unknownCa = authority('unknown');
+  mkdirSync(join(folder, 'clients'));
+  const client = (path: string, name: string, signer: string): KeyPair => {
+    const [keyPath, certPath] = [join(folder, `${path}.key`), join(folder, `${path}.crt`)];
+    openssl('req', ...newKey, '-subj', `/CN=${name}`, '-keyout', keyPath, '-out', `${path}.csr`);
+    const by = ['-CA', `${signer}.pem`, '-CAkey', `${signer}.key`, '-CAcreateserial', '-days', '30'];
+    openssl('x509', '-req', '-in', `${path}.csr`, ...by, '-out', certPath);
+    return { keyPath, certPath, key: readFileSync(keyPath, 'utf8'), cert: readFileSync(certPath, 'utf8') };
+  };
   return {
     folder,
     ca,
-    unknownCa: authority('unknown'),
+    unknownCa,
+    clients: {
+      folder: join(folder, 'clients'),
+      pairs: [0, 1, 2].map((index) => client(`clients/client-${index}`, `device-${index}`, 'ca')),
+    },
+    strangeClient: client('stranger', 'stranger', 'unknown'),
     good: server('good', names, day(-2), day(30)),
     otherName: server('other', 'DNS:other.test', day(-2), day(30)),
     expired: server('expired', names, day(-30), day(-1)),

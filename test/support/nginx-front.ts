@@ -25,11 +25,13 @@ export interface NginxFront {
 /**
  * Starts nginx; it ends with the test.
  * @param upstreamPort the WebSocket server behind `/ws`
+ * @param inTlsServer further lines of each server with TLS
  */
 export async function startNginxFront(
   t: TestContext,
   pairs: readonly KeyPair[],
   upstreamPort: number,
+  inTlsServer = '',
 ): Promise<NginxFront> {
   const program = findProgram('nginx');
   assert(program !== null, 'nginx is installed');
@@ -60,7 +62,7 @@ export async function startNginxFront(
   server {
     listen 127.0.0.1:${tlsPorts[index]} ssl reuseport backlog=4096;
     ssl_certificate ${certPath};
-    ssl_certificate_key ${keyPath};${locations}
+    ssl_certificate_key ${keyPath}; ${inTlsServer}${locations}
   }`,
   );
   const config = `

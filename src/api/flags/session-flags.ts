@@ -1,15 +1,51 @@
 /**
- * Owns the rows of what a session is asked with: MQTT. Must never read a value (flags.ts).
+ * Owns the rows of what a session is asked with: client certificates, ALPN, resumption, MQTT. Must never read a value (flags.ts).
  */
 import { KEEP_ALIVE_SEC_MAX } from '../../base/session-options.ts';
-import { type CommandName, one } from './flag.ts';
-import { clientId, mqttPassword, mqttUser, topic } from './session-types.ts';
-import { choice, duration } from './value-types.ts';
+import { type CommandName, flagSwitch, one } from './flag.ts';
+import { alpnNames, clientId, mqttPassword, mqttUser, topic } from './session-types.ts';
+import { choice, duration, file } from './value-types.ts';
 
 const RUN: readonly CommandName[] = ['run', 'plan'];
 
 /** Part of the table (flags.ts). */
 export const SESSION_FLAGS = {
+  'tls-cert': one({
+    ...file,
+    group: 'Proof:',
+    commands: RUN,
+    describe:
+      'tls, wss, https, mqtts: file with the client certificate and its chain, PEM; or a folder of pairs NAME.crt and NAME.key, dealt out by connection',
+    pods: {
+      why: 'a private key is no part of manifests: mount a Secret of your own in the pod of the coordinator',
+    },
+  }),
+  'tls-key': one({
+    ...file,
+    group: 'Proof:',
+    commands: RUN,
+    describe: 'tls, wss, https, mqtts: file with the key of the client certificate, PEM, not encrypted',
+    defaultNote: 'in the file of --tls-cert',
+    pods: {
+      why: 'a private key is no part of manifests: mount a Secret of your own in the pod of the coordinator',
+    },
+  }),
+  alpn: one({
+    ...alpnNames,
+    group: 'Proof:',
+    commands: RUN,
+    describe:
+      'tls, wss, https, mqtts: protocols to offer by ALPN, the preferred first; the report has what the server chose',
+    defaultNote: 'http/1.1; nothing with mqtts',
+    pods: 'argument',
+  }),
+  'tls-resume': flagSwitch({
+    group: 'Proof:',
+    commands: RUN,
+    describe:
+      'tls, wss, https, mqtts: offer the latest session of the endpoint to it again; the report says how many were resumed',
+    pods: 'argument',
+  }),
   'mqtt-version': one({
     ...choice('5', '3.1.1'),
     group: 'Proof:',

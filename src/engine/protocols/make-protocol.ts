@@ -1,7 +1,7 @@
 /**
  * Owns which protocol a run's connections speak, and what it is given. Must never speak itself.
  */
-import { DEFAULT_PROTOCOL_OPTIONS, defaultPortOf, isTls } from '../../base/endpoint.ts';
+import { DEFAULT_PROTOCOL_OPTIONS, defaultPortOf, hasPath, isMqtt, isTls } from '../../base/endpoint.ts';
 import { DEFAULT_MQTT_OPTIONS } from '../../base/session-options.ts';
 import type { HolderSpec } from '../../run/run-spec.ts';
 import { type BackendTally, withBackends } from './backend.ts';
@@ -30,7 +30,7 @@ interface ProtocolParts {
   readonly backends?: BackendTally | null;
 }
 
-/** The protocol of a run. @throws Error from OpenSSL when a CA is no PEM */
+/** The protocol of a run. @throws Error from OpenSSL when a CA, a certificate or a key is no PEM */
 export function makeProtocol(
   host: ProtocolHost,
   spec: HolderSpec,
@@ -51,6 +51,10 @@ export function makeProtocol(
     options,
     closesGently: spec.close === 'fin',
     address: (slot: number) => spec.endpoints[endpointIndex(slot)]!.address,
+    endpoint: endpointIndex,
+    connectionsFrom: numbersOf(spec).from,
+    alpn: options.tls.alpn ?? (isMqtt(spec.protocol) ? [] : ['http/1.1']),
+    isHttp: hasPath(spec.protocol),
   };
   return new TlsLayer(host, layer, plain);
 }

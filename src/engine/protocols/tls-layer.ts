@@ -7,9 +7,10 @@
  *                 +-> inner protocol (tcp, banner, ws, http), whose host this is
  *
  * From `handOver` on Node reads, writes and closes the descriptor; the engine keeps the slot, its timers and its counts.
- * A session costs about 40 KB. Sessions are not taken up again: each connection pays, and shows, a full handshake.
+ * A session costs about 40 KB. Each connection pays, and shows, a full handshake, unless resumption is asked for: then the latest
+ * session of an endpoint and client certificate is offered to it again.
  */
-import type { TLSSocket } from 'node:tls';
+import type { SecureContext, TLSSocket } from 'node:tls';
 import type { ProtocolOptions } from '../../base/endpoint.ts';
 import { DropReason, FailReason } from '../../base/outcome.ts';
 import { LatencyRecorder } from '../../stats/histogram.ts';
@@ -30,9 +31,17 @@ interface TlsLayerOptions {
   readonly closesGently: boolean;
   /** canonical address of the slot's endpoint: what a certificate is checked against when the target is no name */
   address(slot: number): string;
+  /** index of the slot's endpoint: a session is of use there alone */
+  endpoint(slot: number): number;
+  /** the number of slot 0 among the agent's connections, which client certificates go by */
+  readonly connectionsFrom: number;
+  /** what is offered; empty: nothing is */
+  readonly alpn: readonly string[];
+  /** whether the protocol inside is HTTP/1.1, so that nothing else may be chosen */
+  readonly isHttp: boolean;
 }
 
-type SlotSocket = TLSSocket & { slot: number; isAgreed: boolean; beganMs: number };
+type SlotSocket = TLSSocket & { slot: number; isAgreed: boolean; beganMs: number; session: Buffer | null };
 
 /** Any protocol, over TLS. */
 export class TlsLayer implements Protocol, ProtocolHost {
@@ -47,7 +56,11 @@ export class TlsLayer implements Protocol, ProtocolHost {
   // Holders without TLS must not pay for its modules: they are loaded when the first layer is made.
   readonly #tls = process.getBuiltinModule('node:tls');
   readonly #net = process.getBuiltinModule('node:net');
-  readonly #context;
+  /** one for each client certificate that a slot may be dealt; one alone where none is shown */
+  readonly #contexts = new Map<number, SecureContext>();
+  readonly #pairs: number;
+  readonly #sessionOf = new Map<number, Buffer>();
+  readonly #alpn = new Map<string, number>();
   readonly #handshakeUs = new LatencyRecorder();
   #sessions = 0;
   #resumed = 0;
@@ -56,13 +69,19 @@ export class TlsLayer implements Protocol, ProtocolHost {
 
   /**
    * @param makeInner is given the host that the inner protocol must use
-   * @throws Error from OpenSSL when the CA is no PEM
+   * @throws Error from OpenSSL when the CA, a certificate or a key is no PEM
    */
   constructor(host: ProtocolHost, options: TlsLayerOptions, makeInner: (host: ProtocolHost) => Protocol) {
     this.#host = host;
     this.#options = options;
-    const { ca } = options.options.tls;
-    this.#context = this.#tls.createSecureContext(ca === null ? {} : { ca });
+    const { ca, pairs = [{}] } = options.options.tls;
+    const trusted = ca === null ? {} : { ca };
+    this.#pairs = pairs.length;
+    // Of a fleet's certificates a holder makes those alone that its slots are dealt.
+    for (let slot = 0; slot < Math.min(host.capacity, pairs.length); slot++) {
+      const pair = this.#pairOf(slot);
+      this.#contexts.set(pair, this.#tls.createSecureContext({ ...trusted, ...pairs[pair] }));
+    }
     this.#inner = makeInner(this);
     this.canProbe = this.#inner.canProbe;
     this.probeEveryMsMax = this.#inner.probeEveryMsMax ?? Number.POSITIVE_INFINITY;
@@ -76,6 +95,7 @@ export class TlsLayer implements Protocol, ProtocolHost {
       unverified: this.#unverified,
       handshakeUs: this.#handshakeUs.sparse(),
       ciphers: Object.fromEntries(this.#ciphers),
+      alpn: Object.fromEntries(this.#alpn),
     };
   }
 
@@ -87,24 +107,36 @@ export class TlsLayer implements Protocol, ProtocolHost {
     const raw = new this.#net.Socket({ fd, readable: true, writable: true });
     const name = options.tls.servername ?? options.host;
     const isName = name !== null && this.#net.isIP(name) === 0;
+    const session = this.#sessionOf.get(this.#sessionKey(slot));
     const socket = this.#tls.connect({
       socket: raw,
-      secureContext: this.#context,
+      secureContext: this.#contexts.get(this.#pairOf(slot)),
       // Without a name there is no SNI (RFC 6066 section 3), and the certificate must carry the address.
       ...(isName ? { servername: name } : { host: name ?? this.#options.address(slot) }),
       rejectUnauthorized: options.tls.isVerified,
-      ALPNProtocols: ['http/1.1'],
+      ...(this.#options.alpn.length === 0 ? {} : { ALPNProtocols: [...this.#options.alpn] }),
+      ...(session === undefined ? {} : { session }),
     }) as SlotSocket;
     socket.slot = slot;
+    socket.session = null;
     socket.isAgreed = false;
     socket.beganMs = this.#host.awake();
     this.#sockets.set(slot, socket);
     socket.on('secureConnect', this.#onSecure);
+    if (options.tls.resumes === true) socket.on('session', this.#onSession);
     socket.on('data', this.#onData);
     socket.on('drain', this.#onDrain);
     socket.on('end', this.#onEnd);
     socket.on('error', this.#onError);
     socket.on('close', this.#onEnd);
+  }
+
+  #pairOf(slot: number): number {
+    return (this.#options.connectionsFrom + slot) % this.#pairs;
+  }
+
+  #sessionKey(slot: number): number {
+    return this.#options.endpoint(slot) * this.#pairs + this.#pairOf(slot);
   }
 
   /** Bytes never come from the engine: the descriptor is Node's. */
@@ -160,6 +192,16 @@ export class TlsLayer implements Protocol, ProtocolHost {
       layer.#secured(this as SlotSocket);
     })(this);
 
+  /** One or more tickets come with the session (TLS 1.2) or after it. */
+  readonly #onSession = ((layer: TlsLayer) =>
+    function (this: TLSSocket, session: Buffer): void {
+      const socket = this as SlotSocket;
+      if (layer.#sockets.get(socket.slot) !== socket) return;
+      // A session is offered again only when its certificate has passed: a resumed one is not checked against the name.
+      if (socket.isAgreed) layer.#sessionOf.set(layer.#sessionKey(socket.slot), session);
+      else socket.session = session;
+    })(this);
+
   readonly #onData = ((layer: TlsLayer) =>
     function (this: TLSSocket, chunk: Buffer): void {
       const socket = this as SlotSocket;
@@ -198,6 +240,19 @@ export class TlsLayer implements Protocol, ProtocolHost {
     const cipher = `${socket.getProtocol()} ${socket.getCipher().name}`;
     const key = this.#ciphers.has(cipher) || this.#ciphers.size < CIPHERS_MAX ? cipher : 'other';
     this.#ciphers.set(key, (this.#ciphers.get(key) ?? 0) + 1);
+    if (socket.session !== null) this.#sessionOf.set(this.#sessionKey(slot), socket.session);
+    // One of those that were offered, so there are few.
+    const chosen = socket.alpnProtocol || 'none';
+    this.#alpn.set(chosen, (this.#alpn.get(chosen) ?? 0) + 1);
+    if (this.#options.isHttp && chosen !== 'none' && chosen !== 'http/1.1') {
+      this.#host.lost(
+        slot,
+        FailReason.tls,
+        DropReason.tls,
+        `tls ${chosen} was chosen by ALPN, and this run speaks HTTP/1.1`,
+      );
+      return;
+    }
     if (!this.#inner.hasHandshake) {
       this.#host.opened(slot);
       this.#host.verified(slot);

@@ -241,3 +241,90 @@ test('a banner is proof inside TLS too', async () => {
   assert.equal((await run.open()).verified, 6);
   await run.stop();
 });
+
+test('client certificates are dealt out by the number of the connection, and the server sees each', async () => {
+  const names = new Map<string, number>();
+  const options = { key: certificates.good.key, cert: certificates.good.cert, ca: certificates.ca.cert };
+  const server = createServer({ ...options, requestCert: true, rejectUnauthorized: true }, (socket) => {
+    const name = String(socket.getPeerCertificate().subject.CN);
+    names.set(name, (names.get(name) ?? 0) + 1);
+    socket.on('error', () => {});
+    socket.resume();
+  });
+  const pairs = certificates.clients.pairs.map(({ cert, key }) => ({ cert, key }));
+  const port = await listening(server);
+  // Two of three: a holder makes the certificates alone that its slots are dealt, from its own first number on.
+  const run = new EngineRun(spec(port, 2, { pairs }, { connectionsFrom: 5 }));
+  await run.open();
+  // The server is done with a handshake after the client.
+  await until('the server has both', () => names.size === 2);
+  assert.deepEqual(Object.fromEntries(names), { 'device-2': 1, 'device-0': 1 });
+  await run.stop();
+  names.clear();
+  const more = new EngineRun(spec(port, 30, { pairs }));
+  assert.equal((await more.open()).open, 30);
+  const seen = (): number => [...names.values()].reduce((sum, count) => sum + count, 0);
+  await until('the server has all', () => seen() === 30);
+  assert.deepEqual(Object.fromEntries(names), { 'device-0': 10, 'device-1': 10, 'device-2': 10 });
+  await more.stop();
+});
+
+test('what the server chose by ALPN is counted; HTTP/2 is no session of wss', async () => {
+  const { key, cert } = certificates.good;
+  const choosing = (chosen: readonly string[]): Server => {
+    const server = createServer({ key, cert, ALPNProtocols: [...chosen] }, (socket) => socket.resume());
+    server.on('tlsClientError', () => {});
+    server.on('secureConnection', (socket) => socket.on('error', () => {}));
+    return server;
+  };
+  const alpnOf = async (server: Server, tls: Partial<TlsOptions>, over: Partial<HolderSpec> = {}) => {
+    const run = new EngineRun(spec(await listening(server), 6, tls, over));
+    const stats = await run.open();
+    await run.stop();
+    return stats;
+  };
+  assert.deepEqual((await alpnOf(choosing(['b', 'a']), { alpn: ['a', 'b'] })).tls?.alpn, { b: 6 });
+  assert.deepEqual((await alpnOf(tlsServer(certificates.good), { alpn: ['x'] })).tls?.alpn, { none: 6 });
+  const none = await alpnOf(choosing(['b']), { alpn: ['x'] });
+  assert.deepEqual(none.failed, { tls: 6 });
+  assert.deepEqual(none.troubles, { 'tls ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL': 6 });
+  const h2 = await alpnOf(choosing(['h2', 'http/1.1']), { alpn: ['h2', 'http/1.1'] }, { protocol: 'https' });
+  assert.deepEqual(h2.failed, { tls: 6 });
+  assert.deepEqual(h2.troubles, { 'tls h2 was chosen by ALPN, and this run speaks HTTP/1.1': 6 });
+});
+
+for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
+  test(`${version}: sessions are resumed only when that is asked for, and both ends count the same`, async () => {
+    let reused = 0;
+    const { key, cert } = certificates.good;
+    const versions = { minVersion: version, maxVersion: version };
+    const server = createServer({ key, cert, ...versions }, (socket) => {
+      if (socket.isSessionReused()) reused++;
+      socket.on('error', () => {});
+      // In TLS 1.3 a ticket may come behind the handshake, before the first data.
+      socket.write('hello');
+      socket.resume();
+    });
+    const port = await listening(server);
+    const full = new EngineRun(spec(port, 20, {}, { pendingMax: 1 }));
+    assert.deepEqual([(await full.open()).tls?.resumed, reused], [0, 0]);
+    await full.stop();
+    const run = new EngineRun(spec(port, 20, { resumes: true }, { pendingMax: 1, ratePerSec: 50 }));
+    const stats = await run.open();
+    const { sessions = 0, resumed = 0, unverified } = stats.tls ?? {};
+    assert.deepEqual([stats.open, sessions, unverified], [20, 20, 0]);
+    assert(resumed >= 10 && resumed <= 19, `${resumed} were resumed`);
+    // The server is done with a handshake after the client.
+    await until('the server has counted as many', () => reused === resumed);
+    await run.stop();
+  });
+}
+
+test('a session whose certificate does not pass is never taken up', async () => {
+  const port = await listening(tlsServer(certificates.otherName));
+  const run = new EngineRun(spec(port, 12, { resumes: true }, { pendingMax: 1 }));
+  const stats = await run.open();
+  assert.deepEqual(stats.failed, { tls: 12 });
+  assert.deepEqual(stats.troubles, { 'tls ERR_TLS_CERT_ALTNAME_INVALID': 12 });
+  await run.stop();
+});
