@@ -64,15 +64,20 @@ function isFolder(path: string): boolean {
   }
 }
 
+/** The name of a certificate's file without its ending, which its key shares. */
+function bare(name: string): string {
+  return name.replace(CERTIFICATE_FILE, '');
+}
+
 /** `NAME.crt`, `.cert` or `.pem` with `NAME.key` each, in the order of their names by code unit; other files are left alone. */
 function pairsOfFolder(folder: string, origin: string): readonly CertificatePair[] {
   const what = `${origin} ${folder}`;
   const files = namesIn(folder, what);
   const keys = new Set(files.filter((name) => KEY_FILE.test(name)).map((name) => name.replace(KEY_FILE, '')));
   const certificates = files.filter((name) => CERTIFICATE_FILE.test(name));
-  const names = certificates.map((name) => name.replace(CERTIFICATE_FILE, ''));
+  const names = certificates.map(bare);
   const lonely = [
-    ...certificates.filter((_, index) => !keys.has(names[index]!)).map((name) => `${name} has no key`),
+    ...certificates.filter((name) => !keys.has(bare(name))).map((name) => `${name} has no key`),
     ...[...keys].filter((name) => !names.includes(name)).map((name) => `${name}.key has no certificate`),
     ...names
       .filter((name, index) => names.indexOf(name) !== index)
@@ -89,8 +94,8 @@ function pairsOfFolder(folder: string, origin: string): readonly CertificatePair
       'each pair is NAME.crt (or .cert, .pem) and NAME.key; nothing else with these endings may be there',
     );
   }
-  const pairs = certificates.map((name, index) => {
-    const [path, key] = [join(folder, name), join(folder, `${names[index]}.key`)];
+  const pairs = certificates.map((name) => {
+    const [path, key] = [join(folder, name), join(folder, `${bare(name)}.key`)];
     return pairOf(`${origin} ${path}`, path, key, `${origin} ${key}`);
   });
   if (arePairsBounded(pairs)) return pairs;
