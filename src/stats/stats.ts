@@ -376,15 +376,14 @@ export interface TlsCounts {
 
 /** The sum of two parts. */
 function mergeTls(a: TlsCounts, b: TlsCounts): TlsCounts {
+  const alpn = a.alpn ?? (b.alpn === undefined ? null : {});
   return {
     sessions: a.sessions + b.sessions,
     resumed: a.resumed + b.resumed,
     unverified: a.unverified + b.unverified,
     handshakeUs: mergeHistograms(a.handshakeUs, b.handshakeUs),
     ciphers: addBounded(a.ciphers, b.ciphers, CIPHERS_MAX, 'other'),
-    ...(a.alpn === undefined && b.alpn === undefined
-      ? {}
-      : { alpn: addBounded(a.alpn ?? {}, b.alpn ?? {}, CIPHERS_MAX, 'other') }),
+    ...(alpn === null ? {} : { alpn: addBounded(alpn, b.alpn ?? {}, CIPHERS_MAX, 'other') }),
   };
 }
 
