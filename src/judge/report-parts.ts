@@ -268,7 +268,7 @@ export function tlsNotes(tls: TlsCounts | undefined): string[] {
       ? ''
       : `; ${formatCount(tls.unverified)} certificates would not have passed without --insecure`;
   const chosen = Object.entries(tls.alpn ?? {}).map(([name, count]) => `${formatCount(count)} x ${name}`);
-  // Most servers choose nothing, or the one that is offered: no news.
+  // Most servers choose nothing, or the one that is offered by default.
   const alpn = Object.keys(tls.alpn ?? {}).every((name) => name === 'none' || name === 'http/1.1')
     ? ''
     : `; by ALPN ${chosen.join(', ')}`;
