@@ -65,6 +65,7 @@ export const SESSION_FLAGS = {
   }),
   'mqtt-user': one({
     ...mqttUser,
+    fileAt: true,
     group: 'Proof:',
     commands: RUN,
     describe:
@@ -73,6 +74,7 @@ export const SESSION_FLAGS = {
   }),
   'mqtt-password': one({
     ...mqttPassword,
+    fileAt: true,
     group: 'Proof:',
     commands: RUN,
     describe: 'mqtt, mqtts: the password; @FILE: what is in the file',
