@@ -60,6 +60,8 @@ describe('the flags of a run and of an agent', () => {
   /** One value for each carried flag, with the target that takes it. */
   const SAMPLES: Readonly<Record<string, readonly [value: string | null, target?: string]>> = {
     rate: ['5k/s'],
+    churn: ['5k/s'],
+    lifetime: ['exp:60s'],
     duration: ['1h'],
     'connect-timeout': ['20s'],
     'max-pending': ['2000'],
@@ -120,7 +122,7 @@ describe('the flags of a run and of an agent', () => {
     otlp: ['http://127.0.0.1:4318/v1/metrics'],
   };
   /** Shown to be carried by the tests above, or through the Secret. */
-  const ELSEWHERE = ['target', 'conns', 'expect-agents', 'token-file', 'tls-ca'];
+  const ELSEWHERE = ['stage', 'close-order', 'target', 'conns', 'expect-agents', 'token-file', 'tls-ca'];
   const carried = FLAGS.filter((flag) => flag.commands.includes('k8s') && flag.group !== 'Kubernetes:');
 
   it('are carried into the pods, or there is a reason why not', () => {
@@ -158,6 +160,18 @@ describe('the flags of a run and of an agent', () => {
       }
     });
   }
+
+  it('bring stages, in place of a number of connections, with the order of closing', async () => {
+    const given = ['--stage=2m:100k', '--stage=10m:20k', '--close-order=oldest'];
+    const base = ['--target', 'my-server:8000', '--expect-agents', '5', '--image', IMAGE];
+    const manifests = await manifestsOf([...base, '--net-admin', ...given]);
+    const { args } = podOf(manifests, 'coordinator').containers[0]!;
+    assert.deepEqual(
+      given.filter((each) => !args.includes(each)),
+      [],
+    );
+    assert.deepEqual((await valuesOf(args)).list('stage'), ['2m:100k', '10m:20k']);
+  });
 
   it('bring the certificates of --tls-ca in the Secret, because a pod has no files of ours', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'c100k-test-'));
