@@ -8,6 +8,9 @@ import { LatencyRecorder } from '../stats/histogram.ts';
 import type { StageCounts } from '../stats/load-counts.ts';
 import type { Tally } from './tally.ts';
 
+/** Holders of one start begin no further apart than this. */
+const LATE_MS = 1_000;
+
 /** Counts of the tally when a stage has begun. */
 interface Base {
   readonly established: number;
@@ -25,6 +28,8 @@ export class StageLedger {
   #index = -1;
   #base: Base;
   #recorder = new LatencyRecorder();
+  /** this engine was not there when the stage began: what it opens was missing until then */
+  #isLate = false;
   /** since the stage's begin; -1: as many as are asked for have not been open yet */
   #reachedMs = -1;
 
@@ -48,7 +53,11 @@ export class StageLedger {
   /** Begins the stage of a moment, before anything of it is opened or closed. */
   advanceTo(atMs: number): void {
     const { spans } = this.#line;
-    while (this.#index + 1 < spans.length && atMs >= (spans[this.#index + 1]?.fromMs ?? 0)) this.#next();
+    const isFirst = this.#index < 0;
+    while (this.#index + 1 < spans.length && atMs >= (spans[this.#index + 1]?.fromMs ?? 0)) {
+      this.#next();
+      this.#isLate = isFirst && atMs - (spans[this.#index]?.fromMs ?? 0) > LATE_MS;
+    }
   }
 
   /**
@@ -79,7 +88,7 @@ export class StageLedger {
     const isReached = this.#reachedMs >= 0;
     const asked = this.#line.of(span?.connections ?? 0);
     return {
-      openMin: !isFlat ? 0 : isReached ? Math.max(0, asked - worstMissing) : open,
+      openMin: !isFlat || this.#isLate ? 0 : isReached ? Math.max(0, asked - worstMissing) : open,
       waiting: isFlat && !isReached ? 1 : 0,
       open,
       reachedMs: Math.max(0, this.#reachedMs),

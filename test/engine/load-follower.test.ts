@@ -79,6 +79,32 @@ for (const engine of ['epoll', 'uring'] as const) {
       await run.stop();
     });
 
+    test('one that comes in the middle of a flat stage has held nothing of it, and all of the next', async () => {
+      useEngine(engine);
+      const stages = [
+        { durationMs: 10, connections: 20 },
+        { durationMs: 60_000, connections: 20 },
+        { durationMs: 10, connections: 10 },
+        { durationMs: 9_000, connections: 10 },
+      ];
+      const target = await Target.listen((socket) => socket.resume());
+      const clock = new ManualClock();
+      const run = new EngineRun(specTo(target.port, 20, { stages }), clock);
+      run.engine.start(clock.monotonicMs(), 30_000);
+      await until('it has reached the line', () => run.stats().open === 20 && run.stats().pending === 0);
+      for (let step = 0; step < 20; step++) {
+        run.advance(clock, 100);
+        await pause(2);
+      }
+      assert.equal(run.stats().load?.stages[1]?.openMin, 0);
+      run.advance(clock, 30_000);
+      await until('it follows', () => run.stats().open === 10);
+      run.advance(clock, 100);
+      await until('the next is held', () => run.stats().load?.stages[3]?.openMin === 10);
+      assert.equal(run.stats().load?.stages[1]?.openMin, 0);
+      await run.stop();
+    });
+
     test('closes the newest on the way down', async () => {
       useEngine(engine);
       const followed = await following(60, { stages: STAGES });
