@@ -18,6 +18,8 @@ interface Share {
   quota: number;
   heardMs: number;
   isOver: boolean;
+  /** connects in flight when it reported last */
+  pending: number;
   counted: Map<string, number>;
 }
 
@@ -107,7 +109,7 @@ export class Invariants implements WorldWatch {
     const key = `${agent} ${epoch}`;
     let share = this.#shares.get(key);
     if (share === undefined) {
-      share = { agent, quota: 0, heardMs: nowMs, isOver: false, counted: new Map() };
+      share = { agent, quota: 0, heardMs: nowMs, isOver: false, pending: 0, counted: new Map() };
       this.#shares.set(key, share);
     }
     if (FROM_AGENT.has(message.type)) {
@@ -161,11 +163,13 @@ export class Invariants implements WorldWatch {
   }
 
   #counts(
-    { agent, counted }: Share,
+    share: Share,
     stats: AgentMessageOf<'stats'>['stats'],
     isLast: boolean,
     settled: number | null,
   ): void {
+    const { agent, counted } = share;
+    share.pending = stats.pending;
     const [failed, dropped] = [sum(stats.failed), sum(stats.dropped)];
     const now: [string, number][] = [
       ...GROWING.map((name): [string, number] => [name, stats[name]]),
@@ -203,7 +207,13 @@ export class Invariants implements WorldWatch {
     const known = attempted - reopened + unattempted;
     if (!this.#isHandedOver && known > this.#total)
       this.broken(`the report counts ${known} attempted and unattempted, of ${this.#total}`);
-    if (attempted !== established + sum(failed))
+    // A second interrupt ends the run before agents have given up what is in flight.
+    const inFlight = [...this.#shares.values()].reduce(
+      (all, each) => all + (each.isOver ? 0 : each.pending),
+      0,
+    );
+    const unknown = attempted - established - sum(failed);
+    if (unknown < 0 || unknown > inFlight)
       this.broken(
         `the report has ${attempted} attempted, ${established} established and ${sum(failed)} failed`,
       );
