@@ -187,7 +187,10 @@ export class AliasLease {
     const present = new Set(now.addresses.map(aliasKey));
     const isThere = ({ alias }: Holding): boolean => present.has(aliasKey(alias));
     this.#seen = held.filter(isThere);
-    for (const holding of held) if (!isThere(holding)) this.#forget(holding);
+    const gone = held.filter((holding) => !isThere(holding));
+    for (const holding of gone) this.#forget(holding);
+    // Another run that adds it anew would take it for shared, and leave it.
+    if (gone.length > 0) this.#writeRecord();
     if (watched === this.#watched) this.#tellLost(present);
     if (this.#isDue(1 / RENEWALS_PER_LEASE)) await this.#renew(this.#seen);
   }

@@ -72,6 +72,22 @@ test('an alias is renewed while it is there; one that is deleted is reported onc
   assert.deepEqual(addressesOf(ip), ['10.9.0.102']);
 });
 
+test('an alias that was deleted under one run is no share of it: another run that adds it anew removes it (simulated: seed 2008256)', async (t) => {
+  const ip = new FakeIp();
+  const folder = folderOf(t);
+  const first = leaseOn(t, ip, folder);
+  const second = leaseOn(t, ip, folder, process.ppid);
+  await first.lease.acquire([A]);
+  await first.lease.watch([A.address]);
+  ip.addresses.length = 0;
+  await until('the first one has seen it', () => first.lost.length > 0);
+  await second.lease.acquire([A]);
+  await first.lease.release();
+  assert.deepEqual(addressesOf(ip), ['10.9.0.101']);
+  await second.lease.release();
+  assert.deepEqual(addressesOf(ip), []);
+});
+
 test('when the alias of a network goes, all its sources are lost', async (t) => {
   const ip = new FakeIp();
   const { lease, lost } = leaseOn(t, ip, folderOf(t));
