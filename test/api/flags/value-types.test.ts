@@ -41,6 +41,9 @@ const SAMPLES: Readonly<Record<string, readonly string[]>> = {
   body: ['{"a": 1}', '@body.bin'],
   'tls-servername': ['www.example'],
   'tls-ca': ['ca.pem'],
+  'tls-cert': ['client.pem', 'fleet/'],
+  'tls-key': ['client.key'],
+  alpn: ['http/1.1', 'h2,http/1.1'],
   'proxy-source': ['10.0.0.0/8'],
   'backend-from': ['header:X-Served-By', '/^id=([0-9]+)/', '/^(?:a|(b))/i'],
   'reopen-after': ['immediate', 'fixed:250ms', 'backoff:1s..90s'],
@@ -104,6 +107,7 @@ const REFUSED: Readonly<Record<string, readonly string[]>> = {
   header: ['', '@', 'x', 'a b: c', 'X: é', 'Connection: close'],
   'ws-protocol': ['', 'a,b'],
   body: ['', 'x'.repeat(65_537)],
+  alpn: ['', 'h2,h2', 'a b'],
   'tls-servername': ['', '10 0'],
   'backend-from': [
     '',
