@@ -232,6 +232,7 @@ describe('joining', { concurrency: 4 }, () => {
     const late = await startAgent(t, at, 'late', run.tokenText).result;
     assert.equal(late.code, 4);
     await says(run, /turned away agent late from 127\.0\.0\.1: the run has begun without it/);
+    for (const agent of [first, second]) await says(agent, /every agent has opened/);
     run.child.kill('SIGINT');
     const { code, stdout, stderr } = await run.result;
     assert.equal(code, 130, `${stdout}${stderr}`);
