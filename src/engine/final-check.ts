@@ -48,7 +48,7 @@ const LOOKS_BEFORE_NEXT = 2;
 const SOON_ROUNDS = 2;
 /** How often a silent connection is asked: one lost packet is no lost connection. And where only few are silent, which a path that is cut does not look like. */
 const ROUNDS = 2;
-const ROUNDS_OF_FEW = 6;
+const ROUNDS_OF_FEW = 8;
 /** What has become of a slot in this check. */
 const Asked = { no: 0, due: 1, yes: 2, answered: 3 } as const;
 

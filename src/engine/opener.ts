@@ -174,8 +174,10 @@ export class Opener {
   /** Begins what is due, as much as fits into one turn. */
   dialBatch(nowMs: number): void {
     const isLeaseOver = this.#isLeaseOver();
-    if (this.isDone || isLeaseOver) this.#pacer.idle(nowMs);
-    if (this.isDone || isLeaseOver) return;
+    if (this.isDone || isLeaseOver) {
+      this.#pacer.idle(nowMs);
+      return;
+    }
     const { tally } = this.#parts;
     for (let tries = 0; tries < DIALS_PER_TURN_MAX && !this.isDone; tries++) {
       // The clock itself, each time: a process may be stopped in the middle of a batch.
@@ -364,8 +366,8 @@ export class Opener {
 
   /** What was not begun counts as unattempted; what stood in for lost connections is forgotten. */
   giveUp(): void {
-    this.#comingBack = 0;
     const { table, wheel, tally } = this.#parts;
+    this.#comingBack = 0;
     tally.unattempted += this.#backlog.clear();
     for (let slot = 0; this.#waiting > 0 && slot < table.capacity; slot++) {
       if (table.state[slot] !== SlotState.waiting) continue;

@@ -5,11 +5,15 @@ import { ErrorCode, usageError } from '../../base/errors.ts';
 import { flagWith, formatDuration, parseDurationMs } from '../../base/units.ts';
 import { IMMEDIATE, REOPEN_WAIT_MS_MAX, type ReopenPolicy } from '../../run/reopen-policy.ts';
 import type { ValueType } from './flag.ts';
+import { partOf } from './load-types.ts';
 
 type Wait = Omit<ReopenPolicy, 'jitter'>;
 
 /** A wait of nothing is `immediate`. */
 const WAIT_MS_MIN = 1;
+/** Samples for hints. */
+const FIXED = 'fixed:1s';
+const BACKOFF = 'backoff:1s..60s';
 
 /** `immediate`, `fixed:1s` or `backoff:1s..60s`. */
 export const reopenAfter: ValueType<Wait> = {
@@ -17,18 +21,22 @@ export const reopenAfter: ValueType<Wait> = {
   parse: (text, origin) => {
     const given = text.trim();
     if (given === 'immediate') return IMMEDIATE;
-    const waitMs = (part: string): number =>
-      parseDurationMs(part, origin, { minMs: WAIT_MS_MIN, maxMs: REOPEN_WAIT_MS_MAX });
+    const waitMs = (part: string, whole: string): number =>
+      partOf(
+        () => parseDurationMs(part, origin, { minMs: WAIT_MS_MIN, maxMs: REOPEN_WAIT_MS_MAX }),
+        origin,
+        whole,
+      );
     const [, fixed] = /^fixed:(.+)$/.exec(given) ?? [];
     if (fixed !== undefined) {
-      const firstMs = waitMs(fixed);
+      const firstMs = waitMs(fixed, FIXED);
       return { kind: 'fixed', firstMs, mostMs: firstMs };
     }
     const [, first, most] = /^backoff:(.+?)\.\.(.+)$/.exec(given) ?? [];
-    const hint = `type ${['immediate', 'fixed:1s', 'backoff:1s..60s'].map((one) => flagWith(origin, one)).join(' or ')}`;
+    const hint = `type ${['immediate', FIXED, BACKOFF].map((one) => flagWith(origin, one)).join(' or ')}`;
     if (first === undefined || most === undefined)
       throw usageError(ErrorCode.usage, `${origin}: "${text}" is not known`, hint);
-    const [firstMs, mostMs] = [waitMs(first), waitMs(most)];
+    const [firstMs, mostMs] = [waitMs(first, BACKOFF), waitMs(most, BACKOFF)];
     if (firstMs <= mostMs) return { kind: 'backoff', firstMs, mostMs };
     const turned = `backoff:${formatDuration(mostMs)}..${formatDuration(firstMs)}`;
     throw usageError(

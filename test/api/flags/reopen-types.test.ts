@@ -19,17 +19,20 @@ test('a policy is read with its units, and written so that it is read as the sam
 });
 
 test('what is wrong with a policy is said with what to type', () => {
-  const hintOf = (text: string): string => {
+  const errorOf = (text: string): { message: string; hint: string } => {
     try {
       reopenAfter.parse(text, '--reopen-after');
     } catch (error) {
-      if (error instanceof BenchError) return error.hint;
+      if (error instanceof BenchError) return error;
     }
-    return 'taken';
+    return { message: 'taken', hint: 'none' };
   };
+  const hintOf = (text: string): string => errorOf(text).hint;
   assert.match(hintOf('backoff'), /--reopen-after=?\s?backoff:1s\.\.60s/);
   assert.match(hintOf('backoff:1m..1s'), /backoff:1s\.\.60s$/);
-  assert.match(hintOf('fixed:0'), /1ms/);
+  // The bound, and a whole value: 1ms alone would be refused again.
+  assert.match(errorOf('fixed:0').message, /at least 1ms/);
+  assert.equal(hintOf('fixed:0'), 'type --reopen-after fixed:1s');
 });
 
 test('jitter is a percentage, with or without its sign', () => {

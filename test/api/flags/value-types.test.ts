@@ -88,8 +88,8 @@ const SAMPLES: Readonly<Record<string, readonly string[]>> = {
 
 /** What no text flag takes. */
 const REFUSED: Readonly<Record<string, readonly string[]>> = {
-  stage: ['', '9', '5x:9', '5s:9:9'],
-  lifetime: ['', 'exp:', '1ms', 'uniform:9s..1s'],
+  stage: ['', '9', '5x:9', '5s:9:9', '9:5s'],
+  lifetime: ['', 'exp:', 'exp:x', '1ms', 'uniform:9s..1s', 'uniform:3..x'],
   target: ['', 'a', 'a:1,b:2', 'ftp://a:1'],
   'source-ip': ['', '10.0.0.300', '10.0.0.9-10.0.0.2'],
   'source-ports': ['0', '1-', '9-1', '1-5,3'],
@@ -323,6 +323,23 @@ describe('the type of every flag', () => {
         },
         `--${flag.name} ${JSON.stringify(text)}`,
       );
+    }
+  });
+
+  it('says of a value of several parts what the whole may be, and takes what it says', () => {
+    for (const name of ['stage', 'lifetime', 'reopen-after']) {
+      const flag = FLAGS.find((one) => one.name === name);
+      for (const text of REFUSED[name] ?? []) {
+        assert.throws(
+          () => flag?.parse(text, `--${name}`),
+          (error) => {
+            const [, typed] = /^type --[a-z-]+ ([^\s]+?):?(?:\s|$)/.exec((error as BenchError).hint) ?? [];
+            assert.ok(typed !== undefined, (error as BenchError).hint);
+            flag?.parse(typed, `--${name}`);
+            return true;
+          },
+        );
+      }
     }
   });
 
