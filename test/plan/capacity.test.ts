@@ -334,7 +334,9 @@ test('property: capacity never exceeds a resource, and preflight refuses exactly
         assert.ok(plan.holders * shape.perHolder >= Math.min(wanted, capacityMax));
         assert.ok(plan.holders <= HOLDERS_MAX && plan.holders <= wanted);
         const refused = plan.findings.some((finding) => finding.severity === 'refuse');
-        assert.equal(refused, capacityMax < wanted, JSON.stringify(plan.findings));
+        // Holders that begin together take 50 ms of a core each, and the agent must be heard within 5 s.
+        const beginTooLate = plan.holders > facts.cpus * 100;
+        assert.equal(refused, capacityMax < wanted || beginTooLate, JSON.stringify(plan.findings));
         for (const finding of plan.findings) {
           if (finding.severity !== 'ok') assert.ok(finding.fix, `${finding.what} has no fix`);
         }
