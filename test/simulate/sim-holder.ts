@@ -47,7 +47,7 @@ export class SimChild extends EventEmitter {
     const { time, random } = this.#world;
     // A pipe keeps the order.
     this.#lastMs = Math.max(this.#lastMs, time.nowMs + random.between(0, PIPE_MS_MAX));
-    time.after(this.#lastMs - time.nowMs, this.#parent, call);
+    time.at(this.#lastMs, this.#parent, call);
   }
 
   #ended(): void {

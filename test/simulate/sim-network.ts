@@ -50,7 +50,7 @@ class Lane {
     for (const parcel of this.#waiting.splice(0)) {
       const delayMs = random.between(DELAY_MS_MIN, DELAY_MS_MAX) + extraMs;
       this.#lastMs = Math.max(this.#lastMs, time.nowMs + delayMs, this.slowUntilMs);
-      time.after(this.#lastMs - time.nowMs, this.#to, () => {
+      time.at(this.#lastMs, this.#to, () => {
         this.bytes -= parcel.bytes;
         if (!this.isClosed) parcel.deliver();
       });

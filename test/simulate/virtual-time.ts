@@ -76,9 +76,16 @@ export class VirtualTime {
 
   /** Calls in a process, after a delay. */
   after(delayMs: number, process: SimProcess, call: () => void, isTimer = false): Due {
-    assert(!Number.isNaN(delayMs), 'a delay is a number');
+    return this.at(this.nowMs + Math.max(0, delayMs), process, call, isTimer);
+  }
+
+  /**
+   * Calls in a process, at a moment: those of one moment in the order in which they were planned. A moment that is computed back from a delay
+   * is another one in its last bit.
+   */
+  at(atMs: number, process: SimProcess, call: () => void, isTimer = false): Due {
+    assert(atMs >= this.nowMs, 'a moment is a number, and to come');
     this.#order += 1;
-    const atMs = this.nowMs + Math.max(0, delayMs);
     const due = { atMs, order: this.#order, process, call, isTimer, isCancelled: false };
     if (Number.isFinite(atMs)) this.#push(due);
     return due;
