@@ -130,7 +130,7 @@ for (const engine of ['epoll', 'uring'] as const) {
         await until('the target has accepted them', () => left(followed).length === run.stats().open);
         run.advance(clock, 100);
       }
-      await until('the target has the youngest', () => left(followed).length === 24);
+      await until('the target has heard of each close', () => left(followed).length === 24);
       assert.deepEqual(
         left(followed),
         Array.from({ length: 24 }, (_, index) => 36 + index),
@@ -175,7 +175,10 @@ for (const engine of ['epoll', 'uring'] as const) {
       const stats = run.stats();
       assert.deepEqual([stats.established, stats.closed, stats.openMin], [80, 30, 50]);
       assert.deepEqual([stats.failed, stats.dropped, stats.localSkips], [{}, {}, {}]);
-      await until('the target has the youngest', () => left(followed).length === 50);
+      await until(
+        'the target has accepted the youngest and heard of each close',
+        () => followed.accepted.length === 80 && left(followed).length === 50,
+      );
       // Within the first 50, which were opened together, no order is told.
       assert.deepEqual(
         left(followed).filter((index) => index >= 50),
