@@ -51,7 +51,7 @@ export class TimerWheel {
   set(slot: number, deadlineTick: number): void {
     if (this.has(slot)) this.cancel(slot);
     const deadline = Math.max(deadlineTick, this.#cursor + 1);
-    assert(Number.isSafeInteger(deadline), `deadline ${deadline} is a whole tick`);
+    assert(Number.isSafeInteger(deadline), 'a deadline is a whole tick');
     const bucket = deadline & BUCKET_MASK;
     const head = this.#heads[bucket]!;
     this.#deadline[slot] = deadline;
