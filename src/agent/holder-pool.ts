@@ -24,6 +24,7 @@ import {
   newHolderEntry,
   processOf,
 } from './holder-entry.ts';
+import { readHolderMessage } from './holder-message.ts';
 import { OpenTurns, rampMsOf } from './open-turns.ts';
 import {
   type AgentToHolder,
@@ -137,8 +138,10 @@ export class HolderPool {
     entry.phase = { name: 'loading', process: child };
     entry.heardMs = this.#attention.attendedMs;
     entry.health = { ...entry.health, pid: child.pid ?? 0 };
-    child.on('message', (message) => this.#take(entry, child, message as HolderToAgent));
-    child.on('error', () => this.#lose(entry, { name: 'gone', process: child }, 'could not be started'));
+    child.on('message', (said) => this.#hear(entry, child, said));
+    child.on('error', ({ message }) =>
+      this.#lose(entry, { name: 'gone', process: child }, `could not be started: ${message}`),
+    );
     child.on('exit', (code, signal) =>
       this.#lose(
         entry,
@@ -185,8 +188,18 @@ export class HolderPool {
     }
   }
 
-  #take(entry: HolderEntry, child: ChildProcess, message: HolderToAgent): void {
+  #hear(entry: HolderEntry, child: ChildProcess, said: unknown): void {
     if (entry.phase.name === 'given-up') return;
+    const message = readHolderMessage(said);
+    if (message !== null) {
+      this.#take(entry, child, message);
+      return;
+    }
+    this.#lose(entry, { name: 'given-up', process: child }, 'it said what no holder says, and was killed');
+    child.kill('SIGKILL');
+  }
+
+  #take(entry: HolderEntry, child: ChildProcess, message: HolderToAgent): void {
     entry.heardMs = this.#attention.attendedMs;
     switch (message.type) {
       case 'ready':

@@ -17,6 +17,7 @@ import {
   knownKeyOf,
   type Token,
 } from '../control/token.ts';
+import { startProgram } from '../host/command.ts';
 import { isStopped } from '../host/proc-file.ts';
 import type { RunReport } from '../judge/report.ts';
 import type { EndReason, RunEvent } from '../run/run-event.ts';
@@ -222,20 +223,19 @@ class SshAgents {
       '--token-stdin',
       ...agentArguments,
     ].join(' ');
-    const child = spawn(
-      'ssh',
-      ['-o', 'BatchMode=yes', '-o', 'ConnectTimeout=10', '-T', ...sshArguments, '--', host, remote],
-      { stdio: ['pipe', 'ignore', 'pipe'], detached: true },
+    const ssh = ['-o', 'BatchMode=yes', '-o', 'ConnectTimeout=10', '-T', ...sshArguments, '--', host, remote];
+    const child = startProgram(() =>
+      spawn('ssh', ssh, { stdio: ['pipe', 'ignore', 'pipe'], detached: true }),
     );
     const agent: SshAgent = { host, process: child, isGone: false };
     this.#agents.push(agent);
     let said = '';
-    child.stderr.setEncoding('utf8');
-    child.stderr.on('data', (text: string) => {
+    child.stderr?.setEncoding('utf8');
+    child.stderr?.on('data', (text: string) => {
       said = (said + text).slice(-STDERR_CHARS_MAX);
     });
-    child.stdin.on('error', () => {});
-    child.stdin.write(`${formatToken(this.#tokenFor(host))}\n`);
+    child.stdin?.on('error', () => {});
+    child.stdin?.write(`${formatToken(this.#tokenFor(host))}\n`);
     return new Promise((resolve) => {
       const settled = after(SETTLE_MS, resolve);
       const gone = (how: string): void => {

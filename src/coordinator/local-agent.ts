@@ -67,11 +67,11 @@ export class LocalAgent {
     this.#process.stdin?.on('error', () => {});
     this.#process.stdin?.end(`${formatToken(token)}\n`);
     const message: HostSpecMessage = { type: 'host-spec', hostSpec };
-    // That one is gone already shows by its exit.
-    this.#process.send(message, () => {});
+    // That one is gone already, or was never there, shows by its end.
+    if (this.#process.connected) this.#process.send(message, () => {});
     this.#onExit = onExit;
     const gone = (how: string): void => this.#gone(how);
-    this.#process.on('error', (error) => gone(error.message));
+    this.#process.on('error', (error) => gone(`could not be started: ${error.message}`));
     this.#process.on('exit', (code, signal) =>
       gone(signal === null ? `exited with ${code}` : `killed by ${signal}`),
     );

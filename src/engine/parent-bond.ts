@@ -9,8 +9,10 @@
  * that same millisecond: the kernel takes a pid for this, and no process has it before the fork. A child asks for the same again
  * once it has loaded (PR_SET_PDEATHSIG, prctl(2)), for a parent that could not. Both hold from the moment they are made, so a parent that ended before is looked for afterwards.
  */
+import type { ChildProcess } from 'node:child_process';
 import { closeSync, constants as files, openSync } from 'node:fs';
 import { constants } from 'node:os';
+import { startProgram } from '../host/command.ts';
 import * as libc from './libc.ts';
 
 /** kill: it has nothing to give back but sockets. wake: it has aliases to give back, so it is continued and closes by itself. */
@@ -42,15 +44,16 @@ function openReader(): number | null {
  * Starts a child that the kernel ends, or wakes, when this process ends.
  * @param start forks it, with what it is given as one more descriptor of its stdio; `ignore`: there is no descriptor left, or
  *   no /proc, and the child is bound once it has loaded
+ * @returns the child; one that could not be started says so by its `error`, and has no pipes
  */
-export function bindChild<Child extends { readonly pid?: number | undefined }>(
+export function bindChild(
   atEnd: AtParentsEnd,
-  start: (descriptor: number | 'ignore') => Child,
-): Child {
+  start: (descriptor: number | 'ignore') => ChildProcess,
+): ChildProcess {
   const reader = openReader();
-  if (reader === null) return start('ignore');
+  if (reader === null) return startProgram(() => start('ignore'));
   try {
-    const child = start(reader);
+    const child = startProgram(() => start(reader));
     // A kernel that refuses leaves us where we were without it.
     if (child.pid !== undefined) libc.signalAtPipeEnd(reader, child.pid, SIGNALS[atEnd]);
     return child;

@@ -3,7 +3,7 @@
  * priority of processes that do the heavy work.
  * Must never decide what the output means, and must never throw because a program failed or is missing.
  */
-import { spawn } from 'node:child_process';
+import { ChildProcess, spawn } from 'node:child_process';
 import { accessSync, constants, statSync } from 'node:fs';
 import { getPriority, setPriority } from 'node:os';
 import { join } from 'node:path';
@@ -159,6 +159,23 @@ class BoundedText {
   }
 }
 
+/** What says that a program is not installed, or not for us; everything else is of the moment. */
+const NOT_THERE: ReadonlySet<string> = new Set(['ENOENT', 'EACCES']);
+
+/**
+ * Starts another program so that one that cannot be started says so by its `error` alone. Node throws for some reasons (no memory), and
+ * for others (no descriptor) gives a process without pipes: `stdin`, `stdout` and `stderr` are to be taken for missing ones.
+ */
+export function startProgram(start: () => ChildProcess): ChildProcess {
+  try {
+    return start();
+  } catch (error) {
+    const never = new ChildProcess();
+    process.nextTick(() => never.emit('error', error));
+    return never;
+  }
+}
+
 function runStreaming(
   file: string,
   args: readonly string[],
@@ -166,24 +183,26 @@ function runStreaming(
   take: { stdout: (chunk: Buffer) => void; stderr: (chunk: Buffer) => void },
 ): Promise<Ended> {
   return new Promise((resolve) => {
-    const child = spawn(file, args, { env: commandEnv(), stdio: 'pipe', shell: false });
+    const child = startProgram(() => spawn(file, args, { env: commandEnv(), stdio: 'pipe', shell: false }));
     const killer = after(options.timeoutMs, () => {
       child.kill('SIGKILL');
       // One that it has started may keep its output open: that is not waited for.
-      child.stdout.destroy();
-      child.stderr.destroy();
+      child.stdout?.destroy();
+      child.stderr?.destroy();
     });
     const finish = (ended: Ended): void => {
       killer.cancel();
       resolve(ended);
     };
-    child.stdout.on('data', take.stdout);
-    child.stderr.on('data', take.stderr);
+    child.stdout?.on('data', take.stdout);
+    child.stderr?.on('data', take.stderr);
     // A program that ends without reading its input gives EPIPE here: its exit code tells more.
-    child.stdin.on('error', () => {});
-    child.on('error', () => finish({ code: null, missing: child.pid === undefined }));
+    child.stdin?.on('error', () => {});
+    child.on('error', (error: NodeJS.ErrnoException) =>
+      finish({ code: null, missing: NOT_THERE.has(error.code ?? '') }),
+    );
     child.on('close', (code) => finish({ code, missing: false }));
-    child.stdin.end(options.input ?? '');
+    child.stdin?.end(options.input ?? '');
   });
 }
 
@@ -217,10 +236,10 @@ function isProgram(path: string): boolean {
 
 /**
  * Calls with each line that a child writes.
- * @param stream null: the child has no such pipe
+ * @param stream null or none: the child has no such pipe
  */
-export function eachLine(stream: Readable | null, onLine: (line: string) => void): void {
-  if (stream === null) return;
+export function eachLine(stream: Readable | null | undefined, onLine: (line: string) => void): void {
+  if (!stream) return;
   // What cannot be read is the end of it: the child itself says by its exit what became of it.
   stream.on('error', () => {});
   createInterface({ input: stream }).on('line', onLine);

@@ -5,11 +5,12 @@
  *   lingers says done, never ends
  *   mute    never says ready
  *   fails   says why it cannot, and ends
+ *   nonsense, half  say what no holder says, in place of stats
  *   late    has stats on their way when it is asked for some, and answers a while later
  */
 import { fileURLToPath } from 'node:url';
 import type { AgentToHolder, HolderToAgent } from '../../src/agent/process-pipe.ts';
-import { emptyStats, type HolderHealth } from '../../src/stats/stats.ts';
+import { emptyStats, type HolderHealth, newHolderHealth } from '../../src/stats/stats.ts';
 
 /** The compiled path of this program, to fork. */
 export const FAKE_HOLDER_ENTRY = fileURLToPath(import.meta.url);
@@ -18,10 +19,8 @@ function say(message: HolderToAgent): void {
   process.send?.(message);
 }
 
-/** What the pool looks at; it passes the rest on unseen. */
 function health(id: string): HolderHealth {
-  const numbers = { cpuUserMs: 0, cpuSystemMs: 0, residentBytes: 0, loopLagMsMax: 0, descriptorsUsed: 0 };
-  return { id, pid: process.pid, alive: true, ...numbers } as HolderHealth;
+  return newHolderHealth(id, process.pid, 0);
 }
 
 function sayStats(id: string, open: number, answers: number | null): void {
@@ -45,6 +44,8 @@ function misbehave(): void {
       sayStats(id, 1, null);
       setTimeout(() => sayStats(id, 2, message.id), 200);
     }
+    if (message.type === 'start' && id === 'nonsense') process.send?.('what is this');
+    if (message.type === 'start' && id === 'half') process.send?.({ type: 'stats', stats: { open: 1 } });
     if (message.type === 'stop' && id === 'lingers') {
       say({ type: 'done', stats: { ...emptyStats(), closed: 7 }, health: health(id), ramp: null });
     }

@@ -317,6 +317,23 @@ test('a fresh report is the answer, not what was on its way when it was asked fo
   }
 });
 
+test('a holder that says what no holder says is lost and killed; the agent and the others go on', async (t) => {
+  const specs = ['nonsense', 'half', 'late'].map((id, index) => specOf(id, index, 10, 1));
+  const { pool, notes } = makePool(t, specs, FAKE_HOLDER_ENTRY);
+  assert(await pool.ready());
+  const pids = pidsOf(pool);
+  pool.start();
+  await until('both are lost', () => notes.length === 2);
+  for (const note of notes)
+    assert.match(
+      note,
+      /^holder (nonsense|half) \(pid \d+\) was lost: it said what no holder says, and was killed$/,
+    );
+  await until('their processes are gone', () => !pids.slice(0, 2).some(isAlive));
+  await pool.freshReport();
+  assert.equal(pool.stats().open, 2, 'the third one answers');
+});
+
 test('a holder that does not stop in time is killed', async (t) => {
   const { pool } = makePool(t, [specOf('deaf', 0, 10, 1)], FAKE_HOLDER_ENTRY);
   assert.equal(await pool.ready(), true);
