@@ -1,79 +1,21 @@
 /** Tests the action for GitHub and the template for GitLab as far as a shell can: each runs its own script. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
-import { parse } from 'yaml';
 import type { RunReport } from '../src/judge/report.ts';
-import { cliPath, inheritedEnvironment, repositoryRoot } from './support/run-cli.ts';
-import { HANG_MS } from './support/waiting.ts';
+import { action, ciShell, gitlabTemplate, runAction } from './support/ci-action.ts';
+import { cliPath } from './support/run-cli.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'c100k-ci-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-interface Step {
-  readonly id: string;
-  readonly run: string;
-  readonly shell: string;
-  readonly env?: Readonly<Record<string, string>>;
-}
-
-const action = parse(readFileSync(join(repositoryRoot, 'action.yml'), 'utf8')) as {
-  inputs: Record<string, { default?: string }>;
-  outputs: Record<string, { value: string }>;
-  runs: { using: string; steps: Step[] };
-};
-
-/** Runs a script as a CI server does: in a file of its own, ended by its first failure. */
-function shell(script: string, env: Readonly<Record<string, string>>): { code: number | null; text: string } {
-  const { status, stdout, stderr } = spawnSync(
-    'bash',
-    ['--noprofile', '--norc', '-eo', 'pipefail', '-c', script],
-    {
-      cwd: folder,
-      encoding: 'utf8',
-      timeout: 8 * HANG_MS,
-      env: { ...inheritedEnvironment(), ...env },
-    },
-  );
-  return { code: status, text: `${stdout}${stderr}` };
-}
-
-/** The steps of the action with these inputs. */
-function runAction(inputs: Readonly<Record<string, string>>): {
-  code: number | null;
-  text: string;
-  outputs: string;
-} {
-  const output = join(folder, 'output');
-  rmSync(output, { force: true });
-  const filledIn = (text: string): string =>
-    text.replaceAll(
-      /\$\{\{ inputs\.([\w-]+) \}\}/g,
-      (_, name: string) => inputs[name] ?? action.inputs[name]?.default ?? '',
-    );
-  let text = '';
-  for (const { run, env = {} } of action.runs.steps) {
-    assert.doesNotMatch(run, /\$\{\{/, 'an input in a script would be run as one');
-    const own = Object.fromEntries(Object.entries(env).map(([name, value]) => [name, filledIn(value)]));
-    const result = shell(run, {
-      ...own,
-      GITHUB_ACTION_PATH: repositoryRoot,
-      GITHUB_OUTPUT: output,
-      GITHUB_ACTIONS: 'true',
-    });
-    text += result.text;
-    if (result.code !== 0)
-      return { code: result.code, text, outputs: existsSync(output) ? readFileSync(output, 'utf8') : '' };
-  }
-  return { code: 0, text, outputs: readFileSync(output, 'utf8') };
-}
+const shell = (script: string, env: Readonly<Record<string, string>>) => ciShell(folder, script, env);
 
 describe('the action', () => {
   it('runs, writes report, page and JUnit under its name, and gives its outputs', () => {
-    const { code, text, outputs } = runAction({
+    const { code, text, outputs } = runAction(folder, {
       args: "--target self --conns 40 -d 200ms --require 'held>=40'",
       name: 'first',
     });
@@ -88,7 +30,10 @@ describe('the action', () => {
   });
 
   it('ends as its run does, and one name does not touch the files of another', () => {
-    const { code, outputs, text } = runAction({ args: '-t 127.0.0.1:9 -c 5 -d 100ms', name: 'second' });
+    const { code, outputs, text } = runAction(folder, {
+      args: '-t 127.0.0.1:9 -c 5 -d 100ms',
+      name: 'second',
+    });
     assert.equal(code, 1, text);
     assert.match(outputs, /^exit-code=1\nverdict=fail\n/);
     assert.match(text, /^::error title=c100k-bench second%3A FAIL/m);
@@ -96,7 +41,7 @@ describe('the action', () => {
   });
 
   it('says a usage error as an annotation and in JUnit', () => {
-    const { code, outputs, text } = runAction({ args: '--target self --cons 5', name: 'typo' });
+    const { code, outputs, text } = runAction(folder, { args: '--target self --cons 5', name: 'typo' });
     assert.equal(code, 2, text);
     assert.match(outputs, /^exit-code=2\nverdict=\n/);
     assert.match(text, /^::error title=c100k-bench typo%3A usage::unknown flag --cons/m);
@@ -105,7 +50,10 @@ describe('the action', () => {
   });
 
   it('says a refusal as an annotation and in JUnit', () => {
-    const { code, outputs, text } = runAction({ args: '--target 127.0.0.1:9 --conns 50m', name: 'refused' });
+    const { code, outputs, text } = runAction(folder, {
+      args: '--target 127.0.0.1:9 --conns 50m',
+      name: 'refused',
+    });
     assert.equal(code, 3, text);
     assert.match(outputs, /^exit-code=3\nverdict=refused\n/);
     assert.match(text, /^::error title=c100k-bench refused%3A REFUSED/m);
@@ -138,19 +86,18 @@ describe('the action', () => {
   });
 
   it('expands nothing and takes no name that leads elsewhere', () => {
-    const { code } = runAction({ args: '--target self --conns $(touch made) `touch made`', name: 'x' });
+    const { code } = runAction(folder, {
+      args: '--target self --conns $(touch made) `touch made`',
+      name: 'x',
+    });
     assert.equal(code, 2);
     assert.equal(existsSync(join(folder, 'made')), false);
-    assert.equal(runAction({ args: '--help', name: '../up' }).code, 2);
+    assert.equal(runAction(folder, { args: '--help', name: '../up' }).code, 2);
   });
 });
 
 describe('the template for GitLab', () => {
-  const template = parse(readFileSync(join(repositoryRoot, 'docs', 'ci', 'gitlab.yml'), 'utf8')) as Record<
-    string,
-    { variables: Record<string, string>; script: string[]; artifacts: { reports: { junit: string } } }
-  >;
-  const job = template['.c100k-bench'];
+  const job = gitlabTemplate['.c100k-bench'];
 
   it('runs with its variables, ends as its run does, and its JUnit is found', () => {
     assert.ok(job !== undefined);

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { filesBelow, ROOT, readAll } from './support/source-text.ts';
 
-const DOCUMENTS = ['docs/ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md'];
+const DOCUMENTS = ['docs/ARCHITECTURE.md', 'docs/RECIPES.md', 'CONTRIBUTING.md', 'SECURITY.md'];
 
 function textOf(document: string): string {
   return readFileSync(join(ROOT, document), 'utf8');

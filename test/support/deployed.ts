@@ -124,18 +124,24 @@ ${temporaryPaths}
   };
 }
 
+/** HAProxy with a configuration of the caller's. @param port where it listens when it is up */
+export function deployHaproxyWith(t: TestContext, port: number, config: string): Promise<Deployed> {
+  const path = join(folderOf(t), 'haproxy.cfg');
+  writeFileSync(path, config);
+  return deploy(t, 'haproxy', port, ['-db', '-f', path]);
+}
+
 /** HAProxy in front of servers, by connection. @param balance such as `roundrobin` */
 export async function deployHaproxy(
   t: TestContext,
   servers: readonly { readonly port: number }[],
   balance: string,
 ): Promise<Deployed> {
-  const folder = folderOf(t);
   const port = await freePort();
-  const config = join(folder, 'haproxy.cfg');
   const maxconn = Math.floor(descriptorsPerProcess() / 2) - 200;
-  writeFileSync(
-    config,
+  return deployHaproxyWith(
+    t,
+    port,
     `global
   maxconn ${maxconn}
 defaults
@@ -152,5 +158,4 @@ backend servers
 ${servers.map((server, at) => `  server s${at + 1} ${ADDRESS}:${server.port} check inter 500ms fall 1 rise 1`).join('\n')}
 `,
   );
-  return deploy(t, 'haproxy', port, ['-db', '-f', config]);
 }
