@@ -139,7 +139,7 @@ export class Engine {
    * @param done called once, when nothing is on its way and each that is open has proven itself
    */
   freeze(done: () => void): void {
-    this.#connections.load?.freeze();
+    this.#connections.load?.freeze(this.#readClock());
     if (this.#phase === 'idle') {
       done();
       return;

@@ -55,7 +55,8 @@ export class LoadFollower {
   /** how much later than the run this engine's clock has begun */
   #laterMs = 0;
   #level: number;
-  #isFrozen = false;
+  /** what was due by then is done, and nothing after it; Infinity: it goes on */
+  #frozenAtMs = Number.POSITIVE_INFINITY;
   #isAtEnd = false;
   readonly #endMs: number;
   #isStopped = false;
@@ -101,9 +102,13 @@ export class LoadFollower {
       this.#lives.set(slot, Math.ceil(nowMs + this.#lifeLeftMs()));
   }
 
-  /** The number of this moment stays, and nothing has its turn any more: what is on its way ends. */
-  freeze(): void {
-    this.#isFrozen = true;
+  /** The number of this moment stays, and nothing has its turn any more but what was due by rate and is late: what is on its way ends. */
+  freeze(nowMs: number): void {
+    this.#frozenAtMs = Math.min(this.#frozenAtMs, nowMs);
+  }
+
+  get #isFrozen(): boolean {
+    return this.#frozenAtMs !== Number.POSITIVE_INFINITY;
   }
 
   /** Nothing is asked for any more. */
@@ -134,7 +139,7 @@ export class LoadFollower {
     const isAtLevel = !follows || this.#follow(atMs, nowMs);
     this.#isAtEnd = isAtLevel && atMs >= this.#endMs;
     this.#ledger?.turn(atMs, isQuiet && isAtLevel);
-    if (!this.#isFrozen) this.#takeTurns(nowMs);
+    if (!this.#isFrozen || this.#turnsLeft(nowMs) > 0) this.#takeTurns(nowMs);
     this.#lookedAtMs = nowMs;
   }
 
@@ -153,7 +158,15 @@ export class LoadFollower {
 
   /** Whether a freeze has nothing to wait for. */
   hasStopped(nowMs: number): boolean {
-    return this.#isFrozen && (this.#line === null || !this.#isNearEnd(nowMs + this.#laterMs));
+    if (!this.#isFrozen || this.#turnsLeft(nowMs) > 0) return false;
+    return this.#line === null || !this.#isNearEnd(nowMs + this.#laterMs);
+  }
+
+  /** Turns by rate that were due by now, and before a freeze; a holder that waited for its core is late with some. */
+  #turnsLeft(nowMs: number): number {
+    if (this.#turnsSinceMs < 0 || this.#perMs === 0 || this.#isStopped) return 0;
+    const untilMs = Math.min(nowMs, this.#frozenAtMs);
+    return Math.max(0, Math.floor((untilMs - this.#turnsSinceMs) * this.#perMs) - this.#turnsTaken);
   }
 
   #raise(count: number, nowMs: number): void {
@@ -199,18 +212,21 @@ export class LoadFollower {
   }
 
   #skipTurns(nowMs: number): void {
-    this.#turnsTaken = Math.max(this.#turnsTaken, Math.floor((nowMs - this.#turnsSinceMs) * this.#perMs));
+    this.#turnsTaken += this.#turnsLeft(nowMs);
   }
 
   #turnsByRate(nowMs: number): void {
     const { opener } = this.#parts;
-    const planned = Math.floor((nowMs - this.#turnsSinceMs) * this.#perMs);
-    this.#turnsTaken = Math.max(this.#turnsTaken, planned - Math.ceil(LATE_MS_MAX * this.#perMs));
-    for (let left = Math.min(this.#perTurnMax, planned - this.#turnsTaken); left > 0; left--) {
+    this.#turnsTaken += Math.max(0, this.#turnsLeft(nowMs) - Math.ceil(LATE_MS_MAX * this.#perMs));
+    for (let left = Math.min(this.#perTurnMax, this.#turnsLeft(nowMs)); left > 0; left--) {
       if (!opener.hasRoom) return;
       const dueMs = Math.min(nowMs, this.#turnsSinceMs + (this.#turnsTaken + 1) / this.#perMs);
       if (this.#fillable > 0) this.#fill(1, dueMs, nowMs);
-      else if (!this.#turnOver(this.#order.oldest, dueMs, nowMs)) return;
+      else if (!this.#turnOver(this.#order.oldest, dueMs, nowMs)) {
+        // Nothing is open, and after a freeze nothing comes that could be.
+        if (this.#isFrozen) this.#skipTurns(nowMs);
+        return;
+      }
       this.#turnsTaken++;
     }
   }

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { afterEach, describe, test } from 'node:test';
 import type { HolderSpec } from '../../src/run/run-spec.ts';
 import { targetAt } from '../../src/run/schedule.ts';
-import { pause, until } from '../support/waiting.ts';
+import { pause, settled, until } from '../support/waiting.ts';
 import { cleanUp, EngineRun, ManualClock, specTo, Target, useEngine } from './engine-run.ts';
 
 afterEach(cleanUp);
@@ -226,6 +226,38 @@ for (const engine of ['epoll', 'uring'] as const) {
       // Each goes once a second; the turns of the loop lag a little behind a clock that jumps.
       assert((load?.churned ?? 0) >= 100 && (load?.churned ?? 0) <= 120, `${load?.churned} in three seconds`);
       assert.equal(openMin, 40);
+      await run.stop();
+    });
+
+    test('what was due by its rate when a freeze comes is done, and nothing after it', async () => {
+      useEngine(engine);
+      // So few at a time that one turn of the loop does not do them all.
+      const followed = await following(30, { churn: { kind: 'rate', perSec: 100 }, pendingMax: 1 });
+      const { run, clock } = followed;
+      await quiet(followed, 30);
+      run.engine.markHold();
+      run.advance(clock, 900);
+      const frozen = new Promise<void>((done) => run.engine.freeze(done));
+      clock.advance(5_000);
+      await settled('the freeze is over', frozen);
+      const { load, open, openMin, established } = run.stats();
+      assert.deepEqual([load?.churned, established, open, openMin], [90, 120, 30, 30]);
+      await run.stop();
+    });
+
+    test('a freeze does not wait for turns that nothing is there for', async () => {
+      useEngine(engine);
+      const followed = await following(10, { churn: { kind: 'rate', perSec: 10 } });
+      const { run, clock, target, accepted } = followed;
+      await quiet(followed, 10);
+      await until('the target has accepted all', () => target.accepted === 10);
+      run.engine.markHold();
+      for (const socket of accepted) socket.resetAndDestroy();
+      await until('all are lost', () => run.stats().dropped.rst === 10);
+      target.server.close();
+      clock.advance(800);
+      await settled('the freeze is over', new Promise<void>((done) => run.engine.freeze(done)));
+      assert.equal(run.stats().load?.churned, 0);
       await run.stop();
     });
 
