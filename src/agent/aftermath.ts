@@ -3,7 +3,7 @@
  * ICMP error said to either, whether a router is between, and whether a host on our own segment answers for the address. Must never hold a connection, send a
  * byte, or ask for longer than a few seconds.
  */
-import { isLoopback } from '../base/address.ts';
+import { isLoopback, withZone } from '../base/address.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import type { RunProgram } from '../host/command.ts';
 import { readGateway, readSourceDevices } from '../host/ip-command.ts';
@@ -68,7 +68,7 @@ async function rejectionAfterRest({ endpoint, from, triesMax }: Look): Promise<C
 
 async function lookAt(run: RunProgram, look: Look): Promise<Aftermath | null> {
   const { endpoint, from, triesMax } = look;
-  const { address, family } = endpoint;
+  const { address, family, zone } = endpoint;
   const [first, planned] = await Promise.all([
     connectUntilRejected(endpoint, { address: from.address, port: 0 }, triesMax),
     connectOnce(endpoint, from, CONNECT_TIMEOUT_MS),
@@ -83,8 +83,8 @@ async function lookAt(run: RunProgram, look: Look): Promise<Aftermath | null> {
     ...(rejected === null ? {} : { rejected }),
   };
   if (isLoopback(address)) return { ...answers, isRouted: false, isNeighbourThere: null };
-  const isRouted = (await readGateway(run, address)) !== null;
-  const device = (await readSourceDevices(run, [from.address], address)).get(from.address);
+  const isRouted = (await readGateway(run, withZone(address, zone))) !== null;
+  const device = (await readSourceDevices(run, [from.address], withZone(address, zone))).get(from.address);
   const isUnanswered = first.answer === 'silent' || first.answer === 'unreachable';
   const isAsked = isUnanswered && !isRouted && family === 4 && device !== undefined && device !== 'lo';
   return {

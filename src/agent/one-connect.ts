@@ -4,6 +4,7 @@
  */
 import { networkInterfaces } from 'node:os';
 import type { Endpoint } from '../base/endpoint.ts';
+import { addressOf, sockAddr } from '../engine/drivers/sockaddr.ts';
 import * as libc from '../engine/libc.ts';
 import { realWaiting, systemClock, waitUntil } from '../time/timer.ts';
 
@@ -80,7 +81,7 @@ function readErrorQueue(fd: number): Rejection | null {
   const family = view.getUint16(senderAt, true);
   // An error may come without a sender.
   if (family !== libc.AF_INET && family !== libc.AF_INET6) return null;
-  const by = libc.addressOf(control.subarray(senderAt));
+  const by = addressOf(control.subarray(senderAt));
   return {
     by,
     type: view.getUint8(CMSG_DATA_AT + 5),
@@ -90,14 +91,14 @@ function readErrorQueue(fd: number): Rejection | null {
 }
 
 /** 0, or -errno of the call. */
-function begin(fd: number, { address, port, family }: Endpoint, from: ConnectFrom): number {
+function begin(fd: number, { address, port, family, zone }: Endpoint, from: ConnectFrom): number {
   libc.setIntOption(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
   if (family === 4) libc.setIntOption(fd, SOL_IP, IP_RECVERR, 1);
   else libc.setIntOption(fd, libc.IPPROTO_IPV6, IPV6_RECVERR, 1);
-  const here = libc.sockAddr(from.address, from.port);
+  const here = sockAddr(from.address, from.port, zone);
   const bound = libc.bind(fd, here.bytes, here.length);
   if (bound < 0) return bound;
-  const there = libc.sockAddr(address, port);
+  const there = sockAddr(address, port, zone);
   return libc.connect(fd, there.bytes, there.length);
 }
 

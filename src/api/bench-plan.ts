@@ -11,7 +11,7 @@ import { PLAN_SCHEMA_VERSION, type Plan } from '../report/plan-text.ts';
 import type { RunSpec } from '../run/run-spec.ts';
 import { selfFindings } from '../serve/serve.ts';
 import { prepareHost } from '../sources/preparation.ts';
-import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
+import { type FlagValues, flagValue, flagValues, shownUrl } from './flags/flags.ts';
 import {
   type ResolvedTargets,
   type RunRequest,
@@ -71,7 +71,7 @@ export async function executePlan({ request, pathOf }: PlanJob): Promise<Plan> {
     exitCode: exitCodeOf(wouldStart, path),
     path,
     connections: spec.connections,
-    target: request.targets.map((target) => target.text),
+    target: request.targets.map((target) => shownUrl(target.text)),
     protocol: spec.protocol,
     endpoints: spec.endpoints.map(formatEndpoint),
     sources: known ? prepared.plan.addresses : [],

@@ -20,7 +20,7 @@ import type { ServeHandle } from '../serve/serve.ts';
 import { selfRefusals, startSelfTarget } from '../serve/serve.ts';
 import { systemClock } from '../time/timer.ts';
 import { type AgentsOptions, joinLine, readAgents } from './agents-request.ts';
-import { echoedCommand, type FlagValues, flagValue } from './flags/flags.ts';
+import { echoedCommand, type FlagValues, flagValue, shownUrl } from './flags/flags.ts';
 import {
   type ResolvedTargets,
   type RunRequest,
@@ -204,7 +204,7 @@ function optionsOf(
   const { version, entryPath } = ownPackage();
   return {
     spec: specOf(request, endpoints),
-    targetText: request.targets.map((target) => target.text),
+    targetText: request.targets.map((target) => shownUrl(target.text)),
     entryPath,
     toolVersion: version,
     about,

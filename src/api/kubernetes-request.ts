@@ -12,7 +12,7 @@ import { INDEX_VARIABLE, type KubernetesRun } from '../place/kubernetes.ts';
 import { ANY_SOURCE, allowsEndpoint } from '../plan/allowance.ts';
 import { readSourceLimits } from './agents-request.ts';
 import type { Flag } from './flags/flag.ts';
-import { argumentsOf, FLAGS, type FlagValues, flagValue, flagValues } from './flags/flags.ts';
+import { argumentsOf, FLAGS, type FlagValues, flagValue, flagValues, shownText } from './flags/flags.ts';
 import { type RunRequest, readRunRequest } from './run-request.ts';
 import { environmentToken, masterToken } from './token-source.ts';
 import { readWatch } from './watch-request.ts';
@@ -105,6 +105,16 @@ function podArguments(values: FlagValues, isPicked: (flag: Flag) => boolean): st
   return FLAGS.filter((flag) => flag.pods === 'argument' && isPicked(flag))
     .filter((flag) => flag.kind !== 'one' || values.one(flag.name) !== flag.default)
     .flatMap((flag) => argumentsOf(flag, values));
+}
+
+/** The flags of the pods whose text may be a credential: it stands in their command lines as it was typed. */
+export function clearCredentials(values: FlagValues): readonly string[] {
+  return FLAGS.filter((flag) => flag.pods === 'argument' && flag.kind !== 'switch')
+    .filter(({ name, kind }) => {
+      const texts = kind === 'list' ? values.list(name) : [values.one(name) ?? ''];
+      return texts.some((text) => shownText(name, text) !== text);
+    })
+    .map(({ name }) => `--${name}`);
 }
 
 /** The flags as one pod sees them. */

@@ -14,6 +14,9 @@ import { NO_LOAD } from '../stats/stats.ts';
 /** A report with everything in it has some megabytes. */
 const FILE_BYTES_MAX = 128 * 1024 * 1024;
 
+/** Where a report may come from that is no file: `--label after=-` says the one, the command line makes the other of a word `-`. */
+const STDIN: ReadonlySet<string> = new Set(['-', '/dev/stdin']);
+
 let validator: ValidateFunction | null = null;
 
 /** A later version may have written more: what is not known is left out. */
@@ -65,7 +68,7 @@ function completed(report: OlderReport): RunReport {
 
 /**
  * Reads a report.
- * @param path as typed
+ * @param path as typed; `-` is stdin, which can be read once
  * @throws BenchError exit 2 when it cannot be read or is no report
  */
 export function readReport(path: string): RunReport {
@@ -78,9 +81,11 @@ export function readReport(path: string): RunReport {
 
 function parsed(path: string): unknown {
   try {
-    const { size } = statSync(path);
+    // A stdin that is a socket cannot be opened again.
+    const file = STDIN.has(path) ? 0 : path;
+    const size = file === 0 ? 0 : statSync(file).size;
     if (size > FILE_BYTES_MAX) throw new Error('it is too large for a report');
-    return JSON.parse(readFileSync(path, 'utf8'));
+    return JSON.parse(readFileSync(file, 'utf8'));
   } catch (error) {
     throw noReport(path, (error as Error).message);
   }

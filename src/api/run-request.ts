@@ -22,6 +22,7 @@ import {
   type ProtocolOptions,
   type TargetSpec,
   type TlsOptions,
+  zoneProblem,
 } from '../base/endpoint.ts';
 import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
 import { keepAliveProbeMs } from '../base/session-options.ts';
@@ -415,6 +416,10 @@ export async function resolveTargets(targets: readonly TargetSpec[]): Promise<Re
       lines.push(`${target.host} resolves to ${addresses.join(', ')}`);
     }
     for (const endpoint of endpointsOf(target, addresses)) endpoints.set(formatEndpoint(endpoint), endpoint);
+  }
+  const problem = zoneProblem([...endpoints.values()]);
+  if (problem !== null) {
+    throw usageError(ErrorCode.badEndpoint, problem, 'start one run for each link, with its --target alone');
   }
   if (endpoints.size > ENDPOINTS_MAX) {
     throw usageError(

@@ -89,7 +89,8 @@ function checkMeasured(requirement: Requirement, spec: RunRequest['spec']): void
   if (recoveryPart(requirement.metric) !== null && spec.onDrop !== 'reopen') {
     throw bad('lost connections do not come back, they are only counted', 'add --on-drop reopen');
   }
-  if (requirement.metric === 'balance' && spec.backendFrom === undefined)
+  const areBackendsNamed = spec.backendFrom !== undefined || spec.protocol === 'whoami';
+  if (requirement.metric === 'balance' && !areBackendsNamed)
     throw bad('no back end is looked for', 'add --backend-from, such as --backend-from header:X-Served-By');
   checkStages([requirement], spansOf(spec.stages ?? []));
   const range = hopelessRange(requirement, spec.connections, spec.onDrop === 'reopen', isChanging(spec));

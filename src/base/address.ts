@@ -117,7 +117,7 @@ export function parseAddress(text: string): ParsedAddress {
   const literal = literalOf(text.trim());
   if (literal === null) {
     const hint = text.includes('%')
-      ? 'leave out the zone (the part from %); link-local addresses are not supported'
+      ? 'leave out the zone (the part from %): it is that of the target'
       : 'type an address such as 192.168.0.102 or 2001:db8::102';
     throw badAddress(`"${text}" is not an IP address`, hint);
   }
@@ -246,6 +246,20 @@ export function cidrContains(cidr: string, address: string): boolean {
  */
 export function isLoopback(address: string): boolean {
   return cidrContains('127.0.0.0/8', address) || cidrContains('::1', address);
+}
+
+/** Whether an address is of use on one link only (fe80::/10, RFC 4291 section 2.5.6). @param address canonical */
+export function isLinkLocal(address: string): boolean {
+  return /^fe[89ab][0-9a-f]:/.test(address);
+}
+
+/**
+ * An address as `ip`, `ss` and Node take it: a link-local one with its zone, the device of its link.
+ * @param address canonical
+ * @param zone of the target; absent: it has none
+ */
+export function withZone(address: string, zone: string | undefined): string {
+  return zone !== undefined && isLinkLocal(address) ? `${address}%${zone}` : address;
 }
 
 const PRIVATE_NETWORKS = [

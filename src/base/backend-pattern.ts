@@ -10,6 +10,8 @@ export const BACKEND_PATTERN_MAX = 256;
 export const BACKEND_NAME_MAX = 64;
 /** Back ends with a count of their own; further ones are counted together under `OTHER_BACKENDS`. */
 export const BACKENDS_MAX = 64;
+/** How the second line of a whoami target begins; the name of the target follows. */
+export const WHOAMI_NAME_PREFIX = 'at ';
 /** No name is this: blanks at the ends are cut off. */
 export const OTHER_BACKENDS = ' others';
 

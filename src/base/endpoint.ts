@@ -4,7 +4,7 @@
  * is carried as its text, because agents have no files of the coordinator.
  */
 import assert from 'node:assert/strict';
-import { type Family, isAddress, parseAddress, unmapV4 } from './address.ts';
+import { type Family, isAddress, isLinkLocal, parseAddress, unmapV4 } from './address.ts';
 import { BenchError, ErrorCode, usageError } from './errors.ts';
 import type { RequestOptions } from './request-options.ts';
 import type { MqttOptions } from './session-options.ts';
@@ -17,6 +17,8 @@ export interface Endpoint {
   readonly address: string;
   readonly port: number;
   readonly family: Family;
+  /** of a link-local address, and of no other: the device of its link, as each host of the run calls it */
+  readonly zone?: string;
 }
 
 /** Every protocol that is built, in the order in which help lists them. */
@@ -87,8 +89,10 @@ export interface TargetSpec {
   /** as typed */
   readonly text: string;
   readonly protocol: ProtocolName;
-  /** a host name, or a canonical IP literal without brackets; 127.0.0.1 for `self` */
+  /** a host name, or a canonical IP literal without brackets and zone; 127.0.0.1 for `self` */
   readonly host: string;
+  /** of a link-local address: the device of its link */
+  readonly zone?: string;
   /** 1 to 65535; 0 for `self`: the built-in target chooses */
   readonly portFrom: number;
   /** at least `portFrom` */
@@ -101,6 +105,17 @@ export interface TargetSpec {
 
 /** The most endpoints that one run can have. */
 export const ENDPOINTS_MAX = 65_536;
+
+/**
+ * The name of a device of Linux: at most 15 bytes (IFNAMSIZ). The kernel takes more characters (dev_valid_name() in
+ * net/core/dev.c); these can stand in a URL and in a command.
+ */
+const ZONE_PATTERN = /^[a-z0-9_][a-z0-9_.@+-]{0,14}$/i;
+
+/** Whether a text can be the zone of an address: the name of a device. */
+export function isZone(text: string): boolean {
+  return ZONE_PATTERN.test(text);
+}
 
 const HOST_NAME_PATTERN =
   /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\.?$/i;
@@ -135,6 +150,7 @@ function splitHostPort(text: string, prefix: string, rest: string): { host: stri
   const bracketed = /^\[([^\]]*)\](?::(.*))?$/.exec(rest);
   if (bracketed !== null) {
     const host = bracketed[1] ?? '';
+    if (host.includes('%')) return { host, portText: bracketed[2] ?? '' };
     if (host.includes('.') || host.includes(':') ? !isAddress(host) : host !== '') {
       throw badEndpoint(text, `"${host}" in brackets is not an IPv6 address`, 'type --target [::1]:8000');
     }
@@ -142,6 +158,11 @@ function splitHostPort(text: string, prefix: string, rest: string): { host: stri
   }
   const lastColon = rest.lastIndexOf(':');
   if (lastColon >= 0 && rest.indexOf(':') !== lastColon) {
+    const zoned = /^([^%]*%.*?)(?::(\d{2,5}(?:-\d+)?))?$/.exec(rest);
+    if (zoned !== null) {
+      const meant = `[${zoned[1]}]:${zoned[2] ?? '8000'}`;
+      throw badEndpoint(text, 'an IPv6 address needs brackets', `type --target ${prefix}${meant}`);
+    }
     const before = rest.slice(0, lastColon);
     const after = rest.slice(lastColon + 1);
     const meant =
@@ -176,12 +197,45 @@ function parsePorts(text: string, portText: string, example: string): { portFrom
   return { portFrom, portTo };
 }
 
+/** Where a link-local address is: without a zone the kernel does not know (connect(2) gives EINVAL). */
+function refuseBare(text: string, address: string, rest: string): void {
+  if (!isLinkLocal(address)) return;
+  throw badEndpoint(
+    text,
+    `${address} is link-local and needs a zone, the device of its link`,
+    `type --target ${rest.replace('%', `${address}%eth0`)} with a device of the host that connects (\`ip -br link\` lists them)`,
+  );
+}
+
+/**
+ * An address with a zone, in brackets; in a URL `%` may be written as `%25` (RFC 6874 section 2).
+ * @param example the target with `%` in place of the address
+ */
+function parseZoned(text: string, host: string, example: string): { host: string; zone: string } {
+  const at = host.indexOf('%');
+  const [literal, typed] = [host.slice(0, at), host.slice(at + 1)];
+  const zone = /^25./.test(typed) ? typed.slice(2) : typed;
+  const address = isAddress(literal) ? unmapV4(literal) : null;
+  const put = (part: string): string => `type --target ${example.replace('%', part)}`;
+  if (address === null || !address.includes(':')) {
+    throw badEndpoint(
+      text,
+      `"${literal}" is not an IPv6 address, and only those have a zone`,
+      put('fe80::1%eth0'),
+    );
+  }
+  if (!isLinkLocal(address)) {
+    throw badEndpoint(text, `${address} is not link-local (fe80::/10), and has no zone`, put(address));
+  }
+  if (!isZone(zone)) {
+    throw badEndpoint(text, `"${zone}" is not the name of a device`, put(`${address}%eth0`));
+  }
+  return { host: address, zone };
+}
+
 /** Canonical literal, or the name in lower case. */
 function parseHost(text: string, host: string): string {
   if (isAddress(host)) return parseAddress(host).address;
-  if (host.includes('%')) {
-    throw badEndpoint(text, 'an address with a zone (%) is not supported', 'type --target [::1]:8000');
-  }
   if (/^[\d.]+$/.test(host)) {
     throw badEndpoint(text, `"${host}" is not an IPv4 address`, 'type --target 127.0.0.1:8000');
   }
@@ -241,7 +295,7 @@ function refuseList(typed: string): void {
 
 /**
  * Reads what `--target` names: `host:8000`, `host:8000-8080`, `[::1]:8000`, with `tcp://` or `echo://` in front if
- * wanted, or `self` (also `echo://self`) for the built-in target. Names stay names.
+ * wanted, or `self` (also `echo://self`) for the built-in target. A link-local address has its zone: `[fe80::1%eth0]:8000`. Names stay names.
  * @param text as typed
  * @throws BenchError `bad-endpoint`, exit code 2
  */
@@ -264,7 +318,11 @@ export function parseTarget(text: string): TargetSpec {
     const port = /^\d+$/.test(portText) ? portText : '8000';
     throw badEndpoint(typed, 'the host is missing', `type --target ${prefix}127.0.0.1:${port}`);
   }
-  const hostParsed = parseHost(typed, host);
+  const example = `${prefix}[%]${portText === '' ? '' : `:${portText}`}${path ?? ''}`;
+  const { host: hostParsed, zone } = host.includes('%')
+    ? parseZoned(typed, host, example)
+    : { host: parseHost(typed, host), zone: undefined };
+  if (zone === undefined) refuseBare(typed, hostParsed, example);
   const defaultPort = portText === '' ? defaultPortOf(protocol) : null;
   if (portText === '' && defaultPort === null) {
     throw badEndpoint(typed, 'the port is missing', `type --target ${prefix}${literal}:8000`);
@@ -273,17 +331,39 @@ export function parseTarget(text: string): TargetSpec {
     defaultPort === null
       ? parsePorts(typed, portText, `${prefix}${literal}:8000`)
       : { portFrom: defaultPort, portTo: defaultPort };
-  return { text: typed, protocol, host: hostParsed, portFrom, portTo, path, self: false };
+  const at = { protocol, host: hostParsed, ...(zone === undefined ? {} : { zone }), portFrom, portTo, path };
+  return { text: typed, ...at, self: false };
 }
 
 /**
- * `1.2.3.4:80` or `[::1]:80`. This text is the key of `openByEndpoint`.
+ * `1.2.3.4:80`, `[::1]:80` or `[fe80::1%eth0]:80`. This text is the key of `openByEndpoint`.
  * @param endpoint with a canonical address
  */
-export function formatEndpoint(endpoint: Endpoint): string {
-  return endpoint.family === 6
-    ? `[${endpoint.address}]:${endpoint.port}`
-    : `${endpoint.address}:${endpoint.port}`;
+export function formatEndpoint({ address, port, family, zone }: Endpoint): string {
+  if (family === 4) return `${address}:${port}`;
+  return zone === undefined ? `[${address}]:${port}` : `[${address}%${zone}]:${port}`;
+}
+
+/** The zone of a run's link-local addresses, its sources' as well: there is one; absent: it has none. */
+export function zoneOf(endpoints: readonly Endpoint[]): string | undefined {
+  return endpoints.find(({ zone }) => zone !== undefined)?.zone;
+}
+
+/**
+ * Why endpoints cannot belong to one run: each source address of a family goes to each endpoint of that family, and a
+ * link-local one reaches its own link alone. null: they can.
+ */
+export function zoneProblem(endpoints: readonly Endpoint[]): string | null {
+  const of6 = endpoints.filter(({ family }) => family === 6);
+  const [first] = of6;
+  const other = of6.find(({ zone }) => zone !== first?.zone);
+  if (first === undefined || other === undefined) return null;
+  return `${formatEndpoint(first)} and ${formatEndpoint(other)} cannot be reached from the same source addresses`;
+}
+
+/** The address in the text of an endpoint, without zone. @param endpoint as `formatEndpoint` writes it */
+export function addressPart(endpoint: string): string {
+  return endpoint.slice(0, endpoint.lastIndexOf(':')).replace(/^\[|(?:%.*)?\]$/g, '');
 }
 
 /**
@@ -308,7 +388,9 @@ export function endpointsOf(target: TargetSpec, addresses: readonly string[]): E
   }
   const endpoints: Endpoint[] = [];
   for (let port = target.portFrom; port <= target.portTo; port += 1) {
-    for (const { address, family } of parsed) endpoints.push({ address, port, family });
+    for (const { address, family } of parsed) {
+      endpoints.push({ address, port, family, ...(target.zone === undefined ? {} : { zone: target.zone }) });
+    }
   }
   return endpoints;
 }

@@ -87,11 +87,27 @@ async function runFileOf(files: readonly string[]): Promise<RunFile | null> {
   return (await import('../api/run-file.ts')).readRunFile(path);
 }
 
-/** `-` behind the command is a stream; the parser would drop it without a word. */
+/** What `-` stands for in place of a file. */
+const STREAMS: Readonly<Record<string, string>> = {
+  run: '/dev/stdin',
+  report: '/dev/stdin',
+  compare: '/dev/stdin',
+  init: '/dev/stdout',
+};
+
+/** `-` in place of a file is a stream; the parser would drop it without a word. As the value of a flag it stays. */
 function withStream(args: readonly string[]): string[] {
-  const [command = '', first, ...rest] = args;
-  const stream = command === 'run' ? '/dev/stdin' : command === 'init' ? '/dev/stdout' : null;
-  return first === '-' && stream !== null ? [command, stream, ...rest] : [...args];
+  const stream = STREAMS[args[0] ?? ''];
+  return args.map((arg, at) =>
+    arg === '-' && stream !== undefined && !takesNext(args[at - 1] ?? '') ? stream : arg,
+  );
+}
+
+/** Whether the word behind an argument is its value. */
+function takesNext(arg: string): boolean {
+  const [, name] = /^(?:--|-(?=[^-]$))([^=]+)$/.exec(arg) ?? [];
+  const flag = FLAGS.find((one) => one.name === name || one.letter === name);
+  return flag !== undefined && flag.kind !== 'switch';
 }
 
 /** The text of `--help`, which wins over whatever stands beside it; null: it is not there. */

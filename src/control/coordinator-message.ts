@@ -7,18 +7,20 @@
  * what this version cannot do must not be done differently.
  */
 import * as v from 'valibot';
-import { isAddress, parseAddress } from '../base/address.ts';
+import { isAddress, isLinkLocal, parseAddress } from '../base/address.ts';
 import { BACKEND_PATTERN_MAX, backendExpression } from '../base/backend-pattern.ts';
 import {
   BANNER_BYTES_MAX,
   CA_CHARACTERS_MAX,
   HOST_CHARACTERS_MAX,
   HOST_HEADER_PATTERN,
+  isZone,
   PATH_CHARACTERS_MAX,
   PATH_PATTERN,
   PROTOCOL_NAMES,
   SERVERNAME_PATTERN,
   WS_MESSAGE_BYTES_MAX,
+  zoneProblem,
 } from '../base/endpoint.ts';
 import { clientsProblem, PROXY_VERSIONS } from '../base/proxy-header.ts';
 import {
@@ -92,10 +94,15 @@ const endpoint = v.pipe(
     ),
     port,
     family: v.picklist([4, 6]),
+    zone: v.exactOptional(v.pipe(v.string(), v.check(isZone, 'expected the name of a device'))),
   }),
   v.check(
     ({ address, family }) => parseAddress(address).family === family,
     "expected the address's own family",
+  ),
+  v.check(
+    ({ address, zone }) => zone === undefined || isLinkLocal(parseAddress(address).address),
+    'expected a zone of a link-local address alone',
   ),
 );
 
@@ -256,6 +263,7 @@ const sharedSpec = v.object({
     v.minLength(1),
     v.maxLength(RunBound.endpoints),
     v.check((endpoints) => areDistinct(endpoints), 'expected each endpoint once'),
+    v.check((endpoints) => zoneProblem(endpoints) === null, 'expected endpoints of one zone'),
   ),
   protocol: v.picklist(PROTOCOL_NAMES),
   protocolOptions: v.exactOptional(protocolOptions),
@@ -330,7 +338,7 @@ const quota = v.pipe(
     connections: whole(0, RunBound.connections),
     ratePerSec: v.nullable(v.union([rate, noPart])),
     pendingMax: whole(0, RunBound.connections),
-    /** with stages: which connections of the run these are, in the order in which they came to the agent */
+    /** with stages or made-up clients: which connections of the run these are, in the order in which they came to the agent */
     shares: v.exactOptional(v.pipe(v.array(loadShare), v.maxLength(SHARES_MAX))),
   }),
   v.check(

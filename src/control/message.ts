@@ -24,7 +24,7 @@
 
 import * as v from 'valibot';
 import { cleanText } from '../base/clean-text.ts';
-import { isMqtt } from '../base/endpoint.ts';
+import { isMqtt, zoneOf } from '../base/endpoint.ts';
 import { DEFAULT_REQUEST_OPTIONS } from '../base/request-options.ts';
 import { NO_TRAFFIC } from '../base/traffic-options.ts';
 import { isEndless, type SharedSpec } from '../run/run-spec.ts';
@@ -45,6 +45,7 @@ export function needsOf(spec: SharedSpec): { readonly minor: number; readonly wo
   const { request = DEFAULT_REQUEST_OPTIONS, traffic = NO_TRAFFIC } = spec.protocolOptions ?? {};
   const asked: readonly (readonly [string, boolean])[] = [
     [`${spec.protocol}://`, isMqtt(spec.protocol)],
+    ['--target with a zone', zoneOf(spec.endpoints) !== undefined],
     ['--tls-cert', spec.protocolOptions?.tls.pairs !== undefined],
     ['--alpn', spec.protocolOptions?.tls.alpn !== undefined],
     ['--tls-resume', spec.protocolOptions?.tls.resumes === true],

@@ -289,7 +289,8 @@ export class Run {
     this.#options.onProgress(progress);
     this.#options.onTick?.(() => makeReport(this.#facts({ isPartial: true })));
     if (this.#log.rampStartedMs === 0) return;
-    if (this.#state.spec.backendFrom !== undefined)
+    const { backendFrom, protocol } = this.#state.spec;
+    if (backendFrom !== undefined || protocol === 'whoami')
       this.#log.backends(
         mergeAllStats(this.#agents().map(({ stats }) => stats)).backends,
         this.#state.phase,

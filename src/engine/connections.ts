@@ -113,7 +113,8 @@ export class Connections implements ProtocolHost {
     };
     this.#proxyHeaders = spec.proxyHeader === undefined ? null : new ProxyHeaders(spec, bound);
     const expression = spec.backendFrom === undefined ? null : backendExpression(spec.backendFrom);
-    this.#backends = expression === null ? null : new BackendTally(expression, this.capacity);
+    const isNamed = expression !== null || spec.protocol === 'whoami';
+    this.#backends = isNamed ? new BackendTally(expression, this.capacity) : null;
     this.protocol = makeProtocol(this, spec, {
       bound,
       salt,
@@ -166,7 +167,7 @@ export class Connections implements ProtocolHost {
     return {
       ...stats,
       bytesOut: stats.bytesOut + this.#driver.bytesSent,
-      ...(this.#backends === null ? {} : { backends: this.#backends.counts() }),
+      ...(this.#backends?.isReported === true ? { backends: this.#backends.counts() } : {}),
       ...(this.#parts.spec.onDrop === 'reopen' ? { recentReturns: this.opener.returns.list() } : {}),
       ...(this.protocol instanceof WhoamiProtocol ? { seen: this.protocol.seen.counts() } : {}),
       ...(this.#protocolErrors.isEmpty ? {} : { troubles: this.#protocolErrors.counts() }),

@@ -1,12 +1,11 @@
 /**
  * Owns the system calls that every kernel has (io_uring's: drivers/uring-binding.ts). Each function returns what the kernel
  * returned, or a negative errno, so that no caller has to remember to read errno in time; and the reason under which a connection is
- * counted when a call fails; and addresses as the kernel takes them. Which call failed matters (EADDRNOTAVAIL means two things):
+ * counted when a call fails. Which call failed matters (EADDRNOTAVAIL means two things):
  * callers handle bind(2) themselves.
  * Must never decide, count, log or throw for a failed call.
  */
 
-import assert from 'node:assert/strict';
 import { arch, constants, endianness } from 'node:os';
 import koffi from 'koffi';
 import { DropReason, FailReason } from '../base/outcome.ts';
@@ -105,6 +104,7 @@ const calls = {
   pipe2: library.func('int pipe2(void *, int)'),
   getrlimit: library.func('int getrlimit(int, void *)'),
   prctl: library.func('int prctl(int, ulong, ulong, ulong, ulong)'),
+  deviceIndex: library.func('uint if_nametoindex(const char *)'),
 };
 
 /** koffi keeps errno of the last call of this thread; it must be read before anything else runs. */
@@ -323,6 +323,11 @@ export function setParentDeathSignal(signal: number): number {
   return result(calls.prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0));
 }
 
+/** The index of a device in this process's network namespace (if_nametoindex(3)); 0: there is none. */
+export function deviceIndex(name: string): number {
+  return calls.deviceIndex(name);
+}
+
 const pipeEnds = new Int32Array(2);
 
 /** pipe2(2), closed at exec: the descriptor of its writing end, or -errno. The reading end is closed again. */
@@ -386,106 +391,4 @@ export function dropReasonOf(errno: number): DropReason {
 /** Whether an errno of socket(2) says that no later socket will do better: EMFILE or ENFILE. */
 export function isOutOfDescriptors(errno: number): boolean {
   return errno === Errno.EMFILE || errno === Errno.ENFILE;
-}
-
-/** Room for either family (sizeof struct sockaddr_in6 is 28). */
-export const SOCKADDR_BYTES_MAX = 28;
-const SOCKADDR_IN_BYTES = 16;
-
-/** A sockaddr whose port can be changed in place, so that the per-connection path allocates nothing. */
-export interface SockAddr {
-  readonly family: number;
-  readonly bytes: Uint8Array;
-  readonly length: number;
-}
-
-/** Parses an IPv6 literal (no zone) into 16 bytes. `text` must be valid: callers pass canonical addresses. */
-function ipv6Bytes(text: string): Uint8Array {
-  const bytes = new Uint8Array(16);
-  const [head = '', tail] = text.split('::');
-  const groups = (part: string): number[] =>
-    part === ''
-      ? []
-      : part.split(':').flatMap((group) => {
-          if (!group.includes('.')) return [Number.parseInt(group, 16)];
-          const quad = group.split('.').map(Number);
-          return [quad[0]! * 256 + quad[1]!, quad[2]! * 256 + quad[3]!];
-        });
-  const before = groups(head);
-  const after = tail === undefined ? [] : groups(tail);
-  assert(tail === undefined ? before.length === 8 : before.length + after.length < 8, `not IPv6: ${text}`);
-  before.forEach((group, index) => {
-    bytes[index * 2] = group >> 8;
-    bytes[index * 2 + 1] = group & 255;
-  });
-  after.forEach((group, index) => {
-    const at = 16 - (after.length - index) * 2;
-    bytes[at] = group >> 8;
-    bytes[at + 1] = group & 255;
-  });
-  return bytes;
-}
-
-/**
- * The sockaddr of an IP literal and a port.
- * @param address canonical IPv4 or IPv6 literal without zone
- * @param port 0 to 65,535
- */
-export function sockAddr(address: string, port: number): SockAddr {
-  const isV6 = address.includes(':');
-  const bytes = new Uint8Array(SOCKADDR_BYTES_MAX);
-  const view = new DataView(bytes.buffer);
-  view.setUint16(0, isV6 ? AF_INET6 : AF_INET, true);
-  if (isV6) bytes.set(ipv6Bytes(address), 8);
-  else {
-    const quad = address.split('.').map(Number);
-    assert(quad.length === 4 && quad.every((part) => part >= 0 && part <= 255), `not IPv4: ${address}`);
-    bytes.set(quad, 4);
-  }
-  const made = {
-    family: isV6 ? AF_INET6 : AF_INET,
-    bytes,
-    length: isV6 ? SOCKADDR_BYTES_MAX : SOCKADDR_IN_BYTES,
-  };
-  setPort(made, port);
-  return made;
-}
-
-/** Writes the port (network byte order, offset 2 in both families) in place. */
-export function setPort(address: SockAddr, port: number): void {
-  address.bytes[2] = port >> 8;
-  address.bytes[3] = port & 255;
-}
-
-/** The port of a sockaddr that the kernel filled in. */
-export function portOf(bytes: Uint8Array): number {
-  return bytes[2]! * 256 + bytes[3]!;
-}
-
-/** The address of a sockaddr that the kernel filled in, as text; allocates: not for the per-connection path. */
-export function addressOf(bytes: Uint8Array): string {
-  const family = bytes[0]! + bytes[1]! * 256;
-  if (family === AF_INET) return `${bytes[4]}.${bytes[5]}.${bytes[6]}.${bytes[7]}`;
-  return ipv6Text(bytes, 8);
-}
-
-/** RFC 5952 text of 16 bytes at `offset`: the longest run of two or more zero groups becomes `::`. */
-function ipv6Text(bytes: Uint8Array, offset: number): string {
-  const groups = Array.from(
-    { length: 8 },
-    (_, i) => bytes[offset + i * 2]! * 256 + bytes[offset + i * 2 + 1]!,
-  );
-  let bestStart = -1;
-  let bestLength = 1;
-  for (let start = 0; start < 8; start++) {
-    let length = 0;
-    while (start + length < 8 && groups[start + length] === 0) length++;
-    if (length > bestLength) {
-      bestStart = start;
-      bestLength = length;
-    }
-  }
-  const hex = (part: number[]): string => part.map((group) => group.toString(16)).join(':');
-  if (bestStart < 0) return hex(groups);
-  return `${hex(groups.slice(0, bestStart))}::${hex(groups.slice(bestStart + bestLength))}`;
 }

@@ -2,13 +2,14 @@
  * Owns the PROXY header of each connection, versions 1 and 2: what is in it, and the part that a socket did not take.
  * Must never allocate for a connection whose socket takes its header whole.
  *
- * A made-up client belongs to a slot: its address is the next of the network for each slot, and when all have been used they
- * come again with the next port. What is opened again in a slot is the same client again. Where client and endpoint are of two
+ * A made-up client belongs to a slot: its address is the next of the network for each connection of the run, by the number that
+ * the slot has there, and when all have been used they come again with the next port. What is opened again in a slot is the same client again. Where client and endpoint are of two
  * families both are written as IPv6, the IPv4 one mapped: a header has one family.
  */
 import { addressToBigInt, parseAddress } from '../base/address.ts';
 import { clientAddresses } from '../base/proxy-header.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
+import { connectionNumber, type LoadShare } from '../run/schedule.ts';
 import type { BoundTuples } from './protocols/whoami.ts';
 
 /** The longest: version 1 with two IPv6 addresses, each 39 characters. */
@@ -56,7 +57,7 @@ export class ProxyHeaders {
   readonly #ports: readonly number[];
   /** 0: none are made up */
   readonly #clients: number;
-  readonly #clientsFrom: number;
+  readonly #shares: readonly LoadShare[];
   /** the client of the slot that was written last; its first one's last 32 bits are apart */
   readonly #client: Uint8Array;
   readonly #clientLow: number;
@@ -65,7 +66,7 @@ export class ProxyHeaders {
   #at = 0;
 
   /** @param spec with a `proxyHeader` */
-  constructor({ proxyHeader, connectionsFrom, addresses, endpoints }: HolderSpec, bound: BoundTuples) {
+  constructor({ proxyHeader, connections, shares, addresses, endpoints }: HolderSpec, bound: BoundTuples) {
     this.#bound = bound;
     this.#isText = proxyHeader?.version === 'v1';
     this.#sources = addresses.map(addressBytes);
@@ -74,7 +75,7 @@ export class ProxyHeaders {
     const clients = proxyHeader?.clients ?? null;
     const { first, count } = clients === null ? { first: '::', count: 0 } : clientAddresses(clients);
     this.#clients = count;
-    this.#clientsFrom = connectionsFrom ?? 0;
+    this.#shares = shares ?? [{ from: 0, to: connections }];
     this.#client = addressBytes(first);
     this.#clientLow = Number(addressToBigInt(first) & 0xffff_ffffn);
   }
@@ -115,7 +116,7 @@ export class ProxyHeaders {
     let from = this.#sources[this.#bound.sourceIndex(slot)]!;
     let fromPort = this.#bound.port(slot);
     if (this.#clients > 0) {
-      const client = this.#clientsFrom + slot;
+      const client = connectionNumber(this.#shares, slot);
       from = this.#nextClient(client % this.#clients);
       fromPort = CLIENT_PORT_MIN + (Math.floor(client / this.#clients) % CLIENT_PORTS);
     }

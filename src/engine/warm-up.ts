@@ -10,9 +10,9 @@
 import type { Clock } from '../base/clock.ts';
 import { readSysctl } from '../host/proc-file.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
+import { portOf, SOCKADDR_BYTES_MAX, sockAddr } from './drivers/sockaddr.ts';
 import { Engine } from './engine.ts';
 import * as libc from './libc.ts';
-import { portOf, sockAddr } from './libc.ts';
 
 /** Below this a ramp takes a tenth of a second, and the warm-up would not be earned back. */
 const CONNECTIONS_MIN = 2_000;
@@ -147,7 +147,7 @@ function listen(address: string): { fd: number; port: number; queueMax: number }
   const fd = libc.tcpSocket(libc.AF_INET);
   if (fd < 0) return null;
   const { bytes, length } = sockAddr(address, 0);
-  const named = new Uint8Array(libc.SOCKADDR_BYTES_MAX);
+  const named = new Uint8Array(SOCKADDR_BYTES_MAX);
   const info = new Uint8Array(TCP_INFO_BYTES);
   const isListening =
     libc.bind(fd, bytes, length) === 0 &&

@@ -9,6 +9,7 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { availableParallelism, hostname } from 'node:os';
+import { withZone } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
 import { after } from '../time/timer.ts';
@@ -143,7 +144,7 @@ export async function gatherHostFacts(
 ): Promise<HostFacts> {
   const roots: KernelRoots = { procRoot: options.procRoot ?? '/proc', sysRoot: options.sysRoot ?? '/sys' };
   const run = options.run ?? runProgram;
-  const targets = [...new Set(endpoints.map((endpoint) => endpoint.address))];
+  const targets = [...new Set(endpoints.map(({ address, zone }) => withZone(address, zone)))];
   const sockstat = readSockstat(roots.procRoot);
   const tcpTimestamps = readSysctl(roots.procRoot, 'net/ipv4/tcp_timestamps');
   const [hostAddresses, conntrack, timeWaitOnTuples] = await Promise.all([

@@ -187,7 +187,7 @@ function addressesOfNode(): HostAddress[] {
 /**
  * How this host reaches each address; where `ip` is missing, the source that the kernel picks for a connected UDP socket,
  * which sends nothing.
- * @param targets IP literals, each once
+ * @param targets IP literals, each once; a link-local one with its zone (`fe80::1%eth0`)
  * @param hostAddresses from `readHostAddresses`
  * @returns one route per target, in the same order
  */
@@ -196,7 +196,7 @@ export async function readRoutes(
   hostAddresses: readonly HostAddress[],
   run: RunProgram,
 ): Promise<EndpointRoute[]> {
-  const answers = await askRoutes(run, targets);
+  const answers = await askRoutes(run, targets.map(routeQuestion));
   if (answers === null) {
     return Promise.all(targets.map((target) => routeOfUdpSocket(target, hostAddresses)));
   }
@@ -204,7 +204,7 @@ export async function readRoutes(
   return targets.map((target) => {
     const route = routes.get(canonical(target));
     return {
-      address: target,
+      address: withoutZone(target),
       device: route?.dev ?? null,
       source: route?.prefsrc ?? null,
       local: route?.type === 'local' || isOwn(target, hostAddresses),
@@ -223,7 +223,7 @@ export async function readSourceDevices(
 ): Promise<Map<string, string>> {
   const answers = await askRoutes(
     run,
-    sources.map((source) => `${target} from ${source}`),
+    sources.map((source) => `${routeQuestion(target)} from ${source}`),
   );
   const devices = new Map<string, string>();
   for (const { from, dev } of answers ?? []) {
@@ -234,7 +234,7 @@ export async function readSourceDevices(
 
 /** The next hop towards a target. @returns null: none, or not known */
 export async function readGateway(run: RunProgram, target: string): Promise<string | null> {
-  const answers = await askRoutes(run, [target]);
+  const answers = await askRoutes(run, [routeQuestion(target)]);
   return answers?.[0]?.gateway ?? null;
 }
 
@@ -253,6 +253,12 @@ async function askRoutes(run: RunProgram, questions: readonly string[]): Promise
   return result.missing ? null : result.stdout.split('\n').flatMap((line) => parseList(line, routeIn) ?? []);
 }
 
+/** What `route get` takes: the zone of an address is the device that its packets leave by. */
+function routeQuestion(target: string): string {
+  const [address, zone] = target.split('%');
+  return zone === undefined ? target : `${address} dev ${zone}`;
+}
+
 /** The kernel's choice of source for a target, without `ip`. Connecting a UDP socket sends no packet. */
 async function routeOfUdpSocket(
   target: string,
@@ -265,16 +271,27 @@ async function routeOfUdpSocket(
     await once(socket, 'connect');
     const source = socket.address().address;
     const owner = hostAddresses.find((own) => canonical(own.address) === canonical(source));
-    return { address: target, device: local ? 'lo' : (owner?.device ?? null), source, local };
+    return {
+      address: withoutZone(target),
+      device: local ? 'lo' : (owner?.device ?? null),
+      source: withoutZone(source),
+      local,
+    };
   } catch {
-    return { address: target, device: null, source: null, local };
+    return { address: withoutZone(target), device: null, source: null, local };
   } finally {
     socket.close();
   }
 }
 
 function isOwn(target: string, hostAddresses: readonly HostAddress[]): boolean {
-  return isLoopback(target) || hostAddresses.some((own) => canonical(own.address) === canonical(target));
+  const [address = '', zone] = target.split('%');
+  return (
+    isLoopback(address) ||
+    hostAddresses.some(
+      (own) => canonical(own.address) === canonical(address) && (zone === undefined || own.device === zone),
+    )
+  );
 }
 
 /** Texts of one address compare equal; a zone (`%eth0`) is no part of the address. */

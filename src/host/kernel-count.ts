@@ -139,7 +139,7 @@ async function countBySs(query: SocketQuery): Promise<number | null> {
   return result.code === 0 ? result.count : null;
 }
 
-/** An end of a socket as `ss` writes it, in one form: `[::1]:80` gives `::1:80`; `[::ffff:1.2.3.4]:80` and `1.2.3.4%eth0:80` give `1.2.3.4:80`. */
+/** An end of a socket as `ss` writes it, in one form: `[::1]:80` gives `::1:80`; `[::ffff:1.2.3.4]:80` and `1.2.3.4%eth0:80` give `1.2.3.4:80`; `[fe80::1]%eth0:80` gives `fe80::1:80`. */
 export function plainSocketName(name: string): string {
   const colon = name.lastIndexOf(':');
   let address = name.slice(0, colon);
@@ -329,12 +329,9 @@ async function countClosing(ours: ReadonlySet<string>, timeoutMs: number): Promi
   const { code, count } = await countLines('ss', args, {
     timeoutMs,
     // Columns with several states: State Recv-Q Send-Q Local:Port Peer:Port.
-    matches: (line) => ours.has(addressOf(line.trim().split(/\s+/)[3] ?? '')),
+    matches: (line) => ours.has(addressOf(plainSocketName(line.trim().split(/\s+/)[3] ?? ''))),
   });
   return code === 0 ? count : null;
 }
 
-function addressOf(name: string): string {
-  const address = name.slice(0, name.lastIndexOf(':'));
-  return address.startsWith('[') ? address.slice(1, -1) : address;
-}
+const addressOf = (name: string): string => name.slice(0, name.lastIndexOf(':'));

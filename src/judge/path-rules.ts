@@ -2,6 +2,7 @@
  * Owns the rules that name the way to the target: its tables, its ports, its limits, who rejects, and connects without an
  * answer. Must never name the path where the target's own host gives the same picture and nothing tells them apart.
  */
+import { addressPart } from '../base/endpoint.ts';
 import type { Party } from '../base/outcome.ts';
 import { formatCount } from '../base/units.ts';
 import { translatedAddresses, translatedPairs } from '../stats/observed-sources.ts';
@@ -178,10 +179,6 @@ const pathRejected: Rule = (facts, missing) => {
       : `see the rules and routes of ${by}: nft list ruleset; ip route`,
   };
 };
-
-function addressPart(endpoint: string): string {
-  return endpoint.slice(0, endpoint.lastIndexOf(':')).replace(/^\[|\]$/g, '');
-}
 
 function sentWords(facts: DiagnosisFacts): string {
   const errors = icmpErrors(facts, 4) + icmpErrors(facts, 6);

@@ -128,12 +128,15 @@ export interface PlanBasis extends PlanRequest {
   readonly bounds: HostBounds;
 }
 
-/** Whether an address of the target belongs to this host. */
-export function isOnThisHost(address: string, facts: Pick<HostFacts, 'routes' | 'hostAddresses'>): boolean {
+/** Whether an endpoint belongs to this host. A link-local address may be there on each link. */
+export function isOnThisHost(
+  { address, zone }: Pick<Endpoint, 'address' | 'zone'>,
+  facts: Pick<HostFacts, 'routes' | 'hostAddresses'>,
+): boolean {
   return (
     isLoopback(address) ||
     facts.routes.some((route) => route.local && route.address === address) ||
-    facts.hostAddresses.some((own) => own.address === address)
+    facts.hostAddresses.some((own) => own.address === address && (zone === undefined || own.device === zone))
   );
 }
 
@@ -162,7 +165,7 @@ export function planBasis(request: PlanRequest): PlanBasis {
   const room = holdersRoom(facts.tasks);
   const shape: Shape = {
     ...(room === null ? {} : { holdersRoom: room }),
-    endsHere: spec.endpoints.some((endpoint) => isOnThisHost(endpoint.address, facts)) ? 2 : 1,
+    endsHere: spec.endpoints.some((endpoint) => isOnThisHost(endpoint, facts)) ? 2 : 1,
     engine: engine.name,
     // A hard limit that cannot be read is taken to be the highest one that the kernel's defaults allow.
     perHolder:
@@ -246,7 +249,5 @@ export function conntrackFree(facts: HostFacts): number | null {
  * commonly leave `lo` untracked (`notrack`), which an entry that some other traffic made cannot tell us.
  */
 export function conntrackBinds(facts: HostFacts, endpoints: readonly Endpoint[]): boolean {
-  return (
-    facts.conntrack.active === true && endpoints.some((endpoint) => !isOnThisHost(endpoint.address, facts))
-  );
+  return facts.conntrack.active === true && endpoints.some((endpoint) => !isOnThisHost(endpoint, facts));
 }

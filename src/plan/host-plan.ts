@@ -80,7 +80,7 @@ const PACKAGE_OF: Readonly<Record<ToolName, string>> = {
 
 /** Programs that are not installed, and matter to this run; nothing is said where none was looked for. */
 function missingTools({ facts, spec }: PlanBasis): Finding[] {
-  const isLocal = spec.endpoints.every((endpoint) => isOnThisHost(endpoint.address, facts));
+  const isLocal = spec.endpoints.every((endpoint) => isOnThisHost(endpoint, facts));
   const missing = (facts.toolsMissing ?? []).filter((tool) => tool !== 'arping' || !isLocal);
   if (missing.length === 0) return [];
   const packages = [...new Set(missing.map((tool) => PACKAGE_OF[tool]))].join(' ');

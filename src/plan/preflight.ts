@@ -424,7 +424,7 @@ function conntrack({ facts, spec, wanted, bounds }: PlanBasis): Finding {
 
 /** Only where the target is on this host: another host's backlog cannot be read. */
 function acceptBacklog({ facts, spec, wanted }: PlanBasis): Finding[] {
-  if (!spec.endpoints.some((endpoint) => isOnThisHost(endpoint.address, facts))) return [];
+  if (!spec.endpoints.some((endpoint) => isOnThisHost(endpoint, facts))) return [];
   const needed = Math.min(spec.pendingMax, wanted);
   const { somaxconn, tcpMaxSynBacklog } = facts;
   const what = 'accept-backlog';

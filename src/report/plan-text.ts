@@ -5,6 +5,7 @@
  */
 import { isLoopback } from '../base/address.ts';
 import { cleanDeep, withoutOrders } from '../base/clean-text.ts';
+import { addressPart } from '../base/endpoint.ts';
 import type { Finding } from '../base/errors.ts';
 import { tupleFactors } from '../base/tuple-space.ts';
 import { formatCount } from '../base/units.ts';
@@ -152,7 +153,7 @@ export function renderPath(given: PathReport, paint: Paint = noPaint): string {
 }
 
 function renderIdle(report: PathReport, idle: IdleInterval, paint: Paint): string {
-  const isLocal = report.endpoints.every((endpoint) => isLoopback(endpoint.replace(/^\[|\]?:\d+$/g, '')));
+  const isLocal = report.endpoints.every((endpoint) => isLoopback(addressPart(endpoint)));
   const lines = [
     paint(idle.forgottenMs === null ? 'good' : 'bad', formatInterval(idle)),
     '',

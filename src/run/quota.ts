@@ -7,7 +7,7 @@ import type { Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
 import { type AgentRecord, withHandedOver } from './agent-record.ts';
 import type { AgentCommand } from './run-event.ts';
-import type { RunSpec } from './run-spec.ts';
+import { needsShares, type RunSpec } from './run-spec.ts';
 import { cutShares, type LoadShare } from './schedule.ts';
 
 function sumOf(numbers: readonly number[]): number {
@@ -136,7 +136,7 @@ export function quotaCommands(
   return all.flatMap((agent, index): AgentCommand[] => {
     if (!isPicked(agent)) return [];
     const [ratePerSec, pendingMax] = [shareAt(rates, index), shareAt(pendings, index)];
-    const shares = spec.stages === undefined ? {} : { shares: agent.shares };
+    const shares = needsShares(spec) ? { shares: agent.shares } : {};
     return [
       { type: 'send-quota', agent: agent.id, connections: agent.quota, ratePerSec, pendingMax, ...shares },
     ];

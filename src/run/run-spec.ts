@@ -53,6 +53,11 @@ export function closesPerSec(churn: Churn, connections: number): number {
   }
 }
 
+/** Whether a holder must know which connections of the run are its own. */
+export function needsShares({ stages, proxyHeader }: Pick<SharedSpec, 'stages' | 'proxyHeader'>): boolean {
+  return stages !== undefined || (proxyHeader?.clients ?? null) !== null;
+}
+
 /** Whether connections are closed and opened while the run goes on. */
 export function isChanging({ stages, churn }: Pick<SharedSpec, 'stages' | 'churn'>): boolean {
   return stages !== undefined || churn !== undefined;
@@ -157,7 +162,7 @@ export interface HolderSpec extends Omit<SharedSpec, 'holdMs' | 'onDrop' | 'want
   readonly wantsLossDetails?: boolean;
   /** absent: epoll */
   readonly engine?: EngineName;
-  /** with stages: which connections of the run are its own; absent: all */
+  /** where `needsShares`: which connections of the run are its own; absent: all */
   readonly shares?: readonly LoadShare[];
   /** how often it reports its stats; absent: each second */
   readonly reportEveryMs?: number;

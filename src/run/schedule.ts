@@ -19,6 +19,20 @@ export interface LoadShare {
   readonly to: number;
 }
 
+/**
+ * The number in the whole run of one of a holder's connections. Allocates nothing.
+ * @param shares the holder's, disjoint
+ * @param index among the holder's connections, from 0; below as many as the shares have
+ */
+export function connectionNumber(shares: readonly LoadShare[], index: number): number {
+  let rest = index;
+  for (const { from, to } of shares) {
+    if (rest < to - from) return from + rest;
+    rest -= to - from;
+  }
+  assert.fail('a connection of the shares');
+}
+
 /** The most that one run may have: each holder keeps the latencies of each. */
 export const STAGES_MAX = 64;
 

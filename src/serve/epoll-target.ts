@@ -5,13 +5,13 @@
  */
 
 import assert from 'node:assert/strict';
+import { SOCKADDR_BYTES_MAX } from '../engine/drivers/sockaddr.ts';
 import * as libc from '../engine/libc.ts';
-import { SOCKADDR_BYTES_MAX } from '../engine/libc.ts';
 import { Poller } from '../engine/poller.ts';
 import { after, type Timer } from '../time/timer.ts';
 import type { ServeMode, SourceCount, WorkerTotals } from './serve-counts.ts';
 import { SourceTable } from './source-table.ts';
-import { isOutOfRoom, isTransient, SOURCES_LISTED_MAX, type Target, whoamiLine } from './target.ts';
+import { isOutOfRoom, isTransient, SOURCES_LISTED_MAX, type Target, whoamiText } from './target.ts';
 
 const DESCRIPTORS_AT_FIRST = 1024;
 /** Accepts per turn: a backlog of 65,535 must not keep the loop from its open connections. */
@@ -34,6 +34,7 @@ const NOT_OURS = -1;
 export class EpollTarget implements Target {
   readonly #listenerFd: number;
   readonly #mode: ServeMode;
+  readonly #name: string;
   readonly #changed: () => void;
   readonly #poller = new Poller();
   readonly #sources = new SourceTable();
@@ -59,11 +60,13 @@ export class EpollTarget implements Target {
   /**
    * @param listenerFd a non-blocking listening socket; the loop owns it from now on
    * @param mode `hold` drops what comes in, `echo` sends it back, `whoami` says once whom it sees and drops the rest
+   * @param name what it calls itself in that mode
    * @param changed called after a batch of events: some count may have changed
    */
-  constructor(listenerFd: number, mode: ServeMode, changed: () => void) {
+  constructor(listenerFd: number, mode: ServeMode, name: string, changed: () => void) {
     this.#listenerFd = listenerFd;
     this.#mode = mode;
+    this.#name = name;
     this.#changed = changed;
     assert(this.#poller.add(listenerFd, libc.EPOLLIN, listenerFd) === 0, 'a listener must be watchable');
   }
@@ -165,9 +168,9 @@ export class EpollTarget implements Target {
     return 0;
   }
 
-  /** One line, then silence. A new socket takes a line; one that does not is about to end, and says so itself. */
+  /** Two lines, then silence. A new socket takes them; one that does not is about to end, and says so itself. */
   #tellWhoami(fd: number): void {
-    const line = Buffer.from(whoamiLine(this.#peer), 'latin1');
+    const line = Buffer.from(whoamiText(this.#peer, this.#name), 'latin1');
     const sent = libc.send(fd, line, line.byteLength);
     if (sent > 0) this.#bytesOut += sent;
   }

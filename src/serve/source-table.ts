@@ -6,7 +6,8 @@
  * dual-stack listener is the same source as one that arrives on an IPv4 listener.
  */
 import assert from 'node:assert/strict';
-import { AF_INET, AF_INET6, addressOf, SOCKADDR_BYTES_MAX } from '../engine/libc.ts';
+import { addressOf, SOCKADDR_BYTES_MAX } from '../engine/drivers/sockaddr.ts';
+import { AF_INET, AF_INET6 } from '../engine/libc.ts';
 import type { SourceCount } from './serve-counts.ts';
 
 const WORDS = 4;

@@ -8,16 +8,23 @@
  */
 import assert from 'node:assert/strict';
 import { Cells } from '../engine/drivers/cells.ts';
+import { SOCKADDR_BYTES_MAX } from '../engine/drivers/sockaddr.ts';
 import { CQE_MORE, Cqe, type MappedMemory, type UringKernel } from '../engine/drivers/uring-binding.ts';
 import { RingError } from '../engine/drivers/uring-ring.ts';
 import * as libc from '../engine/libc.ts';
-import { SOCKADDR_BYTES_MAX } from '../engine/libc.ts';
 import { Poller } from '../engine/poller.ts';
 import { after, type Timer } from '../time/timer.ts';
 import { Answer, answerOf, cellOf, EMPTY, HeldRing, UNGREETED, UNNAMED } from './held-ring.ts';
 import { type ServeMode, type SourceCount, type WorkerTotals, ZERO_TOTALS } from './serve-counts.ts';
 import { SourceTable } from './source-table.ts';
-import { isOutOfRoom, isTransient, SOURCES_LISTED_MAX, type Target, whoamiLine } from './target.ts';
+import {
+  isOutOfRoom,
+  isTransient,
+  SOURCES_LISTED_MAX,
+  type Target,
+  WHOAMI_TEXT_BYTES_MAX,
+  whoamiText,
+} from './target.ts';
 
 /** As in epoll-target.ts: short waits are in this thread, long ones are not. */
 const BUSY_WAIT_MS = 2;
@@ -33,9 +40,8 @@ const PIECES_AT_END = 1_024;
 /** Echo: what is received and then sent; as many connections are served in one turn. */
 const MESSAGE_CELLS = 256;
 const MESSAGE_BYTES = 16_384;
-/** Names that are asked for at a time, and the line of whoami, of at most 48 bytes. */
+/** Names that are asked for at a time, and the lines of whoami. */
 const NAME_CELLS = 4_096;
-const NAME_BYTES = 64;
 
 const RINGS_TOKEN = 1;
 
@@ -45,6 +51,8 @@ interface UringTargetOptions {
   readonly listenerFd: number;
   readonly isIpv6: boolean;
   readonly mode: ServeMode;
+  /** what it calls itself in the mode `whoami` */
+  readonly name: string;
   readonly kernel: UringKernel;
   /** called after a batch of events: some count may have changed */
   readonly changed: () => void;
@@ -88,7 +96,7 @@ export class UringTarget implements Target {
     assert(added === 0, 'the rings must be watchable');
     const { kernel } = options;
     this.#messages = new Cells(kernel, MESSAGE_CELLS, MESSAGE_BYTES);
-    this.#names = new Cells(kernel, NAME_CELLS, NAME_BYTES);
+    this.#names = new Cells(kernel, NAME_CELLS, WHOAMI_TEXT_BYTES_MAX);
     const scratch = kernel.map(MESSAGE_BYTES, -1, 0);
     if (typeof scratch === 'number') throw new RingError('map', -scratch);
     this.#scratch = scratch;
@@ -265,8 +273,8 @@ export class UringTarget implements Target {
       this.#names.release(cell);
       return;
     }
-    // One line, then silence. A new socket takes a line; one that does not is about to end, and says so itself.
-    const line = Buffer.from(whoamiLine(this.#peer), 'latin1');
+    // Two lines, then silence. A new socket takes them; one that does not is about to end, and says so itself.
+    const line = Buffer.from(whoamiText(this.#peer, this.#options.name), 'latin1');
     bytes.set(line);
     held.say(place, cell, this.#names.address(cell), line.byteLength);
   }

@@ -5,17 +5,19 @@
  */
 
 import assert from 'node:assert/strict';
+import { hostname } from 'node:os';
 import { StandStill } from '../base/clock.ts';
+import { portOf, SOCKADDR_BYTES_MAX, type SockAddr, sockAddr } from '../engine/drivers/sockaddr.ts';
 import { uringKernel } from '../engine/drivers/uring-binding.ts';
 import { RingError } from '../engine/drivers/uring-ring.ts';
 import * as libc from '../engine/libc.ts';
-import { AF_INET6, portOf, SOCKADDR_BYTES_MAX, type SockAddr, sockAddr } from '../engine/libc.ts';
+import { AF_INET6 } from '../engine/libc.ts';
 import { bindToParent } from '../engine/parent-bond.ts';
 import { lowerPriority } from '../host/command.ts';
 import { after, every, systemClock, type Timer } from '../time/timer.ts';
 import { EpollTarget } from './epoll-target.ts';
 import type { FromWorker, ToWorker } from './serve-counts.ts';
-import type { Target } from './target.ts';
+import { serverName, type Target } from './target.ts';
 import { UringTarget } from './uring-target.ts';
 
 /** The longest that a changed count stays untold. */
@@ -98,13 +100,14 @@ class Worker {
 
   /** The connections with the engine that the parent chose, or why there can be none. */
   #begin(
-    { fd, isIpv6 }: { readonly fd: number; readonly isIpv6: boolean },
+    { fd, isIpv6, port }: { readonly fd: number; readonly isIpv6: boolean; readonly port: number },
     { engine, mode }: ToWorker & { type: 'listen' },
   ): Target | (FromWorker & { type: 'failed' }) {
     const changed = this.#changed;
-    if (engine === 'epoll') return new EpollTarget(fd, mode, changed);
+    const name = serverName(hostname(), port);
+    if (engine === 'epoll') return new EpollTarget(fd, mode, name, changed);
     try {
-      return new UringTarget({ listenerFd: fd, isIpv6, mode, kernel: uringKernel, changed });
+      return new UringTarget({ listenerFd: fd, isIpv6, mode, name, kernel: uringKernel, changed });
     } catch (error) {
       if (!(error instanceof RingError)) throw error;
       return { type: 'failed', call: `io_uring ${error.step}`, errno: error.errno };

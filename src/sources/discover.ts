@@ -2,8 +2,8 @@
  * Owns finding out which sources a run can have on this host: those that are there, those that can be added, and how many
  * of these a quota needs. Must never add an address (alias-lease.ts) or send a packet (source-check.ts).
  */
-import { cidrContains, isLoopback, networkEnds, parseAddress } from '../base/address.ts';
-import type { Endpoint } from '../base/endpoint.ts';
+import { cidrContains, isLoopback, networkEnds, parseAddress, withZone } from '../base/address.ts';
+import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
 import { BenchError, ErrorCode, ExitCode, type Finding } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
 import { type RunProgram, runProgram } from '../host/command.ts';
@@ -69,7 +69,8 @@ export interface SourceChoice {
  * Looks at this host.
  * @param wanted connections that this host may have to hold
  * @param limits what the owner of this host says about sources
- * @throws BenchError `bad-address`, `not-our-address`, `bad-device`: what can never be a source here
+ * @throws BenchError `bad-address`, `not-our-address`, `bad-device`: what can never be a source here, or no device of the
+ *   target's zone
  */
 export async function findSources(
   spec: RunSpec,
@@ -78,6 +79,7 @@ export async function findSources(
   run: RunProgram = runProgram,
   limits: SourceLimits = ANY_SOURCE,
 ): Promise<FoundSources> {
+  await checkZone(spec, facts, run);
   const mayChange = hasCapability('CAP_NET_ADMIN');
   // What runs of ours have added belongs to them: it is shared through its record, or not used at all.
   const recorded = new Map(
@@ -209,6 +211,27 @@ function noDevice(asked: string, known: readonly string[]): BenchError {
   );
 }
 
+/** Refuses a zone that this host does not have. */
+async function checkZone(spec: RunSpec, facts: HostFacts, run: RunProgram): Promise<void> {
+  const zoned = spec.endpoints.find(({ zone }) => zone !== undefined);
+  if (zoned === undefined) return;
+  const known = (await readAddressesNow(run))?.devices ?? [
+    ...new Set(facts.hostAddresses.map(({ device }) => device)),
+  ];
+  const { address, port, zone = '' } = zoned;
+  if (known.includes(zone)) return;
+  const names = known.filter((name) => name !== 'lo');
+  const [first = 'eth0'] = names;
+  throw new BenchError(
+    ErrorCode.badDevice,
+    ExitCode.refused,
+    `this host has no device ${zone}, the zone of the target ${formatEndpoint(zoned)}`,
+    names.length === 0
+      ? 'ip -br link'
+      : `--target [${address}%${first}]:${port}; devices of this host: ${names.join(', ')}`,
+  );
+}
+
 /** Refuses an address that names a network, is its broadcast address, or belongs to the target. */
 function checkNamed(named: readonly string[], spec: RunSpec, facts: HostFacts): void {
   const endpoints = new Set(spec.endpoints.map((endpoint) => endpoint.address));
@@ -306,8 +329,8 @@ async function swallowedBy(
   );
   if (segment !== undefined)
     return `the whole segment of ${segment.device} (${segment.address}/${segment.prefix})`;
-  const target = spec.endpoints.find((one) => one.family === prefix.family)?.address;
-  const gateway = target === undefined ? null : await readGateway(run, target);
+  const target = spec.endpoints.find((one) => one.family === prefix.family);
+  const gateway = target === undefined ? null : await readGateway(run, withZone(target.address, target.zone));
   return gateway !== null && cidrContains(text, gateway) ? `the next hop ${gateway}` : null;
 }
 

@@ -5,6 +5,7 @@
 
 import { connect, type Socket } from 'node:net';
 import pLimit from 'p-limit';
+import { withZone } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { PortRange } from '../base/tuple-space.ts';
@@ -119,7 +120,9 @@ function connectOnce(
   return new Promise((resolve) => {
     let socket: Socket;
     try {
-      socket = connect({ host: endpoint.address, port: endpoint.port, localAddress: source, localPort });
+      const host = withZone(endpoint.address, endpoint.zone);
+      const localAddress = withZone(source, endpoint.zone);
+      socket = connect({ host, port: endpoint.port, localAddress, localPort });
     } catch (error) {
       resolve(problemOf(error as NodeJS.ErrnoException, timeoutMs));
       return;

@@ -3,8 +3,15 @@
  * Must never add an address, and must never send a packet: a bind to port 0 is all that it does.
  */
 import { createSocket } from 'node:dgram';
-import { addressRange, expandAddresses, isLoopback, parseAddress } from '../base/address.ts';
-import type { Endpoint } from '../base/endpoint.ts';
+import {
+  addressRange,
+  expandAddresses,
+  isLinkLocal,
+  isLoopback,
+  parseAddress,
+  withZone,
+} from '../base/address.ts';
+import { type Endpoint, zoneOf } from '../base/endpoint.ts';
 import { BenchError, ErrorCode, ExitCode, usageError } from '../base/errors.ts';
 import { formatCount } from '../base/units.ts';
 import type { HostFacts } from '../host/host-facts.ts';
@@ -69,23 +76,29 @@ export async function chooseSources(
   const notes = spec.prefixes.length > 0 ? [] : unreachableNotes(addresses, endpoints);
   if (!explicit) return { addresses, missing: [], notes };
   checkFit(addresses, endpoints, facts);
-  const missing = await findMissing(addresses, facts);
+  const missing = await findMissing(addresses, facts, zoneOf(endpoints));
   if (missing.length > 0 && spec.aliasDevice === null) throw notOurs(missing, endpoints, facts);
   const lacking = new Set(missing);
   return { addresses: addresses.filter((address) => !lacking.has(address)), missing, notes };
 }
 
-/** The addresses that this host cannot bind to, in the order given. */
+/**
+ * The addresses that this host cannot bind to, in the order given.
+ * @param zone the device on which link-local ones must be
+ */
 export async function findMissing(
   addresses: readonly string[],
   facts: Pick<HostFacts, 'hostAddresses'>,
+  zone?: string,
 ): Promise<string[]> {
-  const own = new Set(facts.hostAddresses.filter((one) => one.usable).map((one) => one.address));
+  const isThere = ({ usable, address, device }: HostFacts['hostAddresses'][number]): boolean =>
+    usable && (!isLinkLocal(address) || zone === undefined || device === zone);
+  const own = new Set(facts.hostAddresses.filter(isThere).map((one) => one.address));
   const doubtful = addresses.filter((address) => !own.has(address) && !isLoopback4(address));
   const missing: string[] = [];
   for (let from = 0; from < doubtful.length; from += BINDS_AT_ONCE) {
     const some = doubtful.slice(from, from + BINDS_AT_ONCE);
-    const bindable = await Promise.all(some.map(canBind));
+    const bindable = await Promise.all(some.map((address) => canBind(withZone(address, zone))));
     missing.push(...some.filter((_, index) => bindable[index] === false));
   }
   return missing;
@@ -117,17 +130,19 @@ function loopbackSources(endpoints: readonly Endpoint[], { wanted, portsEach }: 
     .slice(0, count);
 }
 
+/** Whether an address of this host can be a source for an endpoint, by its scope. */
+export function isInScope(own: HostFacts['hostAddresses'][number], { family, zone }: Endpoint): boolean {
+  if (own.family !== family || !own.usable) return false;
+  return zone === undefined ? own.scope === 'global' || own.scope === 'site' : own.scope === 'link';
+}
+
 /** The addresses on the interface that routes to an endpoint beyond loopback. */
 function sourcesOnRoute(endpoint: Endpoint, facts: SourceFacts): string[] {
   const route = facts.routes.find((one) => one.address === endpoint.address);
   // Our own address is reached through lo, which has no address of that network: the two ends share it.
   if (route === undefined || route.local) return route === undefined ? [] : [endpoint.address];
   const onDevice = facts.hostAddresses.filter(
-    (one) =>
-      one.device === route.device &&
-      one.family === endpoint.family &&
-      one.usable &&
-      (one.scope === 'global' || one.scope === 'site'),
+    (one) => one.device === route.device && isInScope(one, endpoint),
   );
   if (onDevice.length > 0) return onDevice.map((one) => one.address);
   // A device without an address of its own (a tunnel, say) sends with one of another device.
@@ -152,6 +167,13 @@ function checkFit(addresses: readonly string[], endpoints: readonly Endpoint[], 
         ErrorCode.badAddress,
         `${address} cannot be a source address: it is a wildcard, multicast or broadcast address`,
         'give addresses of this host; `ip -br addr` lists them',
+      );
+    }
+    if (isLinkLocal(address) && zoneOf(endpoints) === undefined) {
+      throw usageError(
+        ErrorCode.badAddress,
+        `the source address ${address} is link-local and cannot reach ${endpoints.find((end) => end.family === 6)?.address}`,
+        'give addresses of the device that routes to the target; `ip -br addr` lists them',
       );
     }
     if (beyond !== undefined && isLoopback4(address)) {
@@ -186,7 +208,7 @@ function isLoopback4(address: string): boolean {
  */
 function canBind(address: string): Promise<boolean> {
   return new Promise((resolve) => {
-    const ipv6 = parseAddress(address).family === 6;
+    const ipv6 = address.includes(':');
     const socket = createSocket(ipv6 ? { type: 'udp6', ipv6Only: true } : { type: 'udp4' });
     const finish = (bindable: boolean): void => {
       socket.close();

@@ -24,6 +24,7 @@ import {
   type RoutePair,
   type RouteProblem,
 } from './route-check.ts';
+import { isInScope } from './source-addresses.ts';
 
 /** Pairs of one check, each asked from both ends of the plan's ports. Of more sources an even sample is asked. */
 const PAIRS_MAX = 1_024;
@@ -105,7 +106,7 @@ async function checkSources(
 ): Promise<SourceCheck> {
   const { facts } = prepared.found;
   const sources = addresses.filter((address) => !isLoopback(address));
-  const endpoints = spec.endpoints.filter((endpoint) => !isOnThisHost(endpoint.address, facts));
+  const endpoints = spec.endpoints.filter((endpoint) => !isOnThisHost(endpoint, facts));
   const most = Math.max(1, Math.min(PAIRS_MAX, Math.floor((turns.ratePerSec * ROUND_SEC_MAX) / 2)));
   const pairs = pairsToCheck(sources, endpoints, most);
   if (pairs.length === 0) return { bad: [], silent: null, filtered: null };
@@ -265,10 +266,11 @@ async function leavingElsewhere(
   const own = new Map((now?.addresses ?? []).map((address) => [address.address, address]));
   const bad: BadSource[] = [];
   for (const family of [4, 6] as const) {
-    const target = endpoints.find((endpoint) => endpoint.family === family)?.address;
-    if (target === undefined) continue;
+    const target = endpoints.find((endpoint) => endpoint.family === family);
+    // With a zone everything leaves by its device.
+    if (target === undefined || target.zone !== undefined) continue;
     const asked = sources.filter((source) => own.get(source)?.family === family);
-    const devices = await readSourceDevices(run, asked, target);
+    const devices = await readSourceDevices(run, asked, target.address);
     for (const source of asked) {
       const { device = '', isOnVirtualDevice = false } = own.get(source) ?? {};
       const leaves = devices.get(source);
@@ -291,13 +293,7 @@ async function hostItselfReaches(
   const pairs = routes.flatMap(({ address, source, device, local }) => {
     const endpoint = spec.endpoints.find((one) => one.address === address);
     if (local || endpoint === undefined) return [];
-    const onDevice = hostAddresses.filter(
-      (own) =>
-        own.device === device &&
-        own.family === endpoint.family &&
-        own.usable &&
-        (own.scope === 'global' || own.scope === 'site'),
-    );
+    const onDevice = hostAddresses.filter((own) => own.device === device && isInScope(own, endpoint));
     const witnesses = new Set([...(source === null ? [] : [source]), ...onDevice.map((own) => own.address)]);
     return [...witnesses].filter((one) => !tried.has(one)).map((one) => ({ source: one, endpoint }));
   });

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import {
+  addressPart,
   DEFAULT_PROTOCOL_OPTIONS,
   endpointsOf,
   formatEndpoint,
@@ -10,6 +11,8 @@ import {
   type ProtocolOptions,
   parseTarget,
   type TargetSpec,
+  zoneOf,
+  zoneProblem,
 } from '../../src/base/endpoint.ts';
 import { BenchError } from '../../src/base/errors.ts';
 import { DEFAULT_REQUEST_OPTIONS } from '../../src/base/request-options.ts';
@@ -53,6 +56,49 @@ test('requests have a path, and their schemes a port of their own', () => {
   assert.equal(parseTarget('tls://h:443').path, null);
 });
 
+test('a link-local address has a zone, in a URL with %25 as well, and endpoints carry it', () => {
+  for (const [text, address, zone, names] of [
+    ['[fe80::1%eth0]:80', 'fe80::1', 'eth0', ['[fe80::1%eth0]:80']],
+    [
+      'tcp://[FE80:0::1%eth0.100]:80-81',
+      'fe80::1',
+      'eth0.100',
+      ['[fe80::1%eth0.100]:80', '[fe80::1%eth0.100]:81'],
+    ],
+    ['wss://[fe80::1%25wlan0]/a%20b', 'fe80::1', 'wlan0', ['[fe80::1%wlan0]:443']],
+    ['[fe80::1%25]:80', 'fe80::1', '25', ['[fe80::1%25]:80']],
+  ] as const) {
+    const target = parseTarget(text);
+    assert.deepEqual([target.host, target.zone], [address, zone], text);
+    const endpoints = endpointsOf(target, [target.host]);
+    assert.deepEqual(endpoints.map(formatEndpoint), names);
+    assert.deepEqual(
+      endpoints.map(formatEndpoint).map(addressPart),
+      names.map(() => address),
+    );
+    for (const name of names)
+      assert.equal(formatEndpoint(endpointsOf(parseTarget(name), [address])[0]!), name);
+  }
+  assert.equal(parseTarget('wss://[fe80::1%25wlan0]/a%20b').path, '/a%20b');
+  assert.equal(addressPart('[::1]:80'), '::1');
+  assert.equal(addressPart('10.0.0.1:80'), '10.0.0.1');
+});
+
+test('endpoints of one run have one zone', () => {
+  const of = (...texts: string[]) =>
+    texts.flatMap((text) => {
+      const target = parseTarget(text);
+      return endpointsOf(target, [target.host]);
+    });
+  const fine = of('10.0.0.1:80', '[fe80::1%a]:80', '[fe80::2%a]:81');
+  assert.equal(zoneProblem(fine), null);
+  assert.equal(zoneOf(fine), 'a');
+  assert.equal(zoneProblem(of('10.0.0.1:80', '[::1]:80')), null);
+  assert.equal(zoneOf(of('10.0.0.1:80', '[::1]:80')), undefined);
+  for (const other of ['[fe80::1%b]:80', '[fd00::1]:80'])
+    assert.match(zoneProblem(of('[fe80::1%a]:80', other)) ?? '', /cannot be reached from the same source/);
+});
+
 test('a wrong target is refused by name of what is wrong, with a target that can be typed', () => {
   for (const [text, message, hint] of [
     ['', /the host is missing/, '127.0.0.1:8000'],
@@ -78,7 +124,15 @@ test('a wrong target is refused by name of what is wrong, with a target that can
     ['[::g]:80', /is not an IPv6 address/, '[::1]:8000'],
     ['1.2.3.400:80', /"1\.2\.3\.400" is not an IPv4 address/, '127.0.0.1:8000'],
     ['1.2.3:80', /is not an IPv4 address/, '127.0.0.1:8000'],
-    ['fe80::1%eth0', /brackets/, '[::1]:8000'],
+    ['fe80::1%eth0', /brackets/, '[fe80::1%eth0]:8000'],
+    ['ws://fe80::1%25eth0:80', /brackets/, 'ws://[fe80::1%25eth0]:80'],
+    ['[fe80::1]:80', /fe80::1 is link-local and needs a zone/, '[fe80::1%eth0]:80'],
+    ['ws://[FEBF::1]/a%20b', /febf::1 is link-local and needs a zone/, 'ws://[febf::1%eth0]/a%20b'],
+    ['[fd00::1%eth0]:80', /fd00::1 is not link-local/, '[fd00::1]:80'],
+    ['[10.0.0.1%eth0]:80', /"10.0.0.1" is not an IPv6 address/, '[fe80::1%eth0]:80'],
+    ['[fe80::1%]:80', /"" is not the name of a device/, '[fe80::1%eth0]:80'],
+    ['[fe80::1%a-device-of-16--]:80', /is not the name of a device/, '[fe80::1%eth0]:80'],
+    ['[fe80::1%$(id)]:80', /is not the name of a device/, '[fe80::1%eth0]:80'],
     ['user@h:80', /"user@h" is not a host name/, 'host:8000'],
     ['-h:80', /is not a host name/, 'host:8000'],
     ['tcp://h:80/path', /tcp has no path/, 'tcp://h:80'],
@@ -126,7 +180,7 @@ test('a list in one --target becomes one --target each, and each can be typed', 
 
 test('any text is either a target or a bad endpoint, never a crash', () => {
   const pieces = fc.string({
-    unit: fc.constantFrom('a', '1', ':', '/', '[', ']', '-', '.', '::', '%', '80'),
+    unit: fc.constantFrom('a', '1', ':', '/', '[', ']', '-', '.', '::', '%', '80', 'fe80::1', 'eth0'),
     maxLength: 12,
   });
   fc.assert(

@@ -7,8 +7,9 @@
 import assert from 'node:assert/strict';
 import { type Driver, DriverEvent, type DriverOptions } from '../../src/engine/drivers/driver.ts';
 import { EpollDriver } from '../../src/engine/drivers/epoll-driver.ts';
+import { sockAddr } from '../../src/engine/drivers/sockaddr.ts';
 import { UringDriver } from '../../src/engine/drivers/uring-driver.ts';
-import { reserveDescriptors, sockAddr } from '../../src/engine/libc.ts';
+import { reserveDescriptors } from '../../src/engine/libc.ts';
 
 const OPENS_PER_TURN = 128;
 const CLOSES_PER_TURN = 512;

@@ -5,6 +5,7 @@
  *   node yardstick-uring.js PORT CONNECTIONS       prints {"open":N,"seconds":S,"residentBytes":B}
  */
 import assert from 'node:assert/strict';
+import { sockAddr } from '../../src/engine/drivers/sockaddr.ts';
 import {
   CMD_SETSOCKOPT,
   Cqe,
@@ -47,7 +48,7 @@ bytes[ONE_AT] = 1;
 
 /** Writes the chain of one connection, the `total`-th of all. */
 function push(ring: Ring, place: number, total: number): void {
-  const source = libc.sockAddr(`127.0.${60 + Math.floor(total / PORTS)}.1`, FIRST_PORT + (total % PORTS));
+  const source = sockAddr(`127.0.${60 + Math.floor(total / PORTS)}.1`, FIRST_PORT + (total % PORTS));
   const at64 = 64 + place * ADDRESS_BYTES;
   bytes.set(source.bytes.subarray(0, ADDRESS_BYTES), at64);
   ring.reserve(5);
@@ -106,7 +107,7 @@ function fill(ring: Ring, count: number): void {
 }
 
 const [port = 0, connections = 0] = process.argv.slice(2).map(Number);
-bytes.set(libc.sockAddr('127.0.0.1', port).bytes.subarray(0, ADDRESS_BYTES), 0);
+bytes.set(sockAddr('127.0.0.1', port).bytes.subarray(0, ADDRESS_BYTES), 0);
 const rings: Ring[] = [];
 const beganMs = performance.now();
 for (let from = 0; from < connections; from += PER_RING) {

@@ -43,6 +43,19 @@ describe('the command line', () => {
     assert.equal(values.one('json'), '-');
   });
 
+  it('takes - in place of a file for a stream, anywhere, and leaves it to a flag as its value', async () => {
+    assert.deepEqual((await command('run - --json -')).files, ['/dev/stdin']);
+    assert.deepEqual((await command('report -')).files, ['/dev/stdin']);
+    assert.deepEqual((await command('report --text -')).files, ['/dev/stdin']);
+    assert.deepEqual((await command('init -')).files, ['/dev/stdout']);
+    const { files, values } = await command('report --html - -');
+    assert.deepEqual([files, values.one('html')], [['/dev/stdin'], '-']);
+    const compared = await command('compare a.json - --json - --markdown=-');
+    assert.deepEqual(compared.files, ['a.json', '/dev/stdin']);
+    assert.deepEqual([compared.values.one('json'), compared.values.one('markdown')], ['-', '-']);
+    assert.deepEqual((await command('compare -q - b.json')).files, ['/dev/stdin', 'b.json']);
+  });
+
   it('takes -c5, -c 5, --conns=5 and --conns 5 for the same', async () => {
     for (const line of ['-c5', '-c 5', '--conns=5', '--conns 5']) {
       assert.equal((await command(line)).values.one('conns'), '5');

@@ -137,7 +137,10 @@ describe('an endpoint that is none', () => {
     ['a name', [endpoint('localhost', 4)]],
     ['a family that is not its own', [endpoint('10.0.0.1', 6)]],
     ['another family that is not its own', [endpoint('::1', 4)]],
-    ['a zone', [endpoint('fe80::1%eth0', 6)]],
+    ['an address with its zone', [endpoint('fe80::1%eth0', 6)]],
+    ['a zone of an address that is not link-local', [{ ...endpoint('fd00::1', 6), zone: 'eth0' }]],
+    ['a zone that is no name', [{ ...endpoint('fe80::1', 6), zone: 'eth0\nroute get ::1' }]],
+    ['two zones', ['a', 'b'].map((zone) => ({ ...endpoint('fe80::1', 6), zone }))],
     ['an address with a network', [endpoint('10.0.0.0/8', 4)]],
     ['port 0', [endpoint('10.0.0.1', 4, 0)]],
     ['a port too high', [endpoint('10.0.0.1', 4, 65_536)]],
@@ -153,6 +156,13 @@ describe('an endpoint that is none', () => {
       assert.equal(decoded(specWith({ endpoints })).type, 'malformed');
     });
   }
+});
+
+it('a link-local endpoint brings its zone', () => {
+  const endpoints = [{ ...endpoint('fe80::1', 6), zone: 'eth0.1' }];
+  const message = decoded(specWith({ endpoints }));
+  assert(message.type === 'spec');
+  assert.deepEqual(message.spec.endpoints, endpoints);
 });
 
 // PROTOCOL.md: certificates

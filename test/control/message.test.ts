@@ -97,6 +97,8 @@ describe('the codec', () => {
       minor: 2,
       words: '--proxy-protocol',
     });
+    const zoned = { address: 'fe80::1', port: 80, family: 6 as const, zone: 'eth0' };
+    assert.deepEqual(needsOf({ ...spec, endpoints: [zoned] }), { minor: 2, words: '--target with a zone' });
   });
 
   it('never throws and never lets unknown text through', () => {

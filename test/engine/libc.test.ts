@@ -4,10 +4,8 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { arch } from 'node:os';
 import { test } from 'node:test';
-import fc from 'fast-check';
-import { addressFromBigInt } from '../../src/base/address.ts';
+import { sockAddr } from '../../src/engine/drivers/sockaddr.ts';
 import * as libc from '../../src/engine/libc.ts';
-import { addressOf, portOf, setPort, sockAddr } from '../../src/engine/libc.ts';
 import { HEADERS_SKIP, headerValues, numbersIn } from '../support/kernel-headers.ts';
 
 test('the limit of descriptors is the one in /proc', () => {
@@ -48,50 +46,11 @@ test('TCP_INFO of a fresh socket is long enough to hold the retransmits, which a
   libc.close(fd);
 });
 
-function boundTo(address: string): { address: string; port: number } {
-  const wanted = sockAddr(address, 0);
-  const fd = libc.tcpSocket(wanted.family);
-  assert.equal(libc.bind(fd, wanted.bytes, wanted.length), 0, address);
-  const named = new Uint8Array(28);
-  assert.equal(libc.getsockname(fd, named, new Int32Array([28])), 0);
-  libc.close(fd);
-  return { address: addressOf(named), port: portOf(named) };
-}
-
-test('the kernel reads an address as it was written', () => {
-  for (const address of ['127.0.0.1', '127.1.2.3', '127.255.0.9']) {
-    const bound = boundTo(address);
-    assert.equal(bound.address, address);
-    assert(bound.port > 0, 'and a port in the right byte order');
-  }
-});
-
-test('any IPv4 and IPv6 address comes back as its canonical text', () => {
-  fc.assert(
-    fc.property(
-      fc.constantFrom(4 as const, 6 as const),
-      fc.bigInt({ min: 0n, max: 2n ** 128n - 1n }),
-      (family, value) => {
-        const address = addressFromBigInt(family, family === 4 ? value % 2n ** 32n : value);
-        // The kernel's text for mapped addresses (::ffff:1.2.3.4) is never bound by us.
-        fc.pre(!address.includes('.') || family === 4);
-        assert.equal(addressOf(sockAddr(address, 1).bytes), address);
-      },
-    ),
-  );
-});
-
-test('the port is written in place, in network byte order', () => {
-  const address = sockAddr('127.0.0.1', 1);
-  setPort(address, 0x1f90);
-  assert.deepEqual([...address.bytes.subarray(2, 4)], [0x1f, 0x90]);
-  assert.equal(portOf(address.bytes), 8_080);
-});
-
-/** Numbers of libc.ts and tcp-info.ts that have another name in C, or are ours. */
+/** Numbers of libc.ts, sockaddr.ts and tcp-info.ts that have another name in C, or are ours. */
 const EXPRESSIONS: Readonly<Record<string, string | null>> = {
   SOCKADDR_BYTES_MAX: 'sizeof(struct sockaddr_in6)',
   SOCKADDR_IN_BYTES: 'sizeof(struct sockaddr_in)',
+  SCOPE_AT: 'offsetof(struct sockaddr_in6, sin6_scope_id)',
   UNACKED_OFFSET: 'offsetof(struct tcp_info, tcpi_unacked)',
   LAST_ACK_RECV_OFFSET: 'offsetof(struct tcp_info, tcpi_last_ack_recv)',
   NOTSENT_BYTES_OFFSET: 'offsetof(struct tcp_info, tcpi_notsent_bytes)',
@@ -111,7 +70,7 @@ for (const machine of ['own', 'other'] as const) {
     skip: HEADERS_SKIP,
   }, (t) => {
     const ours = new Map<string, number>();
-    for (const path of ['src/engine/libc.ts', 'src/engine/tcp-info.ts'])
+    for (const path of ['src/engine/libc.ts', 'src/engine/drivers/sockaddr.ts', 'src/engine/tcp-info.ts'])
       for (const [name, value] of numbersIn(path)) {
         const expression = EXPRESSIONS[name] === undefined ? name : EXPRESSIONS[name];
         if (expression !== null) ours.set(expression, value);

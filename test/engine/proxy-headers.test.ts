@@ -6,6 +6,7 @@ import { addressToBigInt, parseAddress } from '../../src/base/address.ts';
 import type { ProxyHeaderSpec } from '../../src/base/proxy-header.ts';
 import { ProxyHeaders } from '../../src/engine/proxy-headers.ts';
 import type { HolderSpec } from '../../src/run/run-spec.ts';
+import type { LoadShare } from '../../src/run/schedule.ts';
 import { specTo } from './engine-run.ts';
 
 /** What a header says; addresses in canonical text. */
@@ -65,7 +66,11 @@ interface Connection {
   readonly endpointPort: number;
 }
 
-function headersOf(header: ProxyHeaderSpec, some: readonly Connection[], connectionsFrom = 0): ProxyHeaders {
+function headersOf(
+  header: ProxyHeaderSpec,
+  some: readonly Connection[],
+  shares?: readonly LoadShare[],
+): ProxyHeaders {
   const spec: HolderSpec = {
     ...specTo(80, some.length),
     addresses: some.map(({ source }) => source),
@@ -75,7 +80,7 @@ function headersOf(header: ProxyHeaderSpec, some: readonly Connection[], connect
       family: parseAddress(endpoint).family,
     })),
     proxyHeader: header,
-    connectionsFrom,
+    ...(shares === undefined ? {} : { shares }),
   };
   return new ProxyHeaders(spec, {
     sourceIndex: (slot) => slot,
@@ -126,8 +131,8 @@ describe('a PROXY header', () => {
     it(`${version} makes up clients one after the other, then the same with the next port`, () => {
       const of = (endpoint: string): Connection[] =>
         Array.from({ length: 5 }, () => ({ source: endpoint, port: 9, endpoint, endpointPort: 443 }));
-      const clients = (endpoint: string, network: string, from = 0): string[] => {
-        const headers = headersOf({ version, clients: network }, of(endpoint), from);
+      const clients = (endpoint: string, network: string, shares?: readonly LoadShare[]): string[] => {
+        const headers = headersOf({ version, clients: network }, of(endpoint), shares);
         return Array.from({ length: 5 }, (_, slot) => {
           const said = saidBy(headers, version, slot);
           assert.equal(said.toPort, 443);
@@ -141,12 +146,21 @@ describe('a PROXY header', () => {
         '203.0.113.2 1025',
         '203.0.113.1 1026',
       ]);
-      assert.deepEqual(clients('10.0.0.1', '203.0.113.255/24', 253).slice(0, 2), [
+      assert.deepEqual(clients('10.0.0.1', '203.0.113.255/24', [{ from: 253, to: 258 }]).slice(0, 2), [
         '203.0.113.254 1024',
         '203.0.113.1 1025',
       ]);
+      // Shares of two places: a quota that grew.
+      const grown = [
+        { from: 9, to: 11 },
+        { from: 40, to: 43 },
+      ];
+      assert.deepEqual(
+        clients('10.0.0.1', '203.0.113.0/24', grown),
+        [10, 11, 41, 42, 43].map((last) => `203.0.113.${last} 1024`),
+      );
       assert.deepEqual(clients('10.0.0.1', '192.0.2.7').slice(0, 2), ['192.0.2.7 1024', '192.0.2.7 1025']);
-      assert.deepEqual(clients('::1', '2001:db8:0:255::/64', 0xffff).slice(0, 2), [
+      assert.deepEqual(clients('::1', '2001:db8:0:255::/64', [{ from: 0xffff, to: 0x1_0004 }]).slice(0, 2), [
         '2001:db8:0:255::1:0 1024',
         '2001:db8:0:255::1:1 1024',
       ]);

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { ConnectionTable, SlotState } from '../../src/engine/connection-table.ts';
+import { sockAddr } from '../../src/engine/drivers/sockaddr.ts';
 import * as libc from '../../src/engine/libc.ts';
-import { sockAddr } from '../../src/engine/libc.ts';
 import { Tally } from '../../src/engine/tally.ts';
 import { Delivery, SynRetransmits, TcpInfo } from '../../src/engine/tcp-info.ts';
 import { until } from '../support/waiting.ts';

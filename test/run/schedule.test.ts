@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import {
+  connectionNumber,
   cutShares,
   holdFromMsOf,
   type LoadShare,
@@ -104,6 +105,27 @@ describe('the shares of a line', () => {
         },
       ),
       { numRuns: 300 },
+    );
+  });
+
+  it('number each connection of the run once', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 300 }), fc.array(fc.nat(), { maxLength: 5 }), (total, cuts) => {
+        // Every second part comes on top of the one before it, as a quota does that grew.
+        const parts = partsOf(total, cuts).reduce<(readonly LoadShare[])[]>((all, part, index) => {
+          if (index % 2 === 1) all.push([...part, ...(all.shift() ?? [])]);
+          else all.push(part);
+          return all;
+        }, []);
+        const numbers = parts.flatMap((shares) => {
+          const size = shares.reduce((sum, { from, to }) => sum + to - from, 0);
+          return Array.from({ length: size }, (_, index) => connectionNumber(shares, index));
+        });
+        assert.deepEqual(
+          numbers.toSorted((a, b) => a - b),
+          Array.from({ length: total }, (_, index) => index),
+        );
+      }),
     );
   });
 

@@ -5,6 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
+import { hostname } from 'node:os';
 import { createInterface } from 'node:readline';
 import { afterEach, test as nodeTest } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -194,7 +195,7 @@ test('echo gives large payloads back unchanged to readers that pause, and to man
   assert.equal(counts.closedByPeer, 4);
 });
 
-test('whoami says each client its own address and port in one line, IPv4 and IPv6, and is silent afterwards', async () => {
+test('whoami says each client its own address and port in one line and its own name in another, IPv4 and IPv6, and is silent afterwards', async () => {
   const target = await serve({ mode: 'whoami', host: '::' });
   for (const host of ['127.0.0.1', '::1']) {
     const socket = await connect({ host, port: target.port });
@@ -204,7 +205,10 @@ test('whoami says each client its own address and port in one line, IPv4 and IPv
     socket.write('who are you?');
     await sleep(200);
     const shown = host.includes(':') ? `[${socket.localAddress}]` : socket.localAddress;
-    assert.equal(Buffer.concat(received).toString(), `${shown}:${socket.localPort}\n`);
+    assert.equal(
+      Buffer.concat(received).toString(),
+      `${shown}:${socket.localPort}\nat ${hostname()}:${target.port}\n`,
+    );
     assert.equal(socket.readyState, 'open');
   }
   assert.equal((await target.counts()).openNow, 2);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { sockAddr } from '../../src/engine/libc.ts';
+import { sockAddr } from '../../src/engine/drivers/sockaddr.ts';
 import { SourceTable } from '../../src/serve/source-table.ts';
 
 const peer = (address: string): Uint8Array => sockAddr(address, 40_000).bytes;

@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { RunReport } from '../../src/judge/report.ts';
+import { startAgent, startCoordinator } from '../support/agents.ts';
 import { makeCertificates } from '../support/certificates.ts';
 import { freePort } from '../support/net-target.ts';
 import { runCli } from '../support/run-cli.ts';
@@ -194,6 +195,52 @@ test('HAProxy logs the addresses that the headers say', { skip: whyNot('haproxy'
     await assertNew(ws, inFront, version);
     const clients = Array.from({ length: 6 }, (_, at) => `198.51.${index}.${at + 1} 1024 127.0.0.1 ${tls}`);
     await assertNew(tls, clients, version);
+  }
+});
+
+/** `address port` of each client of a network that HAProxy has logged, each as often as it was. */
+const clientsOf = (lines: readonly string[], network: string): string[] =>
+  lines
+    .filter((line) => line.startsWith(network))
+    .map((line) => line.split(' ').slice(0, 2).join(' '))
+    .toSorted();
+
+test('made-up clients differ over agents and holders as far as the network allows', {
+  skip: whyNot('haproxy'),
+}, async (t) => {
+  const port = await freePort();
+  const bind = `127.0.0.1:${port} accept-proxy`;
+  const peer = await startPeer(t, 'haproxy', () => HAPROXY_HEAD + answering('plain', bind), port);
+  for (const [index, { network, addresses }] of [
+    { network: '203.0.113.0/24', addresses: 254 },
+    // Six addresses: the ports go on, over all agents.
+    { network: '198.51.100.0/29', addresses: 6 },
+  ].entries()) {
+    const run = startCoordinator(t, [
+      ...['-t', `http://127.0.0.1:${port}/`, '-c', '30', '-d', '1s', '--expect-agents', '2'],
+      ...['--proxy-protocol', index === 0 ? 'v1' : 'v2', '--proxy-source', network],
+    ]);
+    const join = `127.0.0.1:${await run.port()}`;
+    for (const [at, name] of ['ada', 'bob'].entries()) {
+      // Each with addresses of its own, as hosts have them.
+      const own = ['--source-ip', `127.0.0.${11 + at}`, '--holders', '2'];
+      startAgent(t, join, name, run.tokenText, own);
+    }
+    const { code, stderr } = await run.result;
+    assert.equal(code, 0, stderr);
+    const report = run.report();
+    assert.deepEqual(
+      report.agents.map(({ quota }) => quota),
+      [15, 15],
+    );
+    const expected = Array.from(
+      { length: 30 },
+      (_, at) =>
+        `${network.replace(/0\/\d+$/, String(1 + (at % addresses)))} ${1_024 + Math.floor(at / addresses)}`,
+    );
+    const logged = (): string[] => clientsOf(peer.lines(), network.replace(/0\/\d+$/, ''));
+    await until('HAProxy logs each request', () => logged().length >= 30);
+    assert.deepEqual([...new Set(logged())], expected.toSorted());
   }
 });
 

@@ -105,24 +105,83 @@ export function argumentsOf(flag: Flag, values: FlagValues): string[] {
 
 /** Header fields whose value is a credential, or is named as one. */
 const CREDENTIAL_FIELD = /^(?:proxy-)?authorization$|cookie|token|secret|passw|api-?key|credential|session/i;
+/** Names of a query whose value is one. */
+const CREDENTIAL_NAME =
+  /^(?:auth|key|pass|pwd|sig|sid|jwt|code|ticket|access)$|auth|cookie|token|secret|passw|key$|credential|session|signature/i;
+/** So many characters without a blank are taken for a credential, whatever they are called, where a digit is among them. */
+const LONG_WORD = /^(?=.*\d)\S{16,}$/;
+/** What a report shows in place of a text that is not to be passed on. */
+const HIDDEN = '...';
+/** Flags whose text goes to the target, which may ask for a password in it. The name of a file shows nothing of what is in it. */
+const SAID: ReadonlySet<string> = new Set(['first-message', 'send', 'ws-message', 'body', 'answer']);
+/** Flags whose text is a URL. */
+const ADDRESSED: ReadonlySet<string> = new Set(['target', 'target-stats', 'otlp']);
 
-/** `--header` and `--mqtt-password` as a report may show it: reports are passed on, and a credential in one would be passed on with it. */
-function withoutCredential(argument: string): string {
-  // The name of a file shows nothing of what is in it.
-  if (/^--mqtt-password=(?!@.)/.test(argument)) return '--mqtt-password=...';
-  const [, field] = /^--header=\s*([^:]*?)\s*:/.exec(argument) ?? [];
-  return field !== undefined && CREDENTIAL_FIELD.test(field) ? `--header=${field}: ...` : argument;
+/** The parts of a query that are no credential stay: a path and the names are what a reader knows a request by. */
+export function shownUrl(text: string): string {
+  const [, before = text, query] = /^([^?]*)\?(.*)$/s.exec(text) ?? [];
+  if (query === undefined) return text;
+  const shown = query.split('&').map((part) => {
+    const at = part.indexOf('=');
+    const [name, value] = at < 0 ? ['', part] : [part.slice(0, at + 1), part.slice(at + 1)];
+    const isHidden =
+      LONG_WORD.test(value) || (at >= 0 && value !== '' && CREDENTIAL_NAME.test(part.slice(0, at)));
+    return isHidden ? `${name}${HIDDEN}` : part;
+  });
+  return `${before}?${shown.join('&')}`;
 }
 
-/** Whether a text of a flag is a credential, which is not to be passed on. */
+/** A message whose names in braces stay, and the pattern of an answer. */
+function shownMessage(name: string, text: string): string {
+  // Of `--ws-message` alone `@` names no file.
+  if (text === '' || (name !== 'ws-message' && /^@./s.test(text))) return text;
+  if (name === 'answer') {
+    const [, pattern] = /^(\/.*\/i?|[^=]*)=/s.exec(text) ?? [];
+    return pattern === undefined ? HIDDEN : `${pattern}=${HIDDEN}`;
+  }
+  const names = name === 'body' ? [] : (text.match(/\{[a-z]+(?::\d+)?\}/g) ?? []);
+  return [HIDDEN, ...names.flatMap((each) => [each, HIDDEN])].join('');
+}
+
+/** A subprotocol is a name; some servers take a token in its place. */
+function shownSubprotocol(text: string): string {
+  return text
+    .split(',')
+    .map((each) => {
+      const [, scheme] = /^(.*(?:bearer|token|auth)[^.]*\.).+$/i.exec(each) ?? [];
+      if (scheme !== undefined) return `${scheme}${HIDDEN}`;
+      return LONG_WORD.test(each.trim()) ? HIDDEN : each;
+    })
+    .join(',');
+}
+
+/** `--header` and `--mqtt-password`: what is named as a credential. */
+function withoutCredential(name: string, text: string): string {
+  if (name === 'mqtt-password' && !/^@./s.test(text)) return HIDDEN;
+  const [, field] = name === 'header' ? (/^\s*([^:]*?)\s*:/.exec(text) ?? []) : [];
+  return field !== undefined && CREDENTIAL_FIELD.test(field) ? `${field}: ${HIDDEN}` : text;
+}
+
+/** The text of a flag as a report may show it: reports are passed on, and a credential in one would be passed on with it. */
+export function shownText(name: string, text: string): string {
+  if (SAID.has(name)) return shownMessage(name, text);
+  if (ADDRESSED.has(name)) return shownUrl(text);
+  return name === 'ws-protocol' ? shownSubprotocol(text) : withoutCredential(name, text);
+}
+
+function shownArgument(argument: string): string {
+  const [, name, text] = /^--([^=]+)=(.*)$/s.exec(argument) ?? [];
+  return name === undefined || text === undefined ? argument : `--${name}=${shownText(name, text)}`;
+}
+
+/** Whether a text of a flag is a credential by its name, which is not to be passed on. */
 export function holdsCredential(flag: Flag, text: string): boolean {
-  const argument = `--${flag.name}=${text}`;
-  return withoutCredential(argument) !== argument;
+  return withoutCredential(flag.name, text) !== text;
 }
 
 /**
  * The command line that does the same again, from whatever place the values came. What no flag carries is not in it: a
- * token comes from a file or the environment, and stays there. A password, and the value of a header field that is a credential, is `...`.
+ * token comes from a file or the environment, and stays there. What can be a credential is `...`: `shownText`.
  * @param command which command
  * @param values what it was given
  */
@@ -130,7 +189,7 @@ export function echoedCommand(command: CommandName, values: FlagValues): string 
   const words = flagsOf(command)
     .filter((flag) => values.isGiven(flag.name))
     .flatMap((flag) => argumentsOf(flag, values))
-    .map(withoutCredential)
+    .map(shownArgument)
     .map(shellWord);
   return ['c100k-bench', ...(command === 'run' ? [] : [command]), ...words].join(' ');
 }

@@ -3,7 +3,7 @@
  * Must never talk to a cluster, and must never put the token anywhere but into the Secret.
  */
 
-import { readKubernetesRun } from '../../api/kubernetes-request.ts';
+import { clearCredentials, readKubernetesRun } from '../../api/kubernetes-request.ts';
 import { closeToOthers } from '../../api/token-source.ts';
 import { ExitCode } from '../../base/errors.ts';
 import { type KubernetesRun, kubernetesManifests, manifestYaml } from '../../place/kubernetes.ts';
@@ -20,6 +20,13 @@ export async function k8sCommand({ values }: CommandContext): Promise<ExitCode> 
   closeToOthers();
   await writeResult(manifestYaml(kubernetesManifests(run), headingOf(run)));
   tell('the Secret in these manifests holds the token of the run: apply them, and do not keep them');
+  const clear = clearCredentials(values);
+  if (clear.length > 0) {
+    tell(
+      `${clear.join(', ')} may hold a credential, and ${clear.length === 1 ? 'stands' : 'stand'} in the command line of the coordinator's pod as typed: ` +
+        'who may read its Job reads it. A variable of the pod from a Secret of your own (such as C100K_HEADER) is safer',
+    );
+  }
   return ExitCode.held;
 }
 

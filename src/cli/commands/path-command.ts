@@ -5,11 +5,11 @@
 
 import assert from 'node:assert/strict';
 import { executeRun, type RunJob, readRunJob } from '../../api/bench-run.ts';
-import { type FlagValues, flagValue } from '../../api/flags/flags.ts';
+import { type FlagValues, flagValue, shownUrl } from '../../api/flags/flags.ts';
 import { resolveTargets } from '../../api/run-request.ts';
 import { environmentToken } from '../../api/token-source.ts';
 import { isLoopback } from '../../base/address.ts';
-import { formatEndpoint } from '../../base/endpoint.ts';
+import { addressPart, formatEndpoint } from '../../base/endpoint.ts';
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { ownPackage } from '../../host/own-package.ts';
 import type { RunReport } from '../../judge/report.ts';
@@ -97,8 +97,7 @@ async function seenReport(values: FlagValues, job: RunJob): Promise<PathReport> 
 
 /** Whether each endpoint is an address of that host: loopback, or one of which it has the listener. */
 function isAllLocal(endpoints: readonly string[]): (host: RunReport['kernel']['hosts'][number]) => boolean {
-  return ({ farSide = {} }) =>
-    endpoints.every((one) => one in farSide || isLoopback(one.replace(/^\[|\]?:\d+$/g, '')));
+  return ({ farSide = {} }) => endpoints.every((one) => one in farSide || isLoopback(addressPart(one)));
 }
 
 async function runOf(job: RunJob): Promise<RunReport> {
@@ -151,7 +150,7 @@ function common(
   return {
     schemaVersion: PATH_SCHEMA_VERSION,
     toolVersion: ownPackage().version,
-    target: request.targets.map((target) => target.text),
+    target: request.targets.map((target) => shownUrl(target.text)),
     endpoints,
   };
 }

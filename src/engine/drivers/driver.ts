@@ -10,8 +10,8 @@
  * allocated per connection, and no method but the constructors throws for what the kernel says.
  */
 import { FailReason, SkipReason } from '../../base/outcome.ts';
-import type { SockAddr } from '../libc.ts';
 import { Errno, failReasonOf, isOutOfDescriptors } from '../libc.ts';
+import type { SockAddr } from './sockaddr.ts';
 
 /** What `next` brings. */
 export const DriverEvent = {

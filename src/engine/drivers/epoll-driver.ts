@@ -8,10 +8,10 @@
  */
 import assert from 'node:assert/strict';
 import * as libc from '../libc.ts';
-import { type SockAddr, setPort } from '../libc.ts';
 import { POLLER_CALLS, Poller, WATCHED } from '../poller.ts';
 import { type CloseHow, type Driver, DriverEvent, type DriverOptions, OpenStep } from './driver.ts';
 import { IndexQueue } from './index-queue.ts';
+import { type SockAddr, setPort } from './sockaddr.ts';
 
 const RECEIVE_BUFFER_BYTES = 65_536;
 /** Receives from one connection in one event; a target that floods one connection must not starve the others. */

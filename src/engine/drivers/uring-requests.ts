@@ -5,10 +5,10 @@
  * Every request carries two words: what it is with a tag of up to 28 bits (low), and the index of the direct descriptor (high).
  */
 
-import type { SockAddr } from '../libc.ts';
 import * as libc from '../libc.ts';
 import { HEARD_MAX, OpenStep } from './driver.ts';
 import type { RingSet } from './ring-set.ts';
+import type { SockAddr } from './sockaddr.ts';
 import {
   CMD_GETSOCKOPT,
   CMD_SETSOCKOPT,

@@ -1,6 +1,6 @@
 /**
  * Owns which back end each open connection has, by the name that stands in its first bytes, and how many each has now. Must never change what
- * the protocol inside sees. Without `--backend-from` it is not there.
+ * the protocol inside sees. Without `--backend-from`, and but for whoami, it is not there.
  */
 import {
   BACKEND_BYTES_MAX,
@@ -16,7 +16,7 @@ const Known = { not: 0, never: 1, first: 2 } as const;
 
 /** Counts of one engine. */
 export class BackendTally {
-  readonly #expression: RegExp;
+  readonly #expression: RegExp | null;
   readonly #names: string[] = [];
   readonly #indexOf = new Map<string, number>();
   readonly #open: number[] = [];
@@ -25,14 +25,15 @@ export class BackendTally {
   /** first bytes that had no name in them yet, by slot; nearly always empty */
   readonly #partial = new Map<number, string>();
 
-  constructor(expression: RegExp, capacity: number) {
+  /** @param expression null: names come by `named` alone */
+  constructor(expression: RegExp | null, capacity: number) {
     this.#expression = expression;
     this.#of = new Uint8Array(capacity);
   }
 
   /** Bytes came; a name is looked for until it is there, or too much has come. A name costs a string; what is held, nothing. */
   came(slot: number, buffer: Uint8Array, length: number): void {
-    if (this.#of[slot] !== Known.not) return;
+    if (this.#of[slot] !== Known.not || this.#expression === null) return;
     const before = this.#partial.get(slot) ?? '';
     const end = Math.min(length, BACKEND_BYTES_MAX - before.length);
     // Each byte is a character, so that what came in pieces fits together.
@@ -47,9 +48,19 @@ export class BackendTally {
       this.#of[slot] = Known.never;
       return;
     }
+    this.named(slot, found);
+  }
+
+  /** The back end of a connection of which none is known. @param found each byte a character */
+  named(slot: number, found: string): void {
     const index = this.#index(nameOf(found));
     this.#of[slot] = Known.first + index;
     this.#open[index] = (this.#open[index] ?? 0) + 1;
+  }
+
+  /** Whether there is something to say: that none was named says something where `--backend-from` asks for them. */
+  get isReported(): boolean {
+    return this.#expression !== null || this.#names.length > 0;
   }
 
   #index(name: string): number {

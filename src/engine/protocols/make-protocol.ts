@@ -36,7 +36,7 @@ export function makeProtocol(
   spec: HolderSpec,
   { bound, salt, facts, backends = null }: ProtocolParts,
 ): Protocol {
-  if (spec.protocol === 'whoami') return new WhoamiProtocol(host, new SeenTally(spec), bound);
+  if (spec.protocol === 'whoami') return new WhoamiProtocol(host, new SeenTally(spec), bound, backends);
   const { endpointIndex } = bound;
   const options = spec.protocolOptions ?? DEFAULT_PROTOCOL_OPTIONS;
   const { traffic } = options;

@@ -3,19 +3,28 @@
  * is compared with what was bound; and the counts of what a target observed. Must never send: a proxy that waits for the
  * client's first bytes is recognized by that.
  *
- *     target -> us : "192.168.0.1:40001\n"  or  "[2001:db8::1]:40001\n"      then both hold
+ *     target -> us : "192.168.0.1:40001\n"  or  "[2001:db8::1]:40001\n"
+ *     target -> us : "at web1:8000\n"       which target it is; earlier ones leave it out.      Then both hold
  */
 import { isAddress, unmapV4 } from '../../base/address.ts';
+import { BACKEND_NAME_MAX, WHOAMI_NAME_PREFIX } from '../../base/backend-pattern.ts';
 import { formatEndpoint } from '../../base/endpoint.ts';
 import { DropReason, FailReason } from '../../base/outcome.ts';
 import type { HolderSpec } from '../../run/run-spec.ts';
 import { SEEN_OTHER, SEEN_PAIRS_MAX, type SeenCounts, seenKey } from '../../stats/observed-sources.ts';
+import type { BackendTally } from './backend.ts';
 import type { Protocol, ProtocolHost } from './protocol.ts';
 
 /** `[` + 45 characters of an IPv6 literal + `]:65535` and a line end: nothing longer is a whoami line. */
 const WHOAMI_LINE_BYTES_MAX = 64;
 
+/** A name is cut where the tally cuts it; what is longer is none. */
+const NAME_LINE_BYTES_MAX = WHOAMI_NAME_PREFIX.length + 4 * BACKEND_NAME_MAX;
+
 const LINE_FEED = 10;
+
+/** What has come of a slot: nothing whole, the line about us, or all that is looked at. */
+const Heard = { nothing: 0, line: 1, all: 2 } as const;
 
 /** What the connection of a slot was bound to. */
 export interface BoundTuples {
@@ -41,16 +50,24 @@ export class WhoamiProtocol implements Protocol {
   /** whom the target says that it sees */
   readonly seen: SeenTally;
   readonly #bound: BoundTuples;
-  /** 1: the line has come */
-  readonly #hasLine: Uint8Array;
+  /** by slot */
+  readonly #heard: Uint8Array;
   /** lines that came in pieces, by slot; nearly always empty */
   readonly #partial = new Map<number, string>();
+  readonly #backends: BackendTally | null;
 
-  constructor(host: ProtocolHost, tally: SeenTally, bound: BoundTuples) {
+  /** @param backends gets the name that a target calls itself; null: it is not looked at */
+  constructor(
+    host: ProtocolHost,
+    tally: SeenTally,
+    bound: BoundTuples,
+    backends: BackendTally | null = null,
+  ) {
     this.#host = host;
     this.seen = tally;
     this.#bound = bound;
-    this.#hasLine = new Uint8Array(host.capacity);
+    this.#backends = backends;
+    this.#heard = new Uint8Array(host.capacity);
   }
 
   /** User memory of one slot, in bytes. */
@@ -61,8 +78,9 @@ export class WhoamiProtocol implements Protocol {
   onConnected(_slot: number): void {}
 
   onBytes(slot: number, buffer: Uint8Array, length: number): void {
-    if (this.#hasLine[slot] === 1) {
-      this.#host.said(slot, buffer, 0, length);
+    if (this.#heard[slot] !== Heard.nothing) {
+      if (this.#heard[slot] === Heard.line) this.#takeName(slot, buffer, 0, length);
+      else this.#host.said(slot, buffer, 0, length);
       return;
     }
     const end = buffer.subarray(0, length).indexOf(LINE_FEED);
@@ -83,11 +101,31 @@ export class WhoamiProtocol implements Protocol {
       return;
     }
     this.#partial.delete(slot);
-    this.#hasLine[slot] = 1;
+    this.#heard[slot] = Heard.line;
     const { sourceIndex, port, endpointIndex } = this.#bound;
     this.seen.arrived(sourceIndex(slot), port(slot), endpointIndex(slot), seen.address, seen.port);
     this.#host.opened(slot);
     this.#host.verified(slot);
+    if (length > end + 1) this.#takeName(slot, buffer, end + 1, length);
+  }
+
+  /** The line behind the first one: the name of the target, or anything else that it says. */
+  #takeName(slot: number, buffer: Uint8Array, from: number, to: number): void {
+    const lineFeed = buffer.subarray(from, to).indexOf(LINE_FEED);
+    const end = lineFeed < 0 ? to : from + lineFeed;
+    const before = this.#partial.get(slot) ?? '';
+    const room = NAME_LINE_BYTES_MAX - before.length;
+    const line = before + String.fromCharCode(...buffer.subarray(from, Math.min(end, from + room)));
+    const isName = line.startsWith(WHOAMI_NAME_PREFIX.slice(0, line.length));
+    if (isName && lineFeed < 0 && line.length < NAME_LINE_BYTES_MAX) {
+      this.#partial.set(slot, line);
+      return;
+    }
+    this.#partial.delete(slot);
+    this.#heard[slot] = Heard.all;
+    if (isName && lineFeed >= 0 && line.length < NAME_LINE_BYTES_MAX)
+      this.#backends?.named(slot, line.slice(WHOAMI_NAME_PREFIX.length));
+    else this.#host.said(slot, buffer, from, to);
   }
 
   onWritable(_slot: number): void {}
@@ -97,8 +135,9 @@ export class WhoamiProtocol implements Protocol {
   onClosing(_slot: number): void {}
 
   onForgotten(slot: number): void {
-    this.#hasLine[slot] = 0;
+    this.#heard[slot] = Heard.nothing;
     this.#partial.delete(slot);
+    this.#backends?.forget(slot);
   }
 }
 

@@ -17,6 +17,7 @@ import {
   FLAGS,
   type FlagValues,
   flagsOf,
+  shownUrl,
 } from '../../../src/api/flags/flags.ts';
 import { readRunRequest } from '../../../src/api/run-request.ts';
 import { parseCommandLine } from '../../../src/cli/command-line.ts';
@@ -92,10 +93,63 @@ it('a credential in a header is not in what a report shows, other fields are', a
   assert.match(await echoed('@token.txt'), /--header=?.?@token\.txt/);
 });
 
+it('what goes to the target is not in what a report shows: who says a password, says it there', async () => {
+  const echoed = async (...args: string[]): Promise<string> => {
+    const { values } = await parse(['-t', 'ws://127.0.0.1:1', '-c', '1', ...args]);
+    return echoedCommand('run', values);
+  };
+  for (const [args, shown] of [
+    [['--first-message', 'AUTH s3cret\\r\\n'], '--first-message ...'],
+    [['--first-message', '@login.txt'], '--first-message @login.txt'],
+    [['--send', '{"pw":"s3cret","n":{seq},"r":"{rand:16}"}'], "--send '...{seq}...{rand:16}...'"],
+    [['--ws-message', '@s3cret'], '--ws-message ...'],
+    [['--answer', '2=s3cret'], '--answer 2=...'],
+    [['--answer', '/a=(.)/=s3cret=x'], "--answer '/a=(.)/=...'"],
+    [['--answer', 's3cret'], '--answer ...'],
+    [['--body', '{"password":"s3cret"}'], '--body ...'],
+    [['--body', '@body.json'], '--body @body.json'],
+    [['--mqtt-password', 's3cret'], '--mqtt-password ...'],
+    [['--ws-protocol', 'graphql-transport-ws'], '--ws-protocol graphql-transport-ws'],
+    [['--ws-protocol', 'v12.stomp'], '--ws-protocol v12.stomp'],
+    [
+      ['--ws-protocol', 'base64url.bearer.authorization.k8s.io.s3cret'],
+      '--ws-protocol base64url.bearer.authorization....',
+    ],
+    [['--ws-protocol', 'access.jwt,s3cret0123456789abcdef'], '--ws-protocol access.jwt,...'],
+    [
+      ['--otlp', 'http://127.0.0.1:4318/v1/metrics?api-key=s3cret'],
+      "--otlp 'http://127.0.0.1:4318/v1/metrics?api-key=...'",
+    ],
+  ] as const) {
+    const line = await echoed(...args);
+    assert.ok(line.endsWith(` ${shown}`), `${line} has not ${shown}`);
+    assert.doesNotMatch(line, /s3cret/);
+  }
+});
+
+it('a query keeps its names and what is no credential', () => {
+  for (const [text, shown] of [
+    ['ws://h:1/a?b=c&d=$x', 'ws://h:1/a?b=c&d=$x'],
+    ['wss://h/ws?token=s3cret&room=7', 'wss://h/ws?token=...&room=7'],
+    [
+      'wss://h/ws?X-Amz-Signature=s&sig=t&access_key=u&monkey=',
+      'wss://h/ws?X-Amz-Signature=...&sig=...&access_key=...&monkey=',
+    ],
+    ['wss://h/ws?u=0123456789abcdefg', 'wss://h/ws?u=...'],
+    ['wss://h/ws?0123456789abcdefg', 'wss://h/ws?...'],
+    ['wss://h/ws?EIO=4&transport=websocket', 'wss://h/ws?EIO=4&transport=websocket'],
+    ['tcp://h:1', 'tcp://h:1'],
+  ] as const)
+    assert.equal(shownUrl(text), shown);
+});
+
 /** So many command lines a shell; one that fails is told as it is, because to shrink this many takes minutes. */
 function several<T>(each: fc.Arbitrary<T>): fc.Arbitrary<T[]> {
   return fc.array(each, { minLength: 20, maxLength: 20 });
 }
+
+/** What a report does not show. */
+const HIDDEN = new Set(['mqtt-password', 'first-message', 'send', 'body', 'answer']);
 
 /** Text that a shell, or our parser, could misread. */
 const hostileText = fc.oneof(
@@ -109,9 +163,10 @@ const hostileText = fc.oneof(
 
 /** Arguments for any flags of a command, each value any text that its flag takes. */
 function anyArguments(command: CommandName): fc.Arbitrary<string[]> {
-  const flags = flagsOf(command).map((flag): fc.Arbitrary<string[]> => {
+  const shown = flagsOf(command).filter(({ name }) => name !== 'ws-message');
+  const flags = shown.map((flag): fc.Arbitrary<string[]> => {
     // A password is not repeated; a file that holds it is.
-    const text = flag.name === 'mqtt-password' ? fc.constant('@password.txt') : hostileText;
+    const text = HIDDEN.has(flag.name) ? fc.constant('@password.txt') : hostileText;
     const value = flag.choices === undefined ? text : fc.constantFrom(...flag.choices);
     if (flag.kind === 'switch') return fc.constant<string[]>([`--${flag.name}`]);
     const one = value.map((text) => `--${flag.name}=${text}`);
@@ -126,10 +181,10 @@ const RUN_ARGUMENTS: fc.Arbitrary<string[]> = fc
   .tuple(
     fc.constantFrom(
       ['--target', 'echo://127.0.0.1:7', '--target=echo://[::1]:8000-8002'],
-      ['-t', 'ws://h.example:1/a?b=c&d=$x', '--ws-message', "it's $5 & more", '--host-header', 'a.example:8'],
+      ['-t', 'ws://h.example:1/a?b=c&d=$x', '--host-header', 'a.example:8'],
       ['-t', 'wss://h.example:1/x', '--insecure', '--tls-servername', 'a.example', '--probe-every', '3s'],
       ['-t', 'tcp://10.0.0.1:1', '--expect-banner', '# SSH-2.0 *'],
-      ['-t', 'https://h.example/', '--http-status', '204', '--method', 'PUT', '--body', '{"a": "$x"}'],
+      ['-t', 'https://h.example/', '--http-status', '204', '--method', 'PUT'],
       ['-t', 'wss://h.example/', '--header', "X-It's: $5", '--header=A:b', '--ws-protocol', 'mqtt'],
       ['-t', 'self', '--probe', 'whoami'],
     ),
@@ -191,11 +246,11 @@ describe('the echoed command line', () => {
   });
 
   it('quotes only what needs it', async () => {
-    const typed = ['-t', '127.0.0.1:8000-8080', '--ws-message', "it's", '--require', 'held>=1'];
+    const typed = ['-t', '127.0.0.1:8000-8080', '--expect-banner', "it's", '--require', 'held>=1'];
     const { values } = await parse(typed);
     assert.equal(
       echoedCommand('run', values),
-      "c100k-bench --target 127.0.0.1:8000-8080 --require 'held>=1' --ws-message 'it'\\''s'",
+      "c100k-bench --target 127.0.0.1:8000-8080 --require 'held>=1' --expect-banner 'it'\\''s'",
     );
   });
 });

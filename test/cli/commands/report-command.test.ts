@@ -27,6 +27,28 @@ describe('report', () => {
     assert.equal(both.stdout, renderReport(report));
   });
 
+  it('reads a report from stdin, and so does compare', () => {
+    const report = sampleReport();
+    const path = saved('first.json', report);
+    const fed = (...args: string[]) =>
+      spawnSync(process.execPath, [cliPath, ...args], {
+        encoding: 'utf8',
+        input: JSON.stringify(report),
+        env: inheritedEnvironment(),
+        timeout: 4 * HANG_MS,
+      });
+    const shown = fed('report', '-');
+    assert.deepEqual([shown.status, shown.stdout], [0, renderReport(report)], shown.stderr);
+    for (const args of [
+      ['compare', path, '-'],
+      ['compare', '--label', `a=${path}`, '--label', 'b=-'],
+    ]) {
+      const compared = fed(...args);
+      assert.equal(compared.status, 0, compared.stderr);
+      assert.match(compared.stdout, /held/);
+    }
+  });
+
   it('has the two forms of a run, the short one by itself on a terminal', async () => {
     const report = sampleReport();
     const path = saved('forms.json', report);

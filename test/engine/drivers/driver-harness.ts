@@ -8,9 +8,9 @@ import type { TestContext } from 'node:test';
 import { type Driver, DriverEvent, type DriverOptions } from '../../../src/engine/drivers/driver.ts';
 import { EpollDriver } from '../../../src/engine/drivers/epoll-driver.ts';
 import type { UringSizes } from '../../../src/engine/drivers/ring-set.ts';
+import { sockAddr } from '../../../src/engine/drivers/sockaddr.ts';
 import { UringDriver } from '../../../src/engine/drivers/uring-driver.ts';
 import { probeUring } from '../../../src/engine/drivers/uring-probe.ts';
-import { sockAddr } from '../../../src/engine/libc.ts';
 import { HANG_MS } from '../../support/waiting.ts';
 
 /** Loopback addresses that no other process of the tests uses as its sources at the same time. */

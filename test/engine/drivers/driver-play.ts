@@ -4,8 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { type Driver, DriverEvent, type DriverOptions } from '../../../src/engine/drivers/driver.ts';
+import { sockAddr } from '../../../src/engine/drivers/sockaddr.ts';
 import * as libc from '../../../src/engine/libc.ts';
-import { sockAddr } from '../../../src/engine/libc.ts';
 import { type Told, Watched } from './driver-harness.ts';
 import {
   type FaultPoint,

@@ -6,8 +6,8 @@ import { readdirSync } from 'node:fs';
 import { createServer, Socket } from 'node:net';
 import { test } from 'node:test';
 import { DriverEvent, OpenStep, openOutcomeOf } from '../../../src/engine/drivers/driver.ts';
+import { sockAddr } from '../../../src/engine/drivers/sockaddr.ts';
 import * as libc from '../../../src/engine/libc.ts';
-import { sockAddr } from '../../../src/engine/libc.ts';
 import { pause, settled, until } from '../../support/waiting.ts';
 import { DRIVERS, farSide, optionsTo, ownSource, Watched } from './driver-harness.ts';
 

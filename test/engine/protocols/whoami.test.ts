@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it, test } from 'node:test';
 import { DropReason, FailReason } from '../../../src/base/outcome.ts';
+import { BackendTally } from '../../../src/engine/protocols/backend.ts';
 import type { ProtocolHost } from '../../../src/engine/protocols/protocol.ts';
 import { SeenTally, WhoamiProtocol } from '../../../src/engine/protocols/whoami.ts';
 import { SEEN_OTHER, SEEN_PAIRS_MAX } from '../../../src/stats/observed-sources.ts';
@@ -24,17 +25,19 @@ function setUp() {
       texts.push(`${slot} ${Buffer.from(bytes.subarray(from, to)).toString()}`),
   } as unknown as ProtocolHost;
   const tally = new SeenTally(SPEC);
-  const protocol = new WhoamiProtocol(host, tally, {
-    sourceIndex: (slot) => slot % 2,
+  const backends = new BackendTally(null, 4);
+  const bound = {
+    sourceIndex: (slot: number) => slot % 2,
     port: () => 4_000,
     endpointIndex: () => 0,
-  });
+  };
+  const protocol = new WhoamiProtocol(host, tally, bound, backends);
   const hear = (slot: number, text: string): void => {
     const bytes = new Uint8Array(1_000);
     bytes.set(Buffer.from(text));
     protocol.onBytes(slot, bytes, Buffer.byteLength(text));
   };
-  return { said, texts, tally, protocol, hear };
+  return { said, texts, tally, protocol, hear, backends };
 }
 
 describe('a whoami line', () => {
@@ -128,4 +131,46 @@ test('more pairs than are distinguished are counted together', () => {
   assert.equal(bySource[SEEN_OTHER], 10);
   assert.equal(byEndpoint[SEEN_OTHER], 10);
   assert.equal(sourceChanged, SEEN_PAIRS_MAX + 10);
+});
+
+describe('the name of a whoami target', () => {
+  const text = '1.2.3.4:56\nat web1:8000\n';
+
+  it('is its second line, in whatever pieces the two come, and counts while the connection is there', () => {
+    for (let cut = 0; cut <= text.length; cut++) {
+      const { said, texts, hear, backends, protocol } = setUp();
+      for (const piece of [text.slice(0, cut), text.slice(cut)]) if (piece !== '') hear(0, piece);
+      assert.deepEqual(backends.counts(), { 'web1:8000': 1 }, `cut at ${cut}`);
+      assert.deepEqual(said, ['opened 0', 'verified 0']);
+      // What opens it may be heard before it is known to be more; a name is never the last that a target said.
+      assert.ok(
+        texts.every((each) => !each.includes('at ')),
+        texts.join(),
+      );
+      hear(1, '5.6.7.8:9\nat web2:8000\n');
+      assert.deepEqual(backends.counts(), { 'web1:8000': 1, 'web2:8000': 1 });
+      protocol.onForgotten(0);
+      assert.deepEqual(backends.counts(), { 'web1:8000': 0, 'web2:8000': 1 });
+    }
+  });
+
+  it('is missing with an earlier target, and with one that says something else: that is not an error', () => {
+    for (const [behind, heard] of [
+      ['', []],
+      ['bye\n', ['0 bye\n']],
+      ['a', []],
+      [`at ${'x'.repeat(400)}\n`, [`0 at ${'x'.repeat(400)}\n`]],
+    ] as const) {
+      const { said, texts, hear, backends } = setUp();
+      hear(0, `1.2.3.4:56\n${behind}`);
+      assert.deepEqual([said, texts], [['opened 0', 'verified 0'], heard], behind);
+      assert.equal(backends.isReported, false);
+    }
+    const { texts, hear, backends } = setUp();
+    hear(0, '1.2.3.4:56\n');
+    hear(0, 'at once');
+    hear(0, '\nat web1:8000\n');
+    assert.deepEqual(backends.counts(), { once: 1 }, 'the first line behind is the name');
+    assert.deepEqual(texts, []);
+  });
 });
