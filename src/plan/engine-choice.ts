@@ -7,13 +7,26 @@ import type { Finding } from '../base/errors.ts';
 import { counted, formatCount } from '../base/units.ts';
 import type { HostFacts } from '../host/host-facts.ts';
 import type { EngineChoice, RunSpec } from '../run/run-spec.ts';
-import { holdersFor, type Shape } from './cost.ts';
+import { holdersFor, KERNEL_BYTES_PER_END, type Shape } from './cost.ts';
 
 type Asked = Pick<RunSpec, 'engine' | 'protocol'>;
 
 /** Whether it matters if io_uring works on this host. */
 export function mayUseUring({ engine, protocol }: Asked): boolean {
   return engine !== 'epoll' && !isTls(protocol);
+}
+
+/**
+ * For how many connections the rings are tried: no more than the memory of this host has room for, because making rings for millions takes
+ * seconds in which the agent says nothing, and preflight refuses what memory cannot hold.
+ * @param wanted connections, at least 0
+ */
+export function connectionsToTry(
+  wanted: number,
+  { memoryAvailableBytes }: Pick<HostFacts, 'memoryAvailableBytes'>,
+): number {
+  if (memoryAvailableBytes === null) return wanted;
+  return Math.min(wanted, Math.floor(memoryAvailableBytes / KERNEL_BYTES_PER_END));
 }
 
 /** The engine, whatever was found out about this host. */

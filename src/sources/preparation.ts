@@ -13,7 +13,7 @@ import { probeUring } from '../engine/drivers/uring-probe.ts';
 import { gatherHostFacts } from '../host/host-facts.ts';
 import { ANY_SOURCE, type SourceLimits } from '../plan/allowance.ts';
 import { holdersFor } from '../plan/cost.ts';
-import { mayUseUring } from '../plan/engine-choice.ts';
+import { connectionsToTry, mayUseUring } from '../plan/engine-choice.ts';
 import { type HostPlan, planHost, sourceFindings } from '../plan/host-plan.ts';
 import { tuplesPerConnection } from '../plan/resting.ts';
 import { splitEvenly, splitPending, splitRate } from '../run/quota.ts';
@@ -85,7 +85,9 @@ export async function prepareHost(
     const { tasks } = measured;
     const gathered =
       tasks === null ? measured : { ...measured, tasks: { ...tasks, free: tasks.free + agentTasks } };
-    const facts = mayUseUring(spec) ? { ...gathered, uringRefusal: uringRefusal(wanted) } : gathered;
+    const facts = mayUseUring(spec)
+      ? { ...gathered, uringRefusal: uringRefusal(connectionsToTry(wanted, gathered)) }
+      : gathered;
     const found = await findSources(spec, facts, tuplesFor(spec, wanted), undefined, limits);
     if (found.forbidden !== null) return [found.forbidden];
     return planSources(spec, wanted, found);

@@ -1,7 +1,7 @@
 /** Tests which engine a host takes, with the reason that a person reads. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { chooseEngine, mayUseUring, uringFinding } from '../../src/plan/engine-choice.ts';
+import { chooseEngine, connectionsToTry, mayUseUring, uringFinding } from '../../src/plan/engine-choice.ts';
 
 const REFUSAL = 'not permitted (seccomp: the container runtime or the service manager filters it)';
 const SHAPE = { engine: 'uring', endsHere: 2, holdersAsked: null, cpus: 4, pendingMax: 1_000 } as const;
@@ -48,4 +48,12 @@ test('connections of io_uring need no descriptors, and as many holders as there 
   const cannot = uringFinding({ wanted: 2e7, available: 1 << 24, shape: tooMany, facts });
   assert.equal(cannot.severity, 'refuse');
   assert.match(cannot.message, /needs 20,000,000 connections in 1 holder, at most 16,777,216/);
+});
+
+test('rings are tried for all connections that memory has room for, and for no more', () => {
+  const memoryAvailableBytes = 4 * 1024 ** 3;
+  assert.equal(connectionsToTry(1_000_000, { memoryAvailableBytes }), 1_000_000);
+  // 4 GiB of 3.7 kB each: asking for a hundred million makes no more rings than that.
+  assert.equal(connectionsToTry(100_000_000, { memoryAvailableBytes }), 1_160_801);
+  assert.equal(connectionsToTry(100_000_000, { memoryAvailableBytes: null }), 100_000_000);
 });
