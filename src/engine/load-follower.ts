@@ -131,6 +131,7 @@ export class LoadFollower {
   turn(nowMs: number, isQuiet: boolean): void {
     if (this.#isStopped) return;
     const atMs = nowMs + this.#laterMs;
+    const levelBefore = this.#level;
     const follows = this.#line !== null && (!this.#isFrozen || this.#isNearEnd(atMs));
     const boundaryMs = this.#ledger?.nextBeginsMs ?? Number.POSITIVE_INFINITY;
     // What a stage asks for at its end is its own, however late the turn.
@@ -138,7 +139,8 @@ export class LoadFollower {
     this.#ledger?.advanceTo(atMs);
     const isAtLevel = !follows || this.#follow(atMs, nowMs);
     this.#isAtEnd = isAtLevel && atMs >= this.#endMs;
-    this.#ledger?.turn(atMs, isQuiet && isAtLevel);
+    // What this turn asks for is on its way from now on.
+    this.#ledger?.turn(atMs, isQuiet && isAtLevel && this.#level <= levelBefore);
     if (!this.#isFrozen || this.#turnsLeft(nowMs) > 0) this.#takeTurns(nowMs);
     this.#lookedAtMs = nowMs;
   }

@@ -105,6 +105,19 @@ for (const engine of ['epoll', 'uring'] as const) {
       await run.stop();
     });
 
+    test('a stage that begins with a jump waits until as many are open as it asks for', async () => {
+      useEngine(engine);
+      const stages = [
+        { durationMs: 0, connections: 20 },
+        { durationMs: 9_000, connections: 20 },
+      ];
+      const followed = await following(20, { stages, ratePerSec: 1 });
+      const flat = () => followed.run.stats().load?.stages[1];
+      await quiet(followed, 1);
+      assert.deepEqual([flat()?.waiting, flat()?.openMin], [1, 1]);
+      await followed.run.stop();
+    });
+
     test('closes the newest on the way down', async () => {
       useEngine(engine);
       const followed = await following(60, { stages: STAGES });
