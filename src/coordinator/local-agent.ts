@@ -14,10 +14,10 @@ import { after } from '../time/timer.ts';
 /** How long the agent may take to end, or to give a sign that it is busy closing, after it was asked to. */
 const END_TIMEOUT_MS = 2_000;
 /**
- * How long it may be busy closing: sockets gone (2 s), the lock for addresses (10 s), a look that renews (5 s and 15 s), one
- * batch of `ip` (15 s), one look at what is left (5 s). One that is killed before leaves its aliases to their lifetime.
+ * How long it may be busy closing: sockets gone (2 s), the lock for addresses (10 s), a look that renews (5 s and 15 s), a look at
+ * whose they are (5 s), one batch of `ip` (15 s), one look at what is left (5 s). One that is killed before leaves its aliases to their lifetime.
  */
-const CLOSING_MS_MAX = 55_000;
+const CLOSING_MS_MAX = 60_000;
 
 /**
  * The pid of the command line that forked this agent for the person who typed the target: it has no owner's limits then.

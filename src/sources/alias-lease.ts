@@ -13,7 +13,7 @@ import { cidrContains } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
 import { formatCount } from '../base/units.ts';
 import type { RunProgram } from '../host/command.ts';
-import { readAddressesNow } from '../host/ip-command.ts';
+import { type PresentAddress, readAddressesNow } from '../host/ip-command.ts';
 import { type Alias, aliasKey } from '../run/alias.ts';
 import { every, systemClock, type Timer } from '../time/timer.ts';
 import { type AliasRecords, withAddressLock } from './alias-records.ts';
@@ -185,7 +185,10 @@ export class AliasLease {
       return;
     }
     const present = new Set(now.addresses.map(aliasKey));
-    const isThere = ({ alias }: Holding): boolean => present.has(aliasKey(alias));
+    // One that has no lifetime any more is another program's: it was made permanent, or deleted and added for ever.
+    const lasting = lastingOf(now.addresses);
+    const isThere = ({ alias }: Holding): boolean =>
+      present.has(aliasKey(alias)) && !lasting.has(aliasKey(alias));
     this.#seen = held.filter(isThere);
     const gone = held.filter((holding) => !isThere(holding));
     for (const holding of gone) this.#forget(holding);
@@ -277,12 +280,19 @@ export class AliasLease {
 
   async #remove(aliases: readonly Alias[]): Promise<AliasFailure[]> {
     const ofOthers = this.#keysOfOthers();
-    const alone = aliases.filter((alias) => !ofOthers.has(aliasKey(alias)));
+    const now = await readAddressesNow(this.#options.run);
+    const lasting = lastingOf(now?.addresses ?? []);
+    const alone = aliases.filter((alias) => !ofOthers.has(aliasKey(alias)) && !lasting.has(aliasKey(alias)));
     const failed = await removeAliases(this.#options.run, alone);
     for (const alias of aliases) this.#leaving.delete(aliasKey(alias));
     this.#writeRecord();
     return failed;
   }
+}
+
+/** Keys of those that stay for ever: every alias of ours has a lifetime. */
+function lastingOf(addresses: readonly PresentAddress[]): ReadonlySet<string> {
+  return new Set(addresses.filter(({ validSec }) => validSec === null).map(aliasKey));
 }
 
 /** Those of the addresses that are in an alias's IPv4 network. */

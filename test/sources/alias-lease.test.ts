@@ -88,6 +88,21 @@ test('an alias that was deleted under one run is no share of it: another run tha
   assert.deepEqual(addressesOf(ip), []);
 });
 
+test('an alias that another program deletes and adds for ever is its own: not renewed, not removed (simulated: seed 2037)', async (t) => {
+  const ip = new FakeIp();
+  const { lease, lost } = leaseOn(t, ip, folderOf(t));
+  await lease.acquire([A, B]);
+  await lease.watch([A.address, B.address]);
+  ip.addresses[0] = { local: A.address, prefixlen: 32, device: 'eth0', validSec: null };
+  await until('it is no longer held', () => lease.held.length === 1);
+  await until('the other one is renewed', () => ip.commands.some((line) => line.startsWith('addr change')));
+  assert.equal(ip.addresses[0]?.validSec, null);
+  ip.addresses[1] = { local: B.address, prefixlen: 32, device: 'eth0', validSec: null };
+  assert.deepEqual(await lease.release(), []);
+  assert.deepEqual(addressesOf(ip), [A.address, B.address]);
+  assert.deepEqual(lost, []);
+});
+
 test('when the alias of a network goes, all its sources are lost', async (t) => {
   const ip = new FakeIp();
   const { lease, lost } = leaseOn(t, ip, folderOf(t));
