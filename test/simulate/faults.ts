@@ -2,20 +2,26 @@
  * Owns what goes wrong in a simulated run: a list of faults that a seed draws, each with its time, and how each is done to the
  * world. Every one of them heals by itself, so that the run must end. Must never touch the program but through the world.
  */
+import type { Phase } from '../../src/stats/stats.ts';
+import { Answer, type ConnectAnswer } from './answers.ts';
 import type { Random } from './random.ts';
+import { sourceOf } from './sim-connections.ts';
 import type { SimHolder } from './sim-holder.ts';
 import type { IpMood } from './sim-ip.ts';
 import type { SimProcess } from './virtual-time.ts';
-import type { ConnectAnswer, World } from './world.ts';
+import type { World } from './world.ts';
 
 /** What the faults of a run are done to. */
 export interface Cast {
+  /** the one that coordinates now, or did last */
   readonly coordinator: SimProcess;
   /** the process of the agent on each host that serves now; undefined: none is there */
   agentOn(host: string): SimProcess | undefined;
   /** starts an agent anew on a host, under a name */
   startAgent(host: string, name: string): void;
   interrupt(): void;
+  /** calls once, so long after a coordinator has next entered a phase */
+  whenIn(phase: Phase, afterMs: number, call: () => void): void;
 }
 
 /** One fault. */
@@ -25,6 +31,8 @@ export interface Fault {
   readonly endMs: number;
   /** in words */
   readonly what: string;
+  /** it begins as the history does */
+  readonly isFromTheStart?: boolean;
   begin(world: World, cast: Cast): void;
   end?(world: World, cast: Cast): void;
 }
@@ -168,23 +176,51 @@ function clockStep(random: Random, host: string): Drawn {
   };
 }
 
-function targetFails(random: Random): Drawn {
-  const answer: ConnectAnswer = random.of(['refused', 'timeout', 'reset']);
+function coordinatorKilled(): Drawn {
   return {
-    what: `the target answers connects with: ${answer}`,
+    what: 'the coordinator killed',
+    begin: (_world, { coordinator }) => coordinator.die(),
+  };
+}
+
+/** What its owner, or a service manager, does to it. */
+function agentTold(random: Random, host: string): Drawn {
+  const signal = random.of(['SIGINT', 'SIGTERM', 'SIGHUP']);
+  return {
+    what: `the agent on ${host} gets ${signal}`,
+    begin: ({ time }, cast) => {
+      const agent = cast.agentOn(host);
+      if (agent !== undefined) time.after(0, agent, () => void agent.emit(signal));
+    },
+  };
+}
+
+const OF_TARGET = [Answer.refused, Answer.timedOut, Answer.reset, Answer.unreachable] as const;
+const OF_HOST = [
+  Answer.noDescriptors,
+  Answer.noMemory,
+  Answer.noBuffers,
+  Answer.tupleInUse,
+  Answer.sourceGone,
+] as const;
+
+function targetFails(random: Random): Drawn {
+  const answer: ConnectAnswer = random.of<ConnectAnswer>(OF_TARGET);
+  return {
+    what: `the target answers connects with ${answer.name}`,
     begin: (world) => {
       world.connects = answer;
     },
     end: (world) => {
-      world.connects = 'established';
+      world.connects = Answer.established;
     },
   };
 }
 
 function hostFails(random: Random, host: string): Drawn {
-  const answer: ConnectAnswer = random.of(['descriptors', 'memory']);
+  const answer: ConnectAnswer = random.of<ConnectAnswer>(OF_HOST);
   return {
-    what: `connects on ${host} fail for lack of ${answer}`,
+    what: `connects on ${host} fail with ${answer.name}`,
     begin: (world) => {
       world.host(host).connects = answer;
     },
@@ -211,6 +247,7 @@ function ipFails(random: Random, host: string): Drawn {
     begin: (world) => {
       const there = world.host(host);
       there.ip.mood = mood;
+      there.ip.wasSlow ||= mood === 'slow';
       there.mayLeaveAliases = true;
     },
     end: (world) => {
@@ -219,10 +256,40 @@ function ipFails(random: Random, host: string): Drawn {
   };
 }
 
-function aliasStolen(host: string): Drawn {
+function aliasDeleted(random: Random, host: string): Drawn {
+  const isAddedAnew = random.isLucky(0.4);
   return {
-    what: `an alias of ${host} is deleted`,
-    begin: (world) => world.host(host).ip.steal(),
+    what: `an alias of ${host} is deleted${isAddedAnew ? ', and added by another program' : ''}`,
+    begin: (world) => {
+      const { ip } = world.host(host);
+      const address = ip.delete();
+      if (address === null || !isAddedAnew) return;
+      world.time.after(random.between(ANEW_MS_MIN, ANEW_MS_MAX), world.outside, () => ip.addForeign(address));
+    },
+  };
+}
+
+/** Another host of the segment has the address too: what is sent to it goes there, and is reset. */
+function aliasStolen(random: Random, host: string, aliases: readonly string[]): Drawn {
+  const address = random.of([aliases[0] ?? '', ...aliases.slice(1)]);
+  return {
+    what: `another host answers for ${address} of ${host}`,
+    begin: (world) => {
+      world.host(host).ip.answeredElsewhere.add(address);
+      for (const holder of holdersOn(world, host)) holder.loseWhere((name) => sourceOf(name) === address);
+    },
+    end: (world) => {
+      world.host(host).ip.answeredElsewhere.delete(address);
+    },
+  };
+}
+
+/** It is there before a run adds it, and not a run's to remove. */
+function aliasForeign(random: Random, host: string, aliases: readonly string[]): Drawn {
+  const address = random.of([aliases[0] ?? '', ...aliases.slice(1)]);
+  return {
+    what: `another program adds ${address} to ${host}`,
+    begin: (world) => world.host(host).ip.addForeign(address),
   };
 }
 
@@ -236,11 +303,22 @@ function newcomer(random: Random, host: string): Drawn {
 
 function interrupted(random: Random): Drawn {
   const isTwice = random.isLucky(0.3);
+  const phase = random.isLucky(0.4) ? null : random.of<Phase>(PHASES);
+  const afterMs = random.between(0, random.isLucky(0.5) ? 20 : 600);
+  const againMs = random.isLucky(0.5) ? random.between(0, 50) : 1_000;
+  const call = (world: World, cast: Cast): void => {
+    const { coordinator } = cast;
+    world.note('interrupt');
+    // A signal to a process that is stopped waits for it.
+    world.time.after(0, coordinator, () => cast.interrupt());
+    if (isTwice) world.time.after(againMs, coordinator, () => cast.interrupt());
+  };
   return {
-    what: `interrupt${isTwice ? ', and again a second later' : ''}`,
+    what: `interrupt${phase === null ? '' : ` ${Math.round(afterMs)} ms into ${phase}`}${isTwice ? ', and again' : ''}`,
+    isFromTheStart: phase !== null,
     begin: (world, cast) => {
-      cast.interrupt();
-      if (isTwice) world.time.after(1_000, cast.coordinator, () => cast.interrupt());
+      if (phase === null) call(world, cast);
+      else cast.whenIn(phase, afterMs, () => call(world, cast));
     },
   };
 }
@@ -269,53 +347,73 @@ const GARBLED = [
   '{"type":"losses","epoch":-1,"losses":[]}',
 ] as const;
 const FAULTS_MAX = 7;
+const ANEW_MS_MIN = 200;
+const ANEW_MS_MAX = 3_000;
+const PHASES = ['gathering', 'preparing', 'ramping', 'holding', 'draining'] as const;
 
-/**
- * What goes wrong in the run of a seed, in order of its beginning.
- * @param hosts of agents
- * @param withinMs after which nothing begins any more
- * @param hasAliases agents add addresses to their hosts
- */
-export function drawFaults(
-  random: Random,
-  hosts: readonly [string, ...string[]],
-  withinMs: number,
-  hasAliases: boolean,
-): Fault[] {
-  const count = random.isLucky(0.1) ? 0 : random.whole(1, FAULTS_MAX);
-  const kinds: readonly [() => Drawn, ...(() => Drawn)[]] = [
-    () => partition(random, random.of(hosts)),
-    () => partition(random, random.of(hosts)),
-    () => flapping(random, random.of(hosts)),
-    () => flapping(random, random.of(hosts)),
-    () => cut(random, random.of(hosts)),
-    () => cut(random, random.of(hosts)),
-    () => garbled(random, random.of(hosts)),
+/** What faults are drawn for. */
+interface Scene {
+  /** of agents; at least one */
+  readonly hosts: readonly string[];
+  /** after which nothing begins any more */
+  readonly withinMs: number;
+  /** agents add addresses to their hosts */
+  readonly hasAliases: boolean;
+  /** those of a host */
+  aliasesOf(host: string): readonly string[];
+}
+
+type Kinds = readonly [() => Drawn, ...(() => Drawn)[]];
+
+function kindsOf(random: Random, { hosts, hasAliases, aliasesOf }: Scene): Kinds {
+  const host = (): string => random.of([hosts[0] ?? COORDINATOR_HOST, ...hosts.slice(1)]);
+  const aliased = (make: (random: Random, of: string, aliases: readonly string[]) => Drawn): Drawn => {
+    const of = host();
+    return make(random, of, aliasesOf(of));
+  };
+  return [
+    () => partition(random, host()),
+    () => partition(random, host()),
+    () => flapping(random, host()),
+    () => flapping(random, host()),
+    () => cut(random, host()),
+    () => cut(random, host()),
+    () => garbled(random, host()),
     () => slowTarget(random),
-    () => slowReader(random, random.of(hosts)),
-    () => stopped(random, random.of(hosts)),
-    () => killed(random, random.of(hosts)),
-    () => killed(random, random.of(hosts)),
+    () => slowReader(random, host()),
+    () => stopped(random, host()),
+    () => killed(random, host()),
+    () => killed(random, host()),
     () => coordinatorStopped(),
-    () => clockStep(random, random.of([COORDINATOR_HOST, ...hosts])),
+    () => (random.isLucky(0.3) ? coordinatorKilled() : coordinatorStopped()),
+    () => clockStep(random, random.isLucky(0.3) ? COORDINATOR_HOST : host()),
     () => targetFails(random),
-    () => hostFails(random, random.of(hosts)),
+    () => hostFails(random, host()),
     () => losses(random),
-    () => newcomer(random, random.of(hosts)),
+    () => newcomer(random, host()),
+    () => (random.isLucky(0.4) ? agentTold(random, host()) : losses(random)),
     ...(hasAliases
       ? [
-          () => ipFails(random, random.of(hosts)),
-          () => ipFails(random, random.of(hosts)),
-          () => aliasStolen(random.of(hosts)),
-          () => aliasStolen(random.of(hosts)),
+          () => ipFails(random, host()),
+          () => ipFails(random, host()),
+          () => aliasDeleted(random, host()),
+          () => aliased(aliasStolen),
+          () => aliased(aliasForeign),
         ]
       : []),
-    () => (random.isLucky(0.4) ? interrupted(random) : losses(random)),
+    () => (random.isLucky(0.5) ? interrupted(random) : losses(random)),
   ];
+}
+
+/** What goes wrong in the history of a seed, in order of its beginning. */
+export function drawFaults(random: Random, scene: Scene): Fault[] {
+  const count = random.isLucky(0.1) ? 0 : random.whole(1, FAULTS_MAX);
+  const kinds = kindsOf(random, scene);
   const faults = Array.from({ length: count }, (): Fault => {
-    const atMs = random.between(0, withinMs);
-    const forMs = random.isLucky(0.6) ? random.between(50, 6_000) : random.between(6_000, 30_000);
     const drawn = random.of(kinds)();
+    // What waits for a phase must know of it before.
+    const atMs = drawn.isFromTheStart === true ? 0 : random.between(0, scene.withinMs);
+    const forMs = random.isLucky(0.6) ? random.between(50, 6_000) : random.between(6_000, 30_000);
     return { ...drawn, atMs, endMs: drawn.end === undefined ? atMs : atMs + forMs };
   });
   return faults.sort((one, other) => one.atMs - other.atMs);

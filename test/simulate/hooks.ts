@@ -33,6 +33,7 @@ const REPLACED: ReadonlyMap<string, string> = new Map([
   ['engine/parent-bond', 'holder-process'],
   ['agent/kernel-watch', 'kernel-watch'],
   ['agent/holder-pool node:child_process', 'holder-process'],
+  ['coordinator/local-agent node:child_process', 'local-agent-process'],
   ['sources/discover host/kernel-evidence', 'host'],
   ['host/command', 'host'],
   ['host/kernel-count', 'host'],
@@ -59,10 +60,19 @@ const IMPORTERS: ReadonlySet<string> = new Set([
   'agent/open-turns',
   'coordinator/run',
   'coordinator/agent-contact',
+  'coordinator/expected-agents',
+  'coordinator/local-agent',
   'sources/preparation',
   'sources/discover',
   'sources/source-check',
   'sources/alias-lease',
+]);
+
+/** Modules that get a `process` of their own. */
+const OWN_PROCESS: ReadonlySet<string> = new Set([
+  'agent/agent',
+  'agent/process-pipe',
+  'coordinator/local-agent',
 ]);
 
 function moduleOf(url: string | undefined): string | null {
@@ -85,7 +95,7 @@ export const load: LoadHook = async (url, context, nextLoad) => {
   const module = moduleOf(url);
   if (module === null || loaded.format !== 'module') return loaded;
   let source = String(loaded.source);
-  if (module === 'agent/agent') source = `import { process } from '${DOUBLES}process.js';${source}`;
+  if (OWN_PROCESS.has(module)) source = `import { process } from '${DOUBLES}process.js';${source}`;
   for (const plant of plants) {
     if (plant.module !== module) continue;
     if (!source.includes(plant.from)) throw new Error(`${module} has no such line: ${plant.from}`);

@@ -6,21 +6,23 @@ import type { AgentMessageOf } from '../../src/control/message.ts';
 import type { RecordedMessage } from '../../src/coordinator/run-settings.ts';
 import type { RunReport } from '../../src/judge/report.ts';
 import type { LeaseTimes } from '../../src/run/lease.ts';
+import { isChanging, type RunSpec } from '../../src/run/run-spec.ts';
+import type { LoadShare } from '../../src/run/schedule.ts';
+import { brokenCounts, type Counted, sum } from './invariant-counts.ts';
+import { InvariantLine } from './invariant-line.ts';
 import type { SimHolder } from './sim-holder.ts';
-import type { SimHost, World, WorldWatch } from './world.ts';
-
-/** What only grows within an epoch. */
-const GROWING = ['established', 'closed', 'reopened', 'reopenFailed'] as const;
+import type { Leaving, RunWatch, SimHost, World } from './world.ts';
 
 /** One agent in one epoch, as its messages show it. */
 interface Share {
   readonly agent: string;
   quota: number;
+  shares: readonly LoadShare[];
   heardMs: number;
   isOver: boolean;
   /** connects in flight when it reported last */
   pending: number;
-  counted: Map<string, number>;
+  counted: Counted;
 }
 
 const FROM_AGENT: ReadonlySet<string> = new Set([
@@ -33,61 +35,91 @@ const FROM_AGENT: ReadonlySet<string> = new Set([
   'losses',
 ]);
 
-function sum(counts: Readonly<Record<string, number | undefined>>): number {
-  let total = 0;
-  for (const count of Object.values(counts)) total += count ?? 0;
-  return total;
-}
-
 /** Judges one run while it goes on. */
-export class Invariants implements WorldWatch {
+export class Invariants implements RunWatch {
   readonly violations: string[] = [];
+  open = 0;
+  established = 0;
   readonly #world: World;
   readonly #total: number;
   readonly #lease: LeaseTimes;
+  /** of the run, among those of its world */
+  readonly #number: number;
+  readonly #spec: RunSpec;
+  readonly #isChanging: boolean;
+  readonly #line: InvariantLine | null;
   readonly #shares = new Map<string, Share>();
   /** what came from each host last, at the coordinator */
   readonly #heardOf = new Map<string, number>();
   readonly #hostOf: (agent: string) => string;
-  /** the lowest number open since the hold began, by the world; null: no hold */
+  /** the lowest number established since the hold began, by the world; null: no hold */
   #heldMin: number | null = null;
+  /** connections that were lost since then */
+  #lostInHold = 0;
   #isStopped = false;
   #isStarted = false;
   /** a quota that grew after the start was another's */
   #isHandedOver = false;
+  #hasReport = false;
 
-  constructor(world: World, total: number, lease: LeaseTimes, hostOf: (agent: string) => string) {
+  constructor(
+    world: World,
+    spec: RunSpec,
+    lease: LeaseTimes,
+    number: number,
+    hostOf: (agent: string) => string,
+  ) {
     this.#world = world;
-    this.#total = total;
+    this.#spec = spec;
+    this.#total = spec.connections;
     this.#lease = lease;
+    this.#number = number;
     this.#hostOf = hostOf;
+    this.#isChanging = isChanging(spec);
+    this.#line =
+      spec.stages === undefined ? null : new InvariantLine(spec.stages, (what) => this.broken(what));
   }
 
   broken(what: string): void {
-    this.violations.push(`at ${(this.#world.time.nowMs / 1_000).toFixed(3)} s: ${what}`);
+    this.#world.isBroken = true;
+    const which = this.#number === 0 ? '' : `, run ${this.#number + 1}`;
+    this.violations.push(`at ${(this.#world.time.nowMs / 1_000).toFixed(3)} s${which}: ${what}`);
   }
 
-  onOpen({ name, tuples }: SimHost, holder: SimHolder, tuple: string): void {
+  #holders(): SimHolder[] {
+    return this.#world.holders.filter(({ run, process }) => run === this.#number && process.state !== 'dead');
+  }
+
+  onBegin({ name, tuples }: SimHost, holder: SimHolder, tuple: string): void {
     const owner = tuples.get(tuple);
     if (owner !== undefined)
       this.broken(
         `tuple ${tuple} of ${name} has two owners: ${owner.process.name} and ${holder.process.name}`,
       );
-    if (this.#world.open > this.#total)
-      this.broken(`${this.#world.open} connections are open, of ${this.#total}`);
+    if (this.open > this.#total) this.broken(`${this.open} connections are open, of ${this.#total}`);
     const silentMs = this.#world.time.nowMs - (this.#heardOf.get(name) ?? Number.NEGATIVE_INFINITY);
     if (silentMs > this.#lease.quietMs)
       this.broken(`${holder.process.name} opens after a silence of ${Math.round(silentMs)} ms`);
   }
 
-  onClose(): void {
-    if (this.#heldMin !== null && !this.#isStopped) this.#heldMin = Math.min(this.#heldMin, this.#world.open);
+  onEstablished(holder: SimHolder): void {
+    this.#line?.looked(holder);
   }
 
-  onAddressGone({ name, tuples }: SimHost, address: string, byProgram: boolean): void {
+  onLeave(holder: SimHolder, why: Leaving): void {
+    if (why === 'failed') return;
+    if (why === 'lost') this.#line?.lost(holder);
+    if (this.#heldMin === null || this.#isStopped) return;
+    this.#heldMin = Math.min(this.#heldMin, this.established);
+    if (why === 'lost') this.#lostInHold += 1;
+  }
+
+  onAddressGone({ name, tuples, ip }: SimHost, address: string, byProgram: boolean, isOurs: boolean): void {
     if (!byProgram) return;
+    if (!isOurs && !ip.wasSlow)
+      this.broken(`${address} of ${name} is removed, which another program has added`);
     for (const [tuple, holder] of tuples)
-      if (tuple.startsWith(`${address}:`)) {
+      if (holder.run === this.#number && tuple.startsWith(`${address}:`)) {
         this.broken(`${address} of ${name} is removed while ${holder.process.name} has ${tuple}`);
         return;
       }
@@ -96,22 +128,48 @@ export class Invariants implements WorldWatch {
   /** What no message shows: who holds what although it was not heard for longer than its lease. */
   look(): void {
     const { nowMs } = this.#world.time;
-    for (const { process, openNow } of this.#world.holders) {
+    const holders = this.#holders();
+    for (const { process, openNow } of holders) {
       if (openNow === 0 || process.state !== 'running') continue;
       const silentMs = nowMs - (this.#heardOf.get(process.host) ?? 0);
       if (silentMs > this.#lease.leaseMs)
         this.broken(`${process.name} has ${openNow} open after a silence of ${Math.round(silentMs)} ms`);
     }
+    if (this.#line === null) return;
+    for (const holder of holders) this.#line.looked(holder);
+    this.#line.above(this.established, holders, nowMs);
+    this.#line.exact(this.established, holders, this.#live(), this.#total);
+  }
+
+  /** Shares of agents that may still act. */
+  #live(): Share[] {
+    const { nowMs } = this.#world.time;
+    return [...this.#shares.values()].filter(
+      ({ isOver, heardMs }) => !isOver && nowMs - heardMs <= this.#lease.leaseMs,
+    );
+  }
+
+  #shareOf(agent: string, epoch: number): Share {
+    const key = `${agent} ${epoch}`;
+    const known = this.#shares.get(key);
+    if (known !== undefined) return known;
+    const { nowMs } = this.#world.time;
+    const share = {
+      agent,
+      quota: 0,
+      shares: [],
+      heardMs: nowMs,
+      isOver: false,
+      pending: 0,
+      counted: new Map(),
+    };
+    this.#shares.set(key, share);
+    return share;
   }
 
   onRecord({ agent, epoch, message }: RecordedMessage): void {
     const { nowMs } = this.#world.time;
-    const key = `${agent} ${epoch}`;
-    let share = this.#shares.get(key);
-    if (share === undefined) {
-      share = { agent, quota: 0, heardMs: nowMs, isOver: false, pending: 0, counted: new Map() };
-      this.#shares.set(key, share);
-    }
+    const share = this.#shareOf(agent, epoch);
     if (FROM_AGENT.has(message.type)) {
       share.heardMs = nowMs;
       this.#heardOf.set(this.#hostOf(agent), nowMs);
@@ -134,13 +192,13 @@ export class Invariants implements WorldWatch {
         );
         break;
       case 'quota':
-        this.#given(share, message.connections);
+        this.#given(share, message.connections, message.shares ?? []);
         break;
       case 'start':
         this.#isStarted = true;
         break;
       case 'hold':
-        this.#heldMin ??= this.#world.open;
+        this.#heldMin ??= this.established;
         break;
       case 'stop':
         this.#isStopped = true;
@@ -148,18 +206,17 @@ export class Invariants implements WorldWatch {
     }
   }
 
-  #given(share: Share, connections: number): void {
-    const { nowMs } = this.#world.time;
+  #given(share: Share, connections: number, shares: readonly LoadShare[]): void {
     if (connections < share.quota)
       this.broken(`the quota of ${share.agent} shrank from ${share.quota} to ${connections}`);
     if (this.#isStarted && connections > share.quota) this.#isHandedOver = true;
     share.quota = connections;
+    share.shares = shares;
+    const live = new Set([...this.#live(), share]);
     let given = 0;
-    for (const each of this.#shares.values()) {
-      const mayAct = each === share || (!each.isOver && nowMs - each.heardMs <= this.#lease.leaseMs);
-      if (mayAct) given += each.quota;
-    }
+    for (const each of live) given += each.quota;
     if (given > this.#total) this.broken(`quotas of ${given} are out, of ${this.#total}`);
+    this.#line?.given(share, [...live], this.#total);
   }
 
   #counts(
@@ -170,42 +227,29 @@ export class Invariants implements WorldWatch {
   ): void {
     const { agent, counted } = share;
     share.pending = stats.pending;
-    const [failed, dropped] = [sum(stats.failed), sum(stats.dropped)];
-    const now: [string, number][] = [
-      ...GROWING.map((name): [string, number] => [name, stats[name]]),
-      ['failed', failed],
-      ['dropped', dropped],
-    ];
-    for (const [name, count] of now) {
-      const before = counted.get(name) ?? 0;
-      if (count < before) this.broken(`${name} of ${agent} fell from ${before} to ${count}`);
-      counted.set(name, count);
-    }
-    const { attempted, unattempted, established, pending } = stats;
-    if (attempted !== established + failed + pending)
-      this.broken(
-        `${agent}: attempted ${attempted} is not ${established} established, ${failed} failed and ${pending} pending`,
-      );
+    for (const what of brokenCounts(stats, counted, isLast)) this.broken(`${agent}: ${what}`);
+    const { attempted, unattempted, pending, load } = stats;
+    if (this.#spec.churn === undefined && (load?.churned ?? 0) > 0)
+      this.broken(`${agent}: ${load?.churned} closed in their turn, which nobody has asked for`);
+    if (this.#spec.stages === undefined && (load?.lowered ?? 0) > 0)
+      this.broken(`${agent}: ${load?.lowered} closed on the way down of no stage`);
     const ofQuota = attempted - stats.reopened + unattempted;
-    if (isLast && pending > 0) this.broken(`${agent}: ${pending} are pending when it is done`);
-    // Before the start there is nothing to settle, and the coordinator asks nothing of it.
-    if (this.#isStarted && settled !== null && ofQuota !== settled)
+    // What stands in for a lost one is on its way.
+    const isOfQuota = settled === null || (settled <= ofQuota && ofQuota <= settled + pending);
+    // Before the start there is nothing to settle, and the coordinator asks nothing of it. A load that changes attempts more.
+    if (this.#isStarted && !this.#isChanging && !isOfQuota)
       this.broken(`${agent}: settled with ${ofQuota} attempted or given up, of ${settled}`);
-    // The last message has what was open before it was closed.
-    const nowOpen = isLast ? 0 : stats.open;
-    if (stats.established !== nowOpen + stats.closed + dropped || stats.open + dropped > stats.established)
-      this.broken(
-        `${agent}: established ${stats.established} is not ${stats.open} open, ${stats.closed} closed and ${dropped} dropped`,
-      );
   }
 
   /** When there is a report. */
-  onReport({ verdict, exitCode, connections }: RunReport): void {
-    const { attempted, established, reopened, open, closed, unattempted, failed, dropped, held } =
-      connections;
+  onReport(report: RunReport): void {
+    if (this.#hasReport) this.broken('there are two verdicts');
+    this.#hasReport = true;
+    const { verdict, exitCode, connections } = report;
+    const { attempted, established, reopened, open, closed, unattempted, failed, dropped } = connections;
     // A quota that is handed over is attempted once more.
     const known = attempted - reopened + unattempted;
-    if (!this.#isHandedOver && known > this.#total)
+    if (!this.#isHandedOver && !this.#isChanging && known > this.#total)
       this.broken(`the report counts ${known} attempted and unattempted, of ${this.#total}`);
     // A second interrupt ends the run before agents have given up what is in flight.
     const inFlight = [...this.#shares.values()].reduce(
@@ -223,19 +267,29 @@ export class Invariants implements WorldWatch {
       );
     if ((verdict === 'pass') !== (exitCode === 0))
       this.broken(`verdict ${verdict} with exit code ${exitCode}`);
-    if (verdict !== 'pass') return;
+    if (verdict === 'pass') this.#passed(report);
+  }
+
+  #passed({ connections: { held }, load }: RunReport): void {
     if (held !== this.#total) this.broken(`PASS, but held is ${held} of ${this.#total}`);
-    if ((this.#heldMin ?? 0) < this.#total)
+    if (this.#line !== null) {
+      this.#line.passed(load?.stages ?? []);
+      return;
+    }
+    if (this.#isChanging && this.#lostInHold > 0)
+      this.broken(`PASS, but ${this.#lostInHold} connections were lost in the hold`);
+    if (!this.#isChanging && (this.#heldMin ?? 0) < this.#total)
       this.broken(`PASS, but ${this.#heldMin} of ${this.#total} were open in the hold`);
   }
 
   /** When the time after which everything must be over is there. */
   onEnd(): void {
+    if (this.open > 0) this.broken(`${this.open} connections are left`);
+    if (this.#number > 0) return;
     for (const { name, state } of this.#world.processes)
       if (state !== 'dead') this.broken(`${name} is still there, ${state}`);
     for (const { name, ip, mayLeaveAliases } of this.#world.hosts.values())
       if (ip.aliases.length > 0 && !mayLeaveAliases)
         this.broken(`${ip.aliases.join(' and ')} of ${name} are left, although no agent was killed`);
-    if (this.#world.open > 0) this.broken(`${this.#world.open} connections are left`);
   }
 }

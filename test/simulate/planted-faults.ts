@@ -98,4 +98,61 @@ export const PLANTED_FAULTS: ReadonlyMap<string, Plant> = new Map([
       to: 'const attempted = stats.attempted;',
     },
   ],
+  [
+    'a stage counts as reached in the turn that asks for it',
+    {
+      module: 'engine/load-follower',
+      from: 'isQuiet && isAtLevel && this.#level <= levelBefore',
+      to: 'isQuiet && isAtLevel',
+    },
+  ],
+  [
+    'what was lost in a stage is not held against it',
+    {
+      module: 'engine/stage-ledger',
+      from: 'Math.max(0, asked - worstMissing)',
+      to: 'asked',
+    },
+  ],
+  [
+    'the counts of a stage begin with those of the run',
+    {
+      module: 'engine/stage-ledger',
+      from: 'established: now.established - this.#base.established,',
+      to: 'established: now.established,',
+    },
+  ],
+  [
+    'the parts of the line are not cut where they were given',
+    {
+      module: 'run/schedule',
+      from: 'first.from += taken;',
+      to: 'first.from += Math.max(1, taken - 1);',
+    },
+  ],
+  [
+    'closes in their turn are not counted',
+    { module: 'engine/load-follower', from: 'this.#parts.tally.churned++;', to: '' },
+  ],
+  [
+    'closes on the way down are counted as closes in their turn',
+    { module: 'engine/load-follower', from: 'tally.lowered++;', to: 'tally.churned++;' },
+  ],
+  [
+    'one in its turn closes without another in its place',
+    {
+      module: 'engine/load-follower',
+      from: 'this.#parts.opener.ask(1, dueMs, nowMs);',
+      to: '',
+    },
+  ],
+  [
+    'an agent that stays does not hear that it is to end',
+    {
+      module: 'agent/agent',
+      from: 'current?.abandon(why);',
+      to: 'if (!options.stay) current?.abandon(why);',
+    },
+  ],
+  ['what an agent gives up is not given back', { module: 'agent/agent', from: 'run.abandon();', to: '' }],
 ]);

@@ -2,136 +2,65 @@
  * Owns a holder in a simulation: it says on its pipe what a holder says (src/agent/process-pipe.ts), keeps to its lease and its
  * share, and opens connections in the world instead of the kernel. Must never know more of the run than its agent has said.
  */
-import { EventEmitter } from 'node:events';
-import type { AgentToHolder, HolderToAgent } from '../../src/agent/process-pipe.ts';
-import { DropReason, FailReason } from '../../src/base/outcome.ts';
-import { TupleMap } from '../../src/base/tuple-space.ts';
+import type { AgentToHolder, Checked, HolderToAgent } from '../../src/agent/process-pipe.ts';
+import type { Clock } from '../../src/base/clock.ts';
+import { DropReason } from '../../src/base/outcome.ts';
 import type { HolderSpec } from '../../src/run/run-spec.ts';
-import { lossKey } from '../../src/stats/loss.ts';
-import { emptyStats, type HolderHealth, newHolderHealth, type Stats } from '../../src/stats/stats.ts';
+import { type HolderHealth, newHolderHealth } from '../../src/stats/stats.ts';
+import { SimConnections } from './sim-connections.ts';
 import type { Due, SimProcess } from './virtual-time.ts';
-import type { ConnectAnswer, World } from './world.ts';
+import type { World } from './world.ts';
 
 const LOOK_EVERY_MS = 25;
-/** Connects begun at one look, where no rate says fewer. */
+/** A load that changes is followed in steps. */
+const FOLLOW_EVERY_MS = 80;
+/** Connects that may be due at one moment, where no rate says fewer. */
 const AT_ONCE_MAX = 40;
-/** A source that is gone is not tried again and again at one moment. */
-const UNBOUND_AGAIN_MS = 200;
-const PIPE_MS_MAX = 1;
 const WARM_UP_MS_MAX = 60;
-
-/** The agent's end of a holder: what the pool knows of a `ChildProcess`. */
-export class SimChild extends EventEmitter {
-  readonly pid: number;
-  readonly #holder: SimHolder;
-  readonly #parent: SimProcess;
-  readonly #world: World;
-  #lastMs = 0;
-  connected = true;
-  exitCode: number | null = null;
-  signalCode: string | null = null;
-
-  constructor(world: World) {
-    super();
-    this.#world = world;
-    this.#parent = world.time.current;
-    this.pid = world.nextPid();
-    this.#holder = new SimHolder(world, this.#parent, (message) =>
-      this.#fromHolder(() => this.emit('message', message)),
-    );
-    this.#holder.process.onDeath.push(() => this.#ended());
-    this.#parent.onDeath.push(() => this.#holder.process.die());
-  }
-
-  #fromHolder(call: () => void): void {
-    const { time, random } = this.#world;
-    // A pipe keeps the order.
-    this.#lastMs = Math.max(this.#lastMs, time.nowMs + random.between(0, PIPE_MS_MAX));
-    time.at(this.#lastMs, this.#parent, call);
-  }
-
-  #ended(): void {
-    const { how } = this.#holder;
-    // What was on the pipe comes first.
-    this.#fromHolder(() => {
-      this.connected = false;
-      if (how === 'left') this.exitCode = 0;
-      else this.signalCode = how;
-      this.emit('exit', this.exitCode, this.signalCode);
-    });
-  }
-
-  send(message: AgentToHolder): boolean {
-    this.#world.time.after(PIPE_MS_MAX, this.#holder.process, () => this.#holder.take(message));
-    return true;
-  }
-
-  kill(signal: string): boolean {
-    this.#holder.killBy(signal);
-    return true;
-  }
-
-  disconnect(): void {
-    this.connected = false;
-    this.#world.time.after(PIPE_MS_MAX, this.#holder.process, () => this.#holder.leave());
-  }
-}
-
-/** A connect in flight. */
-interface Begun {
-  readonly name: string;
-  readonly index: number;
-  /** in place of a lost connection */
-  readonly isAgain: boolean;
-}
 
 /** One holder. */
 export class SimHolder {
   readonly process: SimProcess;
   readonly parent: SimProcess;
+  /** the run that it works for (world.ts) */
+  readonly run: number;
   /** how its process ended, or is to end */
   how: string = 'SIGKILL';
   readonly #world: World;
+  readonly #clock: Clock;
   readonly #say: (message: HolderToAgent) => void;
-  #spec: HolderSpec | null = null;
-  #map: TupleMap | null = null;
+  /** null: it does not know yet what to open */
+  connections: SimConnections | null = null;
   #health: HolderHealth = newHolderHealth('', 0, 0);
-  #counts = emptyStats();
-  /** open ones: tuple index by its name */
-  readonly #open = new Map<string, number>();
-  /** how many of them each source address has */
-  readonly #openBySource = new Map<string, number>();
-  /** in flight, by the name of the tuple */
-  readonly #begun = new Map<string, Begun>();
-  readonly #free: number[] = [];
-  #nextTuple = 0;
-  #toBegin = 0;
-  #toReopen = 0;
-  #pending = 0;
+  /** its 0 on the host's clock */
+  #originMs = 0;
+  #runAtOriginMs = 0;
   #isStarted = false;
-  #isHolding = false;
   #isReady = false;
   #isClosing = false;
-  #mayReopen = true;
   #ratePerSec: number | null = null;
-  #pendingMax = 1;
   #credit = 1;
   #lookedMs = 0;
   #openUntilMs = Number.POSITIVE_INFINITY;
   #leaseTimer: Due | null = null;
   #lookAgain: Due | null = null;
-  #firstMs = 0;
+  #isLooking = false;
   #hasBegun = false;
   #wasSettled = false;
   #isInTurns = false;
+  isFrozen = false;
+  #isFreezing = false;
 
   constructor(world: World, parent: SimProcess, say: (message: HolderToAgent) => void) {
     this.#world = world;
     this.parent = parent;
+    this.run = parent.run;
     this.process = world.spawn(`holder ${world.nextPid()} of ${parent.name}`, parent.host);
+    this.process.run = parent.run;
+    this.#clock = world.clockOf(parent.host);
     this.#say = say;
     world.holders.push(this);
-    this.process.onDeath.push(() => this.#closeAll());
+    this.process.onDeath.push(() => this.#closeAll(false));
   }
 
   /** Ends as a signal ends a process: immediately, and stopped or not. */
@@ -146,25 +75,47 @@ export class SimHolder {
   }
 
   get openNow(): number {
-    return this.#open.size;
+    return this.connections?.open.size ?? 0;
   }
 
-  #after(ms: number, call: () => void): Due {
-    return this.#world.time.after(ms, this.process, call, true);
+  /** Milliseconds since the run began, by its own clock; null: it has not begun, or follows no line any more. */
+  get lineAtMs(): number | null {
+    if (!this.#isStarted || this.isFrozen || this.#isClosing) return null;
+    return this.sinceStartMs() + this.#runAtOriginMs;
+  }
+
+  after(ms: number, call: () => void): Due {
+    return this.#world.time.after(
+      ms,
+      this.process,
+      () => {
+        if (!this.#isClosing) call();
+      },
+      true,
+    );
   }
 
   get #nowMs(): number {
-    return this.#world.clockOf(this.process.host).monotonicMs();
+    return this.#clock.monotonicMs();
+  }
+
+  sinceStartMs(): number {
+    return this.#isStarted ? this.#nowMs - this.#originMs : 0;
+  }
+
+  mayOpen(): boolean {
+    return this.#isReady && this.#nowMs < this.#openUntilMs;
   }
 
   take(message: AgentToHolder): void {
+    const { connections } = this;
     switch (message.type) {
       case 'open':
         this.#warm(message.spec);
         break;
       case 'start':
         this.#isInTurns = message.inTurns === true;
-        this.#start();
+        this.#start(message.runStartedMs, message.elapsedMs ?? 0);
         break;
       case 'report':
         this.#report(message.id, message.wantsTuples);
@@ -172,322 +123,202 @@ export class SimHolder {
       case 'lease':
         this.#openUntilMs = message.openUntilMs;
         this.#liveUntil(message.liveUntilMs);
-        this.#look();
+        this.look();
         break;
       case 'pace':
         this.#ratePerSec = message.ratePerSec;
-        this.#pendingMax = message.pendingMax;
-        this.#look();
+        if (connections !== null) connections.pendingMax = message.pendingMax;
+        this.look();
         break;
       case 'stop-opening':
-        this.#stopOpening();
+        connections?.giveUp();
+        if (this.#isStarted) this.look();
         break;
       case 'hold':
-        this.#isHolding = true;
-        this.#set({ openAtHold: this.#open.size, openMin: this.#open.size });
+        connections?.tally.markHold();
+        connections?.load?.holds(this.sinceStartMs());
+        this.look();
+        break;
+      case 'freeze':
+        connections?.load?.freeze();
+        this.#isFreezing = true;
+        if (this.#isStarted) this.look();
+        else this.#checked('freeze');
         break;
       case 'check':
-        if (message.which === 'holdEnd') this.#mayReopen = false;
-        this.#after(this.#world.random.between(1, 40), () => {
-          this.#report(null, false);
-          this.#say({ type: 'checked', which: message.which });
-        });
+        if (message.which === 'holdEnd' && connections !== null) connections.mayReopen = false;
+        this.after(this.#world.random.between(1, 40), () => this.#checked(message.which));
         break;
-      case 'lose-sources': {
-        const lost = new Set(message.addresses);
-        this.#loseThose(
-          DropReason.aliasLost,
-          [...this.#open].filter(([name]) => lost.has(sourceOf(name))),
-        );
+      case 'lose-sources':
+        connections?.loseSources(new Set(message.addresses));
         break;
-      }
       case 'stop':
         this.#stop();
         break;
     }
   }
 
+  #checked(which: Checked): void {
+    this.#report(null, false);
+    this.#say({ type: 'checked', which });
+  }
+
   #warm(spec: HolderSpec): void {
-    this.#spec = spec;
-    this.#map = new TupleMap(spec);
+    this.connections = new SimConnections(this.#world, this, spec);
     this.#health = newHolderHealth(spec.id, this.#world.nextPid(), spec.sliceTo - spec.sliceFrom);
-    this.#nextTuple = spec.sliceFrom;
-    this.#toBegin = spec.connections;
     this.#ratePerSec = spec.ratePerSec;
-    this.#pendingMax = spec.pendingMax;
-    this.#after(this.#world.random.between(1, WARM_UP_MS_MAX), () => {
+    this.after(this.#world.random.between(1, WARM_UP_MS_MAX), () => {
       this.#isReady = true;
       this.#say({ type: 'ready' });
-      this.#look();
+      this.look();
     });
   }
 
-  #start(): void {
-    if (this.#spec === null || this.#isStarted) return;
+  #start(runStartedMs: number | undefined, elapsedMs: number): void {
+    const { connections } = this;
+    if (connections === null || this.#isStarted) return;
+    const { load, losses, spec } = connections;
     this.#isStarted = true;
-    this.#lookedMs = this.#nowMs;
-    this.#firstMs = this.#nowMs;
-    const everyMs = this.#spec.reportEveryMs ?? 1_000;
+    this.#originMs = this.#nowMs;
+    const laterMs = this.#originMs - (runStartedMs ?? this.#originMs);
+    this.#runAtOriginMs = laterMs + elapsedMs;
+    losses.startsLater(laterMs);
+    load?.begin(this.#runAtOriginMs);
+    const everyMs = spec.reportEveryMs ?? 1_000;
     const again = (): void => {
-      this.#after(everyMs, () => {
+      this.after(everyMs, () => {
         this.#report(null, false);
         again();
       });
     };
     again();
-    this.#look();
+    this.look();
   }
 
-  /** Begins what the rate, the pending cap and the lease allow, and looks again when they may allow more. */
-  #look(): void {
+  /** One turn of an engine; again when something is due. */
+  look(): void {
+    // What closes or loses a connection within a turn is a part of it.
+    if (this.#isClosing || !this.#isStarted || this.#isLooking) return;
+    this.#isLooking = true;
     if (this.#lookAgain !== null) this.#lookAgain.isCancelled = true;
     this.#lookAgain = null;
-    if (this.#isClosing || !this.#isStarted) return;
-    const nowMs = this.#nowMs;
-    const mayOpen = this.#isReady && nowMs < this.#openUntilMs;
+    if (this.connections !== null) this.#turn(this.connections);
+    this.#isLooking = false;
+  }
+
+  #turn(connections: SimConnections): void {
+    const nowMs = this.sinceStartMs();
+    const { load } = connections;
+    load?.turn(nowMs, !connections.isOpening);
+    this.#earn(nowMs);
+    const mayOpen = this.mayOpen();
+    if (mayOpen && connections.due > 0) this.#credit -= connections.begin(Math.floor(this.#credit));
+    this.#checkFrozen(connections, nowMs);
+    if (connections.hasBegunAll && !this.#hasBegun && this.#isReady) {
+      this.#hasBegun = true;
+      if (this.#isInTurns) [this.#ratePerSec, connections.pendingMax] = [0, 0];
+      this.#report(null, false);
+    }
+    this.#settle(connections);
+    const againMs = Math.min(this.#openAgainMs(connections, mayOpen), this.#loadAgainMs(connections, nowMs));
+    if (Number.isFinite(againMs)) this.#lookAgain = this.after(againMs, () => this.look());
+  }
+
+  #earn(nowMs: number): void {
     const earned =
       this.#ratePerSec === null ? AT_ONCE_MAX : (this.#ratePerSec * (nowMs - this.#lookedMs)) / 1_000;
     this.#credit = Math.min(AT_ONCE_MAX, this.#credit + earned);
     this.#lookedMs = nowMs;
-    const wanted = this.#toBegin + this.#toReopen;
-    const room = Math.min(wanted, Math.floor(this.#credit), this.#pendingMax - this.#pending);
-    if (mayOpen && room > 0) this.#connect(room);
-    // A renewed lease, another pace, an answer and a loss each make it look.
-    if (!mayOpen || this.#toBegin + this.#toReopen === 0 || this.#pending >= this.#pendingMax) return;
+  }
+
+  /** A renewed lease, another pace, an answer and a loss each make it look, too. */
+  #openAgainMs({ due, tally, pendingMax }: SimConnections, mayOpen: boolean): number {
+    if (!mayOpen || due === 0 || tally.pending >= pendingMax || this.#ratePerSec === 0)
+      return Number.POSITIVE_INFINITY;
     const perMs = this.#ratePerSec === null ? 1 : this.#ratePerSec / 1_000;
-    const earnedInMs = (1 - this.#credit) / perMs;
-    this.#lookAgain = this.#after(Math.max(LOOK_EVERY_MS, earnedInMs), () => this.#look());
+    return Math.max(LOOK_EVERY_MS, (1 - this.#credit) / perMs);
   }
 
-  #tuple(): { name: string; index: number } | null {
-    const map = this.#map;
-    const spec = this.#spec;
-    if (map === null || spec === null) return null;
-    for (;;) {
-      const index = this.#free.pop() ?? (this.#nextTuple < spec.sliceTo ? this.#nextTuple++ : null);
-      if (index === null) return null;
-      const name = `${spec.addresses[map.addressIndexAt(index)]}:${map.portAt(index)} ${map.endpointIndexAt(index)}`;
-      const owner = this.#world.host(this.process.host).tuples.get(name);
-      // The kernel gives no tuple of another agent's. Of one of the same agent the plan is to blame.
-      if (owner === undefined || owner.parent === this.parent) return { index, name };
-      const skips = this.#counts.localSkips;
-      this.#set({ localSkips: { ...skips, 'port-in-use': (skips['port-in-use'] ?? 0) + 1 } });
-    }
+  #loadAgainMs({ load }: SimConnections, nowMs: number): number {
+    if (load === null) return Number.POSITIVE_INFINITY;
+    return Math.max(FOLLOW_EVERY_MS, load.nextAtMs(nowMs) - nowMs);
   }
 
-  #connect(count: number): void {
-    const { random } = this.#world;
-    const answer = this.#world.host(this.process.host).connects ?? this.#world.connects;
-    const begun: Begun[] = [];
-    for (let left = count; left > 0; left -= 1) {
-      const tuple = this.#tuple();
-      if (tuple === null) break;
-      const isAgain = this.#toBegin === 0;
-      if (isAgain) this.#toReopen -= 1;
-      else this.#toBegin -= 1;
-      begun.push({ ...tuple, isAgain });
-    }
-    this.#credit -= begun.length;
-    this.#pending += begun.length;
-    this.#set({ attempted: this.#counts.attempted + begun.length });
-    for (const each of begun) {
-      this.#begun.set(each.name, each);
-      this.#world.opened(this, each.name);
-    }
-    const takesMs =
-      answer === 'timeout'
-        ? (this.#spec?.connectTimeoutMs ?? 0)
-        : random.between(0.1, this.#world.connectMsMax);
-    const { ip } = this.#world.host(this.process.host);
-    // What has no address of this host to be bound to fails before it is on its way.
-    const unbound = begun.filter(({ name }) => !ip.has(sourceOf(name)));
-    if (unbound.length > 0)
-      this.#after(UNBOUND_AGAIN_MS, () => this.#answered(unbound, FailReason.sourceLost));
-    const bound = unbound.length === 0 ? begun : begun.filter((each) => !unbound.includes(each));
-    if (bound.length > 0) this.#after(takesMs, () => this.#answered(bound, answer));
-    if (this.#toBegin === 0 && !this.#hasBegun) {
-      this.#hasBegun = true;
-      if (this.#isInTurns) [this.#ratePerSec, this.#pendingMax] = [0, 0];
-      this.#report(null, false);
-    }
+  #checkFrozen(connections: SimConnections, nowMs: number): void {
+    if (!this.#isFreezing || connections.isOpening || connections.load?.hasStopped(nowMs) === false) return;
+    this.#isFreezing = false;
+    this.isFrozen = true;
+    this.#checked('freeze');
   }
 
-  #answered(asked: readonly Begun[], answer: ConnectAnswer): void {
-    if (this.#isClosing) return;
-    const begun = asked.filter((each) => this.#begun.get(each.name) === each);
-    this.#pending -= begun.length;
-    for (const { name } of begun) this.#begun.delete(name);
-    const again = begun.filter(({ isAgain }) => isAgain).length;
-    if (answer === 'established') {
-      for (const { name, index } of begun) {
-        this.#open.set(name, index);
-        this.#counted(name, 1);
-      }
-      const { established, reopened } = this.#counts;
-      this.#set({
-        established: established + begun.length,
-        reopened: reopened + again,
-        rampMs: this.#isHolding ? this.#counts.rampMs : this.#nowMs - this.#firstMs,
-      });
-    } else {
-      const reason: FailReason = answer;
-      for (const { name, index } of begun) this.#freed(name, index);
-      this.#toReopen += again;
-      const failed = { ...this.#counts.failed };
-      const firsts = begun.length - again;
-      if (firsts > 0) failed[reason] = (failed[reason] ?? 0) + firsts;
-      const { attempted, reopenFailed } = this.#counts;
-      this.#set({ failed, attempted: attempted - again, reopenFailed: reopenFailed + again });
-    }
-    this.#settle();
-    this.#look();
-  }
-
-  #counted(name: string, change: 1 | -1): void {
-    const source = sourceOf(name);
-    this.#openBySource.set(source, (this.#openBySource.get(source) ?? 0) + change);
-  }
-
-  #freed(name: string, index: number): void {
-    this.#free.unshift(index);
-    this.#world.closed(this, name);
+  #settle(connections: SimConnections): void {
+    if (this.#wasSettled || connections.isOpening || !this.#isReady) return;
+    // A line that begins at 0 has nothing on its way at first.
+    if (connections.load?.isByLine === true && !connections.tally.isHolding) return;
+    this.#wasSettled = true;
+    this.#report(null, false);
   }
 
   /** The target, or the way, ends some of its connections. */
   loseSome(count: number): void {
     if (this.#isClosing || this.process.state === 'dead') return;
-    this.#loseThose(DropReason.rst, [...this.#open].slice(0, count));
+    const { connections } = this;
+    connections?.lose(DropReason.rst, [...connections.open.values()].slice(0, count));
   }
 
-  #loseThose(reason: DropReason, lost: readonly [string, number][]): void {
-    for (const [name, index] of lost) {
-      this.#open.delete(name);
-      this.#counted(name, -1);
-      this.#freed(name, index);
-    }
-    if (lost.length === 0) return;
-    const { dropped, droppedBy } = this.#counts;
-    const by = { ...droppedBy };
-    for (const [name] of lost) {
-      const key = lossKey(reason, sourceOf(name), ENDPOINT);
-      by[key] = (by[key] ?? 0) + 1;
-    }
-    this.#set({ dropped: { ...dropped, [reason]: (dropped[reason] ?? 0) + lost.length }, droppedBy: by });
-    if (this.#spec?.onDrop === 'reopen' && this.#isHolding && this.#mayReopen) this.#toReopen += lost.length;
-    if (this.#isHolding) this.#set({ openMin: Math.min(this.#counts.openMin, this.#open.size) });
-    this.#look();
-  }
-
-  /** As the engine does: connects in flight are given up too. */
-  #stopOpening(): void {
-    const inFlight = [...this.#begun.values()];
-    const firsts = inFlight.filter(({ isAgain }) => !isAgain).length;
-    const { attempted, unattempted } = this.#counts;
-    this.#set({
-      attempted: attempted - inFlight.length,
-      unattempted: unattempted + this.#toBegin + firsts,
-    });
-    this.#begun.clear();
-    this.#pending = 0;
-    this.#toBegin = 0;
-    this.#toReopen = 0;
-    for (const { name, index } of inFlight) this.#freed(name, index);
-    if (this.#isStarted) this.#settle();
-  }
-
-  get #isSettled(): boolean {
-    return this.#isStarted && this.#toBegin === 0 && this.#pending === 0;
-  }
-
-  #settle(): void {
-    if (this.#wasSettled || !this.#isSettled) return;
-    this.#wasSettled = true;
-    this.#report(null, false);
-  }
-
-  #set(change: Partial<Stats>): void {
-    this.#counts = { ...this.#counts, ...change };
-  }
-
-  #stats(): Stats {
-    const bySource: Record<string, number> = {};
-    for (const [source, count] of this.#openBySource) if (count > 0) bySource[source] = count;
-    const open = this.#open.size;
-    return {
-      ...this.#counts,
-      open,
-      pending: this.#pending,
-      openBySource: bySource,
-      openByEndpoint: open === 0 ? {} : { [ENDPOINT]: open },
-    };
-  }
-
-  #openTuples(): string {
-    const { sliceFrom, sliceTo } = this.#spec ?? { sliceFrom: 0, sliceTo: 0 };
-    const bits = Buffer.alloc(Math.ceil(Math.min(sliceTo - sliceFrom, 4_096) / 8));
-    for (const index of this.#open.values()) {
-      const at = index - sliceFrom;
-      bits[at >> 3] = (bits[at >> 3] ?? 0) | (1 << (at & 7));
-    }
-    return bits.toString('base64');
+  /** Another host resets those whose address it has. */
+  loseWhere(isMeant: (name: string) => boolean): void {
+    if (this.#isClosing || this.process.state === 'dead') return;
+    const { connections } = this;
+    connections?.lose(
+      DropReason.rst,
+      [...connections.open.values()].filter(({ name }) => isMeant(name)),
+    );
   }
 
   #report(answers: number | null, wantsTuples: boolean): void {
-    if (this.#isClosing || this.#spec === null) return;
+    const { connections } = this;
+    if (this.#isClosing || connections === null) return;
     this.#say({
       type: 'stats',
-      stats: this.#stats(),
+      stats: connections.stats(),
       health: this.#health,
-      settled: this.#isSettled,
+      settled: this.#wasSettled,
       answers,
-      openTuples: wantsTuples ? this.#openTuples() : null,
-      begun: this.#toBegin === 0,
+      openTuples: wantsTuples ? connections.openTuples() : null,
+      begun: this.#hasBegun,
       ramp: null,
     });
   }
 
   #liveUntil(atMs: number): void {
     if (this.#leaseTimer !== null) this.#leaseTimer.isCancelled = true;
-    this.#leaseTimer = this.#after(atMs - this.#nowMs, () => this.leave());
+    this.#leaseTimer = this.after(atMs - this.#nowMs, () => this.leave());
   }
 
   #stop(): void {
+    const { connections } = this;
     if (this.#isClosing) return;
-    this.#stopOpening();
-    const stats = this.#stats();
-    this.#isClosing = true;
-    const { open } = stats;
-    this.#closeAll();
+    if (connections === null) {
+      this.leave();
+      return;
+    }
+    connections.giveUp();
+    this.#closeAll(true);
     const done: HolderToAgent = {
       type: 'done',
-      stats: {
-        ...stats,
-        open: 0,
-        closed: stats.closed + open,
-        openBySource: {},
-        openByEndpoint: {},
-      },
+      stats: connections.stats(),
       health: this.#health,
       ramp: null,
     };
-    this.#after(this.#world.random.between(0.5, 20), () => {
+    this.#world.time.after(this.#world.random.between(0.5, 20), this.process, () => {
       this.#say(done);
       this.leave();
     });
   }
 
-  #closeAll(): void {
-    for (const name of [...this.#open.keys(), ...this.#begun.keys()]) this.#world.closed(this, name);
-    this.#open.clear();
-    this.#openBySource.clear();
-    this.#begun.clear();
+  #closeAll(isCounted: boolean): void {
     this.#isClosing = true;
+    this.connections?.closeAll(isCounted);
   }
-}
-
-const ENDPOINT = '127.0.0.1:8000';
-
-/** The address in a tuple's name. */
-function sourceOf(name: string): string {
-  return name.slice(0, name.lastIndexOf(':'));
 }

@@ -25,16 +25,24 @@ interface IpWorld {
   random(from: number, to: number): number;
   sleep(ms: number): Promise<void>;
   /** an address is gone from the host: is something still bound to it? */
-  onRemoved(address: string, byProgram: boolean): void;
+  onRemoved(address: string, byProgram: boolean, isOurs: boolean): void;
 }
 
 /** The addresses of one host. */
 export class SimIp {
   mood: IpMood = 'well';
+  /** what it has said may have been another program's since */
+  wasSlow = false;
   /** by the process that wrote it */
   readonly records = new Map<SimProcess, readonly Alias[]>();
   /** whose turn it is to change addresses */
   lockedBy: SimProcess | null = null;
+  /** addresses that another host of the segment has too: it answers for them */
+  readonly answeredElsewhere = new Set<string>();
+  /** by another program, for ever */
+  readonly #foreign = new Set<string>();
+  /** anything but what the host began with is there, or was */
+  isChanged = false;
   readonly #world: IpWorld;
   readonly #fake = new FakeIp([
     { local: '127.0.0.1', prefixlen: 8, device: 'lo', validSec: null },
@@ -52,15 +60,33 @@ export class SimIp {
     await this.#world.sleep(Math.min(takesMs, timeoutMs));
     if (this.mood === 'missing') return MISSING;
     if (takesMs > timeoutMs) return STOPPED;
+    if (file === 'arping') return this.#arping(args.at(-1) ?? '');
     if (this.mood === 'forbidden' && !args.includes('-j')) return FORBIDDEN;
     this.#expire();
-    const before = new Set(this.#added().map(({ local }) => local));
+    const isLook = args.includes('-j');
+    const before = isLook ? [] : [...this.#fake.addresses];
     const result = await this.#fake.run(file, args, { timeoutMs, ...options });
+    if (isLook) return result;
+    this.isChanged = true;
     this.#expire();
-    const now = new Set(this.#added().map(({ local }) => local));
-    for (const address of before) if (!now.has(address)) this.#world.onRemoved(address, true);
+    for (const { local } of before) if (!this.#isThere(local)) this.#removed(local, true);
     return result;
   };
+
+  /** `-D`: does another host have it? */
+  #arping(address: string): Result {
+    if (!this.answeredElsewhere.has(address)) return { ...STOPPED, code: 0 };
+    return { ...STOPPED, code: 1, stdout: `Unicast reply from ${address} [02:00:00:00:00:01]  0.8ms\n` };
+  }
+
+  #isThere(address: string): boolean {
+    return this.#fake.addresses.some(({ local }) => local === address);
+  }
+
+  #removed(address: string, byProgram: boolean): void {
+    const isOurs = !this.#foreign.delete(address);
+    this.#world.onRemoved(address, byProgram, isOurs);
+  }
 
   #added(): FakeAddress[] {
     return this.#fake.addresses.filter(({ validSec }) => validSec !== null);
@@ -76,14 +102,14 @@ export class SimIp {
       if (nowMs < untilMs) continue;
       addresses.splice(addresses.indexOf(address), 1);
       this.#untilMs.delete(address);
-      this.#world.onRemoved(address.local, false);
+      this.#removed(address.local, false);
     }
   }
 
   has(address: string): boolean {
     if (address.startsWith('127.')) return true;
     this.#expire();
-    return this.#fake.addresses.some(({ local }) => local === address);
+    return this.#isThere(address);
   }
 
   /** Addresses that are there because of a run. */
@@ -92,11 +118,20 @@ export class SimIp {
     return this.#added().map(({ local }) => local);
   }
 
-  /** Another program deletes one. */
-  steal(): void {
+  /** Another program deletes one that a run has added. @returns which; null: there is none */
+  delete(): string | null {
     const [address] = this.#added();
-    if (address === undefined) return;
+    if (address === undefined) return null;
     this.#fake.addresses.splice(this.#fake.addresses.indexOf(address), 1);
-    this.#world.onRemoved(address.local, false);
+    this.#removed(address.local, false);
+    return address.local;
+  }
+
+  /** Another program adds an address, for ever: it is not a run's to remove. */
+  addForeign(local: string): void {
+    if (this.#isThere(local)) return;
+    this.isChanged = true;
+    this.#foreign.add(local);
+    this.#fake.addresses.push({ local, prefixlen: 32, device: 'eth0', validSec: null });
   }
 }

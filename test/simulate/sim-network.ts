@@ -150,7 +150,9 @@ export class SimNetwork {
   connect(port: number): { wire: Wire; listener: Listener } | null {
     const listener = this.#listeners.get(String(port));
     if (listener === undefined || listener.process.state === 'dead') return null;
-    const wire = new Wire(this.#world, this.#world.time.current, listener.process);
+    const { current } = this.#world.time;
+    current.run = listener.process.run;
+    const wire = new Wire(this.#world, current, listener.process);
     this.#wires.push(wire);
     return { wire, listener };
   }

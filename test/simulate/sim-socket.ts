@@ -47,7 +47,9 @@ export class SimTls extends EventEmitter {
   destroy(error?: Error): this {
     if (this.isGone) return this;
     this.wire?.leave(this.#end);
-    this.gone(error ?? null);
+    this.isGone = true;
+    // As Node's sockets do: whoever has called may still begin to listen.
+    process.nextTick(() => this.#emitGone(error ?? null));
     return this;
   }
 
@@ -55,6 +57,10 @@ export class SimTls extends EventEmitter {
   gone(error: Error | null): void {
     if (this.isGone) return;
     this.isGone = true;
+    this.#emitGone(error);
+  }
+
+  #emitGone(error: Error | null): void {
     if (error !== null && this.listenerCount('error') > 0) this.emit('error', error);
     this.emit('close');
   }

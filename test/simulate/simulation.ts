@@ -1,42 +1,30 @@
 /**
- * Owns one simulated run from its seed: the real coordinator and the real agents of a few hosts, with simulated holders, target
+ * Owns one simulated history from its seed: the real coordinators and the real agents of a few hosts, with simulated holders, target
  * and network, and the faults that the seed draws. Must never judge (invariants.ts).
  */
 import { runAgent } from '../../src/agent/agent.ts';
 import { agentToken, generateToken, type Token } from '../../src/control/token.ts';
-import { NeverRanError } from '../../src/coordinator/expected-agents.ts';
-import { Run } from '../../src/coordinator/run.ts';
-import type { RunOptions } from '../../src/coordinator/run-settings.ts';
+import { LOCAL_AGENT } from '../../src/coordinator/run-settings.ts';
 import { OWNER_ALLOWANCE } from '../../src/plan/allowance.ts';
-import { LEASE_TIMES } from '../../src/run/lease.ts';
-import type { LossPolicy, RunSpec, SourceSpec } from '../../src/run/run-spec.ts';
-import { runSpec } from '../run/run-spec-fixture.ts';
-import { type Cast, COORDINATOR_HOST, drawFaults, type Fault } from './faults.ts';
-import { Invariants } from './invariants.ts';
+import { type HostSpec, isChanging, type SourceSpec } from '../../src/run/run-spec.ts';
+import type { Phase } from '../../src/stats/stats.ts';
+import { type Cast, COORDINATOR_HOST, type Fault } from './faults.ts';
 import { Random } from './random.ts';
+import { aliasesOf, drawScenario, type Scenario } from './scenario.ts';
+import { PORT, SimRun } from './sim-run.ts';
 import type { SimProcess } from './virtual-time.ts';
 import { CONNECT_MS_MAX, enterWorld, World } from './world.ts';
 
-const PORT = 7_000;
-const HOST_NAMES = ['a', 'b', 'd', 'e'] as const;
 /** Few, because each plan makes a table of them. */
 const PORTS = { from: 20_000, to: 20_099 };
-/** For all agents, in a run that takes its time and in another one. */
-const WAIT_AGENTS_LONG_MS = 30_000;
-const WAIT_AGENTS_MS = 10_000;
 const JOIN_TIMEOUT_MS = 6_000;
-/** How many runs take their time. */
-const LONG_SHARE = 0.3;
-/** How many runs add addresses to their hosts, and how many addresses. */
-const ALIASES_SHARE = 0.25;
-const ALIASES_MAX = 4;
 const ALIAS_LEASE_MS = 60_000;
 /** How long an agent that is over may take to give back what it added: a lock and some slow calls of `ip`. */
 const GIVE_BACK_MS = 40_000;
 const GIVE_BACK_LOOK_MS = 100;
-/** From the last join to the start, and what an end may take. */
-const READY_MS = 2_000;
 const LOOK_EVERY_MS = 500;
+/** After the last run agents that stay are told to end. */
+const LEAVE_AFTER_MS = 1_000;
 /**
  * By when a run and everything of it must be over after the last fault has healed: agents are waited for, get ready, open (two
  * connect timeouts at most), hold, drain, and each end may wait for the lease of another once more.
@@ -55,128 +43,103 @@ export interface Outcome {
   /** another history has another one */
   readonly digest: number;
   readonly virtualMs: number;
-  /** the verdict, or that there was no run */
+  /** the verdict of the last run, or that there was none */
   readonly ending: string;
 }
 
-/** What one seed decides before the run begins. */
-interface Scenario {
-  readonly hosts: readonly [string, ...string[]];
-  readonly spec: RunSpec;
-  readonly onAgentLoss: LossPolicy;
-  readonly joinsAtMs: readonly number[];
-  readonly waitAgentsMs: number;
-  readonly holders: number;
-  /** addresses that each agent adds to its host; 0: none */
-  readonly aliases: number;
-  /** within what time the target answers */
-  readonly connectMsMax: number;
-  readonly faults: readonly Fault[];
-}
-
-function drawScenario(seed: number): Scenario {
-  const random = new Random(seed);
-  const count = random.whole(1, HOST_NAMES.length);
-  const [first = 'a', ...more] = HOST_NAMES.slice(0, count);
-  const hosts: readonly [string, ...string[]] = [first, ...more];
-  const connections = random.whole(1, 60);
-  // Most runs are short, so that many fit into a minute; what takes its time goes wrong in the others.
-  const isLong = random.isLucky(LONG_SHARE);
-  const rampSec = random.isLucky(0.7) ? random.between(0.5, isLong ? 25 : 5) : null;
-  const holdMs = random.whole(1_000, isLong ? 15_000 : 4_000);
-  const latestJoinMs = isLong ? 20_000 : 3_000;
-  const joinsAtMs = hosts.map(() => random.between(0, random.isLucky(0.7) ? 500 : latestJoinMs));
-  // Later there is nothing left that could go wrong.
-  const faultsWithinMs = Math.max(...joinsAtMs) + READY_MS + (rampSec ?? 0) * 1_000 + holdMs;
-  const aliases = random.isLucky(ALIASES_SHARE) ? random.whole(1, ALIASES_MAX) : 0;
-  return {
-    hosts,
-    aliases,
-    spec: runSpec({
-      endpoints: [{ address: '127.0.0.1', port: 8_000, family: 4 }],
-      connections,
-      ratePerSec: rampSec === null ? null : Math.max(1, connections / rampSec),
-      pendingMax: random.whole(1, 40),
-      connectTimeoutMs: random.of([2_000, 5_000]),
-      holdMs,
-      onDrop: random.of(['count', 'reopen']),
-    }),
-    onAgentLoss: random.of(['fail', 'continue', 'replace']),
-    joinsAtMs,
-    waitAgentsMs: isLong ? WAIT_AGENTS_LONG_MS : WAIT_AGENTS_MS,
-    holders: random.whole(1, 3),
-    connectMsMax: random.isLucky(0.7) ? CONNECT_MS_MAX : random.between(100, 1_500),
-    faults: drawFaults(random, hosts, faultsWithinMs, aliases > 0),
-  };
-}
-
-/** One run; made for each seed. */
+/** One history; made for each seed. */
 class Simulation implements Cast {
-  readonly coordinator: SimProcess;
   readonly #world: World;
   readonly #scenario: Scenario;
   readonly #token: Token = generateToken();
-  readonly #invariants: Invariants;
-  readonly #run: Run;
   readonly #agents = new Map<string, SimProcess>();
+  readonly #runs: SimRun[] = [];
+  readonly #inPhase: { readonly phase: Phase; readonly afterMs: number; readonly call: () => void }[] = [];
   ending = 'no end';
 
   constructor(world: World, scenario: Scenario) {
     this.#world = world;
     this.#scenario = scenario;
     const random = new Random(scenario.spec.connections, 2);
-    world.addHost(COORDINATOR_HOST, random.between(0, 1e6));
-    for (const host of scenario.hosts) world.addHost(host, random.between(0, 1e6));
-    this.#invariants = new Invariants(world, scenario.spec.connections, LEASE_TIMES, (agent) =>
-      this.#hostOf(agent),
-    );
-    world.watch = this.#invariants;
+    for (const host of [COORDINATOR_HOST, ...scenario.hosts]) world.addHost(host, random.between(0, 1e6));
     world.connectMsMax = scenario.connectMsMax;
-    this.coordinator = world.spawn('coordinator', COORDINATOR_HOST);
-    world.time.current = this.coordinator;
-    this.#run = new Run(this.#runOptions());
+    world.onForked = (process, { name, token, hostSpec }) => {
+      this.#agents.set(process.host, process);
+      void this.#serve(process, { name, token, hostSpec, stay: false });
+    };
+    this.#addRun();
   }
 
   /** Of the same name on two hosts one has a number: both are on hosts that are called like it, or it is a stranger. */
   #hostOf(agent: string): string {
-    return this.#hosts.get(agent) ?? agent.replace(/[-#].*$/, '');
+    return agent === LOCAL_AGENT ? COORDINATOR_HOST : agent.replace(/[-#].*$/, '');
   }
 
-  readonly #hosts = new Map<string, string>();
+  get coordinator(): SimProcess {
+    return this.#run.process;
+  }
 
-  #runOptions(): RunOptions {
-    const { spec, hosts, onAgentLoss, waitAgentsMs } = this.#scenario;
-    return {
-      spec,
-      targetText: ['tcp://127.0.0.1:8000'],
-      entryPath: '',
-      toolVersion: '0.0.0',
-      clock: this.#world.clockOf(COORDINATOR_HOST),
-      listen: { host: '10.0.0.1', port: PORT },
+  /** The newest one. */
+  get #run(): SimRun {
+    const run = this.#runs.at(-1);
+    if (run === undefined) throw new Error('a simulation has a run');
+    return run;
+  }
+
+  #addRun(): void {
+    const run = new SimRun({
+      world: this.#world,
+      scenario: this.#scenario,
       token: this.#token,
-      hasLocalAgent: false,
-      remoteAgents: hosts.length,
-      waitAgentsMs,
-      onAgentLoss,
-      ssh: null,
-      onProgress: () => {},
-      onNote: (line) => this.#world.note(`run: ${line}`),
-      onListening: () => {},
-      onRecord: (entry) => this.#invariants.onRecord(entry),
-    };
+      sources: this.#sourcesOf(COORDINATOR_HOST),
+      hostOf: (agent) => this.#hostOf(agent),
+      onPhase: (phase) => this.#entered(phase),
+      onOver: (ending) => this.#over(run, ending),
+    });
+    this.#runs.push(run);
+    this.#world.time.after(0, run.process, () => void run.start());
+  }
+
+  #entered(phase: Phase): void {
+    for (const each of this.#inPhase.splice(0)) {
+      if (each.phase !== phase) this.#inPhase.push(each);
+      else this.#world.time.after(each.afterMs, this.#world.outside, each.call);
+    }
+  }
+
+  readonly #ended = new Set<SimRun>();
+
+  #over(run: SimRun, ending: string): void {
+    if (this.#ended.has(run)) return;
+    this.#ended.add(run);
+    this.ending = ending;
+    const { faults, runs, staysFor, nextAfterMs, spec, connectMsMax } = this.#scenario;
+    // Where nothing went wrong, nothing is missing. A stage may be too short for a target that takes its time.
+    const isInTime = !isChanging(spec) || connectMsMax <= CONNECT_MS_MAX;
+    if (faults.length === 0 && isInTime && ending !== 'pass')
+      run.invariants.broken(`a run without faults comes to: ${ending}`);
+    const { time, outside } = this.#world;
+    if (this.#runs.length < runs) time.after(nextAfterMs, outside, () => this.#addRun());
+    else if (staysFor) time.after(LEAVE_AFTER_MS, outside, () => this.#dismiss());
+  }
+
+  /** Whoever serves run after run is told to end. */
+  #dismiss(): void {
+    const { time, processes, outside } = this.#world;
+    for (const process of processes)
+      if (process.state !== 'dead') time.after(0, process, () => void process.emit('SIGTERM'));
+    // Some may start even later.
+    time.after(LEAVE_AFTER_MS, outside, () => this.#dismiss());
   }
 
   begin(): void {
-    const { time } = this.#world;
-    time.after(0, this.coordinator, () => void this.#coordinate());
+    const { time, outside } = this.#world;
     for (const [index, host] of this.#scenario.hosts.entries())
-      time.after(this.#scenario.joinsAtMs[index] ?? 0, this.#world.outside, () =>
-        this.startAgent(host, host),
-      );
+      time.after(this.#scenario.joinsAtMs[index] ?? 0, outside, () => this.startAgent(host, host));
     for (const fault of this.#scenario.faults) this.#plan(fault);
     const look = (): void => {
-      this.#invariants.look();
-      time.after(LOOK_EVERY_MS, this.#world.outside, look);
+      for (const { invariants } of this.#runs) invariants.look();
+      time.after(LOOK_EVERY_MS, outside, look);
     };
     look();
   }
@@ -194,31 +157,10 @@ class Simulation implements Cast {
     });
   }
 
-  async #coordinate(): Promise<void> {
-    try {
-      const report = await this.#run.start();
-      this.ending = report.verdict;
-      this.#world.note(`run: ${report.verdict}: ${report.reason}`);
-      this.#invariants.onReport(report);
-      this.#checkUntouched(report.verdict);
-    } catch (error) {
-      if (!(error instanceof NeverRanError)) throw error;
-      this.ending = 'never ran';
-      this.#world.note(`run: ${error.message}`);
-      this.#checkUntouched(this.ending);
-    }
-    this.coordinator.die();
-  }
-
-  /** Where nothing went wrong, nothing is missing. */
-  #checkUntouched(ending: string): void {
-    if (this.#scenario.faults.length === 0 && ending !== 'pass')
-      this.#invariants.broken(`a run without faults comes to: ${ending}`);
-  }
-
   /** An error that no code has caught would have ended the process. */
   threw(error: unknown): void {
-    this.#invariants.broken(error instanceof Error ? (error.stack ?? error.message) : String(error));
+    const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.#run.invariants.broken(what);
   }
 
   agentOn(host: string): SimProcess | undefined {
@@ -230,15 +172,21 @@ class Simulation implements Cast {
     const process = this.#world.spawn(`agent ${name} on ${host}`, host);
     if (this.agentOn(host) === undefined) this.#agents.set(host, process);
     this.#world.note(`agent ${name} starts on ${host}`);
-    this.#world.time.after(0, process, () => void this.#serve(process, host, name));
+    const { holders, staysFor } = this.#scenario;
+    const token = agentToken(this.#token, { name, expiresSec: null, targets: null });
+    const hostSpec: HostSpec = { sources: this.#sourcesOf(host), holders, engine: 'epoll' };
+    this.#world.time.after(
+      0,
+      process,
+      () => void this.#serve(process, { name, token, hostSpec, stay: staysFor }),
+    );
   }
 
   #sourcesOf(host: string): SourceSpec {
     const { spec, aliases, hosts } = this.#scenario;
     const own = { ...spec.sources, ports: [PORTS] };
     if (aliases === 0) return own;
-    const number = hosts.indexOf(host);
-    const addresses = Array.from({ length: aliases }, (_, index) => `10.1.${number}.${index + 1}`);
+    const addresses = aliasesOf(hosts, host, aliases);
     return { ...own, addresses, aliasDevice: 'eth0', aliasLeaseMs: ALIAS_LEASE_MS };
   }
 
@@ -250,22 +198,24 @@ class Simulation implements Cast {
     for (let waitedMs = 0; isLeft() && waitedMs < GIVE_BACK_MS; waitedMs += GIVE_BACK_LOOK_MS)
       await this.#world.sleep(GIVE_BACK_LOOK_MS);
     if (isLeft() && !mayLeaveAliases)
-      this.#invariants.broken(`${process.name} does not give back what it has added to its host`);
+      this.#run.invariants.broken(`${process.name} does not give back what it has added to its host`);
   }
 
-  async #serve(process: SimProcess, host: string, name: string): Promise<void> {
-    const { holders } = this.#scenario;
+  async #serve(
+    process: SimProcess,
+    { name, token, hostSpec, stay }: { name: string; token: Token; hostSpec: HostSpec; stay: boolean },
+  ): Promise<void> {
     try {
       const code = await runAgent({
         host: '10.0.0.1',
         port: PORT,
-        token: agentToken(this.#token, { name, expiresSec: null, targets: null }),
+        token,
         name,
         entryPath: '',
-        clock: this.#world.clockOf(host),
+        clock: this.#world.clockOf(process.host),
         allowance: OWNER_ALLOWANCE,
-        hostSpec: { sources: this.#sourcesOf(host), holders, engine: 'epoll' },
-        stay: false,
+        hostSpec,
+        stay,
         joinTimeoutMs: JOIN_TIMEOUT_MS,
         partialReportPath: null,
         onNote: (line) => this.#world.note(`${line}`),
@@ -279,19 +229,25 @@ class Simulation implements Cast {
   }
 
   interrupt(): void {
-    if (this.coordinator.state !== 'dead') this.#run.interrupt('SIGINT');
+    this.#run.interrupt();
+  }
+
+  whenIn(phase: Phase, afterMs: number, call: () => void): void {
+    this.#inPhase.push({ phase, afterMs, call });
   }
 
   get isOver(): boolean {
-    return this.#world.processes.every(({ state }) => state === 'dead');
+    return (
+      this.#ended.size >= this.#scenario.runs && this.#world.processes.every(({ state }) => state === 'dead')
+    );
   }
 
   get violations(): readonly string[] {
-    return this.#invariants.violations;
+    return this.#runs.flatMap(({ invariants }) => invariants.violations);
   }
 
   finish(): void {
-    this.#invariants.onEnd();
+    for (const { invariants } of this.#runs) invariants.onEnd();
   }
 }
 
@@ -299,7 +255,7 @@ let onUncaught: (error: unknown) => void = () => {};
 process.on('unhandledRejection', (error) => onUncaught(error));
 
 /**
- * Simulates the run of a seed.
+ * Simulates the history of a seed.
  * @param faultsMax only so many of its faults, the first ones; Infinity: all
  */
 export async function simulate(seed: number, faultsMax = Number.POSITIVE_INFINITY): Promise<Outcome> {
@@ -313,8 +269,8 @@ export async function simulate(seed: number, faultsMax = Number.POSITIVE_INFINIT
   const healedMs = Math.max(0, ...drawn.joinsAtMs, ...faults.map(({ endMs }) => endMs));
   world.time.onError = (error) => simulation.threw(error);
   await world.time.run(
-    healedMs + END_WITHIN_MS,
-    () => simulation.violations.length > 0 || (world.time.nowMs > healedMs && simulation.isOver),
+    healedMs + END_WITHIN_MS * drawn.runs,
+    () => world.isBroken || (world.time.nowMs > healedMs && simulation.isOver),
   );
   if (simulation.violations.length === 0) simulation.finish();
   return {

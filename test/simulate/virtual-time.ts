@@ -24,6 +24,12 @@ export class SimProcess extends EventEmitter {
   /** among those of its world */
   readonly number: number;
   state: 'running' | 'stopped' | 'dead' = 'running';
+  /** the run that it works for: of an agent the one whose coordinator it reached last */
+  run = 0;
+  /** when it went on last after a stop */
+  wentOnMs = Number.NEGATIVE_INFINITY;
+  /** what the other end of its pipe hears; null: nobody started it */
+  parentPipe: ((message: unknown) => void) | null = null;
   /** what has come while it was stopped */
   readonly held: Due[] = [];
   /** called once, when it is dead: the kernel closes what it had */
@@ -100,6 +106,7 @@ export class VirtualTime {
   go(process: SimProcess): void {
     if (process.state !== 'stopped') return;
     process.state = 'running';
+    process.wentOnMs = this.nowMs;
     const held = process.held.splice(0);
     for (const isTimer of [true, false])
       for (const due of held)

@@ -4,21 +4,13 @@
  */
 import assert from 'node:assert/strict';
 import type { Clock } from '../../src/base/clock.ts';
+import { Answer, type ConnectAnswer } from './answers.ts';
 import { Random } from './random.ts';
 import type { SimHolder } from './sim-holder.ts';
 import { SimIp } from './sim-ip.ts';
+import type { ForkedAgent } from './sim-local-agent.ts';
 import { SimNetwork } from './sim-network.ts';
 import { SimProcess, VirtualTime } from './virtual-time.ts';
-
-/** What a target, or the host itself, answers a connect with. */
-export type ConnectAnswer =
-  | 'established'
-  | 'refused'
-  | 'timeout'
-  | 'reset'
-  | 'descriptors'
-  | 'memory'
-  | 'source-lost';
 
 export const CONNECT_MS_MAX = 8;
 
@@ -26,7 +18,7 @@ export const CONNECT_MS_MAX = 8;
 export interface SimHost {
   readonly name: string;
   /** its monotonic clock counts from elsewhere */
-  readonly clockFromMs: number;
+  readonly clock: Clock;
   wallStepMs: number;
   /** of the host itself; null: none, and the target answers */
   connects: ConnectAnswer | null;
@@ -36,12 +28,19 @@ export interface SimHost {
   mayLeaveAliases: boolean;
 }
 
-/** Called for what happens in the world, as it happens. */
-export interface WorldWatch {
-  onOpen(host: SimHost, holder: SimHolder, tuple: string): void;
-  onClose(): void;
-  /** an address that a run has added is gone, by `ip` or by itself */
-  onAddressGone(host: SimHost, address: string, byProgram: boolean): void;
+/** How a connection left: lost, closed by us, or it never was one. */
+export type Leaving = 'lost' | 'ours' | 'failed';
+
+/** Called for what happens to the connections of one run, as it happens. */
+export interface RunWatch {
+  /** of the run, by what the kernels have: on their way or established, and established */
+  open: number;
+  established: number;
+  onBegin(host: SimHost, holder: SimHolder, tuple: string): void;
+  onEstablished(holder: SimHolder): void;
+  onLeave(holder: SimHolder, why: Leaving): void;
+  /** an address is gone, by `ip` or by itself; @param isOurs a run has added it */
+  onAddressGone(host: SimHost, address: string, byProgram: boolean, isOurs: boolean): void;
 }
 
 /** One world; `currentWorld` is the one that the replaced modules act in. */
@@ -54,13 +53,18 @@ export class World {
   readonly processes: SimProcess[] = [];
   readonly holders: SimHolder[] = [];
   readonly trace: string[] = [];
-  watch: WorldWatch = { onOpen: () => {}, onClose: () => {}, onAddressGone: () => {} };
+  /** processes that somebody knows by their id */
+  readonly pids = new Map<number, SimProcess>();
+  /** what a coordinator has forked begins */
+  onForked: (process: SimProcess, agent: ForkedAgent) => void = () => {};
+  /** a promise is broken: the rest of the history tells no more */
+  isBroken = false;
+  /** by the number of the run */
+  readonly watches: RunWatch[] = [];
   /** what the target answers */
-  connects: ConnectAnswer = 'established';
+  connects: ConnectAnswer = Answer.established;
   /** within what time it answers, but for a timeout */
   connectMsMax = CONNECT_MS_MAX;
-  /** connections open now, by what the kernels have */
-  open = 0;
   #pid = 1_000;
 
   constructor(seed: number) {
@@ -78,11 +82,16 @@ export class World {
       nowMs: () => this.time.nowMs,
       random: (from, to) => this.random.between(from, to),
       sleep: (ms) => this.sleep(ms),
-      onRemoved: (address, byProgram) => this.watch.onAddressGone(host, address, byProgram),
+      onRemoved: (address, byProgram, isOurs) => {
+        for (const watch of this.watches) watch.onAddressGone(host, address, byProgram, isOurs);
+      },
     });
     const host: SimHost = {
       name,
-      clockFromMs,
+      clock: {
+        monotonicMs: () => clockFromMs + this.time.nowMs,
+        wallMs: () => WALL_FROM_MS + host.wallStepMs + this.time.nowMs,
+      },
       wallStepMs: 0,
       connects: null,
       tuples: new Map(),
@@ -119,11 +128,7 @@ export class World {
 
   /** The clock of a host. */
   clockOf(name: string): Clock {
-    const host = this.host(name);
-    return {
-      monotonicMs: () => host.clockFromMs + this.time.nowMs,
-      wallMs: () => WALL_FROM_MS + host.wallStepMs + this.time.nowMs,
-    };
+    return this.host(name).clock;
   }
 
   /** Waits in the process that asks. */
@@ -132,19 +137,43 @@ export class World {
     return new Promise((resolve) => void this.time.after(ms, process, resolve));
   }
 
-  /** A holder has a connection from now on. */
-  opened(holder: SimHolder, tuple: string): void {
+  /** Connections that are open or on their way. */
+  get open(): number {
+    return this.watches.reduce((sum, { open }) => sum + open, 0);
+  }
+
+  #watchOf(holder: SimHolder): RunWatch {
+    const watch = this.watches[holder.run];
+    assert(watch !== undefined, `no run ${holder.run}`);
+    return watch;
+  }
+
+  ownerOf(host: string, tuple: string): SimHolder | undefined {
+    return this.host(host).tuples.get(tuple);
+  }
+
+  /** A holder has a connection from now on, which is on its way. */
+  begun(holder: SimHolder, tuple: string): void {
     const host = this.host(holder.process.host);
-    this.open += 1;
-    this.watch.onOpen(host, holder, tuple);
+    const watch = this.#watchOf(holder);
+    watch.open += 1;
+    watch.onBegin(host, holder, tuple);
     host.tuples.set(tuple, holder);
   }
 
-  closed(holder: SimHolder, tuple: string): void {
+  established(holder: SimHolder): void {
+    const watch = this.#watchOf(holder);
+    watch.established += 1;
+    watch.onEstablished(holder);
+  }
+
+  closed(holder: SimHolder, tuple: string, why: Leaving): void {
     const { tuples } = this.host(holder.process.host);
     if (tuples.get(tuple) === holder) tuples.delete(tuple);
-    this.open -= 1;
-    this.watch.onClose();
+    const watch = this.#watchOf(holder);
+    watch.open -= 1;
+    if (why !== 'failed') watch.established -= 1;
+    watch.onLeave(holder, why);
   }
 }
 

@@ -1,5 +1,5 @@
 /** Owns `fork` and the bond to the parent for a pool of holders under simulation. */
-import { SimChild } from '../sim-holder.ts';
+import { SimChild } from '../sim-child.ts';
 import { currentWorld } from '../world.ts';
 
 /** A holder's process, as `node:child_process` gives one. */

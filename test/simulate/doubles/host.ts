@@ -11,6 +11,9 @@ import { FACTS } from '../../plan/plan-fixture.ts';
 import type { SimProcess } from '../virtual-time.ts';
 import { currentWorld } from '../world.ts';
 
+/** Children under simulation write nothing. */
+export { eachLine } from '../../../src/host/command.ts';
+
 const ANSWER_MS_MAX = 30;
 
 async function answerSoon(): Promise<void> {
@@ -51,6 +54,9 @@ export async function lookAfter(): Promise<Record<string, never>> {
 
 export const hasCapability = (): boolean => true;
 export const ownTasks = (): number => 0;
+/** Whether the process with this id is stopped. */
+export const isStopped = (_proc: string, pid: number): boolean =>
+  currentWorld().pids.get(pid)?.state === 'stopped';
 export const readText = (): null => null;
 export const readNetworkSettings = (): readonly never[] => [];
 /** Without io_uring the plan is the same on every machine that simulates. */
