@@ -99,14 +99,6 @@ export const PLANTED_FAULTS: ReadonlyMap<string, Plant> = new Map([
     },
   ],
   [
-    'a stage counts as reached in the turn that asks for it',
-    {
-      module: 'engine/load-follower',
-      from: 'isQuiet && isAtLevel && this.#level <= levelBefore',
-      to: 'isQuiet && isAtLevel',
-    },
-  ],
-  [
     'what was lost in a stage is not held against it',
     {
       module: 'engine/stage-ledger',
@@ -144,14 +136,6 @@ export const PLANTED_FAULTS: ReadonlyMap<string, Plant> = new Map([
       module: 'engine/load-follower',
       from: 'this.#parts.opener.ask(1, dueMs, nowMs);',
       to: '',
-    },
-  ],
-  [
-    'an agent that stays does not hear that it is to end',
-    {
-      module: 'agent/agent',
-      from: 'current?.abandon(why);',
-      to: 'if (!options.stay) current?.abandon(why);',
     },
   ],
   ['what an agent gives up is not given back', { module: 'agent/agent', from: 'run.abandon();', to: '' }],
