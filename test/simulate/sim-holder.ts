@@ -140,7 +140,7 @@ export class SimHolder {
         this.look();
         break;
       case 'freeze':
-        connections?.load?.freeze();
+        connections?.load?.freeze(this.sinceStartMs());
         this.#isFreezing = true;
         if (this.#isStarted) this.look();
         else this.#checked('freeze');
