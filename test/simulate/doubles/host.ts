@@ -12,7 +12,7 @@ import type { SimProcess } from '../virtual-time.ts';
 import { currentWorld } from '../world.ts';
 
 /** Children under simulation write nothing. */
-export { eachLine } from '../../../src/host/command.ts';
+export { eachLine, startProgram } from '../../../src/host/command.ts';
 
 const ANSWER_MS_MAX = 30;
 
