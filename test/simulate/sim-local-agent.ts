@@ -53,6 +53,10 @@ export class SimLocalAgent extends EventEmitter {
     this.#parent.onDeath.push(() => this.#orphaned());
   }
 
+  get connected(): boolean {
+    return this.#process.state !== 'dead';
+  }
+
   #ended(): void {
     const signal = this.#signal;
     this.#world.time.after(PIPE_MS, this.#parent, () =>
