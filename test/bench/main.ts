@@ -13,6 +13,7 @@ import { measureFillRate } from './fill-rate.ts';
 import { measureHoldCost } from './hold-cost.ts';
 import { measureJoinInFlood } from './join-in-flood.ts';
 import { measureManyCost } from './many-cost.ts';
+import { measureMessageCost } from './message-cost.ts';
 import { measurePageCost } from './page-cost.ts';
 import { measurePeers } from './peers.ts';
 import { measureProbeCost } from './probe-cost.ts';
@@ -41,6 +42,7 @@ async function main(): Promise<void> {
     add(await measureJoinInFlood());
     add(await measurePageCost());
     add(await measureProbeCost(yardstick, join(process.cwd(), 'test', 'bench')));
+    add(await measureMessageCost(yardstick, isQuick ? 1 : 5, 10_000));
     add(
       await measurePeers(yardstick, (line) => {
         skipped.push(line);

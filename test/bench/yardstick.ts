@@ -16,16 +16,21 @@ export interface ClientRun {
   readonly cpuSeconds: number;
 }
 
-/** Both programs, compiled into a temporary folder by the C compiler of this machine (`cc`). */
+/** All programs, compiled into a temporary folder by the C compiler of this machine (`cc`). */
 export class Yardstick {
   readonly #folder = mkdtempSync(join(tmpdir(), 'c100k-bench-'));
 
   /** @param sourceFolder where the .c files are */
   constructor(sourceFolder: string) {
-    for (const name of ['yardstick-client', 'yardstick-server']) {
+    for (const name of ['yardstick-client', 'yardstick-messages', 'yardstick-server']) {
       const source = join(sourceFolder, `${name}.c`);
       execFileSync('cc', ['-O2', '-Wall', '-o', join(this.#folder, name), source], { stdio: 'inherit' });
     }
+  }
+
+  /** The path of one of them. */
+  program(name: 'yardstick-messages'): string {
+    return join(this.#folder, name);
   }
 
   /**
