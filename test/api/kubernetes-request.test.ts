@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { FLAGS } from '../../src/api/flags/flags.ts';
-import { readKubernetesRun } from '../../src/api/kubernetes-request.ts';
+import { clearCredentials, readKubernetesRun } from '../../src/api/kubernetes-request.ts';
 import { BenchError, ExitCode } from '../../src/base/errors.ts';
 import { kubernetesProblems } from '../support/kubernetes-check.ts';
 import { BASIC, IMAGE, manifestsOf, podOf, valuesOf } from './manifests.ts';
@@ -45,6 +45,22 @@ describe('a run in pods', () => {
     const manifests = await manifestsOf([...args, '--allow-target', '8.8.8.8:80']);
     assert.ok(podOf(manifests, 'agent').containers[0]!.args.includes('--allow-target=8.8.8.8:80'));
   });
+});
+
+it('flags of the pods whose text may be a credential are named, and only those', async () => {
+  const named = async (...args: string[]): Promise<readonly string[]> =>
+    clearCredentials(await valuesOf(['k8s', ...BASIC, ...args]));
+  assert.deepEqual(
+    await named('--header', 'X-Room: 1', '--ws-protocol', 'mqtt', '--first-message', '@a'),
+    [],
+  );
+  assert.deepEqual(
+    await named('--header', 'X-Room: 1', '--header', 'Authorization: Bearer x', '--first-message', 'AUTH x'),
+    ['--header', '--first-message'].toSorted((a, b) => order(a) - order(b)),
+  );
+  function order(flag: string): number {
+    return FLAGS.findIndex(({ name }) => `--${name}` === flag);
+  }
 });
 
 describe('the flags of a run and of an agent', () => {

@@ -55,6 +55,13 @@ describe('run', () => {
     }
   });
 
+  it('shows no credential in the query of a target, neither in the command nor beside it', async () => {
+    // Nothing listens: what is asked is said all the same.
+    const report = await run({ target: 'ws://127.0.0.1:1/a?token=s3cret&room=1', conns: 1, durationMs: 100 });
+    assert.deepEqual(report.asked.target, ['ws://127.0.0.1:1/a?token=...&room=1']);
+    assert.doesNotMatch(JSON.stringify(report), /s3cret/);
+  });
+
   it('runs twice at the same time in one process, each against its own target', async () => {
     const reports = await Promise.all([
       run({ target: 'self', conns: CONNS, durationMs: 100 }),
