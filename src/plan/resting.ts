@@ -8,17 +8,20 @@ import { spansOf, TIME_WAIT_REST_MS, targetOf } from '../run/schedule.ts';
 
 type Resting = Pick<SharedSpec, 'connections' | 'close' | 'stages' | 'churn'>;
 
+/** What is late is caught up with: what was closed late still rests when the next turn comes on time. */
+const REST_PLANNED_MS = TIME_WAIT_REST_MS + 2_000;
+
 /** Standard deviations that lives drawn at random may be off by: one run in hundreds of millions has more. */
 const SPREADS = 6;
 
 /** Connections that are closed within one rest because they come and go: on average, and at most where each has a time of its own. */
 function churnedWithinRest({ churn, connections, stages }: Resting): number {
   if (churn === undefined) return 0;
-  const mean = (closesPerSec(churn, connections) * TIME_WAIT_REST_MS) / 1_000;
+  const mean = (closesPerSec(churn, connections) * REST_PLANNED_MS) / 1_000;
   if (churn.kind === 'rate') return Math.ceil(mean);
   // Opened together by a schedule, those with the same time are closed together.
   if (churn.kind === 'fixed' && stages !== undefined)
-    return connections * (Math.floor(TIME_WAIT_REST_MS / churn.ms) + 1);
+    return connections * (Math.floor(REST_PLANNED_MS / churn.ms) + 1);
   return Math.ceil(mean + SPREADS * Math.sqrt(mean));
 }
 
@@ -38,11 +41,11 @@ function neededByLine({ connections, stages }: Resting): number {
   const moments = spans.flatMap(({ fromMs, toMs }) => [
     fromMs,
     toMs,
-    fromMs + TIME_WAIT_REST_MS,
-    toMs + TIME_WAIT_REST_MS,
+    fromMs + REST_PLANNED_MS,
+    toMs + REST_PLANNED_MS,
   ]);
   const needs = moments.map((atMs) => {
-    return targetOf(spans, atMs) + closedBy(atMs) - closedBy(atMs - TIME_WAIT_REST_MS);
+    return targetOf(spans, atMs) + closedBy(atMs) - closedBy(atMs - REST_PLANNED_MS);
   });
   return Math.max(connections, Math.ceil(Math.max(...needs)));
 }
@@ -62,7 +65,7 @@ export function tuplesPerConnection(spec: Resting): number {
 /** Why more tuples are needed than connections, behind their number; empty: they are as many. */
 export function restingWords(wanted: number, needed: number): string {
   if (needed === wanted) return '';
-  const rest = formatDuration(TIME_WAIT_REST_MS);
+  const rest = formatDuration(REST_PLANNED_MS);
   return ` (${formatCount(wanted)} open, ${formatCount(needed - wanted)} at rest for ${rest} after our FIN)`;
 }
 
@@ -72,7 +75,7 @@ export function restingWords(wanted: number, needed: number): string {
  * @param available tuples of this host
  */
 export function restingFix({ churn, connections }: Resting, wanted: number, available: number): string {
-  const perSec = Math.floor(((available - wanted) * connections * 1_000) / (wanted * TIME_WAIT_REST_MS));
+  const perSec = Math.floor(((available - wanted) * connections * 1_000) / (wanted * REST_PLANNED_MS));
   const slower = churn?.kind === 'rate' && perSec > 0 ? `, or --churn ${perSec}/s` : '';
   return `--close rst, which leaves nothing at rest${slower}`;
 }

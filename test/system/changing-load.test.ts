@@ -134,7 +134,7 @@ test('a plan of what rests too long is refused with what can be typed, and that 
   ];
   const refused = await runCli([...asked, '--churn', '5k/s']);
   assert.equal(refused.code, 3, refused.stdout);
-  assert.match(refused.stdout, /305,000 at rest for 61s/);
+  assert.match(refused.stdout, /335,000 at rest for 67s/);
   const [, rate = ''] = /--churn (\d+\/s)/.exec(refused.stdout.replaceAll(/\s+/g, ' ')) ?? [];
   const accepted = await runCli([...asked, '--churn', rate]);
   assert.equal(accepted.code, 0, accepted.stdout);
