@@ -65,6 +65,9 @@ function missingPackage(error: unknown): string | null {
     : null;
 }
 
+/** The kernel refused what a part of the program is made of, or goes by: by name, because their files are loaded by few processes. */
+const REFUSED_CALLS: ReadonlySet<string> = new Set(['CallError', 'RingError']);
+
 /** Prints an error on stderr: one line and a hint when the user can fix it, the stack when it is ours. */
 function explain(error: unknown): ExitCode {
   if (error instanceof BenchError) {
@@ -77,6 +80,12 @@ function explain(error: unknown): ExitCode {
       `c100k-bench: no descriptor is left for a file of the program itself (${code})\n  hint: ulimit -n 1024, and see who has them: cat /proc/sys/fs/file-nr\n`,
     );
     return ExitCode.refused;
+  }
+  if (error instanceof Error && REFUSED_CALLS.has(error.name)) {
+    process.stderr.write(
+      `c100k-bench: ${error.message}\n  hint: see whether this host has memory and descriptors left: free -m; cat /proc/sys/fs/file-nr; ulimit -n\n`,
+    );
+    return ExitCode.incomplete;
   }
   const missing = missingPackage(error);
   if (missing !== null) {

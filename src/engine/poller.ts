@@ -4,6 +4,7 @@
  */
 
 import assert from 'node:assert/strict';
+import { succeeded } from './drivers/call-error.ts';
 import * as libc from './libc.ts';
 
 /** Events per wait: large enough to keep up in a ramp, small enough to yield to Node's loop often. */
@@ -45,15 +46,20 @@ export class Poller {
 
   /**
    * @param calls others than those of libc.ts: for tests
-   * @throws AssertionError when the process has no descriptor left for epoll itself
+   * @throws CallError when the process has no descriptor or no memory left for epoll itself
    */
   constructor(calls: PollerCalls = POLLER_CALLS) {
     this.#calls = calls;
-    this.#fd = calls.epollCreate();
-    assert(this.#fd >= 0, `epoll_create1 failed with errno ${-this.#fd}`);
+    this.#fd = succeeded('epoll_create1', calls.epollCreate());
     this.#wakeFd = calls.eventfd();
-    assert(this.#wakeFd >= 0, `eventfd failed with errno ${-this.#wakeFd}`);
-    assert(this.add(this.#wakeFd, libc.EPOLLIN, WAKE_SLOT) === 0, 'the wake-up descriptor must be watchable');
+    try {
+      succeeded('eventfd', this.#wakeFd);
+      succeeded('epoll_ctl', this.add(this.#wakeFd, libc.EPOLLIN, WAKE_SLOT));
+    } catch (error) {
+      if (this.#wakeFd >= 0) calls.close(this.#wakeFd);
+      calls.close(this.#fd);
+      throw error;
+    }
   }
 
   /** Watches `fd`; its events come back with `slot`. 0, or -errno. */

@@ -5,6 +5,7 @@
  */
 
 import assert from 'node:assert/strict';
+import { succeeded } from '../engine/drivers/call-error.ts';
 import { SOCKADDR_BYTES_MAX } from '../engine/drivers/sockaddr.ts';
 import * as libc from '../engine/libc.ts';
 import { Poller } from '../engine/poller.ts';
@@ -62,13 +63,14 @@ export class EpollTarget implements Target {
    * @param mode `hold` drops what comes in, `echo` sends it back, `whoami` says once whom it sees and drops the rest
    * @param name what it calls itself in that mode
    * @param changed called after a batch of events: some count may have changed
+   * @throws CallError when the kernel refuses epoll
    */
   constructor(listenerFd: number, mode: ServeMode, name: string, changed: () => void) {
     this.#listenerFd = listenerFd;
     this.#mode = mode;
     this.#name = name;
     this.#changed = changed;
-    assert(this.#poller.add(listenerFd, libc.EPOLLIN, listenerFd) === 0, 'a listener must be watchable');
+    succeeded('epoll_ctl', this.#poller.add(listenerFd, libc.EPOLLIN, listenerFd));
   }
 
   /** Runs until `close`. */
@@ -195,9 +197,10 @@ export class EpollTarget implements Target {
   readonly #resumeListener = (): void => {
     if (this.#isListening || this.#isClosed) return;
     this.#retryTimer?.cancel();
-    this.#isListening = true;
     const code = this.#poller.add(this.#listenerFd, libc.EPOLLIN, this.#listenerFd);
-    assert(code === 0, `the listener must be watchable again, errno ${-code}`);
+    this.#isListening = code === 0;
+    // ENOMEM, ENOSPC: of the moment.
+    if (code < 0) this.#retryTimer = after(RETRY_ACCEPT_MS, this.#resumeListener);
   };
 
   #receive(fd: number): void {

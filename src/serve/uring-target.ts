@@ -6,7 +6,7 @@
  * A connection: accepted into a place of the kernel's choice, its peer's address asked for, watched; each time it is readable one
  * RECV, in echo one SEND of the same bytes, and it is watched again. All of a turn goes to the kernel in one call a ring.
  */
-import assert from 'node:assert/strict';
+import { succeeded } from '../engine/drivers/call-error.ts';
 import { Cells } from '../engine/drivers/cells.ts';
 import { SOCKADDR_BYTES_MAX } from '../engine/drivers/sockaddr.ts';
 import { CQE_MORE, Cqe, type MappedMemory, type UringKernel } from '../engine/drivers/uring-binding.ts';
@@ -85,15 +85,13 @@ export class UringTarget implements Target {
   #emptyWaits = 0;
   #retryTimer: Timer | undefined;
 
-  /** @throws RingError when the kernel refuses the first ring */
+  /** @throws RingError when the kernel refuses the first ring, CallError when it refuses what the rings are watched with */
   constructor(options: UringTargetOptions) {
     this.#options = options;
     this.#isEcho = options.mode === 'echo';
-    const eventFd = this.#eventFd;
-    assert(eventFd >= 0, `eventfd failed with errno ${-eventFd}`);
+    const eventFd = succeeded('eventfd', this.#eventFd);
     // Edges: each signal counts, and the eventfd need not be read.
-    const added = this.#poller.add(eventFd, libc.EPOLLIN | libc.EPOLLET, RINGS_TOKEN);
-    assert(added === 0, 'the rings must be watchable');
+    succeeded('epoll_ctl', this.#poller.add(eventFd, libc.EPOLLIN | libc.EPOLLET, RINGS_TOKEN));
     const { kernel } = options;
     this.#messages = new Cells(kernel, MESSAGE_CELLS, MESSAGE_BYTES);
     this.#names = new Cells(kernel, NAME_CELLS, WHOAMI_TEXT_BYTES_MAX);

@@ -7,6 +7,7 @@
 import assert from 'node:assert/strict';
 import { hostname } from 'node:os';
 import { StandStill } from '../base/clock.ts';
+import { CallError } from '../engine/drivers/call-error.ts';
 import { portOf, SOCKADDR_BYTES_MAX, type SockAddr, sockAddr } from '../engine/drivers/sockaddr.ts';
 import { uringKernel } from '../engine/drivers/uring-binding.ts';
 import { RingError } from '../engine/drivers/uring-ring.ts';
@@ -105,10 +106,11 @@ class Worker {
   ): Target | (FromWorker & { type: 'failed' }) {
     const changed = this.#changed;
     const name = serverName(hostname(), port);
-    if (engine === 'epoll') return new EpollTarget(fd, mode, name, changed);
     try {
+      if (engine === 'epoll') return new EpollTarget(fd, mode, name, changed);
       return new UringTarget({ listenerFd: fd, isIpv6, mode, name, kernel: uringKernel, changed });
     } catch (error) {
+      if (error instanceof CallError) return { type: 'failed', call: error.call, errno: error.errno };
       if (!(error instanceof RingError)) throw error;
       return { type: 'failed', call: `io_uring ${error.step}`, errno: error.errno };
     }

@@ -30,6 +30,8 @@ export type CoordinatorNews =
       readonly statsMessages: number;
       readonly lagMs: { readonly p50: number; readonly p99: number; readonly max: number };
       readonly notes: readonly string[];
+      /** after collecting garbage, before the first agent came and in the hold; 0: not asked for (`--expose-gc`) */
+      readonly heapBytes: { readonly idle: number; readonly holding: number };
     };
 
 /** What the parent asks for, as JSON in the first argument. */
@@ -42,6 +44,14 @@ export interface CoordinatorOrder {
 
 const US_PER_MS = 1_000;
 
+/** The heap after collecting garbage; 0 where Node was not started for that. */
+function heapBytes(): number {
+  const { gc } = globalThis;
+  if (gc === undefined) return 0;
+  gc();
+  return process.memoryUsage().heapUsed;
+}
+
 function tellParent(news: CoordinatorNews): void {
   process.send?.(news);
 }
@@ -50,6 +60,7 @@ async function main(): Promise<void> {
   const order = JSON.parse(process.argv[2] ?? '{}') as CoordinatorOrder;
   const lag = new LatencyRecorder();
   let phase = '';
+  const heap = { idle: 0, holding: 0 };
   const onRecord: RunOptions['onRecord'] = ({ message }) => {
     // In the ramp the agents are still told to start; from then on the age of a message is the coordinator's doing.
     if (message.type !== 'stats' || phase !== 'holding') return;
@@ -77,12 +88,17 @@ async function main(): Promise<void> {
     ...(await readAgents(parsed.values, environmentToken())),
     onProgress: (progress: Progress) => {
       display.show(progress);
+      // By the end of the hold each agent has said all that is kept of it.
+      if (progress.phase === 'draining' && phase === 'holding') heap.holding = heapBytes();
       if (progress.phase === phase) return;
       phase = progress.phase;
       tellParent({ type: 'phase', phase, atMs: hostMonotonicMs() });
     },
     onNote: (line) => display.note(line),
-    onListening: ({ port }) => tellParent({ type: 'listening', port }),
+    onListening: ({ port }) => {
+      heap.idle = heapBytes();
+      tellParent({ type: 'listening', port });
+    },
     onRecord,
   });
   const report = await run.start();
@@ -97,6 +113,7 @@ async function main(): Promise<void> {
     statsMessages: count,
     lagMs: { p50: ms(p50), p99: ms(p99), max: ms(max) },
     notes: report.notes,
+    heapBytes: heap,
   });
   process.disconnect();
 }

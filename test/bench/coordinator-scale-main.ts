@@ -2,7 +2,7 @@
  * Owns `npm run bench:scale`: measures the coordinator with few and with many agents, prints both beside the bounds,
  * and writes them to a file.
  *
- *   npm run bench:scale -- [--few 200] [--many 2000] [--seconds 15] [--conns 1000] [--probing] [--profile] [scale-result.json]
+ *   npm run bench:scale -- [--few 200] [--many 2000] [--seconds 15] [--conns 1000] [--probing] [--wait 60] [--profile] [scale-result.json]
  */
 import { writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
@@ -20,6 +20,7 @@ function line(result: ScaleResult): string {
     `${coresUsed.toFixed(3)} cores`,
     `${cpuMsPerAgentSecond.toFixed(3)} ms CPU per agent and second`,
     `${Math.round(residentBytesMax / 1e6)} MB`,
+    `${Math.round((result.heapBytesPerAgent ?? 0) / 1e3)} kB of heap per agent`,
     `lag p50 ${lagMs.p50.toFixed(1)} p99 ${lagMs.p99.toFixed(1)} max ${lagMs.max.toFixed(1)} ms`,
     `${result.lost.length} lost, ${result.cutOff.length} cut off`,
     result.verdict,
@@ -37,6 +38,7 @@ async function main(): Promise<void> {
       clients: { type: 'string', default: '3' },
       probing: { type: 'boolean', default: false },
       profile: { type: 'boolean', default: false },
+      wait: { type: 'string', default: '60' },
     },
     allowPositionals: true,
   });
@@ -48,7 +50,10 @@ async function main(): Promise<void> {
     holdersPerAgent: Number(values.holders),
     clientProcesses: Number(values.clients),
     isProbing: values.probing,
-    coordinatorNodeArguments: values.profile ? ['--cpu-prof', '--cpu-prof-dir=scale-profile'] : [],
+    coordinatorNodeArguments: values.profile
+      ? ['--expose-gc', '--cpu-prof', '--cpu-prof-dir=scale-profile']
+      : ['--expose-gc'],
+    waitAgentsMs: Number(values.wait) * 1_000,
   });
   const results: ScaleResult[] = [];
   for (const agents of [Number(values.few), Number(values.many)]) {

@@ -24,6 +24,8 @@ export interface ScaleOptions {
   readonly isProbing: boolean;
   /** further arguments of Node for the coordinator, such as `--cpu-prof` */
   readonly coordinatorNodeArguments: readonly string[];
+  /** how long joining may take; absent: a minute */
+  readonly waitAgentsMs?: number;
 }
 
 export interface ScaleResult {
@@ -40,6 +42,8 @@ export interface ScaleResult {
   readonly cpuMsPerAgentSecond: number;
   /** highest resident size of the coordinator, in bytes (VmHWM) */
   readonly residentBytesMax: number;
+  /** of the coordinator, for each agent, after collecting garbage; null: not asked for (`--expose-gc`) */
+  readonly heapBytesPerAgent: number | null;
   readonly statsMessages: number;
   /** from the agent's send to the coordinator's reading of it */
   readonly lagMs: { readonly p50: number; readonly p99: number; readonly max: number };
@@ -53,8 +57,8 @@ export interface ScaleResult {
 const WAIT_AGENTS_MS = 60_000;
 /** Left out at both ends of the hold phase, so that neither the change of phase nor the drain is in the figure. */
 const EDGE_MS = 1_000;
-/** Everything in one measurement, whatever happens. */
-const DEADLINE_MS = 180_000;
+/** Everything in one measurement but joining, whatever happens. */
+const DEADLINE_MS = 120_000;
 /** USER_HZ: the kernel tells times of a process in hundredths of a second (proc(5), sysconf(_SC_CLK_TCK)). */
 const TICKS_PER_SEC = 100;
 
@@ -127,7 +131,8 @@ function newsOf<News, Picked>(child: ChildProcess, pick: (news: News) => Picked 
  */
 export async function measureScale(options: ScaleOptions): Promise<ScaleResult> {
   const crew = new Crew();
-  const deadline = setTimeout(() => crew.kill(), DEADLINE_MS);
+  const deadlineMs = DEADLINE_MS + (options.waitAgentsMs ?? WAIT_AGENTS_MS);
+  const deadline = setTimeout(() => crew.kill(), deadlineMs);
   try {
     return await measureWith(crew, options);
   } catch (error) {
@@ -144,7 +149,12 @@ async function measureWith(crew: Crew, options: ScaleOptions): Promise<ScaleResu
   const connections = agents * connectionsPerAgent;
   const coordinator = crew.start(
     'coordinator-process.js',
-    { agents, connections, holdMs: steadyMs + 2 * EDGE_MS, waitAgentsMs: WAIT_AGENTS_MS },
+    {
+      agents,
+      connections,
+      holdMs: steadyMs + 2 * EDGE_MS,
+      waitAgentsMs: options.waitAgentsMs ?? WAIT_AGENTS_MS,
+    },
     options.coordinatorNodeArguments,
   );
   const pid = coordinator.pid ?? 0;
@@ -174,7 +184,7 @@ async function measureWith(crew: Crew, options: ScaleOptions): Promise<ScaleResu
   const elapsedMs = hostMonotonicMs() - fromMs;
   const residentBytesMax = residentBytesMaxOf(pid);
   const news = await Promise.all(clients);
-  const { verdict, held, lost, lagMs, statsMessages } = await report;
+  const { verdict, held, lost, lagMs, statsMessages, heapBytes } = await report;
   return {
     agents,
     connections,
@@ -185,6 +195,7 @@ async function measureWith(crew: Crew, options: ScaleOptions): Promise<ScaleResu
     coresUsed: cpuMs / elapsedMs,
     cpuMsPerAgentSecond: cpuMs / (elapsedMs / 1_000) / agents,
     residentBytesMax,
+    heapBytesPerAgent: heapBytes.holding === 0 ? null : (heapBytes.holding - heapBytes.idle) / agents,
     statsMessages,
     lagMs,
     lost,

@@ -8,7 +8,8 @@ import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { Random } from '../simulate/random.ts';
-import { FUZZ_TARGETS, type FuzzTarget } from './targets.ts';
+import type { FuzzTarget } from './recordings.ts';
+import { FUZZ_TARGETS } from './targets.ts';
 
 const SEEDS = 2 ** 31;
 const RUNS_DEFAULT = 10_000;

@@ -3,8 +3,6 @@
  * every input. Must never repair an input: what breaks a promise is thrown.
  */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { isAddress } from '../../src/base/address.ts';
 import { BenchError } from '../../src/base/errors.ts';
 import { clampMessage } from '../../src/control/clamp-message.ts';
@@ -30,29 +28,9 @@ import {
   readTaskRoom,
 } from '../../src/host/proc-file.ts';
 import { fakeKernel } from '../host/fake-kernel.ts';
-import type { Random } from '../simulate/random.ts';
 import { mutatedBytes, mutatedJson, mutatedText, piecesOf } from './mutate.ts';
-
-/** One reader. */
-export interface FuzzTarget {
-  readonly name: string;
-  /** Makes one input and reads it. @throws what it threw, or the promise that it broke */
-  run(random: Random): void | Promise<void>;
-  /** gives back what it made on this host */
-  end?(): void;
-}
-
-/** A recording, where the sources have it. */
-function recording(name: string): string {
-  return readFileSync(join(import.meta.dirname, '../../../test/fuzz/corpus', name), 'utf8');
-}
-
-function linesOf(name: string): readonly [string, ...string[]] {
-  const [first = '', ...more] = recording(name)
-    .split('\n')
-    .filter((line) => line !== '');
-  return [first, ...more];
-}
+import { PROTOCOL_TARGETS } from './protocol-targets.ts';
+import { type FuzzTarget, linesOf, recording } from './recordings.ts';
 
 /** What passes is a message that passes again, unchanged; what does not is one line. */
 function checkDecoded<Message extends AgentMessage | CoordinatorMessage>(
@@ -238,4 +216,5 @@ export const FUZZ_TARGETS: readonly (() => FuzzTarget)[] = [
   ipAnswers,
   procFiles,
   tokens,
+  ...PROTOCOL_TARGETS,
 ];

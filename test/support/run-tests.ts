@@ -44,6 +44,7 @@ const ALONE: Readonly<Record<string, string>> = {
   'sources-many.test.ts': '130,000 connections',
   'starved.test.ts': 'leaves no core to others',
   'targets.test.ts': '130,000 connections',
+  'torture.test.ts': 'tries as many failures as fit into its time, three at a time',
 };
 
 /** System tests of what an engine does: holding, losing, faults, ledger and protocols. Each runs with each engine. */

@@ -42,7 +42,7 @@ const NO_DESCRIPTORS = ['EMFILE', 'ENFILE'] as const;
 
 /**
  * What the manual pages and the sources of Linux say of each call, as this program uses it. close(2), munmap(2) and getrlimit(2) do not
- * fail for what they are given.
+ * fail for what they are given; recv(2) and send(2) of TCP answer a lack of memory with EAGAIN, and then with an event, which cannot be made here.
  */
 const ERRNOS: Readonly<Record<string, readonly string[]>> = {
   socket: [...NO_DESCRIPTORS, 'ENOBUFS', 'ENOMEM', 'EACCES'],
@@ -55,9 +55,9 @@ const ERRNOS: Readonly<Record<string, readonly string[]>> = {
   listen: ['EADDRINUSE'],
   accept4: [...NO_DESCRIPTORS, 'ENOBUFS', 'ENOMEM', 'ECONNABORTED', 'EAGAIN', 'EINTR', 'EPERM'],
   shutdown: ['ENOTCONN'],
-  recv: ['ECONNRESET', 'ETIMEDOUT', 'EHOSTUNREACH', 'EAGAIN', 'EINTR', 'ENOMEM'],
+  recv: ['ECONNRESET', 'ETIMEDOUT', 'EHOSTUNREACH'],
   recvmsg: ['EAGAIN', 'ENOMEM'],
-  send: ['ECONNRESET', 'EPIPE', 'EAGAIN', 'ENOBUFS', 'ENOMEM'],
+  send: ['ECONNRESET', 'EPIPE'],
   setsockopt: ['ENOMEM', 'ENOBUFS', 'EPERM'],
   getsockopt: ['ENOBUFS', 'EPERM'],
   getsockname: ['ENOBUFS'],

@@ -5,9 +5,10 @@
  * The table of direct descriptors of one ring is checked against RLIMIT_NOFILE, each ring for itself
  * (io_sqe_files_register in io_uring/rsrc.c). Index / perRing is the ring, the rest the place in its table.
  */
-import assert from 'node:assert/strict';
+
 import * as libc from '../libc.ts';
 import { Poller } from '../poller.ts';
+import { succeeded } from './call-error.ts';
 import type { UringKernel } from './uring-binding.ts';
 import { Ring } from './uring-ring.ts';
 
@@ -64,7 +65,7 @@ export class RingSet {
   /** one for all rings: signalled when there is work for a ring that had none */
   readonly #eventFd = libc.eventfd();
 
-  /** @throws RingError, or AssertionError when the process has no descriptor left for epoll itself */
+  /** @throws RingError, or CallError when the process has no descriptor or no memory left for epoll itself */
   constructor(kernel: UringKernel, options: RingSetOptions) {
     const count = Math.ceil(options.indices / options.filesPerRingMax);
     this.#perRing = Math.ceil(options.indices / count);
@@ -72,11 +73,9 @@ export class RingSet {
     const rings: Ring[] = [];
     this.rings = rings;
     try {
-      const eventFd = this.#eventFd;
-      assert(eventFd >= 0, `eventfd failed with errno ${-eventFd}`);
+      const eventFd = succeeded('eventfd', this.#eventFd);
       // Edges: each signal counts, and the eventfd need not be read.
-      const added = this.#poller.add(eventFd, libc.EPOLLIN | libc.EPOLLET, RINGS_TOKEN);
-      assert(added === 0, 'the rings must be watchable');
+      succeeded('epoll_ctl', this.#poller.add(eventFd, libc.EPOLLIN | libc.EPOLLET, RINGS_TOKEN));
       const { submissions, completions } = options;
       while (rings.length < count)
         rings.push(new Ring(kernel, { submissions, completions, files: this.#perRing, eventFd }));

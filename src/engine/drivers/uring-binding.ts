@@ -142,6 +142,8 @@ const ENTER_EXT_ARG = 1 << 3;
 /** struct io_uring_getevents_arg: sigmask 0, sigmask_sz 8, min_wait_usec 12, ts 16; then our own struct __kernel_timespec */
 const WAIT_ARG_BYTES = 24;
 const WAIT_ARG_TS = 16;
+/** One page: nothing less can be mapped. */
+const WAIT_MEMORY_BYTES = 4_096;
 
 /** IORING_REGISTER_* */
 const REGISTER_EVENTFD = 4;
@@ -197,7 +199,7 @@ export interface UringKernel {
   probe(fd: number, ops: readonly number[]): number[] | number;
   /**
    * io_uring_enter(2): submits, makes completions, and waits for `completionsMin` for at most `waitMs`.
-   * @returns entries submitted, or -errno
+   * @returns entries submitted, or -errno, at the first call also that of the memory that it needs
    */
   enter(fd: number, submit: number, completionsMin: number, waitMs: number): number;
   /** fcntl(2): a descriptor becomes non-blocking. 0, or -errno. */
@@ -225,9 +227,8 @@ class WaitArgument {
   readonly #seconds: BigInt64Array;
   #waitMs = -1;
 
-  constructor() {
-    const memory = mapMemory(4_096, -1, 0);
-    if (typeof memory === 'number') throw new Error(`mmap of a page failed with errno ${-memory}`);
+  /** @param memory of one page or more */
+  constructor(memory: MappedMemory) {
     this.address = memory.address;
     new BigInt64Array(memory.buffer)[WAIT_ARG_TS / 8] = BigInt(memory.address + WAIT_ARG_BYTES);
     this.#seconds = new BigInt64Array(memory.buffer, WAIT_ARG_BYTES, 2);
@@ -276,7 +277,11 @@ export const uringKernel: UringKernel = {
     return ops.map((op) => argument[flagsAt(op)]! & PROBE_OP_SUPPORTED);
   },
   enter(fd, submit, completionsMin, waitMs) {
-    waitArgument ??= new WaitArgument();
+    if (waitArgument === null) {
+      const memory = mapMemory(WAIT_MEMORY_BYTES, -1, 0);
+      if (typeof memory === 'number') return memory;
+      waitArgument = new WaitArgument(memory);
+    }
     waitArgument.set(waitMs);
     const flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
     return result(

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { counted, formatCount } from '../../base/units.ts';
 import * as libc from '../libc.ts';
+import { CallError } from './call-error.ts';
 import { DriverEvent, OpenStep } from './driver.ts';
 import { RingSet, ringsFor } from './ring-set.ts';
 import { portOf, SOCKADDR_BYTES_MAX, sockAddr } from './sockaddr.ts';
@@ -125,7 +126,13 @@ function lacking(kernel: UringKernel): UringRefusal | null {
   }
 }
 
-/** A listener on a free port of 127.0.0.1: descriptor and port. @throws Error when loopback does not work */
+/** What stands in the way is not io_uring itself. */
+function untried({ message, errno }: CallError): UringRefusal {
+  const { obstacle } = noRoom(errno);
+  return { obstacle, text: `it could not be tried: ${message}` };
+}
+
+/** A listener on a free port of 127.0.0.1: descriptor and port. @throws CallError when loopback does not work */
 function listen(): { readonly fd: number; readonly port: number } {
   const fd = libc.tcpSocket(libc.AF_INET);
   const any = sockAddr('127.0.0.1', 0);
@@ -139,7 +146,7 @@ function listen(): { readonly fd: number; readonly port: number } {
   ].reduce((before, step) => (before < 0 ? before : step()), 0);
   if (code >= 0) return { fd, port: portOf(bytes) };
   if (fd >= 0) libc.close(fd);
-  throw new Error(`no listener on loopback: errno ${-code}`);
+  throw new CallError('a listener on loopback', -code);
 }
 
 /** Connects, and is reported of the FIN of the far side; null when all went well. */
@@ -195,7 +202,6 @@ function tryRings(kernel: UringKernel, connections: number): UringRefusal | null
  * Tries io_uring for real: one connection, and the rings of all.
  * @param options how many connections are to be held, 1 where nothing is said; another kernel for tests
  * @returns null when it works
- * @throws Error when not even loopback works
  */
 export function probeUring(
   options: { readonly connections?: number; readonly kernel?: UringKernel } = {},
@@ -206,6 +212,7 @@ export function probeUring(
     return refusal ?? tryRings(kernel, connections);
   } catch (error) {
     if (error instanceof RingError) return refusalOf(error);
+    if (error instanceof CallError) return untried(error);
     throw error;
   }
 }

@@ -190,7 +190,7 @@ export class Ring {
    * Gives the kernel what is queued, and lets it make completions.
    * @param completionsMin more than 20 are made only when asked for (IO_LOCAL_TW_DEFAULT_MAX in io_uring/tw.h)
    * @param waitMs how long to wait for them; 0: not at all
-   * @throws RingError when the kernel does not take the call, Error when it has lost completions, or keeps refusing requests: nothing can be reported any more
+   * @throws RingError when the kernel does not take the call, has lost completions (EBADR), or keeps refusing requests (EAGAIN): nothing can be reported any more
    */
   submit(completionsMin: number, waitMs: number): void {
     Atomics.store(this.#words, this.#cqHead, this.#head);
@@ -209,11 +209,8 @@ export class Ring {
         throw new RingError('enter', -code);
       this.#dropRestOfCutChain();
     }
-    throw new Error(
-      this.queued > 0
-        ? 'io_uring: the kernel has no memory for requests'
-        : 'io_uring: the kernel had no memory for completions and lost some',
-    );
+    // No memory for requests, or for completions, of which some are lost.
+    throw new RingError('enter', this.queued > 0 ? Errno.EAGAIN : EBADR);
   }
 
   /**

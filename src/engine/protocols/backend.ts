@@ -2,6 +2,7 @@
  * Owns which back end each open connection has, by the name that stands in its first bytes, and how many each has now. Must never change what
  * the protocol inside sees. Without `--backend-from`, and but for whoami, it is not there.
  */
+import { setFlagsFromString } from 'node:v8';
 import {
   BACKEND_BYTES_MAX,
   BACKEND_NAME_MAX,
@@ -10,6 +11,14 @@ import {
 } from '../../base/backend-pattern.ts';
 import { cleanText } from '../../base/clean-text.ts';
 import type { Protocol } from './protocol.ts';
+
+/**
+ * From now on an expression that goes back and forth over a text for too long is matched in linear time, so that no target can stop a holder by
+ * its bytes. V8 can do that for those without look-around, back references and the flag `i`.
+ */
+export function boundBacktracking(): void {
+  setFlagsFromString('--enable-experimental-regexp-engine-on-excessive-backtracks');
+}
 
 /** What a slot's connection is known of; higher numbers are back ends. */
 const Known = { not: 0, never: 1, first: 2 } as const;
@@ -27,6 +36,7 @@ export class BackendTally {
 
   /** @param expression null: names come by `named` alone */
   constructor(expression: RegExp | null, capacity: number) {
+    if (expression !== null) boundBacktracking();
     this.#expression = expression;
     this.#of = new Uint8Array(capacity);
   }

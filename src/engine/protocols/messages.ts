@@ -16,6 +16,7 @@ import {
   type TrafficOptions,
 } from '../../base/traffic-options.ts';
 import { ANSWER_DIFFERS } from '../../stats/protocol-errors.ts';
+import { boundBacktracking } from './backend.ts';
 import { type MessageFacts, MessageRenderer } from './message-renderer.ts';
 import type { Overdue, ProtocolHost } from './protocol.ts';
 
@@ -78,6 +79,8 @@ export class Messages {
     this.#first = first === null ? null : rendererOf(first);
     this.#repeated = send === null ? null : rendererOf(send.template);
     this.#expected = isEcho ? this.#repeated : expect?.type === 'text' ? rendererOf(expect.template) : null;
+    if (expect?.type === 'regex' || answers.some(({ pattern }) => pattern.type === 'regex'))
+      boundBacktracking();
     this.#expression = expect?.type === 'regex' ? regexOf(expect) : null;
     this.#isOfFirstLine = expect?.type === 'regex' && isOfFirstLine(expect);
     this.#rules = answers.map(({ pattern, reply }) => new AnswerRule(pattern, rendererOf(reply)));

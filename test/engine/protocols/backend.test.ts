@@ -96,3 +96,10 @@ test('the number of names and their length are bounded, their text is one clean 
   );
   assert.deepEqual(names.slice(2), ['(empty)', 'others']);
 });
+
+test('bytes over which an expression goes back and forth do not hold up a holder', () => {
+  // By going back and forth alone this takes 2^40 steps.
+  const tally = new BackendTally(/^(?:a+)+(;)$/, 1);
+  cameTo(tally, 0, 'a'.repeat(40));
+  assert.deepEqual(tally.counts(), {});
+});
