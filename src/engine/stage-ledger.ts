@@ -32,6 +32,8 @@ export class StageLedger {
   #isLate = false;
   /** since the stage's begin; -1: as many as are asked for have not been open yet */
   #reachedMs = -1;
+  /** how many were open at its end, where it was not reached until then; -1: it is not over */
+  #openAtEnd = -1;
 
   constructor(line: ShareOfLine, tally: Tally) {
     this.#line = line;
@@ -66,7 +68,13 @@ export class StageLedger {
    */
   turn(atMs: number, isQuiet: boolean): void {
     const span = this.#line.spans[this.#index];
-    if (!isQuiet || this.#reachedMs >= 0 || span?.isFlat !== true) return;
+    if (this.#reachedMs >= 0 || span?.isFlat !== true) return;
+    // What is on its way may come to its end after the last stage: it was not open in it.
+    if (atMs >= span.toMs) {
+      if (this.#openAtEnd < 0) this.#openAtEnd = this.#tally.open;
+      return;
+    }
+    if (!isQuiet) return;
     this.#reachedMs = Math.max(0, atMs - span.fromMs);
     this.#tally.worstMissing = this.#tally.missing;
   }
@@ -78,6 +86,7 @@ export class StageLedger {
     this.#recorder = new LatencyRecorder();
     this.#tally.stageConnectUs = this.#recorder;
     this.#reachedMs = -1;
+    this.#openAtEnd = -1;
   }
 
   #counts(): StageCounts {
@@ -87,8 +96,9 @@ export class StageLedger {
     const isFlat = span?.isFlat === true;
     const isReached = this.#reachedMs >= 0;
     const asked = this.#line.of(span?.connections ?? 0);
+    const atMost = this.#openAtEnd < 0 ? open : Math.min(open, this.#openAtEnd);
     return {
-      openMin: !isFlat || this.#isLate ? 0 : isReached ? Math.max(0, asked - worstMissing) : open,
+      openMin: !isFlat || this.#isLate ? 0 : isReached ? Math.max(0, asked - worstMissing) : atMost,
       waiting: isFlat && !isReached ? 1 : 0,
       open,
       reachedMs: Math.max(0, this.#reachedMs),

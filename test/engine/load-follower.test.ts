@@ -118,6 +118,27 @@ for (const engine of ['epoll', 'uring'] as const) {
       await followed.run.stop();
     });
 
+    test('what comes through after the end of the last stage was not open in it', async () => {
+      useEngine(engine);
+      const stages = [
+        { durationMs: 0, connections: 20 },
+        { durationMs: 2_000, connections: 20 },
+      ];
+      const followed = await following(20, { stages, ratePerSec: 1 });
+      const { run, clock } = followed;
+      await quiet(followed, 1);
+      run.advance(clock, 2_001);
+      await quiet(followed, 3);
+      for (let open = 4; open <= 20; open++) {
+        run.advance(clock, 1_000);
+        await quiet(followed, open);
+      }
+      const last = run.stats().load?.stages[1];
+      assert.deepEqual([last?.waiting, last?.open], [1, 20]);
+      assert.ok((last?.openMin ?? 20) <= 3, `${last?.openMin} count as held`);
+      await run.stop();
+    });
+
     test('closes the newest on the way down', async () => {
       useEngine(engine);
       const followed = await following(60, { stages: STAGES });
