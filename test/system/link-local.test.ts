@@ -113,10 +113,10 @@ networkTest('no zone goes out: not in Host of http, and not of ws', async (t) =>
   const echo = `
     const { createServer } = require('node:http');
     const { createHash } = require('node:crypto');
-    const say = ({ headers }) => console.error('host ' + headers.host);
-    const server = createServer({ keepAliveTimeout: 60000 }, (request, response) => { say(request); response.end('fine'); });
+    const say = (scheme, { headers }) => console.error('host ' + scheme + ' ' + headers.host);
+    const server = createServer({ keepAliveTimeout: 60000 }, (request, response) => { say('http', request); response.end('fine'); });
     server.on('upgrade', (request, socket) => {
-      say(request);
+      say('ws', request);
       const key = createHash('sha1').update(request.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11').digest('base64');
       socket.on('error', () => {});
       socket.write('HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\nSec-WebSocket-Accept: ' + key + '\\r\\n\\r\\n');
@@ -138,5 +138,5 @@ networkTest('no zone goes out: not in Host of http, and not of ws', async (t) =>
       .split('\n')
       .filter((line) => line.startsWith('host ')),
   );
-  assert.deepEqual([...hosts], [`host [${SERVER}]:${PORT}`]);
+  assert.deepEqual([...hosts], [`host http [${SERVER}]:${PORT}`, `host ws [${SERVER}]:${PORT}`]);
 });
