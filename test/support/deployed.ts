@@ -80,9 +80,20 @@ function folderOf(t: TestContext): string {
   return folder;
 }
 
-/** nginx that answers any request with the name that it was given, in its body and as the header `X-Served-By`. */
-export async function deployNginx(t: TestContext, name: string): Promise<DeployedNginx> {
+/** Part of a process's descriptors that is planned with: the kernel deals connections out over listeners by hash, not evenly. */
+const SHARE_PLANNED = 0.75;
+
+function processesFor(descriptors: number): number {
+  return Math.max(1, Math.ceil(descriptors / (descriptorsPerProcess() * SHARE_PLANNED)));
+}
+
+/**
+ * nginx that answers any request with the name that it was given, in its body and as the header `X-Served-By`.
+ * @param connections that it is to hold: as many workers as their descriptors ask for
+ */
+export async function deployNginx(t: TestContext, name: string, connections = 1): Promise<DeployedNginx> {
   const folder = folderOf(t);
+  const workers = processesFor(connections);
   const port = await freePort();
   const temporaryPaths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
     .map((kind) => `  ${kind}_temp_path ${join(folder, kind)};`)
@@ -94,7 +105,7 @@ export async function deployNginx(t: TestContext, name: string): Promise<Deploye
     `daemon off;
 pid ${join(folder, 'nginx.pid')};
 error_log stderr crit;
-worker_processes 1;
+worker_processes ${workers};
 worker_rlimit_nofile ${descriptorsPerProcess()};
 events { worker_connections ${descriptorsPerProcess() - 128}; multi_accept on; }
 http {
@@ -104,7 +115,7 @@ http {
   keepalive_requests 1000000;
 ${temporaryPaths}
   server {
-    listen ${ADDRESS}:${port} backlog=65535;
+    listen ${ADDRESS}:${port} backlog=65535${workers > 1 ? ' reuseport' : ''};
     location / { add_header X-Served-By ${name}; return 200 "${name}\\n"; }
   }
 }
@@ -131,18 +142,40 @@ export function deployHaproxyWith(t: TestContext, port: number, config: string):
   return deploy(t, 'haproxy', port, ['-db', '-f', path]);
 }
 
-/** HAProxy in front of servers, by connection. @param balance such as `roundrobin` */
+/**
+ * HAProxy in front of servers, by connection.
+ * @param balance such as `roundrobin`
+ * @param connections that it is to hold, of two descriptors each: as many processes on one port as they ask for
+ */
 export async function deployHaproxy(
   t: TestContext,
   servers: readonly { readonly port: number }[],
   balance: string,
+  connections = 1,
 ): Promise<Deployed> {
   const port = await freePort();
-  const maxconn = Math.floor(descriptorsPerProcess() / 2) - 200;
-  return deployHaproxyWith(
-    t,
+  const processes: Deployed[] = [];
+  for (let number = 1; number <= processesFor(2 * connections); number++) {
+    // Each its own source address: 28,000 ports are few for what all of them hold.
+    processes.push(
+      await deployHaproxyWith(t, port, haproxyConfig(port, servers, balance, `127.0.7.${number}`)),
+    );
+  }
+  return {
     port,
-    `global
+    stop: async () => void (await Promise.all(processes.map((each) => each.stop()))),
+    start: async () => void (await Promise.all(processes.map((each) => each.start()))),
+  };
+}
+
+function haproxyConfig(
+  port: number,
+  servers: readonly { readonly port: number }[],
+  balance: string,
+  source: string,
+): string {
+  const maxconn = Math.floor(descriptorsPerProcess() / 2) - 200;
+  return `global
   maxconn ${maxconn}
 defaults
   mode tcp
@@ -155,7 +188,7 @@ frontend front
   default_backend servers
 backend servers
   balance ${balance}
+  source ${source}
 ${servers.map((server, at) => `  server s${at + 1} ${ADDRESS}:${server.port} check inter 500ms fall 1 rise 1`).join('\n')}
-`,
-  );
+`;
 }
