@@ -84,7 +84,8 @@ export class Tally {
     this.#openMin = this.open;
     this.#verifiedMin = this.verified;
     this.#missingAtHold = this.missing;
-    this.worstMissing = this.missing;
+    // `hold` may be late: what was lost since a stage was reached counts against it all the same.
+    if (this.stageConnectUs === null) this.worstMissing = this.missing;
   }
 
   get failedBy(): Counts<FailReason> {

@@ -139,6 +139,23 @@ for (const engine of ['epoll', 'uring'] as const) {
       await run.stop();
     });
 
+    test('what was lost in a flat stage counts against it, however late the hold begins', async () => {
+      useEngine(engine);
+      const stages = [
+        { durationMs: 0, connections: 4 },
+        { durationMs: 9_000, connections: 4 },
+      ];
+      const followed = await following(4, { stages, onDrop: 'reopen' });
+      const { run, accepted } = followed;
+      await quiet(followed, 4);
+      await until('the target has accepted them', () => accepted.length === 4);
+      for (const socket of accepted.slice(0, 2)) socket.resetAndDestroy();
+      await until('they are open again', () => run.stats().reopened === 2);
+      run.engine.markHold();
+      assert.ok((run.stats().load?.stages[1]?.openMin ?? 4) < 4);
+      await run.stop();
+    });
+
     test('closes the newest on the way down', async () => {
       useEngine(engine);
       const followed = await following(60, { stages: STAGES });

@@ -75,9 +75,9 @@ export class InvariantLine {
 
   /** Whether a holder has what a flat stage asks of it. */
   looked(holder: SimHolder): void {
-    const { lineAtMs, connections } = holder;
-    if (lineAtMs === null || connections === null) return;
-    const stage = this.#stageAt(lineAtMs);
+    const { runAtMs, connections } = holder;
+    if (runAtMs === null || connections === null) return;
+    const stage = this.#stageAt(runAtMs);
     const span = this.#spans[stage];
     if (span?.isFlat !== true) return;
     const asked = connections.askedOf(span.connections);
@@ -89,7 +89,7 @@ export class InvariantLine {
   }
 
   lost(holder: SimHolder): void {
-    const stage = holder.lineAtMs === null ? -1 : this.#stageAt(holder.lineAtMs);
+    const stage = holder.runAtMs === null ? -1 : this.#stageAt(holder.runAtMs);
     if (this.#reached.get(stage)?.has(holder) === true) this.#lossy.add(stage);
   }
 

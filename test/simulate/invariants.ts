@@ -61,6 +61,8 @@ export class Invariants implements RunWatch {
   /** a quota that grew after the start was another's */
   #isHandedOver = false;
   #hasReport = false;
+  /** connects in flight of all when the report was made; null: no agent has heard of it */
+  #inFlight: number | null = null;
 
   constructor(
     world: World,
@@ -103,6 +105,10 @@ export class Invariants implements RunWatch {
   }
 
   onEstablished(holder: SimHolder): void {
+    this.#line?.looked(holder);
+  }
+
+  onClosing(holder: SimHolder): void {
     this.#line?.looked(holder);
   }
 
@@ -203,6 +209,10 @@ export class Invariants implements RunWatch {
       case 'stop':
         this.#isStopped = true;
         break;
+      case 'verdict':
+        // What comes from now on is in no report.
+        this.#inFlight ??= this.#pendingNow();
+        break;
     }
   }
 
@@ -241,6 +251,10 @@ export class Invariants implements RunWatch {
       this.broken(`${agent}: settled with ${ofQuota} attempted or given up, of ${settled}`);
   }
 
+  #pendingNow(): number {
+    return [...this.#shares.values()].reduce((all, each) => all + (each.isOver ? 0 : each.pending), 0);
+  }
+
   /** When there is a report. */
   onReport(report: RunReport): void {
     if (this.#hasReport) this.broken('there are two verdicts');
@@ -252,10 +266,7 @@ export class Invariants implements RunWatch {
     if (!this.#isHandedOver && !this.#isChanging && known > this.#total)
       this.broken(`the report counts ${known} attempted and unattempted, of ${this.#total}`);
     // A second interrupt ends the run before agents have given up what is in flight.
-    const inFlight = [...this.#shares.values()].reduce(
-      (all, each) => all + (each.isOver ? 0 : each.pending),
-      0,
-    );
+    const inFlight = this.#inFlight ?? this.#pendingNow();
     const unknown = attempted - established - sum(failed);
     if (unknown < 0 || unknown > inFlight)
       this.broken(

@@ -78,10 +78,14 @@ export class SimHolder {
     return this.connections?.open.size ?? 0;
   }
 
-  /** Milliseconds since the run began, by its own clock; null: it has not begun, or follows no line any more. */
+  /** Milliseconds since the run began, by its own clock; null: it has not begun, or closes. */
+  get runAtMs(): number | null {
+    return !this.#isStarted || this.#isClosing ? null : this.sinceStartMs() + this.#runAtOriginMs;
+  }
+
+  /** The same; null also where it follows no line any more. */
   get lineAtMs(): number | null {
-    if (!this.#isStarted || this.isFrozen || this.#isClosing) return null;
-    return this.sinceStartMs() + this.#runAtOriginMs;
+    return this.isFrozen ? null : this.runAtMs;
   }
 
   after(ms: number, call: () => void): Due {
@@ -304,6 +308,7 @@ export class SimHolder {
       return;
     }
     connections.giveUp();
+    this.#world.closing(this);
     this.#closeAll(true);
     const done: HolderToAgent = {
       type: 'done',

@@ -38,6 +38,8 @@ export interface RunWatch {
   established: number;
   onBegin(host: SimHost, holder: SimHolder, tuple: string): void;
   onEstablished(holder: SimHolder): void;
+  /** it closes in order what it has */
+  onClosing(holder: SimHolder): void;
   onLeave(holder: SimHolder, why: Leaving): void;
   /** an address is gone, by `ip` or by itself; @param isOurs a run has added it */
   onAddressGone(host: SimHost, address: string, byProgram: boolean, isOurs: boolean): void;
@@ -165,6 +167,10 @@ export class World {
     const watch = this.#watchOf(holder);
     watch.established += 1;
     watch.onEstablished(holder);
+  }
+
+  closing(holder: SimHolder): void {
+    this.#watchOf(holder).onClosing(holder);
   }
 
   closed(holder: SimHolder, tuple: string, why: Leaving): void {
