@@ -221,14 +221,17 @@ test('what stands by gives up too', async (t) => {
 
 test('a holder lost in the ramp gives up what it had not opened', async (t) => {
   const target = await startNetTarget(t);
-  const slow = { ...specOf('a/1', 0, 900, target.port), ratePerSec: 300 };
+  const slow = { ...specOf('a/1', 0, 900, target.port), ratePerSec: 100 };
   const { pool } = makePool(t, [slow]);
   await pool.ready();
   pool.start();
-  await until('some are open', async () => (await target.counts()).open > 100);
-  await pool.freshReport();
+  // The holder's own count: the target may have accepted one that the holder has not heard of yet.
+  await until('some are open', async () => {
+    await pool.freshReport();
+    return pool.stats().open > 100;
+  });
   const { attempted, open } = pool.stats();
-  assert(open > 100 && open < 900, `${open}`);
+  assert(open < 900, `${open}`);
   process.kill(pidsOf(pool)[0] ?? 0, 'SIGKILL');
   await until('the loss is counted', () => pool.settled);
   const stats = pool.stats();
