@@ -18,7 +18,6 @@ try {
     after: { after: (end) => void ends.push(end as () => void) },
     seed,
     sample: values.sample === undefined ? null : Number(values.sample),
-    budgetMs: null,
     filter: values.filter ?? null,
     onLine: (line) => console.log(line),
   });

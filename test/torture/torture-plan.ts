@@ -43,15 +43,12 @@ const NO_DESCRIPTORS = ['EMFILE', 'ENFILE'] as const;
 /**
  * What the manual pages and the sources of Linux say of each call, as this program uses it. close(2), munmap(2) and getrlimit(2) do not
  * fail for what they are given; recv(2) and send(2) of TCP answer a lack of memory with EAGAIN, and then with an event, which cannot be made here.
+ * connect(2) of TCP has no EAGAIN: it is what a queue that is full makes of a UNIX socket, and what the routing cache did that Linux had until 3.6.
  */
 const ERRNOS: Readonly<Record<string, readonly string[]>> = {
   socket: [...NO_DESCRIPTORS, 'ENOBUFS', 'ENOMEM', 'EACCES'],
   bind: ['EADDRINUSE', 'EADDRNOTAVAIL', 'EACCES', 'ENOMEM'],
-  connect: [
-    ...['EADDRNOTAVAIL', 'ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH', 'EPERM'],
-    'ENOBUFS',
-    'EAGAIN',
-  ],
+  connect: ['EADDRNOTAVAIL', 'ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH', 'EPERM', 'ENOBUFS'],
   listen: ['EADDRINUSE'],
   accept4: [...NO_DESCRIPTORS, 'ENOBUFS', 'ENOMEM', 'ECONNABORTED', 'EAGAIN', 'EINTR', 'EPERM'],
   shutdown: ['ENOTCONN'],
