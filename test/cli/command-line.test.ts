@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { describe, it } from 'node:test';
 import { environmentName, FLAGS } from '../../src/api/flags/flags.ts';
 import { BenchError, ExitCode } from '../../src/base/errors.ts';
 import { parseCommandLine } from '../../src/cli/command-line.ts';
+import { cliPath, inheritedEnvironment } from '../support/run-cli.ts';
+import { HANG_MS } from '../support/waiting.ts';
 
 const parse = (line: string, environment: Record<string, string> = {}) =>
   parseCommandLine(line.split(' ').filter(Boolean), environment, '1.2.3', 80);
@@ -44,7 +47,6 @@ describe('the command line', () => {
   });
 
   it('takes - in place of a file for a stream, anywhere, and leaves it to a flag as its value', async () => {
-    assert.deepEqual((await command('run - --json -')).files, ['/dev/stdin']);
     assert.deepEqual((await command('report -')).files, ['/dev/stdin']);
     assert.deepEqual((await command('report --text -')).files, ['/dev/stdin']);
     assert.deepEqual((await command('init -')).files, ['/dev/stdout']);
@@ -54,6 +56,17 @@ describe('the command line', () => {
     assert.deepEqual(compared.files, ['a.json', '/dev/stdin']);
     assert.deepEqual([compared.values.one('json'), compared.values.one('markdown')], ['-', '-']);
     assert.deepEqual((await command('compare -q - b.json')).files, ['/dev/stdin', 'b.json']);
+  });
+
+  it('reads a run file from stdin', () => {
+    const { status, stderr } = spawnSync(process.execPath, [cliPath, 'run', '-'], {
+      encoding: 'utf8',
+      input: 'target: 127.0.0.1:9\nconns: many\n',
+      env: inheritedEnvironment(),
+      timeout: 4 * HANG_MS,
+    });
+    assert.equal(status, ExitCode.usage, stderr);
+    assert.match(stderr, /\/dev\/stdin:2:8/);
   });
 
   it('takes -c5, -c 5, --conns=5 and --conns 5 for the same', async () => {
