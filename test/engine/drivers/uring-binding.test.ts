@@ -95,7 +95,7 @@ const PRIVATE: Readonly<Record<string, string>> = {
 };
 /** Numbers of ours, and those that stand below with their exported names. */
 const OURS = ['PROBE_OPS', 'OFF_RINGS', 'OFF_SQES', 'SQ_CQ_OVERFLOW', 'SQ_TASKRUN', 'CQE_MORE'];
-const OURS_TOO = ['CMD_GETSOCKOPT', 'CMD_SETSOCKOPT', 'POLL_MULTISHOT'];
+const OURS_TOO = ['CMD_GETSOCKOPT', 'CMD_SETSOCKOPT', 'POLL_MULTISHOT', 'WAIT_MEMORY_BYTES'];
 
 /** Each C expression with our number. */
 function expected(): Map<string, number> {
