@@ -443,3 +443,12 @@ test('no file names a path of the machine that it was written on, or a package r
   }
   assertNone(offences);
 });
+
+test('no signal is sent to a pid that may be 0, which is every process of the group', () => {
+  const mayBeNone = /process\.kill\([^)]*(?:\?\? 0\b|\bNumber\(\w+\.stdout)/;
+  const offences = trackedFiles()
+    .filter((path) => /^(?:src|test)\/.*\.ts$/.test(path) && existsSync(join(ROOT, path)))
+    .filter((path) => path !== 'test/tidy.test.ts' && mayBeNone.test(readFileSync(join(ROOT, path), 'utf8')));
+  assertNone(offences);
+  assert(mayBeNone.test("process.kill(child.pid ?? 0, 'SIGKILL')"));
+});

@@ -193,7 +193,7 @@ test('the turn of a holder that is killed in the middle of it goes to the next',
   pool.start();
   await until('the first opens', async () => (await target.counts()).open > 50);
   assert((await target.counts()).open < 300, 'and has not opened all');
-  process.kill(pidsOf(pool)[0] ?? 0, 'SIGKILL');
+  process.kill(pidsOf(pool)[0] ?? assert.fail('it has a pid'), 'SIGKILL');
   await until('the others have opened all of theirs', () => pool.settled);
   const stats = pool.stats();
   assert.equal(stats.open, 600);
@@ -232,7 +232,7 @@ test('a holder lost in the ramp gives up what it had not opened', async (t) => {
   });
   const { attempted, open } = pool.stats();
   assert(open < 900, `${open}`);
-  process.kill(pidsOf(pool)[0] ?? 0, 'SIGKILL');
+  process.kill(pidsOf(pool)[0] ?? assert.fail('it has a pid'), 'SIGKILL');
   await until('the loss is counted', () => pool.settled);
   const stats = pool.stats();
   assert.equal(stats.open, 0);

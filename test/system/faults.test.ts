@@ -168,7 +168,7 @@ test('a holder killed in mid-hold: its connections are lost by a reason of their
   await until('the target has accepted all', HANG_MS, async () => (await target.counts()).open === 3_001);
   const holders = run.pids('holder');
   assert.equal(holders.length, 3);
-  process.kill(holders[1] ?? 0, 'SIGKILL');
+  process.kill(holders[1] ?? assert.fail('there are two'), 'SIGKILL');
   await until('the target sees a third gone', HANG_MS, async () => (await target.counts()).open <= 2_001);
   const left = (await target.counts()).open;
   assert(left === 2_000 || left === 2_001, `${left} are left`);

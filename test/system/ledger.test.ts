@@ -148,7 +148,7 @@ test('what a dead holder had is one line of the ledger, with its number', async 
   await started.cli.saw(/holding/);
   await sleep(1_500);
   const [agent] = childrenOf(started.cli.child.pid ?? 0);
-  process.kill(childrenOf(agent ?? 0)[0]!, 'SIGKILL');
+  process.kill(childrenOf(agent ?? assert.fail('there is an agent'))[0]!, 'SIGKILL');
   const { report, losses } = await started.finish();
   assert.deepEqual(
     losses.map(({ reason, count, holder }) => [reason, count, holder]),

@@ -340,7 +340,7 @@ test(TITLES[4], { timeout: 4 * WITHIN_MS }, async (t) => {
   const { connections, target: counted, agents: parts } = reportIn(desk, 'million.json');
   assert.deepEqual([connections.held, connections.verified, parts.length], [2_000, 2_000, 4]);
   assert.equal(counted?.openMax, 2_000);
-  process.kill(-(target.child.pid ?? 0), 'SIGINT');
+  process.kill(-(target.child.pid ?? assert.fail('it has a pid')), 'SIGINT');
   const { stdout, stderr } = await target.result;
   assert.match(stdout + stderr, /2,000/);
 });
