@@ -35,11 +35,15 @@ function offeredByBash(...words: string[]): string[] {
   const script =
     `source '${bashFile}' && COMP_WORDS=("$@") && COMP_CWORD=$(($# - 1)) && ` +
     `_c100k_bench && printf '%s\\n' "\${COMPREPLY[@]}"`;
-  const { stdout, stderr, status } = spawnSync('bash', ['-c', script, 'bash', 'c100k-bench', ...words], {
-    encoding: 'utf8',
-    cwd: folder,
-    timeout: HANG_MS,
-  });
+  const { stdout, stderr, status } = spawnSync(
+    'bash',
+    ['--norc', '-c', script, 'bash', 'c100k-bench', ...words],
+    {
+      encoding: 'utf8',
+      cwd: folder,
+      timeout: HANG_MS,
+    },
+  );
   assert.equal(status, 0, stderr);
   return stdout.split('\n').filter((line) => line !== '');
 }
@@ -51,9 +55,13 @@ describe('the completion for bash', () => {
   });
 
   it('registers itself for the command', () => {
-    const { stdout } = spawnSync('bash', ['-c', `source '${bashFile}' && complete -p c100k-bench`], {
-      encoding: 'utf8',
-    });
+    const { stdout } = spawnSync(
+      'bash',
+      ['--norc', '-c', `source '${bashFile}' && complete -p c100k-bench`],
+      {
+        encoding: 'utf8',
+      },
+    );
     assert.equal(stdout.trim(), 'complete -F _c100k_bench c100k-bench');
   });
 
