@@ -261,12 +261,12 @@ export class Invariants implements RunWatch {
     this.#hasReport = true;
     const { verdict, exitCode, connections } = report;
     const { attempted, established, reopened, open, closed, unattempted, failed, dropped } = connections;
+    // A second interrupt ends the run before agents have given up what is in flight, what stands in for lost ones too.
+    const inFlight = this.#inFlight ?? this.#pendingNow();
     // A quota that is handed over is attempted once more.
     const known = attempted - reopened + unattempted;
-    if (!this.#isHandedOver && !this.#isChanging && known > this.#total)
+    if (!this.#isHandedOver && !this.#isChanging && known > this.#total + inFlight)
       this.broken(`the report counts ${known} attempted and unattempted, of ${this.#total}`);
-    // A second interrupt ends the run before agents have given up what is in flight.
-    const inFlight = this.#inFlight ?? this.#pendingNow();
     const unknown = attempted - established - sum(failed);
     if (unknown < 0 || unknown > inFlight)
       this.broken(
