@@ -17,7 +17,7 @@ import {
   type Requirement,
   withDefault,
 } from '../judge/requirement.ts';
-import { isChanging } from '../run/run-spec.ts';
+import { isChanging, namesBackends } from '../run/run-spec.ts';
 import { spansOf } from '../run/schedule.ts';
 import { type FlagValues, flagValue, flagValues } from './flags/flags.ts';
 import { EventsFile } from './report-file.ts';
@@ -89,8 +89,7 @@ function checkMeasured(requirement: Requirement, spec: RunRequest['spec']): void
   if (recoveryPart(requirement.metric) !== null && spec.onDrop !== 'reopen') {
     throw bad('lost connections do not come back, they are only counted', 'add --on-drop reopen');
   }
-  const areBackendsNamed = spec.backendFrom !== undefined || spec.protocol === 'whoami';
-  if (requirement.metric === 'balance' && !areBackendsNamed)
+  if (requirement.metric === 'balance' && !namesBackends(spec))
     throw bad('no back end is looked for', 'add --backend-from, such as --backend-from header:X-Served-By');
   checkStages([requirement], spansOf(spec.stages ?? []));
   const range = hopelessRange(requirement, spec.connections, spec.onDrop === 'reopen', isChanging(spec));

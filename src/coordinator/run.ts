@@ -14,7 +14,7 @@ import { verdictLine } from '../report/verdict-text.ts';
 import type { AgentRecord } from '../run/agent-record.ts';
 import { LEASE_TIMES, type LeaseTimes, rhythmOf } from '../run/lease.ts';
 import type { EndReason, RunChange, RunEvent } from '../run/run-event.ts';
-import { isChanging } from '../run/run-spec.ts';
+import { isChanging, namesBackends } from '../run/run-spec.ts';
 import { step } from '../run/run-state.ts';
 import { initialRunState, phaseEndsMs, type RunState } from '../run/run-transition.ts';
 import { mergeAllStats, type Phase, type Stats } from '../stats/stats.ts';
@@ -289,8 +289,7 @@ export class Run {
     this.#options.onProgress(progress);
     this.#options.onTick?.(() => makeReport(this.#facts({ isPartial: true })));
     if (this.#log.rampStartedMs === 0) return;
-    const { backendFrom, protocol } = this.#state.spec;
-    if (backendFrom !== undefined || protocol === 'whoami')
+    if (namesBackends(this.#state.spec))
       this.#log.backends(
         mergeAllStats(this.#agents().map(({ stats }) => stats)).backends,
         this.#state.phase,

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { backendExpression } from '../base/backend-pattern.ts';
 import type { Clock } from '../base/clock.ts';
 import { DropReason, FailReason } from '../base/outcome.ts';
-import { type HolderSpec, isChanging } from '../run/run-spec.ts';
+import { type HolderSpec, isChanging, namesBackends } from '../run/run-spec.ts';
 import { ANSWER_DIFFERS, NO_ANSWER, ProtocolErrorTally } from '../stats/protocol-errors.ts';
 import type { Stats } from '../stats/stats.ts';
 import { ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
@@ -113,8 +113,7 @@ export class Connections implements ProtocolHost {
     };
     this.#proxyHeaders = spec.proxyHeader === undefined ? null : new ProxyHeaders(spec, bound);
     const expression = spec.backendFrom === undefined ? null : backendExpression(spec.backendFrom);
-    const isNamed = expression !== null || spec.protocol === 'whoami';
-    this.#backends = isNamed ? new BackendTally(expression, this.capacity) : null;
+    this.#backends = namesBackends(spec) ? new BackendTally(expression, this.capacity) : null;
     this.protocol = makeProtocol(this, spec, {
       bound,
       salt,

@@ -58,6 +58,14 @@ export function needsShares({ stages, proxyHeader }: Pick<SharedSpec, 'stages' |
   return stages !== undefined || (proxyHeader?.clients ?? null) !== null;
 }
 
+/** Whether connections are counted by the back end that each has: by a name that is looked for, or that whoami says. */
+export function namesBackends({
+  backendFrom,
+  protocol,
+}: Pick<SharedSpec, 'backendFrom' | 'protocol'>): boolean {
+  return backendFrom !== undefined || protocol === 'whoami';
+}
+
 /** Whether connections are closed and opened while the run goes on. */
 export function isChanging({ stages, churn }: Pick<SharedSpec, 'stages' | 'churn'>): boolean {
   return stages !== undefined || churn !== undefined;
