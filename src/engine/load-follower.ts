@@ -139,8 +139,8 @@ export class LoadFollower {
     this.#ledger?.advanceTo(atMs);
     const isAtLevel = !follows || this.#follow(atMs, nowMs);
     this.#isAtEnd = isAtLevel && atMs >= this.#endMs;
-    // What this turn asks for is on its way from now on.
-    this.#ledger?.turn(atMs, isQuiet && isAtLevel && this.#level <= levelBefore);
+    // What this turn asks for is on its way from now on; frozen before, it never has what the stage asks for.
+    this.#ledger?.turn(atMs, isQuiet && follows && isAtLevel && this.#level <= levelBefore);
     if (!this.#isFrozen || this.#turnsLeft(nowMs) > 0) this.#takeTurns(nowMs);
     this.#lookedAtMs = nowMs;
   }

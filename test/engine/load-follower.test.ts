@@ -156,6 +156,26 @@ for (const engine of ['epoll', 'uring'] as const) {
       await run.stop();
     });
 
+    test('frozen on the way up, it has not reached the flat stage that comes while it closes', async () => {
+      useEngine(engine);
+      const followed = await following(60, { stages: STAGES });
+      const { run, clock } = followed;
+      for (let atMs = 0; atMs <= 500; atMs += 100) {
+        await quiet(followed, targetAt(STAGES, [{ from: 0, to: 60 }], atMs));
+        if (atMs < 500) run.advance(clock, 100);
+      }
+      await settled('it is frozen', new Promise<void>((done) => run.engine.freeze(done)));
+      const { open } = run.stats();
+      assert.equal(open, 30);
+      for (let step = 0; step < 8; step++) {
+        run.advance(clock, 100);
+        await pause(20);
+      }
+      const [, flat] = run.stats().load?.stages ?? [];
+      assert.deepEqual([flat?.openMin, flat?.waiting, flat?.open], [open, 1, open]);
+      await run.stop();
+    });
+
     test('closes the newest on the way down', async () => {
       useEngine(engine);
       const followed = await following(60, { stages: STAGES });
