@@ -221,12 +221,14 @@ async function checkZone(spec: RunSpec, facts: HostFacts, run: RunProgram): Prom
   const { address, port, zone = '' } = zoned;
   if (known.includes(zone)) return;
   const names = known.filter((name) => name !== 'lo');
-  const [first = 'eth0'] = names;
+  const isLinked = (name: string): boolean =>
+    facts.hostAddresses.some(({ device, scope }) => device === name && scope === 'link');
+  const first = names.find(isLinked) ?? names[0];
   throw new BenchError(
     ErrorCode.badDevice,
     ExitCode.refused,
     `this host has no device ${zone}, the zone of the target ${formatEndpoint(zoned)}`,
-    names.length === 0
+    first === undefined
       ? 'ip -br link'
       : `--target [${address}%${first}]:${port}; devices of this host: ${names.join(', ')}`,
   );
