@@ -4,7 +4,7 @@
  */
 
 import { BenchError, ErrorCode, ExitCode } from '../../base/errors.ts';
-import { runProgram } from '../../host/command.ts';
+import { missingPrograms, runProgram } from '../../host/command.ts';
 import { hasCapability } from '../../host/proc-file.ts';
 import { aliasKey, removeArguments } from '../../run/alias.ts';
 import { AliasRecords, withAddressLock } from '../../sources/alias-records.ts';
@@ -31,7 +31,7 @@ export async function cleanupCommand({ values }: CommandContext): Promise<ExitCo
   if (cleanup.isBlind) {
     throw refused(
       'the addresses of this host cannot be read: `ip -j addr` failed',
-      'apt-get install iproute2',
+      missingPrograms(['ip']).length > 0 ? 'apt-get install iproute2' : 'see what it says: ip -j addr',
     );
   }
   if (!isDry && !mayRemove && cleanup.removed.length > 0) {
