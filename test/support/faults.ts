@@ -104,7 +104,7 @@ export interface ServeProcess {
   workers(): number[];
 }
 
-/** Starts `serve` on a port, on this host or in a namespace; ended after the test. */
+/** Starts `serve`, on this host or in a namespace, on a free port where none is given; ended after the test. */
 export async function startServe(
   t: After,
   args: readonly string[],
@@ -116,8 +116,8 @@ export async function startServe(
   } = {},
 ): Promise<ServeProcess> {
   const address = place.address ?? '127.0.0.1';
-  const port = place.port ?? 20_000 + Math.floor(Math.random() * 10_000);
-  const all = ['serve', '--host', address, '--port', String(port), '--stats-listen', `${address}:0`, ...args];
+  const asked = String(place.port ?? 0);
+  const all = ['serve', '--host', address, '--port', asked, '--stats-listen', `${address}:0`, ...args];
   const options = { timeoutMs: 600_000 };
   const limited =
     place.descriptorsMax === undefined
@@ -137,8 +137,14 @@ export async function startServe(
     cli.child.kill('SIGTERM');
     await cli.result;
   });
+  let said = '';
+  cli.child.stdout?.on('data', (text: string) => {
+    said += text;
+  });
   await cli.saw(/counts at http:\/\/\S+/);
   const statsUrl = /counts at (http:\/\/\S+)/.exec(cli.stderr())?.[1] ?? '';
+  await until(() => /^listening on .*\n/.test(said), 60_000, 'the target listens');
+  const port = Number(/:(\d+) \(/.exec(said)?.[1]);
   return { port, statsUrl, child: cli.child, workers: () => childrenOf(cli.child.pid ?? 0) };
 }
 

@@ -5,6 +5,7 @@ import { SHORT } from '../lab/description.ts';
 import { NETWORKS } from '../lab/networks/all.ts';
 import { askPathOnly } from '../lab/runner.ts';
 import { startBench, until } from '../support/bench-run.ts';
+import { startServe } from '../support/faults.ts';
 import { createNetwork, type Host, type HostSpec, whyNoNetwork } from '../support/network.ts';
 import { cliPath, runCli, startCli } from '../support/run-cli.ts';
 import { whyNot } from '../support/targets.ts';
@@ -115,19 +116,7 @@ test('an idle expiry of 20 s is found within 2 s, whether conntrack or nftables 
 });
 
 test('a run with --probe whoami reports per source address what the target saw, as text and JSON', async (t) => {
-  const target = startCli(['serve', '--port', '0', '--mode', 'whoami', '--workers', '2'], {
-    timeoutMs: 60_000,
-  });
-  t.after(() => {
-    target.child.kill('SIGTERM');
-    return target.result;
-  });
-  let said = '';
-  target.child.stdout?.on('data', (text: string) => {
-    said += text;
-  });
-  await until('the target listens', 30_000, () => said.includes('\n'));
-  const port = Number(/:(\d+) \(whoami/.exec(said)?.[1]);
+  const { port } = await startServe(t, ['--mode', 'whoami', '--workers', '2']);
   const args = ['--conns', '600', '--duration', '1s', '--source-ip', '127.0.0.2-127.0.0.4'];
   const run = startBench(t, ['--target', `127.0.0.1:${port}`, '--probe', 'whoami', ...args], {});
   const { code, stdout, stderr } = await run.result;
@@ -144,17 +133,7 @@ test('a run with --probe whoami reports per source address what the target saw, 
 });
 
 test('a target that says nothing is a failed look at the path, not a free one', async (t) => {
-  const target = startCli(['serve', '--port', '0', '--workers', '1'], { timeoutMs: 60_000 });
-  t.after(() => {
-    target.child.kill('SIGTERM');
-    return target.result;
-  });
-  let said = '';
-  target.child.stdout?.on('data', (text: string) => {
-    said += text;
-  });
-  await until('the target listens', 30_000, () => said.includes('\n'));
-  const port = /:(\d+) \(/.exec(said)?.[1];
+  const { port } = await startServe(t, ['--workers', '1']);
   const { code, stdout } = await runCli(['path', '--target', `127.0.0.1:${port}`, '--samples', '20']);
   assert.equal(code, 1, stdout);
   assert.match(stdout, /its application never answered.*start c100k-bench serve --mode whoami/s);

@@ -10,26 +10,15 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { startBench } from '../support/bench-run.ts';
+import { startServe } from '../support/faults.ts';
 import { freePort } from '../support/net-target.ts';
-import { startCli } from '../support/run-cli.ts';
 import { findProgram, whyNot } from '../support/targets.ts';
 import { settled, until } from '../support/waiting.ts';
 
 /** Starts a server, which ends with the test. @returns its port */
 async function serve(t: TestContext): Promise<number> {
-  const target = startCli(['serve', '--port', '0', '--mode', 'whoami', '--workers', '1'], {
-    timeoutMs: 240_000,
-  });
-  t.after(() => {
-    target.child.kill('SIGTERM');
-    return target.result;
-  });
-  let said = '';
-  target.child.stdout?.on('data', (text: string) => {
-    said += text;
-  });
-  await until('the server listens', () => said.includes('\n'));
-  return Number(/:(\d+) \(whoami/.exec(said)?.[1]);
+  const { port } = await startServe(t, ['--mode', 'whoami', '--workers', '1']);
+  return port;
 }
 
 /** A front for each way of spreading connections. */
