@@ -2,7 +2,7 @@
  * Owns the faults that diagnoses are tested with, by name. Each can be run anew; `record-faults.ts` keeps their reports.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -18,6 +18,7 @@ import {
   startScript,
   startServe,
 } from './faults.ts';
+import { withKernelSetting } from './kernel-setting.ts';
 import { freePort } from './net-target.ts';
 import { createNetwork } from './network.ts';
 
@@ -41,21 +42,6 @@ function memoryGroup(t: After, limitBytes: number): string {
 }
 
 const CONNTRACK_MAX = '/proc/sys/net/netfilter/nf_conntrack_max';
-
-/** The one setting of these tests that is the whole machine's; it is put back at once. */
-async function withConntrackMax<T>(t: After, max: number, action: () => Promise<T>): Promise<T> {
-  const before = readFileSync(CONNTRACK_MAX, 'utf8').trim();
-  const restore = (): void => writeFileSync(CONNTRACK_MAX, before);
-  t.after(restore);
-  process.once('exit', restore);
-  writeFileSync(CONNTRACK_MAX, String(max));
-  try {
-    return await action();
-  } finally {
-    restore();
-    process.off('exit', restore);
-  }
-}
 
 /** Lets connections be silent for longer than any run: a stopped process answers nothing. */
 async function stopped(t: After, args: readonly string[], stopAfterMs: number | null): Promise<FaultRun> {
@@ -356,7 +342,7 @@ setTimeout(() => console.log(1), 200);`;
       const started = startRun(t, [...args, ...SHORT_TIMEOUT, '--rate', '1000/s'], { host: client });
       // Preflight would refuse: the table is made smaller under the run.
       await started.cli.saw(/ramping/);
-      return await withConntrackMax(t, 1_500, () => started.finish());
+      return await withKernelSetting(CONNTRACK_MAX, '1500', () => started.finish());
     },
   },
   'path-ports-100': {

@@ -4,7 +4,6 @@
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { availableParallelism, getPriority, release } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +12,7 @@ import type { RunReport } from '../../src/judge/report.ts';
 import type { AgentEngine } from '../../src/run/agent-record.ts';
 import { URING_SKIP } from '../engine/drivers/driver-harness.ts';
 import { startBench } from '../support/bench-run.ts';
+import { withKernelSetting } from '../support/kernel-setting.ts';
 import { clientEnds, socketsOnPort } from '../support/kernel-view.ts';
 import { type CliOptions, repositoryRoot, runCli } from '../support/run-cli.ts';
 import { HANG_MS } from '../support/waiting.ts';
@@ -127,42 +127,36 @@ for (const { what, options, why, skip = false } of REFUSALS)
   test(`where ${what} refuses io_uring a plan and a run use epoll, and say why`, {
     skip: URING_SKIP || skip,
   }, async () => {
-    const target = ['--target', 'self', '--conns', '500', '--engine', 'auto', '--json', '-', '--quiet'];
-    const plan = await runCli(['plan', ...target], options);
-    assert.equal(plan.code, 0, plan.stderr);
-    const planned = (JSON.parse(plan.stdout) as { engine: AgentEngine }).engine;
-    const run = await runCli([...target, '--duration', '1s'], options);
-    assert.equal(run.code, 0, run.stderr);
-    const [agent] = (JSON.parse(run.stdout) as RunReport).agents;
-    assert(agent?.engine);
-    assert.equal(agent.engine.name, 'epoll');
-    assert.match(agent.engine.why, why);
-    assert.deepEqual(planned, agent.engine, 'the plan says the same');
-    assert.equal(agent.held, 500);
+    // What else may refuse it here is away meanwhile.
+    const alone: (action: () => Promise<void>) => Promise<void> = isRoot
+      ? (action) => withKernelSetting(SYSCTL, '0', action)
+      : (action) => action();
+    await alone(async () => {
+      const target = ['--target', 'self', '--conns', '500', '--engine', 'auto', '--json', '-', '--quiet'];
+      const plan = await runCli(['plan', ...target], options);
+      assert.equal(plan.code, 0, plan.stderr);
+      const planned = (JSON.parse(plan.stdout) as { engine: AgentEngine }).engine;
+      const run = await runCli([...target, '--duration', '1s'], options);
+      assert.equal(run.code, 0, run.stderr);
+      const [agent] = (JSON.parse(run.stdout) as RunReport).agents;
+      assert(agent?.engine);
+      assert.equal(agent.engine.name, 'epoll');
+      assert.match(agent.engine.why, why);
+      assert.deepEqual(planned, agent.engine, 'the plan says the same');
+      assert.equal(agent.held, 500);
+    });
   });
 
 test('where kernel.io_uring_disabled refuses io_uring a run uses epoll and says why', {
   skip: URING_SKIP || (isRoot ? false : 'only root may set it'),
-}, async (t) => {
-  const before = readFileSync(SYSCTL, 'utf8').trim();
-  if (before !== '0') {
-    t.skip(`kernel.io_uring_disabled is ${before} already`);
-    return;
-  }
-  // 1 leaves root's rings alone, other tests' among them. The shell puts it back, whatever becomes of this process.
-  const guard = spawn('sh', ['-c', `echo 1 > ${SYSCTL}; echo set; cat; echo 0 > ${SYSCTL}`]);
-  try {
-    await once(guard.stdout, 'data');
+}, async () => {
+  // 1 leaves root's rings alone, other tests' among them.
+  await withKernelSetting(SYSCTL, '1', async () => {
     const args = ['--target', 'self', '--conns', '500', '--engine', 'auto', '--duration', '1s'];
     const { code, stdout, stderr } = await runCli(args, asNobody('true'));
     assert.equal(code, 0, stderr);
     assert.match(stdout, /^engine +epoll: io_uring: not permitted \(kernel\.io_uring_disabled is 1/m);
-  } finally {
-    const over = once(guard, 'exit');
-    guard.stdin.end();
-    await over;
-  }
-  assert.equal(readFileSync(SYSCTL, 'utf8').trim(), '0');
+  });
 });
 
 test('--engine uring that seccomp refuses is exit 3, in a plan and in a run', {

@@ -58,20 +58,40 @@ function tooOld(what: string): UringRefusal {
   return { obstacle: 'kernel', text: `kernel ${release()} is too old: ${what}` };
 }
 
-/** EPERM has three causes, and the kernel does not say which (io_uring_allowed() in io_uring/io_uring.c, seccomp(2)). */
-function notPermitted(): UringRefusal {
+/** linux/capability.h */
+const CAP_SYS_ADMIN = 21;
+
+/**
+ * Whether kernel.io_uring_disabled = 1 leaves io_uring to this process (io_uring_allowed() in io_uring/io_uring.c): it has
+ * CAP_SYS_ADMIN in the first user namespace, or it is in the group.
+ */
+function isExempt(): boolean {
+  const capabilities = readLine('/proc/self/status', /^CapEff:\s*([0-9a-f]+)/m) ?? '0';
+  const isFirstNamespace = readLine('/proc/self/uid_map', /^\s*0\s+0\s+(4294967295)$/m) !== null;
+  if (isFirstNamespace && (BigInt(`0x${capabilities}`) >> BigInt(CAP_SYS_ADMIN)) % 2n === 1n) return true;
+  const group = readLine('/proc/sys/kernel/io_uring_group', /^(\d+)/);
+  const groups = [process.getegid?.(), ...(process.getgroups?.() ?? [])];
+  return group !== null && groups.includes(Number(group));
+}
+
+/**
+ * EPERM has three causes, and the kernel does not say which (io_uring_allowed() in io_uring/io_uring.c, seccomp(2)). The sysctl
+ * is asked for when a ring is made, and never after.
+ */
+function notPermitted(step: RingError['step']): UringRefusal {
   const disabled = readLine('/proc/sys/kernel/io_uring_disabled', /^(\d+)/);
   const seccomp = readLine('/proc/self/status', /^Seccomp:\s*(\d+)/m);
-  if (disabled === '2') return { obstacle: 'sysctl', text: 'not permitted (kernel.io_uring_disabled is 2)' };
-  if (seccomp === '2' && disabled !== '1')
-    return {
-      obstacle: 'seccomp',
-      text: 'not permitted (seccomp: the container runtime or the service manager filters it)',
-    };
-  if (disabled === '1')
+  if (step === 'setup' && disabled === '2')
+    return { obstacle: 'sysctl', text: 'not permitted (kernel.io_uring_disabled is 2)' };
+  if (step === 'setup' && disabled === '1' && !isExempt())
     return {
       obstacle: 'sysctl',
       text: 'not permitted (kernel.io_uring_disabled is 1: only with CAP_SYS_ADMIN or in kernel.io_uring_group)',
+    };
+  if (seccomp === '2')
+    return {
+      obstacle: 'seccomp',
+      text: 'not permitted (seccomp: the container runtime or the service manager filters it)',
     };
   return { obstacle: 'other', text: 'not permitted (a security module of this host refuses it)' };
 }
@@ -103,7 +123,7 @@ function noRoom(errno: number): UringRefusal {
 /** The words for a ring that could not be made, or not be used: a filter may let one of the three system calls pass. */
 export function refusalOf(error: RingError): UringRefusal {
   const { EPERM, EACCES, ENOSYS } = libc.Errno;
-  if (error.errno === EPERM || error.errno === EACCES) return notPermitted();
+  if (error.errno === EPERM || error.errno === EACCES) return notPermitted(error.step);
   if (error.step === 'setup' || error.errno === ENOSYS) return setupRefused(error.errno);
   if (error.step === 'features') return tooOld(`io_uring needs ${NEEDED}`);
   if (error.step === 'probe') return tooOld('it does not say what its io_uring can do');

@@ -1,7 +1,6 @@
 /** Tests the probe of io_uring on real refusals: each is made in a process of its own, as far as this machine allows. */
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { test } from 'node:test';
@@ -10,7 +9,7 @@ import { promisify } from 'node:util';
 import { Params, type UringKernel, uringKernel } from '../../../src/engine/drivers/uring-binding.ts';
 import { probeUring } from '../../../src/engine/drivers/uring-probe.ts';
 import { Errno } from '../../../src/engine/libc.ts';
-import { settled } from '../../support/waiting.ts';
+import { withKernelSetting } from '../../support/kernel-setting.ts';
 import { URING_SKIP } from './driver-harness.ts';
 
 type UringRefusal = NonNullable<ReturnType<typeof probeUring>>;
@@ -67,32 +66,28 @@ for (const call of ['setup', 'enter', 'register']) {
 
 const sysctlSkip = URING_SKIP || (isRoot ? false : 'only root may set kernel.io_uring_disabled');
 
-test('kernel.io_uring_disabled is named', { skip: sysctlSkip }, async (t) => {
-  const before = readFileSync(SYSCTL, 'utf8').trim();
-  if (before !== '0') {
-    t.skip(`kernel.io_uring_disabled is ${before} already`);
-    return;
-  }
-  // 1 leaves root's rings alone, other tests' among them. The shell puts it back, whatever becomes of this process.
-  const script = `echo 1 > ${SYSCTL}; echo set; cat; echo 0 > ${SYSCTL}`;
-  const guard = spawn('sh', ['-c', script], { stdio: ['pipe', 'pipe', 'inherit'] });
-  try {
-    await settled('it is set', once(guard.stdout, 'data'));
+test('kernel.io_uring_disabled is named where it refuses, and only there', { skip: sysctlSkip }, async () => {
+  // 1 leaves root's rings alone, other tests' among them.
+  await withKernelSetting(SYSCTL, '1', async () => {
     const refusal = await refusalIn('none', [], NOBODY);
     assert.equal(refusal?.obstacle, 'sysctl');
     assert.match(refusal!.text, /kernel\.io_uring_disabled is 1/);
     assert.equal(await refusalIn('none'), null, 'root may still');
-  } finally {
-    const over = once(guard, 'exit');
-    guard.stdin.end();
-    await over;
-  }
-  assert.equal(readFileSync(SYSCTL, 'utf8').trim(), '0');
+    for (const call of ['setup', 'enter', 'register']) {
+      const filtered = await refusalIn(`eperm-${call}`);
+      assert.equal(filtered?.obstacle, 'seccomp', `root may, and a filter refuses io_uring_${call}`);
+    }
+    // A user namespace has every capability of its own, and none that the kernel asks for here.
+    const inside = await refusalIn('none', ['unshare', '--user', '--map-root-user']);
+    assert.equal(inside?.obstacle, 'sysctl');
+  });
 });
 
-test('locked memory that does not suffice is named', { skip: URING_SKIP }, async (t) => {
-  const uid = isRoot ? NOBODY : undefined;
-  const refusal = await refusalIn('none', ['sh', '-c', 'ulimit -l 16 && exec "$0" "$@"'], uid);
+test('locked memory that does not suffice is named', { skip: sysctlSkip }, async (t) => {
+  // 0 leaves io_uring to everybody: this process may not have every capability.
+  const refusal = await withKernelSetting(SYSCTL, '0', () =>
+    refusalIn('none', ['sh', '-c', 'ulimit -l 16 && exec "$0" "$@"'], NOBODY),
+  );
   if (refusal === null) {
     t.skip(`kernel ${release()} does not count rings as locked memory (5.12 to 6.13 do not)`);
     return;
