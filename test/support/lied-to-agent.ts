@@ -4,9 +4,16 @@
  */
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
+import type { AgentMessage } from '../../src/control/message.ts';
 import { startAgent } from './agents.ts';
 import { until } from './bench-run.ts';
-import { honestSpec, type LyingCoordinator, renewing, type Victim } from './lying-coordinator.ts';
+import {
+  honestQuota,
+  honestSpec,
+  type LyingCoordinator,
+  renewing,
+  type Victim,
+} from './lying-coordinator.ts';
 import type { RunningCli } from './run-cli.ts';
 
 /** Ends a wait that would last for ever. */
@@ -46,4 +53,14 @@ export function goingOn(quota: object): (message: { readonly type: string }, vic
     if (message.type === 'stats') for (const type of ['start', 'hold']) victim.say({ type });
     if (message.type !== 'stats') victim.say(quota);
   };
+}
+
+/**
+ * Follows the protocol as far as the start, over and over: where the machine is busy a channel is cut, and what was said on it once is lost.
+ * @param quota answers the offer
+ */
+export function obliging(message: AgentMessage, victim: Victim, quota: object = honestQuota(5)): void {
+  renewing(message, victim);
+  if (message.type === 'offer') victim.say(quota);
+  if (message.type === 'ready' || message.type === 'stats') victim.say({ type: 'start' });
 }

@@ -10,8 +10,8 @@ import { it } from 'node:test';
 import { startAgent, startCoordinator, temporaryFolder } from '../support/agents.ts';
 import { until } from '../support/bench-run.ts';
 import { processesWith } from '../support/kernel-view.ts';
-import { agentOf, assertRefused, LEASE, specWith, WITHIN_MS } from '../support/lied-to-agent.ts';
-import { honestQuota, honestSpec, renewing, startLyingCoordinator } from '../support/lying-coordinator.ts';
+import { agentOf, assertRefused, LEASE, obliging, specWith, WITHIN_MS } from '../support/lied-to-agent.ts';
+import { honestQuota, honestSpec, startLyingCoordinator } from '../support/lying-coordinator.ts';
 import { startNetTarget } from '../support/net-target.ts';
 import { createNetwork } from '../support/network.ts';
 import { networkTest } from '../support/network-test.ts';
@@ -26,9 +26,7 @@ it('a quota that may grow grows 64 times: one more ends the share, and all that 
     t,
     (victim) => victim.say({ ...(specWith(target.port, { connections: 1_000 }) as object), mayGrow: true }),
     (message, victim) => {
-      renewing(message, victim);
-      if (message.type === 'offer') victim.say(honestQuota(5));
-      if (message.type === 'ready') victim.say({ type: 'start' });
+      obliging(message, victim);
       if (message.type !== 'stats' || message.stats.open < 5 || hasGrown) return;
       hasGrown = true;
       // All at the same moment: most of the holders that this asks for are never forked.
@@ -58,9 +56,7 @@ it('a quota grows only as far as this host has memory for the holders, and no ho
     t,
     (victim) => victim.say({ ...honestSpec(target.port), mayGrow: true }),
     (message, victim) => {
-      renewing(message, victim);
-      if (message.type === 'offer') victim.say(honestQuota(5));
-      if (message.type === 'ready') victim.say({ type: 'start' });
+      obliging(message, victim);
       if (message.type !== 'stats' || message.stats.open < 5 || hasGrown) return;
       hasGrown = true;
       setFree(1_000);
@@ -105,13 +101,11 @@ it('an old answer, said again and again, extends no lease: everything is closed 
       if (firstSentAtMs === null) victim.say({ ...honestSpec(target.port), ...LEASE });
     },
     (message, victim) => {
-      if (message.type === 'offer') victim.say(honestQuota(5));
-      if (message.type === 'ready') victim.say({ type: 'start' });
-      if (message.type !== 'stats') return;
-      if (message.stats.open < 5 && firstSentAtMs === null) {
-        renewing(message, victim);
+      if (firstSentAtMs === null && (message.type !== 'stats' || message.stats.open < 5)) {
+        obliging(message, victim);
         return;
       }
+      if (message.type !== 'stats') return;
       firstSentAtMs ??= message.sentAtMs;
       answers += 1;
       victim.say({ type: 'renew', sentAtMs: firstSentAtMs });

@@ -12,7 +12,15 @@ import { says, startAgent, temporaryFolder } from '../support/agents.ts';
 import { until } from '../support/bench-run.ts';
 import { ControlProxy } from '../support/control-proxy.ts';
 import { clientEnds, processesWith, socketsOnPort } from '../support/kernel-view.ts';
-import { agentOf, assertRefused, goingOn, LEASE, specWith, WITHIN_MS } from '../support/lied-to-agent.ts';
+import {
+  agentOf,
+  assertRefused,
+  goingOn,
+  LEASE,
+  obliging,
+  specWith,
+  WITHIN_MS,
+} from '../support/lied-to-agent.ts';
 import {
   honestQuota,
   honestSpec,
@@ -77,9 +85,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
       t,
       (victim) => victim.say(honestSpec(target.port)),
       (message, victim) => {
-        renewing(message, victim);
-        if (message.type === 'offer') victim.say(honestQuota(5));
-        if (message.type === 'ready') victim.say({ type: 'start' });
+        obliging(message, victim);
         if (message.type === 'stats' && message.stats.open === 5) victim.say(honestQuota(8));
       },
     );
@@ -105,9 +111,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
       t,
       (victim) => victim.say(spec),
       (message, victim) => {
-        renewing(message, victim);
-        if (message.type === 'offer') victim.say({ ...honestQuota(200), ratePerSec: 1e9 });
-        if (message.type === 'ready') victim.say({ type: 'start' });
+        obliging(message, victim, { ...honestQuota(200), ratePerSec: 1e9 });
       },
     );
     const agent = agentOf(t, liar, ['--max-rate', '20/s']);
@@ -182,9 +186,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
       },
       (message, victim) => {
         if (isSilent) return;
-        renewing(message, victim);
-        if (message.type === 'offer') victim.say(honestQuota(5));
-        if (message.type === 'ready') victim.say({ type: 'start' });
+        obliging(message, victim);
         if (message.type !== 'stats' || message.stats.open < 5) return;
         isSilent = true;
         for (let count = 0; count < 20; count += 1) victim.say({ type: 'renew', sentAtMs: 1e12 });
@@ -302,9 +304,7 @@ describe('a coordinator that lies', { concurrency: 3 }, () => {
       t,
       (victim) => victim.say({ ...honestSpec(target.port), runId: '../../../tmp/evil', mayGrow: true }),
       (message, victim) => {
-        renewing(message, victim);
-        if (message.type === 'offer') victim.say(honestQuota(5));
-        if (message.type === 'ready') victim.say({ type: 'start' });
+        obliging(message, victim);
         if (message.type === 'stats' && message.stats.open === 5) {
           victim.say({ type: 'quota', connections: 8, ratePerSec: null, pendingMax: -1 });
         }

@@ -51,6 +51,8 @@ async function lab(t: TestContext): Promise<Lab> {
       ...['PidFile none', 'UsePAM no', 'PermitRootLogin prohibit-password', 'PasswordAuthentication no'],
       // The folder lies in /tmp, which everybody may write to.
       'StrictModes no',
+      // A shell that sshd starts reads the user's start file, whose commands are not ours and may wait for something.
+      `SetEnv HOME=${folder}`,
     ].join('\n'),
   );
   const known = join(folder, 'known');
