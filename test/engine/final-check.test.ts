@@ -77,7 +77,7 @@ test('a keepalive that the far kernel answers proves its connection, and none is
   assert.deepEqual([...isOn, isDone()], [0, 0, 0, true]);
 });
 
-test('a clock tick of the kernel is no answer: a silent one is asked twice, and then lost', () => {
+test('a clock tick of the kernel is no answer: a silent one is asked twice, once more where another has answered, and then lost', () => {
   const { check, counts, idleMs, log, isDone } = checkOf(2, false);
   for (let nowMs = 0; nowMs <= 10_000 && !isDone(); nowMs++) {
     // Nothing comes for the first; its time since then is known to ten milliseconds.
@@ -86,7 +86,7 @@ test('a clock tick of the kernel is no answer: a silent one is asked twice, and 
     check.turn(nowMs);
   }
   assert(isDone());
-  assert.equal(log.filter((line) => line === 'on 0').length, 2);
+  assert.equal(log.filter((line) => line === 'on 0').length, 3);
   assert.deepEqual(counts, { asked: 2, answered: 1, reset: 0, silent: 1 });
   assert(log.includes('silent 0') && !log.includes('silent 1'), 'one lost packet is no lost connection');
 });
@@ -120,11 +120,67 @@ test('a check that begins while another runs ends that one, and asks anew', () =
   const next: Counts = { asked: 0, answered: 0, reset: 0, silent: 0 };
   check.begin(next, 30, 20, -1_000, () => {});
   assert(isDone());
-  check.turn(51);
+  // What has answered the first one is idle again after a second.
+  for (let nowMs = 30; nowMs < 1_040; nowMs++) check.turn(nowMs);
+  assert.deepEqual([counts.asked, next.asked], [2, 0]);
+  check.turn(1_041);
   idleMs.fill(1);
-  check.turn(120);
-  assert.deepEqual([counts.asked, next.asked, next.answered], [2, 2, 2]);
+  check.turn(1_120);
+  assert.deepEqual([next.asked, next.answered], [2, 2]);
 });
+
+/**
+ * Keepalives as the kernel sends them: at once, or when the socket was idle for a second, which it rounds up to 32 ms; and a queue that takes
+ * `room` in a clock tick of 4 ms and drops the others, which are due again after 75 s.
+ */
+function kernelOf(heardAtMs: Float64Array, room: number) {
+  const dueAtMs = new Float64Array(heardAtMs.length).fill(Number.POSITIVE_INFINITY);
+  let dropped = 0;
+  return {
+    ask: (slot: number, nowMs: number): void => {
+      const idleAtMs = (heardAtMs[slot] ?? 0) + 1_000;
+      dueAtMs[slot] = idleAtMs > nowMs ? Math.ceil(idleAtMs / 32) * 32 : nowMs;
+    },
+    tick: (nowMs: number): void => {
+      if (nowMs % 4 !== 0) return;
+      let left = room;
+      for (let slot = 0; slot < dueAtMs.length; slot++) {
+        if ((dueAtMs[slot] ?? 0) > nowMs) continue;
+        dueAtMs[slot] = Number.POSITIVE_INFINITY;
+        if (left-- > 0) heardAtMs[slot] = nowMs;
+        else dropped++;
+      }
+    },
+    dropped: () => dropped,
+  };
+}
+
+for (const [what, isCut] of [
+  ['those whose keepalives a queue of this host has dropped are asked until all have answered', false],
+  ['and those behind a path that is cut are lost, a round after the last answer', true],
+] as const)
+  test(`a target has just spoken to all of them: ${what}`, () => {
+    const slots = 20_000;
+    const { check, counts, idleMs, log, isDone } = checkOf(slots, false, 160);
+    // It took 100 ms for that, and was done a moment before the check.
+    const heardAtMs = Float64Array.from({ length: slots }, (_, slot) => -150 + slot / 200);
+    const kernel = kernelOf(heardAtMs, 1_000);
+    let seen = 0;
+    for (let nowMs = 0; nowMs <= 10_000 && !isDone(); nowMs++) {
+      check.turn(nowMs);
+      for (; seen < log.length; seen++) {
+        const [, slot] = /^on (\d+)$/.exec(log[seen] ?? '') ?? [];
+        if (slot !== undefined && !(isCut && Number(slot) >= 15_000)) kernel.ask(Number(slot), nowMs);
+      }
+      kernel.tick(nowMs);
+      for (let slot = 0; slot < slots; slot++) idleMs[slot] = nowMs - (heardAtMs[slot] ?? 0);
+    }
+    assert(isDone());
+    assert(kernel.dropped() > 5_000, `${kernel.dropped()} were dropped`);
+    const silent = isCut ? 5_000 : 0;
+    assert.deepEqual(counts, { asked: slots, answered: slots - silent, reset: 0, silent });
+    assert.equal(log.filter((line) => line === 'on 19999').length, isCut ? 4 : 3);
+  });
 
 test('many connections are asked evenly, not in one moment', () => {
   const { counts, runTo } = checkOf(5_000, false);
