@@ -6,10 +6,11 @@ import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server } from 'node:net';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
+import pLimit from 'p-limit';
 import { formatToken, generateToken } from '../../src/control/token.ts';
 import type { RecordedMessage } from '../../src/coordinator/run-settings.ts';
 import type { RunReport } from '../../src/judge/report.ts';
@@ -33,6 +34,10 @@ const WAIT_AGENTS_MS = 40_000;
 const WAIT_COORDINATOR_MS = 5_000;
 /** A run, the longest stop and a whole lease fit several times. */
 const RUN_TIMEOUT_MS = 90_000;
+
+/** Four processes load at once: of how many runs, and for how long at most they are waited for. */
+const starts = pLimit(availableParallelism());
+const START_MS_MAX = 15_000;
 
 /** What seeing a connection takes on an idle machine, with room. */
 const SIGHT_MS_MIN = 500;
@@ -194,16 +199,7 @@ class Play {
 
   async #play(): Promise<HistoryRun> {
     const targetPort = await this.#target.listen();
-    const { coordinator, port, reportPath, recordPath } = await this.#startCoordinator(targetPort);
-    const gathered = new Promise((resolve) => coordinator.once('message', resolve));
-    this.#lag.enable();
-    for (const [index, name] of AGENTS.entries()) await this.#addAgent(name, index, port);
-    const ended = new Promise<number | null>((resolve) => {
-      if (coordinator.exitCode !== null) resolve(coordinator.exitCode);
-      coordinator.once('exit', (code) => resolve(code));
-    });
-    if (!this.#scenario.isFromStart) await Promise.race([gathered, ended]);
-    const faults = Promise.all(this.#scenario.faults.map((fault) => this.#inflict(fault, coordinator)));
+    const { reportPath, recordPath, ended, faults } = await starts(() => this.#begin(targetPort));
     const timeout = sleep(RUN_TIMEOUT_MS, 'late' as const, { ref: false });
     const exitCode = await Promise.race([ended, timeout]);
     if (exitCode === 'late') throw new Error(`the run did not end in ${RUN_TIMEOUT_MS} ms\n${this.#log}`);
@@ -214,6 +210,25 @@ class Play {
       ? (JSON.parse(readFileSync(reportPath, 'utf8')) as RunReport)
       : null;
     return { history: this.#history(recordPath, exitCode, report), report, log: this.#log, leftovers };
+  }
+
+  /** Starts all processes, and waits until the agents have joined; the faults go on after that. */
+  async #begin(targetPort: number) {
+    const { coordinator, port, reportPath, recordPath } = await this.#startCoordinator(targetPort);
+    const gathered = once(coordinator, 'message');
+    this.#lag.enable();
+    for (const [index, name] of AGENTS.entries()) await this.#addAgent(name, index, port);
+    const ended = new Promise<number | null>((resolve) => {
+      if (coordinator.exitCode !== null) resolve(coordinator.exitCode);
+      coordinator.once('exit', (code) => resolve(code));
+    });
+    const beginFaults = async (): Promise<void> => {
+      if (!this.#scenario.isFromStart) await Promise.race([gathered, ended]);
+      await Promise.all(this.#scenario.faults.map((fault) => this.#inflict(fault, coordinator)));
+    };
+    const faults = beginFaults();
+    await Promise.race([gathered, ended, sleep(START_MS_MAX, null, { ref: false })]);
+    return { reportPath, recordPath, ended, faults };
   }
 
   async #startCoordinator(targetPort: number) {
