@@ -18,15 +18,18 @@ export const noPaint: Paint = (_style, text) => text;
 /** The column at which the values of labelled lines begin. */
 const LABEL_WIDTH = 13;
 
+/** A space at which a line may end: not the one between a number and its unit. */
+const BREAK = / (?!(?<=\d )(?:us|ms|s|min|h|%|kB|MB|GB|KiB|MiB|GiB)(?![\w%]))/;
+
 /**
- * Breaks text at spaces so that no line is longer than `width`; a longer word stands alone on its line.
+ * Breaks text at spaces so that no line is longer than `width`; a longer word stands alone on its line, and a number stays with its unit.
  * @param text one paragraph
  * @param width in characters, at least 1
  */
 export function wrapText(text: string, width: number): string[] {
   const lines: string[] = [];
   let line = '';
-  for (const word of text.split(' ')) {
+  for (const word of text.split(BREAK)) {
     if (line !== '' && line.length + 1 + word.length > width) {
       lines.push(line);
       line = word;

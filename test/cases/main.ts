@@ -76,7 +76,7 @@ function save(spec: CaseSpec, recording: Recording): void {
   writeFileSync(join(RECORDINGS, `${spec.name}.json`), writtenRecording(recording));
 }
 
-/** How a case came out: what named nobody falsely may come out otherwise when nothing else runs beside it. */
+/** How a case came out: what named no party falsely may come out otherwise when nothing else runs beside it. */
 type Outcome = 'fine' | 'differs' | 'wrong';
 
 /** One line for a person, and whether the suite may pass with it. */
