@@ -106,7 +106,6 @@ const TESTED_ELSEWHERE: Readonly<Record<string, string>> = {
     'test/docs.test.ts compares it with the published one, test/api/run-file.test.ts with the reader',
   'src/cli/run-observers.ts': 'test/system/metrics.test.ts and report-page.test.ts look at runs through it',
   'src/coordinator/http-listener.ts': 'test/coordinator/live-page.test.ts asks it',
-  'src/report/layout.ts': 'lines and columns; the tests of text and plan-text compare them',
   ...Object.fromEntries(
     ['epoll-target', 'held-ring', 'target', 'uring-target'].map((name) => [
       `src/serve/${name}.ts`,
