@@ -122,8 +122,7 @@ export const TIMEOUT_CASES: readonly CaseSpec[] = [
     expected: {
       exit: 1,
       party: 'target',
-      // It counts from the fork of its process: where that waits for a core the ages differ, and no limit is to be seen in them.
-      rule: ['target-timeout', 'target-closed'],
+      rule: 'target-timeout',
       explains: [150, 200],
       held: 0,
       cause: [/\b5(?:\.\d+)? s\b/],
