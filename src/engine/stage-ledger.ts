@@ -98,7 +98,8 @@ export class StageLedger {
     const asked = this.#line.of(span?.connections ?? 0);
     const atMost = this.#openAtEnd < 0 ? open : Math.min(open, this.#openAtEnd);
     return {
-      openMin: !isFlat || this.#isLate ? 0 : isReached ? Math.max(0, asked - worstMissing) : atMost,
+      openMin:
+        !isFlat || this.#isLate ? 0 : isReached ? Math.max(0, asked - worstMissing) : Math.min(asked, atMost),
       waiting: isFlat && !isReached ? 1 : 0,
       open,
       reachedMs: Math.max(0, this.#reachedMs),

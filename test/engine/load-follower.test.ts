@@ -79,6 +79,29 @@ for (const engine of ['epoll', 'uring'] as const) {
       await run.stop();
     });
 
+    test('one that stands still on the way down has held no more of a flat stage than it asks for', async () => {
+      useEngine(engine);
+      const stages = [...STAGES, { durationMs: 1_000, connections: 24 }];
+      const shares = [{ from: 10, to: 40 }];
+      const followed = await following(30, { stages, shares });
+      const { run, clock } = followed;
+      for (let atMs = 0; atMs <= 2_000; atMs += 50) {
+        if (atMs === 1_000) run.engine.markHold();
+        await quiet(followed, targetAt(stages, shares, atMs));
+        if (atMs < 2_000) run.advance(clock, 50);
+      }
+      // The way down and the flat stage after it are over when it goes on, and all were open until then.
+      run.advance(clock, 1_600);
+      const low = targetAt(stages, shares, 3_000);
+      await quiet(followed, low);
+      assert(low < 30);
+      assert.deepEqual(
+        run.stats().load?.stages.map(({ openMin }) => openMin),
+        [0, 30, 0, low, low],
+      );
+      await run.stop();
+    });
+
     test('one that comes in the middle of a flat stage has held nothing of it, and all of the next', async () => {
       useEngine(engine);
       const stages = [
