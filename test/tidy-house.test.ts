@@ -88,7 +88,6 @@ const TESTED_ELSEWHERE: Readonly<Record<string, string>> = {
   ),
   'src/judge/metric.ts': 'test/judge/requirement.test.ts goes through every metric',
   'src/judge/stage-metrics.ts': 'test/judge/requirement.test.ts asks for each on a schedule',
-  'src/engine/stage-ledger.ts': 'test/engine/load-follower.test.ts has an engine follow stages',
   'src/engine/open-order.ts': 'test/engine/load-follower.test.ts closes the newest and the oldest through it',
   'src/agent/holder-entry.ts': 'test/agent/holder-pool.test.ts goes through every phase of a holder',
   'src/report/load-text.ts': 'test/report/text.test.ts has a report with stages',

@@ -285,6 +285,7 @@ export class Engine {
     const nowMs = this.#readClock();
     const lagMs = this.#lag.turnBegins(nowMs, this.#loop.sleptMs, hasEvents);
     this.#connections.nowMs = nowMs;
+    this.#connections.load?.turnBegins(nowMs);
     this.#takeEvents();
     if (lagMs > LATE_MS) this.#takeWaiting();
     this.#connections.fireTimers();

@@ -127,6 +127,11 @@ export class LoadFollower {
     this.#lives?.cancel(slot);
   }
 
+  /** A turn begins, and no event of it has been taken. @param nowMs since the engine's start */
+  turnBegins(nowMs: number): void {
+    this.#ledger?.turnBegins(nowMs + this.#laterMs);
+  }
+
   /** Once in a turn, before connects are begun. @param nowMs since the engine's start */
   turn(nowMs: number, isQuiet: boolean): void {
     if (this.#isStopped) return;

@@ -62,19 +62,19 @@ export class StageLedger {
     }
   }
 
+  /** A turn begins, and nothing of it has happened: what is on its way may end after the stage, and was not open in it then. */
+  turnBegins(atMs: number): void {
+    const span = this.#line.spans[this.#index];
+    if (span !== undefined && atMs >= span.toMs && this.#openAtEnd < 0) this.#openAtEnd = this.#tally.open;
+  }
+
   /**
    * The state at a moment of the stage that goes on, once in a turn.
    * @param isQuiet nothing is on its way, and as many are asked for as at this moment
    */
   turn(atMs: number, isQuiet: boolean): void {
     const span = this.#line.spans[this.#index];
-    if (this.#reachedMs >= 0 || span?.isFlat !== true) return;
-    // What is on its way may come to its end after the last stage: it was not open in it.
-    if (atMs >= span.toMs) {
-      if (this.#openAtEnd < 0) this.#openAtEnd = this.#tally.open;
-      return;
-    }
-    if (!isQuiet) return;
+    if (this.#reachedMs >= 0 || span?.isFlat !== true || atMs >= span.toMs || !isQuiet) return;
     this.#reachedMs = Math.max(0, atMs - span.fromMs);
     this.#tally.worstMissing = this.#tally.missing;
   }

@@ -203,6 +203,7 @@ export class SimConnections {
   #answered(asked: readonly SimConnection[], answer: ConnectAnswer): void {
     const begun = asked.filter((each) => this.begun.get(each.name) === each);
     if (begun.length === 0) return;
+    this.load?.turnBegins(this.#holder.sinceStartMs());
     for (const each of begun) {
       this.begun.delete(each.name);
       if (answer.errno === 0) this.#opened(each);
