@@ -79,13 +79,27 @@ export class StageLedger {
     this.#tally.worstMissing = this.#tally.missing;
   }
 
+  /** Whether the next stage asks for what the one before had, and has it from its begin. */
+  get #goesOn(): boolean {
+    const { spans } = this.#line;
+    const [before, next] = [spans[this.#index], spans[this.#index + 1]];
+    return (
+      this.#reachedMs >= 0 &&
+      this.#tally.missing === 0 &&
+      next?.isFlat === true &&
+      this.#line.of(next.connections) === this.#line.of(before?.connections ?? -1)
+    );
+  }
+
   #next(): void {
+    const goesOn = this.#goesOn;
     if (this.#index >= 0) this.#over.push(this.#counts());
     this.#index++;
     this.#base = baseOf(this.#tally);
     this.#recorder = new LatencyRecorder();
     this.#tally.stageConnectUs = this.#recorder;
-    this.#reachedMs = -1;
+    this.#reachedMs = goesOn ? 0 : -1;
+    if (goesOn) this.#tally.worstMissing = 0;
     this.#openAtEnd = -1;
   }
 

@@ -26,3 +26,14 @@ test('of many the largest are named, and those without a count of their own are 
   assert.equal(pieces[0], 'others 500');
   assert.equal(pieces[8], 'and 13 more');
 });
+
+test('back ends with as many are listed by name, in whatever order they were counted', () => {
+  for (const open of [
+    { two: 150, one: 150, all: 9 },
+    { all: 9, one: 150, two: 150 },
+  ]) {
+    const end = { atSec: 9, open };
+    const balance = { start: null, end, ratioAtStart: null, ratioAtEnd: 1, series: [end] };
+    assert.deepEqual(balancePieces(sampleReport({ balance })).slice(0, 3), ['one 150', 'two 150', 'all 9']);
+  }
+});

@@ -83,9 +83,9 @@ export class SimHolder {
     return !this.#isStarted || this.#isClosing ? null : this.sinceStartMs() + this.#runAtOriginMs;
   }
 
-  /** The same; null also where it follows no line any more. */
+  /** The same; null also where it follows no line any more, from when it is told so: what is on its way then comes through. */
   get lineAtMs(): number | null {
-    return this.isFrozen ? null : this.runAtMs;
+    return this.isFrozen || this.#isFreezing ? null : this.runAtMs;
   }
 
   after(ms: number, call: () => void): Due {

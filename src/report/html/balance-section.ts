@@ -17,7 +17,9 @@ export function balanceSection(
 ): Markup {
   const last = balance?.end ?? balance?.series.at(-1);
   if (!balance || !last) return markup``;
-  const counts = Object.entries(last.open).toSorted(([, a], [, b]) => b - a);
+  const counts = Object.entries(last.open).toSorted(
+    ([one, a], [other, b]) => b - a || (one < other ? -1 : 1),
+  );
   const rows = counts.map(([name, count]) => [
     backendName(name),
     balance.start === null ? '-' : formatCount(balance.start.open[name] ?? 0),
