@@ -5,12 +5,17 @@ import { OTHER_BACKENDS } from '../base/backend-pattern.ts';
 import { formatCount } from '../base/units.ts';
 import type { RunReport } from '../judge/report.ts';
 
-/** Back ends in one text, the largest first, and those that are equal by name. */
+/** Back ends in one text. */
 const SHOWN_MAX = 8;
 
 /** A back end's name for a person. */
 export function backendName(name: string): string {
   return name === OTHER_BACKENDS ? 'others' : name;
+}
+
+/** Back ends with their counts, the largest first, and those that are equal by name. */
+export function backendsBySize(open: Readonly<Record<string, number>>): [string, number][] {
+  return Object.entries(open).toSorted(([one, a], [other, b]) => b - a || (one < other ? -1 : 1));
 }
 
 /** A ratio for a person. */
@@ -22,7 +27,7 @@ export function ratioText(ratio: number | null): string {
 export function balancePieces({ balance, connections }: RunReport): readonly string[] {
   const open = balance?.end?.open ?? balance?.series.at(-1)?.open;
   if (!balance || open === undefined) return [];
-  const counts = Object.entries(open).toSorted(([one, a], [other, b]) => b - a || (one < other ? -1 : 1));
+  const counts = backendsBySize(open);
   if (counts.length === 0) return ['none was named in the first bytes of any connection'];
   const shown = counts
     .slice(0, SHOWN_MAX)

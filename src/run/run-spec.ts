@@ -215,7 +215,7 @@ export function holdWords(holdMs: number): string {
 
 /** Connections that are asked per millisecond at the end of a phase, at least. */
 const CHECKED_PER_MS = 10;
-/** Two rounds of keepalives with their looks, and room for a busy machine. */
+/** The rounds of keepalives with their looks, and room for a busy machine. */
 const CHECK_SILENT_MS = 10 * SEC_MS;
 
 /**

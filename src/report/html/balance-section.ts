@@ -3,7 +3,7 @@
  */
 import { formatCount } from '../../base/units.ts';
 import type { RunReport } from '../../judge/report.ts';
-import { backendName, ratioText } from '../balance-text.ts';
+import { backendName, backendsBySize, ratioText } from '../balance-text.ts';
 import { htmlTable, type Markup, markup, tableBehind } from './markup.ts';
 
 /** Back ends with a column, the largest first, and moments with a row. */
@@ -17,9 +17,7 @@ export function balanceSection(
 ): Markup {
   const last = balance?.end ?? balance?.series.at(-1);
   if (!balance || !last) return markup``;
-  const counts = Object.entries(last.open).toSorted(
-    ([one, a], [other, b]) => b - a || (one < other ? -1 : 1),
-  );
+  const counts = backendsBySize(last.open);
   const rows = counts.map(([name, count]) => [
     backendName(name),
     balance.start === null ? '-' : formatCount(balance.start.open[name] ?? 0),
