@@ -8,6 +8,7 @@ import pLimit from 'p-limit';
 import { type Clock, formatSeconds, StandStill } from '../base/clock.ts';
 import { DropReason } from '../base/outcome.ts';
 import { bindChild } from '../engine/parent-bond.ts';
+import { coreWaitMs } from '../host/proc-file.ts';
 import type { LeaseEnds } from '../run/lease.ts';
 import { type HolderSpec, isChanging } from '../run/run-spec.ts';
 import type { FinalCheckName } from '../stats/evidence.ts';
@@ -34,7 +35,10 @@ import {
   type HolderToAgent,
 } from './process-pipe.ts';
 
-/** How long a holder may take to fork, load and answer, counted from its own fork. */
+/**
+ * How long a holder may take to fork, load and answer, counted from its own fork. What it waited for a core is not counted:
+ * beside many programs that compute it loads for as long as it takes.
+ */
 const READY_TIMEOUT_MS = 20_000;
 /** A fresh report is waited for until its holder is lost for its silence; this many times that bound is the limit. */
 const FRESH_LOOKS = 2;
@@ -65,7 +69,7 @@ interface HolderPoolOptions {
   /** until when the holders may act, unless `lease` says more; absent: as long as the agent lives */
   readonly lease?: LeaseEnds;
   readonly age: AgeLimit;
-  /** how long one holder may take to become ready; absent: 20 s */
+  /** how long one holder may take to become ready, without what it waits for a core; absent: 20 s */
   readonly readyTimeoutMs?: number;
   /** after every message or loss that changes what `stats()` or `settled` says */
   readonly onChange: () => void;
@@ -119,12 +123,24 @@ export class HolderPool {
     void this.#loading(async () => {
       if (this.#stopping || this.#hasFailed) return;
       this.#fork(entry);
-      await this.#until(() => entry.phase.name !== 'loading' || this.#stopping, this.#readyTimeoutMs);
+      await this.#loaded(entry);
       if (entry.phase.name === 'ready' || entry.phase.name === 'finished' || this.#stopping) return;
       this.#hasFailed = true;
       this.#changed();
     });
     return entry;
+  }
+
+  /** Until it is ready or lost, the pool stops, or its time is over. */
+  async #loaded(entry: HolderEntry): Promise<void> {
+    const { clock } = this.#options.age;
+    const forkedMs = clock.monotonicMs();
+    const isDone = (): boolean => entry.phase.name !== 'loading' || this.#stopping;
+    let leftMs = this.#readyTimeoutMs;
+    while (leftMs > 0 && !(await this.#until(isDone, leftMs))) {
+      const waitedMs = coreWaitMs('/proc', entry.health.pid) ?? 0;
+      leftMs = this.#readyTimeoutMs - (clock.monotonicMs() - forkedMs - waitedMs);
+    }
   }
 
   #fork(entry: HolderEntry): void {
@@ -279,20 +295,23 @@ export class HolderPool {
     });
   }
 
+  /** Resolves once `done` says so: for what has an end in any case. */
+  async #when(done: () => boolean): Promise<void> {
+    for (let isDone = false; !isDone; ) isDone = await this.#until(done, this.#readyTimeoutMs);
+  }
+
   get #readyTimeoutMs(): number {
     return this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS;
   }
 
   /** Whether every holder has answered in time and is still there. */
   async ready(): Promise<boolean> {
-    // The last one waits for all before it, and each has its own time: the bound only grows with their number.
-    const rounds = Math.ceil(this.#holders.length / STARTING_MAX);
-    await this.#until(
+    // Each has its own time, and so all together have one.
+    await this.#when(
       () =>
         this.#hasFailed ||
         this.#stopping ||
         this.#holders.every(({ phase }) => phase.name !== 'queued' && phase.name !== 'loading'),
-      (rounds + 1) * this.#readyTimeoutMs,
     );
     const late = this.health().filter((_, index) => this.#holders[index]?.phase.name === 'loading');
     if (late.length > 0 && !this.#stopping) this.#options.onNote(notReady(late, this.#readyTimeoutMs));

@@ -6,7 +6,7 @@
  * The conversation is drawn in agent/process-pipe.ts.
  */
 import { randomBytes } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { PerformanceObserver } from 'node:perf_hooks';
 import type { Clock } from '../base/clock.ts';
 import { Engine } from '../engine/engine.ts';
@@ -14,6 +14,7 @@ import { descriptorsMax, mapTablesApart } from '../engine/libc.ts';
 import { bindToParent } from '../engine/parent-bond.ts';
 import { releaseMemory, WarmUp } from '../engine/warm-up.ts';
 import { lowerPriority } from '../host/command.ts';
+import { coreWaitMs } from '../host/proc-file.ts';
 import type { HolderSpec } from '../run/run-spec.ts';
 import { LOSS_BATCH_MAX } from '../stats/loss.ts';
 import { type HolderHealth, NO_LOAD, type PhaseLoad } from '../stats/stats.ts';
@@ -153,6 +154,8 @@ class Holder {
     this.#warmUp?.work.end();
     this.#warmUp = null;
     this.#work = { spec, engine, descriptorsOwn: readdirSync('/proc/self/fd').length };
+    // Not before: beside programs that compute, a process of low priority does not even load in time.
+    lowerPriority();
     this.#send({ type: 'ready' });
     for (const message of this.#waiting.splice(0)) this.#carryOut(message, this.#work);
   }
@@ -276,7 +279,6 @@ export function runHolder(
   parentPid: number | null = null,
   dependencies: { readonly clock: Clock } = { clock: systemClock },
 ): void {
-  lowerPriority();
   mapTablesApart();
   const holder = new Holder(dependencies.clock);
   if (!bindToParent('kill', parentPid)) {
@@ -344,7 +346,7 @@ class HolderLoad {
 
   /** Since the start; null where the kernel keeps no account (CONFIG_SCHED_INFO). */
   get cpuWaitMs(): number | null {
-    return readWaitMs();
+    return coreWaitMs('/proc', 'self');
   }
 
   end(): void {
@@ -353,7 +355,11 @@ class HolderLoad {
 
   #read(): Reading {
     const { user, system } = process.cpuUsage();
-    return { atMs: this.#clock.monotonicMs(), cpuMs: (user + system) / 1_000, waitMs: readWaitMs() ?? 0 };
+    return {
+      atMs: this.#clock.monotonicMs(),
+      cpuMs: (user + system) / 1_000,
+      waitMs: coreWaitMs('/proc', 'self') ?? 0,
+    };
   }
 }
 
@@ -363,17 +369,4 @@ function loadBetween(from: Reading, to: Reading): PhaseLoad {
     cpuMs: to.cpuMs - from.cpuMs,
     waitMs: Math.max(0, to.waitMs - from.waitMs),
   };
-}
-
-/**
- * Time that this process's main thread was ready to run and had no core: the second number of /proc/PID/schedstat, in
- * nanoseconds (Documentation/scheduler/sched-stats.rst).
- */
-function readWaitMs(): number | null {
-  try {
-    const wait = Number(readFileSync('/proc/self/schedstat', 'latin1').split(' ')[1]);
-    return Number.isFinite(wait) ? wait / 1e6 : null;
-  } catch {
-    return null;
-  }
 }

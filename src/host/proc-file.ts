@@ -41,6 +41,18 @@ export function isStopped(procRoot: string, pid: number): boolean {
 }
 
 /**
+ * How long the main thread of a process was ready to run and had no core, since its start: the second number of
+ * /proc/PID/schedstat, in nanoseconds (Documentation/scheduler/sched-stats.rst).
+ * @param procRoot `/proc` or a test's folder
+ * @param pid `self`: this process
+ * @returns milliseconds; null where the kernel keeps no account (CONFIG_SCHED_INFO), or the process is gone
+ */
+export function coreWaitMs(procRoot: string, pid: number | 'self'): number | null {
+  const waitNs = /^\d+ (\d+) /.exec(readText(procRoot, `${pid}/schedstat`) ?? '')?.[1];
+  return waitNs === undefined ? null : Number(waitNs) / 1e6;
+}
+
+/**
  * A sysctl of one or more whole numbers, separated by blanks.
  * @param procRoot `/proc` or a test's folder
  * @param name with slashes: `net/ipv4/tcp_mem`

@@ -65,6 +65,11 @@ export type AgentPreparation = Pick<AgentRecord, 'sources' | 'findings' | 'notes
 
 const NO_STATS = emptyStats();
 
+/** Holders that have a process. */
+export function holdersBegun({ holders }: Pick<AgentRecord, 'holders'>): number {
+  return holders.reduce((sum, { pid }) => (pid === 0 ? sum : sum + 1), 0);
+}
+
 /** One that has just joined: it has said nothing yet. @param atMs monotonic */
 export function newAgent(id: string, atMs: number): AgentRecord {
   return {

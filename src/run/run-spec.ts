@@ -130,7 +130,7 @@ export interface RunTerms {
   readonly agentsExpected: number;
   /** how long to wait for agents to join and to offer */
   readonly gatherMs: number;
-  /** how long agents may take to get ready */
+  /** how long agents may take to get ready, from the last holder that any of them has started */
   readonly prepareMs: number;
   /** the ramp stops opening when nothing new was established for so long */
   readonly stallMs: number;

@@ -8,7 +8,15 @@
 import assert from 'node:assert/strict';
 import type { Finding } from '../base/errors.ts';
 import type { Phase } from '../stats/stats.ts';
-import { type AgentRecord, isCarrying, isLive, newAgent, withLoss, withSnapshot } from './agent-record.ts';
+import {
+  type AgentRecord,
+  holdersBegun,
+  isCarrying,
+  isLive,
+  newAgent,
+  withLoss,
+  withSnapshot,
+} from './agent-record.ts';
 import { firstQuotas, firstShares, handedOver, quotaCommands, refusalFindings, refusalsOf } from './quota.ts';
 import type { AgentCommand, EndReason, RunChange, RunEvent } from './run-event.ts';
 import { isEndless } from './run-spec.ts';
@@ -29,6 +37,8 @@ import {
 
 /** Agents above those that are expected, gone ones included: they may come while the run goes on. */
 const SPARES_MAX = 1_000;
+/** However often something is started: getting ready takes so many times `prepareMs` at most. */
+const PREPARE_STRETCH = 5;
 
 const isRunPhase = (phase: Phase): boolean => phase === 'ramping' || phase === 'holding';
 /**
@@ -238,11 +248,16 @@ function reported(state: RunState, event: Extract<RunEvent, { type: 'agent-repor
   const settled = isRunning && event.settled && event.quota === sender.quota;
   const known = { ...withSnapshot(sender, snapshot, atMs), settled };
   const next = withGrowth(put(state, known), atMs);
-  if (!isRunning) return stay(next);
+  if (!isRunning) return stay(isNearer(state, sender, known) ? { ...next, grewAtMs: atMs } : next);
   // Only a report that changes what the phase depends on is worth looking at all agents: with thousands of them that
   // costs more than the report itself. Each tick looks anyway.
   const matters = settled !== sender.settled || (known.stats.open === 0) !== (sender.stats.open === 0);
   return matters ? progressed(next, atMs) : stay(next);
+}
+
+/** Whether an agent that gets ready has started a further holder. They load a few at a time, and on a busy host for long. */
+function isNearer({ phase }: RunState, before: AgentRecord, now: AgentRecord): boolean {
+  return phase === 'preparing' && now.stage === 'quoted' && holdersBegun(now) > holdersBegun(before);
 }
 
 /** Notes when the sum of established was highest: a ramp that does not grow has stalled. */
@@ -369,7 +384,8 @@ function ticked(state: RunState, atMs: number): Stepped {
     case 'gathering':
       return elapsedMs < terms.gatherMs ? stay(state) : agentsMissing(state, atMs);
     case 'preparing': {
-      if (elapsedMs < terms.prepareMs) return stay(state);
+      const sinceMs = atMs - Math.max(state.phaseSinceMs, state.grewAtMs);
+      if (sinceMs < terms.prepareMs && elapsedMs < PREPARE_STRETCH * terms.prepareMs) return stay(state);
       const missing = idsOf(agentsWhere(state, (agent) => agent.stage === 'quoted'));
       return drain(state, { type: 'agents-not-ready', missing }, atMs);
     }

@@ -21,6 +21,7 @@ export interface RunState {
   /** connections that were ever established, over all agents; the highest of it so far, and when that was reached */
   readonly established: number;
   readonly establishedMax: number;
+  /** also when a holder of an agent that gets ready was started */
   readonly grewAtMs: number;
   readonly stalled: boolean;
   /** the hold phase has begun */

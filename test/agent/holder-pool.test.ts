@@ -1,8 +1,9 @@
 /** Tests the pool with real holder processes and a target that shares no line with them; misbehaviour with a fake. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, getPriority, setPriority } from 'node:os';
 import { type TestContext, test } from 'node:test';
 import { HolderPool } from '../../src/agent/holder-pool.ts';
 import type { HolderSpec } from '../../src/run/run-spec.ts';
@@ -47,6 +48,7 @@ function makePool(
   entryPath = cliPath,
   age: Partial<ConstructorParameters<typeof HolderPool>[0]['age']> = {},
   openersMax = specs.length,
+  readyTimeoutMs = HANG_MS,
 ): Made {
   const notes: string[] = [];
   let changes = 0;
@@ -55,7 +57,7 @@ function makePool(
     specs,
     openersMax,
     age: { clock: systemClock, silentMs: HANG_MS, lookEveryMs: 100, ...age },
-    readyTimeoutMs: HANG_MS,
+    readyTimeoutMs,
     onChange: () => {
       changes++;
     },
@@ -433,6 +435,27 @@ test('an agent that stood still itself does not take its holders for silent', as
   await pool.freshReport();
   assert.equal(pool.stats().open, 100);
   assert.deepEqual(notes, []);
+});
+
+test('a holder that is not ready in time is named', async (t) => {
+  const { pool, notes } = makePool(t, [specOf('mute', 0, 10, 1)], FAKE_HOLDER_ENTRY, {}, 1, 300);
+  assert.equal(await pool.ready(), false);
+  assert.deepEqual(notes, [`not ready within 0.3 s: holder mute (pid ${pidsOf(pool)[0]})`]);
+});
+
+test('a holder that waits for a core while it loads has more time', async (t) => {
+  const before = getPriority();
+  const loops = Array.from({ length: availableParallelism() }, () =>
+    spawn('sh', ['-c', 'while :; do :; done'], { stdio: 'ignore' }),
+  );
+  t.after(() => {
+    setPriority(before);
+    for (const loop of loops) loop.kill('SIGKILL');
+  });
+  // A holder has the priority of its parent: each loop has 30 times its share, and so one that loads in 0.3 s takes 9 s.
+  setPriority(15);
+  const { pool, notes } = makePool(t, [specOf('starved', 0, 10, 9)], cliPath, {}, 1, 4_000);
+  assert.equal(await pool.ready(), true, notes.join());
 });
 
 test('holders load a few at a time, so that many become ready; those whose turn has not come are never forked', async (t) => {

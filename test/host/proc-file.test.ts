@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { createServer } from 'node:net';
 import { afterEach, type TestContext, test } from 'node:test';
 import {
+  coreWaitMs,
   isStopped,
   parsePortList,
   readListenPortsAny,
@@ -98,6 +99,21 @@ test('a process is stopped when the kernel says T, whatever it is called', () =>
     [1, 2, 3, 4, 5].map((pid) => isStopped(procRoot, pid)),
     [false, false, true, true, false],
   );
+});
+
+test('what a process has waited for a core is the second number of schedstat, null without it', () => {
+  kernel = fakeKernel({
+    'proc/1/schedstat': '5000000 2500000 7\n',
+    'proc/self/schedstat': '1 0 1\n',
+    'proc/2/schedstat': 'none\n',
+  });
+  const { procRoot } = kernel;
+  assert.deepEqual(
+    ([1, 'self', 2, 3] as const).map((pid) => coreWaitMs(procRoot, pid)),
+    [2.5, 0, null, null],
+  );
+  // This kernel keeps the account: a process that has run has waited once at least, however shortly.
+  assert.notEqual(coreWaitMs('/proc', 'self'), null);
 });
 
 function kernelFor(t: TestContext, files: Readonly<Record<string, string>>): FakeKernel {
