@@ -8,7 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { PerformanceObserver } from 'node:perf_hooks';
-import type { Clock } from '../base/clock.ts';
+import { type Clock, StandStill } from '../base/clock.ts';
 import { Engine } from '../engine/engine.ts';
 import { descriptorsMax, mapTablesApart } from '../engine/libc.ts';
 import { bindToParent } from '../engine/parent-bond.ts';
@@ -45,6 +45,10 @@ class Holder {
   #isInTurns = false;
   #reportTimer: Timer | null = null;
   #leaseTimer: Timer | null = null;
+  /** null: not ready yet, or started */
+  #standBy: StandBy | null = null;
+  /** how long it stood still while others opened and its turn had not come */
+  #stoodStillMs = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -80,6 +84,8 @@ class Holder {
     const { engine, spec } = work;
     switch (message.type) {
       case 'start':
+        this.#stoodStillMs = this.#standBy?.end(message.runStartedMs) ?? 0;
+        this.#standBy = null;
         this.#load.rampBegins();
         this.#isInTurns = message.inTurns === true;
         engine.start(message.runStartedMs, message.elapsedMs);
@@ -156,6 +162,7 @@ class Holder {
     this.#work = { spec, engine, descriptorsOwn: readdirSync('/proc/self/fd').length };
     // Not before: beside programs that compute, a process of low priority does not even load in time.
     lowerPriority();
+    this.#standBy = new StandBy(this.#clock);
     this.#send({ type: 'ready' });
     for (const message of this.#waiting.splice(0)) this.#carryOut(message, this.#work);
   }
@@ -228,6 +235,7 @@ class Holder {
       cpuSystemMs: cpu.system / 1_000,
       residentBytes: residentBytes(),
       ...load,
+      loopLagMsMax: Math.max(load.loopLagMsMax, this.#stoodStillMs),
       descriptorsUsed: descriptorsOwn + load.descriptorsUsed,
       descriptorsMax: descriptorsMax(),
       gcMs: this.#load.gcMs,
@@ -250,6 +258,7 @@ class Holder {
   readonly leave = (): void => {
     this.#reportTimer?.cancel();
     this.#leaseTimer?.cancel();
+    this.#standBy?.end();
     this.#warmUp?.work.end();
     this.#work?.engine.end();
     this.#load.end();
@@ -296,6 +305,40 @@ interface Reading {
   readonly atMs: number;
   readonly cpuMs: number;
   readonly waitMs: number;
+}
+
+/** The time between `ready` and `start`, in which the loop of the engine does not turn and so is not late. */
+class StandBy {
+  readonly #clock: Clock;
+  readonly #still: StandStill;
+  readonly #timer: Timer;
+  readonly #stood: { readonly untilMs: number; readonly forMs: number }[] = [];
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.#still = new StandStill(REPORT_EVERY_MS, clock.monotonicMs());
+    this.#timer = every(REPORT_EVERY_MS, () => this.#look(), { isUnref: true });
+  }
+
+  #look(): void {
+    const untilMs = this.#clock.monotonicMs();
+    const forMs = this.#still.look(untilMs);
+    if (forMs > 0) this.#stood.push({ untilMs, forMs });
+  }
+
+  /**
+   * @param runStartedMs when the run began for the agent; absent: now
+   * @returns the longest time that it stood still for since then, milliseconds; before it nothing was late
+   */
+  end(runStartedMs = Number.POSITIVE_INFINITY): number {
+    this.#timer.cancel();
+    // The order to start may be read before the timer that is overdue.
+    this.#look();
+    return this.#stood.reduce(
+      (longest, { untilMs, forMs }) => Math.max(longest, Math.min(forMs, untilMs - runStartedMs)),
+      0,
+    );
+  }
 }
 
 /** The load of this process. */

@@ -102,6 +102,27 @@ describe('a holder', () => {
     await target.close();
   });
 
+  test('a pause while its turn had not come is told, and one before the run began is not', async () => {
+    const target = await Target.listen();
+    const [late, early] = [fork(), fork()];
+    for (const holder of [late, early]) await holder.prepare(specTo(target.port, 10));
+    const began = systemClock.monotonicMs();
+    for (const { child } of [late, early]) child.kill('SIGSTOP');
+    await pause(6_000);
+    for (const { child } of [late, early]) child.kill('SIGCONT');
+    // The order may lie in the pipe before the process goes on, as it does when its turn comes meanwhile.
+    late.send({ type: 'start', runStartedMs: began });
+    early.send({ type: 'start', runStartedMs: systemClock.monotonicMs() });
+    const lags: number[] = [];
+    for (const holder of [late, early]) {
+      await holder.until('it settles', () => holder.settled);
+      lags.push(holder.health!.loopLagMsMax);
+      await holder.stop();
+    }
+    assert(lags[0]! >= 4_000 && lags[1]! < 4_000, lags.join(' '));
+    await target.close();
+  });
+
   test('reports unasked while it holds, as often as its spec says', async () => {
     const target = await Target.listen();
     const [often, seldom, usual] = [fork(), fork(), fork()];
