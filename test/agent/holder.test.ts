@@ -102,7 +102,7 @@ describe('a holder', () => {
     await target.close();
   });
 
-  test('a pause while its turn had not come is told, and one before the run began is not', async () => {
+  test('reports a pause while its turn had not come, and not one before the run began', async () => {
     const target = await Target.listen();
     const [late, early] = [fork(), fork()];
     for (const holder of [late, early]) await holder.prepare(specTo(target.port, 10));

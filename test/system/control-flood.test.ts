@@ -30,7 +30,7 @@ const MORE_MESSAGES_GROWTH_MAX = 64e6;
 /** CPU time that the server may use from an agent's first byte until it is in, milliseconds. */
 const JOIN_CPU_MS_MAX = 2_000;
 const REFUSED_AT_ONCE = 3_000;
-const WAVES = 4;
+const WAVES = 2;
 const MESSAGE_BYTES = 5_900_000;
 /** Rounds of 98 large messages: what grows with them is a leak. */
 const LARGE_ROUNDS = 4;

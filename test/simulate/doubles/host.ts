@@ -54,6 +54,8 @@ export async function lookAfter(): Promise<Record<string, never>> {
 
 export const hasCapability = (): boolean => true;
 export const ownTasks = (): number => 0;
+/** No process waits for a core. */
+export const coreWaitMs = (): number => 0;
 /** Whether the process with this id is stopped. */
 export const isStopped = (_proc: string, pid: number): boolean =>
   currentWorld().pids.get(pid)?.state === 'stopped';
