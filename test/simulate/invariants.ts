@@ -209,10 +209,6 @@ export class Invariants implements RunWatch {
       case 'stop':
         this.#isStopped = true;
         break;
-      case 'verdict':
-        // What comes from now on is in no report.
-        this.#inFlight ??= this.#pendingNow();
-        break;
     }
   }
 
@@ -249,6 +245,11 @@ export class Invariants implements RunWatch {
     // Before the start there is nothing to settle, and the coordinator asks nothing of it. A load that changes attempts more.
     if (this.#isStarted && !this.#isChanging && !isOfQuota)
       this.broken(`${agent}: settled with ${ofQuota} attempted or given up, of ${settled}`);
+  }
+
+  /** What comes from now on is in no report, also what waited in a channel of a coordinator that was stopped. */
+  onEnded(): void {
+    this.#inFlight ??= this.#pendingNow();
   }
 
   #pendingNow(): number {

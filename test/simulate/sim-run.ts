@@ -72,6 +72,7 @@ export class SimRun {
   #progressed(phase: Phase): void {
     if (phase === this.#phase) return;
     this.#phase = phase;
+    if (phase === 'ended') this.invariants.onEnded();
     this.#options.onPhase(phase);
   }
 
