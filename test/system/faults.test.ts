@@ -102,20 +102,24 @@ test('a target that stops accepting: timeouts, and the steps are named as SYN re
   const target = await startNetTarget(t, { acceptMax: 1_000, backlog: 256 });
   const sentBefore = kernelCounter('TcpExt', 'TCPSynRetrans');
   const options = ['--rate', '3000/s', '--connect-timeout', '3500ms', '--duration', '1s'];
-  const run = startBench(t, ['--target', `127.0.0.1:${target.port}`, '--conns', '1500', ...options], {});
+  const run = startBench(t, ['--target', `127.0.0.1:${target.port}`, '--conns', '3000', ...options], {});
   const { code, stdout, stderr, report } = await outcomeOf(run);
   const sent = kernelCounter('TcpExt', 'TCPSynRetrans') - sentBefore;
   assert.equal(code, 1, stderr);
   const { timeout = 0 } = report.connections.failed;
-  // The kernel completes as many handshakes more as the backlog takes: established is not accepted. Those under way when it
-  // fills up are complete for the client alone, so that some more are established here.
-  assert(timeout >= 1_500 - 1_000 - 257 - 40 && timeout <= 500, `${timeout} timed out`);
+  // The kernel completes as many handshakes more as the backlog takes: established is not accepted. Those under way when it fills up are
+  // complete for the client alone: on a busy host as many as the queue of SYNs takes, which is as long (inet_csk_reqsk_queue_is_full()).
+  assert(timeout >= 3_000 - 1_000 - 257 - 257 && timeout <= 2_000, `${timeout} timed out`);
   assert.deepEqual(report.connections.failed, { timeout });
-  assert.equal(report.connections.established, 1_500 - timeout);
+  assert.equal(report.connections.established, 3_000 - timeout);
   assert.equal(clientEnds(target.port).count, 0, 'we closed what was open');
   // RFC 6298: a SYN is sent again after 1 s, and at the latest 2 s after that.
   const { synRetransmits, retransmittedConnects } = report.ramp;
-  assert.equal(retransmittedConnects, timeout, 'connects with a retransmit');
+  // A target that accepts too slowly on a busy host has some of the others ask again, too.
+  assert(
+    retransmittedConnects >= timeout && retransmittedConnects <= 3_000,
+    `${retransmittedConnects} connects with a retransmit, ${timeout} timed out`,
+  );
   assert(synRetransmits >= 2 * timeout, `${synRetransmits} retransmits of ${timeout} connects`);
   assert(synRetransmits <= sent, `we say ${synRetransmits}, the kernel ${sent}`);
   t.diagnostic(`SYN retransmits: the report says ${synRetransmits}, the kernel's counter ${sent}`);
