@@ -107,9 +107,15 @@ const calls = {
   deviceIndex: library.func('uint if_nametoindex(const char *)'),
 };
 
-/** koffi keeps errno of the last call of this thread; it must be read before anything else runs. */
+/**
+ * Where this thread's errno is: glibc and musl both say (LSB, __errno_location). A call of koffi for each connect, which always answers
+ * EINPROGRESS, costs as much as any other.
+ */
+const errno = new Int32Array(koffi.view(library.func('void *__errno_location()')(), 4));
+
+/** koffi leaves errno as the call has set it; it must be read before anything else runs. */
 function result(returned: number): number {
-  return returned < 0 ? -koffi.errno() : returned;
+  return returned < 0 ? -errno[0]! : returned;
 }
 
 const intValue = new Int32Array(1);
