@@ -21,6 +21,7 @@ import {
 import { choosePorts, slackOf } from '../plan/capacity.ts';
 import {
   type Alias,
+  aliasKey,
   hostAlias,
   parseSourcePrefix,
   prefixAliases,
@@ -82,10 +83,15 @@ export async function findSources(
   await checkZone(spec, facts, run);
   const mayChange = hasCapability('CAP_NET_ADMIN');
   // What runs of ours have added belongs to them: it is shared through its record, or not used at all.
+  const ofRuns = new AliasRecords().read().flatMap((record) => record.aliases);
+  const keys = new Set(ofRuns.map(aliasKey));
+  // With another prefix or on another device it was added by another program, whatever a record says: that of a run that was killed may be of
+  // a network namespace that is gone, whose number the kernel has used again.
+  const ofOthers = new Set(
+    facts.hostAddresses.filter((own) => !keys.has(aliasKey(own))).map(({ address }) => address),
+  );
   const recorded = new Map(
-    new AliasRecords()
-      .read()
-      .flatMap((record) => record.aliases.map((alias) => [alias.address, alias] as const)),
+    ofRuns.filter(({ address }) => !ofOthers.has(address)).map((alias) => [alias.address, alias] as const),
   );
   const ownFacts = {
     ...facts,

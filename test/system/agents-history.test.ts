@@ -17,7 +17,7 @@ const ASKED = process.env.HISTORY_SEED || null;
 const COUNT = process.env.HISTORY_SEEDS || (ASKED === null ? null : 1);
 const SEEDS = Number(COUNT ?? 50);
 /** Where no number is asked for: what has not begun by then is left out, but for the first ones. */
-const BEGIN_WITHIN_MS = COUNT === null ? 150_000 : Number.POSITIVE_INFINITY;
+const BEGIN_WITHIN_MS = COUNT === null ? 100_000 : Number.POSITIVE_INFINITY;
 const SEEDS_LEAST = 20;
 const FIRST = Number(ASKED ?? 1);
 /** Most of a run is waiting; more at once would make everybody late. */

@@ -14,7 +14,7 @@ import { inject } from '../support/injections.ts';
 const ASKED = process.env.INJECTIONS;
 const COUNT = Number(ASKED ?? 120);
 /** Without a number that is asked for, none begins later. */
-const BEGIN_WITHIN_MS = ASKED === undefined ? 4 * 60_000 : Number.POSITIVE_INFINITY;
+const BEGIN_WITHIN_MS = ASKED === undefined ? 150_000 : Number.POSITIVE_INFINITY;
 /** Most of them wait for most of their time. */
 const AT_ONCE = Number(process.env.INJECTIONS_AT_ONCE ?? 8);
 
