@@ -297,7 +297,7 @@ export const GONE_CASES: readonly CaseSpec[] = [
 process.on('SIGUSR2', () => { const held = []; setInterval(() => held.push(Buffer.alloc(16 << 20, 1)), 5); });`;
       const peer = await stage.script(host, code, [8_000]);
       writeFileSync(join(group, 'cgroup.procs'), String(peer.pid));
-      return await stage.run(host, typed('-t 127.0.0.1:8000 -c 500 -d 6s'), {
+      return await stage.run(host, typed('-t 127.0.0.1:8000 -c 500 -d 20s'), {
         during: async (running) => {
           await running.saw(/holding/);
           await sleep(2_000);

@@ -156,7 +156,7 @@ const PROTOCOL_CASES: readonly CaseSpec[] = [
     play: async (stage) => {
       const { client, server } = await stage.pair();
       const peer = await stage.serve(server, 8_000, ['--mode', 'whoami']);
-      return await stage.run(client, typed(`-t whoami://${SERVER}:8000 -c 300 -r 150/s -d 6s`), {
+      return await stage.run(client, typed(`-t whoami://${SERVER}:8000 -c 300 -r 150/s -d 20s`), {
         far: server,
         during: async (running) => {
           await running.saw(/holding/);
