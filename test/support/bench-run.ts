@@ -65,7 +65,7 @@ export function startBench(t: TestContext, args: readonly string[], options: Cli
     pids,
     selfPort: async () => {
       let port: number | null = null;
-      await until('the built-in target listens', 10_000, () => {
+      await until('the built-in target listens', 60_000, () => {
         port = listeningPort(pids('serve-worker'));
         return port !== null;
       });

@@ -89,7 +89,7 @@ export async function serveOn(
     early = stderr;
   });
   const literal = host.includes(':') ? `[${host}]` : host;
-  await until(`the target listens on ${literal}:${port}`, 20_000, async () => {
+  await until(`the target listens on ${literal}:${port}`, 60_000, async () => {
     assert.equal(early, null, `the target ended: ${early}`);
     return (await lab.server.must('ss', '-Hltn', `src ${literal}:${port}`)).trim() !== '';
   });

@@ -20,7 +20,7 @@ test('--source-prefix, --source-ports and --holders are for this host: two agent
   await says(run, / holding /);
   // The clients' ends, as the kernel shows them.
   let peers: RegExpMatchArray[] = [];
-  await until('all are open', 20_000, () => {
+  await until('all are open', 60_000, () => {
     const lines = socketsOnPort(target.port).filter((line) => !line.includes('LISTEN'));
     peers = lines.flatMap((line) => [...line.matchAll(/(127\.\d+\.\d+\.\d+):(2[12]0\d\d)/g)]);
     return new Set(peers.map(([name]) => name)).size === 60;

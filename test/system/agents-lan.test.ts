@@ -30,7 +30,7 @@ async function lan(t: TestContext): Promise<Network> {
 async function serve(t: TestContext, network: Network): Promise<void> {
   const host = network.host('server');
   startAt(t, { host }, ['serve', '--host', '0.0.0.0', '--port', '8000'], { timeoutMs: 150_000 });
-  await until('the server listens', 20_000, async () => (await host.must('ss', '-Hltn')).includes(':8000'));
+  await until('the server listens', 60_000, async () => (await host.must('ss', '-Hltn')).includes(':8000'));
 }
 
 /** Established connections on the server's host by the address that they come from. */

@@ -42,7 +42,7 @@ async function lan(t: TestContext, names: readonly string[]): Promise<Network> {
   });
   const server = network.host('server');
   startAt(t, { host: server }, ['serve', '--host', '0.0.0.0', '--port', '8000'], { timeoutMs: 120_000 });
-  await until('the server listens', 30_000, async () => (await server.must('ss', '-Hltn')).includes(':8000'));
+  await until('the server listens', 60_000, async () => (await server.must('ss', '-Hltn')).includes(':8000'));
   return network;
 }
 

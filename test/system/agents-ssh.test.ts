@@ -64,7 +64,7 @@ async function lab(t: TestContext): Promise<Lab> {
     const host = network.host(name);
     const sshd = host.spawn([SSHD, '-D', '-e', '-f', sshdConfig], { timeoutMs: 120_000 });
     t.after(() => sshd.child.kill('SIGKILL'));
-    await until(`sshd of ${name} listens`, 20_000, async () =>
+    await until(`sshd of ${name} listens`, 60_000, async () =>
       (await host.must('ss', '-Hltn')).includes(':22'),
     );
   }

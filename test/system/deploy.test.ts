@@ -26,7 +26,7 @@ function startFor(t: TestContext, args: readonly string[], env: Readonly<Record<
 
 async function freePortOf(pid: number): Promise<number> {
   let port: number | null = null;
-  await until('it listens', 10_000, () => {
+  await until('it listens', 60_000, () => {
     port = listeningPort([pid]);
     return port !== null;
   });
@@ -91,7 +91,7 @@ describe('the manifests of k8s, without a cluster', () => {
 /** The port of a `serve` process, whose workers are the ones that listen. */
 async function servedPort(pid: number): Promise<number> {
   let port: number | null = null;
-  await until('the target listens', 10_000, () => {
+  await until('the target listens', 60_000, () => {
     const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number);
     port = listeningPort([pid, ...children]);
     return port !== null;

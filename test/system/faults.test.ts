@@ -86,7 +86,7 @@ test('target killed in mid-ramp: what was open is dropped, the rest refused, and
     ['--target', `127.0.0.1:${target.port}`, '--conns', '6000', '--rate', '2000/s', '--duration', '60s'],
     {},
   );
-  await until('the target has accepted some', 15_000, async () => (await target.counts()).open > 1_000);
+  await until('the target has accepted some', 60_000, async () => (await target.counts()).open > 1_000);
   await target.kill();
   const { code, stderr, report } = await outcomeOf(run);
   assert.equal(code, 1, stderr);
@@ -368,7 +368,7 @@ async function startServe(t: TestContext) {
     stdout += text;
   });
   const lines = (): string[] => stdout.split('\n').filter((line) => line !== '');
-  await until('serve listens', 10_000, () => lines().length > 0);
+  await until('serve listens', 60_000, () => lines().length > 0);
   const port = Number(/^listening on 127\.0\.0\.1:(\d+)/.exec(lines()[0] ?? '')?.[1]);
   assert(port > 0, stdout);
   return { target: child, port, lines };

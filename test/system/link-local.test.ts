@@ -123,7 +123,7 @@ networkTest('no zone goes out: not in Host of http, and not of ws', async (t) =>
     });
     server.listen(${PORT}, '::', () => console.error('listens'));`;
   const far = server.spawn([process.execPath, '-e', echo], { timeoutMs: 120_000 });
-  await until('the server listens', 20_000, async () => far.stderr().includes('listens'));
+  await until('the server listens', 60_000, async () => far.stderr().includes('listens'));
   for (const scheme of ['http', 'ws']) {
     const { code, stderr } = await client.bench(
       ['-t', `${scheme}://[${SERVER}%25eth1]:${PORT}/`, '-c', '3', '-d', '1s'],

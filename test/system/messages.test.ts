@@ -146,7 +146,7 @@ test('memcached: 300 connections ask for its version', {
   started(t, MEMCACHED, ['-l', '127.0.0.1', '-p', String(port), '-U', '0', '-u', 'nobody']);
   const said = ['--first-message', 'version\\r\\n', '--send', 'version\\r\\n', '--expect', 'VERSION '];
   let code = 1;
-  await until('it is answered', 20_000, async () => {
+  await until('it is answered', 60_000, async () => {
     code =
       (await startBench(t, ['-t', `127.0.0.1:${port}`, '-c', '1', '-d', '1s', ...said], RUN).result).code ??
       1;

@@ -86,7 +86,7 @@ networkTest(
     await sendByEth1(lab, '10.9.0.3');
     const args = [...TARGET, ...THOUSAND_PORTS, '--source-ip', '10.9.0.2-10.9.0.3', '--duration', '2s'];
     const fits = lab.bench([...args, '--conns', '1000']);
-    await until('the target has them', 20_000, async () => (await serverView(lab.server)).total === 1_000);
+    await until('the target has them', 60_000, async () => (await serverView(lab.server)).total === 1_000);
     assert.deepEqual((await serverView(lab.server)).bySource, { [CLIENT]: 1_000 });
     const { code, stdout, stderr } = await fits.result;
     assert.equal(code, 0, `${stdout}${stderr}`);
@@ -132,7 +132,7 @@ networkTest(
     await sendByEth1(lab, '10.8.0.2');
     assert.equal((await planOn(lab, ...both)).finding('rp-filter'), undefined, 'nothing to warn of');
     const held = lab.bench([...TARGET, ...both, '--duration', '2s']);
-    await until('the target has them', 20_000, async () => (await serverView(lab.server)).total === 2_000);
+    await until('the target has them', 60_000, async () => (await serverView(lab.server)).total === 2_000);
     assert.deepEqual((await serverView(lab.server)).bySource, { [CLIENT]: 1_000, '10.8.0.2': 1_000 });
     assert.equal((await held.result).code, 0);
   },
