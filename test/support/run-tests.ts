@@ -29,6 +29,7 @@ const LONG_TIMEOUT_MS: Readonly<Record<string, number>> = { 'injections.test.js'
 
 /** System tests that need the machine for themselves, and why. The others mostly wait. */
 const ALONE: Readonly<Record<string, string>> = {
+  'control-flood.test.ts': 'messages of 6 MB, each of which must come within its time',
   'injections.test.ts': 'eight runs at a time of up to 20,000 connections, with signals at given moments',
   'agents-history.test.ts': 'keeps eight runs of up to six processes busy, with timed faults',
   'agents-lan.test.ts': '100,000 connections',
