@@ -10,6 +10,8 @@ import { systemClock } from '../../src/time/timer.ts';
 
 /** Between two looks at the bytes of its buffers. */
 const LOOK_EVERY_MS = 10;
+/** After its parent has gone. */
+const ENDS_WITHIN_MS = 5_000;
 
 /** The compiled path of this program, to fork. */
 export const CONTROL_SERVER_ENTRY = fileURLToPath(import.meta.url);
@@ -66,7 +68,11 @@ async function main(): Promise<void> {
   });
   const { port } = await server.listen();
   tell({ type: 'listening', port });
-  process.on('disconnect', () => void server.close());
+  process.on('disconnect', () => {
+    void server.close();
+    // A test whose runner was ended waits for nothing any more, whatever a channel of this server still waits for.
+    setTimeout(() => process.exit(), ENDS_WITHIN_MS).unref();
+  });
 }
 
 if (process.argv[1] === CONTROL_SERVER_ENTRY) await main();
