@@ -278,26 +278,21 @@ export class HolderPool {
     this.#options.onChange();
   }
 
-  /** Resolves with true once `done` says so, with false after `timeoutMs`. */
-  #until(done: () => boolean, timeoutMs: number): Promise<boolean> {
+  /** Resolves with true once `done` says so, with false after `timeoutMs`; absent: what is waited for has an end in any case. */
+  #until(done: () => boolean, timeoutMs?: number): Promise<boolean> {
     if (done()) return Promise.resolve(true);
     return new Promise((resolve) => {
       const finish = (result: boolean): void => {
-        timer.cancel();
+        timer?.cancel();
         this.#waiting.delete(check);
         resolve(result);
       };
       const check = (): void => {
         if (done()) finish(true);
       };
-      const timer = after(timeoutMs, () => finish(false));
+      const timer = timeoutMs === undefined ? null : after(timeoutMs, () => finish(false));
       this.#waiting.add(check);
     });
-  }
-
-  /** Resolves once `done` says so: for what has an end in any case. */
-  async #when(done: () => boolean): Promise<void> {
-    for (let isDone = false; !isDone; ) isDone = await this.#until(done, this.#readyTimeoutMs);
   }
 
   get #readyTimeoutMs(): number {
@@ -307,7 +302,7 @@ export class HolderPool {
   /** Whether every holder has answered in time and is still there. */
   async ready(): Promise<boolean> {
     // Each has its own time, and so all together have one.
-    await this.#when(
+    await this.#until(
       () =>
         this.#hasFailed ||
         this.#stopping ||

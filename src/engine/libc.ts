@@ -113,8 +113,11 @@ const calls = {
  */
 const errno = new Int32Array(koffi.view(library.func('void *__errno_location()')(), 4));
 
-/** koffi leaves errno as the call has set it; it must be read before anything else runs. */
-function result(returned: number): number {
+/**
+ * What a system call returned, or -errno. koffi leaves errno as the call has set it; it must be read before anything else runs.
+ * @param returned below 0: the call has failed
+ */
+export function result(returned: number): number {
   return returned < 0 ? -errno[0]! : returned;
 }
 

@@ -25,15 +25,15 @@ const GROWTH_MAX = 120e6;
  * collected yet: it begins when buffers have grown by 64 MB (kExternalAllocationSoftLimit in its heap).
  */
 const MESSAGES_GROWTH_MAX = 220e6;
-/** What twice as many more may add: nothing but the moment of the last collection. */
+/** What three times as many more may add: nothing but the moment of the last collection. */
 const MORE_MESSAGES_GROWTH_MAX = 64e6;
 /** CPU time that the server may use from an agent's first byte until it is in, milliseconds. */
 const JOIN_CPU_MS_MAX = 2_000;
 const REFUSED_AT_ONCE = 3_000;
-const WAVES = 2;
+const WAVES = 4;
 const MESSAGE_BYTES = 5_900_000;
 /** Rounds of 98 large messages: what grows with them is a leak. */
-const LARGE_ROUNDS = 3;
+const LARGE_ROUNDS = 4;
 
 function residentBytes(pid: number, field: 'VmRSS' | 'VmHWM'): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');

@@ -14,7 +14,7 @@ import { inject } from '../support/injections.ts';
 const ASKED = process.env.INJECTIONS;
 const COUNT = Number(ASKED ?? 120);
 /** Without a number that is asked for, none begins later, once enough have hit a process. */
-const BEGIN_WITHIN_MS = ASKED === undefined ? 150_000 : Number.POSITIVE_INFINITY;
+const BEGIN_WITHIN_MS = ASKED === undefined ? 240_000 : Number.POSITIVE_INFINITY;
 /** Most of them wait for most of their time. */
 const AT_ONCE = Number(process.env.INJECTIONS_AT_ONCE ?? 8);
 
@@ -24,7 +24,7 @@ const REGRESSIONS: readonly number[] = [929_680_003];
 /** On a busy host some come too late for their phase and hit no process: others follow, in so many further rounds at most. */
 const ROUNDS_MAX = 3;
 /** Those that must hit a process: of a number that is asked for three quarters; else what a busy host does, too. */
-const HIT_LEAST = ASKED === undefined ? 12 : COUNT < 20 ? 0 : Math.ceil((3 * COUNT) / 4);
+const HIT_LEAST = ASKED === undefined ? 30 : COUNT < 20 ? 0 : Math.ceil((3 * COUNT) / 4);
 
 /** Seeds of a round, `from` those that it had before. */
 function seedsOf(round: number, from: number, count: number): number[] {

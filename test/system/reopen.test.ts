@@ -87,7 +87,7 @@ test('the rate of a ramp is that of its own connections: what is opened again do
   ]);
   await reopens(target, run, 100);
   target.reset();
-  await until('half of them are back', 60_000, async () => (await target.counts()).accepted >= 150);
+  await until('half of them are back', 50_000, async () => (await target.counts()).accepted >= 150);
   run.child.kill('SIGINT');
   const { code } = await run.result;
   const report = run.report();

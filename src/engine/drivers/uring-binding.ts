@@ -5,6 +5,7 @@
  * Must never decide or throw for a failed call: like libc.ts it returns what the kernel returned, or -errno.
  */
 import koffi from 'koffi';
+import { result } from '../libc.ts';
 
 /** include/uapi/asm-generic/unistd.h, arch/x86/entry/syscalls/syscall_64.tbl */
 const SYS_IO_URING_SETUP = 425;
@@ -207,17 +208,12 @@ export interface UringKernel {
   close(fd: number): void;
 }
 
-/** koffi keeps errno of the last call of this thread; it must be read before anything else runs. */
-function result(returned: number): number {
-  return returned < 0 ? -koffi.errno() : returned;
-}
-
 function mapMemory(bytes: number, fd: number, offset: number): MappedMemory | number {
   const flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED | MAP_POPULATE;
   const pointer = calls.mmap(null, bytes, PROT_READ_WRITE, flags, fd, offset);
   // MAP_FAILED is all ones, an address that no mapping has.
   const address = BigInt.asIntN(64, koffi.address(pointer));
-  if (address === -1n) return -koffi.errno();
+  if (address === -1n) return result(-1);
   return { address: Number(address), buffer: koffi.view(pointer, bytes) };
 }
 
