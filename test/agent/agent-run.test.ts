@@ -1,5 +1,6 @@
 /** Tests an agent's run with real holder processes and a target that shares no line with them; the channel is a list. */
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { AgentRun } from '../../src/agent/agent-run.ts';
 import type { Finding } from '../../src/base/errors.ts';
@@ -11,6 +12,7 @@ import { honestQuota, honestSpec } from '../support/lying-coordinator.ts';
 import { startNetTarget } from '../support/net-target.ts';
 import { cliPath } from '../support/run-cli.ts';
 import { until } from '../support/waiting.ts';
+import { FAKE_HOLDER_ENTRY } from './fake-holder.ts';
 
 interface Made {
   readonly run: AgentRun;
@@ -24,7 +26,13 @@ interface Made {
   ) => Promise<AgentMessageOf<Type>>;
 }
 
-function make(t: TestContext, port: number, mayGrow = false, limits: Partial<Allowance> = {}): Made {
+function make(
+  t: TestContext,
+  port: number,
+  mayGrow = false,
+  limits: Partial<Allowance> = {},
+  { agent, entryPath } = { agent: 'ada', entryPath: cliPath },
+): Made {
   const sent: AgentMessage[] = [];
   const refusals: Made['refusals'] = [];
   let overs = 0;
@@ -38,9 +46,9 @@ function make(t: TestContext, port: number, mayGrow = false, limits: Partial<All
   const run = new AgentRun(
     { ...honestSpec(port), mayGrow },
     {
-      agent: 'ada',
+      agent,
       hostSpec: { sources, holders: null },
-      entryPath: cliPath,
+      entryPath,
       allowance: { ...OWNER_ALLOWANCE, ...limits },
       clock: systemClock,
       send: (message) => sent.push(message),
@@ -227,4 +235,17 @@ test('after a cut what the coordinator cannot do without is said again, and a wh
   assert.equal(again?.type, 'ready');
   assert(stats?.type === 'stats');
   assert(Array.isArray(stats.stats.connectUs), 'the whole histogram, not that nothing has changed');
+});
+
+test('while its holders load, it says which of them have a process: the coordinator waits longer for that', async (t) => {
+  const { run, sent, message } = make(t, 9, false, {}, { agent: 'mute', entryPath: FAKE_HOLDER_ENTRY });
+  await run.offer();
+  await message('offer');
+  run.take(honestQuota(4));
+  const { holders } = await message('stats', (stats) => stats.holders.some(({ pid }) => pid > 0));
+  assert.deepEqual(
+    holders.map(({ id, pid }) => [id, existsSync(`/proc/${pid}`)]),
+    [['mute/1', true]],
+  );
+  assert.deepEqual(typesOf(sent), ['offer']);
 });

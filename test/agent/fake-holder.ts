@@ -3,7 +3,7 @@
  *
  *   deaf    never says done, never ends
  *   lingers says done, never ends
- *   mute    never says ready
+ *   mute    never says ready; so do the holders of an agent of that name
  *   fails   says why it cannot, and ends
  *   nonsense, half  say what no holder says, in place of stats
  *   late    has stats on their way when it is asked for some, and answers a while later
@@ -38,7 +38,7 @@ function misbehave(): void {
       if (id === 'fails') {
         say({ type: 'failed', message: 'no epoll' });
         setTimeout(() => process.exit(1), 50);
-      } else if (id !== 'mute') say({ type: 'ready' });
+      } else if (id.split('/')[0] !== 'mute') say({ type: 'ready' });
     }
     if (message.type === 'report' && id === 'late') {
       sayStats(id, 1, null);
