@@ -453,9 +453,9 @@ test('a holder that waits for a core while it loads has more time', async (t) =>
     setPriority(before);
     for (const loop of loops) loop.kill('SIGKILL');
   });
-  // A holder has the priority of its parent: each loop has 30 times its share, and so one that loads in 0.3 s takes 9 s.
-  setPriority(15);
-  const { pool, notes } = makePool(t, [specOf('starved', 0, 10, 9)], cliPath, {}, 1, 4_000);
+  // A holder has the priority of its parent: each loop has nine times its share, and so one that loads in 0.4 s takes 4 s.
+  setPriority(10);
+  const { pool, notes } = makePool(t, [specOf('starved', 0, 10, 9)], cliPath, {}, 1, 2_500);
   assert.equal(await pool.ready(), true, notes.join());
 });
 
