@@ -60,8 +60,6 @@ function isDue(call: string): boolean {
 /** open descriptors by the call that made them */
 const opened = new Map<number, string>();
 const netlinkFds = new Set<number>();
-/** what the next koffi.errno() says; null: what it is */
-let errno: number | null = null;
 /** the address that the last mmap that was to fail has returned */
 const MAP_FAILED = -1n;
 
@@ -100,10 +98,9 @@ function tortured(symbol: string, real: Call): Call {
   const call: Call = (...args) => {
     const name = nameOf(symbol, args);
     if (isDue(name) && failure !== null) {
-      errno = errnoOf(failure.how);
+      errno[0] = errnoOf(failure.how);
       return symbol === 'mmap' ? MAP_FAILED : -1;
     }
-    errno = null;
     const returned = real(...args);
     keepTrack(name, args, returned);
     return returned;
@@ -122,18 +119,14 @@ function symbolOf(declaration: string): string {
 }
 
 const load = koffi.load.bind(koffi);
-const realErrno = koffi.errno.bind(koffi);
+/** errno of this thread, where the program reads it too */
+const errno = new Int32Array(koffi.view(load(null).func('void *__errno_location()')(), 4));
 const realAddress = koffi.address.bind(koffi);
 Object.assign(koffi, {
   load(...args: Parameters<typeof load>) {
     const library = load(...args);
     const func = library.func.bind(library) as (...all: unknown[]) => Call;
     return { func: (...all: unknown[]) => tortured(symbolOf(String(all[0])), func(...all)) };
-  },
-  errno: () => {
-    const injected = errno;
-    errno = null;
-    return injected ?? realErrno();
   },
   address: (pointer: unknown) => (pointer === MAP_FAILED ? MAP_FAILED : realAddress(pointer)),
 });
