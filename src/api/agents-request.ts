@@ -4,7 +4,7 @@
  */
 import { networkInterfaces } from 'node:os';
 import { basename } from 'node:path';
-import { expandAddresses } from '../base/address.ts';
+import { expandAddresses, withZone } from '../base/address.ts';
 import { ErrorCode, usageError } from '../base/errors.ts';
 import type { RunOptions, SshAgentsOptions } from '../coordinator/run-settings.ts';
 import { allowsDevice, allowsSource, type SourceLimits } from '../plan/allowance.ts';
@@ -126,13 +126,20 @@ export function joinLine(
   tokenFile: string | null,
 ): string {
   const { host, port } = bound;
-  const isAny = host === '0.0.0.0' || host === '::';
-  const own = Object.values(networkInterfaces())
-    .flatMap((addresses) => addresses ?? [])
-    .find((address) => !address.internal && address.family === (host === '::' ? 'IPv6' : 'IPv4'));
-  const address = isAny ? (own?.address ?? 'THIS-HOST') : host;
+  const address = host === '0.0.0.0' || host === '::' ? (ownAddress(host) ?? 'THIS-HOST') : host;
   const at = advertise ?? (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`);
   return `c100k-bench agent --join ${at} --token-file ${tokenFile === null ? 'FILE' : basename(tokenFile)}`;
+}
+
+/** An address of this host that others reach it by (`::` takes IPv4, too); a link-local one only where there is no other, with its zone. */
+function ownAddress(any: '0.0.0.0' | '::'): string | undefined {
+  const own = Object.entries(networkInterfaces())
+    .flatMap(([device, addresses]) => (addresses ?? []).map((each) => ({ ...each, device })))
+    .filter(({ internal }) => !internal)
+    .map(({ address, device }) => withZone(address, device));
+  const v4 = own.find((address) => !address.includes(':'));
+  if (any === '0.0.0.0') return v4;
+  return own.find((address) => address.includes(':') && !address.includes('%')) ?? v4 ?? own[0];
 }
 
 /**

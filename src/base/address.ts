@@ -262,6 +262,11 @@ export function withZone(address: string, zone: string | undefined): string {
   return zone !== undefined && isLinkLocal(address) ? `${address}%${zone}` : address;
 }
 
+/** Whether a host has a zone, which Node leaves out where it says what it is bound to. */
+export function isZoned(host: string): boolean {
+  return host.includes('%');
+}
+
 const PRIVATE_NETWORKS = [
   '10.0.0.0/8',
   '172.16.0.0/12',

@@ -76,6 +76,8 @@ export class Opener {
   #beganMs: number | null = null;
   /** on the clock itself */
   #openUntilMs = Number.POSITIVE_INFINITY;
+  /** whether the turn before could open */
+  #mightOpen = false;
 
   /** @param spec what to open; `sliceTo` at most the size of its tuple space */
   constructor(spec: HolderSpec, parts: OpenerParts) {
@@ -175,9 +177,14 @@ export class Opener {
   dialBatch(nowMs: number): void {
     const isLeaseOver = this.#isLeaseOver();
     if (this.isDone || isLeaseOver) {
-      this.#pacer.idle(nowMs);
+      // It is renewed each second: one that was good a turn ago ran out in a pause of this process.
+      const wasPaused = this.#mightOpen && !this.isDone && this.#parts.tally.pending < this.#pendingMax;
+      if (wasPaused) this.#pacer.stoodStill(nowMs);
+      else this.#pacer.idle(nowMs);
+      this.#mightOpen = false;
       return;
     }
+    this.#mightOpen = true;
     const { tally } = this.#parts;
     for (let tries = 0; tries < DIALS_PER_TURN_MAX && !this.isDone; tries++) {
       // The clock itself, each time: a process may be stopped in the middle of a batch.

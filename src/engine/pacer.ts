@@ -114,6 +114,15 @@ export class Pacer {
     this.#heldUpUntilMs = nowMs;
   }
 
+  /** Until now this process stood still, and meanwhile it became forbidden to open: the pause was our own lateness. */
+  stoodStill(nowMs: number): void {
+    if (this.#periodMs > 0) {
+      const ownMs = nowMs - Math.max(this.#permittedAtMs, this.#heldUpUntilMs) - this.#toleranceMs;
+      if (ownMs > 0) this.#shift(ownMs);
+    }
+    this.idle(nowMs);
+  }
+
   /** Until now there was nothing to open, or it was forbidden: nothing was missed, and nothing is saved up. */
   idle(nowMs: number): void {
     if (this.#plannedAtMs < nowMs) this.#plannedAtMs = nowMs;

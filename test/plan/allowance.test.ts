@@ -99,6 +99,36 @@ describe('an agent with --allow-target', () => {
     assert.ok(!allowsEndpoint(tokenOnly, endpoint('127.0.0.1')));
   });
 
+  it('takes networks of IPv6 with and without brackets', () => {
+    for (const text of ['2001:db8::/32', '[2001:db8::/32]', '[2001:db8::/32]:8000,9000-9010', '::/0'])
+      assert.ok(allowsEndpoint(allowing(text), endpoint('2001:db8::1')), text);
+    assert.ok(allowsEndpoint(allowing('fe80::/10'), endpoint('fe80::1')));
+    assert.ok(!allowsEndpoint(allowing('fe80::/10'), endpoint('2001:db8::1')));
+    assert.ok(!allowsEndpoint(allowing('[2001:db8::/32]:9000'), endpoint('2001:db8::1')));
+  });
+
+  it('names its own flag in what it says of a text that is none, with a text that can be typed', () => {
+    const HINTS = [
+      ['fe80::/10:8000', '[fe80::/10]:8000'],
+      ['10.0.0.1:x', '10.0.0.0/8:8000-8080'],
+      ['10.0.0.1:20-10', '10.0.0.0/8:8000-8080'],
+      ['10.0.0.0/33', '10.0.0.0/8:8000-8080'],
+      ['foo:80', '10.0.0.0/8:8000-8080'],
+    ] as const;
+    for (const [text, example] of HINTS) {
+      assert.throws(
+        () => parseAllowedTarget(text),
+        (error: unknown) => {
+          assert.ok(error instanceof BenchError);
+          assert.ok(error.message.startsWith(`--allow-target ${text}: `), error.message);
+          assert.equal(error.hint, `for example: --allow-target ${example}`);
+          parseAllowedTarget(example);
+          return true;
+        },
+      );
+    }
+  });
+
   it('refuses texts that are no target, with a hint', () => {
     for (const text of ['10.0.0.0/33', '10.0.0.0/', 'example.org', '10.0.0.1:0', '10.0.0.1:99999', '']) {
       assert.throws(() => parseAllowedTarget(text), BenchError, text);

@@ -128,7 +128,10 @@ export function startProcess(command: readonly string[], options: CliOptions): R
         watchers.add(watch);
         watch();
         void result.then(
-          () => (pattern.test(stderr) ? resolve() : reject(new Error(`ended without ${pattern}: ${stderr}`))),
+          () =>
+            pattern.test(stderr)
+              ? resolve()
+              : reject(new Error(`ended without ${pattern}: ${stderr}${stdout}`)),
           reject,
         );
       }),

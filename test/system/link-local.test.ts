@@ -3,13 +3,17 @@
  * aliases as further sources. What is held is counted by the target's own kernel, what a request says by a server of its own.
  */
 import assert from 'node:assert/strict';
-import type { TestContext } from 'node:test';
+import { after, type TestContext } from 'node:test';
+import { startAgent, startCoordinator } from '../support/agents.ts';
 import { startBench, until } from '../support/bench-run.ts';
+import { makeCertificates } from '../support/certificates.ts';
 import { createNetwork, type Host } from '../support/network.ts';
 import { held, networkTest } from '../support/network-test.ts';
 import { PORT, serveOn, serverView } from '../support/source-lab.ts';
 
 const SERVER = 'fe80::1';
+const certificates = makeCertificates();
+after(() => certificates.remove());
 
 /** A client with two addresses on its link, and another link where nobody has the server's address. */
 async function link(t: TestContext): Promise<{ readonly client: Host; readonly server: Host }> {
@@ -107,6 +111,52 @@ networkTest('a zone that this host lacks is refused in one line that names those
   const wrong = await client.bench(['-t', '10.0.0.1:80', '-c', '5', '-d', '1s', '--source-ip', 'fe80::2']);
   assert.equal(wrong.code, 3, wrong.stderr);
 });
+
+networkTest(
+  'an agent joins over its link, by the line that is printed, and holds a target with TLS',
+  async (t) => {
+    const { client, server } = await link(t);
+    const { cert, key } = certificates.good;
+    const tls = `
+    const server = require('node:tls').createServer(JSON.parse(process.argv[1]), (socket) => socket.on('error', () => {}).resume());
+    server.listen(${PORT}, '::', () => console.error('listens'));`;
+    const pair = JSON.stringify({ cert, key });
+    const far = server.spawn([process.execPath, '-e', tls, pair], { timeoutMs: 240_000 });
+    await until('the server listens', 60_000, async () => far.stderr().includes('listens'));
+    const coordinator = startCoordinator(
+      t,
+      [
+        ...['-t', `tls://[${SERVER}%eth1]:${PORT}`, '-c', '300', '-d', '5s', '--expect-agents', '1'],
+        ...['--tls-ca', certificates.ca.certPath, '--tls-servername', 'server.test', '--listen', '[::]:0'],
+      ],
+      { place: { host: client } },
+    );
+    const port = await coordinator.port();
+    assert.match(coordinator.stderr(), /--join \[fe80::[23]%eth[01]\]:/);
+    const refused = startAgent(t, `[fe80::2]:${port}`, 'bare', coordinator.tokenText, [], {
+      place: { host: client },
+    });
+    assert.equal((await refused.result).code, 2);
+    const agent = startAgent(
+      t,
+      `[fe80::2%eth1]:${port}`,
+      'ada',
+      coordinator.tokenText,
+      ['--allow-target', 'fe80::/10'],
+      { place: { host: client } },
+    );
+    await coordinator.saw(/ holding /);
+    const sockets = await server.must('ss', '-Htn', 'state', 'established', 'sport', '=', `:${PORT}`);
+    assert.equal(sockets.trim().split('\n').length, 300, 'what the kernel of the target holds');
+    const { code, stdout } = await coordinator.result;
+    assert.equal(code, 0, stdout);
+    assert.equal((await agent.result).code, 0);
+    assert.deepEqual(
+      coordinator.report().agents.map(({ name, held }) => [name, held]),
+      [['ada', 300]],
+    );
+  },
+);
 
 networkTest('no zone goes out: not in Host of http, and not of ws', async (t) => {
   const { client, server } = await link(t);

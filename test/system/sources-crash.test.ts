@@ -178,7 +178,8 @@ networkTest(
         '--alias-dev',
         'auto',
       ],
-      ...['--alias-lease', '5s', '--progress-every', '200ms'],
+      // The first renewal is ten seconds away: one that has looked before the deletion would add the address again.
+      ...['--alias-lease', '30s', '--progress-every', '200ms'],
     ]);
     await run.saw(/ holding /);
     await lab.client.must('ip', 'addr', 'del', '10.9.0.101/32', 'dev', 'eth0');

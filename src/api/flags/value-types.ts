@@ -3,7 +3,7 @@
  * that can be typed; and which known word a mistyped one was meant to be. Must never know which flag a text is of but for its name in a message, nor read a file.
  */
 import { isIP } from 'node:net';
-import { expandAddresses, parseCidr } from '../../base/address.ts';
+import { expandAddresses, isLinkLocal, parseCidr, withZone } from '../../base/address.ts';
 import {
   HOST_CHARACTERS_MAX,
   HOST_HEADER_PATTERN,
@@ -248,14 +248,26 @@ function hostPortText({ host, port }: HostPort): string {
   return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
-/** Where the coordinator listens: an address or a name, or nothing for every address. */
+/** A link-local address is on one link, and listen(2) does not know which. */
+function refuseBareLinkLocal(host: string, port: number, origin: string): void {
+  if (host.includes('%') || !isLinkLocal(host.toLowerCase())) return;
+  throw usageError(
+    ErrorCode.badEndpoint,
+    `${origin}: ${host} is link-local and needs a zone, the device of its link`,
+    `type ${flagWith(origin, `[${host}%eth0]:${port}`)} with a device of this host (\`ip -br link\` lists them)`,
+  );
+}
+
+/** Where the coordinator listens: an address, a link-local one with its zone, or a name, or nothing for every address. */
 export const listenAddress: ValueType<HostPort> = {
   placeholder: 'ADDRESS:PORT',
   parse: (given, origin) => {
-    const match = /^(?:\[(?<v6>[0-9a-fA-F:.]+)\]|(?<host>[^:]*)):(?<port>\d{1,5})$/.exec(given);
+    const match = /^(?:\[(?<v6>[0-9a-fA-F:.]+(?:%[^\s\]]+)?)\]|(?<host>[^:]*)):(?<port>\d{1,5})$/.exec(given);
     const port = Number(match?.groups?.port ?? Number.NaN);
     if (match !== null && port <= 65_535) {
-      return { host: match.groups?.v6 ?? (match.groups?.host || '0.0.0.0'), port };
+      const host = match.groups?.v6 ?? (match.groups?.host || '0.0.0.0');
+      refuseBareLinkLocal(host, port, origin);
+      return { host, port };
     }
     throw usageError(
       ErrorCode.badEndpoint,
@@ -270,10 +282,13 @@ export const listenAddress: ValueType<HostPort> = {
 export const statsAddress: ValueType<HostPort> = {
   placeholder: 'ADDRESS:PORT',
   parse: (given, origin) => {
-    const match = /^(?:\[(?<v6>[0-9a-fA-F:.]+)\]|(?<v4>[0-9.]+)):(?<port>\d{1,5})$/.exec(given);
+    const match = /^(?:\[(?<v6>[0-9a-fA-F:.]+(?:%[^\s\]]+)?)\]|(?<v4>[0-9.]+)):(?<port>\d{1,5})$/.exec(given);
     const host = match?.groups?.v6 ?? match?.groups?.v4 ?? '';
     const port = Number(match?.groups?.port ?? Number.NaN);
-    if (isIP(host) !== 0 && port <= 65_535) return { host, port };
+    if (isIP(host) !== 0 && port <= 65_535) {
+      refuseBareLinkLocal(host, port, origin);
+      return { host, port };
+    }
     throw usageError(
       ErrorCode.badEndpoint,
       `${origin}: "${given}" is not an address and a port`,
@@ -306,8 +321,8 @@ export const coordinatorAddress: ValueType<HostPort> = {
   placeholder: 'HOST:PORT',
   parse: (given, origin) => {
     try {
-      const { host, portFrom, portTo, self } = parseTarget(given);
-      if (!self && portFrom === portTo) return { host, port: portFrom };
+      const { host, zone, portFrom, portTo, self } = parseTarget(given);
+      if (!self && portFrom === portTo) return { host: withZone(host, zone), port: portFrom };
     } catch (error) {
       if (!(error instanceof BenchError)) throw error;
     }
