@@ -16,6 +16,7 @@ import type { OverTime } from '../stats/over-time.ts';
 import { protocolErrorNotes } from '../stats/protocol-errors.ts';
 import { mergeAllStats, rampRatePerSec, type Stats } from '../stats/stats.ts';
 import { diagnose } from './diagnosis.ts';
+import type { DiagnosisFacts } from './evidence-shape.ts';
 import { blindHolder } from './generator-health.ts';
 import {
   type Latency,
@@ -122,8 +123,11 @@ function uniqueFindings(findings: readonly Finding[]): Finding[] {
 }
 
 /** What connections showed beside their counts. */
-function shownBy(stats: Stats): Pick<RunReport, 'connectMs' | 'echoMs' | 'seen' | 'troubles' | 'evidence'> {
+function shownBy(
+  stats: Stats,
+): Pick<RunReport, 'connectMs' | 'echoMs' | 'ramp' | 'seen' | 'troubles' | 'evidence'> {
   return {
+    ramp: rampOf(stats),
     connectMs: latencyOf(stats.connectUs),
     echoMs: latencyOf(stats.probeUs),
     seen: stats.seen ?? null,
@@ -167,7 +171,16 @@ export function makeReport(facts: RunFacts): RunReport {
   const requirements = requirementsOf(facts, stats, notTaken);
   const shown = shownBy(stats);
   const { points } = facts.timeline;
-  const diagnoses = diagnose({ ...numbers, ...shown, agents, kernel, generator, timeline: points });
+  // All of it: a fact that is not handed over is missed by its rules alone.
+  const known: Required<DiagnosisFacts> = {
+    ...numbers,
+    ...shown,
+    agents,
+    kernel,
+    generator,
+    timeline: points,
+  };
+  const diagnoses = diagnose(known);
   const judged =
     judgedWithoutRun(facts) ??
     judgeRun({
@@ -203,7 +216,6 @@ export function makeReport(facts: RunFacts): RunReport {
     ...numbers,
     ...shown,
     connectFromIntendedMs: latencyOf(stats.connectFromIntendedUs),
-    ramp: rampOf(stats),
     bySource: stats.openBySource,
     byEndpoint: stats.openByEndpoint,
     tls: stats.tls === undefined ? null : tlsReportOf(stats.tls, latencyOf),

@@ -311,3 +311,23 @@ test('what the application of a target on this host has not taken is not held, w
     );
   }
 });
+
+test('probes without an answer beside many SYNs that were sent again are lost packets: a run is judged by all that its report has', () => {
+  const lossy = agentOf({
+    established: 1_000,
+    open: 700,
+    openMin: 700,
+    verified: 700,
+    dropped: { 'probe-timeout': 300 },
+    retransmittedConnects: 650,
+    synRetransmits: 1_100,
+    probesSent: 3_000,
+    probesAnswered: 2_700,
+  });
+  const report = reportOf({ agents: [lossy] });
+  assert.equal(report.verdict, 'fail');
+  assert.deepEqual(
+    report.diagnoses.map(({ what, count }) => [what, count]),
+    [['path-loss', 300]],
+  );
+});
