@@ -67,6 +67,24 @@ export interface SourceChoice {
 }
 
 /**
+ * What runs of ours have added belongs to them: it is shared through its record, or not used at all. One that ends removes its addresses, and
+ * then its record; so the addresses are looked at between two looks at the records, and none of a run that has just ended passes for another program's.
+ */
+async function readOwners(
+  facts: HostFacts,
+  isSharing: boolean,
+  run: RunProgram,
+): Promise<{ readonly facts: HostFacts; readonly ofRuns: readonly Alias[] }> {
+  const read = (): readonly Alias[] => new AliasRecords().read().flatMap((record) => record.aliases);
+  const before = read();
+  const now = isSharing ? await readAddressesNow(run) : null;
+  if (now === null) return { facts, ofRuns: before };
+  const present = new Set(now.addresses.map(aliasKey));
+  const hostAddresses = facts.hostAddresses.filter((own) => present.has(aliasKey(own)));
+  return { facts: { ...facts, hostAddresses }, ofRuns: [...before, ...read()] };
+}
+
+/**
  * Looks at this host.
  * @param wanted connections that this host may have to hold
  * @param limits what the owner of this host says about sources
@@ -75,15 +93,14 @@ export interface SourceChoice {
  */
 export async function findSources(
   spec: RunSpec,
-  facts: HostFacts,
+  hostFacts: HostFacts,
   wanted: number,
   run: RunProgram = runProgram,
   limits: SourceLimits = ANY_SOURCE,
 ): Promise<FoundSources> {
-  await checkZone(spec, facts, run);
+  await checkZone(spec, hostFacts, run);
   const mayChange = hasCapability('CAP_NET_ADMIN');
-  // What runs of ours have added belongs to them: it is shared through its record, or not used at all.
-  const ofRuns = new AliasRecords().read().flatMap((record) => record.aliases);
+  const { facts, ofRuns } = await readOwners(hostFacts, spec.sources.aliasDevice !== null, run);
   const keys = new Set(ofRuns.map(aliasKey));
   // With another prefix or on another device it was added by another program, whatever a record says: that of a run that was killed may be of
   // a network namespace that is gone, whose number the kernel has used again.

@@ -28,8 +28,17 @@ const specWith = (sources: Partial<SourceSpec>): RunSpec => ({
   endpoints: [{ address: TARGET, port: 8_000, family: 4 }],
   sources: { ...SPEC.sources, ...sources },
 });
-const sourcesOf = (sources: Partial<SourceSpec>, ip = new FakeIp()): Promise<FoundSources> =>
-  findSources(specWith(sources), HOST, 1_000, ip.run);
+const hostIp = (): FakeIp =>
+  new FakeIp(
+    HOST.hostAddresses.map(({ address, prefix, device }) => ({
+      ...{ local: address, prefixlen: prefix, device, validSec: null },
+    })),
+  );
+const sourcesOf = (
+  sources: Partial<SourceSpec>,
+  ip = hostIp(),
+  facts: HostFacts = HOST,
+): Promise<FoundSources> => findSources(specWith(sources), facts, 1_000, ip.run);
 
 async function refusal(sources: Partial<SourceSpec>): Promise<string> {
   let said = '';
@@ -49,6 +58,18 @@ test('what is there is used, what is missing is a candidate for the device that 
     candidates,
     ['198.51.100.101', '198.51.100.102'].map((address) => hostAlias(address, 'eth0')),
   );
+});
+
+test('an address that a run which has just ended took away is added anew, and is none of another program', async () => {
+  const ended = own('198.51.100.101', 'eth0', 32);
+  const facts = { ...HOST, hostAddresses: [...HOST.hostAddresses, ended] };
+  const sources = { addresses: ['198.51.100.101'], aliasDevice: 'auto' };
+  const { present, candidates } = await sourcesOf(sources, hostIp(), facts);
+  assert.deepEqual([present, candidates], [[], [hostAlias('198.51.100.101', 'eth0')]]);
+  const ip = hostIp();
+  ip.addresses.push({ local: ended.address, prefixlen: 32, device: 'eth0', validSec: null });
+  const stays = await sourcesOf(sources, ip, facts);
+  assert.deepEqual([stays.present, stays.candidates], [['198.51.100.101'], []]);
 });
 
 test('an address that cannot be a source here is refused with what it is', async () => {
