@@ -154,6 +154,11 @@ function blindOf(records: readonly AgentRecord[], spec: RunState['spec']): Retur
   );
 }
 
+/** @param known all of it: a fact that is not handed over is missed by its rules alone */
+function diagnoseAll(known: Required<DiagnosisFacts>): RunReport['diagnoses'] {
+  return diagnose(known);
+}
+
 /** The report of a run that has ended, or so far. */
 export function makeReport(facts: RunFacts): RunReport {
   const { state } = facts;
@@ -171,16 +176,7 @@ export function makeReport(facts: RunFacts): RunReport {
   const requirements = requirementsOf(facts, stats, notTaken);
   const shown = shownBy(stats);
   const { points } = facts.timeline;
-  // All of it: a fact that is not handed over is missed by its rules alone.
-  const known: Required<DiagnosisFacts> = {
-    ...numbers,
-    ...shown,
-    agents,
-    kernel,
-    generator,
-    timeline: points,
-  };
-  const diagnoses = diagnose(known);
+  const diagnoses = diagnoseAll({ ...numbers, ...shown, agents, kernel, generator, timeline: points });
   const judged =
     judgedWithoutRun(facts) ??
     judgeRun({

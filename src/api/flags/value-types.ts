@@ -249,8 +249,8 @@ function hostPortText({ host, port }: HostPort): string {
 }
 
 /** A link-local address is on one link, and listen(2) does not know which. */
-function refuseBareLinkLocal(host: string, port: number, origin: string): void {
-  if (host.includes('%') || !isLinkLocal(host.toLowerCase())) return;
+function listening(host: string, port: number, origin: string): HostPort {
+  if (host.includes('%') || !isLinkLocal(host.toLowerCase())) return { host, port };
   throw usageError(
     ErrorCode.badEndpoint,
     `${origin}: ${host} is link-local and needs a zone, the device of its link`,
@@ -265,9 +265,7 @@ export const listenAddress: ValueType<HostPort> = {
     const match = /^(?:\[(?<v6>[0-9a-fA-F:.]+(?:%[^\s\]]+)?)\]|(?<host>[^:]*)):(?<port>\d{1,5})$/.exec(given);
     const port = Number(match?.groups?.port ?? Number.NaN);
     if (match !== null && port <= 65_535) {
-      const host = match.groups?.v6 ?? (match.groups?.host || '0.0.0.0');
-      refuseBareLinkLocal(host, port, origin);
-      return { host, port };
+      return listening(match.groups?.v6 ?? (match.groups?.host || '0.0.0.0'), port, origin);
     }
     throw usageError(
       ErrorCode.badEndpoint,
@@ -285,10 +283,7 @@ export const statsAddress: ValueType<HostPort> = {
     const match = /^(?:\[(?<v6>[0-9a-fA-F:.]+(?:%[^\s\]]+)?)\]|(?<v4>[0-9.]+)):(?<port>\d{1,5})$/.exec(given);
     const host = match?.groups?.v6 ?? match?.groups?.v4 ?? '';
     const port = Number(match?.groups?.port ?? Number.NaN);
-    if (isIP(host) !== 0 && port <= 65_535) {
-      refuseBareLinkLocal(host, port, origin);
-      return { host, port };
-    }
+    if (isIP(host) !== 0 && port <= 65_535) return listening(host, port, origin);
     throw usageError(
       ErrorCode.badEndpoint,
       `${origin}: "${given}" is not an address and a port`,
