@@ -182,16 +182,15 @@ interface Cidr extends ParsedAddress {
 
 /**
  * Reads `address/prefix`; an address alone is one host. Bits below the prefix stay as they are.
- * @param refuse the error for a prefix that is none, or too long for its family
  * @throws BenchError `bad-address`, exit code 2
  */
-export function parseCidr(text: string, refuse = badPrefix): Cidr {
+export function parseCidr(text: string): Cidr {
   const [addressText = '', prefixText, ...rest] = text.trim().split('/');
   const parsed = parseAddress(addressText);
   const prefixMax = BITS_OF_FAMILY[parsed.family];
   const hasPrefix = prefixText !== undefined;
   const prefix = !hasPrefix ? prefixMax : /^\d{1,3}$/.test(prefixText) ? Number(prefixText) : -1;
-  if (rest.length > 0 || prefix < 0 || prefix > prefixMax) throw refuse(text, parsed, prefixMax);
+  if (rest.length > 0 || prefix < 0 || prefix > prefixMax) throw badPrefix(text, parsed, prefixMax);
   return { ...parsed, prefix, hasPrefix };
 }
 
@@ -262,9 +261,9 @@ export function withZone(address: string, zone: string | undefined): string {
   return zone !== undefined && isLinkLocal(address) ? `${address}%${zone}` : address;
 }
 
-/** Whether a host has a zone, which Node leaves out where it says what it is bound to. */
-export function isZoned(host: string): boolean {
-  return host.includes('%');
+/** The address of a listener, for others. @param asked for @param bound as Node says it, which leaves out the zone of a link-local address */
+export function boundHost(asked: string, bound: string): string {
+  return asked.includes('%') ? asked : bound;
 }
 
 const PRIVATE_NETWORKS = [

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { type Family, parseAddress } from './address.ts';
 import type { Endpoint } from './endpoint.ts';
 import { type BenchError, ErrorCode, usageError } from './errors.ts';
-import { counted } from './units.ts';
+import { counted, flagWith } from './units.ts';
 
 /** An inclusive range of ports. */
 export interface PortRange {
@@ -75,33 +75,40 @@ export function formatPortRanges(ranges: readonly PortRange[]): string {
 /**
  * Reads source ports in order of preference: `20000-20999,30000`.
  * @param text as typed
+ * @param origin the flag, or what it came from, for the hint
  * @returns disjoint ranges within 1 to 65535, in the order in which they were typed
  * @throws BenchError `bad-ports`, exit code 2
  */
-export function parsePortRanges(text: string): PortRange[] {
+export function parsePortRanges(text: string, origin = '--source-ports'): PortRange[] {
   const ranges: PortRange[] = [];
   for (const item of text.split(',').map((part) => part.trim())) {
     const match = /^(\d+)(?:\s*-\s*(\d+))?$/.exec(item);
     if (match === null) {
-      throw badPorts(`"${item}" is not a port or a range of ports`, 'type --source-ports 20000-20999,30000');
+      throw badPorts(
+        `"${item}" is not a port or a range of ports`,
+        `type ${flagWith(origin, '20000-20999,30000')}`,
+      );
     }
     const from = Number(match[1]);
     const to = match[2] === undefined ? from : Number(match[2]);
     for (const port of [from, to]) {
       if (port < 1 || port > 65_535) {
-        throw badPorts(`source port ${port} is outside 1 to 65535`, 'type --source-ports 1024-65535');
+        throw badPorts(`port ${port} is outside 1 to 65535`, `type ${flagWith(origin, '1024-65535')}`);
       }
     }
     if (to < from) {
-      throw badPorts(`the port range ${item} ends before it starts`, `type --source-ports ${to}-${from}`);
+      throw badPorts(
+        `the port range ${item} ends before it starts`,
+        `type ${flagWith(origin, `${to}-${from}`)}`,
+      );
     }
     const overlap = ranges.find((range) => from <= range.to && to >= range.from);
     if (overlap !== undefined) {
       const low = Math.min(from, overlap.from);
       const high = Math.max(to, overlap.to);
       throw badPorts(
-        `the source ports ${overlap.from}-${overlap.to} and ${from}-${to} overlap`,
-        `type --source-ports ${low}-${high}`,
+        `the ports ${overlap.from}-${overlap.to} and ${from}-${to} overlap`,
+        `type ${flagWith(origin, `${low}-${high}`)}`,
       );
     }
     ranges.push({ from, to });

@@ -7,7 +7,7 @@ import { createServer, type Server } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { type WebSocket, WebSocketServer } from 'ws';
-import { isZoned } from '../base/address.ts';
+import { boundHost } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 import { after, type Timer } from '../time/timer.ts';
@@ -186,8 +186,7 @@ export class ControlServer {
       this.#https.listen({ host, port, backlog: 4_096 }, () => {
         this.#https.off('error', failed);
         const bound = this.#https.address() as AddressInfo;
-        // Node leaves out the zone of a link-local address.
-        resolve({ host: isZoned(host) ? host : bound.address, port: bound.port });
+        resolve({ host: boundHost(host, bound.address), port: bound.port });
       });
     });
   }

@@ -4,7 +4,7 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { isAddress, isLoopback, isZoned } from '../base/address.ts';
+import { boundHost, isAddress, isLoopback } from '../base/address.ts';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
 
 const CONNECTIONS_MAX = 32;
@@ -69,7 +69,7 @@ export async function startListener({ host, port, flag, answer }: ListenerOption
   server.unref();
   const bound = server.address() as AddressInfo;
   return {
-    host: isZoned(host) ? host : bound.address,
+    host: boundHost(host, bound.address),
     port: bound.port,
     isLoopback: onLoopback,
     close: () => {

@@ -94,8 +94,7 @@ export class Pacer {
     const planned = this.#plannedAtMs;
     const lateMs = nowMs - this.#permittedAtMs - this.#toleranceMs;
     if (lateMs > 0) {
-      const ownMs = Math.min(lateMs, nowMs - this.#heldUpUntilMs - this.#toleranceMs);
-      if (ownMs > 0) this.#shift(ownMs);
+      this.#countOwnLateness(nowMs);
       this.#permittedAtMs += lateMs;
     }
     this.#permittedAtMs += this.#periodMs;
@@ -103,7 +102,10 @@ export class Pacer {
     return Math.min(planned, nowMs);
   }
 
-  #shift(ms: number): void {
+  /** What the pending cap has not held up, beyond what is made up for, was our own. */
+  #countOwnLateness(nowMs: number): void {
+    const ms = nowMs - Math.max(this.#permittedAtMs, this.#heldUpUntilMs) - this.#toleranceMs;
+    if (ms <= 0) return;
     this.#plannedAtMs += ms;
     this.#shiftMs += ms;
     if (ms > this.#shiftMsMax) this.#shiftMsMax = ms;
@@ -116,10 +118,7 @@ export class Pacer {
 
   /** Until now this process stood still, and meanwhile it became forbidden to open: the pause was our own lateness. */
   stoodStill(nowMs: number): void {
-    if (this.#periodMs > 0) {
-      const ownMs = nowMs - Math.max(this.#permittedAtMs, this.#heldUpUntilMs) - this.#toleranceMs;
-      if (ownMs > 0) this.#shift(ownMs);
-    }
+    if (this.#periodMs > 0) this.#countOwnLateness(nowMs);
     this.idle(nowMs);
   }
 

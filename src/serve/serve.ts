@@ -7,7 +7,9 @@ import assert from 'node:assert/strict';
 import { isIP } from 'node:net';
 import { availableParallelism, constants, freemem } from 'node:os';
 import pLimit from 'p-limit';
+import { isLinkLocal } from '../base/address.ts';
 import { type Clock, formatSeconds } from '../base/clock.ts';
+import { isZone } from '../base/endpoint.ts';
 import { BenchError, ErrorCode, ExitCode, type Finding, usageError } from '../base/errors.ts';
 import { counted, formatCount } from '../base/units.ts';
 import type { HostFacts } from '../host/host-facts.ts';
@@ -29,7 +31,7 @@ import { WORKERS_MAX, workersFor, workersRefusal } from './worker-count.ts';
 import { type Listening, type WorkerEvents, WorkerHandle } from './worker-handle.ts';
 
 interface ServeOptions {
-  /** IP literal of this host, IPv4 or IPv6; default `127.0.0.1` */
+  /** IP literal of this host, IPv4 or IPv6, a link-local one with its zone; default `127.0.0.1` */
   readonly host?: string;
   /** 0 to 65,535; 0 takes a free one; default 0 */
   readonly port?: number;
@@ -114,18 +116,31 @@ function endpointText(address: string, port: number): string {
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
-function planOf(options: ServeOptions): Plan {
-  const host = options.host ?? DEFAULT_HOST;
-  const port = options.port ?? 0;
-  const connectionsMax = options.connectionsMax ?? CONNECTIONS_MAX_DEFAULT;
-  const asked = options.workers ?? null;
-  if (isIP(host) === 0 || host.includes('%')) {
+/** @throws BenchError `bad-address` where no listener can be */
+function checkHost(host: string): void {
+  const [literal = '', zone] = host.split('%');
+  if (isLinkLocal(literal.toLowerCase()) && (zone === undefined || !isZone(zone))) {
+    throw usageError(
+      ErrorCode.badAddress,
+      `cannot listen on "${host}": a link-local address needs a zone, the device of its link`,
+      `type --host ${literal}%eth0 with a device of this host (\`ip -br link\` lists them), or --host ::`,
+    );
+  }
+  if (isIP(host) === 0 || (zone !== undefined && !isLinkLocal(literal.toLowerCase()))) {
     throw usageError(
       ErrorCode.badAddress,
       `cannot listen on "${host}": it is no IP address`,
       'give an address of this host, such as --host 127.0.0.1, --host 0.0.0.0 or --host ::1',
     );
   }
+}
+
+function planOf(options: ServeOptions): Plan {
+  const host = options.host ?? DEFAULT_HOST;
+  const port = options.port ?? 0;
+  const connectionsMax = options.connectionsMax ?? CONNECTIONS_MAX_DEFAULT;
+  const asked = options.workers ?? null;
+  checkHost(host);
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {
     throw usageError(
       ErrorCode.badPorts,

@@ -162,7 +162,7 @@ type ListenResult =
   | { readonly type: 'failed'; readonly call: string; readonly errno: number };
 
 interface ListenOptions {
-  /** canonical IP literal of this host */
+  /** canonical IP literal of this host; a link-local one with its zone */
   readonly host: string;
   /** 0: the kernel chooses one that is free */
   readonly port: number;
@@ -177,7 +177,8 @@ interface ListenOptions {
  * a hash of the 4-tuple (socket(7)). Failures are returned, not thrown: they belong to the user's choice of port.
  */
 function openListener(options: ListenOptions): ListenResult {
-  const address = sockAddr(options.host, options.port);
+  const [literal = '', zone] = options.host.split('%');
+  const address = sockAddr(literal, options.port, zone);
   // SO_REUSEPORT lets a second target of the same user share the port in silence and take half of the
   // connections; a socket without it meets EADDRINUSE, so one is tried first.
   if (options.alone && options.port !== 0) {

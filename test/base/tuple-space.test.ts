@@ -203,6 +203,14 @@ test('wrong source ports are refused with ports that can be typed', () => {
   }
 });
 
+test('the hint names the flag that the ports are of', () => {
+  for (const text of ['http', '0', '300-200', '7,7'])
+    assert.throws(
+      () => parsePortRanges(text, '--via-ports'),
+      (error) => error instanceof BenchError && /^type --via-ports \d/.test(error.hint),
+    );
+});
+
 test('ports that are taken away are gone, and no others', () => {
   const minusRanges = fc.array(
     fc

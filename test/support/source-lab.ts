@@ -88,7 +88,8 @@ export async function serveOn(
   void serve.result.then(({ stderr }) => {
     early = stderr;
   });
-  const literal = host.includes(':') ? `[${host}]` : host;
+  // ss filters by the address alone.
+  const literal = host.includes(':') ? `[${host.replace(/%.*/, '')}]` : host;
   await until(`the target listens on ${literal}:${port}`, 60_000, async () => {
     assert.equal(early, null, `the target ended: ${early}`);
     return (await lab.server.must('ss', '-Hltn', `src ${literal}:${port}`)).trim() !== '';

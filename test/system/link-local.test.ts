@@ -56,7 +56,7 @@ for (const engine of ['uring', 'epoll'] as const) {
 
   networkTest(`sources that are named, or added, are those of the zone: ${engine}`, async (t) => {
     const { client, server } = await link(t);
-    await serveOn({ server }, { host: '::', workers: 2 });
+    await serveOn({ server }, { host: `${SERVER}%eth0`, workers: 2 });
     const before = await client.must('ip', 'addr', 'show', 'dev', 'eth1');
     const run = startBench(
       t,
@@ -132,19 +132,15 @@ networkTest(
       { place: { host: client } },
     );
     const port = await coordinator.port();
-    assert.match(coordinator.stderr(), /--join \[fe80::[23]%eth[01]\]:/);
+    const printed = /--join (\S+)/.exec(coordinator.stderr())?.[1] ?? '';
+    assert.match(printed, /^\[fe80::[23]%eth[01]\]:\d+$/);
     const refused = startAgent(t, `[fe80::2]:${port}`, 'bare', coordinator.tokenText, [], {
       place: { host: client },
     });
     assert.equal((await refused.result).code, 2);
-    const agent = startAgent(
-      t,
-      `[fe80::2%eth1]:${port}`,
-      'ada',
-      coordinator.tokenText,
-      ['--allow-target', 'fe80::/10'],
-      { place: { host: client } },
-    );
+    const agent = startAgent(t, printed, 'ada', coordinator.tokenText, ['--allow-target', 'fe80::/10'], {
+      place: { host: client },
+    });
     await coordinator.saw(/ holding /);
     const sockets = await server.must('ss', '-Htn', 'state', 'established', 'sport', '=', `:${PORT}`);
     assert.equal(sockets.trim().split('\n').length, 300, 'what the kernel of the target holds');

@@ -131,7 +131,7 @@ export const sourceAddresses = textual('ADDRESSES', (given) => void expandAddres
 /** Ports in order of preference. */
 export const portRanges: ValueType<readonly PortRange[]> = {
   placeholder: 'PORTS',
-  parse: (given) => parsePortRanges(given),
+  parse: (given, origin) => parsePortRanges(given, origin),
   write: formatPortRanges,
 };
 
