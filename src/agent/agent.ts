@@ -15,7 +15,7 @@ import { connectChannel, isUnreachable, refusalError } from '../control/client.t
 import type { AgentMessage, CoordinatorMessage, CoordinatorMessageOf } from '../control/message.ts';
 import type { Token } from '../control/token.ts';
 import type { Allowance } from '../plan/allowance.ts';
-import type { Rhythm } from '../run/lease.ts';
+import { LinkWatch } from '../run/lease.ts';
 import type { HostSpec } from '../run/run-spec.ts';
 import { after, pause } from '../time/timer.ts';
 import { AgentLog } from './agent-log.ts';
@@ -75,6 +75,7 @@ class Agent {
   #link: Link = { name: 'down', id: 0, nextTryMs: 0 };
   /** when the last message that was answered was sent; before the first answer, when we began */
   #contactMs: number;
+  #watch: LinkWatch;
   /** aborted when this process is to end */
   readonly #stopping: AbortSignal;
 
@@ -84,6 +85,8 @@ class Agent {
     this.#clock = options.clock;
     this.#stopping = stopping;
     this.#contactMs = this.#clock.monotonicMs();
+    const whileJoining = { checkEveryMs: JOIN_RETRY_MS, relinkAfterMs: Infinity };
+    this.#watch = new LinkWatch({ ...whileJoining, relinkTimeoutMs: options.joinTimeoutMs }, this.#contactMs);
     this.#over = new Promise((resolve, reject) => {
       this.#finish = resolve;
       this.#fail = reject;
@@ -126,10 +129,14 @@ class Agent {
   async run(): Promise<ExitCode> {
     await this.#join();
     let timer = after(0, () => {});
-    const look = (): void => {
+    const check = (): void => {
       this.#check();
       const everyMs = this.#run?.rhythm.checkEveryMs ?? JOIN_RETRY_MS;
       if (!this.#isOver) timer = after(everyMs, look);
+    };
+    const look = (): void => {
+      if (this.#watch.look(this.#clock.monotonicMs())) timer = after(0, check);
+      else check();
     };
     look();
     try {
@@ -186,9 +193,8 @@ class Agent {
       return;
     }
     const nowMs = this.#clock.monotonicMs();
-    const isResuming = this.#run !== null;
-    const nextTryMs = nowMs + silentMs;
-    this.#link = { name: 'up', id, channel, nextTryMs, helloAtMs: nowMs, askedMs: nowMs, isResuming };
+    const times = { nextTryMs: nowMs + silentMs, helloAtMs: nowMs, askedMs: nowMs };
+    this.#link = { name: 'up', id, channel, ...times, isResuming: this.#run !== null };
     this.#sayHello(channel);
   }
 
@@ -335,6 +341,9 @@ class Agent {
       },
     });
     this.#stage = { name: 'serving', run };
+    // The kernel says when a coordinator of this host is gone: no cable is between us, and a new link is work for both.
+    const relinkAfterMs = allowance.isOwner ? Infinity : run.rhythm.relinkAfterMs;
+    this.#watch = new LinkWatch({ ...run.rhythm, relinkAfterMs }, clock.monotonicMs());
     this.#answered(this.#link.name === 'up' ? this.#link.helloAtMs : this.#contactMs);
     void run.offer();
   }
@@ -345,6 +354,7 @@ class Agent {
     if (this.#stage.name !== 'serving' && this.#stage.name !== 'joining') return;
     const askedMs = this.#link.name === 'up' ? this.#link.askedMs : this.#contactMs;
     this.#contactMs = Math.max(this.#contactMs, Math.min(sentAtMs, askedMs));
+    this.#watch.answered();
     this.#run?.extendLease(this.#contactMs);
   }
 
@@ -391,8 +401,7 @@ class Agent {
   get #waitedTooLong(): boolean {
     const nowMs = this.#clock.monotonicMs();
     const stage = this.#stage;
-    const refusal = refusalIn(stage);
-    if (refusal !== null && nowMs - refusal.atMs > REFUSED_WAIT_MS) return true;
+    if (nowMs - (refusalIn(stage)?.atMs ?? nowMs) > REFUSED_WAIT_MS) return true;
     return stage.name === 'done' && nowMs - stage.atMs > DONE_WAIT_MS;
   }
 
@@ -407,10 +416,8 @@ class Agent {
     const silentMs = nowMs - this.#contactMs;
     const run = this.#run;
     if (run === null) {
-      const relinkTimeoutMs = this.#options.joinTimeoutMs;
-      if (silentMs > relinkTimeoutMs) this.abandon('the coordinator said nothing after hello');
-      else if (this.#isJoining && this.#link.name === 'down')
-        void this.#relink(nowMs, { retryEveryMs: JOIN_RETRY_MS, relinkTimeoutMs });
+      if (silentMs > this.#options.joinTimeoutMs) this.abandon('the coordinator said nothing after hello');
+      else if (this.#isJoining && this.#link.name === 'down') void this.#relink(nowMs, JOIN_RETRY_MS);
       return;
     }
     if (nowMs >= run.liveUntilMs) {
@@ -419,18 +426,16 @@ class Agent {
     }
     const link = this.#link;
     if (link.name === 'connecting' || nowMs < link.nextTryMs) return;
-    if (link.name === 'down' || silentMs > run.rhythm.relinkAfterMs) void this.#relink(nowMs, run.rhythm);
+    if (link.name === 'down' || this.#watch.isSilent) void this.#relink(nowMs, run.rhythm.retryEveryMs);
   }
 
-  async #relink(
-    nowMs: number,
-    { retryEveryMs, relinkTimeoutMs }: Pick<Rhythm, 'retryEveryMs' | 'relinkTimeoutMs'>,
-  ): Promise<void> {
+  async #relink(nowMs: number, retryEveryMs: number): Promise<void> {
     this.#channel?.close();
     const id = this.#link.id + 1;
     try {
       // A link that brings nothing is tried for as long as a new one would take.
-      await this.#connect(relinkTimeoutMs, relinkTimeoutMs);
+      const timeoutMs = this.#watch.relinking();
+      await this.#connect(timeoutMs, timeoutMs);
     } catch {
       // Not there yet: the lease decides how long we try.
       if (this.#link.id === id) this.#link = { name: 'down', id, nextTryMs: nowMs + retryEveryMs };

@@ -182,8 +182,9 @@ class Holder {
     const leftMs = Math.max(0, atMs - this.#clock.monotonicMs());
     this.#leaseTimer = after(leftMs, () => {
       // The clock decides: a timer may be early by the fraction of a millisecond.
-      if (this.#clock.monotonicMs() >= atMs) this.leave();
-      else this.#liveUntil(atMs);
+      if (this.#clock.monotonicMs() < atMs) this.#liveUntil(atMs);
+      // One that had no core reads first what has come meanwhile: a further lease cancels this.
+      else this.#leaseTimer = after(0, () => this.leave());
     });
   }
 

@@ -14,6 +14,37 @@ import { after } from '../time/timer.ts';
 /** Processes that take whole cores let the agent and the coordinator go first, which must answer in time. */
 const HEAVY_NICE = 5;
 
+/** Those two do little: they go before whatever else wants the cores, as far as the host lets them. */
+const ANSWERING_NICE = -5;
+
+/** Whether this process has raised itself, and so may do it again. */
+let isRaised = false;
+
+/**
+ * Gives this process the priority of one that must answer in time, where it may (CAP_SYS_NICE, RLIMIT_NICE: setpriority(2)) and
+ * none was chosen. What it starts begins without that.
+ */
+export function raisePriority(): void {
+  if (getPriority() !== 0) return;
+  try {
+    setPriority(ANSWERING_NICE);
+    isRaised = true;
+  } catch {
+    // EACCES: without that right it waits its turn.
+  }
+}
+
+/** A child has the priority that its parent has at the fork, also those of its threads that start before its first line. */
+function withoutRaise(start: () => ChildProcess): ChildProcess {
+  if (!isRaised) return start();
+  setPriority(0);
+  try {
+    return start();
+  } finally {
+    setPriority(ANSWERING_NICE);
+  }
+}
+
 /** Gives this process, and the threads that it starts later, the priority of heavy work; never a better one than it has. */
 export function lowerPriority(): void {
   setPriority(Math.max(HEAVY_NICE, getPriority()));
@@ -168,7 +199,7 @@ const NOT_THERE: ReadonlySet<string> = new Set(['ENOENT', 'EACCES']);
  */
 export function startProgram(start: () => ChildProcess): ChildProcess {
   try {
-    return start();
+    return withoutRaise(start);
   } catch (error) {
     const never = new ChildProcess();
     process.nextTick(() => never.emit('error', error));

@@ -6,6 +6,7 @@
  * that was answered, the coordinator from the moment at which it *received* one. So the agent's time always ends
  * first, whatever is late, stopped or cut in one direction only, and the margin between the two is for closing.
  */
+import { StandStill } from '../base/clock.ts';
 
 /** The promise between agents and coordinator. */
 export interface LeaseTimes {
@@ -68,4 +69,58 @@ export function leaseEndsOf(contactMs: number, times: Pick<LeaseTimes, 'quietMs'
     openUntilMs: contactMs + times.quietMs,
     liveUntilMs: contactMs + times.leaseMs - rhythmOf(times).closeEarlyMs,
   };
+}
+
+/** A new link may take four times as long as the first try of one: a host without a core to spare is slow, not cut. */
+const PATIENCE_MAX = 4;
+
+/**
+ * When an agent gives its link up and makes a new one. Silence counts in attended time (base/clock.ts): an agent that had no core
+ * has not listened, and whoever answers may have none either.
+ */
+export class LinkWatch {
+  readonly #rhythm: Pick<Rhythm, 'checkEveryMs' | 'relinkAfterMs' | 'relinkTimeoutMs'>;
+  readonly #attention: StandStill;
+  #lookedAtMs: number;
+  #answeredMs = 0;
+  #patience = 1;
+
+  /**
+   * @param rhythm `relinkAfterMs` may be Infinity: a link that is never given up for its silence
+   * @param nowMs monotonic
+   */
+  constructor(rhythm: Pick<Rhythm, 'checkEveryMs' | 'relinkAfterMs' | 'relinkTimeoutMs'>, nowMs: number) {
+    this.#rhythm = rhythm;
+    this.#attention = new StandStill(rhythm.checkEveryMs, nowMs);
+    this.#lookedAtMs = nowMs;
+  }
+
+  /**
+   * To be called each `checkEveryMs`. @param nowMs monotonic
+   * @returns whether it came so late that what has come meanwhile must be read before anything is judged: Node runs timers first
+   */
+  look(nowMs: number): boolean {
+    this.#attention.look(nowMs);
+    const gapMs = nowMs - this.#lookedAtMs;
+    this.#lookedAtMs = nowMs;
+    return gapMs > 2 * this.#rhythm.checkEveryMs;
+  }
+
+  /** The coordinator has answered. */
+  answered(): void {
+    this.#answeredMs = this.#attention.attendedMs;
+    this.#patience = 1;
+  }
+
+  /** Whether the link has brought no answer for so long that a new one is made. */
+  get isSilent(): boolean {
+    return this.#attention.attendedMs - this.#answeredMs > this.#rhythm.relinkAfterMs;
+  }
+
+  /** A new link is made. @returns how long it may take, milliseconds: each one twice as long as that before, while none answers */
+  relinking(): number {
+    const timeoutMs = this.#rhythm.relinkTimeoutMs * this.#patience;
+    this.#patience = Math.min(2 * this.#patience, PATIENCE_MAX);
+    return timeoutMs;
+  }
 }

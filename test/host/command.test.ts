@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { getPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -115,4 +115,38 @@ test('a program is missing where no folder has a file of its name that may be ru
   });
   const names = ['c100k-there', 'c100k-plain', 'c100k-folder', 'c100k-none', 'sh'];
   assert.deepEqual(missingPrograms(names), ['c100k-plain', 'c100k-folder', 'c100k-none']);
+});
+
+test('a process that must answer in time goes first where it may, and what it starts begins as if it had not', async () => {
+  const command = new URL('../../src/host/command.js', import.meta.url).href;
+  const script = `
+    import { getPriority, setPriority } from 'node:os';
+    import { lowerPriority, raisePriority, runProgram } from '${command}';
+    const chosen = Number(process.argv[1]);
+    if (chosen !== 0) setPriority(chosen);
+    raisePriority();
+    const raised = getPriority();
+    const { stdout } = await runProgram('nice', [], { timeoutMs: ${HANG_MS} });
+    const after = getPriority();
+    lowerPriority();
+    console.log(JSON.stringify({ raised, child: Number(stdout), after, lowered: getPriority() }));
+  `;
+  const seen = async (command: string, args: readonly string[], chosen: number): Promise<unknown> => {
+    const all = [...args, NODE, '--input-type=module', '-e', script, String(chosen)];
+    const { code, stdout, stderr } = await runProgram(command, all, { timeoutMs: 3 * HANG_MS });
+    assert.equal(code, 0, stderr);
+    return JSON.parse(stdout);
+  };
+  // Whoever runs the tests may be nice already, and may not be root.
+  const isFree = getPriority() === 0 && process.geteuid?.() === 0;
+  if (isFree) assert.deepEqual(await seen('env', [], 0), { raised: -5, child: 0, after: -5, lowered: 5 });
+  assert.deepEqual(await seen('env', [], 7), { raised: 7, child: 7, after: 7, lowered: 7 });
+  // Without that right nothing changes.
+  if (isFree)
+    assert.deepEqual(await seen('setpriv', ['--bounding-set', '-sys_nice'], 0), {
+      raised: 0,
+      child: 0,
+      after: 0,
+      lowered: 5,
+    });
 });

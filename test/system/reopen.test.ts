@@ -54,8 +54,9 @@ test(`${MANY} connections are lost twice, and all come back on the ports that th
     ...targets.flatMap(({ port }) => ['--target', `127.0.0.1:${port}`]),
     ...['--conns', `${MANY}`],
     ...['--source-ip', '127.0.0.61', '--source-ports', `10000-${10_000 + MANY / 2 + 99}`],
-    // At a rate that is slower than the losses, so that nearly all ports are free at once.
-    ...['--on-drop', 'reopen', '--duration', '10m', '--rate', '4k/s'],
+    // At a rate that is slower than the losses, so that nearly all ports are free at once, and of which the queue of a target that
+    // waits two seconds for a core has room for all.
+    ...['--on-drop', 'reopen', '--duration', '10m', '--rate', '2k/s'],
   ]);
   const before = await reopens(target, run, MANY);
   // One holder counts its hold; another may hear of it a moment later, and what it loses until then does not come back.
@@ -63,9 +64,15 @@ test(`${MANY} connections are lost twice, and all come back on the ports that th
   const held = MANY - before;
   for (const storm of [1, 2]) {
     target.reset();
-    await until(`all are back after storm ${storm}`, 180_000, async () => {
-      const { accepted, open } = await target.counts();
-      return accepted === MANY + 1 + held * storm && open === held;
+    const wanted = { accepted: MANY + 1 + held * storm, open: held };
+    let seen: NetTargetCounts = { accepted: 0, open: 0 };
+    const back = until(`all are back after storm ${storm}`, 180_000, async () => {
+      seen = await target.counts();
+      return seen.accepted === wanted.accepted && seen.open === wanted.open;
+    });
+    await back.catch((error: Error) => {
+      const what = `the target has ${JSON.stringify(seen)}, not ${JSON.stringify(wanted)}`;
+      throw new Error(`${error.message}: ${what}\n${run.stderr()}`);
     });
   }
   run.child.kill('SIGINT');

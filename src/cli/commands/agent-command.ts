@@ -15,6 +15,7 @@ import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
 import { claimsOf, type Token } from '../../control/token.ts';
 import { LOCAL_VARIABLE } from '../../coordinator/local-agent.ts';
 import { bindToParent, parentPidOf } from '../../engine/parent-bond.ts';
+import { raisePriority } from '../../host/command.ts';
 import { ownPackage } from '../../host/own-package.ts';
 import { type Allowance, OWNER_ALLOWANCE, parseAllowedTarget } from '../../plan/allowance.ts';
 import { systemClock } from '../../time/timer.ts';
@@ -33,6 +34,7 @@ export async function agentCommand({ values }: CommandContext): Promise<ExitCode
   // Whoever started it: a stopped agent of a host that lost its coordinator's ssh session must get to its closing too.
   const parentPid = process.connected === true ? parentPidOf(process.env[LOCAL_VARIABLE]) : null;
   if (!bindToParent('wake', parentPid)) return ExitCode.incomplete;
+  raisePriority();
   const { host, port } = readJoin(values);
   const isFromStdin = values.on('token-stdin');
   const token = await joinToken(flagValue(values, 'token-file'), isFromStdin, systemClock.wallMs());

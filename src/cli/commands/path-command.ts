@@ -11,6 +11,7 @@ import { environmentToken } from '../../api/token-source.ts';
 import { isLoopback } from '../../base/address.ts';
 import { addressPart, formatEndpoint } from '../../base/endpoint.ts';
 import { ErrorCode, ExitCode, usageError } from '../../base/errors.ts';
+import { raisePriority } from '../../host/command.ts';
 import { ownPackage } from '../../host/own-package.ts';
 import type { RunReport } from '../../judge/report.ts';
 import { findIdleTimeout } from '../../path/idle-finder.ts';
@@ -40,6 +41,7 @@ export async function pathCommand({ values }: CommandContext): Promise<ExitCode>
   flagValue(values, 'samples');
   flagValue(values, 'idle-max');
   const job = await readRunJob(asRunValues(values), environmentToken());
+  raisePriority();
   const places = resultPlaces(values);
   if (job.request.targets.some((target) => target.self)) {
     throw usageError(

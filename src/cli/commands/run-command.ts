@@ -8,6 +8,7 @@ import { checkReportFile, describe, type ReportFile } from '../../api/report-fil
 import { environmentToken } from '../../api/token-source.ts';
 import { BenchError, ErrorCode, ExitCode } from '../../base/errors.ts';
 import { NeverRanError } from '../../coordinator/expected-agents.ts';
+import { raisePriority } from '../../host/command.ts';
 import { appendToFile, followOutputPath, StreamFile } from '../../host/output-file.ts';
 import type { RunReport } from '../../judge/report.ts';
 import { annotations, junitXml, reportJson, stepSummary } from '../../report/formats.ts';
@@ -37,6 +38,7 @@ type StopSignal = 'SIGINT' | 'SIGTERM';
  */
 export async function benchCommand({ values }: CommandContext): Promise<ExitCode> {
   const job = await readRunJob(values, environmentToken());
+  raisePriority();
   const display = readDisplay(values);
   const places = resultPlaces(values);
   const files = new ReportFiles(values, process.env);
