@@ -265,6 +265,25 @@ describe('a holder whose agent is gone', () => {
     await target.close();
   });
 
+  test('that had no core when its lease ended reads first whether there is a further one', async () => {
+    const target = await Target.listen();
+    const holder = fork();
+    await holder.open(specTo(target.port, 20));
+    const lease = (liveForMs: number): void => {
+      const liveUntilMs = systemClock.monotonicMs() + liveForMs;
+      holder.send({ type: 'lease', openUntilMs: liveUntilMs, liveUntilMs });
+    };
+    // Long enough to be read before the stop on any machine.
+    lease(4_000);
+    await holder.report();
+    holder.child.kill('SIGSTOP');
+    await pause(4_100);
+    lease(10 * HANG_MS);
+    holder.child.kill('SIGCONT');
+    assert.equal((await holder.report()).stats.open, 20);
+    assert.equal(kernelCount('established', target.port), 20);
+  });
+
   test('ends, and the kernel closes what it holds, when its lease is over, although its agent is there', async () => {
     const target = await Target.listen();
     const holder = fork();

@@ -216,7 +216,8 @@ function counterViolations({ records }: History): string[] {
 }
 
 /** Exit 0 only if what was asked was held: by the report, and by the target for the whole hold phase. */
-function verdictViolations({ exitCode, held, total, records, connections, sightMs }: History): string[] {
+function verdictViolations(history: History): string[] {
+  const { exitCode, held, total, records, connections, sightMs, agentOf } = history;
   if (exitCode !== 0) return [];
   if (held !== total) return [`exit 0, but held is ${held} of ${total}`];
   const holdMs = records.find(({ message }) => message.type === 'hold')?.atMs;
@@ -225,10 +226,13 @@ function verdictViolations({ exitCode, held, total, records, connections, sightM
   const firstStopMs =
     records.find(({ message, atMs }) => message.type === 'stop' && atMs >= holdMs)?.atMs ?? stopMs;
   let open = 0;
-  for (const { atMs, by } of changesOf(connections)) {
+  for (const { atMs, by, connection } of changesOf(connections)) {
     const isHeld = atMs > holdMs + sightMs && atMs < firstStopMs;
     open += by;
-    if (isHeld && open < total) return [`exit 0, but the target held ${open} of ${total} at ${atMs}`];
+    if (!isHeld || open >= total) continue;
+    const change = `${agentOf[connection.source] ?? connection.source} ${by === 1 ? 'opened' : 'closed'} one`;
+    const when = `${atMs - holdMs} ms into the hold of ${firstStopMs - holdMs} ms, with ${sightMs} ms to see it`;
+    return [`exit 0, but the target held ${open} of ${total} at ${atMs}: ${change} ${when}`];
   }
   const before = connections.filter(
     (each) => each.openedMs <= holdMs + sightMs && (each.closedMs ?? Infinity) > holdMs,
