@@ -14,6 +14,7 @@ import { URING_SKIP } from '../engine/drivers/driver-harness.ts';
 import { startBench } from '../support/bench-run.ts';
 import { withKernelSetting } from '../support/kernel-setting.ts';
 import { clientEnds, socketsOnPort } from '../support/kernel-view.ts';
+import { answeringNice } from '../support/priority.ts';
 import { type CliOptions, repositoryRoot, runCli } from '../support/run-cli.ts';
 import { HANG_MS } from '../support/waiting.ts';
 
@@ -51,7 +52,7 @@ for (const engine of ['uring', 'epoll'] as const) {
     // These must answer in time however many others want a core; a priority that was chosen stays.
     const answering = [run.child.pid!, ...run.pids('agent')];
     assert.equal(answering.length, 2);
-    for (const pid of answering) assert.equal(niceOf(pid), getPriority() === 0 ? -5 : getPriority());
+    for (const pid of answering) assert.equal(niceOf(pid), answeringNice());
     const { code, stderr, stdout } = await run.result;
     assert.equal(code, 0, stderr);
     assert.match(stdout, new RegExp(`^engine +${engine}: as --engine says$`, 'm'));
