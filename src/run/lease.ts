@@ -71,8 +71,11 @@ export function leaseEndsOf(contactMs: number, times: Pick<LeaseTimes, 'quietMs'
   };
 }
 
-/** A new link may take four times as long as the first try of one: a host without a core to spare is slow, not cut. */
-const PATIENCE_MAX = 4;
+/**
+ * A new link may take twice as long as the first try of one: a host without a core to spare is slow, not cut. Not more: one that is
+ * tried while the path is cut sends SYNs after 1, 3 and 7 s (tcp_syn_retries, tcp(7)), so a path that heals after 3 s would be found late.
+ */
+const PATIENCE_MAX = 2;
 
 /**
  * When an agent gives its link up and makes a new one. Silence counts in attended time (base/clock.ts): an agent that had no core
@@ -117,10 +120,10 @@ export class LinkWatch {
     return this.#attention.attendedMs - this.#answeredMs > this.#rhythm.relinkAfterMs;
   }
 
-  /** A new link is made. @returns how long it may take, milliseconds: each one twice as long as that before, while none answers */
+  /** A new link is made. @returns how long it may take, milliseconds: longer from the second one on, while none answers */
   relinking(): number {
     const timeoutMs = this.#rhythm.relinkTimeoutMs * this.#patience;
-    this.#patience = Math.min(2 * this.#patience, PATIENCE_MAX);
+    this.#patience = PATIENCE_MAX;
     return timeoutMs;
   }
 }
