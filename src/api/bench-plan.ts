@@ -3,7 +3,7 @@
  * both go this way. Must never judge: the findings come from the same code that an agent runs.
  */
 import { formatEndpoint } from '../base/endpoint.ts';
-import { ExitCode } from '../base/errors.ts';
+import { ErrorCode, ExitCode, usageError } from '../base/errors.ts';
 import { portCount } from '../base/tuple-space.ts';
 import { ownPackage } from '../host/own-package.ts';
 import { type PathPlan, planPath } from '../path/path-plan.ts';
@@ -23,6 +23,9 @@ import {
 /** What a plan for `--target self` assumes; a real run takes a free port. */
 const SELF_ENDPOINT = { address: '127.0.0.1', port: 8000, family: 4 } as const;
 
+/** What further flags say about the hops of `--via`. */
+const VIA_DETAILS = ['via-ports', 'via-source', 'via-server'] as const;
+
 /** What is to be planned, checked. */
 interface PlanJob {
   readonly request: RunRequest;
@@ -40,10 +43,18 @@ export function readPlanJob(values: FlagValues): PlanJob {
 
 function readPath(values: FlagValues): PlanJob['pathOf'] {
   const hops = flagValues(values, 'via').flat();
-  if (hops.length === 0) return null;
   const ports = flagValue(values, 'via-ports');
   const firstAddress = flagValue(values, 'via-source');
   const server = flagValue(values, 'via-server');
+  if (hops.length === 0) {
+    const lone = VIA_DETAILS.find((name) => values.isGiven(name));
+    if (lone === undefined) return null;
+    throw usageError(
+      ErrorCode.usage,
+      `${values.origin(lone)} needs --via`,
+      'add --via with the hops, such as: --via masquerade:1',
+    );
+  }
   return ({ connections, endpoints }) =>
     planPath({ connections, endpoints: endpoints.length, hops, ports, firstAddress, server });
 }

@@ -159,6 +159,14 @@ describe('plan', () => {
     assert.deepEqual([made.wouldStart, made.connections, made.path?.hops.length], [true, CONNS, 2]);
     assert.equal(far.accepted, before);
     await assert.rejects(plan({ target, conns: 0 }), /conns is a whole number/);
+    // What is said of hops that are not there would be dropped without a word.
+    for (const lone of [
+      { viaPorts: '1000-2000' },
+      { viaSource: '10.0.0.1/24' },
+      { viaServer: '10.0.0.9:80' },
+    ])
+      await assert.rejects(plan({ target, conns: CONNS, ...lone }), /^\w*Error: via\w+ needs via$/);
+    await assert.rejects(plan({ target, conns: CONNS, viaPorts: 'abc' }), /viaPorts/);
   });
 });
 

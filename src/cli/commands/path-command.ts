@@ -40,6 +40,7 @@ export async function pathCommand({ values }: CommandContext): Promise<ExitCode>
   // Before anything is opened, also where the other one counts.
   flagValue(values, 'samples');
   flagValue(values, 'idle-max');
+  flagValue(values, 'via-ports');
   const job = await readRunJob(asRunValues(values), environmentToken());
   raisePriority();
   const places = resultPlaces(values);

@@ -32,6 +32,7 @@ describe('c100k-bench path', () => {
       [['--target', 'self'], /there is no path to --target self/],
       [['--target', '127.0.0.1:9', '--samples', '0'], /--samples/],
       [['--target', '127.0.0.1:9', '--idle-max', 'soon'], /--idle-max/],
+      [['--target', '127.0.0.1:9', '--via-ports', 'abc'], /--via-ports/],
     ];
     for (const [args, says] of wrong) {
       const { code, stderr, stdout } = await runCli(['path', ...args]);
