@@ -166,7 +166,7 @@ describe('plan', () => {
       { viaServer: '10.0.0.9:80' },
     ])
       await assert.rejects(plan({ target, conns: CONNS, ...lone }), /^\w*Error: via\w+ needs via$/);
-    await assert.rejects(plan({ target, conns: CONNS, viaPorts: 'abc' }), /viaPorts/);
+    await assert.rejects(plan({ target, conns: CONNS, viaPorts: 'abc' }), /"abc" is not a port/);
   });
 });
 
