@@ -47,14 +47,26 @@ export class SaidColumns {
   note(slot: number, buffer: Uint8Array, from: number, to: number): void {
     const end = Math.min(to, from + SAID_BYTES_MAX);
     if (end <= from) return;
-    const number = this.#numberOf(buffer, from, end, TEXTS - TEXTS_AT_END);
-    if (number === OTHER) {
+    // A server may greet and say no in one breath: of what is too long its last line is the latest text.
+    const lastAt = end < to ? lastLineOf(buffer, from, to) : from;
+    const isWhole = lastAt === from;
+    let number = NONE;
+    if (isWhole || this.#first[slot] === NONE) {
+      number = this.#numberOf(buffer, from, end, TEXTS - TEXTS_AT_END);
+      if (this.#first[slot] === NONE) this.#refer(this.#first, slot, number);
+    }
+    this.#latestIs(slot, isWhole ? number : NONE, buffer, lastAt, isWhole ? end : to);
+  }
+
+  /** @param number of the text, where it is known; else NONE */
+  #latestIs(slot: number, number: number, buffer: Uint8Array, from: number, end: number): void {
+    const latest = number === NONE ? this.#numberOf(buffer, from, end, TEXTS - TEXTS_AT_END) : number;
+    if (latest === OTHER) {
       for (let at = from; at < end; at++) this.#unheld[at - from] = buffer[at]!;
       this.#unheldLength = end - from;
       this.#unheldSlot = slot;
     }
-    if (this.#first[slot] === NONE) this.#refer(this.#first, slot, number);
-    this.#refer(this.#latest, slot, number);
+    this.#refer(this.#latest, slot, latest);
   }
 
   /** The slot's connection failed or ended: what was said on it counts. Before `forget`. */
@@ -130,4 +142,16 @@ export class SaidColumns {
     }
     return boundedTexts(list, this.#other);
   }
+}
+
+const LINE_FEED = 10;
+
+/**
+ * Where the last line begins, of those that fit into a text; a line break at the very end ends it and begins none.
+ * @returns `from`: there is none behind another line, or it is too long
+ */
+function lastLineOf(buffer: Uint8Array, from: number, to: number): number {
+  const least = Math.max(from + 1, to - SAID_BYTES_MAX);
+  for (let at = to - 1; at >= least; at--) if (buffer[at - 1] === LINE_FEED) return at;
+  return from;
 }

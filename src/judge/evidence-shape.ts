@@ -5,7 +5,13 @@
  */
 import { type Counts, type DropReason, type FailReason, totalOf } from '../base/outcome.ts';
 import type { KernelEvidence } from '../host/kernel-evidence.ts';
-import { histogramCount, type SparseHistogram, valueUsAtRank } from '../stats/histogram.ts';
+import {
+  histogramCount,
+  mergeHistograms,
+  type SparseHistogram,
+  valueUsAt,
+  valueUsAtRank,
+} from '../stats/histogram.ts';
 import { SERIES_BUCKET_MS } from '../stats/time-series.ts';
 import type { RunReport, TimelinePoint } from './report.ts';
 
@@ -271,6 +277,40 @@ const YOUNG_MS = 1_000;
 /** The same where a good share was closed as young: a busy target comes to the others later. */
 const YOUNG_LATE_MS = 5_000;
 const YOUNG_SHARE = 0.25;
+/** What is older by more than this factor than those before it is no late one of them: a timeout, or another cause. */
+const YOUNG_GAP = 2;
+
+/** The ages of a histogram with their counts, the youngest first. */
+function* agesOf(histogram: SparseHistogram): Generator<readonly [ms: number, index: number, count: number]> {
+  for (let at = 0; at + 1 < histogram.length; at += 2) {
+    const [index, count] = [histogram[at] ?? 0, histogram[at + 1] ?? 0];
+    yield [valueUsAt(index), index, count];
+  }
+}
+
+/** Up to which age a connection counts as closed young, milliseconds. */
+function youngMs(facts: DiagnosisFacts): number {
+  const { fin, rst } = facts.evidence?.lossAgeMs ?? {};
+  const all = (facts.connections.dropped.fin ?? 0) + (facts.connections.dropped.rst ?? 0);
+  const surely = youngerThan(fin, YOUNG_MS) + youngerThan(rst, YOUNG_MS);
+  if (neverAnswered(facts) !== null || surely < all * YOUNG_SHARE) return YOUNG_MS;
+  let last = YOUNG_MS;
+  for (const [ms] of agesOf(mergeHistograms(fin?.histogram ?? [], rst?.histogram ?? []))) {
+    if (ms <= last) continue;
+    if (ms > YOUNG_LATE_MS || ms > YOUNG_GAP * last) break;
+    last = ms;
+  }
+  return last;
+}
+
+/** How old connections of one group were when the far side ended them: those closed young, or those that had been held. */
+export function agesOfGroup(facts: DiagnosisFacts, kind: 'fin' | 'rst', group: 'young' | 'held'): Durations {
+  const histogram: number[] = [];
+  const boundMs = youngMs(facts);
+  for (const [ms, index, count] of agesOf(facts.evidence?.lossAgeMs?.[kind].histogram ?? []))
+    if (ms <= boundMs === (group === 'young')) histogram.push(index, count);
+  return { histogram, leastMs: 0, mostMs: 0 };
+}
 
 /** Connections that were lost before their application had ever answered; null: nothing is asked, or it is not known. */
 function neverAnswered({ asked, evidence }: DiagnosisFacts): { fin: number; rst: number } | null {
@@ -294,8 +334,7 @@ export function endedYoung(facts: DiagnosisFacts): { fin: number; rst: number } 
   const surely = youngerThanMs(YOUNG_MS);
   // What had answered and was reset at its next probe is no young one, however soon that came.
   if (never !== null) return { fin: Math.max(surely.fin, never.fin), rst: never.rst };
-  const isLimit = surely.fin + surely.rst >= (fin + rst) * YOUNG_SHARE;
-  const byAge = isLimit ? youngerThanMs(YOUNG_LATE_MS) : surely;
+  const byAge = youngerThanMs(youngMs(facts));
   // Own counts leave out what was reset at a probe; without ages they are all that is known.
   const isByAge = byAge.fin + byAge.rst >= losses.young + losses.resetsOnProbe;
   const youngFin = isByAge ? byAge.fin : Math.min(fin, losses.young);
@@ -303,25 +342,42 @@ export function endedYoung(facts: DiagnosisFacts): { fin: number; rst: number } 
   return { fin: youngFin, rst: youngRst };
 }
 
-/** When nearly all losses of a kind came, least and most that it may have taken, milliseconds; null: not known. */
-function momentsOf(facts: DiagnosisFacts, kind: 'fin' | 'rst'): { low: number; high: number } | null {
+/**
+ * When nearly all losses of a kind came, least and most that it may have taken, milliseconds; null: not known.
+ * @param youngCount the first so many are left out
+ */
+function momentsOf(
+  facts: DiagnosisFacts,
+  kind: 'fin' | 'rst',
+  youngCount: number,
+): { low: number; high: number } | null {
   const series = facts.evidence?.lossesAt;
   const counts = series?.counts[kind];
   if (series === undefined || counts === undefined) return null;
-  const all = sumOf(counts);
+  const all = sumOf(counts) - youngCount;
   if (all < SHAPE_COUNT_MIN) return null;
   let first = 0;
   let last = counts.length - 1;
-  for (let seen = counts[0] ?? 0; seen < all * 0.05; seen += counts[first] ?? 0) first++;
+  for (let seen = counts[0] ?? 0; seen < youngCount + all * 0.05; seen += counts[first] ?? 0) first++;
   for (let seen = counts[last] ?? 0; seen < all * 0.05; seen += counts[last] ?? 0) last--;
   const width = SERIES_BUCKET_MS * 2 ** series.folds;
   return { low: Math.max(0, last - first - 1) * width, high: (last - first + 1) * width };
 }
 
-/** What made connections end: each at its own age (`age`), all in one moment whatever their age (`moment`); null: both fit, or neither. */
-export function endShape(facts: DiagnosisFacts, kind: 'fin' | 'rst'): 'age' | 'moment' | null {
-  const ages = [facts.evidence?.lossAgeMs?.[kind], facts.evidence?.lossSilenceMs?.[kind]];
-  const moments = momentsOf(facts, kind);
+/**
+ * What made connections end: each at its own age (`age`), all in one moment whatever their age (`moment`); null: both fit, or neither.
+ * @param group of those that were held alone, or of all
+ */
+export function endShape(
+  facts: DiagnosisFacts,
+  kind: 'fin' | 'rst',
+  group: 'all' | 'held' = 'all',
+): 'age' | 'moment' | null {
+  const isAll = group === 'all';
+  const held = agesOfGroup(facts, kind, 'held');
+  const ages = isAll ? [facts.evidence?.lossAgeMs?.[kind], facts.evidence?.lossSilenceMs?.[kind]] : [held];
+  const youngCount = isAll ? 0 : histogramCount(agesOfGroup(facts, kind, 'young').histogram);
+  const moments = momentsOf(facts, kind, youngCount);
   const age = lengthOf(ages[0]);
   if (moments === null || age === null) return null;
   const equal = ages.map(equalLength).filter((one) => one !== null);

@@ -2,10 +2,11 @@
  * Owns the rules about connections that were held and then lost: timeouts, evictions, an end or a restart, silence, and what a
  * device on the way forgot. Must never name the one for the other where a new connect, which tells them apart, was not made.
  */
-import type { Party } from '../base/outcome.ts';
+import { type Party, totalOf } from '../base/outcome.ts';
 import { formatCount, formatMs } from '../base/units.ts';
 import {
   aftermathsOf,
+  agesOfGroup,
   alikeLength,
   type DiagnosisFacts,
   endShape,
@@ -83,30 +84,52 @@ interface CommonLength {
   readonly since: string;
 }
 
+/** Connections that the far side ended: all, or those alone that had been held while others were closed young. */
+interface Group {
+  readonly name: 'all' | 'held';
+  readonly kind: 'fin' | 'rst';
+  readonly kinds: MissingKinds;
+}
+
 /** The age or silence at which each was ended, whenever it was opened; null: it may as well have been one moment. */
-function timeoutOf(facts: DiagnosisFacts, kind: 'fin' | 'rst'): CommonLength | null {
+function timeoutOf(facts: DiagnosisFacts, { name, kind }: Group): CommonLength | null {
   const { open, established } = facts.connections;
-  const { lossAgeMs, lossSilenceMs } = facts.evidence ?? {};
   // What is still open is older than that: then it is no limit for all.
   if (open > established * (1 - NEARLY_ALL)) return null;
-  const shape = endShape(facts, kind);
-  const livesOn = newConnects(facts) === 'taken';
+  const shape = endShape(facts, kind, name);
+  // Where others were closed young, a target that lives on may have ended these in one moment for another reason.
+  const livesOn = name === 'all' && newConnects(facts) === 'taken';
   if (shape === 'moment' || (shape === null && !livesOn)) return null;
-  const silence = equalLength(lossSilenceMs?.[kind]);
-  const age = equalLength(lossAgeMs?.[kind]);
+  const ages = name === 'all' ? facts.evidence?.lossAgeMs?.[kind] : agesOfGroup(facts, kind, 'held');
+  // Whose silence is whose is not known.
+  const silence = name === 'all' ? equalLength(facts.evidence?.lossSilenceMs?.[kind]) : null;
+  const age = equalLength(ages);
   if (silence !== null && age !== null) return { ms: age.lowMs, since: 'after it was opened and silent' };
   if (silence !== null) return { ms: silence.lowMs, since: 'after its last byte' };
-  const alike = age ?? (livesOn ? alikeLength(lossAgeMs?.[kind]) : null);
+  const alike = age ?? (livesOn ? alikeLength(ages) : null);
   return alike === null ? null : { ms: alike.lowMs, since: 'after it was opened' };
 }
 
+/** A limit closes some young, and a timeout those that it had let in: then each group has its own age. */
 const targetTimeout: Rule = (facts, missing) => {
-  const kinds: MissingKinds = { ...ended(missing), ...missing.all('young') };
-  const kind = (facts.connections.dropped.fin ?? 0) >= (kinds['dropped rst'] ?? 0) ? 'fin' : 'rst';
-  const said = saidWords(facts);
-  const found = timeoutOf(facts, kind);
+  const late = ended(missing);
+  const [fin, rst] = [late['dropped fin'] ?? 0, late['dropped rst'] ?? 0];
+  const all: Group = {
+    name: 'all',
+    kind: (facts.connections.dropped.fin ?? 0) >= rst ? 'fin' : 'rst',
+    kinds: { ...late, ...missing.all('young') },
+  };
+  const held: Group = { name: 'held', kind: fin >= rst ? 'fin' : 'rst', kinds: late };
+  return timeoutClaim(facts, all) ?? (missing.of('young') > 0 ? timeoutClaim(facts, held) : null);
+};
+
+function timeoutClaim(facts: DiagnosisFacts, group: Group): ReturnType<Rule> {
+  const { kind, kinds } = group;
+  const said = saidWords(facts, sumOf(kinds));
+  const found = timeoutOf(facts, group);
   const isSaid = /time(?:d[ _]?)?[ _]?out/i.test(said);
-  const ms = found?.ms ?? (isSaid ? medianMs(facts.evidence?.lossAgeMs?.[kind]) : null);
+  const ages = group.name === 'all' ? facts.evidence?.lossAgeMs?.[kind] : agesOfGroup(facts, kind, 'held');
+  const ms = found?.ms ?? (isSaid ? medianMs(ages) : null);
   if (ms === null || ms < LENGTH_MS_MIN) return null;
   const isProven = kind === 'fin' || hasSaidNo(facts) || isNear(facts);
   const whose = isProven
@@ -120,7 +143,7 @@ const targetTimeout: Rule = (facts, missing) => {
       `${n(count)} connections were closed by the far side, each ${seconds(ms)} ${found?.since ?? 'after it was opened'}, whenever that was: a timeout of about ${seconds(ms)} ${whose}${said}`,
     next: `an idle timeout: stay below it with --probe-every (less than ${seconds(ms)}), or raise it there; a timeout for login, header or handshake: send what the target expects first`,
   };
-};
+}
 
 /** Nearly all ended in one moment, whatever their age, or a new connect is refused. */
 const targetEnded: Rule = (facts, missing) => {
@@ -161,15 +184,18 @@ const targetClosed: Rule = (facts, missing) => {
   const mix = fin > 0 && rst > 0 ? ` (${n(fin)} by FIN, ${n(rst)} by RST)` : '';
   // A FIN is the application's, or its proxy's; a RST is also what a filter on the way sends.
   const isProven = !isReset || isNear(facts) || hasSaidNo(facts);
-  const burst = burstMax === null ? '' : `, up to ${n(Math.min(burstMax, count))} of them within one second`;
-  const median = medianMs(facts.evidence?.lossAgeMs?.fin) ?? medianMs(facts.evidence?.lossAgeMs?.rst);
+  // The largest second may be that of others, which were closed young.
+  const isAll = count >= totalOf(facts.connections.dropped) * NEARLY_ALL;
+  const burst =
+    burstMax === null || !isAll ? '' : `, up to ${n(Math.min(burstMax, count))} of them within one second`;
+  const median = medianMs(agesOfGroup(facts, isReset ? 'rst' : 'fin', 'held'));
   const age = median === null ? '' : `, half of them after ${seconds(median)} or less`;
   return {
     party: isProven ? 'target' : 'unknown',
     what: isProven ? 'target-closed' : 'resets',
     kinds,
     message: (all) =>
-      `${n(all)} connections were ${how} by the far side${mix}${burst}${age}${saidWords(facts)}${isProven ? '' : ': by the target, or by a filter on the way that resets for it'}`,
+      `${n(all)} connections were ${how} by the far side${mix}${burst}${age}${saidWords(facts, count)}${isProven ? '' : ': by the target, or by a filter on the way that resets for it'}`,
     next: `see its log, its idle timeout and its limits, and whether it ended: ps -o pid,etime; a proxy or firewall on the way may send this for it${sessionWords(facts)}${isProven ? '' : `; ${WHO_RESETS}`}`,
   };
 };

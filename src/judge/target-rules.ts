@@ -2,9 +2,11 @@
  * Owns the rules that name the target by what it or its kernel did when connections came: did not take them, refused them,
  * answered with a no, closed them young. Must never name it for a counter of its host alone.
  */
+import { totalOf } from '../base/outcome.ts';
 import { formatCount, formatMs } from '../base/units.ts';
 import { NO_ANSWER, protocolErrorNotes } from '../stats/protocol-errors.ts';
 import {
+  agesOfGroup,
   counterOf,
   type DiagnosisFacts,
   endedYoung,
@@ -32,18 +34,36 @@ const REFUSALS_MIN = 20;
 /** Limits that people type are multiples of this. */
 const ROUND = 100;
 
-/** What the target said on connections that failed or ended, the most frequent text; null: nothing. */
-function saidBy(facts: DiagnosisFacts): { text: string; count: number } | null {
+/** What was said on so many more connections than a claim is about was said on others too. */
+const SAID_TO_OTHERS = 1.1;
+
+/**
+ * What the target said on connections that failed or ended, the most frequent text, of equals the one that came last.
+ * @param count of the connections that a claim is about, where others ended otherwise; absent: all
+ * @returns null: nothing, or nothing that can be of most of these
+ */
+function saidBy(facts: DiagnosisFacts, count?: number): { text: string; count: number } | null {
   const texts = facts.evidence?.said?.texts ?? [];
-  let best: { text: string; count: number } | null = null;
-  for (const { text, first, last } of texts)
-    if (best === null || first + last > best.count) best = { text, count: first + last };
+  const isPart = count !== undefined && count < endedCount(facts) * NEARLY_ALL;
+  let best: { text: string; count: number; last: number } | null = null;
+  for (const { text, first, last } of texts) {
+    const own = first + last;
+    if (isPart && (own > count * SAID_TO_OTHERS || own < count * NEARLY_ALL)) continue;
+    const isBetter = best === null || own > best.count || (own === best.count && last > best.last);
+    if (isBetter) best = { text, count: own, last };
+  }
   return best;
 }
 
+/** Connections on which something may have been said that counts. */
+function endedCount({ connections }: DiagnosisFacts): number {
+  const { handshake = 0, tls = 0, reset = 0 } = connections.failed;
+  return totalOf(connections.dropped) + handshake + tls + reset;
+}
+
 /** The same as the end of a sentence. */
-export function saidWords(facts: DiagnosisFacts): string {
-  const said = saidBy(facts);
+export function saidWords(facts: DiagnosisFacts, count?: number): string {
+  const said = saidBy(facts, count);
   return said === null ? '' : `; it said "${said.text}"`;
 }
 
@@ -159,14 +179,20 @@ const targetAcceptQueue: Rule = (facts, missing) => {
   // A probe that timed out ends its connection, which then waits no longer: its kernel had acknowledged it, and as many were in the queue.
   // Why the process takes none is known where it has no descriptor left.
   const silentNow = facts.evidence?.acknowledged ?? 0;
+  const isHere = sides.length >= facts.asked.endpoints.length;
   const isQueued = queued >= silentNow * NEARLY_ALL && !isLossy(facts) && !areDescriptorsFull(facts);
   const asked = Math.max(waiting, isQueued ? silentNow : 0);
   const stuck: MissingKinds = {
     ...missing.some(asked, 'waiting', 'dropped probe-timeout', 'unanswered'),
     ...missing.some(silent, 'failed handshake', 'failed tls'),
   };
+  // Established here and unknown there, because the end of its handshake was dropped: its probes are not acknowledged either. On this host no
+  // way loses them.
+  const unknownThere =
+    isHere && drops > 0 ? (facts.evidence?.notAcknowledged ?? 0) + Math.min(queued, silentNow) : 0;
   const overflowed: MissingKinds = isFull
     ? {
+        ...missing.some(Math.max(unknownThere, stuck['dropped probe-timeout'] ?? 0), 'dropped probe-timeout'),
         ...missing.all('failed timeout', 'failed reset', 'unattempted', 'final-reset', 'half-open'),
         ...missing.some(endedYoung(facts).rst, 'young'),
       }
@@ -329,9 +355,13 @@ const targetSourceLimit: Rule = (facts, missing) => {
   };
 };
 
-/** Half of those that were closed, by their age; empty: not known. */
-function ageWords({ evidence }: DiagnosisFacts): string {
-  const half = medianMs(evidence?.lossAgeMs?.fin) ?? medianMs(evidence?.lossAgeMs?.rst);
+/** Half of those that were closed young, by their age; empty: not known. */
+function ageWords(facts: DiagnosisFacts): string {
+  const half =
+    medianMs(agesOfGroup(facts, 'fin', 'young')) ??
+    medianMs(agesOfGroup(facts, 'rst', 'young')) ??
+    medianMs(facts.evidence?.lossAgeMs?.fin) ??
+    medianMs(facts.evidence?.lossAgeMs?.rst);
   return half === null ? ' (within a second)' : ` (half of them within ${formatMs(half)})`;
 }
 
@@ -379,8 +409,11 @@ const targetCloses: Rule = (facts, missing) => {
     what: hint === '' ? 'target-closes' : 'target-proxy',
     kinds,
     message: (count) =>
-      `${n(count)} connections were ${when}${hint}${why === undefined ? '' : ` (${why})`}${saidWords(facts)}`,
-    next: "see the target's limit of clients, its log, and what it expects to be sent first",
+      `${n(count)} connections were ${when}${hint}${why === undefined ? '' : ` (${why})`}${saidWords(facts, count)}`,
+    next:
+      hint === ''
+        ? "see the target's limit of clients, its log, and what it expects to be sent first"
+        : 'see whether what it passes connections on to listens (the log of the proxy says so), and which clients it admits',
   };
 };
 

@@ -81,3 +81,39 @@ test('only the first 120 bytes tell texts apart', () => {
   end(columns, 1);
   assert.deepEqual(columns.texts().texts, [{ text: 'x'.repeat(120), first: 2, last: 0 }]);
 });
+
+test('of what is too long the last line counts beside its beginning, where it has one that is short enough', () => {
+  const columns = new SaidColumns(8);
+  const greeting = `INFO {"id":"${'x'.repeat(300)}"} \r\n`;
+  const beginning = greeting.slice(0, 120);
+  say(columns, 0, greeting);
+  say(columns, 1, `${greeting}-ERR 'maximum connections exceeded'\r\n`);
+  say(columns, 2, `${greeting}-ERR 'maximum connections exceeded'\r\n`);
+  // Without a line of its own at the end, or with one as long as a text may be, and longer.
+  say(columns, 3, `${greeting}${'y'.repeat(120)}`);
+  say(columns, 4, `${greeting}${'z'.repeat(121)}`);
+  for (const slot of [0, 1, 2, 3, 4]) end(columns, slot);
+  assert.deepEqual(columns.texts(), {
+    texts: [
+      { text: beginning, first: 5, last: 0 },
+      { text: "-ERR 'maximum connections exceeded'\\r\\n", first: 0, last: 2 },
+      { text: 'y'.repeat(120), first: 0, last: 1 },
+    ],
+    other: 0,
+  });
+});
+
+test('long messages of which only the last line is kept leave room for those of others', () => {
+  const columns = new SaidColumns(2);
+  for (let message = 0; message < 2_000; message++)
+    say(columns, 0, `${message} ${'x'.repeat(200)}\nend ${message % 3}`);
+  say(columns, 1, 'further');
+  for (const slot of [0, 1]) end(columns, slot);
+  assert.deepEqual(
+    columns
+      .texts()
+      .texts.map(({ text }) => text.slice(0, 8))
+      .toSorted(),
+    ['0 xxxxxx', 'end 1', 'further'],
+  );
+});

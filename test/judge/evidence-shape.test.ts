@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  agesOfGroup,
   alikeLength,
   endedYoung,
   endShape,
@@ -11,7 +12,7 @@ import {
   orderOf,
   outlierOf,
 } from '../../src/judge/evidence-shape.ts';
-import { LatencyRecorder } from '../../src/stats/histogram.ts';
+import { histogramCount, LatencyRecorder } from '../../src/stats/histogram.ts';
 import { drawRun, type Facts, factsOf, randomFrom } from '../cases/drawn-run.ts';
 
 type Evidence = NonNullable<Facts['evidence']>;
@@ -153,4 +154,39 @@ test('young is what was never held: by age, or, where it never answered, at what
     { fin: 0, rst: 0 },
     'reset after an answer is no young one',
   );
+});
+
+test('what a limit closes young, and what ends later for another reason, are two groups with ages of their own', () => {
+  const two = (young: readonly number[], held: readonly number[]): Facts => {
+    const ages = [...young, ...held];
+    const fin = Array.from({ length: 400 }, (_, at) =>
+      at === 0 ? young.length : at === 380 ? held.length : 0,
+    );
+    return {
+      ...showing({
+        lossAgeMs: { fin: lengths(ages), rst: lengths([]) },
+        lossesAt: { folds: 4, counts: { fin, rst: [], silent: [] } },
+      }),
+      asked: { ...FACTS.asked, probeEveryMs: null },
+      connections: { ...FACTS.connections, open: 0, dropped: { fin: ages.length } },
+      losses: { ...FACTS.losses, young: 0, resetsOnProbe: 0 },
+    };
+  };
+  const counts = (facts: Facts): number[] =>
+    (['young', 'held'] as const).map((group) => histogramCount(agesOfGroup(facts, 'fin', group).histogram));
+  const young = spread(1, 900, 130);
+  assert.deepEqual(counts(two(young, spread(4_860, 5_400, 50))), [130, 50], 'a gap is between them');
+  assert.equal(endedYoung(two(young, spread(4_860, 5_400, 50))).fin, 130);
+  assert.deepEqual(
+    counts(two(young, spread(950, 2_500, 50))),
+    [180, 0],
+    'a busy target comes to the last ones late',
+  );
+  assert.deepEqual(counts(two(young, [])), [130, 0]);
+  assert.deepEqual(counts(two([], spread(4_860, 5_400, 50))), [0, 50]);
+  assert.equal(equalLength(agesOfGroup(two(young, spread(5_900, 6_000, 50)), 'fin', 'held'))?.count, 50);
+  // All in one moment while their ages differ: seen once the others are left out.
+  const moment = two(young, spread(4_500, 9_500, 50));
+  assert.equal(endShape(moment, 'fin'), null);
+  assert.equal(endShape(moment, 'fin', 'held'), 'moment');
 });

@@ -42,7 +42,12 @@ test('nothing listens: 130,000 refusals are one counted reason, in seconds and i
   const run = startBench(t, ['--target', `127.0.0.1:${port}`, '--conns', '130k', '--duration', '10m'], {});
   const { code, stdout, stderr, report } = await outcomeOf(run);
   assert.equal(code, 1, stderr);
-  assert.deepEqual(report.connections.failed, { refused: 130_000 });
+  const { failed, unattempted } = report.connections;
+  assert.deepEqual(Object.keys(failed), ['refused']);
+  assert.equal((failed.refused ?? 0) + unattempted, 130_000);
+  // On a host with no core to spare they take longer than a ramp goes on in which nothing is established, and the report says so.
+  const isGivenUp = report.notes.some((note) => note.includes('nothing new was established for 20 s'));
+  assert.equal(unattempted > 0, isGivenUp, report.notes.join());
   assert.equal(report.whoRanOut, 'target');
   assert.match(stdout, /^FAIL held 0 of 130,000/m);
   // One line of progress each five seconds comes on top, for as long as a busy host takes.
@@ -54,7 +59,7 @@ test('nothing listens: 130,000 refusals are one counted reason, in seconds and i
   assert.equal(report.hold.seconds, 0, 'it does not wait for a hold in which nothing is held');
   // The kernel's own count: it refused each of them itself, and none was sent more than once.
   const fails = kernelCounter('Tcp', 'AttemptFails') - failsBefore;
-  assert(fails >= 130_000, `the kernel counts ${fails} failed connects`);
+  assert(fails >= 130_000 - unattempted, `the kernel counts ${fails} failed connects`);
 });
 
 test('target killed in mid-hold: every connection is dropped by reason, and the run ends soon', async (t) => {

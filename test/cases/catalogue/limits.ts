@@ -38,6 +38,20 @@ while True:
   held.append(s.accept()); time.sleep(0.02)
 `;
 
+/** Answers 30 at a time and takes no further one, as socat does with `max-children=30`. */
+const ECHO_FOR_30 = `import socket, threading
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(('127.0.0.1', 8000)); s.listen(5)
+room = threading.Semaphore(30)
+def serve(c):
+  while True:
+    d = c.recv(4096)
+    if not d: break
+    c.sendall(d)
+  c.close(); room.release()
+while True:
+  room.acquire(); c, _ = s.accept(); threading.Thread(target=serve, args=(c,), daemon=True).start()
+`;
+
 /** Completes handshakes in its kernel alone. */
 function neverAccepts(port: number, backlog: number): string {
   return `import socket, time
@@ -358,6 +372,25 @@ net.createServer((s) => { s.on('error', () => {}); s.on('data', (d) => s.write(d
       explains: 400,
       held: 100,
       never: [/accept queue overflowed/],
+    },
+  },
+  {
+    name: 'echo-for-thirty',
+    fault:
+      'a server that answers 30 at a time, with a backlog of 5, is asked by each connection: the queue overflows',
+    looksLike: 'forty-percent-lost',
+    play: async (stage) => {
+      const host = await stage.lone();
+      await stage.python(host, ECHO_FOR_30, [8_000]);
+      return await stage.run(host, typed('-t echo://127.0.0.1:8000 -c 60 -d 5s'));
+    },
+    expected: {
+      exit: 1,
+      party: 'target',
+      rule: 'target-accept-queue',
+      explains: 30,
+      held: 30,
+      never: [/packets get lost/, /ethtool/],
     },
   },
   {

@@ -13,6 +13,25 @@ const server = new WebSocketServer({ port: 8001, host: '0.0.0.0' });
 server.on('connection', (c) => { if (c.protocol !== 'graphql-transport-ws') c.close(4406, 'Subprotocol not acceptable'); });
 `;
 
+/**
+ * Takes 50, says no to further ones behind its greeting, and ends the first ones after 4 s, as nats-server does with
+ * `max_connections: 50` and clients that answer no ping. The greeting fills a text, and another one says why.
+ */
+const GREETS_AND_SAYS_NO = nodeServer(
+  4_222,
+  `const info = 'INFO {"server_id":"' + 'A'.repeat(280) + '","client_id":' + count + '} \\r\\n';
+  if (count > 50) return void socket.end(info + "-ERR 'maximum connections exceeded'\\r\\n");
+  socket.write(info);
+  setTimeout(() => socket.end("-ERR 'Stale Connection'\\r\\n"), 4_000);`,
+);
+
+/** The same without a word to those that it has taken. */
+const SAYS_NO_AND_TIMES_OUT = nodeServer(
+  3_306,
+  `if (count > 50) return void socket.end('ERROR 1040: Too many connections');
+  setTimeout(() => socket.destroy(), 4_000);`,
+);
+
 function handshakesFailed({ report }: JudgedRun): number {
   return report?.connections.failed.handshake ?? 0;
 }
@@ -151,6 +170,52 @@ export const WORD_CASES: readonly CaseSpec[] = [
       explains: 200,
       held: 0,
       says: [/4406/, /Subprotocol not acceptable/],
+    },
+  },
+  {
+    name: 'greets-and-says-no',
+    fault:
+      'a server says no behind its greeting to all but 50, and ends those four seconds later for another reason',
+    play: async (stage) => {
+      const host = await stage.lone();
+      await stage.script(host, GREETS_AND_SAYS_NO, [4_222]);
+      return await stage.run(host, typed('-t 127.0.0.1:4222 -c 120 -d 7s'));
+    },
+    expected: {
+      exit: 1,
+      party: 'target',
+      rule: 'target-closes',
+      explains: 70,
+      held: 0,
+      besides: ['target-closed', 'target-timeout'],
+      cause: [/-ERR 'maximum connections exceeded'/],
+      says: [
+        /50 connections were closed by the far side, [^:]*[4-6]\.\d+ s[^:]*; it said "-ERR 'Stale Connection'/,
+      ],
+      // What each of them was told explains none.
+      never: [/it said "INFO/],
+    },
+  },
+  {
+    name: 'says-no-and-times-out',
+    fault: 'a server has no room for more than 50, says so, and ends those four seconds later without a word',
+    looksLike: 'greets-and-says-no',
+    play: async (stage) => {
+      const host = await stage.lone();
+      await stage.script(host, SAYS_NO_AND_TIMES_OUT, [3_306]);
+      return await stage.run(host, typed('-t 127.0.0.1:3306 -c 200 -d 7s'));
+    },
+    expected: {
+      exit: 1,
+      party: 'target',
+      rule: 'target-closes',
+      explains: 150,
+      held: 0,
+      besides: ['target-closed', 'target-timeout'],
+      cause: [/Too many connections/],
+      says: [/50 connections were closed by the far side, [^:;]*[4-6]\.\d+ s/],
+      // That is what the others were told.
+      never: [/50 connections were closed by the far side[^:]*Too many/],
     },
   },
 ];
