@@ -192,7 +192,7 @@ export const WORD_CASES: readonly CaseSpec[] = [
       says: [
         /50 connections were closed by the far side, [^:]*[4-6]\.\d+ s[^:]*; it said "-ERR 'Stale Connection'/,
       ],
-      // What each of them was told explains none.
+      // What was said to each of them explains none.
       never: [/it said "INFO/],
     },
   },
@@ -214,7 +214,7 @@ export const WORD_CASES: readonly CaseSpec[] = [
       besides: ['target-closed', 'target-timeout'],
       cause: [/Too many connections/],
       says: [/50 connections were closed by the far side, [^:;]*[4-6]\.\d+ s/],
-      // That is what the others were told.
+      // That was said to the others.
       never: [/50 connections were closed by the far side[^:]*Too many/],
     },
   },
