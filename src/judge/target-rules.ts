@@ -4,7 +4,7 @@
  */
 import { totalOf } from '../base/outcome.ts';
 import { formatCount, formatMs } from '../base/units.ts';
-import { NO_ANSWER, protocolErrorNotes } from '../stats/protocol-errors.ts';
+import { ANSWER_DIFFERS, NO_ANSWER, protocolErrorNotes } from '../stats/protocol-errors.ts';
 import {
   agesOfGroup,
   counterOf,
@@ -302,10 +302,13 @@ const targetHandshake: Rule = (facts, missing) => {
         `the target ends connections after so many requests: ${n(count)} ended with an answer that says so${saidWords(facts)}`,
       next: 'raise its number of requests per connection (keepalive_requests), let it speak HTTP/1.1 with keep-alive, or probe less often',
     };
-  const how = first === undefined ? '' : `: ${first}`;
+  // What the user expects may be wrong as well.
+  const isOther = most === ANSWER_DIFFERS;
+  const how = isOther ? 'other than --expect says' : `with a no${first === undefined ? '' : `: ${first}`}`;
   const said = saidBy(facts)?.text ?? '';
-  const next =
-    /HTTPS (?:port|server)|TLS|SSL-enabled/i.test(said) && /^(?:http|ws):/.test(facts.asked.target[0] ?? '')
+  const next = isOther
+    ? 'compare them: a text is how the answer must begin, letter by letter, and an expression stands between slashes: --expect /^OK/'
+    : /HTTPS (?:port|server)|TLS|SSL-enabled/i.test(said) && /^(?:http|ws):/.test(facts.asked.target[0] ?? '')
       ? 'the target speaks TLS on this port: https:// or wss://'
       : /client certificate|SSL certificate was sent|certificate_required/i.test(said)
         ? 'it wants a client certificate: --tls-cert and --tls-key give one'
@@ -316,8 +319,7 @@ const targetHandshake: Rule = (facts, missing) => {
     party: 'target',
     what: 'target-handshake',
     kinds,
-    message: (count) =>
-      `the target took ${n(count)} connections and answered with a no${how}${saidWords(facts)}`,
+    message: (count) => `the target took ${n(count)} connections and answered ${how}${saidWords(facts)}`,
     next,
   };
 };

@@ -352,3 +352,48 @@ test('what was ended partly by FIN and partly by RST says both counts, and is ne
     assert.match(saidOf({ fin, rst }) ?? '', new RegExp(`^5,000 connections were ${both},`));
   }
 });
+
+test('an answer other than the user expects is no "no", and the hint is about what is expected', () => {
+  const facts = factsOf('rst-storm');
+  const [found] = diagnose({
+    ...facts,
+    connections: { ...facts.connections, dropped: {}, failed: { handshake: 200 }, unattempted: 0 },
+    troubles: { 'answer differs from --expect': 200 },
+    evidence: { said: { texts: [{ text: 'OK 14', first: 200, last: 0 }] } },
+  });
+  assert.deepEqual([found?.party, found?.what, found?.count], ['target', 'target-handshake', 200]);
+  assert.match(found?.message ?? '', /answered other than --expect says; it said "OK 14"/);
+  assert.match(found?.next ?? '', /--expect \/\^OK\//);
+});
+
+test('probes that no kernel acknowledged are of the accept queue where that overflowed on this host, and lost packets elsewhere', () => {
+  const facts = factsOf('rst-storm');
+  const lossy = {
+    ...facts,
+    connections: {
+      ...facts.connections,
+      established: 60,
+      open: 30,
+      verified: 30,
+      dropped: { 'probe-timeout': 30 },
+      failed: {},
+      unattempted: 0,
+    },
+    ramp: { retransmittedConnects: 41 },
+    evidence: { acknowledged: 6, notAcknowledged: 24 },
+  };
+  const at = (farSide: NonNullable<HostEvidence['farSide']>, drops: number) =>
+    diagnose({
+      ...lossy,
+      kernel: {
+        ...facts.kernel,
+        counters: { ListenOverflows: drops, ListenDrops: drops },
+        hosts: facts.kernel.hosts.map((host) => ({ ...host, ...connect('taken', false), farSide })),
+      },
+    }).map(({ what, count }) => [what, count]);
+  const full = { 'x:1': { ...FAR_SIDE, isQueueFull: true, queuedMax: 6, queueDrops: 300 } };
+  assert.deepEqual(at(full, 276), [['target-accept-queue', 30]]);
+  // Another listener of this host overflowed.
+  assert.deepEqual(at({ 'x:1': { ...FAR_SIDE, queuedMax: 0, queueDrops: 0 } }, 276), [['path-loss', 30]]);
+  assert.deepEqual(at({}, 0), [['path-loss', 30]]);
+});
