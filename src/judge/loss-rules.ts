@@ -131,7 +131,7 @@ function timeoutClaim(facts: DiagnosisFacts, group: Group): ReturnType<Rule> {
   const ages = group.name === 'all' ? facts.evidence?.lossAgeMs?.[kind] : agesOfGroup(facts, kind, 'held');
   const ms = found?.ms ?? (isSaid ? medianMs(ages) : null);
   if (ms === null || ms < LENGTH_MS_MIN) return null;
-  const isProven = kind === 'fin' || hasSaidNo(facts) || isNear(facts);
+  const isProven = kind === 'fin' || hasSaidNo(facts, sumOf(kinds)) || isNear(facts);
   const whose = isProven
     ? 'at the target or its proxy'
     : 'at the target, its proxy, or a device on the way that resets what is idle';
@@ -183,7 +183,7 @@ const targetClosed: Rule = (facts, missing) => {
   const how = isReset && fin === 0 ? 'reset' : 'closed';
   const mix = fin > 0 && rst > 0 ? ` (${n(fin)} by FIN, ${n(rst)} by RST)` : '';
   // A FIN is the application's, or its proxy's; a RST is also what a filter on the way sends.
-  const isProven = !isReset || isNear(facts) || hasSaidNo(facts);
+  const isProven = !isReset || isNear(facts) || hasSaidNo(facts, count);
   // The largest second may be that of others, which were closed young.
   const isAll = count >= totalOf(facts.connections.dropped) * NEARLY_ALL;
   const burst =

@@ -71,9 +71,9 @@ export function saidWords(facts: DiagnosisFacts, count?: number): string {
 const NO_IN_WORDS =
   /err(?:or)?\b|fatal|denied|refus|reject|too many|\bmax|exceed|limit|\bfull\b|not allowed|busy|unavailable|clos(?:ed|ing)|time(?:d[ _]?)?[ _]?out|\b[45]\d\d\b/i;
 
-/** Whether the target itself said why. */
-export function hasSaidNo(facts: DiagnosisFacts): boolean {
-  return NO_IN_WORDS.test(saidBy(facts)?.text ?? '');
+/** Whether the target itself said why. @param count as for `saidBy`: what it said to others proves nothing of these */
+export function hasSaidNo(facts: DiagnosisFacts, count?: number): boolean {
+  return NO_IN_WORDS.test(saidBy(facts, count)?.text ?? '');
 }
 
 function young(missing: Missing): MissingKinds {
@@ -371,7 +371,7 @@ function ageWords(facts: DiagnosisFacts): string {
 function isResetAmbiguous(facts: DiagnosisFacts, kinds: MissingKinds): boolean {
   const most = sumOf(kinds) * MOST;
   const resets = endedYoung(facts).rst + (facts.connections.failed.reset ?? 0);
-  return !isNear(facts) && resets > most && !hasSaidNo(facts);
+  return !isNear(facts) && resets > most && !hasSaidNo(facts, sumOf(kinds));
 }
 
 /** Reset as soon as they were established, without a word, and a router is between (or it is not known). */

@@ -397,3 +397,41 @@ test('probes that no kernel acknowledged are of the accept queue where that over
   assert.deepEqual(at({ 'x:1': { ...FAR_SIDE, queuedMax: 0, queueDrops: 0 } }, 276), [['path-loss', 30]]);
   assert.deepEqual(at({}, 0), [['path-loss', 30]]);
 });
+
+test('what the target said to those that it closed young names no party for resets that came later, behind a router', () => {
+  const facts = factsOf('rst-storm');
+  const of = (late: number, texts: NonNullable<Evidence['said']>['texts']) =>
+    diagnose({
+      ...facts,
+      asked: { ...facts.asked, probeEveryMs: null },
+      connections: {
+        ...facts.connections,
+        open: 0,
+        dropped: { fin: 149, rst: late },
+        failed: {},
+        unattempted: 0,
+      },
+      losses: { ...facts.losses, young: 149, resetsOnProbe: 0 },
+      kernel: {
+        ...facts.kernel,
+        hosts: facts.kernel.hosts.map((host) => ({ ...host, ...connect('taken', true), farSide: {} })),
+      },
+      evidence: {
+        lossAgeMs: {
+          fin: lengths(...Array.from({ length: 149 }, () => 3)),
+          rst: lengths(...Array.from({ length: late }, (_, at) => 3_000 + at * 100)),
+        },
+        said: { texts },
+      },
+    }).map(({ party, what, count }) => [party, what, count]);
+  const tooMany = { text: 'Too many connections', first: 149, last: 0 };
+  assert.deepEqual(of(51, [tooMany]), [
+    ['target', 'target-closes', 149],
+    ['unknown', 'resets', 51],
+  ]);
+  const own = { text: 'ERR shutting down, closed', first: 0, last: 51 };
+  assert.deepEqual(of(51, [tooMany, own]), [
+    ['target', 'target-closes', 149],
+    ['target', 'target-closed', 51],
+  ]);
+});
