@@ -28,6 +28,9 @@ interface Durations {
   readonly mostMs: number;
 }
 
+/** What shapes are seen in. */
+type Lengths = Pick<Durations, 'histogram'>;
+
 /** What became of the connects to one endpoint, or of one source. */
 interface PlaceCounts {
   readonly asked: number;
@@ -224,7 +227,7 @@ interface Length {
 }
 
 /** How long, and how alike; null: too few. */
-function lengthOf(durations: Durations | undefined): Length | null {
+function lengthOf(durations: Lengths | undefined): Length | null {
   const histogram = durations?.histogram ?? [];
   const count = histogramCount(histogram);
   if (count < SHAPE_COUNT_MIN) return null;
@@ -239,14 +242,14 @@ function lengthOf(durations: Durations | undefined): Length | null {
 }
 
 /** The length that nearly all have in common; null: they differ, or are too short to be a timeout. */
-export function equalLength(durations: Durations | undefined): Length | null {
+export function equalLength(durations: Lengths | undefined): Length | null {
   const length = lengthOf(durations);
   if (length === null || length.medianMs < LENGTH_MS_MIN) return null;
   return length.spreadMs <= length.medianMs * EQUAL_SHARE + EQUAL_SLACK_MS ? length : null;
 }
 
 /** The same, less strictly: what waited in a queue before it was taken is older by that. */
-export function alikeLength(durations: Durations | undefined): Length | null {
+export function alikeLength(durations: Lengths | undefined): Length | null {
   const length = lengthOf(durations);
   if (length === null || length.medianMs < LENGTH_MS_MIN) return null;
   const isLate = length.spreadMs <= length.medianMs * LATE_SHARE;
@@ -255,7 +258,7 @@ export function alikeLength(durations: Durations | undefined): Length | null {
 }
 
 /** The median; null: too few. */
-export function medianMs(durations: Durations | undefined): number | null {
+export function medianMs(durations: Lengths | undefined): number | null {
   return lengthOf(durations)?.medianMs ?? null;
 }
 
@@ -303,13 +306,18 @@ function youngMs(facts: DiagnosisFacts): number {
   return last;
 }
 
-/** How old connections of one group were when the far side ended them: those closed young, or those that had been held. */
-export function agesOfGroup(facts: DiagnosisFacts, kind: 'fin' | 'rst', group: 'young' | 'held'): Durations {
+/** Connections that the far side ended: all, those closed young, or those that had been held. */
+type EndedGroup = 'all' | 'young' | 'held';
+
+/** How old connections of one group were when the far side ended them. */
+export function agesOfGroup(facts: DiagnosisFacts, kind: 'fin' | 'rst', group: EndedGroup): Lengths {
+  const all = facts.evidence?.lossAgeMs?.[kind] ?? { histogram: [] };
+  if (group === 'all') return all;
   const histogram: number[] = [];
   const boundMs = youngMs(facts);
-  for (const [ms, index, count] of agesOf(facts.evidence?.lossAgeMs?.[kind].histogram ?? []))
+  for (const [ms, index, count] of agesOf(all.histogram))
     if (ms <= boundMs === (group === 'young')) histogram.push(index, count);
-  return { histogram, leastMs: 0, mostMs: 0 };
+  return { histogram };
 }
 
 /** Connections that were lost before their application had ever answered; null: nothing is asked, or it is not known. */
@@ -373,11 +381,10 @@ export function endShape(
   kind: 'fin' | 'rst',
   group: 'all' | 'held' = 'all',
 ): 'age' | 'moment' | null {
-  const isAll = group === 'all';
-  const held = agesOfGroup(facts, kind, 'held');
-  const ages = isAll ? [facts.evidence?.lossAgeMs?.[kind], facts.evidence?.lossSilenceMs?.[kind]] : [held];
-  const youngCount = isAll ? 0 : histogramCount(agesOfGroup(facts, kind, 'young').histogram);
-  const moments = momentsOf(facts, kind, youngCount);
+  const own = agesOfGroup(facts, kind, group);
+  const ages = group === 'all' ? [own, facts.evidence?.lossSilenceMs?.[kind]] : [own];
+  const count = histogramCount(agesOfGroup(facts, kind, 'all').histogram);
+  const moments = momentsOf(facts, kind, count - histogramCount(own.histogram));
   const age = lengthOf(ages[0]);
   if (moments === null || age === null) return null;
   const equal = ages.map(equalLength).filter((one) => one !== null);

@@ -100,7 +100,7 @@ function timeoutOf(facts: DiagnosisFacts, { name, kind }: Group): CommonLength |
   // Where others were closed young, a target that lives on may have ended these in one moment for another reason.
   const livesOn = name === 'all' && newConnects(facts) === 'taken';
   if (shape === 'moment' || (shape === null && !livesOn)) return null;
-  const ages = name === 'all' ? facts.evidence?.lossAgeMs?.[kind] : agesOfGroup(facts, kind, 'held');
+  const ages = agesOfGroup(facts, kind, name);
   // Whose silence is whose is not known.
   const silence = name === 'all' ? equalLength(facts.evidence?.lossSilenceMs?.[kind]) : null;
   const age = equalLength(ages);
@@ -128,8 +128,7 @@ function timeoutClaim(facts: DiagnosisFacts, group: Group): ReturnType<Rule> {
   const said = saidWords(facts, sumOf(kinds));
   const found = timeoutOf(facts, group);
   const isSaid = /time(?:d[ _]?)?[ _]?out/i.test(said);
-  const ages = group.name === 'all' ? facts.evidence?.lossAgeMs?.[kind] : agesOfGroup(facts, kind, 'held');
-  const ms = found?.ms ?? (isSaid ? medianMs(ages) : null);
+  const ms = found?.ms ?? (isSaid ? medianMs(agesOfGroup(facts, kind, group.name)) : null);
   if (ms === null || ms < LENGTH_MS_MIN) return null;
   const isProven = kind === 'fin' || hasSaidNo(facts, sumOf(kinds)) || isNear(facts);
   const whose = isProven

@@ -299,7 +299,7 @@ const targetHandshake: Rule = (facts, missing) => {
       what: 'target-keep-alive',
       kinds,
       message: (count) =>
-        `the target ends connections after so many requests: ${n(count)} ended with an answer that says so${saidWords(facts)}`,
+        `the target ends connections after so many requests: ${n(count)} ended with an answer that says so${saidWords(facts, count)}`,
       next: 'raise its number of requests per connection (keepalive_requests), let it speak HTTP/1.1 with keep-alive, or probe less often',
     };
   // What the user expects may be wrong as well.
@@ -319,7 +319,8 @@ const targetHandshake: Rule = (facts, missing) => {
     party: 'target',
     what: 'target-handshake',
     kinds,
-    message: (count) => `the target took ${n(count)} connections and answered ${how}${saidWords(facts)}`,
+    message: (count) =>
+      `the target took ${n(count)} connections and answered ${how}${saidWords(facts, count)}`,
     next,
   };
 };
@@ -359,12 +360,11 @@ const targetSourceLimit: Rule = (facts, missing) => {
 
 /** Half of those that were closed young, by their age; empty: not known. */
 function ageWords(facts: DiagnosisFacts): string {
-  const half =
-    medianMs(agesOfGroup(facts, 'fin', 'young')) ??
-    medianMs(agesOfGroup(facts, 'rst', 'young')) ??
-    medianMs(facts.evidence?.lossAgeMs?.fin) ??
-    medianMs(facts.evidence?.lossAgeMs?.rst);
-  return half === null ? ' (within a second)' : ` (half of them within ${formatMs(half)})`;
+  // Of an older agent: it counted those of less than a second.
+  if (facts.evidence?.lossAgeMs === undefined) return ' (within a second)';
+  const { fin, rst } = endedYoung(facts);
+  const half = medianMs(agesOfGroup(facts, rst > fin ? 'rst' : 'fin', 'young'));
+  return half === null ? '' : ` (half of them within ${formatMs(half)})`;
 }
 
 /** Most were reset and have said nothing, and more than the target's own host can have sent that. */

@@ -435,3 +435,30 @@ test('what the target said to those that it closed young names no party for rese
     ['target', 'target-closed', 51],
   ]);
 });
+
+test('a few that were closed young have no age of those that were held', () => {
+  const facts = factsOf('rst-storm');
+  const spread = (count: number, fromMs: number, stepMs: number): number[] =>
+    Array.from({ length: count }, (_, at) => fromMs + at * stepMs);
+  const messageOf = (young: number): string | undefined =>
+    diagnose({
+      ...facts,
+      asked: { ...facts.asked, probeEveryMs: null },
+      connections: {
+        ...facts.connections,
+        open: 0,
+        dropped: { fin: 150, rst: young },
+        failed: {},
+        unattempted: 0,
+      },
+      losses: { ...facts.losses, young, resetsOnProbe: 0 },
+      evidence: {
+        lossAgeMs: { fin: lengths(...spread(150, 6_000, 100)), rst: lengths(...spread(young, 3, 0)) },
+      },
+    }).find(({ what }) => what === 'target-closes' || what === 'resets')?.message;
+  assert.match(
+    messageOf(5) ?? '',
+    /^5 connections were (?:closed|reset) soon after they were opened(?!.*half of them)/,
+  );
+  assert.match(messageOf(40) ?? '', /^40 connections .*half of them within 3 ms/);
+});
