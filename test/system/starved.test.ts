@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { startBench, until } from '../support/bench-run.ts';
 import { clientEnds } from '../support/kernel-view.ts';
 import { HANG_MS } from '../support/waiting.ts';
@@ -54,4 +55,21 @@ test(`${HOLDERS} holders beside ${LOOPS} busy loops: no agent is lost, and all i
   assert.deepEqual([report.verdict, report.agents.length], ['pass', 1]);
   await run.gone(HANG_MS);
   await until('nothing is left', HANG_MS, () => clientEnds(port).count === 0);
+});
+
+test('an agent that stood still for six seconds in the hold has not lost contact: it has not listened', async (t) => {
+  const run = startBench(t, ['--target', 'self', '--conns', '500', '--duration', '14s']);
+  await run.saw(/holding/);
+  const [agent] = run.pids('agent');
+  assert(agent !== undefined);
+  process.kill(agent, 'SIGSTOP');
+  await sleep(6_000);
+  process.kill(agent, 'SIGCONT');
+  const { code, stderr } = await run.result;
+  assert.equal(code, 0, stderr);
+  // A new link would show here, and would be work for both.
+  assert.doesNotMatch(stderr, /contact is cut|is back|was lost|is lost/);
+  const report = run.report();
+  assert.deepEqual([report.connections.held, report.agents.length], [500, 1]);
+  assert.equal(report.target?.openMax, 500, 'the target counts them');
 });
