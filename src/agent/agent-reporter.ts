@@ -10,13 +10,19 @@ import { cpus, hostname, release, totalmem } from 'node:os';
 import { dirname } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { Channel } from '../control/channel.ts';
-import { type AgentMessage, CONTROL_MESSAGE_BYTES_MAX, PROTOCOL_VERSION } from '../control/message.ts';
+import {
+  type AgentMessage,
+  CONTROL_MESSAGE_BYTES_MAX,
+  type CoordinatorMessageOf,
+  PROTOCOL_VERSION,
+} from '../control/message.ts';
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
 import { followOutputPath, writeWholeFile } from '../host/output-file.ts';
 import type { Evidence } from '../stats/evidence.ts';
 import { LOSS_BATCH_MAX, type Loss } from '../stats/loss.ts';
 import { asOnePlace } from '../stats/place-outcomes.ts';
-import { type HolderHealth, type Stats, type StatsDelta, statsDelta } from '../stats/stats.ts';
+import type { HolderHealth, Stats } from '../stats/stats.ts';
+import { type StatsDelta, statsDelta } from '../stats/stats-delta.ts';
 
 /** More sources than this are named only in the final message, because stats go out every second. */
 const SOURCES_EACH_SECOND_MAX = 1_024;
@@ -87,9 +93,13 @@ interface FinalCounts {
   readonly notes: readonly string[];
 }
 
+/** What its coordinator has said of reports. */
+type ReportTerms = Pick<CoordinatorMessageOf<'spec'>, 'epoch' | 'takesGrowth'>;
+
 /** What one agent says of its run. */
 export class AgentReporter {
   readonly #epoch: number;
+  readonly #takesGrowth: boolean;
   readonly #clock: Pick<Clock, 'monotonicMs'>;
   readonly #send: (message: AgentMessage) => void;
   readonly #losses: LossQueue;
@@ -100,9 +110,17 @@ export class AgentReporter {
   /** the last message that the coordinator cannot do without */
   #needed: AgentMessage | null = null;
 
-  /** @param send drops the message when there is no contact */
-  constructor(epoch: number, clock: Pick<Clock, 'monotonicMs'>, send: (message: AgentMessage) => void) {
+  /**
+   * @param terms of its `spec`
+   * @param send drops the message when there is no contact
+   */
+  constructor(
+    { epoch, takesGrowth = false }: ReportTerms,
+    clock: Pick<Clock, 'monotonicMs'>,
+    send: (message: AgentMessage) => void,
+  ) {
     this.#epoch = epoch;
+    this.#takesGrowth = takesGrowth;
     this.#clock = clock;
     this.#send = send;
     this.#losses = new LossQueue((losses) => send({ type: 'losses', epoch, losses: [...losses] }));
@@ -144,7 +162,7 @@ export class AgentReporter {
       epoch: this.#epoch,
       sentAtMs: this.#clock.monotonicMs(),
       quota,
-      stats: trimmed(statsDelta(whole, this.#before)),
+      stats: trimmed(statsDelta(whole, this.#before, this.#takesGrowth)),
       holders: [...holders],
       settled: isSettled,
       kernel: [...kernel],

@@ -108,7 +108,7 @@ export class AgentRun {
     this.#spec = { ...message.spec, ...options.hostSpec };
     this.#ends = leaseEndsOf(options.clock.monotonicMs(), message);
     this.#still = new StandStill(this.rhythm.reportEveryMs, options.clock.monotonicMs());
-    this.#report = new AgentReporter(message.epoch, options.clock, options.send);
+    this.#report = new AgentReporter(message, options.clock, options.send);
     this.#quota = new AgentQuota({ ...options, spec: this.#spec, mayGrow: message.mayGrow });
     this.#aliases = new AliasLease({
       run: runProgram,

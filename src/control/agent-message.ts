@@ -20,7 +20,7 @@ import {
 } from '../stats/loss.ts';
 import { SEEN_PAIRS_MAX } from '../stats/observed-sources.ts';
 import { PROTOCOL_ERROR_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
-import type { StatsDelta } from '../stats/stats.ts';
+import type { StatsDelta } from '../stats/stats-delta.ts';
 import { evidenceSchema, kernelFurther, loadSchema } from './evidence-schema.ts';
 import {
   address,
@@ -36,6 +36,7 @@ import {
   KEY,
   milliseconds,
   NAME_CHARACTERS_MAX,
+  NO_COUNTS,
   NumberBound,
   name,
   port,
@@ -157,6 +158,12 @@ const droppedBy = counts(TableShapes.losses);
 /** `[quarter, count, ...]`: see stats/loss.ts. */
 const recentLosses = sparse(NumberBound.ms / QUARTER_MS, QUARTERS_REPORTED);
 
+const grown = v.object({
+  connectUs: v.exactOptional(histogram),
+  connectFromIntendedUs: v.exactOptional(histogram),
+  probeUs: v.exactOptional(histogram),
+});
+
 const saidStats = v.object({
   attempted: count,
   established: count,
@@ -198,6 +205,8 @@ const saidStats = v.object({
   connectUs: v.nullable(histogram),
   connectFromIntendedUs: v.nullable(histogram),
   probeUs: v.nullable(histogram),
+  /** what came to histograms that are null, since the last stats on this channel; only where `spec` says `takesGrowth` */
+  grown: v.exactOptional(grown),
   openBySource: openBy,
   openByEndpoint: openBy,
   rampMs: milliseconds,
@@ -226,6 +235,7 @@ function knownReasons<Reason extends string>(
   instead: NoInfer<Reason>,
   errors: Record<string, number>,
 ): Counts<Reason> {
+  if (said === NO_COUNTS) return NO_COUNTS as Readonly<Record<string, number>> as Counts<Reason>;
   const result: Record<Reason, number> = Object.create(null);
   let named = 0;
   for (const [reason, each] of Object.entries(said)) {
@@ -246,7 +256,8 @@ const FAIL_REASONS = wordsOf(Object.values(FailReason));
 const DROP_REASONS = wordsOf(Object.values(DropReason));
 const SKIP_REASONS = wordsOf(Object.values(SkipReason));
 
-function knownLossKinds(said: Readonly<Record<string, number>>): Record<string, number> {
+function knownLossKinds(said: Readonly<Record<string, number>>): Readonly<Record<string, number>> {
+  if (said === NO_COUNTS) return NO_COUNTS;
   const result: Record<string, number> = Object.create(null);
   for (const [kind, each] of Object.entries(said)) {
     const at = kind.indexOf(' ');

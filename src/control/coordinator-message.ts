@@ -300,6 +300,8 @@ const spec = v.pipe(
     spec: sharedSpec,
     /** a lost agent's quota may come on top later: leave tuples free for it */
     mayGrow: v.boolean(),
+    /** stats may say of a histogram what came to it (`grown`); absent: from a coordinator that would leave that out */
+    takesGrowth: v.exactOptional(v.boolean()),
     /** what the run calls this agent: another one may have its name; absent: as it calls itself */
     agent: v.exactOptional(visible(RUN_NAME_CHARACTERS_MAX)),
     leaseMs: duration(RunBound.quietMsMin, RunBound.leaseMs),
@@ -359,6 +361,7 @@ export type CoordinatorMessage =
       readonly epoch: number;
       readonly spec: SharedSpec;
       readonly mayGrow: boolean;
+      readonly takesGrowth?: boolean;
       readonly agent?: string;
       readonly leaseMs: number;
       readonly quietMs: number;

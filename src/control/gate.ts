@@ -28,8 +28,8 @@ export const GATE_LIMITS = {
   upgradeMs: 4_000,
   /** of one agent's token, in all stages together; the coordinator's own token has no such limit */
   perToken: 8,
-  /** with a proof, in all stages */
-  proven: 10_000,
+  /** with a proof, in all stages: 10,000 agents, and new links of those whose old one is not known to be gone */
+  proven: 12_000,
   /** proofs that are remembered, so that a recorded one opens nothing */
   proofsRemembered: 16_384,
 } as const;
@@ -62,6 +62,10 @@ interface GateOptions {
   /** begins TLS on a socket that has proved its key; what it sent is to be read from it again */
   readonly onProven: (socket: Socket) => void;
 }
+
+/** For all visitors: one of its own would be kept with each agent. */
+const NO_BYTES = Buffer.alloc(0);
+const nothing = (): void => {};
 
 interface Visitor {
   readonly socket: Socket;
@@ -137,12 +141,12 @@ export class Gate {
       socket,
       address,
       key: keyOfSocket(socket),
-      bytes: Buffer.alloc(0),
+      bytes: NO_BYTES,
       stage: 'unproven',
       identity: '',
       sinceMs: 0,
       isSecure: false,
-      stopWaiting: () => {},
+      stopWaiting: nothing,
     };
     visitor.stopWaiting = lateAfter(GATE_LIMITS.proofMs, () => this.#turnAway(visitor, 'tls'), this.#nowMs);
     this.#unproven.add(visitor);
@@ -209,7 +213,7 @@ export class Gate {
   #believe(visitor: Visitor, identity: string): void {
     visitor.socket.pause();
     visitor.socket.unshift(visitor.bytes);
-    visitor.bytes = Buffer.alloc(0);
+    visitor.bytes = NO_BYTES;
     visitor.stopWaiting();
     this.#leaveUnproven(visitor);
     visitor.stage = 'waiting';
@@ -270,6 +274,7 @@ export class Gate {
     const visitor = this.#proven.get(keyOfSocket(socket));
     if (visitor?.stage !== 'arriving') return;
     visitor.stage = 'greeted';
+    visitor.stopWaiting = nothing;
     this.#arriving.delete(visitor);
     this.#letIn();
   }
@@ -307,7 +312,7 @@ export class Gate {
   #forget(visitor: Visitor): void {
     visitor.stopWaiting();
     visitor.stage = 'gone';
-    visitor.bytes = Buffer.alloc(0);
+    visitor.bytes = NO_BYTES;
     this.#leaveUnproven(visitor);
     this.#waiting.delete(visitor);
     this.#byToken.remove(visitor.identity, visitor);

@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot';
 import { cleanText, isCleanText } from '../base/clean-text.ts';
-import { COUNTS_LENGTH } from '../stats/histogram.ts';
+import { COUNTS_LENGTH, HISTOGRAM_COUNT_MAX } from '../stats/histogram.ts';
 
 /** The longest name of an agent; the ids of its holders are `<agent>/<index>`. */
 export const NAME_CHARACTERS_MAX = 128;
@@ -16,7 +16,7 @@ export const RUN_NAME_CHARACTERS_MAX = NAME_CHARACTERS_MAX + 16;
  * of any kind; connections of one agent; bytes (1 PiB); milliseconds (31 years); figures of a host, of either sign.
  */
 export const NumberBound = {
-  count: 2 ** 43,
+  count: HISTOGRAM_COUNT_MAX,
   connections: 2 ** 36,
   bytes: 2 ** 50,
   ms: 1e12,
@@ -108,11 +108,22 @@ function isCountTable(value: unknown, { keysMax, keyCharactersMax, pattern }: Ta
   return true;
 }
 
+/** For all tables of thousands of agents that have nothing in them, which most have: an empty one of its own is 300 bytes. */
+export const NO_COUNTS: Readonly<Record<string, never>> = Object.freeze(Object.create(null));
+
+function isEmpty(table: object): boolean {
+  for (const _ in table) return false;
+  return true;
+}
+
 /** Counts by key, as a table without a prototype. */
 export const counts = (shape: TableShape) =>
   v.pipe(
-    v.custom<Record<string, number>>((value) => isCountTable(value, shape), 'expected counts'),
-    v.transform((table): Record<string, number> => Object.assign(Object.create(null), table)),
+    v.custom<Readonly<Record<string, number>>>((value) => isCountTable(value, shape), 'expected counts'),
+    v.transform(
+      (table): Readonly<Record<string, number>> =>
+        isEmpty(table) ? NO_COUNTS : Object.assign(Object.create(null), table),
+    ),
   );
 
 /** Counts by a text that came from elsewhere: the texts are cleaned, and those that become the same are added up. */

@@ -384,6 +384,7 @@ export class CommandSender {
       epoch: session.epoch,
       spec: toWire(spec),
       mayGrow: onAgentLoss === 'replace',
+      takesGrowth: true,
       // An agent of before this field would not mind it.
       ...(session.id === session.name ? {} : { agent: session.id }),
       leaseMs: this.#lease.leaseMs,

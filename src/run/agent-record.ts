@@ -5,14 +5,8 @@
 import type { Finding } from '../base/errors.ts';
 import { DropReason } from '../base/outcome.ts';
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
-import {
-  emptyStats,
-  type HolderHealth,
-  type Stats,
-  type StatsDelta,
-  withAllLost,
-  withDelta,
-} from '../stats/stats.ts';
+import { emptyStats, type HolderHealth, type Stats, withAllLost } from '../stats/stats.ts';
+import { type StatsDelta, withDelta } from '../stats/stats-delta.ts';
 import { cutShares, type LoadShare } from './schedule.ts';
 
 export interface AgentRecord {

@@ -13,9 +13,10 @@ export const SIGNIFICANT_DIGITS = 3;
 
 /**
  * The counts of an HdrHistogram with the three constants above: `[countsIndex, count, countsIndex, count, ...]`,
- * indexes ascending, counts above 0.
+ * indexes ascending, counts above 0. A list where it is made, said or heard; where many are kept, numbers of as few bytes as
+ * they need (`compactHistogram`).
  */
-export type SparseHistogram = readonly number[];
+export type SparseHistogram = Readonly<ArrayLike<number>>;
 
 /** Percentiles in microseconds; null when nothing was recorded. */
 interface LatencySummary {
@@ -51,10 +52,10 @@ export function coarseMs(ms: number): number {
 }
 
 /** Nothing recorded; neutral for `mergeHistograms`. */
-const EMPTY_HISTOGRAM: SparseHistogram = [];
+const EMPTY_HISTOGRAM: readonly number[] = [];
 
 /** A histogram with nothing recorded. */
-export function emptyHistogram(): SparseHistogram {
+export function emptyHistogram(): readonly number[] {
   return EMPTY_HISTOGRAM;
 }
 
@@ -78,7 +79,7 @@ export class LatencyRecorder {
   /** of those that were recorded: indexes of the counts */
   #first = COUNTS_LENGTH;
   #last = -1;
-  #sparse: SparseHistogram = EMPTY_HISTOGRAM;
+  #sparse: readonly number[] = EMPTY_HISTOGRAM;
   #sparseCount = 0;
 
   /** how many latencies were recorded */
@@ -116,7 +117,7 @@ export class LatencyRecorder {
   }
 
   /** Everything recorded so far; the same array as before when nothing was recorded since. */
-  sparse(): SparseHistogram {
+  sparse(): readonly number[] {
     if (this.#count === this.#sparseCount) return this.#sparse;
     const pairs: number[] = [];
     for (let index = this.#first; index <= this.#last; index++) {
@@ -133,7 +134,10 @@ export class LatencyRecorder {
  * The sum of two histograms; neither is changed.
  * @returns as if everything had been recorded in one
  */
-export function mergeHistograms(a: SparseHistogram, b: SparseHistogram): SparseHistogram {
+export function mergeHistograms<Sparse extends SparseHistogram>(
+  a: Sparse,
+  b: Sparse,
+): Sparse | readonly number[] {
   if (a.length === 0) return b;
   if (b.length === 0) return a;
   const merged: number[] = [];
@@ -154,6 +158,81 @@ export function mergeHistograms(a: SparseHistogram, b: SparseHistogram): SparseH
     merged.push(Math.min(indexA, indexB), count);
   }
   return merged;
+}
+
+const UINT16_MAX = 2 ** 16 - 1;
+const UINT32_MAX = 2 ** 32 - 1;
+/** The most of one latency that is counted in what others say; so a sum of thousands of them stays whole. */
+export const HISTOGRAM_COUNT_MAX = 2 ** 43;
+
+/** Room for a histogram to keep, in as few bytes as its numbers need. @param most the largest of them */
+function compactRoom(length: number, most: number): Uint16Array | Uint32Array | Float64Array {
+  if (most <= UINT16_MAX) return new Uint16Array(length);
+  return most <= UINT32_MAX ? new Uint32Array(length) : new Float64Array(length);
+}
+
+/**
+ * The same histogram to keep: 2 bytes a number in place of 8 wherever no count needs more, which is most of what an agent costs its
+ * coordinator. It cannot be sent as it is: JSON of it is no list.
+ */
+export function compactHistogram(sparse: SparseHistogram): SparseHistogram {
+  if (sparse.length === 0) return EMPTY_HISTOGRAM;
+  let most = 0;
+  for (let at = 0; at < sparse.length; at++) if (sparse[at]! > most) most = sparse[at]!;
+  const compact = compactRoom(sparse.length, most);
+  compact.set(sparse);
+  return compact;
+}
+
+/**
+ * What has come to a histogram.
+ * @returns null: it is not the same one grown
+ */
+export function grownBy(before: SparseHistogram, now: SparseHistogram): readonly number[] | null {
+  const added: number[] = [];
+  let from = 0;
+  for (let at = 0; at < now.length; at += 2) {
+    const index = now[at]!;
+    const isKnown = from < before.length && before[from] === index;
+    const more = now[at + 1]! - (isKnown ? before[from + 1]! : 0);
+    if (isKnown) from += 2;
+    if (more < 0) return null;
+    if (more > 0) added.push(index, more);
+  }
+  return from === before.length ? added : null;
+}
+
+/** A histogram to keep, as `compactHistogram` makes it, with what came to it; neither is changed. No count is above HISTOGRAM_COUNT_MAX. */
+export function grownHistogram(before: SparseHistogram, added: SparseHistogram): SparseHistogram {
+  let length = before.length;
+  let most = 0;
+  for (let at = 0, from = 0; at < added.length; at += 2) {
+    const index = added[at]!;
+    while (from < before.length && before[from]! < index) from += 2;
+    const isKnown = from < before.length && before[from] === index;
+    if (!isKnown) length += 2;
+    most = Math.max(most, index, added[at + 1]! + (isKnown ? before[from + 1]! : 0));
+  }
+  for (let at = 0; at < before.length; at++) if (before[at]! > most) most = before[at]!;
+  const grown = compactRoom(length, most);
+  let into = 0;
+  let at = 0;
+  for (let from = 0; from < before.length || at < added.length; into += 2) {
+    const known = from < before.length ? before[from]! : Number.POSITIVE_INFINITY;
+    const index = at < added.length ? added[at]! : Number.POSITIVE_INFINITY;
+    let count = 0;
+    if (known <= index) {
+      count += before[from + 1]!;
+      from += 2;
+    }
+    if (index <= known) {
+      count += added[at + 1]!;
+      at += 2;
+    }
+    grown[into] = Math.min(known, index);
+    grown[into + 1] = Math.min(HISTOGRAM_COUNT_MAX, count);
+  }
+  return grown;
 }
 
 /** How many latencies a histogram holds. */

@@ -217,8 +217,14 @@ export class IncidentLog {
     const shift = Math.floor(laterMs / QUARTER_MS);
     const newest = Math.floor(nowMs / QUARTER_MS) + QUARTERS_OF_SECOND;
     const oldest = newest - QUARTERS_KEPT;
-    const reported = this.#reported.get(agent) ?? new Map<number, Counts>();
-    this.#reported.set(agent, reported);
+    const known = this.#reported.get(agent);
+    // Most of thousands of agents never lose anything: nothing is kept of them.
+    if (known === undefined && lost.length === 0 && returns === undefined) {
+      forget(this.#all, oldest);
+      return;
+    }
+    const reported = known ?? new Map<number, Counts>();
+    if (known === undefined) this.#reported.set(agent, reported);
     const lists: Partial<Record<Kind, RecentLosses>> = { lost, ...returns };
     for (const kind of KINDS) {
       const list = lists[kind] ?? [];

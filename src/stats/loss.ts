@@ -4,7 +4,6 @@
  * and never add maxima: those of different seconds say nothing together.
  */
 import { DropReason } from '../base/outcome.ts';
-import type { SparseHistogram } from './histogram.ts';
 
 /** Details in one message. */
 export const LOSS_BATCH_MAX = 1_000;
@@ -60,7 +59,7 @@ export const QUARTERS_OF_SECOND = 4;
 export const QUARTERS_REPORTED = 128;
 
 /** Counts of the last quarters as `[quarter, count, ...]`, quarters ascending; all of them complete, but for the last. */
-export type RecentLosses = SparseHistogram;
+export type RecentLosses = readonly number[];
 
 /** Counts in one process. A loss allocates nothing. */
 export class RecentLossRing {
@@ -119,8 +118,14 @@ export class BurstMeter {
     const shift = Math.floor(laterMs / QUARTER_MS);
     const newest = Math.floor(nowMs / QUARTER_MS) + QUARTERS_OF_SECOND;
     const oldest = newest - QUARTERS_KEPT;
-    const reported = this.#reported.get(agent) ?? new Map<number, number>();
-    this.#reported.set(agent, reported);
+    const known = this.#reported.get(agent);
+    // Most of thousands of agents never lose anything: nothing is kept of them.
+    if (known === undefined && recent.length === 0) {
+      forget(this.#all, oldest);
+      return;
+    }
+    const reported = known ?? new Map<number, number>();
+    if (known === undefined) this.#reported.set(agent, reported);
     for (let at = 0; at < recent.length; at += 2) {
       const quarter = recent[at]! + shift;
       const count = recent[at + 1]!;

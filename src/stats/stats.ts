@@ -1,10 +1,7 @@
 /**
- * Owns the cumulative numbers of a run and their addition, those of TLS sessions among them; which histograms of a stats
- * message are worth sending again. The same addition merges holders into an agent and agents into the run.
+ * Owns the cumulative numbers of a run and their addition, those of TLS sessions among them. The same addition merges holders into
+ * an agent and agents into the run.
  * Must never hold anything that cannot be added (percentiles, rates, averages), a certificate or a key.
- *
- * Histograms are most of the bytes of a stats message, and in a silent hold none of them changes for hours. When a message
- * was lost is not known here: the sender sends everything again after contact was cut.
  */
 
 import { BACKENDS_MAX, OTHER_BACKENDS } from '../base/backend-pattern.ts';
@@ -17,8 +14,8 @@ import {
   type SkipReason,
 } from '../base/outcome.ts';
 import { type Evidence, mergeEvidence } from './evidence.ts';
-import { emptyHistogram, histogramCount, mergeHistograms, type SparseHistogram } from './histogram.ts';
-import { changedLoad, type LoadCounts, loadAllLost, loadOfBoth } from './load-counts.ts';
+import { emptyHistogram, mergeHistograms, type SparseHistogram } from './histogram.ts';
+import { type LoadCounts, loadAllLost, loadOfBoth } from './load-counts.ts';
 import { lossKey, newestLosses, type RecentLosses } from './loss.ts';
 import { mergeSeen, type SeenCounts } from './observed-sources.ts';
 import { withDrops } from './place-outcomes.ts';
@@ -388,52 +385,6 @@ function mergeTls(a: TlsCounts, b: TlsCounts): TlsCounts {
 }
 
 export type Phase = 'gathering' | 'preparing' | 'ramping' | 'holding' | 'draining' | 'ended';
-
-type HistogramField = 'connectUs' | 'connectFromIntendedUs' | 'probeUs';
-
-/** Stats in which null stands for a histogram, or evidence, that has not changed since the last ones on the same channel. */
-export type StatsDelta = Omit<Stats, HistogramField | 'evidence' | 'load'> & {
-  readonly [Field in HistogramField]: SparseHistogram | null;
-} & { readonly evidence?: Evidence | null; readonly load?: LoadCounts | null };
-
-/** A histogram only grows, so its total tells whether it changed. */
-function changed(now: SparseHistogram, sent: SparseHistogram | undefined): SparseHistogram | null {
-  return sent !== undefined && histogramCount(sent) === histogramCount(now) ? null : now;
-}
-
-/**
- * What of the stats the other side does not know.
- * @param sent the stats that were sent last on this channel; null: none, so everything has changed
- */
-export function statsDelta(stats: Stats, sent: Stats | null): StatsDelta {
-  return {
-    ...stats,
-    connectUs: changed(stats.connectUs, sent?.connectUs),
-    connectFromIntendedUs: changed(stats.connectFromIntendedUs, sent?.connectFromIntendedUs),
-    probeUs: changed(stats.probeUs, sent?.probeUs),
-    ...(stats.load === undefined ? {} : { load: changedLoad(stats.load, sent?.load) }),
-    ...(stats.evidence === undefined ? {} : { evidence: changedEvidence(stats.evidence, sent?.evidence) }),
-  };
-}
-
-/** In a silent hold nothing of it changes for hours, and it is the longest part of a message. */
-function changedEvidence(now: Evidence, sent: Evidence | undefined): Evidence | null {
-  return sent !== undefined && JSON.stringify(sent) === JSON.stringify(now) ? null : now;
-}
-
-/** The whole stats again, from what has changed and what was known before. */
-export function withDelta(known: Stats, { evidence, load, ...said }: StatsDelta): Stats {
-  const keptLoad = load === null ? known.load : load;
-  const kept = evidence === null ? known.evidence : evidence;
-  return {
-    ...said,
-    ...(kept === undefined ? {} : { evidence: kept }),
-    ...(keptLoad === undefined ? {} : { load: keptLoad }),
-    connectUs: said.connectUs ?? known.connectUs,
-    connectFromIntendedUs: said.connectFromIntendedUs ?? known.connectFromIntendedUs,
-    probeUs: said.probeUs ?? known.probeUs,
-  };
-}
 
 /**
  * The last known stats of a lost holder or agent, as they count from now on.

@@ -49,6 +49,8 @@ class Delay implements Timer {
 
   cancel(): void {
     if (this.#handle !== null) clearTimeout(this.#handle);
+    // Whoever keeps a cancelled timer, as a channel of thousands does, keeps nothing of Node's with it.
+    this.#handle = null;
   }
 }
 

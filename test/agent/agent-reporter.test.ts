@@ -34,7 +34,9 @@ interface Made {
 
 function made(): Made {
   const sent: AgentMessage[] = [];
-  const report = new AgentReporter(3, { monotonicMs: () => 4_711 }, (message) => sent.push(message));
+  const report = new AgentReporter({ epoch: 3 }, { monotonicMs: () => 4_711 }, (message) =>
+    sent.push(message),
+  );
   const second: Made['second'] = (stats, isSettled = false) => {
     const counted = { quota: 9, holders: [], isSettled, kernel: [] };
     report.sendStats({ ...counted, stats: { ...emptyStats(), ...stats } });
@@ -205,7 +207,7 @@ function queueOf() {
     if (message.type === 'losses') messages.push(message.losses.map(({ atMs }) => atMs));
     else if (message.type === 'stats' || message.type === 'done') cut = message.stats.lossDetailsCut;
   };
-  const report = new AgentReporter(1, { monotonicMs: () => 0 }, take);
+  const report = new AgentReporter({ epoch: 1 }, { monotonicMs: () => 0 }, take);
   const nothing = { holders: [], kernel: [] };
   const queue = {
     add: (losses: readonly Loss[]) => report.addLosses(losses),

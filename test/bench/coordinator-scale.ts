@@ -22,6 +22,8 @@ export interface ScaleOptions {
   readonly clientProcesses: number;
   /** whether connections prove themselves: a histogram changes in every message then */
   readonly isProbing: boolean;
+  /** between two reports of one agent, milliseconds; absent: 1,000, as real ones */
+  readonly reportEveryMs?: number;
   /** further arguments of Node for the coordinator, such as `--cpu-prof` */
   readonly coordinatorNodeArguments: readonly string[];
   /** how long joining may take; absent: a minute */
@@ -44,6 +46,8 @@ export interface ScaleResult {
   readonly residentBytesMax: number;
   /** of the coordinator, for each agent, after collecting garbage; null: not asked for (`--expose-gc`) */
   readonly heapBytesPerAgent: number | null;
+  /** of the coordinator, for one message: what it costs does not depend on how often they come */
+  readonly cpuMsPerMessage: number;
   readonly statsMessages: number;
   /** from the agent's send to the coordinator's reading of it */
   readonly lagMs: { readonly p50: number; readonly p99: number; readonly max: number };
@@ -55,6 +59,7 @@ export interface ScaleResult {
 }
 
 const WAIT_AGENTS_MS = 60_000;
+const REPORT_EVERY_MS = 1_000;
 /** Left out at both ends of the hold phase, so that neither the change of phase nor the drain is in the figure. */
 const EDGE_MS = 1_000;
 /** Everything in one measurement but joining, whatever happens. */
@@ -194,6 +199,7 @@ async function measureWith(crew: Crew, options: ScaleOptions): Promise<ScaleResu
     joinRetries: news.reduce((sum, each) => sum + each.joinRetries, 0),
     coresUsed: cpuMs / elapsedMs,
     cpuMsPerAgentSecond: cpuMs / (elapsedMs / 1_000) / agents,
+    cpuMsPerMessage: (cpuMs * (options.reportEveryMs ?? REPORT_EVERY_MS)) / elapsedMs / agents,
     residentBytesMax,
     heapBytesPerAgent: heapBytes.holding === 0 ? null : (heapBytes.holding - heapBytes.idle) / agents,
     statsMessages,
@@ -217,6 +223,7 @@ function startClients(crew: Crew, options: ScaleOptions, port: number): Promise<
       capacity: connectionsPerAgent,
       holders: holdersPerAgent,
       isProbing: options.isProbing,
+      reportEveryMs: options.reportEveryMs ?? REPORT_EVERY_MS,
     };
     const told = newsOf<AgentsNews, AgentsNews>(crew.start('simulated-agents.js', order, []), (news) => news);
     told.catch(() => {});

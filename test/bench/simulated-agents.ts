@@ -8,14 +8,11 @@ import type { Channel } from '../../src/control/channel.ts';
 import { connectChannel } from '../../src/control/client.ts';
 import { type AgentMessage, type CoordinatorMessage, PROTOCOL_VERSION } from '../../src/control/message.ts';
 import { parseToken } from '../../src/control/token.ts';
-import { LatencyRecorder, type SparseHistogram } from '../../src/stats/histogram.ts';
-import {
-  emptyStats,
-  newHolderHealth,
-  type Stats,
-  type StatsDelta,
-  statsDelta,
-} from '../../src/stats/stats.ts';
+import type { Evidence } from '../../src/stats/evidence.ts';
+import { LatencyRecorder, mergeHistograms } from '../../src/stats/histogram.ts';
+import type { PlaceTable } from '../../src/stats/place-outcomes.ts';
+import { emptyStats, newHolderHealth, type Stats } from '../../src/stats/stats.ts';
+import { type StatsDelta, statsDelta } from '../../src/stats/stats-delta.ts';
 import { systemClock } from '../../src/time/timer.ts';
 import { hostMonotonicMs } from './host-time.ts';
 
@@ -30,6 +27,8 @@ export interface AgentsOrder {
   readonly holders: number;
   /** whether connections prove themselves, so that one histogram changes each second */
   readonly isProbing: boolean;
+  /** between two reports of one agent, milliseconds: a real one says it each 1,000 */
+  readonly reportEveryMs: number;
 }
 
 /** What the parent is told at the end. */
@@ -43,7 +42,6 @@ export interface AgentsNews {
   readonly statsBytes: number;
 }
 
-const STATS_EVERY_MS = 1_000;
 const CONNECT_TIMEOUT_MS = 60_000;
 const RETRY_EVERY_MS = 500;
 const JOIN_TRIES_MAX = 120;
@@ -56,7 +54,7 @@ function toWire(stats: Stats | StatsDelta): StatsMessage['stats'] {
 }
 
 /** Latencies as a loopback ramp shows them: most near the median, a long tail. The same for every run. */
-function typicalLatencies(count: number, seed: number): SparseHistogram {
+function typicalLatencies(count: number, seed: number): readonly number[] {
   const recorder = new LatencyRecorder();
   let state = seed * 2_654_435_761 + 1;
   const random = (): number => {
@@ -70,18 +68,69 @@ function typicalLatencies(count: number, seed: number): SparseHistogram {
   return recorder.sparse();
 }
 
+/** The same for all agents of this process: made once, because each takes a logarithm a latency. */
+let probeSeconds: ProbeSeconds | null = null;
+
+/** A connection proves itself once in so many seconds. */
+const PROBE_EVERY_SEC = 10;
+
+/** Latencies of the probes that one agent counts in one second, for so many seconds. */
+class ProbeSeconds {
+  readonly #seconds: readonly (readonly number[])[];
+
+  constructor(perSecond: number, seconds: number) {
+    this.#seconds = Array.from({ length: seconds }, (_, each) =>
+      typicalLatencies(perSecond, 1_000_003 + each),
+    );
+  }
+
+  at(second: number): readonly number[] {
+    return this.#seconds[second % this.#seconds.length] ?? [];
+  }
+}
+
+/** What a diagnosis rests on, as an agent says it of a ramp in which every connect was answered. */
+function quietEvidence(source: string, quota: number): Evidence {
+  const place: PlaceTable[string] = { asked: quota, established: quota, failed: {}, dropped: {} };
+  const none = { histogram: [], leastMs: 0, mostMs: 0 };
+  const check = { asked: 0, answered: 0, reset: 0, silent: 0 };
+  return {
+    connectsAt: { folds: 3, counts: { established: spread(quota, 100), answeredNo: [], silent: [] } },
+    lossesAt: { folds: 0, counts: { fin: [], rst: [], silent: [], other: [] } },
+    lossAgeMs: { fin: none, rst: none },
+    lossSilenceMs: { fin: none, rst: none },
+    byEndpoint: { '127.0.0.1:9': place },
+    bySourceOutcome: { [source]: place },
+    byPortBlock: { asked: spread(quota, 48), established: spread(quota, 48), answeredNo: [], silent: [] },
+    gapsBetweenFailures: [],
+    said: { texts: [], other: 0 },
+    notSent: 0,
+    notAcknowledged: 0,
+    acknowledged: 0,
+    lostUnanswered: { fin: 0, rst: 0 },
+    finalCheck: { rampEnd: check, holdEnd: check },
+  };
+}
+
+function spread(total: number, into: number): number[] {
+  return Array.from({ length: into }, () => Math.ceil(total / into));
+}
+
 class SimulatedAgent {
   readonly #order: AgentsOrder;
   readonly #number: number;
   readonly #onEnd: (problem: string | null) => void;
   #channel: Channel<AgentMessage> | null = null;
   #epoch = 0;
+  #takesGrowth = false;
   #quota = 0;
   #isDone = false;
   #timer: NodeJS.Timeout | null = null;
   #stats: Stats = emptyStats();
   #told: Stats | null = null;
   #isPrepared = false;
+  /** of probing */
+  #second = 0;
   #holders: StatsMessage['holders'] = [];
   joinRetries = 0;
   /** of the first stats message after everything is open, and of one in which no histogram has changed */
@@ -131,6 +180,7 @@ class SimulatedAgent {
     switch (message.type) {
       case 'spec':
         this.#epoch = message.epoch;
+        this.#takesGrowth = message.takesGrowth === true;
         this.#say({
           type: 'offer',
           connectionsMax: this.#order.capacity,
@@ -139,7 +189,7 @@ class SimulatedAgent {
           sources: [this.#address],
           notes: [],
         });
-        this.#timer = setTimeout(() => this.#everySecond(), (this.#number * 7_919) % STATS_EVERY_MS);
+        this.#timer = setTimeout(() => this.#everySecond(), (this.#number * 7_919) % this.#order.reportEveryMs);
         break;
       case 'quota':
         this.#quota = message.connections;
@@ -179,7 +229,10 @@ class SimulatedAgent {
       connectFromIntendedUs: typicalLatencies(quota, this.#number + 1),
       openBySource: { [this.#address]: quota },
       openByEndpoint: { '127.0.0.1:9': quota },
+      evidence: quietEvidence(this.#address, quota),
     };
+    if (this.#order.isProbing)
+      this.#stats = { ...this.#stats, probeUs: typicalLatencies(quota, this.#number + 2) };
     this.#holders = Array.from({ length: this.#order.holders }, (_, index) => ({
       ...newHolderHealth(`host-${this.#number}/${index}`, 1_000 + index, 2 * quota),
       cpuUserMs: 1_234.5,
@@ -194,7 +247,7 @@ class SimulatedAgent {
 
   #everySecond(): void {
     this.#report();
-    this.#timer = setInterval(() => this.#report(), STATS_EVERY_MS);
+    this.#timer = setInterval(() => this.#report(), this.#order.reportEveryMs);
   }
 
   #report(): void {
@@ -206,7 +259,7 @@ class SimulatedAgent {
       epoch: this.#epoch,
       sentAtMs: systemClock.monotonicMs(),
       quota: this.#quota,
-      stats: toWire({ ...statsDelta(stats, this.#told), rampMs: hostMonotonicMs() }),
+      stats: toWire({ ...statsDelta(stats, this.#told, this.#takesGrowth), rampMs: hostMonotonicMs() }),
       holders: this.#holders,
       settled: this.#isPrepared,
       kernel: [],
@@ -219,14 +272,23 @@ class SimulatedAgent {
     this.#say(message);
   }
 
-  /** As connections that prove themselves do: a tenth of them in each second. */
+  /** As connections that prove themselves do: a part of them in each second, and each at a latency of its own. */
   #probe(): void {
     if (!this.#isPrepared) return;
     const quota = this.#quota;
-    const probes = this.#stats.probeUs;
-    const [index = 1, count = 0, ...rest] =
-      probes.length === 0 ? typicalLatencies(quota, this.#number + 2) : probes;
-    this.#stats = { ...this.#stats, probeUs: [index, count + Math.ceil(quota / 10), ...rest] };
+    const answered = Math.ceil(quota / PROBE_EVERY_SEC);
+    probeSeconds ??= new ProbeSeconds(answered, 64);
+    const { probeUs, probesSent, probesAnswered, bytesIn, bytesOut } = this.#stats;
+    this.#second += 1;
+    this.#stats = {
+      ...this.#stats,
+      verified: quota,
+      probesSent: probesSent + answered,
+      probesAnswered: probesAnswered + answered,
+      bytesIn: bytesIn + 16 * answered,
+      bytesOut: bytesOut + 16 * answered,
+      probeUs: mergeHistograms(probeUs, probeSeconds.at(this.#number + this.#second)),
+    };
   }
 
   #stop(): void {

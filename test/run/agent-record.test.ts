@@ -53,7 +53,8 @@ test('a histogram that a snapshot leaves out is the one that is known', () => {
   const known = agentWith(10, { connectUs: [100, 7], probeUs: [5, 1] });
   const stats = { ...emptyStats(), open: 3, connectUs: null, probeUs: [5, 2] };
   const next = withSnapshot(known, { stats, holders: [], kernel: [] }, 1_234);
-  assert.deepEqual([next.stats.connectUs, next.stats.probeUs, next.stats.open], [[100, 7], [5, 2], 3]);
+  const { connectUs, probeUs, open } = next.stats;
+  assert.deepEqual([Array.from(connectUs), Array.from(probeUs), open], [[100, 7], [5, 2], 3]);
   assert.equal(next.lastSeenMs, 1_234);
   assert.equal(known.stats.open, 0, 'the record of before is what it was');
 });

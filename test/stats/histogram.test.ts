@@ -5,7 +5,11 @@ import fc from 'fast-check';
 import { build } from 'hdr-histogram-js';
 import {
   COUNTS_LENGTH,
+  compactHistogram,
   emptyHistogram,
+  grownBy,
+  grownHistogram,
+  HISTOGRAM_COUNT_MAX,
   histogramCount,
   LATENCY_US_MAX,
   LATENCY_US_MIN,
@@ -126,4 +130,43 @@ test('the sparse form is built anew only when something was recorded', () => {
 test('nothing recorded has no percentiles', () => {
   const none = { count: 0, p50: null, p90: null, p99: null, p999: null, max: null };
   assert.deepEqual(latencySummary(emptyHistogram()), none);
+});
+
+test('a histogram to keep has the same numbers in as few bytes as the largest needs', () => {
+  const widths = [
+    [65_535, Uint16Array],
+    [65_536, Uint32Array],
+    [2 ** 32 - 1, Uint32Array],
+    [2 ** 32, Float64Array],
+  ] as const;
+  for (const [count, Kind] of widths) {
+    const sparse = [3, 1, COUNTS_LENGTH - 1, count];
+    for (const kept of [compactHistogram(sparse), grownHistogram([3, 1], [COUNTS_LENGTH - 1, count])]) {
+      assert.ok(kept instanceof Kind, `${count}`);
+      assert.deepEqual(Array.from(kept), sparse);
+    }
+  }
+  assert.equal(compactHistogram([]), emptyHistogram());
+});
+
+test('what came to a histogram, added to it, makes the grown one', () => {
+  fc.assert(
+    fc.property(latencies, latencies, (before, after) => {
+      const [old, now] = [sparseOf(before), sparseOf([...before, ...after])];
+      const added = grownBy(old, now);
+      assert.deepEqual(added, sparseOf(after));
+      assert.deepEqual(Array.from(grownHistogram(compactHistogram(old), added ?? [])), now);
+    }),
+  );
+});
+
+test('a histogram that has lost a count is no grown one', () => {
+  assert.equal(grownBy([3, 2, 5, 1], [3, 2]), null);
+  assert.equal(grownBy([3, 2, 5, 1], [3, 1, 5, 9]), null);
+  assert.equal(grownBy([3, 2], [4, 2]), null);
+});
+
+test('however often somebody adds to a count, it stays within what one message may say', () => {
+  const most = [7, HISTOGRAM_COUNT_MAX];
+  assert.deepEqual(Array.from(grownHistogram(grownHistogram(most, most), [6, 1])), [6, 1, ...most]);
 });

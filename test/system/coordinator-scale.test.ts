@@ -65,6 +65,7 @@ describe('the coordinator', () => {
       joinRetries: 0,
       coresUsed: 0.05,
       cpuMsPerAgentSecond: 0.2,
+      cpuMsPerMessage: 0.2,
       residentBytesMax: 1e8,
       heapBytesPerAgent: 5e4,
       statsMessages: 1_200,
