@@ -20,7 +20,7 @@ import {
 } from '../stats/loss.ts';
 import { SEEN_PAIRS_MAX } from '../stats/observed-sources.ts';
 import { PROTOCOL_ERROR_CHARACTERS_MAX } from '../stats/protocol-errors.ts';
-import type { StatsDelta } from '../stats/stats-delta.ts';
+import type { StatsDelta } from '../stats/stats.ts';
 import { evidenceSchema, kernelFurther, loadSchema } from './evidence-schema.ts';
 import {
   address,

@@ -155,7 +155,9 @@ function mergedProbes(list: readonly SparseHistogram[]): SparseHistogram {
 }
 
 function sumOf<Key extends string>(list: readonly Counts<Key>[]): Counts<Key> {
-  return list.reduce<Counts<Key>>((sum, counts) => addCounts(sum, counts), {});
+  // Most of thousands of agents have none, and each addition makes a table.
+  const some = list.filter((counts) => Object.keys(counts).length > 0);
+  return some.reduce<Counts<Key>>((sum, counts) => addCounts(sum, counts), {});
 }
 
 /** What is left of a phase whose end is not fixed; null: not known. */

@@ -9,7 +9,8 @@ import { formatEndpoint } from '../base/endpoint.ts';
 import type { Counts, DropReason, FailReason, SkipReason } from '../base/outcome.ts';
 import { type HolderSpec, isChanging } from '../run/run-spec.ts';
 import { LatencyRecorder } from '../stats/histogram.ts';
-import type { MessageCounts, Stats } from '../stats/stats.ts';
+import type { MessageCounts } from '../stats/load-counts.ts';
+import type { Stats } from '../stats/stats.ts';
 import type { LossLedger } from './loss-ledger.ts';
 
 /** Plain numbers for the hot loop; `stats` makes records of them. */

@@ -5,8 +5,14 @@
 import type { Finding } from '../base/errors.ts';
 import { DropReason } from '../base/outcome.ts';
 import type { KernelCount, KernelEvidence } from '../host/kernel-evidence.ts';
-import { emptyStats, type HolderHealth, type Stats, withAllLost } from '../stats/stats.ts';
-import { type StatsDelta, withDelta } from '../stats/stats-delta.ts';
+import {
+  emptyStats,
+  type HolderHealth,
+  type Stats,
+  type StatsDelta,
+  withAllLost,
+  withDelta,
+} from '../stats/stats.ts';
 import { cutShares, type LoadShare } from './schedule.ts';
 
 export interface AgentRecord {

@@ -1,5 +1,6 @@
 /**
- * Owns what a load that changes has done, stage by stage: our own closes apart from losses. Must never hold anything that cannot be added.
+ * Owns what a load has done: the messages that it sent, and of one that changes, stage by stage, our own closes apart from losses. Must
+ * never hold anything that cannot be added.
  */
 import { histogramCount, mergeHistograms, type SparseHistogram } from './histogram.ts';
 
@@ -93,4 +94,34 @@ function keyOf({ churned, lowered, openedLater, stages }: LoadCounts): string {
   const parts =
     last === undefined ? [] : Object.values({ ...last, connectUs: histogramCount(last.connectUs) });
   return [churned, lowered, openedLater, ...parts].join(' ');
+}
+
+/** Messages that the user asked for (`--send`), cumulative. */
+export interface MessageCounts {
+  readonly sent: number;
+  /** of these, between the begin and the end of the hold */
+  readonly sentInHold: number;
+  /** answered with something else than was expected */
+  readonly wrong: number;
+  /** answered rightly, after the next one was due */
+  readonly late: number;
+  /** without an answer when their connection was lost */
+  readonly missing: number;
+}
+
+/** The sum of two parts; one that has none counts for nothing. */
+export function messagesOfBoth(
+  a: MessageCounts | undefined,
+  b: MessageCounts | undefined,
+): { readonly messages?: MessageCounts } {
+  if (a === undefined) return b === undefined ? {} : { messages: b };
+  if (b === undefined) return { messages: a };
+  const messages = {
+    sent: a.sent + b.sent,
+    sentInHold: a.sentInHold + b.sentInHold,
+    wrong: a.wrong + b.wrong,
+    late: a.late + b.late,
+    missing: a.missing + b.missing,
+  };
+  return { messages };
 }

@@ -156,3 +156,32 @@ function forget(counts: Map<number, number>, oldest: number): void {
     counts.delete(quarter);
   }
 }
+
+/** Where connections are open, and what was lost before; of an agent or a holder. */
+interface OpenPlaces {
+  readonly open: number;
+  readonly openBySource: Readonly<Record<string, number>>;
+  readonly openByEndpoint: Readonly<Record<string, number>>;
+  readonly droppedBy: Readonly<Record<string, number>>;
+}
+
+/**
+ * Losses with everything that is open lost. Which endpoint each source's connections had is not known any more, unless there is one.
+ */
+export function withSourcesLost(stats: OpenPlaces, reason: DropReason): Record<string, number> {
+  const droppedBy: Record<string, number> = Object.assign(Object.create(null), stats.droppedBy);
+  const endpoints = Object.keys(stats.openByEndpoint);
+  const endpoint = endpoints.length === 1 ? (endpoints[0] ?? '*') : '*';
+  let rest = stats.open;
+  const add = (source: string, count: number): void => {
+    const key = lossKey(reason, source, endpoint);
+    droppedBy[key] = (droppedBy[key] ?? 0) + count;
+  };
+  for (const [source, count] of Object.entries(stats.openBySource)) {
+    add(source, count);
+    rest -= count;
+  }
+  // Agents with very many sources leave them out of what they say each second.
+  if (rest > 0) add('*', rest);
+  return droppedBy;
+}

@@ -3,7 +3,7 @@
  * bounded size: when there are too many cells, two buckets of time become one. Must never hold a moment more exactly than
  * its bucket, and never be taken for the complete count: details of losses may have been cut (losses.detailsCut).
  */
-import { LATENCY_US_MAX, type SparseHistogram, valueUsAt } from './histogram.ts';
+import { COUNTS_LENGTH, LATENCY_US_MAX, type SparseHistogram, valueUsAt } from './histogram.ts';
 import type { Loss } from './loss.ts';
 import { OTHER_PLACES } from './place-outcomes.ts';
 
@@ -135,7 +135,7 @@ class LatencyTable {
       const known = before[from] === index ? (before[from + 1] ?? 0) : 0;
       const count = (now[at + 1] ?? 0) - known;
       if (count <= 0) continue;
-      const step = stepOf(valueUsAt(index));
+      const step = stepAt(index);
       steps.set(step, (steps.get(step) ?? 0) + count);
     }
     for (const [step, count] of steps) this.#table.add(String(step), atMs, count);
@@ -153,6 +153,18 @@ class LatencyTable {
     }
     return { bucketMs: this.#table.bucketMs, columns };
   }
+}
+
+/** Steps by index of a histogram, each plus one; 0: not asked for yet. With thousands of agents a logarithm each time is felt. */
+const STEPS = new Uint8Array(COUNTS_LENGTH);
+
+/** @param index of a histogram's counts */
+function stepAt(index: number): number {
+  const known = STEPS[index] ?? 0;
+  if (known > 0) return known - 1;
+  const step = stepOf(valueUsAt(index));
+  STEPS[index] = step + 1;
+  return step;
 }
 
 /** The half octave that a latency is in. @param us at least 0 */

@@ -1,7 +1,10 @@
 /**
- * Owns the cumulative numbers of a run and their addition, those of TLS sessions among them. The same addition merges holders into
- * an agent and agents into the run.
+ * Owns the cumulative numbers of a run and their addition, those of TLS sessions among them; which histograms of a stats
+ * message are worth sending again, and what came to one that has grown. The same addition merges holders into an agent and agents into the run.
  * Must never hold anything that cannot be added (percentiles, rates, averages), a certificate or a key.
+ *
+ * Histograms are most of the bytes of a stats message, and in a silent hold none of them changes for hours. When a message
+ * was lost is not known here: the sender sends everything again after contact was cut.
  */
 
 import { BACKENDS_MAX, OTHER_BACKENDS } from '../base/backend-pattern.ts';
@@ -14,9 +17,24 @@ import {
   type SkipReason,
 } from '../base/outcome.ts';
 import { type Evidence, mergeEvidence } from './evidence.ts';
-import { emptyHistogram, mergeHistograms, type SparseHistogram } from './histogram.ts';
-import { type LoadCounts, loadAllLost, loadOfBoth } from './load-counts.ts';
-import { lossKey, newestLosses, type RecentLosses } from './loss.ts';
+import {
+  compactHistogram,
+  emptyHistogram,
+  grownBy,
+  grownHistogram,
+  histogramCount,
+  mergeHistograms,
+  type SparseHistogram,
+} from './histogram.ts';
+import {
+  changedLoad,
+  type LoadCounts,
+  loadAllLost,
+  loadOfBoth,
+  type MessageCounts,
+  messagesOfBoth,
+} from './load-counts.ts';
+import { newestLosses, type RecentLosses, withSourcesLost } from './loss.ts';
 import { mergeSeen, type SeenCounts } from './observed-sources.ts';
 import { withDrops } from './place-outcomes.ts';
 import { addProtocolErrors, type ProtocolErrors } from './protocol-errors.ts';
@@ -272,35 +290,6 @@ function mergeStats(a: Stats, b: Stats): Stats {
   };
 }
 
-/** Messages that the user asked for (`--send`), cumulative. */
-export interface MessageCounts {
-  readonly sent: number;
-  /** of these, between the begin and the end of the hold */
-  readonly sentInHold: number;
-  /** answered with something else than was expected */
-  readonly wrong: number;
-  /** answered rightly, after the next one was due */
-  readonly late: number;
-  /** without an answer when their connection was lost */
-  readonly missing: number;
-}
-
-function messagesOfBoth(
-  a: MessageCounts | undefined,
-  b: MessageCounts | undefined,
-): { readonly messages?: MessageCounts } {
-  if (a === undefined) return b === undefined ? {} : { messages: b };
-  if (b === undefined) return { messages: a };
-  const messages = {
-    sent: a.sent + b.sent,
-    sentInHold: a.sentInHold + b.sentInHold,
-    wrong: a.wrong + b.wrong,
-    late: a.late + b.late,
-    missing: a.missing + b.missing,
-  };
-  return { messages };
-}
-
 /** A part that has attempted something and has no evidence makes that of the whole unknown: it is not zero. */
 function evidenceOfBoth(a: Stats, b: Stats): Pick<Stats, 'evidence'> {
   if (a.evidence !== undefined && b.evidence !== undefined)
@@ -386,6 +375,85 @@ function mergeTls(a: TlsCounts, b: TlsCounts): TlsCounts {
 
 export type Phase = 'gathering' | 'preparing' | 'ramping' | 'holding' | 'draining' | 'ended';
 
+const HISTOGRAMS = [
+  'connectUs',
+  'connectFromIntendedUs',
+  'probeUs',
+] as const satisfies readonly (keyof Stats)[];
+type HistogramField = (typeof HISTOGRAMS)[number];
+
+/** Stats in which null stands for a histogram, or evidence, that has not changed since the last ones on the same channel. */
+export type StatsDelta = Omit<Stats, HistogramField | 'evidence' | 'load'> & {
+  readonly [Field in HistogramField]: SparseHistogram | null;
+} & {
+  readonly evidence?: Evidence | null;
+  readonly load?: LoadCounts | null;
+  /** what came to histograms that are null here, since the last ones on the same channel; absent: nothing */
+  readonly grown?: Grown;
+};
+
+/** By histogram: what came to it, which is never nothing. */
+type Grown = { readonly [Field in HistogramField]?: SparseHistogram };
+
+/**
+ * What of the stats the other side does not know.
+ * @param sent the stats that were sent last on this channel; null: none, so everything has changed
+ * @param takesGrowth whether the other side knows `grown`; without, a histogram that has changed is said whole
+ */
+export function statsDelta(stats: Stats, sent: Stats | null, takesGrowth = false): StatsDelta {
+  const grown: { [Field in HistogramField]?: SparseHistogram } = {};
+  const changed = (field: HistogramField): SparseHistogram | null => {
+    const now = stats[field];
+    const before = sent?.[field];
+    if (before === undefined) return now;
+    // A histogram only grows, so its total tells whether it changed.
+    if (before === now || histogramCount(before) === histogramCount(now)) return null;
+    const added = takesGrowth ? grownBy(before, now) : null;
+    if (added === null || added.length >= now.length) return now;
+    grown[field] = added;
+    return null;
+  };
+  const [connectUs, connectFromIntendedUs, probeUs] = HISTOGRAMS.map(changed) as [
+    SparseHistogram | null,
+    SparseHistogram | null,
+    SparseHistogram | null,
+  ];
+  return {
+    ...stats,
+    connectUs,
+    connectFromIntendedUs,
+    probeUs,
+    ...(Object.keys(grown).length === 0 ? {} : { grown }),
+    ...(stats.load === undefined ? {} : { load: changedLoad(stats.load, sent?.load) }),
+    ...(stats.evidence === undefined ? {} : { evidence: changedEvidence(stats.evidence, sent?.evidence) }),
+  };
+}
+
+/** In a silent hold nothing of it changes for hours, and it is the longest part of a message. */
+function changedEvidence(now: Evidence, sent: Evidence | undefined): Evidence | null {
+  return sent !== undefined && JSON.stringify(sent) === JSON.stringify(now) ? null : now;
+}
+
+/** The whole stats again, from what was said and what was known before. They are to be kept, so their histograms are compact. */
+export function withDelta(known: Stats, { evidence, load, grown, ...said }: StatsDelta): Stats {
+  const keptLoad = load === null ? known.load : load;
+  const kept = evidence === null ? known.evidence : evidence;
+  const whole = (field: HistogramField): SparseHistogram => {
+    const given = said[field];
+    if (given !== null) return compactHistogram(given);
+    const added = grown?.[field];
+    return added === undefined ? known[field] : grownHistogram(known[field], added);
+  };
+  return {
+    ...said,
+    ...(kept === undefined ? {} : { evidence: kept }),
+    ...(keptLoad === undefined ? {} : { load: keptLoad }),
+    connectUs: whole('connectUs'),
+    connectFromIntendedUs: whole('connectFromIntendedUs'),
+    probeUs: whole('probeUs'),
+  };
+}
+
 /**
  * The last known stats of a lost holder or agent, as they count from now on.
  * @param stats the last snapshot
@@ -419,25 +487,6 @@ export function withAllLost(stats: Stats, reason: DropReason, quota: number): St
     openByEndpoint: {},
     ...(stats.backends === undefined ? {} : { backends: {} }),
   };
-}
-
-/** Which endpoint each source's connections had is not known any more, unless there is one endpoint. */
-function withSourcesLost(stats: Stats, reason: DropReason): Record<string, number> {
-  const droppedBy: Record<string, number> = Object.assign(Object.create(null), stats.droppedBy);
-  const endpoints = Object.keys(stats.openByEndpoint);
-  const endpoint = endpoints.length === 1 ? (endpoints[0] ?? '*') : '*';
-  let rest = stats.open;
-  const add = (source: string, count: number): void => {
-    const key = lossKey(reason, source, endpoint);
-    droppedBy[key] = (droppedBy[key] ?? 0) + count;
-  };
-  for (const [source, count] of Object.entries(stats.openBySource)) {
-    add(source, count);
-    rest -= count;
-  }
-  // Agents with very many sources leave them out of what they say each second.
-  if (rest > 0) add('*', rest);
-  return droppedBy;
 }
 
 /** The places of what was open lose it; what has no place is lost at `*`. */

@@ -32,9 +32,10 @@ interface Made {
   readonly second: (stats: Partial<Stats>, isSettled?: boolean) => AgentMessageOf<'stats'>;
 }
 
-function made(): Made {
+/** @param takesGrowth as its coordinator says it */
+function made(takesGrowth = false): Made {
   const sent: AgentMessage[] = [];
-  const report = new AgentReporter({ epoch: 3 }, { monotonicMs: () => 4_711 }, (message) =>
+  const report = new AgentReporter({ epoch: 3, takesGrowth }, { monotonicMs: () => 4_711 }, (message) =>
     sent.push(message),
   );
   const second: Made['second'] = (stats, isSettled = false) => {
@@ -61,6 +62,22 @@ test('a table of more than 1,024 sources stays out of the report of each second,
   assert.deepEqual(stats.openBySource, {});
   assert.deepEqual(stats.openByEndpoint, openByEndpoint);
   assert.equal(stats.open, 7);
+});
+
+test('of a histogram that has grown a little only that is said, to a coordinator that takes it, and all again after a cut', () => {
+  const before = { probeUs: [7, 2, 8, 1, 9, 1] };
+  const after = { probeUs: [7, 3, 8, 1, 9, 1] };
+  const older = made();
+  older.second(before);
+  const whole = older.second(after).stats;
+  assert.deepEqual([whole.probeUs, whole.grown], [after.probeUs, undefined]);
+  const { report, second } = made(true);
+  assert.deepEqual(second(before).stats.probeUs, before.probeUs);
+  const { stats } = second(after);
+  assert.deepEqual([stats.probeUs, stats.grown], [null, { probeUs: [7, 1] }]);
+  report.sayAgain();
+  const again = second(after).stats;
+  assert.deepEqual([again.probeUs, again.grown], [after.probeUs, undefined]);
 });
 
 test('a histogram that has not changed is left out, and comes again after a cut, behind the message that is needed', () => {

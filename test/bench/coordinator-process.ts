@@ -30,6 +30,8 @@ export type CoordinatorNews =
       readonly statsMessages: number;
       readonly lagMs: { readonly p50: number; readonly p99: number; readonly max: number };
       readonly notes: readonly string[];
+      /** highest resident size of the whole run, the final messages of all agents and the report included */
+      readonly residentBytesMax: number;
       /** after collecting garbage, before the first agent came and in the hold; 0: not asked for (`--expose-gc`) */
       readonly heapBytes: { readonly idle: number; readonly holding: number };
     };
@@ -113,6 +115,7 @@ async function main(): Promise<void> {
     statsMessages: count,
     lagMs: { p50: ms(p50), p99: ms(p99), max: ms(max) },
     notes: report.notes,
+    residentBytesMax: process.resourceUsage().maxRSS * 1_024,
     heapBytes: heap,
   });
   process.disconnect();

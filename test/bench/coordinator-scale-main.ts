@@ -2,14 +2,14 @@
  * Owns `npm run bench:scale`: measures the coordinator with few and with many agents, prints both beside the bounds,
  * and writes them to a file.
  *
- *   npm run bench:scale -- [--few 200] [--many 2000] [--seconds 15] [--conns 1000] [--probing] [--wait 60] [--profile] [scale-result.json]
+ *   npm run bench:scale -- [--few 200] [--many 2000] [--seconds 15] [--conns 1000] [--probing] [--every 1000] [--wait 60] [--profile] [scale-result.json]
  */
 import { writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import { measureScale, type ScaleOptions, type ScaleResult } from './coordinator-scale.ts';
 import { formatFigure } from './figure.ts';
-import { scaleFigures } from './scale-figures.ts';
+import { aimFigures, scaleFigures } from './scale-figures.ts';
 
 function line(result: ScaleResult): string {
   const { agents, joinSeconds, coresUsed, cpuMsPerAgentSecond, residentBytesMax, lagMs } = result;
@@ -19,7 +19,8 @@ function line(result: ScaleResult): string {
     `joined in ${joinSeconds.toFixed(1)} s (${result.joinRetries} retries)`,
     `${coresUsed.toFixed(3)} cores`,
     `${cpuMsPerAgentSecond.toFixed(3)} ms CPU per agent and second`,
-    `${Math.round(residentBytesMax / 1e6)} MB`,
+    `${result.cpuMsPerMessage.toFixed(3)} ms per message`,
+    `${Math.round(residentBytesMax / 1e6)} MB (${Math.round(result.residentBytesMaxAtEnd / 1e6)} MB with the final messages and the report)`,
     `${Math.round((result.heapBytesPerAgent ?? 0) / 1e3)} kB of heap per agent`,
     `lag p50 ${lagMs.p50.toFixed(1)} p99 ${lagMs.p99.toFixed(1)} max ${lagMs.max.toFixed(1)} ms`,
     `${result.lost.length} lost, ${result.cutOff.length} cut off`,
@@ -39,6 +40,7 @@ async function main(): Promise<void> {
       probing: { type: 'boolean', default: false },
       profile: { type: 'boolean', default: false },
       wait: { type: 'string', default: '60' },
+      every: { type: 'string', default: '1000' },
     },
     allowPositionals: true,
   });
@@ -50,6 +52,7 @@ async function main(): Promise<void> {
     holdersPerAgent: Number(values.holders),
     clientProcesses: Number(values.clients),
     isProbing: values.probing,
+    reportEveryMs: Number(values.every),
     coordinatorNodeArguments: values.profile
       ? ['--expose-gc', '--cpu-prof', '--cpu-prof-dir=scale-profile']
       : ['--expose-gc'],
@@ -62,7 +65,7 @@ async function main(): Promise<void> {
     results.push(result);
   }
   const [few, many] = results as [ScaleResult, ScaleResult];
-  const figures = scaleFigures(few, many);
+  const figures = [...scaleFigures(few, many), ...aimFigures(few, many)];
   for (const one of figures) console.log(formatFigure(one));
   const ok = figures.every((one) => one.ok);
   const machine = { cores: cpus().length, memoryBytes: totalmem(), kernel: release(), node: process.version };

@@ -42,8 +42,10 @@ export interface ScaleResult {
   /** 1 is one core */
   readonly coresUsed: number;
   readonly cpuMsPerAgentSecond: number;
-  /** highest resident size of the coordinator, in bytes (VmHWM) */
+  /** highest resident size of the coordinator until the hold ends, in bytes (VmHWM) */
   readonly residentBytesMax: number;
+  /** and until the report is made: all agents say everything at once then */
+  readonly residentBytesMaxAtEnd: number;
   /** of the coordinator, for each agent, after collecting garbage; null: not asked for (`--expose-gc`) */
   readonly heapBytesPerAgent: number | null;
   /** of the coordinator, for one message: what it costs does not depend on how often they come */
@@ -189,7 +191,7 @@ async function measureWith(crew: Crew, options: ScaleOptions): Promise<ScaleResu
   const elapsedMs = hostMonotonicMs() - fromMs;
   const residentBytesMax = residentBytesMaxOf(pid);
   const news = await Promise.all(clients);
-  const { verdict, held, lost, lagMs, statsMessages, heapBytes } = await report;
+  const { verdict, held, lost, lagMs, statsMessages, heapBytes, ...end } = await report;
   return {
     agents,
     connections,
@@ -201,6 +203,7 @@ async function measureWith(crew: Crew, options: ScaleOptions): Promise<ScaleResu
     cpuMsPerAgentSecond: cpuMs / (elapsedMs / 1_000) / agents,
     cpuMsPerMessage: (cpuMs * (options.reportEveryMs ?? REPORT_EVERY_MS)) / elapsedMs / agents,
     residentBytesMax,
+    residentBytesMaxAtEnd: end.residentBytesMax,
     heapBytesPerAgent: heapBytes.holding === 0 ? null : (heapBytes.holding - heapBytes.idle) / agents,
     statsMessages,
     lagMs,

@@ -61,3 +61,36 @@ export function scaleFigures(few: ScaleResult, many: ScaleResult): readonly Figu
     }),
   ];
 }
+
+/** What one coordinator is to carry: so many agents, each of which reports once a second. */
+const AIM_AGENTS = 10_000;
+
+/**
+ * Judges what two measurements say of 10,000 agents: what a message costs, and what each further agent adds to the resident size.
+ * @param few with fewer agents than `many`
+ * @param many the more the nearer; with 10,000 nothing is foretold
+ */
+export function aimFigures(few: ScaleResult, many: ScaleResult): readonly Figure[] {
+  const perAgent = (many.residentBytesMax - few.residentBytesMax) / (many.agents - few.agents);
+  const resident = many.residentBytesMax + perAgent * (AIM_AGENTS - many.agents);
+  return [
+    figure({
+      name: 'cores-at-10000',
+      meaning: `CPU of the coordinator for ${AIM_AGENTS} messages a second, each as with ${many.agents} agents`,
+      value: (many.cpuMsPerMessage * AIM_AGENTS) / 1_000,
+      unit: 'cores',
+      bound: 1,
+      boundIs: 'at-most',
+      samples: [few.cpuMsPerMessage, many.cpuMsPerMessage],
+    }),
+    figure({
+      name: 'resident-at-10000',
+      meaning: `highest resident size with ${AIM_AGENTS} agents, by what each one beyond ${few.agents} added`,
+      value: resident / 1e6,
+      unit: 'MB',
+      bound: RESIDENT_BYTES_MAX / 1e6,
+      boundIs: 'at-most',
+      samples: [few.residentBytesMax / 1e6, many.residentBytesMax / 1e6],
+    }),
+  ];
+}

@@ -11,8 +11,13 @@ import { parseToken } from '../../src/control/token.ts';
 import type { Evidence } from '../../src/stats/evidence.ts';
 import { LatencyRecorder, mergeHistograms } from '../../src/stats/histogram.ts';
 import type { PlaceTable } from '../../src/stats/place-outcomes.ts';
-import { emptyStats, newHolderHealth, type Stats } from '../../src/stats/stats.ts';
-import { type StatsDelta, statsDelta } from '../../src/stats/stats-delta.ts';
+import {
+  emptyStats,
+  newHolderHealth,
+  type Stats,
+  type StatsDelta,
+  statsDelta,
+} from '../../src/stats/stats.ts';
 import { systemClock } from '../../src/time/timer.ts';
 import { hostMonotonicMs } from './host-time.ts';
 
@@ -189,7 +194,10 @@ class SimulatedAgent {
           sources: [this.#address],
           notes: [],
         });
-        this.#timer = setTimeout(() => this.#everySecond(), (this.#number * 7_919) % this.#order.reportEveryMs);
+        this.#timer = setTimeout(
+          () => this.#everySecond(),
+          (this.#number * 7_919) % this.#order.reportEveryMs,
+        );
         break;
       case 'quota':
         this.#quota = message.connections;

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { decodeAgentMessage } from '../../src/control/message.ts';
 import { isLater, later, recorded } from '../support/conversation.ts';
 import { agentMessageIn, coordinatorMessageIn } from '../support/decoded.ts';
 
@@ -128,4 +129,17 @@ test('64 notes and 256 findings are taken, and not one more; no line is longer t
     assert.equal(type('notes', ['n'.repeat(characters)]), taken);
     assert.equal(type('findings', [{ ...finding, message: 'm'.repeat(characters) }]), taken);
   }
+});
+
+test('what came to a histogram keeps to the shape of one, and names none that there is not', () => {
+  const stats = recorded('1.0').findLast(({ message }) => message.type === 'stats')?.message as
+    | (object & { readonly stats?: object })
+    | undefined;
+  const said = (grown: unknown): string =>
+    JSON.stringify({ ...stats, stats: { ...stats?.stats, probeUs: null, grown } });
+  const taken = decodeAgentMessage(said({ probeUs: [7, 1], laterUs: [1, 1] }));
+  assert(taken.type === 'message' && taken.message.type === 'stats');
+  assert.deepEqual(taken.message.stats.grown, { probeUs: [7, 1] });
+  for (const wrong of [{ probeUs: [7, 0] }, { probeUs: [7, 1, 7, 1] }, { probeUs: null }, null])
+    assert.equal(decodeAgentMessage(said(wrong)).type, 'malformed', JSON.stringify(wrong));
 });

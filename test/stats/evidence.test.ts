@@ -2,8 +2,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { mergeEvidence } from '../../src/stats/evidence.ts';
-import { emptyStats, mergeAllStats, type Stats, withAllLost } from '../../src/stats/stats.ts';
-import { statsDelta, withDelta } from '../../src/stats/stats-delta.ts';
+import {
+  emptyStats,
+  mergeAllStats,
+  type Stats,
+  statsDelta,
+  withAllLost,
+  withDelta,
+} from '../../src/stats/stats.ts';
 import { evidenceOf } from '../support/sample-evidence.ts';
 
 const plain = structuredClone;

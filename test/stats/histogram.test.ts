@@ -166,7 +166,7 @@ test('a histogram that has lost a count is no grown one', () => {
   assert.equal(grownBy([3, 2], [4, 2]), null);
 });
 
-test('however often somebody adds to a count, it stays within what one message may say', () => {
+test('however often an agent adds to a count, it stays within what one message may say', () => {
   const most = [7, HISTOGRAM_COUNT_MAX];
   assert.deepEqual(Array.from(grownHistogram(grownHistogram(most, most), [6, 1])), [6, 1, ...most]);
 });

@@ -3,8 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DropReason } from '../../src/base/outcome.ts';
 import { type LoadCounts, loadOfBoth, type StageCounts } from '../../src/stats/load-counts.ts';
-import { emptyStats, mergeAllStats, withAllLost } from '../../src/stats/stats.ts';
-import { statsDelta, withDelta } from '../../src/stats/stats-delta.ts';
+import { emptyStats, mergeAllStats, statsDelta, withAllLost, withDelta } from '../../src/stats/stats.ts';
 
 const stage = (number: number): StageCounts => ({
   openMin: number,

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { measureScale, type ScaleOptions, type ScaleResult } from '../bench/coordinator-scale.ts';
-import { scaleFigures } from '../bench/scale-figures.ts';
+import { aimFigures, scaleFigures } from '../bench/scale-figures.ts';
 
 const STEADY_MS = 6_000;
-/** Three histograms of 1,000 connections are half of what was measured, 52 to 65 kB. */
-const HEAP_BYTES_PER_AGENT_MAX = 100_000;
+/** 19 to 23 kB were measured; three histograms of 1,000 connections as lists would add 34 kB. */
+const HEAP_BYTES_PER_AGENT_MAX = 40_000;
 
 const OPTIONS: Omit<ScaleOptions, 'agents'> = {
   steadyMs: STEADY_MS,
@@ -39,7 +39,7 @@ describe('the coordinator', () => {
     assert.deepEqual(missed, []);
   });
 
-  it('keeps no more than 100 kB of heap for each of 500 agents whose probes are measured', async (t) => {
+  it('keeps no more than 40 kB of heap for each of 500 agents whose probes are measured', async (t) => {
     const coordinatorNodeArguments = ['--expose-gc'];
     const result = await measureScale({
       ...OPTIONS,
@@ -67,6 +67,7 @@ describe('the coordinator', () => {
       cpuMsPerAgentSecond: 0.2,
       cpuMsPerMessage: 0.2,
       residentBytesMax: 1e8,
+      residentBytesMaxAtEnd: 1e8,
       heapBytesPerAgent: 5e4,
       statsMessages: 1_200,
       lagMs: { p50: 1, p99: 10, max: 20 },
@@ -86,5 +87,13 @@ describe('the coordinator', () => {
     };
     assert.ok(scaleFigures(good, good).every(({ ok }) => ok));
     assert.ok(scaleFigures(good, bad).every(({ ok }) => !ok));
+    const more: ScaleResult = { ...good, agents: 2_200, residentBytesMax: 1.7e8, cpuMsPerMessage: 0.1 };
+    const aims = aimFigures(good, more).map(({ value, ok }) => [Math.round(value), ok]);
+    assert.deepEqual(aims, [
+      [1, true],
+      [443, true],
+    ]);
+    const wider = { ...more, residentBytesMax: 2e8, cpuMsPerMessage: 0.11 };
+    assert.ok(aimFigures(good, wider).every(({ ok }) => !ok));
   });
 });
