@@ -41,16 +41,44 @@ function isChosen({ folder, failure }: Order): boolean {
 }
 
 const failure = order !== null && isChosen(order) ? order.failure : null;
-const uses = new Map<string, number>();
+/** of each call its uses, by the place in the program that it comes from */
+const uses: Record<string, Record<string, number>> = {};
 let hasFailed = false;
+
+/** More than the deepest way to a call has. */
+const FRAMES_MAX = 40;
+/** How any program is started (host/command.ts, engine/parent-bond.ts): the place is who asks for it. */
+const STARTING = /^(?:host\/command|engine\/parent-bond)\.js/;
+const FRAME = /^ +at (.*?) ?\(?file:\/\/.*\/(?:dist|bin)\/(.*?)\)?$/;
+
+/** The functions of the program that led here, innermost first: two uses with the same ones are of the same place. */
+function placeOf(): string {
+  const before = Error.stackTraceLimit;
+  Error.stackTraceLimit = FRAMES_MAX;
+  const { stack = '' } = new Error();
+  Error.stackTraceLimit = before;
+  return stack
+    .split('\n')
+    .flatMap((line) => {
+      const [, name, at] = FRAME.exec(line) ?? [];
+      return at === undefined || STARTING.test(at)
+        ? []
+        : [`${name?.replace(/^(?:async|new) /, '') || 'top'}@${at}`];
+    })
+    .join(' < ');
+}
 
 /** Counts one use, and says whether it is the one to fail. */
 function isDue(call: string): boolean {
-  const nth = (uses.get(call) ?? 0) + 1;
-  uses.set(call, nth);
-  if (failure === null || order === null || failure.call !== call || nth < failure.nth) return false;
-  if (nth > failure.nth && !failure.isLasting) return false;
-  if (!hasFailed) writeFileSync(join(order.folder, 'failed'), `${role} ${process.pid} ${call} ${nth}`);
+  if (failure !== null && failure.call !== call) return false;
+  if (hasFailed) return failure?.isLasting === true;
+  const place = placeOf();
+  const places = uses[call] ?? {};
+  uses[call] = places;
+  const nth = (places[place] ?? 0) + 1;
+  places[place] = nth;
+  if (failure === null || order === null || failure.place !== place || nth !== failure.nth) return false;
+  writeFileSync(join(order.folder, 'failed'), `${role} ${process.pid} ${call} ${nth}`);
   hasFailed = true;
   return true;
 }
@@ -187,7 +215,7 @@ process.on('exit', () => {
   if (order === null) return;
   const left: Record<string, number> = {};
   for (const call of opened.values()) left[call] = (left[call] ?? 0) + 1;
-  const told: Uses = { role, uses: Object.fromEntries(uses), left };
+  const told: Uses = { role, uses, left };
   try {
     writeFileSync(join(order.folder, `uses-${role}-${process.pid}.json`), JSON.stringify(told));
   } catch {

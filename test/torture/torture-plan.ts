@@ -14,11 +14,15 @@ export interface Failure {
   readonly role: ProcessRole;
   /** a system call, `run ip`, or `fork holder` */
   readonly call: string;
-  /** its first use is 1 */
+  /** where in the program it is used (preload.ts) */
+  readonly place: string;
+  /** the same place in a line */
+  readonly name: string;
+  /** the first use there is 1 */
   readonly nth: number;
   /** an errno, or what another program does */
   readonly how: string;
-  /** every later use fails too */
+  /** every later use of that call fails too, also elsewhere */
   readonly isLasting: boolean;
 }
 
@@ -33,7 +37,8 @@ export interface Order {
 /** What one process tells at its end. */
 export interface Uses {
   readonly role: ProcessRole;
-  readonly uses: Readonly<Record<string, number>>;
+  /** of each call: how often it was used at which place */
+  readonly uses: Readonly<Record<string, Readonly<Record<string, number>>>>;
   /** descriptors that were not closed, by the call that made them */
   readonly left: Readonly<Record<string, number>>;
 }
@@ -112,38 +117,96 @@ export const OWN_ERRORS: ReadonlySet<string> = new Set([
   ...['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'ENOSPC', 'EADDRINUSE', 'EADDRNOTAVAIL', 'EAGAIN', 'EINTR'],
 ]);
 
-/** All uses up to this one are tried, and of more: so many spread over all, and the last ones. */
-const EACH_MAX = 8;
+/** So many uses at one place are tried each; of more, which is a loop over connections or turns: the first, the second, one between, the last. */
+const EACH_MAX = 4;
 
-/** Which uses of a call are tried. @param count how often it was used */
+/** Which uses at a place are tried. @param count how often it was used there */
 export function usesTried(count: number): number[] {
-  const tried = new Set<number>();
-  for (let nth = 1; nth <= Math.min(count, EACH_MAX); nth += 1) tried.add(nth);
-  for (let nth = EACH_MAX; nth < count; nth = Math.ceil(nth * 1.7)) tried.add(nth);
-  for (let nth = Math.max(1, count - 1); nth <= count; nth += 1) tried.add(nth);
-  return [...tried];
+  if (count > EACH_MAX) return [1, 2, Math.ceil(count / 2), count];
+  return Array.from({ length: count }, (_, at) => at + 1);
 }
 
-/** Every failure that is tried in a run that used this. */
-export function failuresOf(used: readonly Uses[]): Failure[] {
-  const most = new Map<string, { role: ProcessRole; call: string; count: number }>();
+/**
+ * Functions around a call that see its errno before it is a result or an error of the program: the binding, the part of an engine or the
+ * netlink query above it, and who uses that. Beyond them an errno is a name in a text.
+ */
+const NEAR_FRAMES = 5;
+
+/** Two places that are the same one as far as this says answer each errno alike. */
+function nearOf(call: string, place: string): string {
+  const frames = place.split(' < ').slice(0, NEAR_FRAMES);
+  return `${call} ${frames.map((frame) => frame.slice(frame.indexOf('@') + 1)).join(' ')}`;
+}
+
+/** The innermost functions that a place is named by. */
+const NAMED_FRAMES = 4;
+
+function nameOf(place: string): string {
+  const names = place.split(' < ').map((frame) => frame.slice(0, frame.indexOf('@')).replace(/ \[.*/, ''));
+  return names
+    .filter((name) => name !== 'top' && !name.includes('<'))
+    .map((name) => name.replace(/^.*\./, '').replace('#', ''))
+    .slice(0, NAMED_FRAMES)
+    .join(' < ');
+}
+
+/** What was used where in a run. */
+interface Place {
+  readonly role: ProcessRole;
+  readonly call: string;
+  readonly place: string;
+  readonly name: string;
+  /** the most of any process in that role */
+  readonly count: number;
+  /** not the only use of that call */
+  readonly hasOthers: boolean;
+}
+
+function placesOf(used: readonly Uses[]): Place[] {
+  const found = new Map<string, Place>();
+  const named = new Map<string, number>();
   for (const { role, uses } of used) {
-    for (const [call, count] of Object.entries(uses)) {
-      const key = `${role} ${call}`;
-      if (count > (most.get(key)?.count ?? 0)) most.set(key, { role, call, count });
+    for (const [call, places] of Object.entries(uses)) {
+      for (const [place, count] of Object.entries(places)) {
+        const key = `${role} ${call} ${place}`;
+        const before = found.get(key);
+        const hasOthers = count > 1 || Object.keys(places).length > 1;
+        if (before !== undefined) {
+          found.set(key, { ...before, count: Math.max(count, before.count) });
+          continue;
+        }
+        const short = nameOf(place);
+        const alike = (named.get(`${role} ${call} ${short}`) ?? 0) + 1;
+        named.set(`${role} ${call} ${short}`, alike);
+        const name = alike > 1 ? `${short} (${alike})` : short;
+        found.set(key, { role, call, place, name, count, hasOthers });
+      }
     }
   }
-  return [...most.values()].flatMap(({ role, call, count }) =>
-    waysOf(call).flatMap((how) =>
-      usesTried(count).flatMap((nth) => {
-        const once = { role, call, nth, how, isLasting: false };
-        return LASTING.has(how) && nth < count ? [once, { ...once, isLasting: true }] : [once];
-      }),
-    ),
-  );
+  return [...found.values()];
+}
+
+/**
+ * Every failure that is tried in a run that used this. Each call fails at each place that uses it. Where the functions near the call are
+ * those of a place before (the look whether io_uring works is the same in `plan`, in an agent and in `serve`; a place in a later command
+ * line is the same as in the first), all errnos were tried there: what is behind them is told of one, and that is tried here too.
+ * @param known what `nearOf` said of the places of the runs before; it gets those of this one
+ */
+export function failuresOf(used: readonly Uses[], known: Set<string>): Failure[] {
+  return placesOf(used).flatMap(({ role, call, place, name, count, hasOthers }) => {
+    const near = nearOf(call, place);
+    const ways = known.has(near) ? waysOf(call).slice(0, 1) : waysOf(call);
+    const tried = known.has(near) ? [...new Set([1, count])] : usesTried(count);
+    known.add(near);
+    return ways.flatMap((how) => {
+      const once = tried.map((nth) => ({ role, call, place, name, nth, how, isLasting: false }));
+      const first = { role, call, place, name, nth: 1, how, isLasting: true };
+      return LASTING.has(how) && hasOthers ? [...once, first] : once;
+    });
+  });
 }
 
 /** One line. */
-export function describeFailure({ role, call, nth, how, isLasting }: Failure): string {
-  return `${call} of the ${role}: ${how} at use ${nth}${isLasting ? ' and after' : ''}`;
+export function describeFailure({ role, call, name, nth, how, isLasting }: Failure): string {
+  return `${call} of the ${role} in ${name}: ${how} at use ${nth}${isLasting ? ' and after' : ''}`;
 }

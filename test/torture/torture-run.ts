@@ -3,6 +3,7 @@
  * end without a name, a stack, an exit code that the manual does not give for it, or anything left behind. Must never believe the
  * program about its processes, sockets and addresses.
  */
+import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import {
   existsSync,
@@ -31,6 +32,7 @@ import {
   type Uses,
 } from './torture-plan.ts';
 
+const FILLER = join(import.meta.dirname, 'filler-entry.js');
 const PRELOAD = pathToFileURL(join(import.meta.dirname, 'preload.js')).href;
 const MARK_VARIABLE = 'TEST_RUN_MARK';
 const RECORDS = '/run/c100k-bench';
@@ -50,6 +52,8 @@ type After = Parameters<typeof createNetwork>[0];
 export interface Lab {
   readonly client: Host;
   readonly server: Host;
+  /** fills a target of the client's host with connections, and closes them */
+  readonly fill: () => Promise<void>;
 }
 
 /** What is run. */
@@ -128,7 +132,22 @@ export async function makeLab(t: After): Promise<Lab> {
   );
   serve.result.catch(() => {});
   await serve.saw(/engine \w+:/);
-  return { client, server };
+  return { client, server, fill: makeFiller(t, client) };
+}
+
+/** Its process is in the client's network for all runs there. */
+function makeFiller(t: After, { namespace }: Host): () => Promise<void> {
+  const filler = spawn(
+    'ip',
+    ['netns', 'exec', namespace, process.execPath, FILLER, String(OWN_PORT), String(CONNECTIONS)],
+    { stdio: ['pipe', 'pipe', 'inherit'] },
+  );
+  t.after(() => void filler.kill());
+  return () =>
+    new Promise((resolve) => {
+      filler.stdout.once('data', () => resolve());
+      filler.stdin.write('fill\n');
+    });
 }
 
 /** One run. */
@@ -210,10 +229,7 @@ class TorturedRun {
         .filter(({ args }) => args.includes('serve-worker'))
         .map((each) => each.pid);
     const before = descriptorsOf(workers());
-    const load = ['--conns', String(CONNECTIONS), '--duration', '300ms', '--probe-every', '100ms', '--quiet'];
-    await this.#lab.client.bench(['--target', `echo://127.0.0.1:${OWN_PORT}`, ...load], {
-      timeoutMs: ENDS_WITHIN_MS,
-    });
+    await this.#lab.fill();
     const isBack = (): boolean => isGone() || workers().length === 0 || descriptorsOf(workers()) <= before;
     if (!(await waitFor(isBack, GONE_WITHIN_MS)))
       this.#fault(`${descriptorsOf(workers()) - before} descriptors of a worker are left`);
