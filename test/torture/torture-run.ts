@@ -249,7 +249,11 @@ class TorturedRun {
     const all = devices.flatMap(({ addr_info }) =>
       addr_info.map(({ local, prefixlen }) => `${local}/${prefixlen}`),
     );
-    return all.sort().join(' ');
+    // The kernel gives a device its link-local address some time after the link is there, which is none of ours.
+    return all
+      .filter((address) => !address.startsWith('fe80:'))
+      .sort()
+      .join(' ');
   }
 
   /** @param before the addresses; null: they were not as they are to be */
@@ -324,10 +328,11 @@ async function leaveAlias({ client }: Lab): Promise<void> {
   const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   const link = async (name: string): Promise<string> =>
     (await client.must('readlink', `/proc/self/ns/${name}`)).trim();
-  // No process has this id: it is beyond the highest that the kernel gives.
-  const owner = { pid: 4_194_400, startTime: String(process.pid), bootId };
+  const netns = await link('net');
+  // No process has this id: it is beyond the highest that the kernel gives. The records of all labs are in one folder.
+  const owner = { pid: 4_194_400, startTime: netns.replace(/\D/g, ''), bootId };
   const aliases = [{ address: '10.9.0.103', prefix: 32, device: 'eth0' }];
-  const record = { version: 1, ...owner, netns: await link('net'), pidns: await link('pid'), aliases };
+  const record = { version: 1, ...owner, netns, pidns: await link('pid'), aliases };
   mkdirSync(RECORDS, { recursive: true, mode: 0o700 });
   writeFileSync(join(RECORDS, `${owner.pid}-${owner.startTime}.json`), JSON.stringify(record), {
     mode: 0o600,
