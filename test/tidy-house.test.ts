@@ -240,7 +240,7 @@ test('the rule on unproven types finds both, and leaves negations and comparison
 });
 
 test('tests mirror the sources, and sources have their tests', () => {
-  const elsewhere = ['', 'system', 'lab', 'bench', 'support', 'cases', 'simulate', 'fuzz'];
+  const elsewhere = ['', 'system', 'lab', 'bench', 'support', 'cases', 'simulate', 'fuzz', 'torture'];
   const mirrored = [...TESTS.keys()].filter(
     (path) => path.endsWith('.test.ts') && !elsewhere.includes(folderOf(path)),
   );

@@ -51,7 +51,7 @@ test('a place whose near functions were tried before is tried with one errno, at
   assert.equal(linesOf([holder({ [`${NEAR} < g@l.js:7:1`]: 9 }, 'listen')], known).length, 4);
 });
 
-test('places of one name are told apart', () => {
+test('places of one name have numbers', () => {
   const lines = linesOf([holder({ 'a@x.js:1:1': 1, 'a@x.js:2:1': 1 }, 'listen')]);
   assert.deepEqual(lines, [
     'listen of the holder in a: EADDRINUSE at use 1',
