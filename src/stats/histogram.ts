@@ -72,9 +72,13 @@ function countsIndexOf(us: number): number {
   return (bucket << HALF_BITS) + (us >>> bucket);
 }
 
-/** Records latencies of one kind; about 100 KiB whatever their number. */
+/** Nothing is counted yet. */
+const NO_COUNTS = new Int32Array(0);
+
+/** Records latencies of one kind; about 100 KiB whatever their number, and next to nothing for none. */
 export class LatencyRecorder {
-  readonly #counts = new Int32Array(COUNTS_LENGTH);
+  /** of full length from the first latency on: most runs have a kind of which there is none, such as probes */
+  #counts = NO_COUNTS;
   #count = 0;
   /** of those that were recorded: indexes of the counts */
   #first = COUNTS_LENGTH;
@@ -88,7 +92,7 @@ export class LatencyRecorder {
   }
 
   /**
-   * Counts one latency. Allocates nothing.
+   * Counts one latency. Allocates nothing but for the first one.
    * @param us microseconds; a fraction is rounded, and a value out of range is taken as the nearest in range
    */
   record(us: number): void {
@@ -100,6 +104,7 @@ export class LatencyRecorder {
 
   #add(us: number): void {
     const index = countsIndexOf(us);
+    if (this.#count === 0) this.#counts = new Int32Array(COUNTS_LENGTH);
     this.#counts[index]!++;
     this.#count++;
     if (index < this.#first) this.#first = index;
