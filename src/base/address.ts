@@ -28,12 +28,12 @@ function badAddress(message: string, hint: string): BenchError {
 function valueOfV4(text: string): bigint | null {
   const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
   if (match === null) return null;
-  let value = 0n;
+  let value = 0;
   for (const part of match.slice(1)) {
     if (Number(part) > 255 || (part.length > 1 && part.startsWith('0'))) return null;
-    value = value * 256n + BigInt(part);
+    value = value * 256 + Number(part);
   }
-  return value;
+  return BigInt(value);
 }
 
 /** The 16-bit groups of one side of `::`, or null. A dotted quad may stand for the last two groups. */
