@@ -26,7 +26,7 @@ interface Counted {
   readonly notes: string[];
 }
 
-/** Where no probe asks, a keepalive does: a far kernel that has dropped the connection resets it now, and not only at the end. */
+/** Where no probe asks, a segment without payload does: a far kernel that has dropped the connection resets it now, and not only at the end. */
 export async function countRampEnd(phase: Running, counted: Counted): Promise<void> {
   const { spec } = counted;
   // What is open is another number from one moment to the next: it is counted when it stays.

@@ -14,7 +14,7 @@ import { ConnectionTable, SlotFlag, SlotState } from './connection-table.ts';
 import { type CloseHow, type Driver, DriverEvent, OpenStep, openOutcomeOf } from './drivers/driver.ts';
 import { EvidenceRecorder } from './evidence-recorder.ts';
 import { FinalChecker } from './final-check.ts';
-import { dropReasonOf, failReasonOf } from './libc.ts';
+import { dropReasonOf, failReasonOf, mayProbeWindow } from './libc.ts';
 import { LoadFollower } from './load-follower.ts';
 import { type LossCircumstances, LossLedger } from './loss-ledger.ts';
 import { Opener } from './opener.ts';
@@ -130,16 +130,13 @@ export class Connections implements ProtocolHost {
       timeoutMs: spec.probeTimeoutMs,
       areAnswered: this.protocol.canProbe,
     });
-    const sockets = {
+    const connections = {
+      mayProbeWindow,
       probeSoon: (slot: number) => this.probes.soon(slot, this.nowMs),
-      keepalive: (slot: number, isOn: boolean) => driver.setKeepalive(slot, isOn),
-      beginHearing: (slot: number) => driver.beginHearing(slot),
-      hasHeard: (slots: Int32Array, count: number, isHeard: Uint8Array) =>
-        driver.hasHeard(slots, count, isHeard),
       idleMs: (slot: number) => this.#info.idleMs(slot),
       silent: (slot: number) => this.lost(slot, FailReason.other, DropReason.timeout),
     };
-    this.finalCheck = new FinalChecker(table, sockets, this.probes.areProof);
+    this.finalCheck = new FinalChecker(table, driver, connections, this.probes.areProof);
   }
 
   /** What messages may say of these connections. */

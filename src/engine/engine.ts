@@ -149,9 +149,9 @@ export class Engine {
   }
 
   /**
-   * Asks each open connection once more, and lets go of those that do not answer: by a probe, or where none are sent by a TCP keepalive.
+   * Asks each open connection once more, and lets go of those that do not answer: by a probe, or where none are sent by a window probe or a keepalive.
    * @param which the phase that is over; after the hold nothing is opened again
-   * @param perMs connections that may be asked within a millisecond, above 0
+   * @param perMs connections that may be asked by a keepalive within a millisecond, above 0
    * @param done called once, unless everything is closed before
    */
   checkFinally(which: FinalCheckName, perMs: number, done: () => void): void {

@@ -26,6 +26,10 @@ export const SO_INCOMING_CPU = 49;
 export const IPPROTO_TCP = 6;
 export const TCP_NODELAY = 1;
 export const TCP_KEEPIDLE = 4;
+export const TCP_REPAIR = 19;
+/** Values of TCP_REPAIR (linux/tcp.h): the end of a repair, with a window probe (tcp_send_window_probe() in net/ipv4/tcp_output.c) and without. */
+const TCP_REPAIR_OFF = 0;
+const TCP_REPAIR_OFF_NO_WP = -1;
 const TCP_INFO = 11;
 export const IPPROTO_IPV6 = 41;
 export const IPV6_V6ONLY = 26;
@@ -193,6 +197,25 @@ export function setKeepalive(fd: number, isOn: boolean): void {
   // In this order: TCP_KEEPIDLE sets the timer of a socket that has keepalives on.
   setIntOption(fd, SOL_SOCKET, SO_KEEPALIVE, isOn ? 1 : 0);
   if (isOn) setIntOption(fd, IPPROTO_TCP, TCP_KEEPIDLE, 1);
+}
+
+/**
+ * Has the kernel send one window probe now: the segment of a keepalive, to which the far kernel answers, but in this call and not by a timer. It
+ * takes the socket's SO_REUSEADDR away (`case TCP_REPAIR` in do_tcp_setsockopt(), net/ipv4/tcp.c), which is given back. A socket that is gone is no error:
+ * its event says so.
+ */
+export function probeWindow(fd: number): void {
+  setIntOption(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF);
+  setIntOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+}
+
+/** Whether this process may have window probes sent: CAP_NET_ADMIN where its network belongs (tcp_can_repair_sock()). Asks a socket of its own. */
+export function mayProbeWindow(): boolean {
+  const fd = tcpSocket(AF_INET);
+  if (fd < 0) return false;
+  const code = setIntOption(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP);
+  close(fd);
+  return code === 0;
 }
 
 /** Makes the next close send RST instead of FIN (SO_LINGER with 0 seconds, socket(7)): leaves no TIME_WAIT. */

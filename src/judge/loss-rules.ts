@@ -237,7 +237,7 @@ const targetForgotHandshake: Rule = (facts, missing) => {
     what: 'target-accept-queue',
     kinds: missing.some(count, 'final-reset'),
     message: (all) =>
-      `the target's kernel had answered the handshakes of ${n(all)} connections, and reset them when it was asked for them (by a TCP keepalive): it does not have them, and no router is between that could have forgotten them. So does a kernel whose accept queue is full, behind SYN cookies`,
+      `the target's kernel had answered the handshakes of ${n(all)} connections, and reset them when it was asked for them (by a segment without payload): it does not have them, and no router is between that could have forgotten them. So does a kernel whose accept queue is full, behind SYN cookies`,
     next: 'at the target: ss -ltn (Recv-Q against Send-Q of its listener), nstat -az TcpExtListenOverflows TcpExtTCPReqQFullDoCookies; its backlog and net.core.somaxconn',
   };
 };

@@ -10,7 +10,7 @@ import type { Diagnosis } from './report.ts';
 /**
  * `young`: closed or reset before it was ever held; `reset-on-probe`: later, by a RST in answer to a probe; neither is in
  * `dropped fin` and `dropped rst`. `unanswered`: open, and its application never answered; `waiting` and `half-open`: not taken by the application of an endpoint
- * of this host; `final-reset`: reset in answer to a keepalive.
+ * of this host; `final-reset`: reset in answer to the segment of a final check.
  */
 export type MissingKind =
   | `failed ${FailReason}`
@@ -83,13 +83,13 @@ function kindsOf(facts: DiagnosisFacts): Map<MissingKind, number> {
 function addEnded(facts: DiagnosisFacts, kinds: Map<MissingKind, number>): void {
   const young = endedYoung(facts);
   const { fin = 0, rst = 0 } = facts.connections.dropped;
-  // A keepalive that is answered by RST: the far kernel does not have the connection, or something on the way does not.
+  // A segment of the final check that is answered by RST: the far kernel does not have the connection, or something on the way does not.
   const { rampEnd, holdEnd } = facts.evidence?.finalCheck ?? {};
-  const byKeepalive = facts.asked.probeEveryMs === null ? (rampEnd?.reset ?? 0) + (holdEnd?.reset ?? 0) : 0;
+  const byCheck = facts.asked.probeEveryMs === null ? (rampEnd?.reset ?? 0) + (holdEnd?.reset ?? 0) : 0;
   const youngFin = Math.min(fin, young.fin);
-  // A kernel sends a keepalive after a second of silence at the earliest, so what was younger was reset by itself.
+  // The check begins a second after the last connect (final-check.ts), so what was younger was reset by itself.
   const youngRst = Math.min(rst, young.rst);
-  const atEnd = Math.min(rst - youngRst, byKeepalive);
+  const atEnd = Math.min(rst - youngRst, byCheck);
   const onProbe = Math.min(facts.losses.resetsOnProbe, rst - atEnd - youngRst);
   kinds.set('final-reset', atEnd);
   kinds.set('young', youngFin + youngRst);

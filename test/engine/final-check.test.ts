@@ -5,6 +5,7 @@ import { afterEach, test } from 'node:test';
 import { DropReason } from '../../src/base/outcome.ts';
 import { ConnectionTable, SlotState } from '../../src/engine/connection-table.ts';
 import { asksPerMsOf, FinalChecker } from '../../src/engine/final-check.ts';
+import { hasCapability } from '../../src/host/proc-file.ts';
 import type { Evidence } from '../../src/stats/evidence.ts';
 import { settled } from '../support/waiting.ts';
 import { cleanUp, deafListener, EngineRun, specTo, Target } from './engine-run.ts';
@@ -17,7 +18,14 @@ type Counts = { -readonly [Field in keyof Evidence['finalCheck']['holdEnd']]: nu
  * A check over sockets of which the test says how long nothing has come.
  * @param isMarked the driver says by itself what came since it was asked to hear; then `idleMs` below a second is that
  */
-function checkOf(slots: number, byProbe: boolean, perMs = 20, openedAtMs = -1_000, isMarked = false) {
+function checkOf(
+  slots: number,
+  byProbe: boolean,
+  perMs = 20,
+  openedAtMs = -1_000,
+  isMarked = false,
+  mayProbeWindow = false,
+) {
   const table = new ConnectionTable(slots);
   for (let tuple = 0; tuple < slots; tuple++) table.state[table.take(tuple)] = SlotState.open;
   const idleMs = new Float64Array(slots).fill(10_000);
@@ -26,11 +34,11 @@ function checkOf(slots: number, byProbe: boolean, perMs = 20, openedAtMs = -1_00
   const check: FinalChecker = new FinalChecker(
     table,
     {
-      probeSoon: (slot) => log.push(`probe ${slot}`),
-      keepalive: (slot, on) => {
+      setKeepalive: (slot, on) => {
         isOn[slot] = on ? 1 : 0;
         log.push(`${on ? 'on' : 'off'} ${slot}`);
       },
+      probeWindow: (slot) => log.push(`window ${slot}`),
       beginHearing: (slot) => log.push(`hears ${slot}`),
       hasHeard: (looked, count, isHeard) => {
         if (isMarked) log.push(`looks ${count}`);
@@ -38,6 +46,10 @@ function checkOf(slots: number, byProbe: boolean, perMs = 20, openedAtMs = -1_00
           isHeard[at] = (idleMs[looked[at] ?? -1] ?? 0) < 1_000 ? 1 : 0;
         return isMarked;
       },
+    },
+    {
+      mayProbeWindow: () => mayProbeWindow,
+      probeSoon: (slot) => log.push(`probe ${slot}`),
       idleMs: (slot) => {
         log.push(`asks ${slot}`);
         return idleMs[slot] ?? -1;
@@ -278,6 +290,44 @@ test('a few of many are asked again soon after their first look, and a path that
   assert.equal(slow.log.filter((line) => line === 'on 0').length, 1);
 });
 
+test('a window probe is no keepalive: it leaves at once, more of them do, and none has to be ended', () => {
+  const { counts, idleMs, log, runTo } = checkOf(1_000, false, 20, -1_000, true, true);
+  idleMs.fill(1);
+  runTo(19);
+  assert.equal(counts.asked, 0);
+  runTo(39);
+  assert.equal(counts.asked, 1_000, 'fifty a millisecond, where it would be twenty keepalives');
+  runTo(150);
+  assert.deepEqual(counts, { asked: 1_000, answered: 1_000, reset: 0, silent: 0 });
+  assert(log.indexOf('hears 0') < log.indexOf('window 0'));
+  assert.deepEqual(
+    log.filter((line) => /^(on|off) /.test(line)),
+    [],
+  );
+});
+
+test('a far kernel answers one window probe in half a second: the next check waits for that', () => {
+  const { check, idleMs, log, runTo } = checkOf(2, false, 20, -1_000, true, true);
+  idleMs.fill(1);
+  runTo(100);
+  const next: Counts = { asked: 0, answered: 0, reset: 0, silent: 0 };
+  check.begin(next, 100, 20, -1_000, () => {});
+  for (let nowMs = 100; nowMs < 620; nowMs++) check.turn(nowMs);
+  assert.equal(next.asked, 0);
+  for (let nowMs = 620; nowMs < 720; nowMs++) check.turn(nowMs);
+  assert.deepEqual(next, { asked: 2, answered: 2, reset: 0, silent: 0 });
+  assert.equal(log.filter((line) => line === 'window 0').length, 2);
+});
+
+test('a window probe that is not answered is sent once more, and then its connection is lost', () => {
+  const { counts, idleMs, log, isDone, runTo } = checkOf(2, false, 20, -1_000, true, true);
+  idleMs.fill(20_000);
+  for (let nowMs = 0; nowMs <= 10_000 && !isDone(); nowMs++) runTo(nowMs);
+  assert(isDone());
+  assert.deepEqual(counts, { asked: 2, answered: 0, reset: 0, silent: 2 });
+  assert.equal(log.filter((line) => line === 'window 1').length, 2);
+});
+
 test('a connection that cannot be looked at is neither answered nor lost, and the check ends', () => {
   const { counts, idleMs, log, isDone, runTo } = checkOf(3, false);
   runTo(20);
@@ -344,22 +394,26 @@ test('a target that answers no more before its hold is over holds nothing', asyn
   await run.stop();
 });
 
-/** Keepalives that this network namespace has sent. */
-function keepalivesSent(): number {
+/** Keepalives and window probes that this network namespace has sent. */
+function segmentsSent(): { readonly keepalives: number; readonly windowProbes: number } {
   const [names = '', values = ''] = readFileSync('/proc/net/netstat', 'latin1')
     .split('\n')
     .filter((line) => line.startsWith('TcpExt:'));
-  return Number(values.split(' ')[names.split(' ').indexOf('TCPKeepAlive')]);
+  const of = (name: string): number => Number(values.split(' ')[names.split(' ').indexOf(name)]);
+  return { keepalives: of('TCPKeepAlive'), windowProbes: of('TCPWinProbe') };
 }
 
-test('the kernel of a target that accepts no connection answers a keepalive, without a byte of payload', async () => {
+test('the kernel of a target that accepts no connection answers one segment, without a byte of payload', async () => {
   const deaf = deafListener(64);
   const run = new EngineRun(specTo(deaf.port, 30));
   await run.open();
-  const before = keepalivesSent();
+  const before = segmentsSent();
   assert.deepEqual(await checked(run, 'rampEnd'), { asked: 30, answered: 30, reset: 0, silent: 0 });
-  assert(keepalivesSent() - before >= 30);
+  const { keepalives, windowProbes } = segmentsSent();
+  const isPrivileged = hasCapability('CAP_NET_ADMIN');
+  assert(isPrivileged ? windowProbes - before.windowProbes >= 30 : keepalives - before.keepalives >= 30);
   assert.deepEqual([run.stats().open, run.stats().bytesOut], [30, 0]);
+  assert.deepEqual(await checked(run, 'holdEnd'), { asked: 30, answered: 30, reset: 0, silent: 0 });
   await run.stop();
   deaf.close();
 });

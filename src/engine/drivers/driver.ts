@@ -90,6 +90,8 @@ export interface Driver {
   tcpInfo(slot: number, info: Uint8Array): number;
   /** One TCP keepalive of the slot's socket, or none any more, as libc.ts says. */
   setKeepalive(slot: number, isOn: boolean): void;
+  /** One window probe of the slot's socket, as libc.ts says; only where `mayProbeWindow` is. */
+  probeWindow(slot: number): void;
   /** From now on `hasHeard` says whether any segment of the far kernel has come. */
   beginHearing(slot: number): void;
   /**

@@ -42,6 +42,7 @@ const SOCKET_CALLS = {
   send: libc.send,
   setResetOnClose: libc.setResetOnClose,
   setKeepalive: libc.setKeepalive,
+  probeWindow: libc.probeWindow,
   tcpInfo: libc.tcpInfo,
 } as const;
 type SocketCalls = typeof SOCKET_CALLS;
@@ -185,6 +186,10 @@ export class EpollDriver implements Driver {
 
   setKeepalive(slot: number, isOn: boolean): void {
     this.#calls.setKeepalive(this.#fd[slot]!, isOn);
+  }
+
+  probeWindow(slot: number): void {
+    this.#calls.probeWindow(this.#fd[slot]!);
   }
 
   beginHearing(): void {}

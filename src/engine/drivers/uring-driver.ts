@@ -183,13 +183,15 @@ export class UringDriver implements Driver {
   }
 
   setKeepalive(slot: number, isOn: boolean): void {
-    const index = this.#table.indexOf[slot]!;
-    if (index >= 0 && !this.#isEnded) this.#requests.setKeepalive(index, isOn);
+    if (!this.#isEnded) this.#requests.setKeepalive(this.#table.indexOf[slot]!, isOn);
+  }
+
+  probeWindow(slot: number): void {
+    if (!this.#isEnded) this.#requests.probeWindow(this.#table.indexOf[slot]!);
   }
 
   beginHearing(slot: number): void {
-    const index = this.#table.indexOf[slot]!;
-    if (index >= 0 && !this.#isEnded) this.#requests.beginHearing(index);
+    if (!this.#isEnded) this.#requests.beginHearing(this.#table.indexOf[slot]!);
   }
 
   hasHeard(slots: Int32Array, count: number, isHeard: Uint8Array): boolean {
@@ -234,10 +236,7 @@ export class UringDriver implements Driver {
     this.#set.submitQueued();
   }
 
-  readonly #isReady = (): boolean => {
-    if (this.#readable.size > 0 || this.#sends.canOffer) return true;
-    return this.#set.hasAny;
-  };
+  readonly #isReady = (): boolean => this.#readable.size > 0 || this.#sends.canOffer || this.#set.hasAny;
 
   next(): DriverEvent {
     for (;;) {

@@ -76,6 +76,7 @@ export const OPS: Readonly<Record<string, number>> = Op;
 const OPEN_REQUESTS = 5;
 const CLOSE_REQUESTS = 4;
 const KEEPALIVE_REQUESTS = 2;
+const WINDOW_PROBE_REQUESTS = 2;
 
 const SOCK_STREAM = 1;
 /** struct sockaddr_in6 has 28 bytes */
@@ -84,6 +85,7 @@ const ADDRESS_BYTES = ADDRESS_WORDS * 4;
 /** Memory that requests point at: the int 1 for SO_REUSEADDR, struct linger { 1, 0 }, answers to looks, endpoints, sources. */
 const ONE_AT = 0;
 const LINGER_AT = 8;
+/** no keepalives any more, and TCP_REPAIR_OFF */
 const ZERO_AT = 16;
 /** the int that says that no segment has come, and what the kernel has answered to each look */
 const UNHEARD_AT = 20;
@@ -310,19 +312,30 @@ export class UringRequests {
     ring.entries[at + Sqe.ADDR_HIGH] = index;
   }
 
-  /** As setKeepalive() in libc.ts, and in its order; what the kernel answers is ignored. */
+  /** As setKeepalive() in libc.ts, and in its order; what the kernel answers is ignored. @param index below 0: there is no socket */
   setKeepalive(index: number, isOn: boolean): void {
+    if (index < 0) return;
     const ring = this.#reserve(index, KEEPALIVE_REQUESTS);
     this.#setInt(ring, index, libc.SOL_SOCKET, libc.SO_KEEPALIVE, isOn ? ONE_AT : ZERO_AT);
     if (isOn) this.#setInt(ring, index, libc.IPPROTO_TCP, libc.TCP_KEEPIDLE, ONE_AT);
+  }
+
+  /** As probeWindow() in libc.ts, and as `setKeepalive`. */
+  probeWindow(index: number): void {
+    if (index < 0) return;
+    const ring = this.#reserve(index, WINDOW_PROBE_REQUESTS);
+    this.#setInt(ring, index, libc.IPPROTO_TCP, libc.TCP_REPAIR, ZERO_AT);
+    this.#setInt(ring, index, libc.SOL_SOCKET, libc.SO_REUSEADDR, ONE_AT);
   }
 
   /**
    * Has the kernel forget which core the last segment came on. It writes that down for each one (sk_incoming_cpu_update() in tcp_v4_rcv() and
    * tcp_v6_rcv()), and SO_INCOMING_CPU can be set (Linux 4.4) and is of SOL_SOCKET: so a batch of requests finds out what TCP_INFO, which is
    * not, would tell by three calls for each connection.
+   * @param index below 0: there is no socket
    */
   beginHearing(index: number): void {
+    if (index < 0) return;
     this.#setInt(
       this.#reserve(index, 1),
       index,

@@ -308,6 +308,7 @@ function scene(play: Play, isFlooded: boolean): void {
       if (!play.isConnected(slot)) continue;
       driver.beginHearing(slot);
       driver.setKeepalive(slot, true);
+      driver.probeWindow(slot);
       driver.hasHeard(Int32Array.of(slot), 1, info);
       play.send(slot, 700 + slot);
       const socket = play.socketOf(slot)!;

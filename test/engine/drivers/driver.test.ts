@@ -2,7 +2,7 @@
  * Tests each driver by the same sentences, with real sockets on loopback; what our side did is asked of the far side.
  */
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { createServer, Socket } from 'node:net';
 import { test } from 'node:test';
 import { DriverEvent, OpenStep, openOutcomeOf } from '../../../src/engine/drivers/driver.ts';
@@ -13,6 +13,14 @@ import { DRIVERS, farSide, optionsTo, ownSource, Watched } from './driver-harnes
 
 const PORT = 12_000;
 const { Errno } = libc;
+
+/** Window probes that this network namespace has sent. */
+function windowProbesSent(): number {
+  const [names = '', values = ''] = readFileSync('/proc/net/netstat', 'latin1')
+    .split('\n')
+    .filter((line) => line.startsWith('TcpExt:'));
+  return Number(values.split(' ')[names.split(' ').indexOf('TCPWinProbe')]);
+}
 
 for (const { name, skip, make } of DRIVERS) {
   const options = { skip };
@@ -455,6 +463,35 @@ for (const { name, skip, make } of DRIVERS) {
       assert.equal(heard(), '', 'of a connection that is closed nothing is known');
     },
   );
+
+  test(`${name}: a window probe is answered in the call that asks for it, and takes no port from others`, {
+    skip: skip || (libc.mayProbeWindow() ? false : 'needs CAP_NET_ADMIN'),
+  }, async (t) => {
+    const far = await farSide(t);
+    const other = await farSide(t);
+    const side = new Watched(make(optionsTo([far.port, other.port], 3)));
+    t.after(() => side.driver.end());
+    for (const slot of [0, 1]) assert(side.driver.open(slot, 0, PORT + slot, 0));
+    await side.until(
+      'both are connected',
+      () => side.told.filter((told) => told.connected === 1).length === 2,
+    );
+    // Another program has the same port of another address for itself: from now on who shares a port is looked at anew.
+    const stranger = libc.tcpSocket(libc.AF_INET);
+    t.after(() => libc.close(stranger));
+    const { bytes, length } = sockAddr(ownSource(1), PORT);
+    assert.equal(libc.bind(stranger, bytes, length), 0);
+    const slots = Int32Array.of(0, 1);
+    const isHeard = new Uint8Array(2);
+    for (const slot of slots) side.driver.beginHearing(slot);
+    const before = windowProbesSent();
+    side.driver.probeWindow(0);
+    if (side.driver.hasHeard(slots, 2, isHeard)) assert.deepEqual([...isHeard], [1, 0]);
+    else assert.equal(name, 'epoll');
+    assert(windowProbesSent() > before);
+    assert(side.driver.open(2, 0, PORT, 1));
+    await side.until('its port serves another endpoint', () => side.told[2]!.connected === 1);
+  });
 
   test(`${name}: TCP_INFO after a connect has failed, until the slot is closed`, options, async (t) => {
     const far = await farSide(t);

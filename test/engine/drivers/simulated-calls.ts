@@ -134,6 +134,8 @@ export class SimulatedCalls extends FarSides implements SimulatedHost {
     return 0;
   };
 
+  probeWindow = this.setKeepalive;
+
   tcpInfo = (fd: number): number => (this.#files.has(fd) ? 104 : -Errno.EBADF);
 
   // ---- opening ----
