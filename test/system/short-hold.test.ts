@@ -5,8 +5,12 @@ import { createServer, type RequestListener } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
+import { hasCapability } from '../../src/host/proc-file.ts';
+import type { RunReport } from '../../src/judge/report.ts';
 import { startBench } from '../support/bench-run.ts';
 import { makeCertificates } from '../support/certificates.ts';
+import { kernelCounter } from '../support/kernel-view.ts';
+import { runCli } from '../support/run-cli.ts';
 import { startWsServer } from '../support/ws-servers.ts';
 
 const RUN = { timeoutMs: 120_000 };
@@ -98,3 +102,24 @@ test('a target that never answers is still found out, however short the hold', a
   assert.equal(result.held, 0);
   assert.match(result.stdout, /300 probes were not answered in time/);
 });
+
+for (const [who, wrap, counter, isSkipped] of [
+  ['with CAP_NET_ADMIN is asked by window probes', undefined, 'TCPWinProbe', !hasCapability('CAP_NET_ADMIN')],
+  [
+    'without it is asked by keepalives',
+    'cd /tmp; exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"',
+    'TCPKeepAlive',
+    process.getuid?.() !== 0,
+  ],
+] as const)
+  test(`a silent run ${who}, and holds to the end`, { skip: isSkipped }, async () => {
+    const before = kernelCounter('TcpExt', counter);
+    const flags = ['--target', 'self', '--conns', '2k', '-d', '100ms', '--json', '-', '--quiet'];
+    const { code, stdout, stderr } = await runCli(flags, wrap === undefined ? RUN : { ...RUN, wrap });
+    assert.equal(code, 0, stderr);
+    const { connections, evidence } = JSON.parse(stdout) as RunReport;
+    assert.equal(connections.held, 2_000);
+    assert.deepEqual(evidence?.finalCheck.holdEnd, { asked: 2_000, answered: 2_000, reset: 0, silent: 0 });
+    const sent = kernelCounter('TcpExt', counter) - before;
+    assert(sent >= 2_000, `${sent} were sent`);
+  });

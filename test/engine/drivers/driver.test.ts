@@ -2,25 +2,18 @@
  * Tests each driver by the same sentences, with real sockets on loopback; what our side did is asked of the far side.
  */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { createServer, Socket } from 'node:net';
 import { test } from 'node:test';
 import { DriverEvent, OpenStep, openOutcomeOf } from '../../../src/engine/drivers/driver.ts';
 import { sockAddr } from '../../../src/engine/drivers/sockaddr.ts';
 import * as libc from '../../../src/engine/libc.ts';
+import { kernelCounter } from '../../support/kernel-view.ts';
 import { pause, settled, until } from '../../support/waiting.ts';
 import { DRIVERS, farSide, optionsTo, ownSource, Watched } from './driver-harness.ts';
 
 const PORT = 12_000;
 const { Errno } = libc;
-
-/** Window probes that this network namespace has sent. */
-function windowProbesSent(): number {
-  const [names = '', values = ''] = readFileSync('/proc/net/netstat', 'latin1')
-    .split('\n')
-    .filter((line) => line.startsWith('TcpExt:'));
-  return Number(values.split(' ')[names.split(' ').indexOf('TCPWinProbe')]);
-}
 
 for (const { name, skip, make } of DRIVERS) {
   const options = { skip };
@@ -484,11 +477,11 @@ for (const { name, skip, make } of DRIVERS) {
     const slots = Int32Array.of(0, 1);
     const isHeard = new Uint8Array(2);
     for (const slot of slots) side.driver.beginHearing(slot);
-    const before = windowProbesSent();
+    const before = kernelCounter('TcpExt', 'TCPWinProbe');
     side.driver.probeWindow(0);
     if (side.driver.hasHeard(slots, 2, isHeard)) assert.deepEqual([...isHeard], [1, 0]);
     else assert.equal(name, 'epoll');
-    assert(windowProbesSent() > before);
+    assert(kernelCounter('TcpExt', 'TCPWinProbe') > before);
     assert(side.driver.open(2, 0, PORT, 1));
     await side.until('its port serves another endpoint', () => side.told[2]!.connected === 1);
   });
