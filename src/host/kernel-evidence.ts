@@ -236,7 +236,7 @@ export function readCounters(procRoot = '/proc'): TcpCounters {
 /** The first column of the first row below the head, in hexadecimal (net/core/neighbour.c, neigh_stat_seq_show). */
 function neighbourEntries(procRoot: string): number | null {
   const first = (readText(procRoot, 'net/stat/arp_cache') ?? '').split('\n')[1]?.trim().split(/\s+/)[0] ?? '';
-  return /^[0-9a-f]+$/.test(first) ? Number.parseInt(first, 16) : null;
+  return /^[0-9a-f]{1,8}$/.test(first) ? Number.parseInt(first, 16) : null;
 }
 
 function numberAfter(text: string, name: string): number | null {
@@ -403,8 +403,9 @@ export class OwnNetworkWatch {
     const text = readText(this.#looked.procRoot ?? '/proc', 'net/route') ?? '';
     return text.split('\n').flatMap((line, index) => {
       const fields = line.split('\t');
-      if (index === 0 || fields.length < 8) return [];
-      return [{ to: hostOrder(fields[1] ?? ''), mask: hostOrder(fields[7] ?? '') }];
+      const [to = '', mask = ''] = [fields[1], fields[7]];
+      if (index === 0 || !ADDRESS_HEX.test(to) || !ADDRESS_HEX.test(mask)) return [];
+      return [{ to: hostOrder(to), mask: hostOrder(mask) }];
     });
   }
 
@@ -422,6 +423,9 @@ function addressesHere(): ReadonlySet<string> {
   const all = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
   return new Set(all.map(({ address }) => address));
 }
+
+/** An IPv4 address in /proc/net/route. */
+const ADDRESS_HEX = /^[0-9A-F]{8}$/;
 
 /** Eight hexadecimal digits, the first byte last. */
 function hostOrder(hex: string): number {

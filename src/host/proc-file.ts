@@ -109,9 +109,8 @@ export function readListenPortsAny(procRoot: string): number[] {
       const fields = line.trim().split(/\s+/);
       if (fields[0] === 'sl') return true;
       if (fields[3] !== STATE_LISTEN) return false;
-      const [address, port] = (fields[1] ?? '').split(':');
-      if (address !== undefined && port !== undefined && /^0+$/.test(address))
-        ports.add(Number.parseInt(port, 16));
+      const port = /^0+:([0-9A-F]{4})$/.exec(fields[1] ?? '')?.[1];
+      if (port !== undefined) ports.add(Number.parseInt(port, 16));
       return true;
     });
   }

@@ -66,6 +66,14 @@ test('only listeners at the wildcard address are found, of both families, each p
   assert.deepEqual(readListenPortsAny(kernel.procRoot), [0x50, 0x7e8]);
 });
 
+test('what is no port in these tables is left out', () => {
+  const odd = ['00000000:100000', '00000000:', '00000000:zz', '00000000:-001', '00000000'];
+  kernel = fakeKernel({
+    'proc/net/tcp': HEAD + [...odd, '00000000:0050'].map((local, index) => line(index, local, '0A')).join(''),
+  });
+  assert.deepEqual(readListenPortsAny(kernel.procRoot), [0x50]);
+});
+
 test('a host without these tables has no listeners', () => {
   kernel = fakeKernel();
   assert.deepEqual(readListenPortsAny(kernel.procRoot), []);
