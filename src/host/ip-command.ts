@@ -173,6 +173,12 @@ export async function readHostAddresses(run: RunProgram): Promise<HostAddress[]>
   }));
 }
 
+/** The addresses of all devices that are up, without the help of a program: what getifaddrs(3) lists. */
+export function addressesHere(): ReadonlySet<string> {
+  const all = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
+  return new Set(all.map(({ address }) => address));
+}
+
 function addressesOfNode(): HostAddress[] {
   return Object.entries(networkInterfaces()).flatMap(([device, infos]) =>
     (infos ?? []).map((info): HostAddress => {

@@ -3,9 +3,9 @@
  * changed, readings with their least and most, and how many sockets of ours it counts. Must never judge it (diagnosis.ts).
  */
 
-import { networkInterfaces } from 'node:os';
 import { addressToBigInt } from '../base/address.ts';
 import { type Endpoint, formatEndpoint } from '../base/endpoint.ts';
+import { addressesHere } from './ip-command.ts';
 import { readSysctl, readSysctlNumbers, readText } from './proc-file.ts';
 
 /** Some quantity that was read every few seconds. */
@@ -417,11 +417,6 @@ export class OwnNetworkWatch {
 interface Route {
   readonly to: number;
   readonly mask: number;
-}
-
-function addressesHere(): ReadonlySet<string> {
-  const all = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
-  return new Set(all.map(({ address }) => address));
 }
 
 /** An IPv4 address in /proc/net/route. */

@@ -13,7 +13,7 @@ import { cidrContains } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
 import { formatCount } from '../base/units.ts';
 import type { RunProgram } from '../host/command.ts';
-import { type PresentAddress, readAddressesNow } from '../host/ip-command.ts';
+import { addressesHere, type PresentAddress, readAddressesNow } from '../host/ip-command.ts';
 import { type Alias, aliasKey } from '../run/alias.ts';
 import { every, systemClock, type Timer } from '../time/timer.ts';
 import { type AliasRecords, withAddressLock } from './alias-records.ts';
@@ -31,6 +31,8 @@ interface AliasLeaseOptions {
   readonly leaseMs: number;
   /** default: this host's */
   readonly clock?: Pick<Clock, 'monotonicMs'>;
+  /** which addresses are there, for when `ip` cannot say; default: this host's */
+  readonly addressesHere?: () => ReadonlySet<string>;
   /** sources that are no longer on this host, once each */
   readonly onLost: (addresses: readonly string[]) => void;
 }
@@ -61,8 +63,10 @@ export class AliasLease {
   readonly #clock: Pick<Clock, 'monotonicMs'>;
   /** when the last renewal of everything that was held began; before the first one, when the first alias was added */
   #renewedAtMs = 0;
-  /** what the last look saw of what we hold */
+  /** what the last look saw of what we hold, and what was added since */
   #seen: readonly Holding[] = [];
+  /** by key: addresses that Node listed, too, when they were first watched; of a device that is not up it lists none */
+  #listed: ReadonlyMap<string, string> = new Map();
   /** the look that is going on */
   #look: Promise<void> | null = null;
   #released: Promise<readonly string[]> | null = null;
@@ -79,6 +83,10 @@ export class AliasLease {
 
   #writeRecord(): boolean {
     return this.#options.records.write([...this.held, ...this.#leaving.values()]);
+  }
+
+  #addressesHere(): ReadonlySet<string> {
+    return (this.#options.addressesHere ?? addressesHere)();
   }
 
   get #leaseSec(): number {
@@ -126,6 +134,7 @@ export class AliasLease {
       this.#held.delete(aliasKey(alias));
     for (const holding of adding) holding.isAdding = false;
     await renewAliases(run, toShare, this.#leaseSec);
+    this.#seen = [...this.#held.values()];
     this.#writeRecord();
     this.#startTimer();
     return { failed, notes };
@@ -142,15 +151,18 @@ export class AliasLease {
    */
   async watch(sources: readonly string[]): Promise<void> {
     const now = await readAddressesNow(this.#options.run);
-    if (now === null) return;
+    const listing = this.#addressesHere();
     const wanted = new Set(sources);
     const watched = new Map<string, string[]>();
+    const listed = new Map<string, string>();
     const seen = new Set<string>();
-    for (const address of now.addresses) {
+    for (const address of now?.addresses ?? this.held) {
+      if (listing.has(address.address)) listed.set(aliasKey(address), address.address);
       if (!wanted.has(address.address)) continue;
       watched.set(aliasKey(address), [address.address]);
       seen.add(address.address);
     }
+    this.#listed = listed;
     const rest = sources.filter((source) => !seen.has(source) && !source.startsWith('127.'));
     for (const alias of this.held) {
       const isNetwork = alias.family === 4 && alias.prefix < 32;
@@ -180,6 +192,7 @@ export class AliasLease {
     const now = await readAddressesNow(this.#options.run);
     if (this.#isReleased) return;
     if (now === null) {
+      this.#lookWithoutIp(watched);
       // One blind renewal is better than to lose every source: it can bring back only what was there at the last look.
       if (this.#isDue(BLIND_SHARE)) await this.#renew(this.#seen);
       return;
@@ -196,6 +209,19 @@ export class AliasLease {
     if (gone.length > 0) this.#writeRecord();
     if (watched === this.#watched) this.#tellLost(present);
     if (this.#isDue(1 / RENEWALS_PER_LEASE)) await this.#renew(this.#seen);
+  }
+
+  /** Where the renewals fail, too, the lifetime of our aliases has an end, and with it their connections. */
+  #lookWithoutIp(watched: ReadonlyMap<string, readonly string[]>): void {
+    const listing = this.#addressesHere();
+    const gone = new Set(
+      [...this.#listed].filter(([, address]) => !listing.has(address)).map(([key]) => key),
+    );
+    const isGone = ({ alias }: Holding): boolean => gone.has(aliasKey(alias));
+    for (const holding of this.#seen.filter(isGone)) this.#forget(holding);
+    this.#seen = this.#seen.filter((holding) => !isGone(holding));
+    if (watched === this.#watched)
+      this.#tellLost(new Set([...watched.keys()].filter((key) => !gone.has(key))));
   }
 
   /** @param share of a lifetime that has passed since the last renewal began */

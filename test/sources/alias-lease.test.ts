@@ -113,6 +113,57 @@ test('when the alias of a network goes, all its sources are lost', async (t) => 
   assert.deepEqual(lost, ['10.1.0.1', '10.1.0.2', '10.1.0.254']);
 });
 
+for (const [how, since] of [
+  ['from the begin of the run on', 'watch'],
+  ['from a later moment on', 'hold'],
+] as const)
+  test(`where ip says nothing that can be read, ${how}, a source that the kernel has removed is lost all the same`, async (t) => {
+    const ip = new FakeIp();
+    let isNonsense = false;
+    const lost: string[] = [];
+    const lease = new AliasLease({
+      run: async (file, args, options) => {
+        if (!isNonsense) return await ip.run(file, args, options);
+        return { code: 0, stdout: 'nonsense', stderr: '', missing: false, truncated: false };
+      },
+      records: new AliasRecords({ folder: folderOf(t) }),
+      leaseMs: 5_000,
+      // Node lists no address of a device that is not up: B was never seen there.
+      addressesHere: () => new Set(addressesOf(ip).filter((address) => address !== B.address)),
+      onLost: (addresses) => lost.push(...addresses),
+    });
+    t.after(() => lease.release());
+    await lease.acquire([A, B]);
+    isNonsense = since === 'watch';
+    await lease.watch([A.address, B.address]);
+    isNonsense = true;
+    ip.addresses.length = 0;
+    await until('it is reported', () => lost.length > 0);
+    assert.deepEqual(lost, [A.address]);
+  });
+
+test('an alias is renewed blindly from its adding on, where no look has ever succeeded', async (t) => {
+  const ip = new FakeIp();
+  let nowMs = 0;
+  let isBlind = false;
+  const lease = new AliasLease({
+    run: async (file, args, options) =>
+      isBlind && args[0] === '-j'
+        ? { code: null, stdout: '', stderr: '', missing: false, truncated: false }
+        : await ip.run(file, args, options),
+    records: new AliasRecords({ folder: folderOf(t) }),
+    leaseMs: 5_000,
+    clock: { monotonicMs: () => nowMs },
+    onLost: () => {},
+  });
+  t.after(() => lease.release());
+  await lease.acquire([A]);
+  isBlind = true;
+  for (const address of ip.addresses) address.validSec = 1;
+  nowMs = 3_100;
+  await until('renewed', () => ip.addresses.every(({ validSec }) => validSec === 5));
+});
+
 test('a source that failed its check is given back before the run', async (t) => {
   const ip = new FakeIp();
   const { lease } = leaseOn(t, ip, folderOf(t));
