@@ -72,6 +72,12 @@ export function asksPerMsOf(backlog: number | null): number {
   return Math.min(PER_MS_MAX, (backlog ?? BACKLOG_DEFAULT) * OF_BACKLOG_PER_MS);
 }
 
+/**
+ * A far kernel on this host answers a window probe within the call that sends it. So the first are looked at as soon as they are asked, so many
+ * together, while their sockets are in the caches, and the others too as long as half of them have answered.
+ */
+const NEAR_TOGETHER = 64;
+
 /** How a connection is asked. */
 type Way = 'probe' | 'window-probe' | 'keepalive';
 
@@ -97,6 +103,8 @@ export class FinalChecker {
   readonly #connections: CheckedConnections;
   readonly #byProbe: boolean;
   #way: Way | null = null;
+  /** the far kernels have answered before they were looked at */
+  #isNear = false;
   readonly #asked: Uint8Array;
   #counts: Counting | null = null;
   #onDone: (() => void) | null = null;
@@ -170,6 +178,7 @@ export class FinalChecker {
     this.#way ??= this.#byProbe ? 'probe' : this.#connections.mayProbeWindow() ? 'window-probe' : 'keepalive';
     this.#perMs = this.#way === 'window-probe' ? perMs * WINDOW_PROBES_PER_KEEPALIVE : perMs;
     this.#sinceMs = nowMs + TICK_MS;
+    this.#isNear = this.#way === 'window-probe';
     this.#beginPass(-1, this.#beginsAtMs(nowMs, openedAtMs));
   }
 
@@ -208,13 +217,17 @@ export class FinalChecker {
     const perMs = this.#round > 0 && this.#areFewLeft ? Math.min(FEW_PER_MS, this.#perMs) : this.#perMs;
     this.#credit += Math.min(CATCH_UP_MS, nowMs - this.#turnedAtMs) * perMs;
     this.#turnedAtMs = nowMs;
+    let unseen = 0;
     for (; this.#cursor < this.#table.capacity && this.#credit >= 1; this.#cursor++) {
       if (this.#ask(this.#cursor)) {
         this.#credit--;
         if (!this.#byProbe) this.#segmentAtMs = nowMs;
+        if (this.#isNear) this.#looked[unseen++] = this.#cursor;
+        if (unseen === NEAR_TOGETHER) unseen = this.#lookAtNear(unseen, nowMs);
       }
       this.#askedAtMs[Math.floor(this.#cursor / this.#partSlots)] = nowMs;
     }
+    if (unseen > 0) this.#lookAtNear(unseen, nowMs);
     // What is left of a millisecond counts in the next one, and no more: nothing is saved up.
     this.#credit = Math.min(this.#credit, 1);
   }
@@ -226,11 +239,27 @@ export class FinalChecker {
       if (this.#look < 0 && !this.#isDueForLook(this.#lookCursor, nowMs)) break;
       if (this.#asked[this.#lookCursor] === Asked.yes) this.#looked[looks++] = this.#lookCursor;
     }
-    if (looks === 0) return;
-    if (!this.#sockets.hasHeard(this.#looked, looks, this.#isHeard))
-      for (let at = 0; at < looks; at++)
+    if (looks > 0) this.#lookAt(looks, nowMs);
+  }
+
+  /** @param count of `#looked`, from the first on. @returns how many have answered */
+  #lookAt(count: number, nowMs: number): number {
+    if (!this.#sockets.hasHeard(this.#looked, count, this.#isHeard))
+      for (let at = 0; at < count; at++)
         this.#isHeard[at] = this.#cameSince(this.#looked[at]!, nowMs) === true ? 1 : 0;
-    for (let at = 0; at < looks; at++) if (this.#isHeard[at] === 1) this.#heard(this.#looked[at]!);
+    let heard = 0;
+    for (let at = 0; at < count; at++) {
+      if (this.#isHeard[at] !== 1) continue;
+      this.#heard(this.#looked[at]!);
+      heard++;
+    }
+    return heard;
+  }
+
+  /** @returns 0: none of them is unseen any more */
+  #lookAtNear(count: number, nowMs: number): 0 {
+    if (this.#lookAt(count, nowMs) * 2 < count) this.#isNear = false;
+    return 0;
   }
 
   /** Whether TCP_INFO says that anything came since the check began; null: it cannot be asked. */

@@ -306,6 +306,20 @@ test('a window probe is no keepalive: it leaves at once, more of them do, and no
   );
 });
 
+test('far kernels that answer at once are looked at as they are asked; those of a path have their time, and cost no look before', () => {
+  const near = checkOf(1_000, false, 20, -1_000, true, true);
+  near.idleMs.fill(1);
+  near.runTo(39);
+  assert.deepEqual([near.counts.answered, near.isDone()], [1_000, true], 'there is nothing to wait for');
+  const far = checkOf(1_000, false, 20, -1_000, true, true);
+  far.idleMs.fill(20_000);
+  far.runTo(39);
+  assert.equal(far.log.filter((line) => line.startsWith('looks')).length, 1);
+  far.idleMs.fill(1);
+  far.runTo(150);
+  assert.deepEqual(far.counts, { asked: 1_000, answered: 1_000, reset: 0, silent: 0 });
+});
+
 test('a far kernel answers one window probe in half a second: the next check waits for that', () => {
   const { check, idleMs, log, runTo } = checkOf(2, false, 20, -1_000, true, true);
   idleMs.fill(1);
