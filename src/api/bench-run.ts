@@ -151,12 +151,14 @@ async function runAgainstSelf(job: RunJob, hooks: RunHooks): Promise<RunReport> 
   }
   try {
     const endpoint: Endpoint = { address: self.address, port: self.port, family: 4 };
-    const report = await runOn(job, hooks, [endpoint], {
+    const witness: TargetWitness = {
       source: 'self',
       targets: 1,
       isRequired: false,
       ask: async () => ({ counts: await self.counts() }),
-    });
+    };
+    // Its workers end while the report is made.
+    const report = await runOn(job, hooks, [endpoint], witness, () => void self.stop().catch(() => {}));
     return { ...report, notes: [...report.notes, ...notices, await selfNote(self)] };
   } finally {
     await self.stop();
@@ -228,6 +230,7 @@ async function runOn(
   hooks: RunHooks,
   endpoints: readonly Endpoint[],
   selfWitness: TargetWitness | null,
+  onFinished?: () => void,
 ): Promise<RunReport> {
   const { signal } = hooks;
   checkPlaces(job.watch.requirements, endpoints.map(formatEndpoint));
@@ -235,7 +238,7 @@ async function runOn(
   // Node aborts where it may not start its threads: an agent that has no room for them could say nothing.
   if (job.agents.hasLocalAgent && tasks.severity === 'refuse')
     return unstarted(job, hooks, endpoints, { type: 'refused', findings: [tasks] });
-  const run = new Run(optionsOf(job, hooks, endpoints, selfWitness));
+  const run = new Run({ ...optionsOf(job, hooks, endpoints, selfWitness), onFinished });
   const onAbort = (): void => run.interrupt(interruption(signal).signal);
   const report = run.start();
   signal.addEventListener('abort', onAbort, { once: true });

@@ -89,6 +89,8 @@ export interface RunOptions {
    * Absent: not wanted
    */
   readonly onTick?: ((report: () => RunReport) => void) | undefined;
+  /** every agent has said its last, or is given up: nothing more is asked of the target. The report follows */
+  readonly onFinished?: (() => void) | undefined;
   /** every quota, stats and other message, in order */
   readonly onRecord?: (entry: RecordedMessage) => void;
 }

@@ -114,7 +114,9 @@ export class Run {
       void this.#watch.askTargetBefore();
       this.#showProgress(this.#clock.monotonicMs(), true);
       if (this.#state.phase === 'gathering') this.#startedAgents.start(bound.port);
-      return this.#report(await finished);
+      const reason = await finished;
+      this.#options.onFinished?.();
+      return this.#report(reason);
     } finally {
       timer.cancel();
       this.#holdEnd.cancel();

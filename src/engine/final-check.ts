@@ -77,6 +77,8 @@ export function asksPerMsOf(backlog: number | null): number {
  * together, while their sockets are in the caches, and the others too as long as half of them have answered.
  */
 const NEAR_TOGETHER = 64;
+/** Nothing is on its way when such a call returns, so that no queue says how many: only so many that the loop turns in between. */
+const NEAR_PER_TURN = 1_024;
 
 /** How a connection is asked. */
 type Way = 'probe' | 'window-probe' | 'keepalive';
@@ -178,7 +180,6 @@ export class FinalChecker {
     this.#way ??= this.#byProbe ? 'probe' : this.#connections.mayProbeWindow() ? 'window-probe' : 'keepalive';
     this.#perMs = this.#way === 'window-probe' ? perMs * WINDOW_PROBES_PER_KEEPALIVE : perMs;
     this.#sinceMs = nowMs + TICK_MS;
-    this.#isNear = this.#way === 'window-probe';
     this.#beginPass(-1, this.#beginsAtMs(nowMs, openedAtMs));
   }
 
@@ -193,7 +194,8 @@ export class FinalChecker {
   nextAtMs(nowMs: number): number {
     if (!this.isRunning) return Number.POSITIVE_INFINITY;
     if (this.#byProbe && this.#cursor >= this.#table.capacity) return Number.POSITIVE_INFINITY;
-    return Math.max(nowMs, this.#passAtMs) + 1;
+    const isAskingNear = this.#isNear && this.#cursor < this.#table.capacity;
+    return Math.max(nowMs, this.#passAtMs) + (isAskingNear ? 0 : 1);
   }
 
   /** One turn's worth of asking and looking. */
@@ -218,11 +220,15 @@ export class FinalChecker {
     this.#credit += Math.min(CATCH_UP_MS, nowMs - this.#turnedAtMs) * perMs;
     this.#turnedAtMs = nowMs;
     let unseen = 0;
-    for (; this.#cursor < this.#table.capacity && this.#credit >= 1; this.#cursor++) {
+    let nearLeft = NEAR_PER_TURN;
+    for (; this.#cursor < this.#table.capacity; this.#cursor++) {
+      if (this.#isNear ? nearLeft === 0 : this.#credit < 1) break;
       if (this.#ask(this.#cursor)) {
-        this.#credit--;
         if (!this.#byProbe) this.#segmentAtMs = nowMs;
-        if (this.#isNear) this.#looked[unseen++] = this.#cursor;
+        if (this.#isNear) {
+          nearLeft--;
+          this.#looked[unseen++] = this.#cursor;
+        } else this.#credit--;
         if (unseen === NEAR_TOGETHER) unseen = this.#lookAtNear(unseen, nowMs);
       }
       this.#askedAtMs[Math.floor(this.#cursor / this.#partSlots)] = nowMs;
@@ -292,6 +298,7 @@ export class FinalChecker {
 
   #beginPass(look: number, atMs: number): void {
     this.#look = look;
+    this.#isNear = look < 0 && this.#round === 0 && this.#way === 'window-probe';
     this.#lookCursor = 0;
     if (look < 0) this.#cursor = 0;
     this.#credit = 0;
