@@ -42,8 +42,8 @@ const CATCH_UP_MS = 2;
 const TICK_MS = 10;
 const BEGINS_AFTER_MS = 2 * TICK_MS;
 /**
- * Nothing is asked within a second after the last connect: what was reset by itself soon after it was opened is told from what was reset in answer
- * (missing.ts in the judge). And a socket in which something came within TCP_KEEPIDLE, a second, has its keepalive when that is over, and the kernel rounds such times to 32 ms
+ * Nothing is asked within a second after the last connect: what was reset by itself soon after it was opened and what was reset in answer are
+ * two things (missing.ts in the judge). And a socket in which something came within TCP_KEEPIDLE, a second, has its keepalive when that is over, and the kernel rounds such times to 32 ms
  * (the second level of its timer wheel): those of a whole ramp would leave in bursts that its queue does not take. Measured: 5,600 of
  * 130,000 were dropped. What a target says to all of them leads to the same, and cannot be known: those that were dropped are asked again.
  */
