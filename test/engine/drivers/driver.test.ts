@@ -465,10 +465,7 @@ for (const { name, skip, make } of DRIVERS) {
     const side = new Watched(make(optionsTo([far.port, other.port], 3)));
     t.after(() => side.driver.end());
     for (const slot of [0, 1]) assert(side.driver.open(slot, 0, PORT + slot, 0));
-    await side.until(
-      'both are connected',
-      () => side.told.filter((told) => told.connected === 1).length === 2,
-    );
+    await side.until('both', () => side.told.filter((told) => told.connected === 1).length === 2);
     // Another program has the same port of another address for itself: from now on who shares a port is looked at anew.
     const stranger = libc.tcpSocket(libc.AF_INET);
     t.after(() => libc.close(stranger));
