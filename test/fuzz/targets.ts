@@ -27,6 +27,7 @@ import {
   readListenPortsAny,
   readTaskRoom,
 } from '../../src/host/proc-file.ts';
+import { emptyStats, type Stats, type StatsDelta, withDelta } from '../../src/stats/stats.ts';
 import { fakeKernel } from '../host/fake-kernel.ts';
 import { mutatedBytes, mutatedJson, mutatedText, piecesOf } from './mutate.ts';
 import { PROTOCOL_TARGETS } from './protocol-targets.ts';
@@ -47,6 +48,19 @@ function checkDecoded<Message extends AgentMessage | CoordinatorMessage>(
   return decoded.message;
 }
 
+/** What the coordinator keeps of an agent after one more message: histograms whose indexes rise and whose counts are counts. */
+function checkFolded(known: Stats, said: StatsDelta): Stats {
+  const folded = withDelta(known, said);
+  for (const histogram of [folded.connectUs, folded.connectFromIntendedUs, folded.probeUs]) {
+    assert.equal(histogram.length % 2, 0);
+    for (let at = 0; at < histogram.length; at += 2) {
+      assert(at === 0 || histogram[at]! > histogram[at - 2]!, 'indexes rise');
+      assert(Number.isSafeInteger(histogram[at + 1]) && histogram[at + 1]! >= 0, 'a count');
+    }
+  }
+  return folded;
+}
+
 function agentMessages(): FuzzTarget {
   const corpus = linesOf('agent-messages.jsonl');
   return {
@@ -54,6 +68,11 @@ function agentMessages(): FuzzTarget {
     run(random) {
       const message = checkDecoded(decodeAgentMessage, mutatedJson(random.of(corpus), random));
       if (message === null) return;
+      if (message.type === 'stats') {
+        const { recentLosses = [] } = message.stats;
+        const said = { ...message.stats, recentLosses };
+        checkFolded(checkFolded(emptyStats(), said), said);
+      }
       // An agent that has so much to say fits it into the bounds of the message.
       assert.equal(decodeAgentMessage(encodeMessage(clampMessage(message))).type, 'message');
     },
