@@ -190,7 +190,7 @@ export const WORD_CASES: readonly CaseSpec[] = [
       besides: ['target-closed', 'target-timeout'],
       cause: [/-ERR 'maximum connections exceeded'/],
       says: [
-        /50 connections were closed by the far side, [^:]*[4-6]\.\d+ s[^:]*; it said "-ERR 'Stale Connection'/,
+        /50 connections were closed by the far side, [^:]*(?:3\.9|[4-6]\.)\d* s[^:]*; it said "-ERR 'Stale Connection'/,
       ],
       // What was said to each of them explains none.
       never: [/it said "INFO/],
@@ -213,7 +213,7 @@ export const WORD_CASES: readonly CaseSpec[] = [
       held: 0,
       besides: ['target-closed', 'target-timeout'],
       cause: [/Too many connections/],
-      says: [/50 connections were closed by the far side, [^:;]*[4-6]\.\d+ s/],
+      says: [/50 connections were closed by the far side, [^:;]*(?:3\.9|[4-6]\.)\d* s/],
       // That was said to the others.
       never: [/50 connections were closed by the far side[^:]*Too many/],
     },
