@@ -21,8 +21,7 @@ import { followOutputPath, writeWholeFile } from '../host/output-file.ts';
 import type { Evidence } from '../stats/evidence.ts';
 import { LOSS_BATCH_MAX, type Loss } from '../stats/loss.ts';
 import { asOnePlace } from '../stats/place-outcomes.ts';
-import type { HolderHealth, Stats } from '../stats/stats.ts';
-import { type StatsDelta, statsDelta } from '../stats/stats.ts';
+import { type HolderHealth, type Stats, type StatsDelta, statsDelta } from '../stats/stats.ts';
 
 /** More sources than this are named only in the final message, because stats go out every second. */
 const SOURCES_EACH_SECOND_MAX = 1_024;

@@ -4,9 +4,9 @@
  * answer is handed to `lost`.
  *
  * That segment is a window probe where this process may have one sent, otherwise a TCP keepalive: the same bytes, but a window probe leaves in the
- * call that asks for it, and a keepalive by a timer. A keepalive goes out when the socket has been idle for TCP_KEEPIDLE, immediately where it was idle for longer (tcp_sock_set_keepidle_locked()
- * in net/ipv4/tcp.c). Any segment that comes makes `tcpi_last_ack_recv` young again; a kernel that does not have the connection answers RST,
- * which comes as an event of its own.
+ * call that asks for it, and a keepalive by a timer: when the socket has been idle for TCP_KEEPIDLE, immediately where it was idle for longer
+ * (tcp_sock_set_keepidle_locked() in net/ipv4/tcp.c). Any segment that comes makes `tcpi_last_ack_recv` young again; a kernel that does not have
+ * the connection answers RST, which comes as an event of its own.
  */
 import { DropReason } from '../base/outcome.ts';
 import type { FinalCheck as Counts } from '../stats/evidence.ts';
@@ -43,9 +43,9 @@ const TICK_MS = 10;
 const BEGINS_AFTER_MS = 2 * TICK_MS;
 /**
  * Nothing is asked within a second after the last connect: what was reset by itself soon after it was opened and what was reset in answer are
- * two things (missing.ts in the judge). And a socket in which something came within TCP_KEEPIDLE, a second, has its keepalive when that is over, and the kernel rounds such times to 32 ms
- * (the second level of its timer wheel): those of a whole ramp would leave in bursts that its queue does not take. Measured: 5,600 of
- * 130,000 were dropped. What a target says to all of them leads to the same, and cannot be known: those that were dropped are asked again.
+ * two things (missing.ts in the judge). And a socket in which something came within TCP_KEEPIDLE, a second, has its keepalive when that is
+ * over, and the kernel rounds such times to 32 ms (the second level of its timer wheel): those of a whole ramp would leave in bursts that its
+ * queue does not take. Measured: 5,600 of 130,000 were dropped. What a target says to all of them leads to the same, and cannot be known: those that were dropped are asked again.
  */
 const IDLE_MS = 1_000;
 /** Parts of the table whose first look follows their question, while others are asked. */
@@ -178,7 +178,8 @@ export class FinalChecker {
     this.#asks = 0;
     this.#answeredBefore = counts.answered;
     this.#way ??= this.#byProbe ? 'probe' : this.#connections.mayProbeWindow() ? 'window-probe' : 'keepalive';
-    this.#perMs = this.#way === 'window-probe' ? perMs * WINDOW_PROBES_PER_KEEPALIVE : perMs;
+    this.#perMs =
+      this.#way === 'window-probe' ? Math.min(PER_MS_MAX, perMs * WINDOW_PROBES_PER_KEEPALIVE) : perMs;
     this.#sinceMs = nowMs + TICK_MS;
     this.#beginPass(-1, this.#beginsAtMs(nowMs, openedAtMs));
   }

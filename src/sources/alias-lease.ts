@@ -203,10 +203,7 @@ export class AliasLease {
     const isThere = ({ alias }: Holding): boolean =>
       present.has(aliasKey(alias)) && !lasting.has(aliasKey(alias));
     this.#seen = held.filter(isThere);
-    const gone = held.filter((holding) => !isThere(holding));
-    for (const holding of gone) this.#forget(holding);
-    // Another run that adds it anew would take it for shared, and leave it.
-    if (gone.length > 0) this.#writeRecord();
+    this.#forget(held.filter((holding) => !isThere(holding)));
     if (watched === this.#watched) this.#tellLost(present);
     if (this.#isDue(1 / RENEWALS_PER_LEASE)) await this.#renew(this.#seen);
   }
@@ -218,7 +215,7 @@ export class AliasLease {
       [...this.#listed].filter(([, address]) => !listing.has(address)).map(([key]) => key),
     );
     const isGone = ({ alias }: Holding): boolean => gone.has(aliasKey(alias));
-    for (const holding of this.#seen.filter(isGone)) this.#forget(holding);
+    this.#forget(this.#seen.filter(isGone));
     this.#seen = this.#seen.filter((holding) => !isGone(holding));
     if (watched === this.#watched)
       this.#tellLost(new Set([...watched.keys()].filter((key) => !gone.has(key))));
@@ -242,8 +239,10 @@ export class AliasLease {
     return this.#held.get(aliasKey(holding.alias)) === holding;
   }
 
-  #forget(holding: Holding): void {
-    if (this.#isHeld(holding)) this.#held.delete(aliasKey(holding.alias));
+  #forget(gone: readonly Holding[]): void {
+    for (const holding of gone) if (this.#isHeld(holding)) this.#held.delete(aliasKey(holding.alias));
+    // Another run that adds it anew would take it for shared, and leave it.
+    if (gone.length > 0) this.#writeRecord();
   }
 
   #tellLost(present: ReadonlySet<string>): void {

@@ -170,23 +170,17 @@ const UINT32_MAX = 2 ** 32 - 1;
 /** The most of one latency that is counted in what others say; so a sum of thousands of them stays whole. */
 export const HISTOGRAM_COUNT_MAX = 2 ** 43;
 
-/** Room for a histogram to keep, in as few bytes as its numbers need. @param most the largest of them */
-function compactRoom(length: number, most: number): Uint16Array | Uint32Array | Float64Array {
-  if (most <= UINT16_MAX) return new Uint16Array(length);
-  return most <= UINT32_MAX ? new Uint32Array(length) : new Float64Array(length);
-}
-
 /**
  * The same histogram to keep: 2 bytes a number in place of 8 wherever no count needs more, which is most of what an agent costs its
- * coordinator. It cannot be sent as it is: JSON of it is no list.
+ * coordinator. No count is above HISTOGRAM_COUNT_MAX. It cannot be sent as it is: JSON of it is no list.
  */
 export function compactHistogram(sparse: SparseHistogram): SparseHistogram {
   if (sparse.length === 0) return EMPTY_HISTOGRAM;
   let most = 0;
   for (let at = 0; at < sparse.length; at++) if (sparse[at]! > most) most = sparse[at]!;
-  const compact = compactRoom(sparse.length, most);
-  compact.set(sparse);
-  return compact;
+  if (most <= UINT16_MAX) return new Uint16Array(sparse);
+  if (most <= UINT32_MAX) return new Uint32Array(sparse);
+  return Float64Array.from(sparse, (number) => Math.min(number, HISTOGRAM_COUNT_MAX));
 }
 
 /**
@@ -207,37 +201,9 @@ export function grownBy(before: SparseHistogram, now: SparseHistogram): readonly
   return from === before.length ? added : null;
 }
 
-/** A histogram to keep, as `compactHistogram` makes it, with what came to it; neither is changed. No count is above HISTOGRAM_COUNT_MAX. */
+/** A histogram to keep, as `compactHistogram` makes it, with what came to it; neither is changed. */
 export function grownHistogram(before: SparseHistogram, added: SparseHistogram): SparseHistogram {
-  let length = before.length;
-  let most = 0;
-  for (let at = 0, from = 0; at < added.length; at += 2) {
-    const index = added[at]!;
-    while (from < before.length && before[from]! < index) from += 2;
-    const isKnown = from < before.length && before[from] === index;
-    if (!isKnown) length += 2;
-    most = Math.max(most, index, added[at + 1]! + (isKnown ? before[from + 1]! : 0));
-  }
-  for (let at = 0; at < before.length; at++) if (before[at]! > most) most = before[at]!;
-  const grown = compactRoom(length, most);
-  let into = 0;
-  let at = 0;
-  for (let from = 0; from < before.length || at < added.length; into += 2) {
-    const known = from < before.length ? before[from]! : Number.POSITIVE_INFINITY;
-    const index = at < added.length ? added[at]! : Number.POSITIVE_INFINITY;
-    let count = 0;
-    if (known <= index) {
-      count += before[from + 1]!;
-      from += 2;
-    }
-    if (index <= known) {
-      count += added[at + 1]!;
-      at += 2;
-    }
-    grown[into] = Math.min(known, index);
-    grown[into + 1] = Math.min(HISTOGRAM_COUNT_MAX, count);
-  }
-  return grown;
+  return compactHistogram(mergeHistograms(before, added));
 }
 
 /** How many latencies a histogram holds. */

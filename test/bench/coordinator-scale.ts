@@ -48,7 +48,7 @@ export interface ScaleResult {
   readonly residentBytesMaxAtEnd: number;
   /** of the coordinator, for each agent, after collecting garbage; null: not asked for (`--expose-gc`) */
   readonly heapBytesPerAgent: number | null;
-  /** of the coordinator, for one message: what it costs does not depend on how often they come */
+  /** of the coordinator, for one message, with what it does once a second for all agents */
   readonly cpuMsPerMessage: number;
   readonly statsMessages: number;
   /** from the agent's send to the coordinator's reading of it */

@@ -121,12 +121,13 @@ for (const [how, since] of [
     const ip = new FakeIp();
     let isNonsense = false;
     const lost: string[] = [];
+    const records = new AliasRecords({ folder: folderOf(t) });
     const lease = new AliasLease({
       run: async (file, args, options) => {
         if (!isNonsense) return await ip.run(file, args, options);
         return { code: 0, stdout: 'nonsense', stderr: '', missing: false, truncated: false };
       },
-      records: new AliasRecords({ folder: folderOf(t) }),
+      records,
       leaseMs: 5_000,
       // Node lists no address of a device that is not up: B was never seen there.
       addressesHere: () => new Set(addressesOf(ip).filter((address) => address !== B.address)),
@@ -140,6 +141,8 @@ for (const [how, since] of [
     ip.addresses.length = 0;
     await until('it is reported', () => lost.length > 0);
     assert.deepEqual(lost, [A.address]);
+    const recorded = records.read().flatMap(({ aliases }) => aliases.map(({ address }) => address));
+    assert.deepEqual(recorded, [B.address], 'another run that adds it anew removes it');
   });
 
 test('an alias is renewed blindly from its adding on, where no look has ever succeeded', async (t) => {
