@@ -2,34 +2,10 @@
  * Owns the check of what a holder says to its agent: whether it is a message of the pipe (process-pipe.ts) whose numbers can be added.
  * A holder whose memory is damaged must end itself, never its agent. Must never be loaded by a holder, and never throw.
  */
+import { isCount, isLike, isNumber, isTable, type Table } from '../base/shape.ts';
 import type { Loss } from '../stats/loss.ts';
 import { emptyStats, type HolderHealth, mergeAllStats, newHolderHealth, type Stats } from '../stats/stats.ts';
 import type { HolderToAgent } from './process-pipe.ts';
-
-type Table = Readonly<Record<string, unknown>>;
-
-function isTable(value: unknown): value is Table {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-const isNumber = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value);
-const isCount = (value: unknown): boolean => isNumber(value) && value >= 0;
-
-/**
- * Whether a value has all that a model has, of the same kind. In the model an empty list stands for pairs of index and count, an empty table for counts by name, and
- * null for a number or none; numbers are at least 0.
- */
-function isLike(model: unknown, value: unknown): boolean {
-  if (model === null) return value === null || isCount(value);
-  if (typeof model === 'number') return isCount(value);
-  if (Array.isArray(model)) return Array.isArray(value) && value.length % 2 === 0 && value.every(isCount);
-  if (!isTable(model)) return typeof value === typeof model;
-  if (!isTable(value)) return false;
-  const keys = Object.keys(model);
-  return keys.length === 0
-    ? Object.values(value).every(isCount)
-    : keys.every((key) => isLike(model[key], value[key]));
-}
 
 const STATS = emptyStats();
 const HEALTH = newHolderHealth('', 0, 0);

@@ -1,7 +1,8 @@
 /**
  * Owns what processes of one host say to each other over the IPC pipe that fork(2) gave them, an agent and its holders, a run and
  * its local agent; and an agent's end of the latter: what its parent says about this host, and the heartbeat that says that
- * this process is still closing. Both ends are the same build, so the types are the check.
+ * this process is still closing. Both ends are the same build: what a child says is checked all the same, because its parent must outlive it
+ * (holder-message.ts); what a parent says is not, because a child ends with its parent.
  * Must never take a host's own things from elsewhere (whoever has the token may be the coordinator, but only the parent
  * has the other end of this pipe), and never keep the process alive.
  *

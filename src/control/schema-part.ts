@@ -4,6 +4,7 @@
  */
 import * as v from 'valibot';
 import { cleanText, isCleanText } from '../base/clean-text.ts';
+import { isTable } from '../base/shape.ts';
 import { COUNTS_LENGTH, HISTOGRAM_COUNT_MAX } from '../stats/histogram.ts';
 
 /** The longest name of an agent; the ids of its holders are `<agent>/<index>`. */
@@ -85,10 +86,6 @@ export const REASON = WORD;
 
 // The long parts of a message are checked by one loop each.
 const isCount = (value: unknown): boolean => isWhole(value, 0, NumberBound.count);
-
-function isTable(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
 
 /** What a table may be like. */
 export interface TableShape {

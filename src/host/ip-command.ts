@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { type Family, isAddress, isLoopback, parseAddress, parseCidr } from '../base/address.ts';
+import { isTable, type Table } from '../base/shape.ts';
 import type { RunProgram } from './command.ts';
 
 const READ_TIMEOUT_MS = 5_000;
@@ -68,19 +69,12 @@ interface RouteJson {
   readonly prefsrc: string | undefined;
 }
 
-/** One thing in a list of JSON, whatever is in it. */
-type Listed = Readonly<Record<string, unknown>>;
-
 /** `ip` has many versions and stand-ins: a field of another kind is as good as none. */
 const textIn = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
 const numberIn = (value: unknown): number | undefined => (typeof value === 'number' ? value : undefined);
 const listIn = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
 
-function isListed(value: unknown): value is Listed {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function addressIn(info: Listed): AddressJson {
+function addressIn(info: Table): AddressJson {
   return {
     family: textIn(info.family),
     local: textIn(info.local),
@@ -92,15 +86,15 @@ function addressIn(info: Listed): AddressJson {
   };
 }
 
-function deviceIn(device: Listed): DeviceJson {
+function deviceIn(device: Table): DeviceJson {
   return {
     ifname: textIn(device.ifname),
     flags: listIn(device.flags).filter((flag) => typeof flag === 'string'),
-    addr_info: listIn(device.addr_info).filter(isListed).map(addressIn),
+    addr_info: listIn(device.addr_info).filter(isTable).map(addressIn),
   };
 }
 
-function routeIn(route: Listed): RouteJson {
+function routeIn(route: Table): RouteJson {
   return {
     type: textIn(route.type),
     dst: textIn(route.dst),
@@ -310,10 +304,10 @@ function withoutZone(text: string): string {
   return text.replace(/%[^/]*/, '');
 }
 
-function parseList<Item>(text: string, itemIn: (value: Listed) => Item): Item[] | null {
+function parseList<Item>(text: string, itemIn: (value: Table) => Item): Item[] | null {
   try {
     const value: unknown = JSON.parse(text);
-    return Array.isArray(value) ? value.filter(isListed).map(itemIn) : null;
+    return Array.isArray(value) ? value.filter(isTable).map(itemIn) : null;
   } catch {
     return null;
   }

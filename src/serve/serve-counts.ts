@@ -17,6 +17,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { BenchError, ErrorCode, ExitCode } from '../base/errors.ts';
+import { isCount, isLike, isTable, type Table } from '../base/shape.ts';
 import { counted, formatBytes, formatCount } from '../base/units.ts';
 import type { EngineName } from '../run/run-spec.ts';
 
@@ -202,6 +203,37 @@ export type FromWorker =
       readonly sources: readonly SourceCount[];
     }
   | { readonly type: 'stopped'; readonly totals: WorkerTotals; readonly sources: readonly SourceCount[] };
+
+const isTotals = (value: unknown): boolean => isLike(ZERO_TOTALS, value);
+
+function isSources(value: unknown): boolean {
+  const isOne = (one: unknown): boolean =>
+    Array.isArray(one) && one.length === 2 && typeof one[0] === 'string' && isCount(one[1]);
+  return Array.isArray(value) && value.every(isOne);
+}
+
+/** What each type must have. */
+const FROM_WORKER: Readonly<Record<FromWorker['type'], (said: Table) => boolean>> = {
+  listening: ({ port }) => isCount(port),
+  failed: ({ call, errno }) => typeof call === 'string' && isCount(errno),
+  totals: ({ totals }) => isTotals(totals),
+  'stood-still': ({ forMs }) => isCount(forMs),
+  counts: ({ request, totals, sources }) => isCount(request) && isTotals(totals) && isSources(sources),
+  stopped: ({ totals, sources }) => isTotals(totals) && isSources(sources),
+};
+
+function isOfWorker(said: unknown): said is FromWorker {
+  if (!isTable(said) || typeof said.type !== 'string' || !Object.hasOwn(FROM_WORKER, said.type)) return false;
+  return FROM_WORKER[said.type as FromWorker['type']](said);
+}
+
+/**
+ * A message of a worker whose counts can be added; null: no worker says that. A worker whose memory is damaged must not damage the counts of the others. The other
+ * direction needs no such check: a worker ends with its parent.
+ */
+export function readWorkerMessage(said: unknown): FromWorker | null {
+  return isOfWorker(said) ? said : null;
+}
 
 /** One asks each second; the rest is room for a person. */
 const CONNECTIONS_MAX = 16;

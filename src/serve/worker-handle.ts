@@ -10,6 +10,7 @@ import { isStopped } from '../host/proc-file.ts';
 import { every } from '../time/timer.ts';
 import {
   type FromWorker,
+  readWorkerMessage,
   type SourceCount,
   type ToWorker,
   type WorkerTotals,
@@ -89,7 +90,7 @@ export class WorkerHandle {
       }),
     );
     if (onLine !== null) eachLine(this.#child.stderr, onLine);
-    this.#child.on('message', (message) => this.#take(message as FromWorker));
+    this.#child.on('message', (said) => this.#hear(said));
     this.#child.on('error', (error) => this.#gone(`could not be started: ${error.message}`));
     this.#child.on('exit', (code, signal) =>
       this.#gone(signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`),
@@ -147,6 +148,16 @@ export class WorkerHandle {
   #say(message: ToWorker): void {
     // A worker that is going away takes no messages; its end tells the rest.
     if (this.#child.connected) this.#child.send(message, () => {});
+  }
+
+  #hear(said: unknown): void {
+    const message = readWorkerMessage(said);
+    if (message !== null) {
+      this.#take(message);
+      return;
+    }
+    this.#gone('said what no worker says, and was killed');
+    this.#child.kill('SIGKILL');
   }
 
   #take(message: FromWorker): void {

@@ -1,6 +1,6 @@
 /**
  * Owns what is fuzzed besides the readers of messages, answers and files of the kernel (targets.ts): packets of MQTT, PROXY headers, what a
- * holder says to its agent, and run files. Must never repair an input: what breaks a promise is thrown.
+ * holder says to its agent and a worker of the target to its parent, and run files. Must never repair an input: what breaks a promise is thrown.
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -16,6 +16,13 @@ import { clampMessage } from '../../src/control/clamp-message.ts';
 import { PacketReader, type PacketReason } from '../../src/engine/protocols/mqtt-packets.ts';
 import { ProxyHeaders } from '../../src/engine/proxy-headers.ts';
 import type { HolderSpec } from '../../src/run/run-spec.ts';
+import {
+  addTotals,
+  formatLiveLine,
+  mergeSources,
+  readWorkerMessage,
+  ZERO_TOTALS,
+} from '../../src/serve/serve-counts.ts';
 import { emptyStats, mergeAllStats, newHolderHealth } from '../../src/stats/stats.ts';
 import type { Random } from '../simulate/random.ts';
 import { mutatedBytes, mutatedJson, mutatedText, piecesOf } from './mutate.ts';
@@ -133,6 +140,15 @@ function proxyHeaders(): FuzzTarget {
   };
 }
 
+/** What the pipe between two processes would have read; undefined: no JSON, which Node never hands on. */
+function heard(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /** What a holder says, made from what agents said of theirs. */
 function holderMessages(): FuzzTarget {
   const ready = { stats: emptyStats(), health: newHolderHealth('a/0', 1, 10), ramp: null };
@@ -160,18 +176,45 @@ function holderMessages(): FuzzTarget {
   return {
     name: 'holder-message',
     run(random) {
-      let said: unknown;
-      try {
-        said = JSON.parse(mutatedJson(random.of(corpus), random));
-      } catch {
-        return;
-      }
-      const message = readHolderMessage(said);
+      const message = readHolderMessage(heard(mutatedJson(random.of(corpus), random)));
       if (message?.type !== 'stats' && message?.type !== 'done') return;
       // What is taken can be added up and told to the coordinator.
       const stats = mergeAllStats([message.stats, ready.stats]);
       const told = { epoch: 1, sentAtMs: 1, quota: 1, settled: true, kernel: [], holders: [message.health] };
       clampMessage({ type: 'stats', stats, ...told });
+    },
+  };
+}
+
+/** What a worker of the built-in target says. */
+function workerMessages(): FuzzTarget {
+  const totals = { ...ZERO_TOTALS, openNow: 3, acceptedTotal: 5, bytesIn: 2 ** 40 };
+  const sources = [
+    ['127.0.0.2', 2],
+    ['2001:db8::1', 1],
+  ];
+  const corpus = [
+    JSON.stringify({ type: 'counts', request: 1, totals, sources }),
+    JSON.stringify({ type: 'stopped', totals, sources }),
+    JSON.stringify({ type: 'totals', totals }),
+    JSON.stringify({ type: 'failed', call: 'listen', errno: 98 }),
+    JSON.stringify({ type: 'listening', port: 8_000 }),
+    JSON.stringify({ type: 'stood-still', forMs: 2_500 }),
+  ] as const;
+  return {
+    name: 'worker-message',
+    run(random) {
+      const message = readWorkerMessage(heard(mutatedJson(random.of(corpus), random)));
+      if (message === null || !('totals' in message)) return;
+      // What is taken can be added to what the other workers said, and shown.
+      const total = addTotals(totals, message.totals);
+      for (const [name, count] of Object.entries(total))
+        assert(Number.isFinite(count) && count >= 0, `${name} is ${count}`);
+      assert.match(formatLiveLine({ total, workers: [totals, message.totals] }, 200), /^[^\p{Cc}]+$/u);
+      if (!('sources' in message)) return;
+      const merged = mergeSources([message.sources, [['127.0.0.2', 2]]]);
+      for (const [address, count] of Object.entries(merged.bySource))
+        assert(typeof address === 'string' && count >= 0);
     },
   };
 }
@@ -206,5 +249,6 @@ export const PROTOCOL_TARGETS: readonly (() => FuzzTarget)[] = [
   mqttPackets,
   proxyHeaders,
   holderMessages,
+  workerMessages,
   runFiles,
 ];

@@ -8,6 +8,7 @@ import {
   formatServeCounts,
   formatServeTotals,
   mergeSources,
+  readWorkerMessage,
   type ServeCounts,
   serveStats,
   ZERO_TOTALS,
@@ -154,4 +155,39 @@ test('what the target says is what is read, and null when it is gone or answers 
   await books.ask();
   const report = books.report();
   assert.deepEqual([report?.openNow, report?.openMax, report?.unanswered], [41, 42, 2]);
+});
+
+const SOURCES_SAID = [['127.0.0.2', 3]];
+
+test('what a worker says is taken as it is', () => {
+  for (const said of [
+    { type: 'listening', port: 8_000 },
+    { type: 'failed', call: 'bind', errno: 98 },
+    { type: 'totals', totals: ZERO_TOTALS },
+    { type: 'stood-still', forMs: 2_500.5 },
+    { type: 'counts', request: 1, totals: { ...ZERO_TOTALS, openNow: 3 }, sources: SOURCES_SAID },
+    { type: 'stopped', totals: ZERO_TOTALS, sources: [] },
+  ])
+    assert.equal(readWorkerMessage(said), said);
+});
+
+test('what no worker says is none', () => {
+  const counts = { type: 'counts', request: 1, totals: ZERO_TOTALS, sources: SOURCES_SAID };
+  for (const said of [
+    ...[null, undefined, 5, 'listening', [], {}, { type: 'toString' }, { type: 'stop' }, { type: 5 }],
+    ...[{ type: 'listening' }, { type: 'failed', call: 1, errno: 98 }, { type: 'stood-still', forMs: -1 }],
+    ...[
+      { ...counts, totals: null },
+      { ...counts, totals: { ...ZERO_TOTALS, openNow: '3' } },
+    ],
+    ...[
+      { ...counts, totals: { ...ZERO_TOTALS, bytesIn: Number.NaN } },
+      { ...counts, request: undefined },
+    ],
+    ...[null, {}, [null], [['127.0.0.2']], [['127.0.0.2', -1]], [[2, 1]]].map((sources) => ({
+      ...counts,
+      sources,
+    })),
+  ])
+    assert.equal(readWorkerMessage(said), null, JSON.stringify(said));
 });
