@@ -28,6 +28,8 @@ export class InvariantLine {
   readonly #broken: (what: string) => void;
   /** by stage: holders that had as many as were asked of them, and how many that was */
   readonly #reached = new Map<number, Map<SimHolder, number>>();
+  /** by stage: those of them that had nothing on its way, which is when a stage is reached */
+  readonly #quiet = new Map<number, Set<SimHolder>>();
   /** flat stages in which one was lost after that */
   readonly #lossy = new Set<number>();
 
@@ -86,11 +88,27 @@ export class InvariantLine {
     if (connections.open.size + inTurn < asked) return;
     const reached = this.#reached.get(stage) ?? new Map<SimHolder, number>();
     this.#reached.set(stage, reached.set(holder, asked));
+    if (connections.isOpening && !this.#wentOn(stage, holder)) return;
+    const quiet = this.#quiet.get(stage) ?? new Set<SimHolder>();
+    this.#quiet.set(stage, quiet.add(holder));
   }
 
+  /** Whether a stage asks of a holder what the one before did, and it had that. */
+  #wentOn(stage: number, holder: SimHolder): boolean {
+    const before = this.#spans[stage - 1];
+    return (
+      before?.isFlat === true &&
+      before.connections === this.#spans[stage]?.connections &&
+      holder.connections?.tally.missing === 0 &&
+      this.#quiet.get(stage - 1)?.has(holder) === true
+    );
+  }
+
+  /** What was in its turn while a stage waited for it may be lost with the rest: none of it was held yet. */
   lost(holder: SimHolder): void {
     const stage = holder.runAtMs === null ? -1 : this.#stageAt(holder.runAtMs);
-    if (this.#reached.get(stage)?.has(holder) === true) this.#lossy.add(stage);
+    const reached = holder.connections?.spec.churn === undefined ? this.#reached : this.#quiet;
+    if (reached.get(stage)?.has(holder) === true) this.#lossy.add(stage);
   }
 
   /** Where all are in one flat stage and nothing is missing, as many are open as it asks for. */
