@@ -76,18 +76,25 @@ export function renewArguments(alias: Alias, leaseSec: number): string {
   return `addr change ${attributesOf(alias, leaseSec)}`;
 }
 
-/** The arguments of `ip` that remove an alias. */
+/**
+ * The arguments of `ip` that remove an alias. By its label, where it has one: an address that another program has added in its place meanwhile stays, because the
+ * kernel removes only what carries the label that is given (inet_rtm_deladdr, net/ipv4/devinet.c).
+ */
 export function removeArguments(alias: Alias): string {
-  return `addr del ${aliasKey(alias)}`;
+  return ['addr del', aliasKey(alias), ...labelOf(alias)].join(' ');
+}
+
+function labelOf({ family, device }: Alias): readonly string[] {
+  const label = family === 4 ? aliasLabel(device) : null;
+  return label === null ? [] : [`label ${label}`];
 }
 
 function attributesOf(alias: Alias, leaseSec: number | null): string {
   const words = [aliasKey(alias)];
   // Without `nodad` a new IPv6 address is tentative for a second: bind says EADDRNOTAVAIL.
   if (alias.family === 6) words.push('nodad');
-  const label = alias.family === 4 ? aliasLabel(alias.device) : null;
   if (leaseSec !== null) {
-    if (label !== null) words.push(`label ${label}`);
+    words.push(...labelOf(alias));
     words.push(`valid_lft ${leaseSec} preferred_lft ${leaseSec}`);
   }
   return words.join(' ');

@@ -13,11 +13,18 @@ import { cidrContains } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
 import { formatCount } from '../base/units.ts';
 import type { RunProgram } from '../host/command.ts';
-import { addressesHere, type PresentAddress, readAddressesNow } from '../host/ip-command.ts';
+import { addressesHere, readAddressesNow } from '../host/ip-command.ts';
 import { type Alias, aliasKey } from '../run/alias.ts';
 import { every, systemClock, type Timer } from '../time/timer.ts';
 import { type AliasRecords, withAddressLock } from './alias-records.ts';
-import { type AliasFailure, addAliases, removeAliases, removeLeftovers, renewAliases } from './aliases.ts';
+import {
+  type AliasFailure,
+  addAliases,
+  keysWithLifetime,
+  removeAliases,
+  removeLeftovers,
+  renewAliases,
+} from './aliases.ts';
 
 const WATCH_EVERY_MS = 1_000;
 /** Renewals per lifetime: two may fail. */
@@ -197,14 +204,12 @@ export class AliasLease {
       if (this.#isDue(BLIND_SHARE)) await this.#renew(this.#seen);
       return;
     }
-    const present = new Set(now.addresses.map(aliasKey));
     // One that has no lifetime any more is another program's: it was made permanent, or deleted and added for ever.
-    const lasting = lastingOf(now.addresses);
-    const isThere = ({ alias }: Holding): boolean =>
-      present.has(aliasKey(alias)) && !lasting.has(aliasKey(alias));
+    const ours = keysWithLifetime(now.addresses);
+    const isThere = ({ alias }: Holding): boolean => ours.has(aliasKey(alias));
     this.#seen = held.filter(isThere);
     this.#forget(held.filter((holding) => !isThere(holding)));
-    if (watched === this.#watched) this.#tellLost(present);
+    if (watched === this.#watched) this.#tellLost(new Set(now.addresses.map(aliasKey)));
     if (this.#isDue(1 / RENEWALS_PER_LEASE)) await this.#renew(this.#seen);
   }
 
@@ -306,18 +311,14 @@ export class AliasLease {
   async #remove(aliases: readonly Alias[]): Promise<AliasFailure[]> {
     const ofOthers = this.#keysOfOthers();
     const now = await readAddressesNow(this.#options.run);
-    const lasting = lastingOf(now?.addresses ?? []);
-    const alone = aliases.filter((alias) => !ofOthers.has(aliasKey(alias)) && !lasting.has(aliasKey(alias)));
+    const ours = now === null ? null : keysWithLifetime(now.addresses);
+    const isThere = (alias: Alias): boolean => ours?.has(aliasKey(alias)) !== false;
+    const alone = aliases.filter((alias) => !ofOthers.has(aliasKey(alias)) && isThere(alias));
     const failed = await removeAliases(this.#options.run, alone);
     for (const alias of aliases) this.#leaving.delete(aliasKey(alias));
     this.#writeRecord();
     return failed;
   }
-}
-
-/** Keys of those that stay for ever: every alias of ours has a lifetime. */
-function lastingOf(addresses: readonly PresentAddress[]): ReadonlySet<string> {
-  return new Set(addresses.filter(({ validSec }) => validSec === null).map(aliasKey));
 }
 
 /** Those of the addresses that are in an alias's IPv4 network. */

@@ -81,11 +81,16 @@ export async function removeAliases(run: RunProgram, aliases: readonly Alias[]):
   const { missing, errors } = await runIpBatch(run, aliases.map(removeArguments));
   if (!missing && errors.size === 0) return [];
   const now = await readAddressesNow(run);
-  const there = now === null ? null : new Set(now.addresses.map(aliasKey));
+  const there = now === null ? null : keysWithLifetime(now.addresses);
   return aliases.flatMap((alias, index) => {
     const why = missing ? 'ip is missing' : errors.get(index);
     return why === undefined || there?.has(aliasKey(alias)) === false ? [] : [{ alias, why }];
   });
+}
+
+/** Keys of addresses that can be an alias of a run, because they have a lifetime: what stays for ever is another program's. */
+export function keysWithLifetime(addresses: readonly PresentAddress[]): ReadonlySet<string> {
+  return new Set(addresses.filter(({ validSec }) => validSec !== null).map(aliasKey));
 }
 
 interface KeptAlias {

@@ -84,13 +84,14 @@ export class FakeIp {
       (one) => one.local === local && one.prefixlen === Number(bits) && one.device === device,
     );
     if (device === 'nodev') return 'Cannot find device "nodev"';
+    const label = /label (\S+)/.exec(line)?.[1];
     if (verb === 'del') {
-      if (at < 0) return 'ipv4: Address not found.';
+      const isMeant = label === undefined || this.addresses[at]?.label === label;
+      if (at < 0 || !isMeant) return 'ipv4: Address not found.';
       this.addresses.splice(at, 1);
       return null;
     }
     if (verb === 'add' && at >= 0) return 'ipv4: Address already assigned.';
-    const label = /label (\S+)/.exec(line)?.[1];
     const made: FakeAddress = {
       local,
       prefixlen: Number(bits),

@@ -23,7 +23,8 @@ test('an alias is one host with a label and a lifetime; IPv6 has no label and no
   );
   assert.equal(addArguments(six, 60), 'addr add fd09::5/128 dev eth0 nodad valid_lft 60 preferred_lft 60');
   assert.equal(renewArguments(six, 5), 'addr change fd09::5/128 dev eth0 nodad valid_lft 5 preferred_lft 5');
-  assert.equal(removeArguments(four), 'addr del 10.9.0.5/32 dev eth0');
+  assert.equal(removeArguments(four), 'addr del 10.9.0.5/32 dev eth0 label eth0:c100k');
+  assert.equal(removeArguments(six), 'addr del fd09::5/128 dev eth0');
   assert.equal(aliasKey(four), '10.9.0.5/32 dev eth0');
 });
 

@@ -103,6 +103,33 @@ test('an alias that another program deletes and adds for ever is its own: not re
   assert.deepEqual(lost, []);
 });
 
+for (const isGoneBefore of [true, false]) {
+  const when = isGoneBefore ? 'before the last look' : 'after it';
+  test(`an address that another program adds in the place of an alias that was deleted ${when} stays (simulated: seed 10631590)`, async (t) => {
+    const ip = new FakeIp();
+    const foreign = { ...BY_HAND, local: A.address };
+    let isDeleted = false;
+    const run: typeof ip.run = async (file, args, options) => {
+      if (!isGoneBefore && options.input?.startsWith('addr del') === true) {
+        ip.addresses.length = 0;
+        ip.addresses.push(foreign);
+      }
+      const said = await ip.run(file, args, options);
+      // The moment behind the look that says it is gone.
+      if (isDeleted && args.includes('-j')) ip.addresses.push(foreign);
+      return said;
+    };
+    const { lease } = leaseOn(t, { run } as FakeIp, folderOf(t));
+    await lease.acquire([A]);
+    if (isGoneBefore) {
+      isDeleted = true;
+      ip.addresses.length = 0;
+    }
+    assert.deepEqual(await lease.release(), []);
+    assert.deepEqual(ip.addresses, [foreign]);
+  });
+}
+
 test('when the alias of a network goes, all its sources are lost', async (t) => {
   const ip = new FakeIp();
   const { lease, lost } = leaseOn(t, ip, folderOf(t));

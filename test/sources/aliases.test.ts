@@ -23,9 +23,19 @@ test('what is added, what was there, and what failed are distinguished in one ba
 });
 
 test('a removed address that was gone already is no failure', async () => {
-  const ip = new FakeIp([{ local: A.address, prefixlen: 32, device: 'eth0', validSec: 9 }]);
+  const label = 'eth0:c100k';
+  const ip = new FakeIp([{ local: A.address, prefixlen: 32, device: 'eth0', validSec: 9, label }]);
   assert.deepEqual(await removeAliases(ip.run, [A, B]), []);
   assert.deepEqual(ip.addresses, []);
+});
+
+test('what another program has added in the place of an alias stays, and is no failure; one of ours that stays is one', async () => {
+  const foreign = { local: A.address, prefixlen: 32, device: 'eth0', validSec: null };
+  const relabelled = { local: B.address, prefixlen: 32, device: 'eth0', validSec: 9, label: 'eth0:b' };
+  const ip = new FakeIp([foreign, relabelled]);
+  const failed = await removeAliases(ip.run, [A, B]);
+  assert.deepEqual(failed, [{ alias: B, why: 'ipv4: Address not found.' }]);
+  assert.deepEqual(ip.addresses, [foreign, relabelled]);
 });
 
 test('a renewed address has its lifetime again', async () => {

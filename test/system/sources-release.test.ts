@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { addArguments, hostAlias, removeArguments } from '../../src/run/alias.ts';
 import { until } from '../support/bench-run.ts';
 import { whyNoNetwork } from '../support/network.ts';
 import { PORT, SERVER, serveOn, sourceLab } from '../support/source-lab.ts';
@@ -60,4 +61,19 @@ test('a refused run takes its aliases with it, also when another program keeps t
   assert.equal(code, 3, stderr);
   await run.gone(HANG_MS);
   assert.deepEqual(await lab.aliases(), []);
+});
+
+test('the kernel removes an alias by its label, and leaves what another program has added in its place', async (t) => {
+  if (skip !== null) return t.skip(skip);
+  const { client, aliases } = await sourceLab(t);
+  const alias = hostAlias('10.9.0.101', 'eth0');
+  const ip = (command: string) => client.run(['ip', ...command.split(' ')]);
+  const remove = async (): Promise<number | null> => (await ip(removeArguments(alias))).code;
+  await ip(addArguments(alias, 60));
+  assert.deepEqual(await aliases(), ['10.9.0.101']);
+  assert.equal(await remove(), 0);
+  assert.deepEqual(await aliases(), []);
+  await ip(addArguments(alias, null));
+  assert.notEqual(await remove(), 0);
+  assert.match(await client.must('ip', 'addr', 'show', 'eth0'), /10\.9\.0\.101\/32/);
 });
