@@ -8,6 +8,7 @@ import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { measureConnectCost } from './connect-cost.ts';
+import { measureEndOfRun } from './end-of-run.ts';
 import { type Figure, formatFigure } from './figure.ts';
 import { measureFillRate } from './fill-rate.ts';
 import { measureHoldCost } from './hold-cost.ts';
@@ -39,6 +40,7 @@ async function main(): Promise<void> {
     add(await measureFillRate(yardstick));
     add(await measureHoldCost(yardstick, isQuick ? 10_000 : 60_000));
     add(await measureManyCost(yardstick, isQuick ? 10_000 : 60_000, isQuick));
+    add(await measureEndOfRun());
     add(await measureJoinInFlood());
     add(await measurePageCost());
     add(await measureProbeCost(yardstick, join(process.cwd(), 'test', 'bench')));
