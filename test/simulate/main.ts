@@ -1,12 +1,14 @@
 /**
  * Owns the command `npm run simulate`: which seeds are simulated, and what is said of them. A seed that fails is printed with the
- * shortest prefix of its faults that still fails, and the history in words.
+ * shortest prefix of its faults that still fails, and the history in words. With `--agents N --hold SECONDS` so many agents are simulated without a
+ * fault, and what they and their coordinator keep in memory must not grow while they hold.
  */
 import { randomInt } from 'node:crypto';
 import { register } from 'node:module';
 import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import type { Plant } from './hooks.ts';
 import { PLANTED_FAULTS } from './planted-faults.ts';
 import type { Outcome } from './simulation.ts';
@@ -17,6 +19,11 @@ const YOUNG_MIB = 64;
 /** Twenty times what V8 has (66 KiB of bytecode). */
 const OPTIMIZE_AFTER_BYTES = 1_320_000;
 const STACK_FRAMES = 20;
+/** When what is kept for the last seconds, and of each agent, is there. */
+const SETTLED_SEC = 15;
+const HOLD_SEC = 60;
+/** What there may be more at the end of the hold, of what there was. */
+const GROWTH_MAX = 0.05;
 
 interface Asked {
   readonly seed: number;
@@ -26,6 +33,8 @@ interface Asked {
   /** print the history of each seed */
   readonly isVerbose: boolean;
   readonly plants: readonly Plant[];
+  /** null: seeds are simulated */
+  readonly fleet: { readonly agents: number; readonly holdSec: number } | null;
 }
 
 function readArguments(): Asked {
@@ -36,6 +45,8 @@ function readArguments(): Asked {
       minutes: { type: 'string' },
       trace: { type: 'boolean', default: false },
       plant: { type: 'string' },
+      agents: { type: 'string' },
+      hold: { type: 'string' },
     },
   });
   const number = (text: string | undefined, otherwise: number): number => {
@@ -50,6 +61,13 @@ function readArguments(): Asked {
     minutes: values.minutes === undefined ? Number.MAX_SAFE_INTEGER : number(values.minutes, 0),
     isVerbose: values.trace,
     plants: values.plant === undefined ? [] : plantsOf(values.plant),
+    fleet:
+      values.agents === undefined
+        ? null
+        : {
+            agents: number(values.agents, 0),
+            holdSec: Math.max(SETTLED_SEC + 5, number(values.hold, HOLD_SEC)),
+          },
   };
 }
 
@@ -72,6 +90,34 @@ async function shortest(simulate: Simulate, failing: Outcome): Promise<{ outcome
   return { outcome: await simulate(failing.seed), faults: failing.faultsDrawn };
 }
 
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+
+/** @returns the exit code */
+async function holdFleet({ agents, holdSec }: NonNullable<Asked['fleet']>): Promise<number> {
+  setFlagsFromString('--expose-gc');
+  const collect: () => void = runInNewContext('gc');
+  const { simulateFleet } = await import('./simulation.js');
+  const heapBytes: number[] = [];
+  const look = (): void => {
+    collect();
+    heapBytes.push(process.memoryUsage().heapUsed);
+  };
+  const looksAtSec = [SETTLED_SEC, holdSec - 1];
+  const { ending, violations } = await simulateFleet(
+    agents,
+    holdSec * 1_000,
+    looksAtSec.map((atSec) => ({ afterMs: atSec * 1_000, call: look })),
+  );
+  const [settled = Number.NaN, last = Number.NaN] = heapBytes;
+  const growth = last / settled - 1;
+  say(
+    `${agents} agents: ${(settled / 1e6).toFixed(1)} MB of heap after ${looksAtSec[0]} s of holding, ` +
+      `${(last / 1e6).toFixed(1)} MB after ${looksAtSec[1]} s (${(growth * 100).toFixed(1)} %); ${ending}`,
+  );
+  for (const violation of violations.slice(0, 5)) say(`  BROKEN ${violation}`);
+  return ending === 'pass' && violations.length === 0 && growth <= GROWTH_MAX ? 0 : 1;
+}
+
 async function main(): Promise<number> {
   const asked = readArguments();
   register('./hooks.js', import.meta.url, { data: { plants: asked.plants } });
@@ -80,11 +126,11 @@ async function main(): Promise<number> {
   setFlagsFromString(`--max-semi-space-size=${YOUNG_MIB}`);
   // Its time is spread over very many functions. At first, optimising each that is a little warm takes more than it saves.
   setFlagsFromString(`--interrupt-budget=${OPTIMIZE_AFTER_BYTES}`);
-  const { simulate } = await import('./simulation.js');
-  const say = (line: string): void => void process.stdout.write(`${line}\n`);
-  say(`simulating from seed ${asked.seed}`);
   // An agent that cannot connect makes an error for each try.
   Error.stackTraceLimit = 0;
+  if (asked.fleet !== null) return await holdFleet(asked.fleet);
+  const { simulate } = await import('./simulation.js');
+  say(`simulating from seed ${asked.seed}`);
   const beganMs = performance.now();
   const cpuBefore = process.cpuUsage();
   const endings = new Map<string, number>();

@@ -138,5 +138,9 @@ export const PLANTED_FAULTS: ReadonlyMap<string, Plant> = new Map([
       to: '',
     },
   ],
+  [
+    'an agent that stays serves one run only',
+    { module: 'agent/agent', from: 'if (!options.stay || stopped !== null)', to: 'if (true)' },
+  ],
   ['what an agent gives up is not given back', { module: 'agent/agent', from: 'run.abandon();', to: '' }],
 ]);

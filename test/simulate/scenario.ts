@@ -23,6 +23,8 @@ const ALIASES_MAX = 4;
 const CHANGING_SHARE = 0.3;
 const LOCAL_SHARE = 0.15;
 const STAY_SHARE = 0.1;
+/** As the pods of a Job do, on few hosts. */
+const FLEET_JOINS_WITHIN_MS = 10_000;
 /** From the last join to the start, and what an end may take. */
 const READY_MS = 2_000;
 /** Runs that agents which stay serve one after the other, and how long after the end of one the next may begin. */
@@ -164,6 +166,37 @@ export function drawScenario(seed: number): Scenario {
       hasAliases: aliases > 0,
       aliasesOf: (host) => aliasesOf(hosts, host, aliases),
     }),
+  };
+}
+
+/**
+ * So many agents with a connection each, which nothing goes wrong for.
+ * @param holdMs how long all of them are held
+ */
+export function fleetScenario(agents: number, holdMs: number): Scenario {
+  const hosts = Array.from({ length: agents }, (_, index) => `h${index}`);
+  return {
+    hosts,
+    hasLocalAgent: false,
+    aliases: 0,
+    spec: runSpec({
+      endpoints: [{ address: '127.0.0.1', port: 8_000, family: 4 }],
+      connections: agents,
+      holdMs,
+      ratePerSec: null,
+      pendingMax: agents,
+      connectTimeoutMs: 5_000,
+      onDrop: 'count',
+    }),
+    onAgentLoss: 'continue',
+    joinsAtMs: hosts.map((_, index) => (index / agents) * FLEET_JOINS_WITHIN_MS),
+    waitAgentsMs: WAIT_AGENTS_LONG_MS,
+    holders: 1,
+    connectMsMax: CONNECT_MS_MAX,
+    runs: 1,
+    staysFor: false,
+    nextAfterMs: 0,
+    faults: [],
   };
 }
 

@@ -10,7 +10,7 @@ import { type HostSpec, isChanging, type SourceSpec } from '../../src/run/run-sp
 import type { Phase } from '../../src/stats/stats.ts';
 import { type Cast, COORDINATOR_HOST, type Fault } from './faults.ts';
 import { Random } from './random.ts';
-import { aliasesOf, drawScenario, type Scenario } from './scenario.ts';
+import { aliasesOf, drawScenario, fleetScenario, type Scenario } from './scenario.ts';
 import { PORT, SimRun } from './sim-run.ts';
 import type { SimProcess } from './virtual-time.ts';
 import { CONNECT_MS_MAX, enterWorld, World } from './world.ts';
@@ -259,13 +259,41 @@ process.on('unhandledRejection', (error) => onUncaught(error));
  * @param faultsMax only so many of its faults, the first ones; Infinity: all
  */
 export async function simulate(seed: number, faultsMax = Number.POSITIVE_INFINITY): Promise<Outcome> {
-  const drawn = drawScenario(seed);
+  return await play(seed, drawScenario(seed), faultsMax);
+}
+
+/** Something to do at a moment of the hold. */
+interface Visit {
+  readonly afterMs: number;
+  readonly call: () => void;
+}
+
+/**
+ * Simulates many agents without a fault.
+ * @param holdMs how long their connections are held
+ * @param visits what is done after the begin of the hold
+ */
+export async function simulateFleet(
+  agents: number,
+  holdMs: number,
+  visits: readonly Visit[],
+): Promise<Outcome> {
+  return await play(agents, fleetScenario(agents, holdMs), 0, visits);
+}
+
+async function play(
+  seed: number,
+  drawn: Scenario,
+  faultsMax: number,
+  visits: readonly Visit[] = [],
+): Promise<Outcome> {
   const faults = drawn.faults.slice(0, faultsMax);
   const world = new World(seed);
   enterWorld(world);
   const simulation = new Simulation(world, { ...drawn, faults });
   onUncaught = (error) => simulation.threw(error);
   simulation.begin();
+  for (const { afterMs, call } of visits) simulation.whenIn('holding', afterMs, call);
   const healedMs = Math.max(0, ...drawn.joinsAtMs, ...faults.map(({ endMs }) => endMs));
   world.time.onError = (error) => simulation.threw(error);
   await world.time.run(
