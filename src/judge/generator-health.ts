@@ -4,7 +4,7 @@
  */
 
 import { formatSeconds, STAND_STILL_MS_MIN } from '../base/clock.ts';
-import { formatCount, formatMs } from '../base/units.ts';
+import { counted, formatCount, formatMs } from '../base/units.ts';
 import type { HolderHealth, PhaseLoad } from '../stats/stats.ts';
 import { counterOf, type DiagnosisFacts, icmpErrors, outlierOf } from './evidence-shape.ts';
 import type { Claim, Missing, MissingKind, MissingKinds } from './missing.ts';
@@ -225,7 +225,7 @@ const generatorNetwork: Rule = (facts, missing) => {
       what: 'generator-link',
       kinds: missing.some(notSent + notAcknowledged, 'dropped probe-timeout', 'dropped timeout'),
       message: (count) =>
-        `${n(count)} probes were not answered, and our own link ${link[0]} has no carrier: the cable, the switch port or whoever is at its other end`,
+        `${counted(count, 'probe was', 'probes were')} not answered, and our own link ${link[0]} has no carrier: the cable, the switch port or whoever is at its other end`,
       next: `${see}; the state of the switch port, and of the target where it is the other end`,
     };
   }

@@ -3,7 +3,7 @@
  * device on the way forgot. Must never name the one for the other where a new connect, which tells them apart, was not made.
  */
 import { type Party, totalOf } from '../base/outcome.ts';
-import { formatCount, formatMs } from '../base/units.ts';
+import { counted, formatCount, formatMs } from '../base/units.ts';
 import {
   aftermathsOf,
   agesOfGroup,
@@ -61,7 +61,7 @@ const targetResetsMessage: Rule = (facts, missing) => {
     what: 'target-closed',
     kinds: missing.all('young', 'dropped rst', 'dropped fin', 'reset-on-probe'),
     message: (count) =>
-      `${n(count)} connections were reset, each in answer to its message number ${n(each)}, whenever that came: the application resets them`,
+      `${counted(count, 'connection was', 'connections were')} reset, each in answer to its message number ${n(each)}, whenever that came: the application resets them`,
     next: 'see its log and what it expects in the place of that message',
   };
 };
@@ -139,7 +139,7 @@ function timeoutClaim(facts: DiagnosisFacts, group: Group): ReturnType<Rule> {
     what: 'target-timeout',
     kinds,
     message: (count) =>
-      `${n(count)} connections were closed by the far side, each ${seconds(ms)} ${found?.since ?? 'after it was opened'}, whenever that was: a timeout of about ${seconds(ms)} ${whose}${said}`,
+      `${counted(count, 'connection was', 'connections were')} closed by the far side, each ${seconds(ms)} ${found?.since ?? 'after it was opened'}, whenever that was: a timeout of about ${seconds(ms)} ${whose}${said}`,
     next: `an idle timeout: stay below it with --probe-every (less than ${seconds(ms)}), or raise it there; a timeout for login, header or handshake: send what the target expects first`,
   };
 }
@@ -160,7 +160,7 @@ const targetEnded: Rule = (facts, missing) => {
     party: 'target',
     what: 'target-ended',
     kinds,
-    message: `${n(burstMax)} connections were closed by the far side within one second, whatever their age${refused ? ', and a new connect is refused' : ''}: the target or its proxy ended or restarted`,
+    message: `${counted(burstMax, 'connection was', 'connections were')} closed by the far side within one second, whatever their age${refused ? ', and a new connect is refused' : ''}: the target or its proxy ended or restarted`,
     next: 'see whether its processes are as old as the run: ps -o pid,etime,args',
   };
 };
@@ -194,7 +194,7 @@ const targetClosed: Rule = (facts, missing) => {
     what: isProven ? 'target-closed' : 'resets',
     kinds,
     message: (all) =>
-      `${n(all)} connections were ${how} by the far side${mix}${burst}${age}${saidWords(facts, count)}${isProven ? '' : ': by the target, or by a filter on the way that resets for it'}`,
+      `${counted(all, 'connection was', 'connections were')} ${how} by the far side${mix}${burst}${age}${saidWords(facts, count)}${isProven ? '' : ': by the target, or by a filter on the way that resets for it'}`,
     next: `see its log, its idle timeout and its limits, and whether it ended: ps -o pid,etime; a proxy or firewall on the way may send this for it${sessionWords(facts)}${isProven ? '' : `; ${WHO_RESETS}`}`,
   };
 };

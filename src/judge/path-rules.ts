@@ -4,7 +4,7 @@
  */
 import { addressPart } from '../base/endpoint.ts';
 import type { Party } from '../base/outcome.ts';
-import { formatCount } from '../base/units.ts';
+import { counted, formatCount } from '../base/units.ts';
 import { translatedAddresses, translatedPairs } from '../stats/observed-sources.ts';
 import {
   aftermathsOf,
@@ -203,7 +203,7 @@ const refusedByIcmp: Rule = (facts, missing) => {
     what: 'path-rejected',
     kinds: missing.all('failed refused'),
     message: (count) =>
-      `${n(count)} connects were refused, and our kernel counted ${n(errors)} ICMP errors meanwhile: a filter on the way or at the target rejects so, and a port without a listener answers with a RST; one more connect did not show who sends them`,
+      `${counted(count, 'connect was', 'connects were')} refused, and our kernel counted ${n(errors)} ICMP errors meanwhile: a filter on the way or at the target rejects so, and a port without a listener answers with a RST; one more connect did not show who sends them`,
     next: 'see who sends them: tcpdump -n icmp or icmp6; nft list ruleset on the way and at the target',
   };
 };

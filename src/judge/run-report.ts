@@ -4,7 +4,7 @@
 import { formatEndpoint } from '../base/endpoint.ts';
 import { ExitCode, type Finding } from '../base/errors.ts';
 import { totalOf } from '../base/outcome.ts';
-import { formatCount } from '../base/units.ts';
+import { counted, formatCount } from '../base/units.ts';
 import { type AgentRecord, isLive } from '../run/agent-record.ts';
 import { isChanging } from '../run/run-spec.ts';
 import type { RunState } from '../run/run-transition.ts';
@@ -355,7 +355,7 @@ function notesOf(
   if (facts.state.stalled) {
     notes.push(
       `nothing new was established for ${Math.round(facts.state.terms.stallMs / 1000)} s, so the ramp was ended; ` +
-        `${formatCount(stats.unattempted)} connections were not attempted`,
+        `${counted(stats.unattempted, 'connection was', 'connections were')} not attempted`,
     );
   }
   const cut = facts.ledgerEntries === null ? 0 : totalOf(stats.dropped) - facts.ledgerEntries;

@@ -3,7 +3,7 @@
  * answered with a no, closed them young. Must never name it for a counter of its host alone.
  */
 import { totalOf } from '../base/outcome.ts';
-import { formatCount, formatMs } from '../base/units.ts';
+import { counted, formatCount, formatMs } from '../base/units.ts';
 import { ANSWER_DIFFERS, NO_ANSWER, protocolErrorNotes } from '../stats/protocol-errors.ts';
 import {
   agesOfGroup,
@@ -279,7 +279,7 @@ const targetEndpoint: Rule = (facts, missing) => {
       ...missing.some(lost('fin') + lost('rst'), 'young', 'dropped fin', 'dropped rst', 'reset-on-probe'),
     },
     message: (count) =>
-      `of ${n(outlier.bad.length + outlier.good.length)} endpoints only ${names} fails: ${n(count)} connections were refused or ended there, and next to none elsewhere${isProven ? '' : '. No process listens there, or a filter on the way resets for it: from here they look alike'}`,
+      `of ${n(outlier.bad.length + outlier.good.length)} endpoints only ${names} fails: ${counted(count, 'connection was', 'connections were')} refused or ended there, and next to none elsewhere${isProven ? '' : '. No process listens there, or a filter on the way resets for it: from here they look alike'}`,
     next: `see who listens at ${names}: ss -ltn${isProven ? '' : `; ${WHO_RESETS}`}`,
   };
 };
@@ -381,7 +381,7 @@ function resetsOf(facts: DiagnosisFacts, kinds: MissingKinds): Claim {
     what: 'resets',
     kinds,
     message: (count) =>
-      `${n(count)} connections were reset soon after they were opened${ageWords(facts)}, without a word: by the target, or by a filter on the way that resets for it: from here they look alike`,
+      `${counted(count, 'connection was', 'connections were')} reset soon after they were opened${ageWords(facts)}, without a word: by the target, or by a filter on the way that resets for it: from here they look alike`,
     next: `see the target's log and its limit of clients; ${WHO_RESETS}`,
   };
 }
@@ -411,7 +411,7 @@ const targetCloses: Rule = (facts, missing) => {
     what: hint === '' ? 'target-closes' : 'target-proxy',
     kinds,
     message: (count) =>
-      `${n(count)} connections were ${when}${hint}${why === undefined ? '' : ` (${why})`}${saidWords(facts, count)}`,
+      `${counted(count, 'connection was', 'connections were')} ${when}${hint}${why === undefined ? '' : ` (${why})`}${saidWords(facts, count)}`,
     next:
       hint === ''
         ? "see the target's limit of clients, its log, and what it expects to be sent first"
@@ -437,7 +437,7 @@ function refusedHere({ connections }: DiagnosisFacts, kinds: MissingKinds): Clai
     message: (count) =>
       established === 0
         ? 'no process listens there: every connect that was answered was refused'
-        : `${n(count)} connects were refused beside ${n(established)} that were accepted`,
+        : `${counted(count, 'connect was', 'connects were')} refused beside ${n(established)} that were accepted`,
     next: 'see who listens on the target: ss -ltn; a firewall of its host that rejects looks the same: nft list ruleset',
   };
 }
@@ -457,7 +457,7 @@ function refusedSomewhere(facts: DiagnosisFacts, kinds: MissingKinds): Claim {
     what: 'refused',
     kinds,
     message: (count) =>
-      `${established === 0 ? `every connect that was answered was refused (${n(count)})` : `${n(count)} connects were refused beside ${n(established)} that were accepted`}: ${both}; a reset looks the same from here, whoever sends it`,
+      `${established === 0 ? `every connect that was answered was refused (${n(count)})` : `${counted(count, 'connect was', 'connects were')} refused beside ${n(established)} that were accepted`}: ${both}; a reset looks the same from here, whoever sends it`,
     next: `see who listens on the target: ss -ltn; ${WHO_RESETS}`,
   };
 }
