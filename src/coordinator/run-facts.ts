@@ -21,7 +21,7 @@ import { type Incident, IncidentLog } from '../stats/incident-log.ts';
 import { BurstMeter, type Loss, type RecentLosses } from '../stats/loss.ts';
 import { OverTimeLog } from '../stats/over-time.ts';
 import type { RecentReturns } from '../stats/returns.ts';
-import type { Phase, Stats } from '../stats/stats.ts';
+import type { Phase, Stats, StatsDelta } from '../stats/stats.ts';
 import { type RunOptions, termsOf } from './run-settings.ts';
 import { RunWatch, UNWATCHED } from './run-watch.ts';
 
@@ -165,10 +165,10 @@ export class RunLog {
     this.#overTime.losses(losses.map((loss) => ({ ...loss, atMs: Math.min(loss.atMs, latest) })));
   }
 
-  /** What an agent has reported, and what it had reported before. */
-  reported(before: Stats | null, now: Stats | null, atMs: number): void {
+  /** What an agent has reported, and what it had reported before. @param grown what came to its histograms, where it has said that */
+  reported(before: Stats | null, now: Stats | null, atMs: number, grown?: StatsDelta['grown']): void {
     if (before === null || now === null || this.#rampStartedMs === 0) return;
-    this.#overTime.latencies(before, now, atMs - this.#rampStartedMs);
+    this.#overTime.latencies(before, now, atMs - this.#rampStartedMs, grown);
   }
 
   /** A connection at the control port that is no agent's of this run. */

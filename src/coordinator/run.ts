@@ -166,8 +166,10 @@ export class Run {
     this.#state = state;
     for (const change of changes) this.#act(change, event.atMs);
     for (const command of commands) this.#sender.carryOut(command);
-    if (event.type === 'agent-reported')
-      this.#log.reported(statsOf(before, event.agent), statsOf(state, event.agent), event.atMs);
+    if (event.type === 'agent-reported') {
+      const { agent, atMs, snapshot } = event;
+      this.#log.reported(statsOf(before, agent), statsOf(state, agent), atMs, snapshot.stats.grown);
+    }
     if (before.phase === 'holding' && event.type === 'agent-reported')
       this.#log.sampleHoldCpu(this.#clock.monotonicMs(), () => holdersCpuMs(this.#agents()));
     if (state.phase !== before.phase) this.#showProgress(event.atMs, true);

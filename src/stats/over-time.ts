@@ -177,6 +177,12 @@ export function stepStartMs(step: number): number {
   return 2 ** (step / 2) / 1_000;
 }
 
+/** The histograms of one agent, or what came to them. */
+interface Latencies {
+  readonly connectUs: SparseHistogram;
+  readonly probeUs: SparseHistogram;
+}
+
 /** What one run notes over time. */
 export class OverTimeLog {
   readonly #bySource = new PlaceTableOverTime();
@@ -192,15 +198,21 @@ export class OverTimeLog {
     }
   }
 
-  /** What came to the latencies of one agent since its last report. @param atMs since the start of the ramp */
-  latencies(
-    before: { readonly connectUs: SparseHistogram; readonly probeUs: SparseHistogram },
-    now: { readonly connectUs: SparseHistogram; readonly probeUs: SparseHistogram },
-    atMs: number,
-  ): void {
+  /**
+   * What came to the latencies of one agent since its last report.
+   * @param atMs since the start of the ramp
+   * @param grown what came to them, where the agent has said that alone
+   */
+  latencies(before: Latencies, now: Latencies, atMs: number, grown: Partial<Latencies> = {}): void {
     // A histogram that did not change is the same array.
-    if (before.connectUs !== now.connectUs) this.#connect.add(before.connectUs, now.connectUs, atMs);
-    if (before.probeUs !== now.probeUs) this.#probe.add(before.probeUs, now.probeUs, atMs);
+    if (before.connectUs !== now.connectUs)
+      this.#connect.add(
+        grown.connectUs === undefined ? before.connectUs : [],
+        grown.connectUs ?? now.connectUs,
+        atMs,
+      );
+    if (before.probeUs !== now.probeUs)
+      this.#probe.add(grown.probeUs === undefined ? before.probeUs : [], grown.probeUs ?? now.probeUs, atMs);
   }
 
   /** A snapshot. */

@@ -160,6 +160,17 @@ test('what came to a histogram, added to it, makes the grown one', () => {
   );
 });
 
+test('what comes to a kept histogram may need more bytes, and may lie before, between and behind what it has', () => {
+  const kept = compactHistogram([10, 1, 20, 65_535]);
+  assert(kept instanceof Uint16Array);
+  const grown = grownHistogram(kept, [5, 1, 15, 2, 30, 3]);
+  assert(grown instanceof Uint16Array);
+  assert.deepEqual(Array.from(grown), [5, 1, 10, 1, 15, 2, 20, 65_535, 30, 3]);
+  assert.deepEqual(Array.from(grownHistogram(kept, [20, 1])), [10, 1, 20, 65_536]);
+  assert.deepEqual(Array.from(grownHistogram(kept, [])), [10, 1, 20, 65_535]);
+  assert.deepEqual(Array.from(kept), [10, 1, 20, 65_535], 'it is not changed itself');
+});
+
 test('a histogram that has lost a count is no grown one', () => {
   assert.equal(grownBy([3, 2, 5, 1], [3, 2]), null);
   assert.equal(grownBy([3, 2, 5, 1], [3, 1, 5, 9]), null);

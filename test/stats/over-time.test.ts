@@ -102,6 +102,21 @@ describe('latencies over time', () => {
     assert.deepEqual(probe.columns, []);
   });
 
+  it('are what an agent says that came, where it says that alone', () => {
+    const [byWhole, byGrowth] = [new OverTimeLog(), new OverTimeLog()];
+    const before = { connectUs: [900, 4], probeUs: [2_000, 1, 3_000, 7] };
+    const now = { connectUs: [900, 4], probeUs: [1_000, 2, 2_000, 1, 3_000, 9] };
+    byWhole.latencies(before, { ...now, connectUs: before.connectUs }, 100);
+    byGrowth.latencies(before, { ...now, connectUs: before.connectUs }, 100, {
+      probeUs: [1_000, 2, 3_000, 2],
+    });
+    assert.deepEqual(byGrowth.value(), byWhole.value());
+    assert.deepEqual(
+      byGrowth.value().probe.columns.map((column) => column.length),
+      [4],
+    );
+  });
+
   it('never count less than nothing, whatever a report says', () => {
     const log = new OverTimeLog();
     log.latencies({ connectUs: [100, 50], probeUs: [] }, { connectUs: [100, 20], probeUs: [] }, 0);
