@@ -42,9 +42,10 @@ const FILES_PER_FOLDER_MAX = 25;
  * A load that changes took 13: the line with its shares, what rests, its flags and their texts, its counts and their text and section, the metrics of a stage, and in the engine the follower, the ledger of stages, the order of
  * opening and a source of chance; the record of a holder, because the pool of them was full.
  * The shape of what a process of this host says took 1: agents and the target check it alike.
+ * When a child is over took 1: agents and the target wait for its last messages alike.
  * Who raises this says here by how many and for what.
  */
-const FILES_MAX = 276;
+const FILES_MAX = 277;
 const UNTESTED_LINES_MAX = 40;
 
 /** Where state lies in typed arrays, and `!` behind an index says that the index is below the length. */

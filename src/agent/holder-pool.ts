@@ -8,6 +8,7 @@ import pLimit from 'p-limit';
 import { type Clock, formatSeconds, StandStill } from '../base/clock.ts';
 import { DropReason } from '../base/outcome.ts';
 import { bindChild } from '../engine/parent-bond.ts';
+import { whenOver } from '../host/child-end.ts';
 import { coreWaitMs } from '../host/proc-file.ts';
 import type { LeaseEnds } from '../run/lease.ts';
 import { type HolderSpec, isChanging } from '../run/run-spec.ts';
@@ -158,7 +159,7 @@ export class HolderPool {
     child.on('error', ({ message }) =>
       this.#lose(entry, { name: 'gone', process: child }, `could not be started: ${message}`),
     );
-    child.on('exit', (code, signal) =>
+    whenOver(child, (code, signal) =>
       this.#lose(
         entry,
         { name: 'gone', process: child },

@@ -5,6 +5,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { type Clock, StandStill } from '../base/clock.ts';
 import { bindChild } from '../engine/parent-bond.ts';
+import { whenOver } from '../host/child-end.ts';
 import { eachLine } from '../host/command.ts';
 import { isStopped } from '../host/proc-file.ts';
 import { every } from '../time/timer.ts';
@@ -92,7 +93,7 @@ export class WorkerHandle {
     if (onLine !== null) eachLine(this.#child.stderr, onLine);
     this.#child.on('message', (said) => this.#hear(said));
     this.#child.on('error', (error) => this.#gone(`could not be started: ${error.message}`));
-    this.#child.on('exit', (code, signal) =>
+    whenOver(this.#child, (code, signal) =>
       this.#gone(signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`),
     );
   }
@@ -156,6 +157,8 @@ export class WorkerHandle {
       this.#take(message);
       return;
     }
+    // What it still says does not count.
+    this.#child.removeAllListeners('message');
     this.#gone('said what no worker says, and was killed');
     this.#child.kill('SIGKILL');
   }

@@ -8,7 +8,7 @@ import { type TestContext, test } from 'node:test';
 import { HolderPool } from '../../src/agent/holder-pool.ts';
 import type { HolderSpec } from '../../src/run/run-spec.ts';
 import { systemClock } from '../../src/time/timer.ts';
-import { clientEnds } from '../support/kernel-view.ts';
+import { clientEnds, isAlive } from '../support/kernel-view.ts';
 import { startNetTarget } from '../support/net-target.ts';
 import { cliPath } from '../support/run-cli.ts';
 import { HANG_MS, pause, settled, until } from '../support/waiting.ts';
@@ -66,15 +66,6 @@ function makePool(
   });
   t.after(() => pool.kill());
   return { pool, notes, changes: () => changes };
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 const pidsOf = (pool: HolderPool): number[] => pool.health().map((holder) => holder.pid);

@@ -4,25 +4,19 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { ZERO_TOTALS } from '../../src/serve/serve-counts.ts';
 import { WorkerHandle } from '../../src/serve/worker-handle.ts';
 import { systemClock } from '../../src/time/timer.ts';
+import { isAlive } from '../support/kernel-view.ts';
 import { HANG_MS, until } from '../support/waiting.ts';
 
-/** A worker that listens, and says `nonsense` when it is asked to count. */
+/** A worker that listens, and when it is asked to count says `nonsense`, and then what a worker says. */
 function strangeWorker(nonsense: string): string {
   return `process.on('message', ({ type }) => {
     if (type === 'listen') process.send({ type: 'listening', port: 1 });
     if (type === 'count') process.send(${nonsense});
+    if (type === 'count') process.send({ type: 'totals', totals: ${JSON.stringify(ZERO_TOTALS)} });
   });`;
-}
-
-function isGone(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return false;
-  } catch {
-    return true;
-  }
 }
 
 for (const nonsense of ["'yes'", '{ type: "counts", request: 1, totals: { openNow: "x" }, sources: [] }']) {
@@ -55,6 +49,6 @@ for (const nonsense of ["'yes'", '{ type: "counts", request: 1, totals: { openNo
     assert.equal(worker.how, 'said what no worker says, and was killed');
     assert.deepEqual(ends, [false], 'it was not asked to end, and its end is known once');
     assert.equal(worker.totals.openNow, 0);
-    await until('the kernel has ended it', () => isGone(pid));
+    await until('the kernel has ended it', () => !isAlive(pid));
   });
 }

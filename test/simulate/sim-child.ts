@@ -42,13 +42,14 @@ export class SimChild extends EventEmitter {
 
   #ended(): void {
     const { how } = this.#holder;
-    // What was on the pipe comes first.
-    this.#fromHolder(() => {
-      this.connected = false;
+    const { time } = this.#world;
+    // What was on the pipe may come later than that.
+    time.after(0, this.#parent, () => {
       if (how === 'left') this.exitCode = 0;
       else this.signalCode = how;
       this.emit('exit', this.exitCode, this.signalCode);
     });
+    this.#fromHolder(() => this.#cut());
   }
 
   send(message: AgentToHolder): boolean {
@@ -61,8 +62,14 @@ export class SimChild extends EventEmitter {
     return true;
   }
 
-  disconnect(): void {
+  #cut(): void {
+    if (!this.connected) return;
     this.connected = false;
+    this.emit('disconnect');
+  }
+
+  disconnect(): void {
+    this.#cut();
     this.#world.time.after(PIPE_MS_MAX, this.#holder.process, () => this.#holder.leave());
   }
 }

@@ -99,6 +99,16 @@ export function kernelCounter(table: string, name: string): number {
   throw new Error(`the kernel has no counter ${table} ${name}`);
 }
 
+/** Whether a process has this id. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** A process as /proc shows it. */
 export interface ProcessView {
   readonly pid: number;
