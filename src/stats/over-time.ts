@@ -125,8 +125,16 @@ function addressOf(source: string): string {
 class LatencyTable {
   readonly #table = new FoldingTable();
 
+  /** @param grown what is in `now` and was not in `before`; absent: it is found */
+  reported(before: SparseHistogram, now: SparseHistogram, atMs: number, grown?: SparseHistogram): void {
+    // A histogram that did not change is the same array.
+    if (before === now) return;
+    if (grown === undefined) this.#add(before, now, atMs);
+    else this.#add([], grown, atMs);
+  }
+
   /** What is in `now` and was not in `before`; both ascending. */
-  add(before: SparseHistogram, now: SparseHistogram, atMs: number): void {
+  #add(before: SparseHistogram, now: SparseHistogram, atMs: number): void {
     let from = 0;
     const steps = new Map<number, number>();
     for (let at = 0; at < now.length; at += 2) {
@@ -204,15 +212,8 @@ export class OverTimeLog {
    * @param grown what came to them, where the agent has said that alone
    */
   latencies(before: Latencies, now: Latencies, atMs: number, grown: Partial<Latencies> = {}): void {
-    // A histogram that did not change is the same array.
-    if (before.connectUs !== now.connectUs)
-      this.#connect.add(
-        grown.connectUs === undefined ? before.connectUs : [],
-        grown.connectUs ?? now.connectUs,
-        atMs,
-      );
-    if (before.probeUs !== now.probeUs)
-      this.#probe.add(grown.probeUs === undefined ? before.probeUs : [], grown.probeUs ?? now.probeUs, atMs);
+    this.#connect.reported(before.connectUs, now.connectUs, atMs, grown.connectUs);
+    this.#probe.reported(before.probeUs, now.probeUs, atMs, grown.probeUs);
   }
 
   /** A snapshot. */

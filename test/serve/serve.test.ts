@@ -226,28 +226,39 @@ test('a slow echo reader that vanishes frees its connection', async () => {
   assert.equal(counts.reset, 1);
 });
 
+/** CPU of processes, user and system (proc_pid_stat(5)). */
+function ticksOf(pids: readonly number[]): number {
+  return pids
+    .map((pid) => readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' '))
+    .reduce((sum, fields) => sum + Number(fields[11]) + Number(fields[12]), 0);
+}
+
 test('an idle target costs next to no CPU while it holds', async () => {
   const target = await serve({ workers: 2 });
   await connectMany(target.port, 1_000, SOURCES);
   await countsWhen(target, (counts) => counts.openNow === 1_000);
   await sleep(300);
-  const ticks = (): number =>
-    target
-      .pids()
-      .map((pid) => readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' '))
-      .reduce((sum, fields) => sum + Number(fields[11]) + Number(fields[12]), 0);
-  // USER_HZ is 100: 6 ticks are 60 ms of CPU in 2 s of two workers, 1.5 % of a core each. On a busy machine a pause is longer,
-  // and work of the ramp may still be due: one quiet look in five is what a target that polls never has.
-  const looks: string[] = [];
-  for (let look = 0; look < 5; look++) {
-    const [before, beganMs] = [ticks(), performance.now()];
-    await sleep(2_000);
-    const took = ticks() - before;
-    const allowed = (6 * (performance.now() - beganMs)) / 2_000;
-    looks.push(`${took} ticks of ${allowed.toFixed(1)}`);
-    if (took <= allowed) return;
+  // Where the host of a machine is busy, a Node that only has a timer takes some too: what it takes is not the target's.
+  const bare = spawn(process.execPath, ['-e', 'setInterval(() => {}, 200)'], { stdio: 'ignore' });
+  try {
+    await sleep(1_000);
+    const workers = target.pids();
+    // USER_HZ is 100: 6 ticks are 60 ms of CPU in 2 s of two workers, 1.5 % of a core each. On a busy machine a pause is longer,
+    // and work of the ramp may still be due: one quiet look in five is what a target that polls never has.
+    const looks: string[] = [];
+    for (let look = 0; look < 5; look++) {
+      const [before, bareBefore, beganMs] = [ticksOf(workers), ticksOf([bare.pid!]), performance.now()];
+      await sleep(2_000);
+      const took = ticksOf(workers) - before;
+      const machine = (ticksOf([bare.pid!]) - bareBefore) * workers.length;
+      const allowed = (6 * (performance.now() - beganMs)) / 2_000;
+      looks.push(`${took} ticks of ${allowed.toFixed(1)} and ${machine}`);
+      if (took <= allowed + machine) return;
+    }
+    assert.fail(looks.join(', '));
+  } finally {
+    bare.kill('SIGKILL');
   }
-  assert.fail(looks.join(', '));
 });
 
 test('with no descriptor left it stops accepting, says so once, and goes on when one is free', async () => {
