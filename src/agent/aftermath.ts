@@ -25,17 +25,31 @@ const AFTER_REST_MS = 1_500;
  */
 const TRIES_MAX = 8;
 
-/** One connect, and further ones until the error queue has something. @returns the first answer; null: no such source or port here */
-async function connectUntilRejected(
-  endpoint: Endpoint,
+/** What is looked at. */
+interface Look {
+  readonly endpoint: Endpoint;
+  readonly from: ConnectFrom;
+  readonly triesMax: number;
+  readonly mayConnect: () => boolean;
+}
+
+/** @returns null: this host may not connect, or has no such source or port */
+async function connectIfAllowed(
+  { endpoint, mayConnect }: Look,
   from: ConnectFrom,
-  triesMax: number,
+  timeoutMs = CONNECT_TIMEOUT_MS,
 ): Promise<ConnectAnswer | null> {
-  const first = await connectOnce(endpoint, from, CONNECT_TIMEOUT_MS);
+  return mayConnect() ? await connectOnce(endpoint, from, timeoutMs) : null;
+}
+
+/** One connect from a port of the kernel's choice, and further ones until the error queue has something. @returns the first answer */
+async function connectUntilRejected(look: Look): Promise<ConnectAnswer | null> {
+  const from = { ...look.from, port: 0 };
+  const first = await connectIfAllowed(look, from);
   let last = first;
   // Who is silent or refuses by a RST is not asked again.
-  for (let tries = 1; tries < triesMax && last?.answer === 'taken'; tries++)
-    last = await connectOnce(endpoint, { ...from, port: 0 }, CONNECT_TIMEOUT_MS);
+  for (let tries = 1; tries < look.triesMax && last?.answer === 'taken'; tries++)
+    last = await connectIfAllowed(look, from);
   return first === null ? null : { ...first, rejection: first.rejection ?? last?.rejection ?? null };
 }
 
@@ -48,31 +62,21 @@ async function isNeighbour(run: RunProgram, device: string, address: string): Pr
   return result.missing || result.code !== 1 || !/^Received 0 /m.test(result.stdout) ? null : false;
 }
 
-/** What is looked at. */
-interface Look {
-  readonly endpoint: Endpoint;
-  readonly from: ConnectFrom;
-  readonly triesMax: number;
-}
-
 /**
  * An ICMP error is sent once in a second, and a packet that gets none takes of that too: a router without a route counts it twice
  * (ip_error() in net/ipv4/route.c, icmpv4_xrlim_allow() in net/ipv4/icmp.c). So one connect is made after a rest.
  */
-async function rejectionAfterRest({ endpoint, from, triesMax }: Look): Promise<ConnectAnswer['rejection']> {
-  if (triesMax === 1) return null;
+async function rejectionAfterRest(look: Look): Promise<ConnectAnswer['rejection']> {
+  if (look.triesMax === 1) return null;
   await pause(REST_MS);
-  const last = await connectOnce(endpoint, { ...from, port: 0 }, AFTER_REST_MS);
+  const last = await connectIfAllowed(look, { ...look.from, port: 0 }, AFTER_REST_MS);
   return last?.rejection ?? null;
 }
 
 async function lookAt(run: RunProgram, look: Look): Promise<Aftermath | null> {
-  const { endpoint, from, triesMax } = look;
+  const { endpoint, from } = look;
   const { address, family, zone } = endpoint;
-  const [first, planned] = await Promise.all([
-    connectUntilRejected(endpoint, { address: from.address, port: 0 }, triesMax),
-    connectOnce(endpoint, from, CONNECT_TIMEOUT_MS),
-  ]);
+  const [first, planned] = await Promise.all([connectUntilRejected(look), connectIfAllowed(look, from)]);
   if (first === null) return null;
   const isSilent = first.answer === 'silent' && planned?.answer === 'silent';
   const rejected =
@@ -94,23 +98,30 @@ async function lookAt(run: RunProgram, look: Look): Promise<Aftermath | null> {
   };
 }
 
+/** How it is looked. */
+interface Manner {
+  /** connects of the run were refused or found the target unreachable, or ICMP errors came: one is looked for */
+  readonly isAnyRejected: boolean;
+  /** where the plan's first connection to an endpoint begins; null: the plan has none of its family */
+  readonly fromOf: (endpoint: Endpoint) => ConnectFrom | null;
+  /** asked before each connect: an agent without contact to its coordinator opens nothing */
+  readonly mayConnect: () => boolean;
+}
+
 /**
  * Looks once more.
  * @param endpoints of the run; the first 8 are asked
- * @param isAnyRejected connects of the run were refused or found the target unreachable, or ICMP errors came: one is looked for
- * @param fromOf where the plan's first connection to an endpoint begins; null: the plan has none of its family
  * @returns by `address:port`; an endpoint that could not be asked is absent
  */
 export async function lookAfter(
   run: RunProgram,
   endpoints: readonly Endpoint[],
-  isAnyRejected: boolean,
-  fromOf: (endpoint: Endpoint) => ConnectFrom | null,
+  { isAnyRejected, fromOf, mayConnect }: Manner,
 ): Promise<Record<string, Aftermath>> {
+  const triesMax = isAnyRejected ? TRIES_MAX : 1;
   const looks = endpoints.slice(0, ENDPOINTS_MAX).map(async (endpoint) => {
     const from = fromOf(endpoint);
-    const look =
-      from === null ? null : await lookAt(run, { endpoint, from, triesMax: isAnyRejected ? TRIES_MAX : 1 });
+    const look = from === null ? null : await lookAt(run, { endpoint, from, triesMax, mayConnect });
     return [formatEndpoint(endpoint), look] as const;
   });
   const found: Record<string, Aftermath> = Object.create(null);

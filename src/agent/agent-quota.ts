@@ -6,7 +6,10 @@
 import type { Finding } from '../base/errors.ts';
 import { formatCount, formatDuration } from '../base/units.ts';
 import type { CoordinatorMessageOf } from '../control/message.ts';
+import { gatherHostFacts } from '../host/host-facts.ts';
 import { type Allowance, allowedShare } from '../plan/allowance.ts';
+import { memoryFree } from '../plan/capacity.ts';
+import { HOLDER_BYTES, holdersFor } from '../plan/cost.ts';
 import type { HostPlan } from '../plan/host-plan.ts';
 import type { HolderSpec, RunSpec } from '../run/run-spec.ts';
 import { cutShares } from '../run/schedule.ts';
@@ -201,8 +204,20 @@ function checkGrowth(connections: number, current: number, terms: QuotaTerms): F
   return refusal('quota', terms.growths + 1, GROWTHS_MAX, 'times', message, NOT_ALLOWED);
 }
 
-/** The new holders of a quota that grew need more memory than this host has. */
-export function noMemoryFor(holders: number, neededBytes: number, freeBytes: number): Finding {
+/**
+ * The plan had memory for the holders of the whole; each growth brings more of them.
+ * @param extra connections more than before
+ * @returns why there is no memory for their holders; null: there is
+ */
+export async function memoryLackFor(
+  extra: number,
+  { shape }: Pick<HostPlan, 'shape'>,
+  { endpoints }: Pick<RunSpec, 'endpoints'>,
+): Promise<Finding | null> {
+  const holders = holdersFor(extra, shape);
+  const neededBytes = holders * HOLDER_BYTES;
+  const freeBytes = memoryFree(await gatherHostFacts(endpoints));
+  if (freeBytes === null || neededBytes <= freeBytes) return null;
   return refusal(
     'memory',
     neededBytes,

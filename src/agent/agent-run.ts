@@ -7,19 +7,16 @@ import { type Clock, StandStill } from '../base/clock.ts';
 import type { Finding } from '../base/errors.ts';
 import type { AgentMessage, CoordinatorMessageOf } from '../control/message.ts';
 import { runProgram } from '../host/command.ts';
-import { gatherHostFacts } from '../host/host-facts.ts';
 import { untilClosed } from '../host/kernel-count.ts';
 import type { KernelCount } from '../host/kernel-evidence.ts';
 import { ownTasks } from '../host/proc-file.ts';
 import { type Allowance, checkAllowance } from '../plan/allowance.ts';
-import { memoryFree } from '../plan/capacity.ts';
-import { HOLDER_BYTES, holdersFor } from '../plan/cost.ts';
 import { type LeaseEnds, leaseEndsOf, type Rhythm, rhythmOf } from '../run/lease.ts';
 import type { HostSpec, RunSpec } from '../run/run-spec.ts';
 import { AliasLease } from '../sources/alias-lease.ts';
 import { AliasRecords } from '../sources/alias-records.ts';
 import { type Preparation, prepareHost } from '../sources/preparation.ts';
-import { ConnectTurns } from '../sources/route-check.ts';
+import { type ConnectLeave, ConnectTurns } from '../sources/route-check.ts';
 import { secureSources } from '../sources/source-check.ts';
 import type { Loss } from '../stats/loss.ts';
 import { emptyStats, type Stats } from '../stats/stats.ts';
@@ -54,7 +51,7 @@ import {
   starting,
   statsOf,
 } from './agent-phase.ts';
-import { AgentQuota, brokenRule, noMemoryFor, notStarted, startedLate } from './agent-quota.ts';
+import { AgentQuota, brokenRule, memoryLackFor, notStarted, startedLate } from './agent-quota.ts';
 import { AgentReporter } from './agent-reporter.ts';
 import { HolderPool } from './holder-pool.ts';
 import { KernelWatch, watchedHost } from './kernel-watch.ts';
@@ -133,6 +130,9 @@ export class AgentRun {
     this.#ends = leaseEndsOf(contactMs, this.#specMessage);
     holdersOf(this.#phase)?.lease(this.#ends);
   }
+
+  /** What is not a connection of the run asks too: of a host that is not heard the target is to see nothing new. */
+  readonly #mayConnect = (): boolean => this.#options.clock.monotonicMs() < this.#ends.openUntilMs;
 
   /** The run and epoch that this belongs to. */
   get identity(): { readonly runId: string; readonly epoch: number } {
@@ -279,7 +279,9 @@ export class AgentRun {
         ? prepared
         : await prepareHost(this.#spec, wanted, allowance, ownTasks());
     if (!('plan' in planned)) return planned;
-    const turns = new ConnectTurns(allowance.ratePerSecMax);
+    const mayConnect = (): ConnectLeave =>
+      isActive(this.#phase) ? (this.#mayConnect() ? 'now' : 'later') : 'never';
+    const turns = new ConnectTurns(allowance.ratePerSecMax, { mayConnect });
     return await secureSources(this.#spec, planned, this.#aliases, undefined, turns);
   }
 
@@ -316,15 +318,6 @@ export class AgentRun {
     });
   }
 
-  /** The plan had memory for the holders of the whole; each growth brings more of them. */
-  async #memoryLack(holders: number): Promise<Finding | null> {
-    const freeBytes = memoryFree(await gatherHostFacts(this.#spec.endpoints));
-    const neededBytes = holders * HOLDER_BYTES;
-    return freeBytes === null || neededBytes <= freeBytes
-      ? null
-      : noMemoryFor(holders, neededBytes, freeBytes);
-  }
-
   /** A lost agent's quota comes to us: new holders for the difference, from tuples that no holder has. */
   async #grow(phase: Ready | Running | Holding, quota: CoordinatorMessageOf<'quota'>): Promise<void> {
     const problem = this.#quota.problem(quota, phase.offer.connectionsMax, phase);
@@ -334,7 +327,7 @@ export class AgentRun {
     }
     this.#phase = grown(phase, quota.connections);
     const extra = quota.connections - phase.connections;
-    const lack = await this.#memoryLack(holdersFor(extra, phase.prepared.plan.shape));
+    const lack = await memoryLackFor(extra, phase.prepared.plan, this.#spec);
     if (!mayGrow(this.#now())) return;
     if (lack !== null) {
       this.#refuse([lack]);
@@ -437,7 +430,7 @@ export class AgentRun {
     const atEnd = statsOf(ending);
     const healthAtEnd = holders?.health() ?? [];
     this.#phase = closing(ending, atEnd);
-    const evidence = isStarted(from) ? await evidenceAtEnd(from, this.#spec, atEnd) : null;
+    const evidence = isStarted(from) ? await evidenceAtEnd(from, this.#spec, atEnd, this.#mayConnect) : null;
     if (isStarted(from)) from.watch.stop();
     await holders?.stop(CLOSE_TIMEOUT_MS);
     const closed = holders?.stats() ?? emptyStats();

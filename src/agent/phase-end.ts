@@ -4,6 +4,7 @@
  */
 import { parseAddress } from '../base/address.ts';
 import { formatSeconds } from '../base/clock.ts';
+import type { Endpoint } from '../base/endpoint.ts';
 import { totalOf } from '../base/outcome.ts';
 import { counted } from '../base/units.ts';
 import { asksPerMsOf } from '../engine/final-check.ts';
@@ -16,6 +17,7 @@ import type { Stats } from '../stats/stats.ts';
 import { lookAfter } from './aftermath.ts';
 import { type Active, type Holding, holdersOf, isStarted, type Running } from './agent-phase.ts';
 import { countBesideHolders, OwnTuples } from './kernel-watch.ts';
+import type { ConnectFrom } from './one-connect.ts';
 
 /** What there is to count of one agent. */
 interface Counted {
@@ -119,11 +121,13 @@ async function countKernel(
 /**
  * What the kernel said, with one more look at the endpoints where something is missing: it tells a target that ended from a
  * timeout, and a way that was cut from one that forgot.
+ * @param mayConnect asked before each connect of that look
  */
 export async function evidenceAtEnd(
   { prepared, watch, othersBefore }: Running | Holding,
   spec: RunSpec,
   stats: Stats,
+  mayConnect: () => boolean,
 ): Promise<KernelEvidence> {
   const kernelSaid = (): KernelEvidence => ({
     ...watch.evidence(),
@@ -138,9 +142,10 @@ export async function evidenceAtEnd(
   const { refused = 0, unreachable = 0, prohibited = 0 } = stats.failed;
   const errors = Object.entries(counters).filter(([name]) => name.startsWith('Icmp'));
   const isAnyRejected = refused + unreachable + prohibited > 0 || errors.length > 0;
-  const aftermath = await lookAfter(runProgram, spec.endpoints, isAnyRejected, ({ family }) => {
+  const fromOf = ({ family }: Endpoint): ConnectFrom | null => {
     const address = addresses.find((each) => parseAddress(each).family === family);
     return address === undefined ? null : { address, port: ports[0]?.from ?? 0 };
-  });
+  };
+  const aftermath = await lookAfter(runProgram, spec.endpoints, { isAnyRejected, fromOf, mayConnect });
   return { ...kernelSaid(), counters, aftermath };
 }

@@ -35,34 +35,55 @@ interface RouteTry extends RoutePair {
 /** null: it works; else why not, in a few words. */
 export type RouteProblem = string | null;
 
+/** Whether an agent may open a connection: without contact to its coordinator later, when its part of the run is over never. */
+export type ConnectLeave = 'now' | 'later' | 'never';
+
+/** How often one that must wait asks again. */
+const LEAVE_ASKED_EVERY_MS = 50;
+
 /** Turns of connects at a rate, one after the other; a process that stood still does not catch up (pacer.ts). */
 export class ConnectTurns {
   readonly ratePerSec: number;
   readonly #clock: Clock;
   readonly #pacer: Pacer;
   readonly #originMs: number;
-  #last: Promise<void> = Promise.resolve();
+  readonly #mayConnect: () => ConnectLeave;
+  #last: Promise<boolean> = Promise.resolve(true);
 
-  /** @param ratePerSec above 0; Infinity: no limit */
-  constructor(ratePerSec: number, clock: Clock = systemClock) {
+  /**
+   * @param ratePerSec above 0; Infinity: no limit
+   * @param asked `mayConnect` before each connect; absent: always
+   */
+  constructor(
+    ratePerSec: number,
+    asked: { readonly clock?: Clock; readonly mayConnect?: () => ConnectLeave } = {},
+  ) {
     this.ratePerSec = ratePerSec;
+    const { clock = systemClock, mayConnect = () => 'now' } = asked;
     this.#clock = clock;
+    this.#mayConnect = mayConnect;
     this.#originMs = clock.monotonicMs();
     this.#pacer = new Pacer(Number.isFinite(ratePerSec) ? ratePerSec : null);
   }
 
-  /** Resolves when the next connect may be called. */
-  next(): Promise<void> {
+  /** @returns whether the next connect may be called now; false: neither this one nor any later one */
+  next(): Promise<boolean> {
     this.#last = this.#last.then(() => this.#wait());
     return this.#last;
   }
 
-  async #wait(): Promise<void> {
+  async #wait(): Promise<boolean> {
     for (;;) {
+      const leave = this.#mayConnect();
+      if (leave === 'never') return false;
+      if (leave === 'later') {
+        await pause(LEAVE_ASKED_EVERY_MS);
+        continue;
+      }
       const nowMs = this.#clock.monotonicMs() - this.#originMs;
       if (this.#pacer.mayBegin(nowMs)) {
         this.#pacer.begin(nowMs);
-        return;
+        return true;
       }
       await pause(Math.ceil(this.#pacer.nextAtMs - nowMs));
     }
@@ -104,7 +125,7 @@ async function checkOne(
   turns: ConnectTurns,
 ): Promise<RouteProblem> {
   for (const port of ports) {
-    await turns.next();
+    if (!(await turns.next())) return 'not asked: the run is over here';
     const answer = await connectOnce(pair, port, timeoutMs);
     if (answer !== 'busy') return answer;
   }

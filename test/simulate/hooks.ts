@@ -51,6 +51,7 @@ const IMPORTERS: ReadonlySet<string> = new Set([
   'control/channel',
   'control/intake',
   'agent/agent',
+  'agent/agent-quota',
   'agent/agent-run',
   'agent/agent-reporter',
   'agent/kernel-watch',

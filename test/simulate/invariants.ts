@@ -11,6 +11,7 @@ import type { LoadShare } from '../../src/run/schedule.ts';
 import { brokenCounts, type Counted, sum } from './invariant-counts.ts';
 import { InvariantLine } from './invariant-line.ts';
 import type { SimHolder } from './sim-holder.ts';
+import type { SimProcess } from './virtual-time.ts';
 import type { Leaving, RunWatch, SimHost, World } from './world.ts';
 
 /** One agent in one epoch, as its messages show it. */
@@ -100,9 +101,20 @@ export class Invariants implements RunWatch {
       );
     if (this.open > this.#total && this.open - this.#outOfReach() > this.#total)
       this.broken(`${this.open} connections are open, of ${this.#total}`);
-    const silentMs = this.#world.time.nowMs - (this.#heardOf.get(name) ?? Number.NEGATIVE_INFINITY);
-    if (silentMs > this.#lease.quietMs)
-      this.broken(`${holder.process.name} opens after a silence of ${Math.round(silentMs)} ms`);
+    const silentMs = this.silenceMs(name);
+    if (silentMs > this.quietMs) this.onOpensTooLate(holder.process, silentMs);
+  }
+
+  get quietMs(): number {
+    return this.#lease.quietMs;
+  }
+
+  silenceMs(host: string): number {
+    return this.#world.time.nowMs - (this.#heardOf.get(host) ?? Number.NEGATIVE_INFINITY);
+  }
+
+  onOpensTooLate({ name }: SimProcess, silentMs: number): void {
+    this.broken(`${name} opens after a silence of ${Math.round(silentMs)} ms`);
   }
 
   /** What a stopped holder has although its lease is over: it cannot close it, and its agent, which would kill it, is stopped or gone, too. */

@@ -15,6 +15,14 @@ export const PLANTED_FAULTS: ReadonlyMap<string, Plant> = new Map([
     },
   ],
   [
+    'an agent that is not heard looks at the target once more',
+    {
+      module: 'agent/agent-run',
+      from: 'this.#options.clock.monotonicMs() < this.#ends.openUntilMs;',
+      to: 'true;',
+    },
+  ],
+  [
     'connections outlive the lease',
     {
       module: 'run/lease',

@@ -37,6 +37,11 @@ export interface RunWatch {
   open: number;
   established: number;
   onBegin(host: SimHost, holder: SimHolder, tuple: string): void;
+  /** how long the agents of a host have not been heard */
+  silenceMs(host: string): number;
+  /** one of its processes opens, which may not */
+  onOpensTooLate(process: SimProcess, silentMs: number): void;
+  readonly quietMs: number;
   onEstablished(holder: SimHolder): void;
   /** it closes in order what it has */
   onClosing(holder: SimHolder): void;
@@ -161,6 +166,15 @@ export class World {
     watch.open += 1;
     watch.onBegin(host, holder, tuple);
     host.tuples.set(tuple, holder);
+  }
+
+  /** A process of a run has made one connect, and holds nothing of it. */
+  connectedOnce(process: SimProcess): void {
+    // It may close what it has of one run while it has reached the coordinator of the next.
+    const mayOpen = (watch: RunWatch): boolean => watch.silenceMs(process.host) <= watch.quietMs;
+    if (this.watches.some(mayOpen)) return;
+    const watch = this.watches[process.run];
+    watch?.onOpensTooLate(process, watch.silenceMs(process.host));
   }
 
   established(holder: SimHolder): void {

@@ -6,7 +6,13 @@ import { test } from 'node:test';
 import { addressRange } from '../../src/base/address.ts';
 import type { RunProgram } from '../../src/host/command.ts';
 import { hostAlias } from '../../src/run/alias.ts';
-import { ConnectTurns, checkRoutes, findDuplicates, portsAtEnd } from '../../src/sources/route-check.ts';
+import {
+  type ConnectLeave,
+  ConnectTurns,
+  checkRoutes,
+  findDuplicates,
+  portsAtEnd,
+} from '../../src/sources/route-check.ts';
 import { until } from '../support/waiting.ts';
 
 type CommandResult = Awaited<ReturnType<RunProgram>>;
@@ -57,7 +63,7 @@ test('connects come in turns at a rate, and not faster after a stand-still', asy
   // Time passes with each look, by 1 ms, and stands still for 5 s once.
   let looks = 0;
   const clock = { monotonicMs: () => ++looks + (looks > 300 ? 5_000 : 0), wallMs: () => 0 };
-  const turns = new ConnectTurns(100, clock);
+  const turns = new ConnectTurns(100, { clock });
   const called: number[] = [];
   await Promise.all(
     Array.from({ length: 40 }, async () => {
@@ -70,6 +76,40 @@ test('connects come in turns at a rate, and not faster after a stand-still', asy
     const before = called[index - 3];
     if (before !== undefined) assert(at - before >= 20, `three within ${at - before} ms`);
   }
+});
+
+test('without leave a connect waits, and what must never come is not waited for', async () => {
+  const server = createServer();
+  let accepted = 0;
+  server.on('connection', (socket) => {
+    accepted += 1;
+    socket.on('error', () => {});
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const endpoint = { address: '127.0.0.1', port: (server.address() as AddressInfo).port, family: 4 as const };
+  const tries = [1, 2, 3].map((last) => ({ source: `127.0.0.${last}`, endpoint, ports: [0] }));
+  let leave: ConnectLeave = 'later';
+  let asked = 0;
+  const turns = new ConnectTurns(Number.POSITIVE_INFINITY, {
+    mayConnect: () => {
+      asked += 1;
+      return leave;
+    },
+  });
+  const problems = checkRoutes(tries, 1_000, turns);
+  await until('it has asked again', () => asked >= 3);
+  assert.equal(accepted, 0);
+  leave = 'now';
+  assert.deepEqual(await problems, [null, null, null]);
+  await until('all three are accepted', () => accepted === 3);
+  leave = 'later';
+  const given = checkRoutes(tries, 1_000, turns);
+  leave = 'never';
+  const why = 'not asked: the run is over here';
+  assert.deepEqual(await given, [why, why, why]);
+  assert.equal(accepted, 3);
+  server.close();
 });
 
 test('a port in use is passed over: the next one is tried', async () => {

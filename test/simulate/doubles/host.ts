@@ -47,7 +47,15 @@ export async function untilClosed(): Promise<void> {
   await answerSoon();
 }
 
-export async function lookAfter(): Promise<Record<string, never>> {
+/** One connect, which the target sees; nothing is held. */
+export async function lookAfter(
+  _run: RunProgram,
+  _endpoints: readonly unknown[],
+  { mayConnect }: { readonly mayConnect: () => boolean },
+): Promise<Record<string, never>> {
+  const world = currentWorld();
+  const { current } = world.time;
+  if (mayConnect()) world.connectedOnce(current);
   await answerSoon();
   return {};
 }
