@@ -100,7 +100,7 @@ async function lookAt(run: RunProgram, look: Look): Promise<Aftermath | null> {
 
 /** How it is looked. */
 interface Manner {
-  /** connects of the run were refused or found the target unreachable, or ICMP errors came: one is looked for */
+  /** connects of the run were refused or found the target unreachable, ICMP errors came, or nothing came at all: one is looked for */
   readonly isAnyRejected: boolean;
   /** where the plan's first connection to an endpoint begins; null: the plan has none of its family */
   readonly fromOf: (endpoint: Endpoint) => ConnectFrom | null;

@@ -141,7 +141,9 @@ export async function evidenceAtEnd(
   const { counters } = watch.evidence();
   const { refused = 0, unreachable = 0, prohibited = 0 } = stats.failed;
   const errors = Object.entries(counters).filter(([name]) => name.startsWith('Icmp'));
-  const isAnyRejected = refused + unreachable + prohibited > 0 || errors.length > 0;
+  // Where none came through, a router without a route may have been asked too often to say so.
+  const isAllSilent = stats.established === 0 && (stats.failed.timeout ?? 0) > 0;
+  const isAnyRejected = refused + unreachable + prohibited > 0 || errors.length > 0 || isAllSilent;
   const fromOf = ({ family }: Endpoint): ConnectFrom | null => {
     const address = addresses.find((each) => parseAddress(each).family === family);
     return address === undefined ? null : { address, port: ports[0]?.from ?? 0 };

@@ -61,6 +61,15 @@ const SOON_ROUNDS = 2;
  */
 const ROUNDS = 2;
 const ROUNDS_MAX = 8;
+/**
+ * A reset is a segment, too: the driver hears it before it says that the connection has ended. So the check is not over before the driver
+ * has said all that had happened, and so much later, in which another core may still be handing a segment over.
+ */
+const SURE_AFTER_MS = 5;
+/** Where something happens all the time, it is over after so long. */
+const SURE_WITHIN_MS = 500;
+/** Until so much after an answer was heard it may turn out to have been a reset. */
+const RESET_WITHIN_MS = 50;
 /** What has become of a slot in this check. */
 const Asked = { no: 0, due: 1, yes: 2, answered: 3 } as const;
 
@@ -84,7 +93,7 @@ const NEAR_PER_TURN = 1_024;
 type Way = 'probe' | 'window-probe' | 'keepalive';
 
 /** What a check does to sockets. */
-type CheckedSockets = Pick<Driver, 'setKeepalive' | 'probeWindow' | 'beginHearing' | 'hasHeard'>;
+type CheckedSockets = Pick<Driver, 'setKeepalive' | 'probeWindow' | 'beginHearing' | 'hasHeard' | 'hasMore'>;
 
 /** What a check does to connections. No method but the first may allocate. */
 interface CheckedConnections {
@@ -121,6 +130,11 @@ export class FinalChecker {
   readonly #partSlots: number;
   /** by part: when its last was asked */
   readonly #askedAtMs = new Float64Array(PARTS);
+  /** by part: when one of it was last heard by the driver */
+  readonly #heardAtMs = new Float64Array(PARTS);
+  #lastHeardAtMs = Number.NEGATIVE_INFINITY;
+  /** of the last turn */
+  #nowMs = 0;
   #passAtMs = 0;
   #turnedAtMs = 0;
   /** -1: the pass asks; else the index of the look */
@@ -171,6 +185,8 @@ export class FinalChecker {
   begin(counts: Counting, nowMs: number, perMs: number, openedAtMs: number, done: () => void): void {
     if (this.isRunning) this.#end();
     this.#asked.fill(Asked.no);
+    this.#heardAtMs.fill(Number.NEGATIVE_INFINITY);
+    this.#lastHeardAtMs = Number.NEGATIVE_INFINITY;
     this.#counts = counts;
     this.#onDone = done;
     this.#round = 0;
@@ -201,18 +217,19 @@ export class FinalChecker {
 
   /** One turn's worth of asking and looking. */
   turn(nowMs: number): void {
+    this.#nowMs = nowMs;
     if (!this.isRunning || nowMs < this.#passAtMs) return;
     if (this.#look < 0) {
       this.#askSome(nowMs);
       if (this.#cursor >= this.#table.capacity && this.#left === 0) {
-        this.#end();
+        this.#endWhenSure();
         return;
       }
       if (this.#byProbe) return;
     }
     this.#lookAtSome(nowMs);
     if (this.#lookCursor < this.#table.capacity) return;
-    if (this.#left === 0) this.#end();
+    if (this.#left === 0) this.#endWhenSure();
     else this.#nextPass(nowMs);
   }
 
@@ -232,7 +249,7 @@ export class FinalChecker {
         } else this.#credit--;
         if (unseen === NEAR_TOGETHER) unseen = this.#lookAtNear(unseen, nowMs);
       }
-      this.#askedAtMs[Math.floor(this.#cursor / this.#partSlots)] = nowMs;
+      this.#askedAtMs[this.#partOf(this.#cursor)] = nowMs;
     }
     if (unseen > 0) this.#lookAtNear(unseen, nowMs);
     // What is left of a millisecond counts in the next one, and no more: nothing is saved up.
@@ -251,15 +268,19 @@ export class FinalChecker {
 
   /** @param count of `#looked`, from the first on. @returns how many have answered */
   #lookAt(count: number, nowMs: number): number {
-    if (!this.#sockets.hasHeard(this.#looked, count, this.#isHeard))
+    const isMarked = this.#sockets.hasHeard(this.#looked, count, this.#isHeard);
+    if (!isMarked)
       for (let at = 0; at < count; at++)
         this.#isHeard[at] = this.#cameSince(this.#looked[at]!, nowMs) === true ? 1 : 0;
     let heard = 0;
     for (let at = 0; at < count; at++) {
       if (this.#isHeard[at] !== 1) continue;
-      this.#heard(this.#looked[at]!);
+      const slot = this.#looked[at]!;
+      this.#heard(slot);
       heard++;
+      if (isMarked) this.#heardAtMs[this.#partOf(slot)] = nowMs;
     }
+    if (isMarked && heard > 0) this.#lastHeardAtMs = nowMs;
     return heard;
   }
 
@@ -283,9 +304,13 @@ export class FinalChecker {
 
   /** Whether all of the slot's part have been asked, and had time to answer. */
   #isDueForLook(slot: number, nowMs: number): boolean {
-    const part = Math.floor(slot / this.#partSlots);
+    const part = this.#partOf(slot);
     const end = Math.min(this.#table.capacity, (part + 1) * this.#partSlots);
     return this.#cursor >= end && nowMs >= this.#askedAtMs[part]! + LOOKS_MS[0];
+  }
+
+  #partOf(slot: number): number {
+    return Math.floor(slot / this.#partSlots);
   }
 
   get #areFewLeft(): boolean {
@@ -389,11 +414,25 @@ export class FinalChecker {
   /** The slot's open connection is lost. */
   lost(slot: number, reason: DropReason): void {
     const asked = this.#asked[slot];
+    if (asked === Asked.answered && reason === DropReason.rst) this.#wasReset(slot);
     if (this.#counts === null || (asked !== Asked.due && asked !== Asked.yes)) return;
     if (reason === DropReason.rst) this.#counts.reset++;
     if (reason === DropReason.probeTimeout || reason === DropReason.timeout) this.#counts.silent++;
     this.#settle(slot, Asked.no);
     if (this.#byProbe) this.#endWhenAllAre();
+  }
+
+  /** What was heard of the slot was its reset. */
+  #wasReset(slot: number): void {
+    if (this.#counts === null || this.#nowMs - this.#heardAtMs[this.#partOf(slot)]! > RESET_WITHIN_MS) return;
+    this.#asked[slot] = Asked.no;
+    this.#counts.answered--;
+    this.#counts.reset++;
+  }
+
+  #endWhenSure(): void {
+    const sinceMs = this.#nowMs - this.#lastHeardAtMs;
+    if (sinceMs >= SURE_WITHIN_MS || (sinceMs >= SURE_AFTER_MS && !this.#sockets.hasMore())) this.#end();
   }
 
   #endWhenAllAre(): void {

@@ -24,6 +24,8 @@ interface Seen {
   halfOpenLast: number;
   isQueueFull: boolean;
   queuedMax: number;
+  /** at the look before */
+  queuedBefore: number;
   queueDrops: number | null;
   /** at the first look */
   dropsBefore: number | null;
@@ -145,7 +147,9 @@ export class FarSideWatch {
     const seen = this.#of(endpoint);
     seen.hasListener = true;
     seen.isQueueFull ||= waiting > room;
-    seen.queuedMax = Math.max(seen.queuedMax, waiting);
+    // What has just come waits for a moment with each server.
+    seen.queuedMax = Math.max(seen.queuedMax, Math.min(seen.queuedBefore, waiting));
+    seen.queuedBefore = waiting;
     if (seen.pids.length === 0) seen.pids = pids;
     this.#takeDescriptors(seen);
   }
@@ -221,7 +225,7 @@ export class FarSideWatch {
     if (known !== undefined) return known;
     const seen: Seen = {
       ...{ waitingMax: 0, waitingLast: 0, takenLast: 0, halfOpenMax: 0, halfOpenLast: 0 },
-      ...{ isQueueFull: false, queuedMax: 0, queueDrops: null, dropsBefore: null },
+      ...{ isQueueFull: false, queuedMax: 0, queuedBefore: 0, queueDrops: null, dropsBefore: null },
       ...{ descriptorsUsed: null, descriptorsMax: null, pids: [], hasListener: false },
     };
     this.#seen.set(name, seen);
@@ -231,7 +235,7 @@ export class FarSideWatch {
   /** What was seen of endpoints that listen, or have connections of ours, in this network namespace. */
   facts(): Readonly<Record<string, FarSide>> {
     const facts: Record<string, FarSide> = {};
-    for (const [name, { pids, hasListener, dropsBefore: _, ...seen }] of this.#seen) {
+    for (const [name, { pids, hasListener, dropsBefore: _, queuedBefore: _queued, ...seen }] of this.#seen) {
       if (!hasListener && seen.takenLast + seen.waitingMax + seen.halfOpenMax === 0) continue;
       const isOwnerGone = pids.length === 0 ? null : pids.every((pid) => descriptorsOf(pid) === null);
       facts[name] = { ...seen, isOwnerGone };

@@ -62,7 +62,7 @@ export interface FarSide {
   readonly halfOpenLast?: number;
   /** at a look its listener's queue was full (Recv-Q above Send-Q) */
   readonly isQueueFull: boolean;
-  /** the most in its listener's queue at one look, those of others and those that were closed since included; absent: not known */
+  /** the most in its listener's queue at two looks in turn, those of others and those that were closed since included; absent: not known */
   readonly queuedMax?: number;
   /** SYNs and handshakes that its listener dropped for a full queue since the first look; null or absent: not known */
   readonly queueDrops?: number | null;

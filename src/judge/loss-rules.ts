@@ -120,8 +120,16 @@ const targetTimeout: Rule = (facts, missing) => {
     kinds: { ...late, ...missing.all('young') },
   };
   const held: Group = { name: 'held', kind: fin >= rst ? 'fin' : 'rst', kinds: late };
+  // What ends because it is asked has no timeout, though all that were opened together are of one age then.
+  if (endedWhenAsked(facts) > sumOf(late) * MOST) return null;
   return timeoutClaim(facts, all) ?? (missing.of('young') > 0 ? timeoutClaim(facts, held) : null);
 };
+
+/** Closed in order once it was asked for at the end of the hold, before or after it answered. */
+function endedWhenAsked({ evidence, connections }: DiagnosisFacts): number {
+  const { asked = 0, reset = 0, silent = 0 } = evidence?.finalCheck?.holdEnd ?? {};
+  return asked - reset - silent - connections.open;
+}
 
 function timeoutClaim(facts: DiagnosisFacts, group: Group): ReturnType<Rule> {
   const { kind, kinds } = group;
@@ -341,6 +349,20 @@ const deadOnProbe: Rule = (facts, missing) => {
   return null;
 };
 
+/** Silent ones, of which a kernel said at the end that it does not have them. */
+const deadAtEnd: Rule = (facts, missing) => {
+  if (missing.of('final-reset') === 0) return null;
+  const { party, what, words } = causeOfResets(facts);
+  return {
+    party,
+    what,
+    kinds: missing.all('final-reset'),
+    message: (count) =>
+      `${counted(count, 'connection was', 'connections were')} open, and a RST came as the answer when they were asked for at the end: ${words}`,
+    next: NEXT,
+  };
+};
+
 const NEXT =
   'see the idle timeout and the uptime of NAT and firewall on the way, and of the target (uptime); keep below the timeout with --probe-every';
 
@@ -369,5 +391,6 @@ export const LOSS_RULES: readonly Rule[] = [
   targetSilent,
   deadOnProbe,
   silentOnProbe,
+  deadAtEnd,
   targetClosed,
 ];

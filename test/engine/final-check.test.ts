@@ -31,6 +31,7 @@ function checkOf(
   const idleMs = new Float64Array(slots).fill(10_000);
   const isOn = new Uint8Array(slots);
   const log: string[] = [];
+  const more = { isThere: false };
   const check: FinalChecker = new FinalChecker(
     table,
     {
@@ -40,6 +41,7 @@ function checkOf(
       },
       probeWindow: (slot) => log.push(`window ${slot}`),
       beginHearing: (slot) => log.push(`hears ${slot}`),
+      hasMore: () => more.isThere,
       hasHeard: (looked, count, isHeard) => {
         if (isMarked) log.push(`looks ${count}`);
         for (let at = 0; isMarked && at < count; at++)
@@ -70,7 +72,7 @@ function checkOf(
   const runTo = (toMs: number): void => {
     for (let nowMs = 0; nowMs <= toMs; nowMs++) check.turn(nowMs);
   };
-  return { check, counts, idleMs, isOn, log, runTo, isDone: () => isDone };
+  return { check, counts, idleMs, isOn, log, more, runTo, isDone: () => isDone };
 }
 
 test('the queue of this host takes what is asked in a clock tick of 4 ms and two that are made up for', () => {
@@ -315,7 +317,9 @@ test('far kernels that answer at once are looked at as they are asked; those of 
   assert.equal(near.counts.answered, 1_024, 'a turn');
   assert.equal(near.check.nextAtMs(20), 20);
   near.runTo(22);
-  assert.deepEqual([near.counts.answered, near.isDone()], [3_000, true], 'there is nothing to wait for');
+  assert.equal(near.counts.answered, 3_000);
+  near.runTo(27);
+  assert(near.isDone(), 'there is nothing to wait for');
   const far = checkOf(1_000, false, 20, -1_000, true, true);
   far.idleMs.fill(20_000);
   far.runTo(39);
@@ -323,6 +327,47 @@ test('far kernels that answer at once are looked at as they are asked; those of 
   far.idleMs.fill(1);
   far.runTo(150);
   assert.deepEqual(far.counts, { asked: 1_000, answered: 1_000, reset: 0, silent: 0 });
+});
+
+test('a reset is heard as a segment before it is an event: it is counted as a reset, and the check waits for the event', () => {
+  const { check, counts, idleMs, more, runTo, isDone } = checkOf(3, false, 20, -1_000, true, true);
+  idleMs.fill(1);
+  more.isThere = true;
+  runTo(30);
+  assert.deepEqual([counts.answered, isDone()], [3, false], 'what has happened is not all said yet');
+  // The driver says now that two have ended, one of them in order.
+  check.lost(0, DropReason.rst);
+  check.lost(1, DropReason.fin);
+  more.isThere = false;
+  runTo(31);
+  assert(isDone());
+  assert.deepEqual(counts, { asked: 3, answered: 2, reset: 1, silent: 0 });
+});
+
+test('a check is not over in the moment of its last answer, and not kept from its end by what goes on happening', () => {
+  const quiet = checkOf(3, false, 20, -1_000, true, true);
+  quiet.idleMs.fill(1);
+  quiet.runTo(22);
+  assert.deepEqual([quiet.counts.answered, quiet.isDone()], [3, false]);
+  quiet.runTo(26);
+  assert(quiet.isDone());
+  const busy = checkOf(3, false, 20, -1_000, true, true);
+  busy.idleMs.fill(1);
+  busy.more.isThere = true;
+  busy.runTo(519);
+  assert.equal(busy.isDone(), false);
+  busy.runTo(521);
+  assert(busy.isDone());
+});
+
+test('what is reset long after it has answered has answered', () => {
+  const { check, counts, idleMs, isDone, runTo } = checkOf(2, false, 20, -1_000, true, true);
+  idleMs[0] = 1;
+  idleMs[1] = 20_000;
+  runTo(200);
+  assert.deepEqual([counts.answered, isDone()], [1, false]);
+  check.lost(0, DropReason.rst);
+  assert.deepEqual(counts, { asked: 2, answered: 1, reset: 0, silent: 0 });
 });
 
 test('a far kernel answers one window probe in half a second: the next check waits for that', () => {

@@ -81,6 +81,33 @@ for (const [way, dump] of WAYS) {
   });
 }
 
+test('what waits at one look alone is on its way to the process: two in turn are a queue', async (t) => {
+  const fd = libc.tcpSocket(libc.AF_INET);
+  const any = sockAddr('127.0.0.1', 0);
+  assert.equal(libc.bind(fd, any.bytes, any.length), 0);
+  assert.equal(libc.listen(fd, 64), 0);
+  const named = new Uint8Array(28);
+  assert.equal(libc.getsockname(fd, named, new Int32Array([28])), 0);
+  const endpoint = endpointOf(portOf(named));
+  const sockets = await connected(endpoint.port, '127.0.0.94', 5);
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    libc.close(fd);
+  });
+  const watch = new FarSideWatch([endpoint], ['127.0.0.94'], runProgram, dumpSockets);
+  const queued = async (): Promise<number | undefined> => {
+    await watch.lookAtListeners();
+    return watch.facts()[`127.0.0.1:${endpoint.port}`]?.queuedMax;
+  };
+  assert.equal(await queued(), 0);
+  assert.equal(await queued(), 5);
+  sockets.push(...(await connected(endpoint.port, '127.0.0.94', 3)));
+  assert.equal(await queued(), 5);
+  assert.equal(await queued(), 8);
+  for (let left = 8; left > 0; left--) libc.close(libc.accept(fd, new Uint8Array(28), new Int32Array([28])));
+  assert.equal(await queued(), 8, 'the most');
+});
+
 test('a listener whose process has ended is gone, and what never listened here is not spoken of', async (t) => {
   const script = `require('net').createServer(() => {}).listen(0, '127.0.0.1', function () { console.log(this.address().port) })`;
   const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });

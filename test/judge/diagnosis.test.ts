@@ -462,3 +462,56 @@ test('a few that were closed young have no age of those that were held', () => {
   );
   assert.match(messageOf(40) ?? '', /^40 connections .*half of them within 3 ms/);
 });
+
+test('what a kernel does not have any more at the end is named by what a new connect finds, and by who is between', () => {
+  const facts = factsOf('rst-storm');
+  const of = (how: Parameters<typeof connect>[0], isRouted: boolean, rampEnd: number) =>
+    diagnose({
+      ...facts,
+      asked: { ...facts.asked, probeEveryMs: null },
+      connections: { ...facts.connections, open: 0, dropped: { rst: 300 }, failed: {}, unattempted: 0 },
+      losses: { ...facts.losses, young: 0, resetsOnProbe: 0, burstMax: 300 },
+      kernel: {
+        ...facts.kernel,
+        hosts: facts.kernel.hosts.map((host) => ({ ...host, ...connect(how, isRouted), farSide: {} })),
+      },
+      evidence: {
+        finalCheck: {
+          rampEnd: { asked: 300, answered: 300 - rampEnd, reset: rampEnd, silent: 0 },
+          holdEnd: { asked: 300 - rampEnd, answered: 0, reset: 300 - rampEnd, silent: 0 },
+        },
+      },
+    }).map(({ party, what, count }) => [party, what, count]);
+  assert.deepEqual(of('taken', false, 0), [['target', 'target-rebooted', 300]]);
+  assert.deepEqual(of('refused', false, 0), [['target', 'target-rebooted', 300]]);
+  assert.deepEqual(of('taken', true, 0), [['unknown', 'path-forgot', 300]]);
+  assert.deepEqual(of('silent', true, 0), [['unknown', 'unknown', 300]]);
+  // Those that it did not have a second after the ramp were never there.
+  assert.deepEqual(of('taken', false, 300), [['target', 'target-accept-queue', 300]]);
+});
+
+test('what ends once it is asked at the end of the hold has no timeout, though all are of one age', () => {
+  const facts = factsOf('rst-storm');
+  const of = (asked: number, answered: number) =>
+    diagnose({
+      ...facts,
+      connections: {
+        ...facts.connections,
+        established: 40,
+        open: 0,
+        dropped: { fin: 40 },
+        failed: {},
+        unattempted: 0,
+      },
+      losses: { ...facts.losses, young: 0, resetsOnProbe: 0, burstMax: 40 },
+      evidence: {
+        lossAgeMs: { fin: lengths(...Array.from({ length: 40 }, () => 8_040)), rst: lengths() },
+        finalCheck: {
+          rampEnd: { asked: 0, answered: 0, reset: 0, silent: 0 },
+          holdEnd: { asked, answered, reset: 0, silent: 0 },
+        },
+      },
+    }).map(({ what }) => what);
+  assert.deepEqual(of(0, 0), ['target-timeout']);
+  for (const answered of [0, 30, 40]) assert(!of(40, answered).includes('target-timeout'), `${answered}`);
+});

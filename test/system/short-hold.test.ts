@@ -1,15 +1,21 @@
 /** Owns the proof that a hold of any length passes on what was proven, and that the report does not claim more. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, createServer as createTcpServer } from 'node:net';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCapability } from '../../src/host/proc-file.ts';
 import type { RunReport } from '../../src/judge/report.ts';
-import { startBench } from '../support/bench-run.ts';
+import { temporaryFolder } from '../support/agents.ts';
+import { startBench, until } from '../support/bench-run.ts';
 import { makeCertificates } from '../support/certificates.ts';
 import { kernelCounter } from '../support/kernel-view.ts';
+import { createNetwork } from '../support/network.ts';
+import { networkTest } from '../support/network-test.ts';
 import { runCli } from '../support/run-cli.ts';
 import { startWsServer } from '../support/ws-servers.ts';
 
@@ -123,3 +129,58 @@ for (const [who, wrap, counter, isSkipped] of [
     const sent = kernelCounter('TcpExt', counter) - before;
     assert(sent >= 2_000, `${sent} were sent`);
   });
+
+/** Says when it has all, resets all at SIGUSR2, and goes on listening. */
+const FORGETFUL = `const sockets = [];
+require('node:net').createServer((socket) => {
+  socket.on('error', () => {});
+  sockets.push(socket);
+}).listen({ port: 8000, host: '127.0.0.1', backlog: 4096 });
+process.on('SIGUSR2', () => {
+  for (const socket of sockets) socket.resetAndDestroy();
+  console.error('forgot', sockets.length);
+});`;
+
+for (const engine of ['uring', 'epoll'])
+  networkTest(
+    `${engine}: what the target's kernel has forgotten in the hold, without a word, is not held`,
+    async (t) => {
+      const network = await createNetwork(t, { alone: { on: {} } });
+      const host = network.host('alone');
+      const server = host.spawn([process.execPath, '-e', FORGETFUL]);
+      t.after(() => server.child.kill('SIGKILL'));
+      await until('it listens', 60_000, async () => (await host.must('ss', '-Hltn')).includes(':8000'));
+      const path = join(temporaryFolder(t), 'report.json');
+      const flags = [
+        '--target',
+        '127.0.0.1:8000',
+        '--conns',
+        '2k',
+        '-d',
+        '4s',
+        '--engine',
+        engine,
+        '--json',
+        path,
+      ];
+      const run = host.startBench(flags, RUN);
+      await run.saw(/ holding /);
+      // The check at the end of the ramp is over, and what the target says from now on does not arrive.
+      await sleep(1_800);
+      await host.nft('add table ip away; add chain ip away out { type filter hook output priority 0; }');
+      await host.nft('add rule ip away out tcp sport 8000 tcp flags rst drop');
+      server.child.kill('SIGUSR2');
+      await server.saw(/forgot 2000/);
+      await host.nft('flush chain ip away out');
+      const { code, stdout } = await run.result;
+      assert.equal(code, 1, stdout);
+      const { connections, evidence, diagnoses } = JSON.parse(readFileSync(path, 'utf8')) as RunReport;
+      assert.deepEqual([connections.held, connections.open, connections.dropped], [0, 0, { rst: 2_000 }]);
+      assert.deepEqual(evidence?.finalCheck.rampEnd, { asked: 2_000, answered: 2_000, reset: 0, silent: 0 });
+      assert.deepEqual(evidence?.finalCheck.holdEnd, { asked: 2_000, answered: 0, reset: 2_000, silent: 0 });
+      assert.deepEqual(
+        diagnoses.map(({ party, what, count }) => [party, what, count]),
+        [['target', 'target-rebooted', 2_000]],
+      );
+    },
+  );

@@ -101,6 +101,8 @@ export interface Driver {
    * @returns false: this driver does not know better than TCP_INFO, and nothing was written
    */
   hasHeard(slots: Int32Array, count: number, isHeard: Uint8Array): boolean;
+  /** Whether something that has happened is known to be there for `next`, in this turn or a later one. */
+  hasMore(): boolean;
   /**
    * The slot's socket becomes a common, non-blocking descriptor that belongs to the caller; the driver says nothing of
    * it any more, and `close` does no more than set that its last close resets (`rst`): call it before yours. For a connected slot whose `send`s are done.

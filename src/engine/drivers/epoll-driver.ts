@@ -194,6 +194,11 @@ export class EpollDriver implements Driver {
 
   beginHearing(): void {}
 
+  /** What waits in the kernel is not known before it is asked. */
+  hasMore(): boolean {
+    return false;
+  }
+
   /** TCP_INFO is one call here, and needs no mark. */
   hasHeard(): boolean {
     return false;

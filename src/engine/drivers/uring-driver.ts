@@ -199,6 +199,8 @@ export class UringDriver implements Driver {
     return this.#requests.hasHeard(this.#table.indexOf, slots, count, isHeard);
   }
 
+  readonly hasMore = (): boolean => this.#readable.size > 0 || this.#sends.canOffer || this.#set.hasAny;
+
   detach(slot: number): number {
     const index = this.#table.indexOf[slot]!;
     const fd = this.#install(index);
@@ -216,12 +218,12 @@ export class UringDriver implements Driver {
   turn(waitMs: number): boolean {
     if (this.#isEnded) return false;
     this.#submit();
-    if (waitMs > 0 && !this.#isReady()) this.#set.wait(waitMs);
+    if (waitMs > 0 && !this.hasMore()) this.#set.wait(waitMs);
     this.#set.sample();
     this.#cursor = 0;
     this.#hasReceived = false;
     this.#sends.turn();
-    return this.#isReady();
+    return this.hasMore();
   }
 
   #submit(): void {
@@ -235,8 +237,6 @@ export class UringDriver implements Driver {
     this.#sends.flush();
     this.#set.submitQueued();
   }
-
-  readonly #isReady = (): boolean => this.#readable.size > 0 || this.#sends.canOffer || this.#set.hasAny;
 
   next(): DriverEvent {
     for (;;) {
@@ -480,7 +480,7 @@ export class UringDriver implements Driver {
 
   park(waitMs: number, done: () => void): void {
     this.#submit();
-    this.#set.park(waitMs, this.#isReady, () => {
+    this.#set.park(waitMs, this.hasMore, () => {
       if (!this.#isEnded) done();
     });
   }
