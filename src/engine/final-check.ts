@@ -66,10 +66,9 @@ const ROUNDS_MAX = 8;
  * has said all that had happened, and so much later, in which another core may still be handing a segment over.
  */
 const SURE_AFTER_MS = 5;
-/** Where something happens all the time, it is over after so long. */
+/** Where something happens all the time, it is over after so long and so many turns: one turn of a process without a core may be later than that. */
 const SURE_WITHIN_MS = 500;
-/** Until so much after an answer was heard it may turn out to have been a reset. */
-const RESET_WITHIN_MS = 50;
+const SURE_WITHIN_TURNS = 1_000;
 /** What has become of a slot in this check. */
 const Asked = { no: 0, due: 1, yes: 2, answered: 3 } as const;
 
@@ -133,8 +132,9 @@ export class FinalChecker {
   /** by part: when one of it was last heard by the driver */
   readonly #heardAtMs = new Float64Array(PARTS);
   #lastHeardAtMs = Number.NEGATIVE_INFINITY;
-  /** of the last turn */
-  #nowMs = 0;
+  #turnsSinceHeard = 0;
+  /** what was heard before was no reset: that would have been said */
+  #sureBeforeMs = Number.NEGATIVE_INFINITY;
   #passAtMs = 0;
   #turnedAtMs = 0;
   /** -1: the pass asks; else the index of the look */
@@ -187,6 +187,7 @@ export class FinalChecker {
     this.#asked.fill(Asked.no);
     this.#heardAtMs.fill(Number.NEGATIVE_INFINITY);
     this.#lastHeardAtMs = Number.NEGATIVE_INFINITY;
+    this.#sureBeforeMs = Number.NEGATIVE_INFINITY;
     this.#counts = counts;
     this.#onDone = done;
     this.#round = 0;
@@ -217,19 +218,21 @@ export class FinalChecker {
 
   /** One turn's worth of asking and looking. */
   turn(nowMs: number): void {
-    this.#nowMs = nowMs;
-    if (!this.isRunning || nowMs < this.#passAtMs) return;
+    if (!this.isRunning) return;
+    this.#turnsSinceHeard++;
+    if (!this.#sockets.hasMore()) this.#sureBeforeMs = nowMs - SURE_AFTER_MS;
+    if (nowMs < this.#passAtMs) return;
     if (this.#look < 0) {
       this.#askSome(nowMs);
       if (this.#cursor >= this.#table.capacity && this.#left === 0) {
-        this.#endWhenSure();
+        this.#endWhenSure(nowMs);
         return;
       }
       if (this.#byProbe) return;
     }
     this.#lookAtSome(nowMs);
     if (this.#lookCursor < this.#table.capacity) return;
-    if (this.#left === 0) this.#endWhenSure();
+    if (this.#left === 0) this.#endWhenSure(nowMs);
     else this.#nextPass(nowMs);
   }
 
@@ -280,7 +283,10 @@ export class FinalChecker {
       heard++;
       if (isMarked) this.#heardAtMs[this.#partOf(slot)] = nowMs;
     }
-    if (isMarked && heard > 0) this.#lastHeardAtMs = nowMs;
+    if (isMarked && heard > 0) {
+      this.#lastHeardAtMs = nowMs;
+      this.#turnsSinceHeard = 0;
+    }
     return heard;
   }
 
@@ -424,15 +430,16 @@ export class FinalChecker {
 
   /** What was heard of the slot was its reset. */
   #wasReset(slot: number): void {
-    if (this.#counts === null || this.#nowMs - this.#heardAtMs[this.#partOf(slot)]! > RESET_WITHIN_MS) return;
+    if (this.#counts === null || this.#heardAtMs[this.#partOf(slot)]! <= this.#sureBeforeMs) return;
     this.#asked[slot] = Asked.no;
     this.#counts.answered--;
     this.#counts.reset++;
   }
 
-  #endWhenSure(): void {
-    const sinceMs = this.#nowMs - this.#lastHeardAtMs;
-    if (sinceMs >= SURE_WITHIN_MS || (sinceMs >= SURE_AFTER_MS && !this.#sockets.hasMore())) this.#end();
+  #endWhenSure(nowMs: number): void {
+    const isLong =
+      nowMs - this.#lastHeardAtMs >= SURE_WITHIN_MS && this.#turnsSinceHeard >= SURE_WITHIN_TURNS;
+    if (isLong || this.#lastHeardAtMs <= this.#sureBeforeMs) this.#end();
   }
 
   #endWhenAllAre(): void {
