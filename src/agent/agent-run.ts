@@ -279,8 +279,10 @@ export class AgentRun {
         ? prepared
         : await prepareHost(this.#spec, wanted, allowance, ownTasks());
     if (!('plan' in planned)) return planned;
-    const mayConnect = (): ConnectLeave =>
-      isActive(this.#phase) ? (this.#mayConnect() ? 'now' : 'later') : 'never';
+    const mayConnect = (): ConnectLeave => {
+      if (!isActive(this.#phase)) return 'never';
+      return this.#mayConnect() ? 'now' : 'later';
+    };
     const turns = new ConnectTurns(allowance.ratePerSecMax, { mayConnect });
     return await secureSources(this.#spec, planned, this.#aliases, undefined, turns);
   }

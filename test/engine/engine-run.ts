@@ -200,14 +200,18 @@ export class Target {
 }
 
 /** A listener that never accepts: its kernel completes `backlog + 1` handshakes and drops further SYNs. */
-export function deafListener(backlog: number): { readonly port: number; close(): void } {
+export function deafListener(backlog: number): {
+  readonly fd: number;
+  readonly port: number;
+  close(): void;
+} {
   const fd = libc.tcpSocket(libc.AF_INET);
   const address = sockAddr('127.0.0.1', 0);
   assert.equal(libc.bind(fd, address.bytes, address.length), 0);
   assert.equal(libc.listen(fd, backlog), 0);
   const named = new Uint8Array(28);
   assert.equal(libc.getsockname(fd, named, new Int32Array([28])), 0);
-  return { port: portOf(named), close: () => libc.close(fd) };
+  return { fd, port: portOf(named), close: () => libc.close(fd) };
 }
 
 /** How many sockets with this state the kernel has towards `127.0.0.1:port` (or `[::1]:port`), on the client's side. */

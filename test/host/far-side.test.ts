@@ -4,11 +4,11 @@ import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
-import { portOf, sockAddr } from '../../src/engine/drivers/sockaddr.ts';
 import * as libc from '../../src/engine/libc.ts';
 import { runProgram } from '../../src/host/command.ts';
 import { FarSideWatch } from '../../src/host/far-side.ts';
 import { dumpSockets } from '../../src/host/sock-diag.ts';
+import { deafListener } from '../engine/engine-run.ts';
 
 const refused = async (): Promise<boolean> => false;
 
@@ -28,21 +28,17 @@ async function connected(port: number, localAddress: string, count: number): Pro
 
 for (const [way, dump] of WAYS) {
   test(`${way}: connections that no process has accepted wait; those of other sources are not ours`, async (t) => {
-    const fd = libc.tcpSocket(libc.AF_INET);
-    const any = sockAddr('127.0.0.1', 0);
-    assert.equal(libc.bind(fd, any.bytes, any.length), 0);
-    assert.equal(libc.listen(fd, 64), 0);
-    const named = new Uint8Array(28);
-    assert.equal(libc.getsockname(fd, named, new Int32Array([28])), 0);
-    const endpoint = endpointOf(portOf(named));
+    const listener = deafListener(64);
+    const endpoint = endpointOf(listener.port);
     const sockets = [
       ...(await connected(endpoint.port, '127.0.0.91', 5)),
       ...(await connected(endpoint.port, '127.0.0.92', 3)),
     ];
-    const accepted = [0, 1].map(() => libc.accept(fd, new Uint8Array(28), new Int32Array([28])));
+    const accepted = [0, 1].map(() => libc.accept(listener.fd, new Uint8Array(28), new Int32Array([28])));
     t.after(() => {
       for (const socket of sockets) socket.destroy();
-      for (const each of [fd, ...accepted]) libc.close(each);
+      for (const each of accepted) libc.close(each);
+      listener.close();
     });
     const watch = new FarSideWatch([endpoint], ['127.0.0.91', '127.0.0.92'], runProgram, dump);
     await watch.lookAtConnections();
@@ -58,17 +54,12 @@ for (const [way, dump] of WAYS) {
   });
 
   test(`${way}: a queue with more than its backlog is full`, async (t) => {
-    const fd = libc.tcpSocket(libc.AF_INET);
-    const any = sockAddr('127.0.0.1', 0);
-    assert.equal(libc.bind(fd, any.bytes, any.length), 0);
-    assert.equal(libc.listen(fd, 1), 0);
-    const named = new Uint8Array(28);
-    assert.equal(libc.getsockname(fd, named, new Int32Array([28])), 0);
-    const endpoint = endpointOf(portOf(named));
+    const listener = deafListener(1);
+    const endpoint = endpointOf(listener.port);
     const sockets = await connected(endpoint.port, '127.0.0.93', 1);
     t.after(() => {
       for (const socket of sockets) socket.destroy();
-      libc.close(fd);
+      listener.close();
     });
     const watch = new FarSideWatch([endpoint], ['127.0.0.93'], runProgram, dump);
     await watch.lookAtListeners();
@@ -82,17 +73,12 @@ for (const [way, dump] of WAYS) {
 }
 
 test('what waits at one look alone is on its way to the process: two in turn are a queue', async (t) => {
-  const fd = libc.tcpSocket(libc.AF_INET);
-  const any = sockAddr('127.0.0.1', 0);
-  assert.equal(libc.bind(fd, any.bytes, any.length), 0);
-  assert.equal(libc.listen(fd, 64), 0);
-  const named = new Uint8Array(28);
-  assert.equal(libc.getsockname(fd, named, new Int32Array([28])), 0);
-  const endpoint = endpointOf(portOf(named));
+  const listener = deafListener(64);
+  const endpoint = endpointOf(listener.port);
   const sockets = await connected(endpoint.port, '127.0.0.94', 5);
   t.after(() => {
     for (const socket of sockets) socket.destroy();
-    libc.close(fd);
+    listener.close();
   });
   const watch = new FarSideWatch([endpoint], ['127.0.0.94'], runProgram, dumpSockets);
   const queued = async (): Promise<number | undefined> => {
@@ -104,7 +90,8 @@ test('what waits at one look alone is on its way to the process: two in turn are
   sockets.push(...(await connected(endpoint.port, '127.0.0.94', 3)));
   assert.equal(await queued(), 5);
   assert.equal(await queued(), 8);
-  for (let left = 8; left > 0; left--) libc.close(libc.accept(fd, new Uint8Array(28), new Int32Array([28])));
+  for (let left = 8; left > 0; left--)
+    libc.close(libc.accept(listener.fd, new Uint8Array(28), new Int32Array([28])));
   assert.equal(await queued(), 8, 'the most');
 });
 
